@@ -1,0 +1,80 @@
+"""Checking what a Dag author wrote, as early as it can be known.
+
+A literal argument is checked when the Dag is parsed; one that is only known at run time (a template, an
+XComArg, a mapped value) first thing in ``execute``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from typing import Any
+
+from airflow_lro_provider.lro.errors import ForbiddenEndpointError
+from airflow_lro_provider.lro.operation import Outcome
+from airflow_lro_provider.lro.reference import read_reference
+from airflow_lro_provider.lro.services import Service, find_service
+
+__all__ = ["check_outcomes", "check_reference", "check_seconds", "is_literal"]
+
+
+def is_literal(value: Any) -> bool:
+    """Whether a value is known already when the Dag is parsed."""
+    if value is None or isinstance(value, (bool, int, float)):
+        return True
+    if isinstance(value, str):
+        return "{{" not in value and "{%" not in value
+    if isinstance(value, Mapping):
+        return all(is_literal(part) for part in value.values())
+    if isinstance(value, (list, tuple)):
+        return all(is_literal(part) for part in value)
+    return False  # an XComArg, or something else that is resolved later
+
+
+def check_reference(operation_name: Any, service: Any, api_version: Any, gcp_conn_id: Any) -> None:
+    """Check, at parse time, as much of a reference as is literal.
+
+    :raises InvalidRequestError: for what can never be right.
+    """
+    known: Service | None = None
+    if service is not None and is_literal(service):
+        known = find_service(service)
+        if is_literal(api_version):
+            known.version(api_version)
+    if not is_literal(operation_name) or not is_literal(service) or not is_literal(api_version):
+        return
+    try:
+        read_reference(operation_name, known.name if known else None, api_version)
+    except ForbiddenEndpointError:
+        if gcp_conn_id is None:
+            raise
+        # Only the connection knows whether it names this host; `execute` will ask it.
+
+
+def check_seconds(name: str, value: float | timedelta | None, *, minimum: float = 0.0) -> float | None:
+    """Check a duration and give it in seconds.
+
+    :raises ValueError: for anything that is no duration, or shorter than the minimum.
+    """
+    if value is None:
+        return None
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds >= minimum:
+        raise ValueError(
+            f"`{name}` must be a number of seconds (or a timedelta) of at least {minimum:g}, got {value!r}"
+        )
+    return float(seconds)
+
+
+def check_outcomes(name: str, outcomes: Iterable[str | Outcome]) -> frozenset[str]:
+    """Check a set of outcomes and give their names.
+
+    :raises ValueError: naming the outcomes that there are.
+    """
+    if isinstance(outcomes, str):
+        outcomes = {outcomes}
+    known = [outcome.value for outcome in Outcome]
+    names = {outcome.value if isinstance(outcome, Outcome) else outcome for outcome in outcomes}
+    if unknown := names.difference(known):
+        raise ValueError(f"`{name}` has no outcome {', '.join(map(repr, unknown))}; there are: {', '.join(known)}")
+    return frozenset(names)

@@ -1,0 +1,113 @@
+"""What a trigger tells the task that it wakes: plain data, read and written in one place.
+
+Standard library and the core only: a worker reads an event without importing any trigger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Union
+
+from airflow_lro_provider.lro.errors import MalformedAnswerError
+from airflow_lro_provider.lro.operation import Operation
+
+__all__ = ["DeadlinePassed", "Event", "Finished", "Gone", "Lost", "read_event", "without_response"]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The operation is over."""
+
+    operation: Operation
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {"status": "finished", "operation": dict(self.operation.raw)}
+
+
+@dataclass(frozen=True)
+class Gone:
+    """There is no such operation (any more)."""
+
+    message: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {"status": "gone", "message": self.message}
+
+
+@dataclass(frozen=True)
+class DeadlinePassed:
+    """The operation was still running at a deadline.
+
+    :param cause: which deadline: ``timeout``, ``sensor_timeout`` or ``execution_timeout``.
+    :param seconds: how long it was.
+    :param cancel_requested: whether the trigger has asked for the cancellation already.
+    :param operation: the last look at it, if any.
+    """
+
+    cause: str
+    seconds: float
+    cancel_requested: bool
+    operation: Operation | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {
+            "status": "deadline",
+            "cause": self.cause,
+            "seconds": self.seconds,
+            "cancel_requested": self.cancel_requested,
+            "operation": None if self.operation is None else dict(self.operation.raw),
+        }
+
+
+@dataclass(frozen=True)
+class Lost:
+    """The operation cannot be looked at any more; it may run on."""
+
+    message: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {"status": "lost", "message": self.message}
+
+
+Event = Union[Finished, Gone, DeadlinePassed, Lost]  # noqa: UP007 - evaluated at run time on Python 3.10
+
+
+def read_event(stored: Any) -> Event:
+    """Read an event.
+
+    :raises ValueError: for anything else than one of ours. An unknown event fails closed: it is never
+        taken for a success.
+    """
+    try:
+        status = stored["status"]
+        if status == "finished":
+            operation = Operation.from_json(stored["operation"])
+            if operation.done:
+                return Finished(operation)
+        if status == "gone":
+            return Gone(str(stored["message"]))
+        if status == "lost":
+            return Lost(str(stored["message"]))
+        if status == "deadline":
+            raw = stored["operation"]
+            return DeadlinePassed(
+                str(stored["cause"]),
+                float(stored["seconds"]),
+                stored["cancel_requested"] is True,
+                None if raw is None else Operation.from_json(raw),
+            )
+    except (KeyError, TypeError, MalformedAnswerError):
+        pass
+    keys = sorted(map(str, stored)) if isinstance(stored, Mapping) else type(stored).__name__
+    raise ValueError(f"the trigger sent an event that is not understood (with {keys}); it counts as a failure")
+
+
+def without_response(operation: Operation) -> Operation:
+    """The same operation with its response left out, for one that is too large to be stored."""
+    raw = {key: value for key, value in operation.raw.items() if key != "response"}
+    return Operation.from_json({"done": operation.done, **raw})

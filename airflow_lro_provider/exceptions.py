@@ -1,0 +1,49 @@
+"""The errors that a task of this package ends with, and what Airflow makes of each.
+
+==============================  ========================================================
+:class:`OperationInputError`    fails at once: what was given will not get better by a retry
+:class:`OperationFailedError`   fails at once: a finished operation does not change any more
+:class:`OperationRunningError`  fails, and retries if the task has any left
+:class:`OperationWaitError`     the same: waiting became impossible, the operation may run on
+:class:`OperationKilled`        ends the task that Airflow told to stop
+==============================  ========================================================
+
+A sensor's timeout is Airflow's own ``AirflowSensorTimeout`` (no retry), an execution timeout its
+``AirflowTaskTimeout`` (retries), in poke mode and deferred.
+"""
+
+from __future__ import annotations
+
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+
+__all__ = [
+    "OperationFailedError",
+    "OperationInputError",
+    "OperationKilled",
+    "OperationRunningError",
+    "OperationWaitError",
+]
+
+
+class OperationInputError(AirflowFailException):
+    """An argument or a connection cannot be used. Nothing was sent."""
+
+
+class OperationFailedError(AirflowFailException):
+    """The operation is over, with an outcome that the task's ``fail_on`` names."""
+
+
+class OperationRunningError(AirflowException):
+    """The operation is still running at the task's timeout, and ``fail_on`` names STILL_RUNNING."""
+
+
+class OperationWaitError(Exception):
+    """The operation cannot be looked at any more (permission lost, wrong answer)."""
+
+
+class OperationKilled(BaseException):
+    """Airflow told this task to stop.
+
+    Not an ``Exception``: a sensor's ``silent_fail`` would swallow one, and ``never_fail`` would turn it
+    into a skip. It would also be taken for a failure of the operation.
+    """

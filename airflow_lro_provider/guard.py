@@ -1,0 +1,336 @@
+"""Everything that happens on the worker when a task dies while it waits for an operation.
+
+Airflow calls ``on_kill`` in a signal handler on the main thread, between two bytecodes of whatever runs
+there, and leaves 5.0 seconds until SIGKILL (Airflow 3.3, supervisor escalation). So ``on_kill`` must not
+need anything that the interrupted frame may hold: no lock, no import, no connection lookup, no log line.
+
+A :class:`Guard` therefore owns a daemon thread with its own client, warmed by a first look at the
+operation. ``on_kill`` writes one byte into a pipe that wakes this thread, and waits on another pipe.
+What else ``on_kill`` does depends on the phase:
+
+===========  =======================================================  ==================================
+phase        the task is                                              ``on_kill``
+===========  =======================================================  ==================================
+NEW          not in ``execute`` yet                                   notes it
+PREPARING    asking the supervisor (connection, records)              notes it
+STARTING     waiting for the answer to a request that starts          notes it
+             something
+WAITING      waiting for the operation; it asks the supervisor        cancels, and raises
+             nothing                                                  :class:`OperationKilled`
+HANDING_ON   asking the supervisor again (records, deferral)          cancels; the next checkpoint raises
+RELEASED     done with the operation                                  does nothing
+===========  =======================================================  ==================================
+
+It raises only where the supervisor is not being asked something: raising there would leave an answer
+unread, and the channel one answer behind for ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import enum
+import os
+import select
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    AirflowTaskTimeout,
+    TaskDeferred,
+)
+
+from airflow_lro_provider.exceptions import OperationKilled, OperationWaitError
+
+if TYPE_CHECKING:
+    from airflow_lro_provider.lro.client import OperationsClient
+    from airflow_lro_provider.lro.errors import OperationsError
+    from airflow_lro_provider.lro.operation import Operation
+    from airflow_lro_provider.lro.reference import OperationReference
+
+__all__ = ["Guard", "OperationOrphaned", "Phase", "reason_to_cancel"]
+
+BUDGET = 4.0
+"""How long ``on_kill`` waits for the cancel, in seconds: from SIGTERM to SIGKILL there are 5.0."""
+PATIENCE = 10.0
+"""How long a task that ends in another way waits for it."""
+FRESHNESS_CHECK = 60.0
+"""How often the token is looked at, in seconds."""
+
+KILLED = "Airflow told this task to stop (marked, cleared, run stopped, or its worker shuts down)"
+
+
+class OperationOrphaned(OperationKilled):
+    """The supervisor of this task process is gone: Airflow does not know of it any more."""
+
+
+class Phase(enum.Enum):
+    """How far the task is. See the module's text."""
+
+    NEW = "new"
+    PREPARING = "preparing"
+    STARTING = "starting"
+    WAITING = "waiting"
+    HANDING_ON = "handing on"
+    RELEASED = "released"
+
+
+class Guard:
+    """Stands between a task's death and its operation.
+
+    *Armed* (:meth:`arm`) once there is an operation to lose, *released* (:meth:`release`) when it is over
+    or handed on. Only the main thread calls it.
+
+    :param log: the task's logger.
+    :param cancels: whether a dying task cancels the operation (``cancel_on_kill``). If not, the guard
+        only sees to it that the task ends.
+    """
+
+    def __init__(self, log: Any, *, cancels: bool) -> None:
+        self.phase = Phase.NEW
+        self.killed = False
+        self.is_over = False
+        self._log = log
+        self._cancels = cancels
+        self._canceller: _Canceller | None = None
+        self._supervisor = os.getppid()
+
+    def on_kill(self) -> None:
+        """The signal handler. Idempotent, also under a second signal or an alarm in its middle.
+
+        :raises OperationKilled: if the task is waiting.
+        """
+        again, self.killed = self.killed, True
+        if self.phase not in (Phase.WAITING, Phase.HANDING_ON):
+            return
+        if self._canceller is not None and self._cancels:
+            already_asked = self._canceller.reason is not None
+            self._canceller.ask(KILLED)
+            if again and already_asked:
+                return  # the handler that this signal interrupted, or the frame behind it, is at it
+            self._canceller.wait(BUDGET)
+        if self.phase is Phase.WAITING:
+            raise OperationKilled(KILLED)
+
+    def prepare(self) -> None:
+        """The task is about to ask the supervisor."""
+        self.phase = Phase.PREPARING
+
+    def start(self) -> None:
+        """The task is about to send a request that must not be interrupted."""
+        self.phase = Phase.STARTING
+        self.checkpoint()
+
+    def arm(self, client: OperationsClient, reference: OperationReference) -> None:
+        """From here on the operation can be lost, and a kill is acted on at once.
+
+        :param client: for the guard alone; it is closed with it.
+        :raises OperationKilled: after cancelling, if the kill came before.
+        """
+        self._canceller = _Canceller(client, reference, self._log)
+        self._canceller.start()
+        self.phase = Phase.WAITING
+        self.checkpoint()
+
+    def watch(self) -> None:
+        """The task waits for something that it cannot lose.
+
+        :raises OperationKilled: if the kill came before.
+        """
+        self.phase = Phase.WAITING
+        self.checkpoint()
+
+    def first_look(self, timeout: float) -> Operation | OperationsError | None:
+        """What the guard saw when it warmed its connection; ``None`` if it is not there in time."""
+        if self._canceller is None or not _readable(self._canceller.ready, timeout):
+            return None
+        return self._canceller.seen
+
+    def checkpoint(self) -> None:
+        """Act on a kill that was only noted.
+
+        :raises OperationKilled: if there was one.
+        """
+        if self.killed:
+            self._cancel_and_wait(KILLED)
+            raise OperationKilled(KILLED)
+
+    def check_supervisor(self) -> None:
+        """Notice that this process is an orphan.
+
+        :raises OperationOrphaned: if the supervisor is gone.
+        """
+        if os.getppid() != self._supervisor:
+            raise OperationOrphaned("the supervisor of this task is gone; Airflow counts it as lost")
+
+    def hand_on(self) -> None:
+        """The task is about to ask the supervisor again, or to defer. The operation is still guarded."""
+        self.phase = Phase.HANDING_ON
+        self.checkpoint()
+
+    def checkpoint_of_deferral(self) -> None:
+        """The last moment at which a deferral can be called off: Airflow serializes the trigger.
+
+        :raises OperationWaitError: if the task was killed since. (Not :class:`OperationKilled`: at this
+            place Airflow 3.3 handles only an ``Exception`` properly.)
+        """
+        if self.killed:
+            self._cancel_and_wait(KILLED)
+            raise OperationWaitError(f"not deferred: {KILLED}")
+
+    def release(self, reason: str | None = None) -> None:
+        """The operation is over, or is nobody's concern here any more.
+
+        :param reason: if given, it is not over: cancel it first, because of this.
+        """
+        if self.phase is not Phase.RELEASED:
+            self.phase = Phase.HANDING_ON
+            if reason is not None:
+                self._cancel_and_wait(reason)
+            self.phase = Phase.RELEASED
+        if self._canceller is not None:
+            self._canceller.stop()
+
+    def over(self) -> None:
+        """The operation is over: there is nothing to lose any more. Asks nobody, waits for nothing."""
+        self.phase = Phase.RELEASED
+        self.is_over = True
+
+    def cancel(self, reason: str) -> None:
+        """Ask for the cancellation while the task goes on waiting for its end."""
+        if self._canceller is not None and self._cancels:
+            self._canceller.ask(reason)
+
+    @property
+    def hands_on(self) -> bool:
+        """Whether the operation is being handed on to a trigger."""
+        return self.phase is Phase.HANDING_ON
+
+    @property
+    def cancelled_because(self) -> str | None:
+        """Why the cancellation was asked for, if it was."""
+        return self._canceller.reason if self._canceller is not None else None
+
+    def _cancel_and_wait(self, reason: str) -> None:
+        if self._canceller is not None and self._cancels:
+            self._canceller.ask(reason)
+            self._canceller.wait(PATIENCE)
+
+
+class _Canceller(threading.Thread):
+    """The thread behind a guard: one client, kept warm, and one thing to do with it.
+
+    Woken through a pipe: writing a byte needs no lock, as an ``Event`` or a ``Queue`` would, that the
+    interrupted frame could be holding.
+    """
+
+    def __init__(self, client: OperationsClient, reference: OperationReference, log: Any) -> None:
+        super().__init__(name=f"guard of {reference.name}", daemon=True)
+        self.reason: str | None = None
+        self.seen: Operation | OperationsError | None = None
+        self._client, self._reference, self._log = client, reference, log
+        self._wake_reader, self._wake = os.pipe()
+        # The writing ends of these two are closed to say so: every waiter sees it, for ever.
+        self.ready, self._say_ready = os.pipe()
+        self._done, self._say_done = os.pipe()
+        self._context = contextvars.copy_context()
+
+    def ask(self, reason: str) -> None:
+        """Make the thread send the cancel. Safe in a signal handler; the first reason stands."""
+        if self.reason is None:
+            self.reason = reason
+            os.write(self._wake, b"c")
+
+    def wait(self, seconds: float) -> None:
+        """Wait until the cancel was answered, or given up. Safe in a signal handler."""
+        _readable(self._done, seconds)
+
+    def stop(self) -> None:
+        """End the thread, if it is idle, and give its descriptors back."""
+        if self._wake < 0:
+            return
+        os.write(self._wake, b"q")
+        self.join(timeout=1.0)
+        if not self.is_alive():
+            for descriptor in (self._wake, self._wake_reader, self.ready, self._done):
+                os.close(descriptor)
+            self._wake = -1
+
+    def run(self) -> None:
+        self._context.run(self._run)
+
+    def _run(self) -> None:
+        try:
+            self._warm_up()
+            os.close(self._say_ready)
+            while not _readable(self._wake_reader, FRESHNESS_CHECK):
+                with contextlib.suppress(Exception):
+                    self._client.identity.headers()
+            if os.read(self._wake_reader, 1) == b"c":
+                line = self._cancel()
+                os.close(self._say_done)
+                # Only now: the interrupted frame may hold the log's lock, and the kill waits for us.
+                with contextlib.suppress(Exception):
+                    self._log.info(line)
+        finally:
+            with contextlib.suppress(Exception):
+                self._client.close()
+
+    def _warm_up(self) -> None:
+        from airflow_lro_provider.lro.errors import OperationsError
+
+        try:
+            self.seen = self._client.get(self._reference, retries=0)
+        except OperationsError as error:
+            self.seen = error
+        except Exception:
+            self._log.exception("The guard's first look at %s failed", self._reference)
+
+    def _cancel(self) -> str:
+        asked = f"cancel of {self._reference} requested, because: {self.reason}"
+        begin = time.monotonic()
+        try:
+            over = self._client.cancel(self._reference)
+        except Exception as error:
+            return f"The {asked}. It was refused: {error}"
+        took = f"{time.monotonic() - begin:.3f} s"
+        if over is not None:
+            return f"The {asked}. The operation was over already: {over.summary()}."
+        return f"The {asked}. The service took the request ({took})."
+
+
+def _readable(descriptor: int, seconds: float) -> bool:
+    """Wait for a byte, or for the other end to be closed. Not ``select``: it has a highest descriptor."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(max(seconds, 0.0) * 1000))
+
+
+def reason_to_cancel(error: BaseException, *, will_retry: bool, cancel_on_failure: bool) -> str | None:
+    """Why the operation must not outlive a task that ends with this error; ``None`` if it may.
+
+    :param will_retry: Airflow will try again after an ordinary failure; the next try goes on with it.
+    :param cancel_on_failure: what to do if it will not.
+    """
+    if isinstance(error, TaskDeferred):
+        return None
+    if isinstance(error, OperationOrphaned):
+        return None if will_retry else "the supervisor of this task is gone, and no retry will go on with it"
+    if isinstance(error, OperationKilled):
+        return KILLED
+    if isinstance(error, AirflowTaskTimeout):
+        return "the task's execution_timeout has passed"
+    if isinstance(error, AirflowSensorTimeout):
+        return "the sensor's timeout has passed"
+    if isinstance(error, AirflowSkipException) and isinstance(
+        error.__cause__, (AirflowTaskTimeout, AirflowSensorTimeout, type(None))
+    ):
+        return "the task is skipped, its timeout has passed"
+    if not isinstance(error, Exception):
+        return f"the task was interrupted ({type(error).__name__})"
+    final = isinstance(error, (AirflowFailException, AirflowSkipException)) or not will_retry
+    return "the task failed and is not tried again" if final and cancel_on_failure else None

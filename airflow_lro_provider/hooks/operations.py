@@ -1,0 +1,284 @@
+"""Hooks for ``google.longrunning.Operations`` of any Google API."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
+
+if TYPE_CHECKING:
+    from airflow_lro_provider.lro.aio import AsyncOperationsClient
+    from airflow_lro_provider.lro.client import OperationsClient
+    from airflow_lro_provider.lro.credentials import ConnectionSettings
+    from airflow_lro_provider.lro.operation import Operation
+    from airflow_lro_provider.lro.reference import OperationReference
+
+__all__ = ["DEFAULT_CONN_ID", "OperationsAsyncHook", "OperationsHook"]
+
+DEFAULT_CONN_ID = "google_cloud_default"
+
+
+class _OperationsBaseHook(BaseHook):
+    """What both hooks have in common: arguments, references, the reading of a connection.
+
+    :param service: the API's discovery name (``aiplatform``) or host; not needed where names are given
+        in full (``//HOST/…``).
+    :param api_version: the API version, if not the preferred one.
+    :param gcp_conn_id: the Airflow connection; ``None`` uses the application default credentials.
+    :param impersonation_chain: the account to act as, or the chain that leads to it; goes before the
+        connection's own.
+    """
+
+    conn_name_attr = "gcp_conn_id"
+    default_conn_name = DEFAULT_CONN_ID
+    conn_type = "google_lro"
+    hook_name = "Google long-running operations"
+
+    def __init__(
+        self,
+        service: str | None = None,
+        api_version: str | None = None,
+        gcp_conn_id: str | None = DEFAULT_CONN_ID,
+        impersonation_chain: str | Sequence[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.service = service
+        self.api_version = api_version
+        self.gcp_conn_id = gcp_conn_id
+        self.impersonation_chain = impersonation_chain
+        self._settings: ConnectionSettings | None = None
+
+    def _read(self, extra: dict[str, Any]) -> ConnectionSettings:
+        from airflow_lro_provider.lro.credentials import ConnectionSettings
+
+        chain = self.impersonation_chain
+        return ConnectionSettings.from_extra(
+            extra,
+            impersonation_chain=chain if chain is None or isinstance(chain, str) else list(chain),
+            conn_id=self.gcp_conn_id or "",
+        )
+
+    def _missing(self) -> Exception:
+        from airflow_lro_provider.lro.errors import ConnectionSettingsError
+
+        return ConnectionSettingsError(
+            f"connection {self.gcp_conn_id!r} is not defined. Create it (type `google_lro` or"
+            " `google_cloud_platform`), or pass gcp_conn_id=None to use application default credentials."
+        )
+
+    def _check_extra(self, text: str | None) -> None:
+        # Airflow takes an extra that is no JSON for an empty one: another identity than was meant.
+        from airflow_lro_provider.lro.errors import ConnectionSettingsError
+
+        if not text:
+            return
+        try:
+            is_object = isinstance(json.loads(text), dict)
+        except ValueError:
+            is_object = False
+        if not is_object:
+            raise ConnectionSettingsError(f"connection {self.gcp_conn_id!r}: its extra is not a JSON object.")
+
+    def _reference(self, name: Any, settings: ConnectionSettings) -> OperationReference:
+        from airflow_lro_provider.lro.reference import OperationReference, endpoint_of, read_reference
+
+        reference = (
+            name
+            if isinstance(name, OperationReference)
+            else read_reference(name, self.service, self.api_version, api_endpoint=settings.api_endpoint)
+        )
+        endpoint_of(reference, settings.api_endpoint)  # refuses a foreign host
+        return reference
+
+    def _parent(self, parent: str) -> OperationReference:
+        from airflow_lro_provider.lro.errors import UnknownServiceError
+        from airflow_lro_provider.lro.reference import read_parent
+
+        if self.service is None:
+            raise UnknownServiceError("to list operations, the hook needs `service`: names do not say theirs.")
+        return read_parent(parent, self.service, self.api_version)
+
+
+class OperationsHook(_OperationsBaseHook):
+    """Gets, cancels, lists, deletes and waits for long-running operations by their names.
+
+    An operation is given as a plain name (with ``service``), a full resource name, a URL, or its dict.
+    Everything wrong with it is said before anything is sent.
+    """
+
+    @property
+    def settings(self) -> ConnectionSettings:
+        """What the connection says; it is read once.
+
+        :raises ConnectionSettingsError: if it is missing or cannot be used.
+        """
+        if self._settings is None:
+            self._settings = self._read({} if self.gcp_conn_id is None else self._extra())
+        return self._settings
+
+    def _extra(self) -> dict[str, Any]:
+        try:
+            connection = self.get_connection(str(self.gcp_conn_id))
+        except AirflowNotFoundException:
+            raise self._missing() from None
+        self._check_extra(connection.extra)
+        extra: dict[str, Any] = connection.extra_dejson
+        return extra
+
+    def reference(self, name: Any) -> OperationReference:
+        """Read and check a reference; nothing is sent.
+
+        :raises InvalidRequestError: saying what is wrong with it.
+        """
+        return self._reference(name, self.settings)
+
+    def make_client(self, **kwargs: Any) -> OperationsClient:
+        """A new client with this connection; see :class:`OperationsClient` for its arguments."""
+        from airflow_lro_provider.lro.client import OperationsClient
+
+        return OperationsClient(self.settings, **kwargs)
+
+    def get_conn(self) -> OperationsClient:
+        """The client that the other methods use."""
+        if not hasattr(self, "_client"):
+            self._client = self.make_client()
+        return self._client
+
+    def get(self, name: Any) -> Operation:
+        """Look at an operation.
+
+        :raises NotFoundError: if there is none of this name.
+        """
+        return self.get_conn().get(self.reference(name))
+
+    def cancel(self, name: Any) -> Operation | None:
+        """Ask for the cancellation of an operation. It is a request: get the operation to see what came of it.
+
+        :return: the operation if it was over already, else ``None``.
+        :raises UnimplementedError: if the service cannot cancel it.
+        """
+        return self.get_conn().cancel(self.reference(name))
+
+    def list(self, parent: str, filter: str | None = None, page_size: int | None = None) -> Iterator[Operation]:
+        """All operations below a parent, e.g. ``projects/p/locations/l``.
+
+        :param filter: in the service's own dialect, e.g. ``done:false``.
+        :param page_size: how many to ask for at once.
+        """
+        return self.get_conn().list(self._parent(parent), filter=filter, page_size=page_size)
+
+    def delete(self, name: Any) -> None:
+        """Make the service forget an operation. This does not cancel it."""
+        self.get_conn().delete(self.reference(name))
+
+    def wait(
+        self,
+        name: Any,
+        timeout: float | None = None,
+        poll_interval: float | None = None,
+        on_change: Callable[[str], object] | None = None,
+    ) -> Operation:
+        """Wait until an operation is over, and return it however it ended.
+
+        :param timeout: in seconds; ``None`` waits for ever.
+        :param poll_interval: in seconds; if ``None`` it grows with the age of the wait.
+        :param on_change: is told whenever state or progress changed; by default it is logged.
+        :raises WaitTimeoutError: at the timeout. The operation runs on.
+        """
+        from airflow_lro_provider.lro.polling import new_watch
+
+        reference = self.reference(name)
+        return self.get_conn().wait_until_done(
+            reference,
+            new_watch(time.monotonic(), timeout=timeout, interval=poll_interval),
+            on_change=on_change or (lambda line: self.log.info("%s: %s", reference.name, line)),
+        )
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Get a token, and say for whom."""
+        try:
+            client = self.get_conn()
+            client.identity.headers()
+        except Exception as error:
+            return False, str(error)
+        place = f" at {client.settings.api_endpoint}" if client.settings.api_endpoint else ""
+        return True, f"A token was given to {client.identity.description}{place}."
+
+
+class OperationsAsyncHook(_OperationsBaseHook):
+    """The same as :class:`OperationsHook` with coroutines, for triggers."""
+
+    async def settings(self) -> ConnectionSettings:
+        """What the connection says; it is read once."""
+        if self._settings is None:
+            self._settings = self._read({} if self.gcp_conn_id is None else await self._extra())
+        return self._settings
+
+    async def _extra(self) -> dict[str, Any]:
+        from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
+
+        try:
+            connection = await get_async_connection(str(self.gcp_conn_id))
+        except AirflowNotFoundException:
+            raise self._missing() from None
+        self._check_extra(connection.extra)
+        extra: dict[str, Any] = await get_async_extra_dejson(connection)
+        return extra
+
+    async def reference(self, name: Any) -> OperationReference:
+        """Read and check a reference; nothing is sent."""
+        return self._reference(name, await self.settings())
+
+    async def get_conn(self) -> AsyncOperationsClient:
+        """The client that the other methods use. Close it with :meth:`close`."""
+        from airflow_lro_provider.lro.aio import AsyncOperationsClient
+
+        if not hasattr(self, "_client"):
+            self._client = await AsyncOperationsClient.create(await self.settings())
+        return self._client
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        if hasattr(self, "_client"):
+            await self._client.close()
+
+    async def get(self, name: Any) -> Operation:
+        """Look at an operation. See :meth:`OperationsHook.get`."""
+        return await (await self.get_conn()).get(await self.reference(name))
+
+    async def cancel(self, name: Any) -> Operation | None:
+        """Ask for the cancellation of an operation. See :meth:`OperationsHook.cancel`."""
+        return await (await self.get_conn()).cancel(await self.reference(name))
+
+    async def list(
+        self, parent: str, filter: str | None = None, page_size: int | None = None
+    ) -> AsyncIterator[Operation]:
+        """All operations below a parent. See :meth:`OperationsHook.list`."""
+        client = await self.get_conn()
+        async for operation in client.list(self._parent(parent), filter=filter, page_size=page_size):
+            yield operation
+
+    async def delete(self, name: Any) -> None:
+        """Make the service forget an operation. This does not cancel it."""
+        await (await self.get_conn()).delete(await self.reference(name))
+
+    async def wait(
+        self,
+        name: Any,
+        timeout: float | None = None,
+        poll_interval: float | None = None,
+        on_change: Callable[[str], object] | None = None,
+    ) -> Operation:
+        """Wait until an operation is over. See :meth:`OperationsHook.wait`."""
+        from airflow_lro_provider.lro.polling import new_watch
+
+        reference = await self.reference(name)
+        return await (await self.get_conn()).wait_until_done(
+            reference,
+            new_watch(time.monotonic(), timeout=timeout, interval=poll_interval),
+            on_change=on_change or (lambda line: self.log.info("%s: %s", reference.name, line)),
+        )

@@ -1,0 +1,1 @@
+"""The core: operations, their names, their protocol and their clients. No Airflow in here."""

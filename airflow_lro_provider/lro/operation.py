@@ -1,0 +1,276 @@
+"""What an operation is: ``google.longrunning.Operation`` read from the JSON that Google sends.
+
+The resource has five fields (https://google.aip.dev/151): ``name``, ``done``, ``error`` or
+``response``, and a free-form ``metadata`` in which every API says in its own words how far it is.
+:class:`Operation` reads the first four strictly, and the last one forgivingly: odd metadata never
+raises, what cannot be read is ``None``.
+
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from airflow_lro_provider.lro.errors import CODES, MalformedAnswerError
+
+__all__ = ["Operation", "Outcome", "State"]
+
+
+class State(str, enum.Enum):
+    """How a running operation is doing. An operation that is over has an :class:`Outcome` instead."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    CANCELLING = "CANCELLING"
+
+
+class Outcome(str, enum.Enum):
+    """How it ended, or what came of a cancel request.
+
+    The first three are facts about a finished operation. The others are answers to "I asked for its
+    cancellation; what came of it?" and are never read from an operation alone.
+    """
+
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    COMPLETED_DESPITE_CANCEL = "COMPLETED_DESPITE_CANCEL"
+    CANCEL_UNSUPPORTED = "CANCEL_UNSUPPORTED"
+    NOT_FOUND = "NOT_FOUND"
+    STILL_RUNNING = "STILL_RUNNING"
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One look at a long-running operation.
+
+    :param name: the server's name for it, unique only within the service that gave it.
+    :param done: whether it is over; a missing ``done`` means it is not.
+    :param error: ``google.rpc.Status`` as a dict (``code``, ``message``, ``details``) if it failed or
+        was cancelled.
+    :param response: what it produced, if it succeeded.
+    :param metadata: the service's own account of it, untouched.
+    :param raw: the whole resource, unknown fields included.
+    """
+
+    name: str
+    done: bool = False
+    error: Mapping[str, Any] | None = None
+    response: Any = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def from_json(cls, raw: Any) -> Operation:
+        """Read the resource.
+
+        :raises MalformedAnswerError: for anything that is not an operation. An unknown shape fails
+            closed: it is never taken for a finished or a successful one.
+        """
+        if not isinstance(raw, Mapping):
+            raise MalformedAnswerError(f"expected an operation, got {type(raw).__name__}")
+        name, done, error = raw.get("name", ""), raw.get("done", False), raw.get("error")
+        if not isinstance(name, str) or not isinstance(done, bool):
+            raise MalformedAnswerError("`name` or `done` of the operation has the wrong type")
+        if error is not None and not isinstance(error, Mapping):
+            raise MalformedAnswerError("`error` of the operation is not a google.rpc.Status")
+        if not any(key in raw for key in ("name", "done", "error", "response", "metadata")):
+            raise MalformedAnswerError("the answer has no field of an operation")
+        metadata = raw.get("metadata")
+        return cls(
+            name=name,
+            done=done,
+            error=error,
+            response=raw.get("response"),
+            metadata=metadata if isinstance(metadata, Mapping) else {},
+            raw=raw,
+        )
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """SUCCEEDED, FAILED or CANCELLED; ``None`` while it runs.
+
+        ``error.code`` 1 is CANCELLED even with an empty message. Done with neither error nor
+        response is success (an empty response may be left out of proto3 JSON).
+        """
+        if not self.done:
+            return None
+        if self.error is None:
+            return Outcome.SUCCEEDED
+        return Outcome.CANCELLED if self.error_code == CODES["CANCELLED"] else Outcome.FAILED
+
+    @property
+    def state(self) -> State | None:
+        """PENDING, RUNNING or CANCELLING; ``None`` once it is over."""
+        if self.done:
+            return None
+        word = next(self._find(*_STATE), None)
+        if isinstance(word, str):
+            for state, words in _STATE_WORDS.items():
+                if word.upper().removeprefix("OPERATION_STATE_") in words:
+                    return state
+        return State.CANCELLING if self.cancel_requested else State.RUNNING
+
+    @property
+    def error_code(self) -> int | None:
+        """The ``google.rpc.Code`` number of the error (not an HTTP code)."""
+        if self.error is None:
+            return None
+        code = _number(self.error.get("code", 0))
+        return None if code is None else int(code)
+
+    @property
+    def error_message(self) -> str:
+        """The error in words: its message, or the name of its code where it has none."""
+        if self.error is None:
+            return ""
+        message = self.error.get("message")
+        if isinstance(message, str) and message:
+            return message
+        code = self.error_code
+        return next((name for name, number in CODES.items() if number == code), f"code {code}")
+
+    @property
+    def cancel_requested(self) -> bool:
+        """Whether the service says that somebody asked for its cancellation."""
+        if next(self._find(*_CANCEL_FLAGS), False) is True:
+            return True
+        return any(isinstance(time, str) and time for time in self._find("cancelTime"))
+
+    @property
+    def progress(self) -> float | None:
+        """How far it is, from 0 to 1; ``None`` if the service does not say (or not in a known way)."""
+        for percent in self._find("progressPercent", "progressPercentage", "percentComplete"):
+            if (value := _fraction(_number(percent), 100)) is not None:
+                return value
+        for progress in self._find("progress", "progressDocuments", "progressBytes"):
+            if (value := self._read_progress(progress)) is not None:
+                return value
+        return None
+
+    def _read_progress(self, progress: Any) -> float | None:
+        if isinstance(progress, Mapping):
+            done, total = _number(progress.get("completedWork")), _number(progress.get("estimatedWork"))
+            if done is not None and total:
+                return _fraction(done, total)
+            return _fraction(_number(progress.get("progressPercent")), 100)
+        value = _number(progress)
+        if value is None:
+            return None
+        # The same word is a fraction in Earth Engine and a percentage elsewhere.
+        if "earthengine" in str(self.metadata.get("@type", "")).lower():
+            return _fraction(value, 1)
+        if isinstance(progress, float) and 0 < value < 1:
+            return value
+        return None if value == 1 and "@type" not in self.metadata else _fraction(value, 100)
+
+    @property
+    def message(self) -> str | None:
+        """What the service says about it in words."""
+        return _first_text(self._find(*_MESSAGE))
+
+    @property
+    def target(self) -> str | None:
+        """The resource that it works on, or the place that it writes to."""
+        for target in self._find("target", "destinationUris"):
+            if isinstance(target, list) and target:
+                target = target[0]
+            if isinstance(target, str) and target:
+                return target
+        return None
+
+    @property
+    def create_time(self) -> datetime | None:
+        """When it was created (or started, where the service knows no creation)."""
+        return _first_time(self._find("createTime", "startTime", "progress.startTime"))
+
+    @property
+    def update_time(self) -> datetime | None:
+        """When its metadata last changed."""
+        return _first_time(self._find("updateTime", "lastUpdateTime"))
+
+    @property
+    def end_time(self) -> datetime | None:
+        """When it ended."""
+        return _first_time(self._find("endTime", "doneTime", "progress.endTime"))
+
+    def summary(self) -> str:
+        """One short line for a log: state or outcome, progress, message."""
+        word = self.outcome or self.state
+        parts = [word.value if word else "?"]
+        if self.progress is not None and not self.done:
+            parts.append(f"{self.progress:.0%}")
+        text = self.error_message if self.error is not None else self.message
+        if text:
+            parts.append(text if len(text) <= 300 else text[:297] + "...")
+        return " · ".join(parts)
+
+    def _find(self, *paths: str) -> Iterator[Any]:
+        """Everything that stands at one of these dotted paths, also within a wrapped metadata."""
+        for place in (self.metadata, *(self.metadata.get(wrapper) for wrapper in _WRAPPERS)):
+            for path in paths:
+                value: Any = place
+                for key in path.split("."):
+                    value = value.get(key) if isinstance(value, Mapping) else None
+                if value is not None:
+                    yield value
+
+
+# Vertex AI wraps the common part in `genericMetadata`, Document AI in `commonMetadata`.
+_WRAPPERS = ("genericMetadata", "commonMetadata")
+_STATE = ("state", "operationState", "status.state")
+_STATE_WORDS = {
+    State.PENDING: {"PENDING", "QUEUED", "CREATED", "ACCEPTED", "WAITING", "INITIALIZING"},
+    State.CANCELLING: {"CANCELLING", "CANCELING", "CANCEL_PENDING"},
+}
+# Canonical shape A says requestedCancellation, shape B cancelRequested.
+_CANCEL_FLAGS = ("requestedCancellation", "cancelRequested", "cancellationRequested", "isCancellationRequested")
+_MESSAGE = (
+    "statusMessage",
+    "statusDetail",
+    "stateMessage",
+    "progressMessage",
+    "status.details",
+    "description",
+)
+_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
+
+
+def _number(value: Any) -> float | None:
+    """A JSON number; int64 arrive as strings."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if abs(number) < 1e18 else None
+
+
+def _fraction(value: float | None, whole: float) -> float | None:
+    return value / whole if value is not None and 0 <= value <= whole else None
+
+
+def _first_text(values: Iterator[Any]) -> str | None:
+    return next((value for value in values if isinstance(value, str) and value), None)
+
+
+def _first_time(values: Iterator[Any]) -> datetime | None:
+    for value in values:
+        match = _TIME.fullmatch(value) if isinstance(value, str) else None
+        if match is None:
+            continue
+        day, fraction, zone = match.groups()
+        offset = "+00:00" if zone == "Z" else zone
+        try:
+            moment = datetime.fromisoformat(day + offset).astimezone(timezone.utc)
+        except (ValueError, OverflowError):
+            continue
+        return moment + timedelta(microseconds=int((fraction or "0")[:6].ljust(6, "0")))
+    return None

@@ -1,0 +1,176 @@
+"""When to ask next, what a look or an error means for a wait, and which deadline comes first.
+
+:class:`Watch` is one wait as plain data: the sync client, the sensor's poke and the trigger feed it
+with what they saw and ask it how long to sleep. It has no clock: the time comes in as an argument, in
+seconds, from whatever clock the caller uses. Retrying a single request is not decided here (that is
+tenacity's, in the clients).
+
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_lro_provider.lro.errors import NotFoundError, OperationsError, WaitTimeoutError
+from airflow_lro_provider.lro.operation import Operation
+
+__all__ = ["Deadline", "Watch", "earliest", "new_watch"]
+
+FLOOR = 1.0
+"""The shortest interval that is chosen without being asked for, in seconds."""
+CEILING = 60.0
+"""The longest one."""
+FRACTION = 0.05
+"""How much of the operation's age an interval may be: a wait learns of the end at most 5 % late."""
+JITTER = 0.1
+"""Intervals are spread by this part to both sides, so that many waits do not ask in step."""
+GRACE = 10.0
+"""A new operation may not be found everywhere at once: so long a 404 is forgiven, in seconds."""
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """A moment at which a wait ends.
+
+    :param at: the moment, on the same clock as ``now`` elsewhere (a trigger's is the wall clock, it
+        has to survive a move to another machine).
+    :param cause: what it comes from: ``timeout``, ``sensor_timeout`` or ``execution_timeout``.
+    :param seconds: how long it was from the start, for messages.
+    """
+
+    at: float
+    cause: str
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON, for a trigger's arguments."""
+        return {"at": self.at, "cause": self.cause, "seconds": self.seconds}
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Deadline:
+        """Read back what :meth:`to_dict` gave."""
+        return cls(float(stored["at"]), str(stored["cause"]), float(stored["seconds"]))
+
+
+def earliest(deadlines: Iterable[Deadline | None]) -> Deadline | None:
+    """The first deadline to come, or ``None`` if there is none."""
+    return min((d for d in deadlines if d is not None), key=lambda d: d.at, default=None)
+
+
+class Watch:
+    """One wait for one operation.
+
+    :param started: when the wait began.
+    :param deadline: when it ends at the latest; ``None`` waits for ever.
+    :param interval: seconds between two looks; if ``None``, it grows with the age of the wait: from
+        :data:`FLOOR`, as :data:`FRACTION` of the age, up to :data:`CEILING`.
+    :param exponential_backoff: double the interval with every look, as Airflow's sensors do.
+    :param max_wait: no interval is longer than this, in seconds.
+    :param tolerant: no error ends the wait (a sensor's ``silent_fail``).
+    :param rng: gives numbers from 0 to 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        started: float,
+        deadline: Deadline | None = None,
+        interval: float | None = None,
+        exponential_backoff: bool = False,
+        max_wait: float | None = None,
+        tolerant: bool = False,
+        rng: Callable[[], float] = random.random,
+    ) -> None:
+        self.started = started
+        self.deadline = deadline
+        self.interval = interval
+        self.exponential_backoff = exponential_backoff
+        self.max_wait = max_wait
+        self.tolerant = tolerant
+        self.looks = 0
+        self.last: Operation | None = None
+        self._rng = rng
+        self._retry_after = 0.0
+        self._mark: tuple[Any, ...] = ()
+        self._trouble = ""
+
+    def saw(self, operation: Operation) -> str | None:
+        """Take note of a look.
+
+        :return: a line for the log if its state or progress changed, else ``None``.
+        """
+        self.looks += 1
+        self.last, self._retry_after, self._trouble = operation, 0.0, ""
+        progress = None if operation.progress is None else int(operation.progress * 100)
+        mark = (operation.state, operation.outcome, progress, operation.message)
+        if mark == self._mark:
+            return None
+        self._mark = mark
+        return operation.summary()
+
+    def failed(self, error: OperationsError, now: float) -> str | None:
+        """Take note of a look that failed, or end the wait.
+
+        :return: a line for the log when trouble begins or changes, else ``None``.
+        :raises OperationsError: the error itself, if it ends the wait: anything but a transient one, or
+            a 404 within the first :data:`GRACE` seconds.
+        """
+        self.looks += 1
+        forgiven = error.transient or (
+            isinstance(error, NotFoundError) and self.last is None and now - self.started < GRACE
+        )
+        if not forgiven and not self.tolerant:
+            raise error
+        self._retry_after = getattr(error, "retry_after", None) or 0.0
+        trouble = type(error).__name__
+        if trouble == self._trouble:
+            return None
+        self._trouble = trouble
+        return f"could not look at the operation, will try again: {error}"
+
+    @property
+    def done(self) -> Operation | None:
+        """The operation, once a look has shown that it is over."""
+        return self.last if self.last is not None and self.last.done else None
+
+    def check_deadline(self, now: float, name: str) -> None:
+        """End the wait if it is time.
+
+        :param name: of the operation, for the message.
+        :raises WaitTimeoutError: at the deadline.
+        """
+        if self.deadline is not None and now >= self.deadline.at:
+            cause = self.deadline.cause.replace("_", " ")
+            raise WaitTimeoutError(f"{name} is still running at the {cause} of {self.deadline.seconds:g} s.")
+
+    def delay(self, now: float) -> float:
+        """Seconds until the next look; never past the deadline."""
+        age = max(now - self.started, 0.0)
+        if self.exponential_backoff:
+            # Airflow's own formula (BaseSensorOperator._get_next_poke_interval), for any base.
+            base = max(int((self.interval or FLOOR) * 2 ** min(self.looks - 2, 60)), 1)
+            seconds = base + self._rng() * base
+        elif self.interval is not None:
+            seconds = self.interval
+        else:
+            seconds = min(max(age * FRACTION, FLOOR), CEILING) * (1 + JITTER * (2 * self._rng() - 1))
+        if self.max_wait is not None:
+            seconds = min(seconds, self.max_wait)
+        seconds = max(seconds, self._retry_after)
+        if self.deadline is not None:
+            seconds = min(seconds, max(self.deadline.at - now, 0.0))
+        return seconds
+
+
+def new_watch(now: float, *, timeout: float | None = None, interval: float | None = None) -> Watch:
+    """A plain wait that begins now.
+
+    :param timeout: in seconds; ``None`` waits for ever.
+    :param interval: in seconds; if ``None`` it grows with the age of the wait.
+    """
+    deadline = None if timeout is None else Deadline(now + timeout, "timeout", timeout)
+    return Watch(started=now, deadline=deadline, interval=interval)

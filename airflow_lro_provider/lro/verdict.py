@@ -1,0 +1,159 @@
+"""Whose is this operation now? The one place that answers, from evidence alone.
+
+Two parties ask, at two moments:
+
+* a **trigger that is being taken down** asks :func:`of_killed_trigger`: is the deferred task still
+  mine (the triggers are only being redistributed), or is it dead (cancel)?
+* a **new try of a task** that finds a record of an earlier one asks :func:`of_armed_record`: adopt
+  the operation that the earlier try left, or cancel it and start afresh?
+
+A wrong guess destroys a live job or returns a stale result, so what cannot be known is said to be
+:attr:`Verdict.UNSURE` and left alone. Every row of both tables is measured on a real Airflow
+(``tests/e2e/test_verdict.py``).
+
+Standard library only: no Airflow, no network, no clock.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_lro_provider.lro.operation import Outcome, State
+
+__all__ = ["ArmedRecord", "Evidence", "Verdict", "of_armed_record", "of_killed_trigger"]
+
+
+class Verdict(str, enum.Enum):
+    """The answer to "whose is this operation now?"."""
+
+    OWN = "own"
+    """The asker's task is alive and goes on with the operation: do nothing."""
+    ADOPT = "adopt"
+    """An earlier try of the same work lost it: go on with it instead of starting another."""
+    CANCEL = "cancel"
+    """Nobody wants it any more."""
+    UNSURE = "unsure"
+    """It cannot be known from here: do nothing, say so, leave it to the sweep."""
+
+
+class Evidence(enum.Enum):
+    """Stands where a fact should be when the question got no answer, as opposed to "there is none"."""
+
+    UNKNOWN = "unknown"
+
+
+UNKNOWN = Evidence.UNKNOWN
+
+# A worker had the task after the deferral and ended this try by itself; it has decided about the
+# operation already, with more evidence than a trigger has.
+_ENDED_BY_ITS_WORKER = frozenset({"up_for_retry"})
+
+
+def of_killed_trigger(
+    *,
+    task_state: str | Evidence | None,
+    owner_token: str | Evidence | None,
+    my_token: str,
+) -> Verdict:
+    """Judge a trigger that Airflow takes down with the message "user action".
+
+    Airflow 3.3 sends that message for a real kill, but also when another triggerer took the trigger
+    over, and task states carry no try number: after a clear, the new try may be deferred again
+    before the old trigger hears of it. The owner token tells those apart: every try writes its own
+    to XCom before it defers.
+
+    :param task_state: Airflow's state of the task instance now; ``None`` if it has none (cleared and
+        not yet scheduled) or its row is gone; :attr:`Evidence.UNKNOWN` if nobody answered.
+    :param owner_token: the token in XCom now; ``None`` if there is none.
+    :param my_token: the token that this trigger was created with.
+    """
+    if task_state is UNKNOWN:
+        return Verdict.UNSURE
+    if task_state in _ENDED_BY_ITS_WORKER:
+        return Verdict.OWN
+    if task_state != "deferred":
+        return Verdict.CANCEL
+    if owner_token is UNKNOWN or owner_token is None:
+        # A deferred task of ours always has a token. One without was not cleared, it lost it.
+        return Verdict.UNSURE
+    return Verdict.OWN if owner_token == my_token else Verdict.CANCEL
+
+
+@dataclass(frozen=True)
+class ArmedRecord:
+    """What a try writes before it waits, and removes at every normal end.
+
+    A record that is still there tells the next try how the last one went: it did not end normally.
+
+    :param reference: the operation, as :meth:`OperationReference.to_dict` gives it.
+    :param try_number: the try that armed it.
+    :param try_id: the task instance's id, which Airflow changes with every try.
+    :param max_tries: Airflow's ``max_tries`` at the time; a clear raises it, a retry does not.
+    :param killed: why the dying process asked for a cancel, if it lived long enough to say so.
+    """
+
+    reference: Mapping[str, Any]
+    try_number: int
+    try_id: str
+    max_tries: int
+    killed: str | None = None
+
+    @classmethod
+    def from_dict(cls, stored: Any) -> ArmedRecord | None:
+        """Read a stored record; ``None`` for anything that is not one."""
+        if not isinstance(stored, Mapping) or not isinstance(stored.get("reference"), Mapping):
+            return None
+        try_number, max_tries = stored.get("try_number"), stored.get("max_tries")
+        if not isinstance(try_number, int) or not isinstance(max_tries, int):
+            return None
+        killed = stored.get("killed")
+        return cls(
+            reference=dict(stored["reference"]),
+            try_number=try_number,
+            try_id=str(stored.get("try_id")),
+            max_tries=max_tries,
+            killed=None if killed is None else str(killed),
+        )
+
+
+def of_armed_record(
+    record: ArmedRecord,
+    *,
+    try_number: int,
+    try_id: str,
+    max_tries: int,
+    state: State | Evidence | None = UNKNOWN,
+    outcome: Outcome | Evidence | None = UNKNOWN,
+) -> Verdict:
+    """Judge an operation whose record an earlier try of this task left behind.
+
+    =================================  =======================================================
+    evidence                           verdict
+    =================================  =======================================================
+    same task instance id              OWN: this very try armed it (it comes back from a deferral)
+    the dying process marked it        CANCEL: it was killed, and asked for the cancel
+    operation CANCELLING or CANCELLED  CANCEL: somebody asked for its end
+    ``max_tries`` differs              CANCEL: the task was cleared
+    a later try, none of the above     ADOPT: the earlier one crashed (SIGKILL, OOM, lost worker)
+    an earlier or the same try number  UNSURE: this process is the one that is out of date
+    =================================  =======================================================
+
+    :param record: what the earlier try stored.
+    :param try_number: this try.
+    :param try_id: this task instance's id.
+    :param max_tries: Airflow's ``max_tries`` now.
+    :param state: the operation's state, if it was looked at.
+    :param outcome: the operation's outcome, if it was looked at.
+    """
+    if record.try_id == try_id:
+        return Verdict.CANCEL if record.killed else Verdict.OWN
+    if record.killed or state is State.CANCELLING or outcome is Outcome.CANCELLED:
+        return Verdict.CANCEL
+    if record.max_tries != max_tries:
+        return Verdict.CANCEL
+    if try_number > record.try_number:
+        return Verdict.ADOPT
+    return Verdict.UNSURE

@@ -1,0 +1,1 @@
+"""Operators: run and cancel long-running operations."""

@@ -1,0 +1,82 @@
+"""What Airflow reads to discover this provider. Imports nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_GOOGLE = "Google long-running operations"
+
+
+def get_provider_info() -> dict[str, Any]:
+    """The provider's description, valid against Airflow's ``provider_info.schema.json``."""
+    return {
+        "package-name": "airflow-lro-provider",
+        "name": _GOOGLE,
+        "description": "Wait for, cancel and guard long-running operations of any Google API.",
+        "integrations": [
+            {
+                "integration-name": _GOOGLE,
+                "external-doc-url": "https://google.aip.dev/151",
+                "tags": ["gcp"],
+            }
+        ],
+        "hooks": [
+            {"integration-name": _GOOGLE, "python-modules": ["airflow_lro_provider.hooks.operations"]},
+        ],
+        "operators": [
+            {"integration-name": _GOOGLE, "python-modules": ["airflow_lro_provider.operators.operations"]},
+        ],
+        "sensors": [
+            {"integration-name": _GOOGLE, "python-modules": ["airflow_lro_provider.sensors.operations"]},
+        ],
+        "triggers": [
+            {"integration-name": _GOOGLE, "python-modules": ["airflow_lro_provider.triggers.operations"]},
+        ],
+        "extra-links": ["airflow_lro_provider.links.operations.OperationLink"],
+        "connection-types": [
+            {
+                "connection-type": "google_lro",
+                "hook-class-name": "airflow_lro_provider.hooks.operations.OperationsHook",
+                "hook-name": _GOOGLE,
+                "ui-field-behaviour": {
+                    "hidden-fields": ["host", "schema", "login", "password", "port"],
+                    "relabeling": {},
+                    "placeholders": {},
+                },
+                "conn-fields": {
+                    "project": _text("Project id", "The default project."),
+                    "key_path": _text("Key file path", "Path of a service account's key file (.json) on the workers."),
+                    "keyfile_dict": _text("Key file JSON", "The content of such a file.", format="password"),
+                    "impersonation_chain": _text(
+                        "Impersonation chain", "Accounts to act as, comma separated; the last one is the one to be."
+                    ),
+                    "quota_project_id": _text("Quota project id", "The project that quota is counted on."),
+                    "scope": _text("Scopes", "OAuth scopes, comma separated. Default: cloud-platform."),
+                    "num_retries": {
+                        "label": "Number of retries",
+                        "description": "How often one request is tried again after a transient error. Default: 5.",
+                        "schema": {"type": ["integer", "null"], "minimum": 0},
+                    },
+                    "api_endpoint": _text(
+                        "API endpoint",
+                        "Where to send requests instead of Google's hosts: a private endpoint or an emulator."
+                        " {service} in it becomes the name of the API.",
+                    ),
+                    "emulator": {
+                        "label": "Emulator",
+                        "description": "The endpoint is not Google: plain http is allowed, only a fake token is sent.",
+                        "schema": {"type": ["boolean", "null"]},
+                    },
+                    "is_anonymous": {
+                        "label": "Anonymous",
+                        "description": "Send no token at all.",
+                        "schema": {"type": ["boolean", "null"]},
+                    },
+                },
+            }
+        ],
+    }
+
+
+def _text(label: str, description: str, **schema: str) -> dict[str, Any]:
+    return {"label": label, "description": description, "schema": {"type": ["string", "null"], **schema}}

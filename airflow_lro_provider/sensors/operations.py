@@ -1,0 +1,402 @@
+"""Sensors for long-running operations."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import (
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    AirflowTaskTimeout,
+    BaseSensorOperator,
+    PokeReturnValue,
+    conf,
+)
+
+from airflow_lro_provider.arguments import check_outcomes, check_reference, check_seconds
+from airflow_lro_provider.exceptions import OperationFailedError, OperationInputError, OperationWaitError
+from airflow_lro_provider.guard import Guard, reason_to_cancel
+from airflow_lro_provider.hooks.operations import DEFAULT_CONN_ID, OperationsHook
+from airflow_lro_provider.links.operations import OperationLink
+from airflow_lro_provider.lro.operation import Operation, Outcome
+from airflow_lro_provider.lro.verdict import ArmedRecord, Evidence, Verdict, of_armed_record
+from airflow_lro_provider.records import ArmedRecords
+from airflow_lro_provider.result import ResultCheck, settle
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_lro_provider.lro.client import OperationsClient
+    from airflow_lro_provider.lro.polling import Watch
+    from airflow_lro_provider.lro.reference import OperationReference
+
+__all__ = ["OperationSensor"]
+
+FIRST_LOOK_TIMEOUT = 10.0
+
+
+class OperationSensor(BaseSensorOperator):
+    """Waits until a long-running operation is over: succeeded, failed or cancelled.
+
+    Returns ``{"outcome": "SUCCEEDED" | "CANCELLED" | …, "operation": {…}}``. It fails without a retry (a
+    finished operation does not change) with the operation's own error when it FAILED.
+
+    By default the sensor stands for the operation: killing the task, in whatever way and whether it is
+    poking or deferred, cancels the operation. A sensor that only observes an operation that others own
+    says ``cancel_on_kill=False``.
+
+    It never turns green by its own kill: if a try of it died and took the operation with it, the next
+    try fails, because only the task that starts the operation can start another.
+
+    :param operation_name: the operation: a plain name (with ``service``), a full resource name, a URL, or
+        the operation itself as an upstream task returned it. (templated)
+    :param service: the API's discovery name, e.g. ``aiplatform``, or its host. (templated)
+    :param api_version: the API version, if not the preferred one. (templated)
+    :param cancel_on_kill: cancel the operation when this task is killed or times out. Not possible with
+        ``mode="reschedule"``, which leaves no process that could notice a kill.
+    :param cancel_on_failure: with ``cancel_on_kill``, cancel it also when the task fails otherwise (for
+        instance because it lost the permission to look) and is not tried again.
+    :param fail_on: the outcomes that fail the task. By default FAILED and NOT_FOUND.
+    :param result_check: for services that report a failure inside a successful response: gets the
+        operation as a dict, returns ``None`` or ``True`` if it is fine, else ``False`` or a text.
+    :param include_response: whether the operation's response belongs into the result and the trigger's
+        event (it may be large).
+    :param gcp_conn_id: the Airflow connection; ``None`` uses application default credentials. (templated)
+    :param impersonation_chain: the account to act as, or the chain that leads to it. (templated)
+    :param deferrable: wait in the triggerer.
+    :param poke_interval: seconds between two looks; if ``None`` it grows with the age of the wait, from 1
+        to 60 s, so that a short operation is seen soon and a long one costs few requests.
+
+    All other arguments are those of Airflow's ``BaseSensorOperator``; ``timeout``, ``soft_fail``,
+    ``silent_fail``, ``never_fail``, ``exponential_backoff`` and ``max_wait`` mean the same deferred.
+    """
+
+    template_fields: Sequence[str] = (
+        "operation_name",
+        "service",
+        "api_version",
+        "gcp_conn_id",
+        "impersonation_chain",
+    )
+    operator_extra_links = (OperationLink(),)
+    ui_color = "#e8f0fe"
+
+    _guard: Guard | None = None
+    _watch: Watch
+    _client: OperationsClient
+    _reference: OperationReference
+    _first: Any = None
+    _leftover: ArmedRecord | None = None
+
+    def __init__(
+        self,
+        *,
+        operation_name: Any,
+        service: str | None = None,
+        api_version: str | None = None,
+        cancel_on_kill: bool = True,
+        cancel_on_failure: bool = True,
+        fail_on: Collection[str | Outcome] = (Outcome.FAILED, Outcome.NOT_FOUND),
+        result_check: ResultCheck | None = None,
+        include_response: bool = True,
+        gcp_conn_id: str | None = DEFAULT_CONN_ID,
+        impersonation_chain: str | Sequence[str] | None = None,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        poke_interval: float | timedelta | None = None,
+        **kwargs: Any,
+    ) -> None:
+        check_seconds("poke_interval", poke_interval)
+        if poke_interval is not None:
+            kwargs["poke_interval"] = poke_interval
+        super().__init__(**kwargs)
+        check_reference(operation_name, service, api_version, gcp_conn_id)
+        if self.mode == "reschedule" and cancel_on_kill and not deferrable:
+            raise ValueError(
+                'mode="reschedule" leaves no process between two looks that could notice a kill, so'
+                " cancel_on_kill cannot be kept. Use deferrable=True, which frees the worker slot too, or"
+                " say cancel_on_kill=False."
+            )
+        self.operation_name = operation_name
+        self.service = service
+        self.api_version = api_version
+        self.cancel_on_kill = cancel_on_kill
+        self.cancel_on_failure = cancel_on_failure
+        self.fail_on = check_outcomes("fail_on", fail_on)
+        self.result_check = result_check
+        self.include_response = include_response
+        self.gcp_conn_id = gcp_conn_id
+        self.impersonation_chain = impersonation_chain
+        self.deferrable = deferrable
+        self.interval_is_given = poke_interval is not None
+
+    # -- a try, from its beginning ------------------------------------------------------------------
+
+    def execute(self, context: Context) -> Any:
+        """Guard the operation, look at it, and wait as the mode says."""
+        guard = self._guard = self._guard or Guard(self.log, cancels=self.cancel_on_kill)
+        records = ArmedRecords(context, self.log)
+        guard.prepare()
+        hook = self._connect()
+        try:
+            with hook.make_client() as self._client:
+                if self.cancel_on_kill:
+                    self._leftover = self._take_over(records)
+                    records.write(self._reference)
+                    guard.arm(hook.make_client(connect_timeout=2.0, read_timeout=3.0), self._reference)
+                    self._first = guard.first_look(FIRST_LOOK_TIMEOUT)
+                    self._judge_leftover(records, guard)
+                else:
+                    guard.watch()
+                self._watch = self._new_watch(time.time() if self.deferrable else time.monotonic())
+                # Airflow's own loop, also when deferring: `poke` leaves it by deferring, so that
+                # soft_fail, silent_fail and never_fail are decided in one place, which is not ours.
+                result = super().execute(context)
+        except BaseException as error:
+            self._leave(guard, records, error)
+            raise
+        guard.release()
+        if self.cancel_on_kill:
+            records.remove()
+        return result
+
+    def _defer(self, context: Context) -> None:
+        from airflow_lro_provider.deferral import deadline_of, make_trigger, new_owner
+
+        guard, watch, left = self._guard, self._watch, self._leftover
+        assert guard is not None
+        guard.hand_on()
+        self.defer(
+            trigger=make_trigger(
+                guard,
+                self._reference,
+                gcp_conn_id=self.gcp_conn_id,
+                impersonation_chain=self.impersonation_chain,
+                started=watch.started,
+                deadline=deadline_of(
+                    watch.started, sensor_timeout=self.timeout, execution_timeout=self.execution_timeout
+                ),
+                poll_interval=watch.interval,
+                exponential_backoff=watch.exponential_backoff,
+                max_wait=watch.max_wait,
+                tolerant=watch.tolerant,
+                cancel_on_kill=self.cancel_on_kill,
+                owner=new_owner(context),
+                include_response=self.include_response or self.result_check is not None,
+            ),
+            method_name="execute_complete",
+            kwargs={"left_by_try": left.try_number if left else None},
+        )
+
+    def _take_over(self, records: ArmedRecords) -> ArmedRecord | None:
+        """See what an earlier try left behind, and end what nobody wants any more.
+
+        :return: the record, if it is about the operation of this try.
+        """
+        record = records.read()
+        if record is None or (record.try_id == records.this_try["try_id"] and not record.killed):
+            return None
+        same = {key: record.reference.get(key) for key in ("service", "name")}
+        if same == {"service": self._reference.service, "name": self._reference.name}:
+            return record
+        # This try waits for another operation. Nobody waits for the old one any more.
+        if of_armed_record(record, **records.this_try) is not Verdict.UNSURE:
+            self._cancel_old(record, f"try {record.try_number} of this task died, and this one has another")
+        return None
+
+    def _judge_leftover(self, records: ArmedRecords, guard: Guard) -> None:
+        """Cancel the operation of this try once more, if the earlier one meant to and may have failed."""
+        if self._leftover is None:
+            return
+        seen = self._first if isinstance(self._first, Operation) else None
+        verdict = of_armed_record(
+            self._leftover,
+            **records.this_try,
+            state=seen.state if seen else Evidence.UNKNOWN,
+            outcome=seen.outcome if seen else Evidence.UNKNOWN,
+        )
+        self.log.info("Try %d of this task left this operation behind: %s.", self._leftover.try_number, verdict.value)
+        if verdict is Verdict.CANCEL and seen is not None and not seen.done:
+            guard.cancel(f"try {self._leftover.try_number} of this task was killed or cleared")
+
+    def _cancel_old(self, record: ArmedRecord, because: str) -> None:
+        from airflow_lro_provider.lro.errors import OperationsError
+        from airflow_lro_provider.lro.reference import OperationReference
+
+        try:
+            reference = OperationReference.from_dict(record.reference)
+            self._client.cancel(reference)
+            self.log.info("The cancel of %s requested, because: %s", reference, because)
+        except OperationsError as error:
+            self.log.info("An operation of an earlier try could not be cancelled: %s", error)
+
+    def _leave(self, guard: Guard, records: ArmedRecords, error: BaseException) -> None:
+        """The try ends with an error: cancel if it has to be, and leave the right record behind."""
+        if not self.cancel_on_kill:
+            guard.release()
+            return
+        if guard.is_over:
+            guard.release()
+            records.remove()
+            return
+        because = reason_to_cancel(error, will_retry=records.will_retry, cancel_on_failure=self.cancel_on_failure)
+        if because is not None:
+            guard.release(because)
+            if guard.cancelled_because is not None:
+                records.write(self._reference, killed=guard.cancelled_because)
+        elif not guard.hands_on:  # a deferral may still be called off: until then the guard stays
+            guard.release()
+
+    # -- looking ------------------------------------------------------------------------------------
+
+    def poke(self, context: Context) -> PokeReturnValue:
+        """Look once; with ``deferrable``, defer unless it is over."""
+        from airflow_lro_provider.lro.errors import NotFoundError, OperationsError
+
+        assert self._guard is not None
+        self._guard.check_supervisor()
+        try:
+            operation = self._look()
+        except OperationsError as error:
+            try:
+                line = self._watch.failed(error, time.time() if self.deferrable else time.monotonic())
+            except NotFoundError:
+                return PokeReturnValue(True, self._settle(Outcome.NOT_FOUND, None))
+        else:
+            line = self._watch.saw(operation)
+            if operation.outcome is not None:
+                return PokeReturnValue(True, self._settle(operation.outcome, operation))
+        if line:
+            self.log.info("%s: %s", self._reference, line)
+        if self.deferrable:
+            self._defer(context)
+        return PokeReturnValue(False)
+
+    def _look(self) -> Operation:
+        first, self._first = self._first, None
+        if isinstance(first, Exception):
+            raise first
+        return first if first is not None else self._client.get(self._reference, retries=0)
+
+    def _get_next_poke_interval(
+        self, started_at: datetime | float, run_duration: Callable[[], float], poke_count: int
+    ) -> float:
+        return self._watch.delay(time.monotonic())
+
+    def _new_watch(self, now: float) -> Watch:
+        from airflow_lro_provider.lro.polling import Deadline, Watch
+
+        return Watch(
+            started=now,
+            deadline=Deadline(now + self.timeout, "sensor_timeout", self.timeout),
+            interval=self.poke_interval if self.interval_is_given else None,
+            exponential_backoff=self.exponential_backoff,
+            max_wait=None if self.max_wait is None else self.max_wait.total_seconds(),
+            tolerant=self.silent_fail,
+        )
+
+    # -- after a deferral ---------------------------------------------------------------------------
+
+    def execute_complete(self, context: Context, event: Any, left_by_try: int | None = None) -> Any:
+        """Go on after the trigger has waited."""
+        from airflow_lro_provider.events import DeadlinePassed, Finished, Gone, read_event
+
+        records = ArmedRecords(context, self.log)
+        seen = read_event(event)
+        self._connect()
+        if isinstance(seen, (Finished, Gone)):
+            if self.cancel_on_kill:
+                records.remove()
+            operation = seen.operation if isinstance(seen, Finished) else None
+            outcome = (operation and operation.outcome) or Outcome.NOT_FOUND
+            return self._settle(outcome, operation, left_by_try)
+        error: BaseException
+        if isinstance(seen, DeadlinePassed):
+            why = f"{self._reference}: the {seen.cause.replace('_', ' ')} of {seen.seconds:g} s passed while deferred"
+            error = AirflowTaskTimeout(why) if seen.cause == "execution_timeout" else AirflowSensorTimeout(why)
+            self._give_up(records, error, requested=seen.cancel_requested)
+        else:
+            error = OperationWaitError(seen.message)
+            self._give_up(records, error)
+            if self.never_fail:
+                raise AirflowSkipException("Skipping due to never_fail is set to True.") from error
+        raise error
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Resume, also if only to fail: then the operation must not be forgotten."""
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except BaseException as error:
+            if next_method == "__fail__":  # the trigger broke, or a timeout that is not ours
+                self._connect()
+                self._give_up(ArmedRecords(context, self.log), error)
+            raise
+
+    def _give_up(self, records: ArmedRecords, error: BaseException, *, requested: bool = False) -> None:
+        """The wait ended in the triggerer, but the operation did not: cancel it if it has to be."""
+        because = reason_to_cancel(error, will_retry=records.will_retry, cancel_on_failure=self.cancel_on_failure)
+        if because is None or not self.cancel_on_kill:
+            return
+        if not requested:
+            from airflow_lro_provider.lro.errors import OperationsError
+
+            try:
+                with self._hook().make_client() as client:
+                    client.cancel(self._reference)
+                self.log.info("The cancel of %s requested, because: %s", self._reference, because)
+            except OperationsError as refused:
+                self.log.error("The cancel of %s was refused: %s", self._reference, refused)
+        records.write(self._reference, killed=because)
+
+    # -- what all of them use -----------------------------------------------------------------------
+
+    def on_kill(self) -> None:
+        """Cancel the operation and end the task. See :mod:`airflow_lro_provider.guard`."""
+        self._guard = self._guard or Guard(self.log, cancels=self.cancel_on_kill)
+        self._guard.on_kill()
+
+    def _settle(self, outcome: Outcome, operation: Operation | None, left_by_try: int | None = None) -> dict[str, Any]:
+        if self._guard is not None:
+            self._guard.over()
+        if left_by_try is None and self._leftover is not None:
+            left_by_try = self._leftover.try_number
+        if outcome is Outcome.CANCELLED and left_by_try is not None:
+            raise OperationFailedError(
+                f"{self._reference} was cancelled when try {left_by_try} of this task was killed;"
+                " clear the task that starts it"
+            )
+        self.log.info("%s: %s", self._reference, operation.summary() if operation else outcome.value)
+        return settle(
+            self._reference,
+            outcome,
+            operation,
+            fail_on=self.fail_on,
+            result_check=self.result_check,
+            include_response=self.include_response,
+        )
+
+    def _hook(self) -> OperationsHook:
+        return OperationsHook(
+            service=self.service,
+            api_version=self.api_version,
+            gcp_conn_id=self.gcp_conn_id,
+            impersonation_chain=self.impersonation_chain,
+        )
+
+    def _connect(self) -> OperationsHook:
+        """Read the connection and the reference. Nothing is sent.
+
+        :raises OperationInputError: if one of them cannot be used.
+        """
+        from airflow_lro_provider.lro.credentials import identity_for
+        from airflow_lro_provider.lro.errors import InvalidRequestError
+
+        hook = self._hook()
+        try:
+            self._reference = hook.reference(self.operation_name)
+            identity_for(hook.settings)
+        except InvalidRequestError as error:
+            raise OperationInputError(str(error)) from None
+        return hook

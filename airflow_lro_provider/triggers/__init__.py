@@ -1,0 +1,1 @@
+"""Triggers: wait for long-running operations without a worker."""

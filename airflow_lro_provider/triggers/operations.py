@@ -1,0 +1,238 @@
+"""The trigger that waits for one long-running operation, and cancels it when its task is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_lro_provider.events import DeadlinePassed, Event, Finished, Gone, Lost, without_response
+from airflow_lro_provider.hooks.operations import DEFAULT_CONN_ID, OperationsAsyncHook
+from airflow_lro_provider.lro.errors import NotFoundError, OperationsError, WaitTimeoutError
+from airflow_lro_provider.lro.polling import Deadline, Watch
+from airflow_lro_provider.lro.reference import OperationReference
+from airflow_lro_provider.lro.verdict import Evidence, Verdict, of_killed_trigger
+from airflow_lro_provider.triggers.ownership import owner_token, task_state
+
+if TYPE_CHECKING:
+    from airflow_lro_provider.lro.aio import AsyncOperationsClient
+
+__all__ = ["OperationTrigger"]
+
+QUESTION_TRIES = 5
+"""How often the ownership question is asked before it counts as unanswerable."""
+
+# Airflow 3.3 cancels `on_kill` itself after about a second: the work is done by a task of its own, and
+# somebody has to hold on to it.
+_detached: set[asyncio.Future[None]] = set()
+
+
+class OperationTrigger(BaseTrigger):
+    """Waits until an operation is over, or a deadline has passed.
+
+    :param reference: the operation, as :meth:`OperationReference.to_dict` gives it.
+    :param gcp_conn_id: the Airflow connection; never a secret itself.
+    :param impersonation_chain: the account to act as.
+    :param started: when the wait began, in seconds since the epoch.
+    :param deadline: the earliest deadline of the task, as :meth:`Deadline.to_dict` gives it. It is
+        enforced here: Airflow enforces no execution_timeout on a deferred task, and calls no hook when
+        a deferral times out.
+    :param poll_interval: seconds between two looks; if ``None`` it grows with the age of the wait.
+    :param exponential_backoff: double the interval with every look.
+    :param max_wait: no interval is longer than this, in seconds.
+    :param tolerant: no error ends the wait (a sensor's ``silent_fail``).
+    :param cancel_on_kill: cancel the operation when the task is killed, or at the deadline.
+    :param owner: whose operation it is: ``dag_id``, ``run_id``, ``task_id``, ``map_index`` and ``token``.
+    :param include_response: whether the response belongs into the event.
+    """
+
+    def __init__(
+        self,
+        *,
+        reference: Mapping[str, Any],
+        gcp_conn_id: str | None = DEFAULT_CONN_ID,
+        impersonation_chain: str | Sequence[str] | None = None,
+        started: float,
+        deadline: Mapping[str, Any] | None = None,
+        poll_interval: float | None = None,
+        exponential_backoff: bool = False,
+        max_wait: float | None = None,
+        tolerant: bool = False,
+        cancel_on_kill: bool = False,
+        owner: Mapping[str, Any] | None = None,
+        include_response: bool = True,
+    ) -> None:
+        super().__init__()
+        self._stored = dict(reference)
+        self.gcp_conn_id = gcp_conn_id
+        self.impersonation_chain = impersonation_chain
+        self.started = started
+        self.deadline = None if deadline is None else dict(deadline)
+        self.poll_interval = poll_interval
+        self.exponential_backoff = exponential_backoff
+        self.max_wait = max_wait
+        self.tolerant = tolerant
+        self.cancel_on_kill = cancel_on_kill
+        self.owner = dict(owner or {})
+        self.include_response = include_response
+        self.before_serialize: Callable[[], None] = lambda: None
+        """Called when Airflow serializes the trigger: the worker's last chance to call a deferral off."""
+        self._hook = OperationsAsyncHook(gcp_conn_id=gcp_conn_id, impersonation_chain=impersonation_chain)
+        self._over = False
+        self._killing: asyncio.Task[None] | None = None
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Everything that a cancel needs, and no secret."""
+        self.before_serialize()
+        return (
+            "airflow_lro_provider.triggers.operations.OperationTrigger",
+            {
+                "reference": self._stored,
+                "gcp_conn_id": self.gcp_conn_id,
+                "impersonation_chain": self.impersonation_chain,
+                "started": self.started,
+                "deadline": self.deadline,
+                "poll_interval": self.poll_interval,
+                "exponential_backoff": self.exponential_backoff,
+                "max_wait": self.max_wait,
+                "tolerant": self.tolerant,
+                "cancel_on_kill": self.cancel_on_kill,
+                "owner": self.owner,
+                "include_response": self.include_response,
+            },
+        )
+
+    @cached_property
+    def reference(self) -> OperationReference:
+        """The operation. Read late: what a trigger's constructor raises takes the whole triggerer down."""
+        return OperationReference.from_dict(self._stored)
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait, then tell the task what came."""
+        try:
+            event = await self._wait()
+        except asyncio.CancelledError:
+            if self._is_inline:
+                # `dags test` runs triggers in line and calls no on_kill; Ctrl-C arrives here.
+                await asyncio.shield(self._cancel("the run was interrupted (Ctrl-C)"))
+            raise  # always: Airflow calls on_kill only if it gets out
+        # Before the event is out: on_kill comes also to a trigger that lingers after it.
+        self._over = True
+        yield TriggerEvent(event.to_dict())
+
+    async def on_kill(self) -> None:
+        """Cancel the operation of a task that was killed while deferred.
+
+        Airflow 3.3 calls this also when the trigger only moves to another triggerer, so the task is
+        asked for first whether it still is the same one. See :mod:`airflow_lro_provider.lro.verdict`.
+        """
+        if self._over or not self.cancel_on_kill:
+            return
+        self._killing = asyncio.create_task(self._kill(), name=f"cancel of {self.reference.name}")
+        _hold(self._killing)
+        await asyncio.shield(self._killing)
+
+    async def cleanup(self) -> None:
+        """Give the connections back."""
+        if self._killing is None or self._killing.done():
+            await self._hook.close()
+        else:
+            self._killing.add_done_callback(lambda _: _hold(asyncio.ensure_future(self._hook.close())))
+
+    @property
+    def _is_inline(self) -> bool:
+        return self.trigger_id is None and self.task_instance is None
+
+    async def _wait(self) -> Event:
+        deadline = None if self.deadline is None else Deadline.from_dict(self.deadline)
+        watch = Watch(
+            started=self.started,
+            deadline=deadline,
+            interval=self.poll_interval,
+            exponential_backoff=self.exponential_backoff,
+            max_wait=self.max_wait,
+            tolerant=self.tolerant,
+        )
+        try:
+            client = await self._client()
+            operation = await client.wait_until_done(
+                self.reference,
+                watch,
+                on_change=lambda line: self.log.info("%s: %s", self.reference.name, line),
+                clock=time.time,  # shared with other machines
+            )
+        except WaitTimeoutError as error:
+            assert deadline is not None
+            requested = self.cancel_on_kill and await self._cancel(str(error))
+            last = watch.last if self.include_response or watch.last is None else without_response(watch.last)
+            return DeadlinePassed(deadline.cause, deadline.seconds, requested, last)
+        except NotFoundError as error:
+            return Gone(str(error))
+        except OperationsError as error:
+            return Lost(str(error))
+        return Finished(operation if self.include_response else without_response(operation))
+
+    async def _client(self) -> AsyncOperationsClient:
+        await self._hook.reference(self.reference)  # the connection may have been changed meanwhile
+        return await self._hook.get_conn()
+
+    async def _cancel(self, because: str) -> bool:
+        """Ask for the cancellation, and log what came of it.
+
+        :return: whether it needs no more asking.
+        """
+        asked = f"cancel of {self.reference} requested, because: {because}"
+        try:
+            over = await (await self._client()).cancel(self.reference)
+        except OperationsError as error:
+            self.log.warning("The %s. It was refused: %s", asked, error)
+            return False
+        if over is not None:
+            self.log.info("The %s. The operation was over already: %s.", asked, over.summary())
+        else:
+            self.log.info("The %s. The service took the request.", asked)
+        return True
+
+    async def _kill(self) -> None:
+        try:
+            verdict, evidence = await self._verdict()
+            if verdict is Verdict.CANCEL:
+                await self._cancel(f"its task was killed while deferred ({evidence})")
+            elif verdict is Verdict.OWN:
+                self.log.info("%s is not cancelled: its task goes on with it (%s).", self.reference, evidence)
+            else:
+                self.log.warning(
+                    "%s is NOT cancelled, because it cannot be known whether its task lives (%s)."
+                    " If it does not, cancel the operation by hand.",
+                    self.reference,
+                    evidence,
+                )
+        except Exception:
+            self.log.exception("The cancel of %s failed", self.reference)
+
+    async def _verdict(self) -> tuple[Verdict, str]:
+        if not self.owner:
+            return Verdict.UNSURE, "the trigger was created without an owner"
+        state: str | Evidence | None = Evidence.UNKNOWN
+        token: str | Evidence | None = Evidence.UNKNOWN
+        mine = str(self.owner["token"])
+        for attempt in range(QUESTION_TRIES):
+            if attempt:
+                await asyncio.sleep(min(2.0**attempt, 10.0))
+            state = await task_state(self.owner)
+            token = await owner_token(self.owner) if state == "deferred" else Evidence.UNKNOWN
+            if of_killed_trigger(task_state=state, owner_token=token, my_token=mine) is not Verdict.UNSURE:
+                break
+        verdict = of_killed_trigger(task_state=state, owner_token=token, my_token=mine)
+        whose = {mine: "this try", None: "nobody", Evidence.UNKNOWN: "unknown"}.get(token, "another try")
+        said = "unknown" if state is Evidence.UNKNOWN else state or "none"
+        return verdict, f"its state is {said}" + (f", its owner is {whose}" if state == "deferred" else "")
+
+
+def _hold(task: asyncio.Future[None]) -> None:
+    _detached.add(task)
+    task.add_done_callback(_detached.discard)
