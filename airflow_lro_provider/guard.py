@@ -264,6 +264,7 @@ class _Canceller(threading.Thread):
         self._context.run(self._run)
 
     def _run(self) -> None:
+        line = None
         try:
             self._warm_up()
             os.close(self._say_ready)
@@ -272,13 +273,13 @@ class _Canceller(threading.Thread):
                     self._client.identity.headers()
             if os.read(self._wake_reader, 1) == b"c":
                 line = self._cancel()
-                os.close(self._say_done)
-                # Only now: the interrupted frame may hold the log's lock, and the kill waits for us.
-                with contextlib.suppress(Exception):
-                    self._log.info(line)
         finally:
-            with contextlib.suppress(Exception):
-                self._client.close()
+            os.close(self._say_done)
+        with contextlib.suppress(Exception):
+            self._client.close()
+            # Only now: the interrupted frame may hold the log's lock, and the kill waited for us.
+            if line is not None:
+                self._log.info(line)
 
     def _warm_up(self) -> None:
         from airflow_lro_provider.lro.errors import OperationsError

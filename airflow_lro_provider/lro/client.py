@@ -202,7 +202,7 @@ def is_transient(error: BaseException) -> bool:
     return isinstance(error, OperationsError) and error.transient
 
 
-_backoff = tenacity.wait_exponential_jitter(initial=0.5, max=20)
+_backoff = tenacity.wait_exponential(multiplier=0.5, max=20) + tenacity.wait_random(0, 0.5)
 
 
 def wait_before_retry(state: tenacity.RetryCallState) -> float:

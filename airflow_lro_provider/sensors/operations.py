@@ -217,7 +217,15 @@ class OperationSensor(BaseSensorOperator):
             state=seen.state if seen else Evidence.UNKNOWN,
             outcome=seen.outcome if seen else Evidence.UNKNOWN,
         )
-        self.log.info("Try %d of this task left this operation behind: %s.", self._leftover.try_number, verdict.value)
+        self.log.info(
+            "Try %d of this task left this operation behind (killed: %s; max_tries %d, now %d; operation: %s): %s",
+            self._leftover.try_number,
+            self._leftover.killed or "not known",
+            self._leftover.max_tries,
+            records.this_try["max_tries"],
+            seen.summary() if seen else "not seen",
+            verdict.value,
+        )
         if verdict is Verdict.CANCEL and seen is not None and not seen.done:
             guard.cancel(f"try {self._leftover.try_number} of this task was killed or cleared")
 

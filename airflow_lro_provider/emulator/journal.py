@@ -1,0 +1,84 @@
+"""The requests that came, in the order in which they arrived. Standard library only."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Journal", "RequestRecord"]
+
+MAX_RECORDS = 200_000
+"""So many requests are remembered; an emulator that runs for weeks must not eat the machine."""
+# A token can also be sent in the query; it is not kept from there either.
+_SECRET = re.compile(r"(?<![^&])((?:access_token|oauth_token|key)=)[^&]*")
+
+
+@dataclass
+class RequestRecord:
+    """One request to an emulated API. Tokens are not kept.
+
+    :param order: its number, by arrival, from 1 on.
+    :param time: when it arrived, in seconds since the epoch.
+    :param method: GET, POST, …
+    :param path: the path as it was sent.
+    :param query: the query as it was sent, tokens blotted out.
+    :param verb: get, list, cancel, delete, wait or start; ``None`` if it was none of them.
+    :param service: the API's discovery name, or ``None``.
+    :param name: the operation's name (of a list: the parent), or ``None``.
+    :param status: the HTTP code of the answer; ``None`` while there is none, or if there never was.
+    :param authorization: whether it came with an ``Authorization`` header.
+    :param failure: the kind of the scripted failure that it met, or ``None``.
+    """
+
+    order: int
+    time: float
+    method: str
+    path: str
+    query: str
+    verb: str | None
+    service: str | None
+    name: str | None
+    authorization: bool
+    status: int | None = None
+    failure: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return dict(vars(self))
+
+
+class Journal:
+    """All requests. Not thread-safe: the store's lock protects it."""
+
+    def __init__(self) -> None:
+        self._records: deque[RequestRecord] = deque(maxlen=MAX_RECORDS)
+        self._last = 0
+
+    def add(self, *, query: str, **fields: Any) -> RequestRecord:
+        """Note a request that has arrived. The record's last fields are filled in as it is answered."""
+        self._last += 1
+        record = RequestRecord(order=self._last, query=_SECRET.sub(r"\1...", query), **fields)
+        self._records.append(record)
+        return record
+
+    def find(self, verb: str | None = None, name: str | None = None, newest: int | None = None) -> list[RequestRecord]:
+        """Copies of the requests, oldest first.
+
+        :param verb: only those of this verb.
+        :param name: only those about the operation (or parent) of this name.
+        :param newest: only so many, the newest.
+        """
+        found: list[RequestRecord] = []
+        for record in reversed(self._records):
+            if newest is not None and len(found) >= newest:
+                break
+            if verb in (None, record.verb) and name in (None, record.name):
+                found.append(copy.copy(record))
+        return found[::-1]
+
+    def clear(self) -> None:
+        """Forget all. The numbers go on."""
+        self._records.clear()

@@ -1,0 +1,340 @@
+"""All that the emulator remembers, behind one lock: operations, scripts, failures, requests.
+
+The server's thread and the test's thread use the same store. The time comes from a clock that is
+handed in. Standard library only.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from airflow_lro_provider.emulator.answers import RefusedError
+from airflow_lro_provider.emulator.failures import FailureList
+from airflow_lro_provider.emulator.journal import Journal, RequestRecord
+from airflow_lro_provider.emulator.routes import parent_of
+from airflow_lro_provider.emulator.script import Failure, Script, ScriptError, check_result
+from airflow_lro_provider.emulator.state import EmulatedOperation, OperationView
+from airflow_lro_provider.lro.services import Service, find_service, known_services
+
+__all__ = ["Store"]
+
+DEFAULT_PAGE, LARGEST_PAGE = 100, 1000
+_DONE = re.compile(r"\s*done\s*[:=]\s*(true|false)\s*", re.IGNORECASE)
+
+
+class Store:
+    """The operations of all APIs, by API and name.
+
+    :param clock: gives the time, in seconds since the epoch.
+    :param services: the table of APIs, if not the real one.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.time, services: Mapping[str, Service] | None = None) -> None:
+        self.clock = clock
+        self.services = known_services() if services is None else services
+        self._lock = threading.RLock()
+        self._journal = Journal()
+        self._failures = FailureList()
+        self._last = 0
+        self._forget()
+
+    def _forget(self) -> None:
+        self._operations: dict[tuple[str, str], EmulatedOperation] = {}
+        # The same, by (API, parent) and then by name: what list goes through.
+        self._families: dict[tuple[str, str], dict[str, EmulatedOperation]] = {}
+        self._requested: dict[tuple[str, str, str], str] = {}
+        self._scripts: dict[str | None, Script] = {None: Script()}
+
+    def reset(self) -> None:
+        """Forget everything: operations, requests, scripts and failures."""
+        with self._lock:
+            self._forget()
+            self._journal.clear()
+            self._failures.clear()
+
+    def service(self, name: str) -> Service:
+        """Find an API of the table.
+
+        :raises UnknownServiceError: a ValueError, with a did-you-mean.
+        """
+        return self.services.get(name) or find_service(name)
+
+    # Scripts and failures
+
+    def script(self, service: str | None = None) -> Script:
+        """The script of operations that are started from now on, for an API or in general."""
+        with self._lock:
+            return self._scripts.get(service, self._scripts[None])
+
+    def set_script(self, changes: Any, service: str | None = None) -> Script:
+        """Set it: the fields that are not given get their defaults.
+
+        :param service: only for this API; what is set so goes before the general script.
+        :raises ScriptError: naming what is wrong.
+        """
+        script = Script().but(changes)
+        with self._lock:
+            self._scripts[None if service is None else self.service(service).name] = script
+        return script
+
+    def fail(self, failure: Failure) -> None:
+        """Let a request to come fail."""
+        if failure.service is not None:
+            self.service(failure.service)
+        with self._lock:
+            self._failures.add(failure)
+
+    def failures(self) -> list[Failure]:
+        """The failures still to come, without those of single operations."""
+        with self._lock:
+            return self._failures.left()
+
+    def take_failure(self, verb: str | None, service: str | None, name: str | None, token: str) -> Failure | None:
+        """The failure that this request gets, if any: its operation's own go first.
+
+        :param token: a fingerprint of the token that the request came with.
+        """
+        with self._lock:
+            operation = self._operations.get((service or "", name or ""))
+            own = operation.failures.take(verb, service, name, token) if operation is not None else None
+            return own or self._failures.take(verb, service, name, token)
+
+    def latency(self, service: str, name: str | None) -> float:
+        """How long the answer about an operation is held back, in seconds."""
+        with self._lock:
+            operation = self._operations.get((service, name or ""))
+            return (self.script(service) if operation is None else operation.script).latency
+
+    # Requests
+
+    def note_request(self, **fields: Any) -> RequestRecord:
+        """Note a request that has just arrived; see :class:`RequestRecord`."""
+        with self._lock:
+            return self._journal.add(time=self.clock(), **fields)
+
+    def requests(
+        self, verb: str | None = None, name: str | None = None, newest: int | None = None
+    ) -> list[RequestRecord]:
+        """The requests that came, oldest first. See :meth:`Journal.find`."""
+        with self._lock:
+            return self._journal.find(verb, name, newest)
+
+    # Operations
+
+    def create(
+        self,
+        service: str,
+        name: str | None = None,
+        *,
+        version: str | None = None,
+        parent: str | None = None,
+        script: Any = None,
+        verb: str = "create",
+        target: str | None = None,
+        request_id: str | None = None,
+    ) -> OperationView:
+        """Start an operation.
+
+        :param service: the API.
+        :param name: its name; one is made up if not given.
+        :param version: the API version; the preferred one, or the first that has such names.
+        :param parent: where to make a name up.
+        :param script: how it behaves: changes to the API's script.
+        :param verb: what it does, for the metadata.
+        :param target: to what, for the metadata.
+        :param request_id: the same one below the same parent gives the operation that it gave before.
+        :raises RefusedError: INVALID_ARGUMENT, or ALREADY_EXISTS.
+        :raises ScriptError: naming what is wrong with the script.
+        """
+        api = self.service(service)
+        with self._lock:
+            behaviour = self.script(api.name).but({} if script is None else script)
+            where = parent if parent is not None or name is not None else _some_parent(api, version)
+            known = self._requested.get((api.name, where or "", request_id)) if request_id else None
+            if known is not None and (api.name, known) in self._operations:
+                return self._operations[api.name, known].view(self.clock())
+            self._last += 1
+            # Never the name of an operation of an emulator that was there before.
+            name = name or f"{where}/operations/operation-{self._last}-{secrets.token_hex(4)}"
+            if (api.name, name) in self._operations:
+                raise RefusedError("ALREADY_EXISTS", f"Operation {name} already exists.")
+            operation = EmulatedOperation(
+                service=api.name,
+                version=_version_for(api, version, name),
+                name=name,
+                order=self._last,
+                script=behaviour,
+                created_at=self.clock(),
+                verb=verb,
+                target=target if target is not None else parent_of(name),
+            )
+            self._operations[api.name, name] = operation
+            self._families.setdefault((api.name, parent_of(name)), {})[name] = operation
+            if request_id:
+                self._requested[api.name, where or "", request_id] = name
+            return operation.view(self.clock())
+
+    def look(self, service: str, name: str) -> OperationView:
+        """Look at an operation.
+
+        :raises RefusedError: NOT_FOUND.
+        """
+        with self._lock:
+            return self._find(service, name).view(self.clock())
+
+    def due(self, service: str, name: str) -> float:
+        """Seconds until an operation is over if nothing else happens; may be infinite.
+
+        :raises RefusedError: NOT_FOUND.
+        """
+        with self._lock:
+            return max(self._find(service, name).ends_at() - self.clock(), 0.0)
+
+    def cancel(self, service: str, name: str) -> None:
+        """Take a cancel request.
+
+        :raises RefusedError: NOT_FOUND, UNIMPLEMENTED or FAILED_PRECONDITION.
+        """
+        with self._lock:
+            self._find(service, name).cancel(self.clock())
+
+    def finish(self, service: str, name: str, response: Any = None, error: Any = None) -> OperationView:
+        """End an operation now, with this result or with its script's. No-op once it is over.
+
+        :raises RefusedError: NOT_FOUND.
+        :raises ScriptError: if the result has the wrong shape.
+        """
+        check_result(response, error)
+        with self._lock:
+            operation = self._find(service, name)
+            operation.finish(self.clock(), response, error)
+            return operation.view(self.clock())
+
+    def delete(self, service: str, name: str) -> None:
+        """Forget an operation.
+
+        :raises RefusedError: NOT_FOUND.
+        """
+        with self._lock:
+            operation = self._find(service, name)
+            del self._operations[operation.service, name]
+            del self._families[operation.service, parent_of(name)][name]
+
+    def views(self, service: str | None = None, name: str | None = None) -> list[OperationView]:
+        """All operations, oldest first.
+
+        :param service: only those of this API.
+        :param name: only those of this name.
+        """
+        with self._lock:
+            now = self.clock()
+            return [
+                operation.view(now)
+                for operation in self._operations.values()
+                if service in (None, operation.service) and name in (None, operation.name)
+            ]
+
+    def page(
+        self, service: str, parent: str, filter: str = "", page_size: str = "", page_token: str = ""
+    ) -> dict[str, Any]:
+        """One page of a parent's operations, oldest first, as ``list`` answers.
+
+        :param parent: ``-`` in it stands for any one part, as in ``locations/-``.
+        :param filter: ``done:true``, ``done=false`` and so on.
+        :param page_size: how many at most; 100 if not given, and never more than 1000.
+        :param page_token: where the page before ended.
+        :raises RefusedError: INVALID_ARGUMENT.
+        """
+        wanted, size, after = _read_filter(filter), _read_size(page_size), _read_token(page_token)
+        with self._lock:
+            now = self.clock()
+            found: list[EmulatedOperation] = []
+            for operation in self._below(service, parent):
+                if operation.order <= after:
+                    continue
+                operation.advance(now)
+                if wanted is None or wanted == (operation.done_at is not None):
+                    found.append(operation)
+                    if len(found) > size:
+                        break
+            page: dict[str, Any] = {"operations": [operation.view(now).operation for operation in found[:size]]}
+            if len(found) > size:
+                page["nextPageToken"] = _token(found[size - 1].order)
+        return page if page["operations"] else {}  # proto3 JSON leaves an empty list out
+
+    def _find(self, service: str, name: str) -> EmulatedOperation:
+        operation = self._operations.get((self.service(service).name, name))
+        if operation is None:
+            raise RefusedError("NOT_FOUND", f"Resource '{name}' was not found")
+        return operation
+
+    def _below(self, service: str, parent: str) -> list[EmulatedOperation]:
+        if "-" not in parent.split("/"):
+            return list(self._families.get((service, parent), {}).values())
+        found = [
+            operation
+            for (owner, family), operations in self._families.items()
+            if owner == service and _matches(parent, family)
+            for operation in operations.values()
+        ]
+        return sorted(found, key=lambda operation: operation.order)
+
+
+def _version_for(api: Service, version: str | None, name: str) -> str:
+    """The version that has such a name."""
+    candidates = api.versions if version is None else (api.version(version),)
+    for candidate in candidates:
+        if api.has_name(name, candidate):
+            return candidate
+    raise ScriptError(f"{name!r:.200} is not a name of an operation of {api.title} ({', '.join(candidates)})")
+
+
+def _some_parent(api: Service, version: str | None) -> str:
+    """A parent for operations that nobody gave one, after the shortest pattern of the API."""
+    pattern = min(api.names[api.version(version)], key=len)
+    stem = re.sub(r"/?operations/\*{1,2}$", "", pattern.replace("[", "").replace("]", ""))
+    return stem.replace("locations/*", "locations/us-central1").replace("*", "emulated")
+
+
+def _matches(pattern: str, parent: str) -> bool:
+    wanted, parts = pattern.split("/"), parent.split("/")
+    return len(wanted) == len(parts) and all(want in ("-", part) for want, part in zip(wanted, parts, strict=True))
+
+
+def _read_filter(filter: str) -> bool | None:
+    if not filter.strip():
+        return None
+    match = _DONE.fullmatch(filter)
+    if match is None:
+        raise RefusedError("INVALID_ARGUMENT", f"Invalid list filter: {filter:.200}. Only `done` is understood here.")
+    return match[1].lower() == "true"
+
+
+def _read_size(text: str) -> int:
+    size = int(text or 0) if re.fullmatch(r"[0-9]{0,9}", text) else -1
+    if size < 0:
+        raise RefusedError("INVALID_ARGUMENT", f"Invalid value at 'page_size' (TYPE_INT32), {text!r:.50}")
+    return min(size or DEFAULT_PAGE, LARGEST_PAGE)
+
+
+def _token(order: int) -> str:
+    return base64.urlsafe_b64encode(f"after {order}".encode()).decode()
+
+
+def _read_token(token: str) -> int:
+    if not token:
+        return 0
+    try:
+        word, _, order = base64.urlsafe_b64decode(token).decode("ascii").partition(" ")
+        if word == "after":
+            return int(order)
+    except (binascii.Error, ValueError):
+        pass
+    raise RefusedError("INVALID_ARGUMENT", "Invalid page token.")

@@ -1,0 +1,50 @@
+"""Parsing a Dag that uses this package costs milliseconds, because it imports almost nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+HEAVY = ("google", "requests", "aiohttp", "tenacity", "airflow.triggers", "starlette", "uvicorn")
+
+
+def imported_by(statement: str) -> set[str]:
+    """The modules that a fresh interpreter has after a statement, beyond `import airflow.sdk`."""
+    code = (
+        "import sys, airflow.sdk; from airflow.sdk import BaseOperator, BaseHook\n"
+        "from airflow.sdk.bases.sensor import BaseSensorOperator\n"
+        "before = set(sys.modules)\n"
+        f"{statement}\n"
+        "print(*sorted(set(sys.modules) - before))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_a_dag_file_imports_nothing_heavy() -> None:
+    """Operators and sensors, and making tasks of them, import no client library and no trigger."""
+    modules = imported_by(
+        "from airflow_lro_provider.operators.operations import CancelOperationOperator\n"
+        "from airflow_lro_provider.sensors.operations import OperationSensor\n"
+        "with airflow.sdk.DAG('d'):\n"
+        "    name = 'projects/p/locations/us-central1/operations/1'\n"
+        "    OperationSensor(task_id='s', operation_name=name, service='aiplatform', deferrable=True)\n"
+        "    CancelOperationOperator(task_id='c', operation_name=name, service='datafusion')\n"
+    )
+    assert "airflow_lro_provider.sensors.operations" in modules
+    heavy = {module for module in modules for name in HEAVY if module == name or module.startswith(f"{name}.")}
+    # `google` itself may be a namespace package that Airflow's own telemetry looks at.
+    assert heavy - {"google"} == set()
+
+
+def test_the_pure_core_imports_only_the_standard_library() -> None:
+    """The rooms that decide need neither Airflow nor a client library."""
+    code = (
+        "import sys; before = set(sys.modules)\n"
+        "from airflow_lro_provider.lro import errors, flows, operation, polling, protocol, reference, services, verdict\n"
+        "services.known_services()\n"
+        "print(*sorted({name.split('.')[0] for name in set(sys.modules) - before}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    foreign = {name for name in done.stdout.split() if name not in sys.stdlib_module_names}
+    assert foreign == {"airflow_lro_provider"}

@@ -1,0 +1,18 @@
+"""What all tests share: an Airflow home of their own, before anything imports Airflow."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+_home = tempfile.TemporaryDirectory(prefix="airflow-lro-tests-")
+for variable in [name for name in os.environ if name.startswith("AIRFLOW")]:
+    del os.environ[variable]
+os.environ.update(
+    AIRFLOW_HOME=_home.name,
+    AIRFLOW__CORE__LOAD_EXAMPLES="False",
+    AIRFLOW__CORE__UNIT_TEST_MODE="False",
+    AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{_home.name}/airflow.db",
+)
+
+pytest_plugins = ["airflow_lro_provider.emulator.pytest_plugin"]

@@ -1,0 +1,303 @@
+"""One contract, kept by the sync and by the async client, over real HTTP against the local server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from airflow_lro_provider.emulator import Emulator
+from airflow_lro_provider.lro.aio import AsyncOperationsClient
+from airflow_lro_provider.lro.client import OperationsClient
+from airflow_lro_provider.lro.credentials import ConnectionSettings
+from airflow_lro_provider.lro.errors import (
+    MalformedAnswerError,
+    NotFoundError,
+    PermissionDeniedError,
+    ResourceExhaustedError,
+    TransportError,
+    UnavailableError,
+    UnimplementedError,
+    UnknownServiceError,
+    WaitTimeoutError,
+)
+from airflow_lro_provider.lro.operation import Outcome, State
+from airflow_lro_provider.lro.polling import new_watch
+from airflow_lro_provider.lro.reference import OperationReference, read_parent, read_reference
+from airflow_lro_provider.lro.services import known_services
+
+
+class Subject:
+    """A client of either kind, called in one way. Sleeping is noted and not done."""
+
+    def __init__(self, kind: str, settings: ConnectionSettings) -> None:
+        self.kind = kind
+        self.slept: list[float] = []
+        self._settings = settings
+        self._loop = asyncio.new_event_loop() if kind == "async" else None
+        self.client: Any = self._make()
+
+    def _make(self) -> Any:
+        if self._loop is None:
+            return OperationsClient(self._settings, sleep=self.slept.append, read_timeout=5)
+
+        async def sleep(seconds: float) -> None:
+            self.slept.append(seconds)
+
+        return self._loop.run_until_complete(AsyncOperationsClient.create(self._settings, sleep=sleep, read_timeout=5))
+
+    def __getattr__(self, verb: str) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            result = getattr(self.client, verb)(*args, **kwargs)
+            if self._loop is None:
+                return list(result) if verb == "list" else result
+            if isinstance(result, AsyncIterator):
+
+                async def collect() -> list[Any]:
+                    return [row async for row in result]
+
+                return self._loop.run_until_complete(collect())
+            return self._loop.run_until_complete(result)
+
+        return call
+
+    def finish(self) -> None:
+        """Close everything."""
+        self.close()
+        if self._loop is not None:
+            self._loop.run_until_complete(asyncio.sleep(0))
+            self._loop.close()
+
+
+@pytest.fixture(params=["sync", "async"])
+def subject(request: pytest.FixtureRequest, lro_emulator: Emulator) -> Iterator[Subject]:
+    """Both clients, one after the other."""
+    subject = Subject(request.param, ConnectionSettings.from_extra(lro_emulator.connection_extra()))
+    yield subject
+    subject.finish()
+
+
+def running(emulator: Emulator, service: str = "datafusion", **script: Any) -> OperationReference:
+    """An operation on the server, and the reference to it."""
+    return read_reference(emulator.create(service, **{"duration": None, **script}), service)
+
+
+SYSTEMS = sorted(known_services())
+
+
+@pytest.mark.parametrize("service", SYSTEMS)
+def test_get_reads_each_system(subject: Subject, lro_emulator: Emulator, service: str) -> None:
+    """Every system's running operation is read as running, under its own name."""
+    reference = running(lro_emulator, service)
+    operation = subject.get(reference)
+    assert (operation.name, operation.done, operation.outcome) == (reference.name, False, None)
+    assert operation.state is State.RUNNING
+    assert operation.create_time is not None
+
+
+@pytest.mark.parametrize("service", SYSTEMS)
+def test_cancel_is_a_request_with_an_empty_body(subject: Subject, lro_emulator: Emulator, service: str) -> None:
+    """The cancel of every system is POST name:cancel without a body, and its effect is seen by get."""
+    reference = running(lro_emulator, service)
+    assert subject.cancel(reference) is None
+    [request] = lro_emulator.requests(verb="cancel", name=reference.name)
+    assert request.method == "POST"
+    assert request.path.endswith(f"/{reference.version}/{reference.name}:cancel")
+    assert request.status == 200
+    assert subject.get(reference).outcome is Outcome.CANCELLED
+
+
+def test_cancel_that_takes_its_time_is_seen_as_cancelling(subject: Subject, lro_emulator: Emulator) -> None:
+    """After a cancel that is honoured late, the operation is CANCELLING and not over."""
+    reference = running(lro_emulator, "earthengine", cancel_delay=60)
+    subject.cancel(reference)
+    assert subject.get(reference).state is State.CANCELLING
+
+
+@pytest.mark.parametrize("answer", ["ok", "failed_precondition"])
+def test_cancel_of_a_finished_operation_is_no_error(subject: Subject, lro_emulator: Emulator, answer: str) -> None:
+    """Whether the service answers 200 or 400 FAILED_PRECONDITION, a finished operation is no failure."""
+    reference = running(lro_emulator, cancel_when_done=answer)
+    lro_emulator.finish("datafusion", reference.name)
+    over = subject.cancel(reference)
+    assert over is None if answer == "ok" else over.outcome is Outcome.SUCCEEDED
+    assert subject.get(reference).outcome is Outcome.SUCCEEDED
+
+
+def test_unimplemented_cancel_is_said_so(subject: Subject, lro_emulator: Emulator) -> None:
+    """501 UNIMPLEMENTED becomes its own error, and is not tried again."""
+    reference = running(lro_emulator, cancel="unimplemented")
+    with pytest.raises(UnimplementedError) as caught:
+        subject.cancel(reference)
+    assert caught.value.status == "UNIMPLEMENTED"
+    assert len(lro_emulator.requests(verb="cancel")) == 1
+
+
+@pytest.mark.parametrize(
+    ("script", "outcome", "requested"),
+    [
+        ({}, None, True),
+        ({"cancel": "unimplemented"}, Outcome.CANCEL_UNSUPPORTED, False),
+    ],
+    ids=["taken", "unsupported"],
+)
+def test_ask_for_cancel_says_what_is_known(
+    subject: Subject, lro_emulator: Emulator, script: dict[str, Any], outcome: Outcome | None, requested: bool
+) -> None:
+    """Asking looks first, and says at once what needs no waiting."""
+    asked = subject.ask_for_cancel(running(lro_emulator, **script))
+    assert (asked.outcome, asked.requested) == (outcome, requested)
+
+
+def test_ask_for_cancel_of_nothing_and_of_the_finished(subject: Subject, lro_emulator: Emulator) -> None:
+    """An operation that is gone or over is not asked to stop."""
+    reference = running(lro_emulator, error={"code": 13, "message": "out of disk"})
+    lro_emulator.finish("datafusion", reference.name)
+    assert subject.ask_for_cancel(reference).outcome is Outcome.FAILED
+    subject.delete(reference)
+    assert subject.ask_for_cancel(reference).outcome is Outcome.NOT_FOUND
+    assert lro_emulator.requests(verb="cancel") == []
+
+
+def test_list_follows_the_pages_and_filters(subject: Subject, lro_emulator: Emulator) -> None:
+    """All pages of a list are read, in as many requests as there are pages, with the filter given."""
+    names = {lro_emulator.create("datafusion", duration=None) for _ in range(5)}
+    done = lro_emulator.create("datafusion")
+    lro_emulator.finish("datafusion", done)
+    parent = read_parent(done.rpartition("/operations/")[0], "datafusion")
+    assert {operation.name for operation in subject.list(parent, page_size=2)} == {*names, done}
+    assert len(lro_emulator.requests(verb="list")) == 3
+    assert {operation.name for operation in subject.list(parent, filter="done:true")} == {done}
+
+
+def test_delete_makes_it_unknown(subject: Subject, lro_emulator: Emulator) -> None:
+    """A deleted operation is not found any more, and the error says what to check."""
+    reference = running(lro_emulator)
+    subject.delete(reference)
+    with pytest.raises(NotFoundError, match="Check the name") as caught:
+        subject.get(reference)
+    assert caught.value.operation == reference.name
+
+
+@pytest.mark.parametrize("service", [name for name in SYSTEMS if known_services()[name].offers("wait")])
+def test_wait_returns_at_the_servers_timeout(subject: Subject, lro_emulator: Emulator, service: str) -> None:
+    """`:wait` sends its timeout where the service reads it, and an unfinished operation comes back."""
+    reference = running(lro_emulator, service)
+    assert subject.wait(reference, timeout=0.05).done is False
+    [request] = lro_emulator.requests(verb="wait")
+    assert request.status == 200
+    assert ("timeout" in request.query) == (known_services()[service].wait == "query")
+
+
+def test_wait_is_refused_where_there_is_none(subject: Subject, lro_emulator: Emulator) -> None:
+    """A service without `:wait` is known before anything is sent."""
+    reference = running(lro_emulator, "developerconnect")
+    with pytest.raises(UnknownServiceError, match="It offers: get, list, cancel, delete"):
+        subject.wait(reference, timeout=1)
+    assert lro_emulator.requests() == []
+
+
+@pytest.mark.parametrize(
+    ("failure", "error"),
+    [
+        ({"kind": 503}, UnavailableError),
+        ({"kind": 429, "retry_after": 3}, ResourceExhaustedError),
+        ({"kind": "reset"}, TransportError),
+        ({"kind": 502}, UnavailableError),
+    ],
+    ids=["503", "429", "reset", "502 in HTML"],
+)
+def test_transient_failures_are_tried_again(
+    subject: Subject, lro_emulator: Emulator, failure: dict[str, Any], error: type[Exception]
+) -> None:
+    """One bad moment is survived, the API's Retry-After is obeyed, and without retries the error is told."""
+    reference = running(lro_emulator)
+    lro_emulator.fail(**failure)
+    assert subject.get(reference).done is False
+    assert len(lro_emulator.requests(verb="get")) == 2
+    # aiohttp itself repeats a GET at once whose kept connection was closed.
+    assert len(subject.slept) == 1 or failure["kind"] == "reset"
+    assert all(slept >= failure.get("retry_after", 0) for slept in subject.slept)
+    lro_emulator.fail(times=2, **failure)
+    with pytest.raises(error):
+        subject.get(reference, retries=0)
+
+
+def test_permanent_errors_are_not_tried_again(subject: Subject, lro_emulator: Emulator) -> None:
+    """403 is told at once, with the reason that the API gives."""
+    reference = running(lro_emulator)
+    lro_emulator.fail(403)
+    with pytest.raises(PermissionDeniedError, match=r"datafusion\.operations\.get") as caught:
+        subject.get(reference)
+    assert subject.slept == []
+    assert caught.value.status == "PERMISSION_DENIED"
+
+
+def test_an_html_page_is_no_answer(subject: Subject, lro_emulator: Emulator) -> None:
+    """What a proxy says in HTML with a good status is not taken for an operation."""
+    other = ConnectionSettings.from_extra({"api_endpoint": f"{lro_emulator.url}/emulator", "emulator": True})
+    reference = read_reference("projects/p/locations/l/operations/o", "datafusion")
+    odd = Subject(subject.kind, other)
+    try:
+        with pytest.raises((MalformedAnswerError, NotFoundError)):
+            odd.get(reference, retries=0)
+    finally:
+        odd.finish()
+
+
+def test_wait_until_done_polls_with_growing_intervals(subject: Subject, lro_emulator: Emulator) -> None:
+    """The loop ends with the operation, tells each change once, and sleeps as the watch says."""
+    reference = running(lro_emulator)
+    lines: list[str] = []
+    now = iter(range(0, 10_000, 100))
+    looks = 0
+
+    def clock() -> float:
+        nonlocal looks
+        looks += 1
+        if looks > 12:
+            lro_emulator.finish("datafusion", reference.name)
+        return float(next(now))
+
+    operation = subject.wait_until_done(reference, new_watch(0.0), on_change=lines.append, clock=clock)
+    assert operation.outcome is Outcome.SUCCEEDED
+    assert subject.slept[0] < subject.slept[-1] <= 66
+    assert lines[0].startswith("RUNNING")
+    assert lines[-1].startswith("SUCCEEDED")
+    assert len(lines) == 2
+
+
+def test_wait_until_done_ends_at_the_deadline(subject: Subject, lro_emulator: Emulator) -> None:
+    """At the timeout the wait ends, the operation does not."""
+    reference = running(lro_emulator)
+    moments = iter([1.0, 2.0, 11.0, 12.0, 13.0])
+    with pytest.raises(WaitTimeoutError, match="timeout of 10 s"):
+        subject.wait_until_done(reference, new_watch(0.0, timeout=10), clock=lambda: next(moments))
+    assert subject.get(reference).done is False
+    assert lro_emulator.requests(verb="cancel") == []
+
+
+def test_transient_errors_never_end_a_wait_before_its_deadline(subject: Subject, lro_emulator: Emulator) -> None:
+    """Twenty bad moments in a row are survived by a wait that has time."""
+    reference = running(lro_emulator)
+    lro_emulator.fail(503, times=20)
+    ticks = iter(range(1, 1000))
+
+    def clock() -> float:
+        tick = next(ticks)
+        if tick > 25:
+            lro_emulator.finish("datafusion", reference.name)
+        return float(tick)
+
+    assert subject.wait_until_done(reference, new_watch(0.0, timeout=900), clock=clock).done
+
+
+def test_names_with_odd_characters_arrive_whole(subject: Subject, lro_emulator: Emulator) -> None:
+    """Colons and parentheses of real names survive the way through client, HTTP and server."""
+    name = "projects/my-org.com:p/operations/(default):x@1=2/nested"
+    reference = read_reference(lro_emulator.create("earthengine", name, duration=None), "earthengine")
+    assert subject.get(reference).name == name
+    subject.cancel(reference)
+    assert subject.get(reference).outcome is Outcome.CANCELLED

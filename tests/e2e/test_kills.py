@@ -1,0 +1,170 @@
+"""Killing tasks of a real Airflow, and what the server saw: the rows of the kill matrix that have a hook.
+
+Runs that can go side by side are started together: one Airflow, two cores, and minutes are dear.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+from conftest import Lab, Run, wait_until
+
+KILLS = ["failed", "success", "clear", "run failed", "run success"]
+SHAPES = ["poke", "deferred"]
+
+
+def kill_all(lab: Lab, runs: dict[str, Run]) -> None:
+    """Let all of them wait, then kill each in its way."""
+    for run in runs.values():
+        run.waits()
+    for how, run in runs.items():
+        lab.kill(run, how)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_kill_of_a_user_cancels_once(lab: Lab, shape: str) -> None:
+    """Marked failed or success, cleared, or its run ended: the operation is cancelled within seconds."""
+    runs = {how: lab.start(shape) for how in KILLS}
+    pids = {} if shape == "deferred" else {how: run.waits().process() for how, run in runs.items()}
+    kill_all(lab, runs)
+    for how, run in runs.items():
+        run.is_cancelled()
+        assert run.cancels == 1 or how == "clear", f"{how}: {run.cancels} cancel requests"
+        if how != "clear":
+            assert run.state == {"failed": "failed", "success": "success"}[how.removeprefix("run ")]
+    for how, pid in pids.items():
+        wait_until(lambda pid=pid: not psutil.pid_exists(pid), f"the process killed by {how} is gone", 8)
+    # The next try of a cleared task finds that the operation fell to its own kill: it must not turn green.
+    cleared = runs["clear"]
+    assert cleared.reaches_try(2, "failed", "success")["state"] == "failed"
+    assert "was cancelled when try 1 of this task was killed; clear the task that starts it" in cleared.log(2)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_timeouts_cancel(lab: Lab, shape: str) -> None:
+    """execution_timeout, the sensor's timeout, and a timeout that soft_fail turns into a skip: all cancel."""
+    execution, sensor, soft = (
+        lab.start(f"{shape}_{kind}") for kind in ("execution_timeout", "timeout", "soft")
+    )
+    sensor.reaches("failed")
+    assert sensor.is_cancelled().cancels == 1
+    assert sensor.instance["try_number"] == 1, "a sensor's timeout is not retried"
+    soft.reaches("skipped")
+    assert soft.is_cancelled().cancels == 1
+    # An execution_timeout is retried; the retry finds that its operation is gone.
+    execution.is_cancelled()
+    assert execution.reaches_try(2, "failed", "success")["state"] == "failed"
+    assert execution.cancels == 1
+    assert "execution" in execution.log(1)
+    assert "clear the task that starts it" in execution.log(2)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_an_observer_never_cancels(lab: Lab, shape: str) -> None:
+    """cancel_on_kill=False: the task ends, the operation of others lives."""
+    run = lab.start(f"{shape}_observer").waits()
+    lab.kill(run, "failed")
+    run.reaches("failed")
+    time.sleep(6)  # longer than any hook of the others took
+    assert run.cancels == 0
+
+
+@pytest.mark.parametrize("policy", ["silent", "never"])
+def test_a_kill_is_neither_swallowed_nor_skipped(lab: Lab, policy: str) -> None:
+    """silent_fail and never_fail are about looking, not about being killed."""
+    run, direct = lab.start(f"poke_{policy}").waits(), lab.start(f"poke_{policy}").waits()
+    lab.kill(run, "failed")
+    os.kill(direct.process(), signal.SIGTERM)
+    assert run.is_cancelled().cancels == 1
+    assert direct.is_cancelled().cancels == 1
+    assert direct.reaches("failed", "skipped", "success")["state"] == "failed"
+
+
+def test_sigterm_of_task_and_supervisor_cancel_and_never_turn_green(lab: Lab) -> None:
+    """A worker that shuts down sends SIGTERM: cancelled, and the retry does not take that for a success."""
+    task, supervisor = lab.start("poke_retry").waits(), lab.start("poke_retry").waits()
+    os.kill(task.process(), signal.SIGTERM)
+    [parent] = lab.airflow.supervisor_pids(supervisor.dag_id, supervisor.run_id, "it")
+    os.kill(parent, signal.SIGTERM)
+    for run in (task, supervisor):
+        assert run.is_cancelled().cancels == 1
+        assert run.reaches_try(2, "failed", "success")["state"] == "failed"
+        assert "clear the task that starts it" in run.log(2)
+
+
+def test_a_signal_inside_a_supervisor_call_loses_nothing(lab: Lab) -> None:
+    """A task that does nothing but ask its supervisor is cancelled within the budget all the same."""
+    runs = [lab.start("asking").waits() for _ in range(3)]
+    for run in runs:
+        lab.kill(run, "failed")
+    for run in runs:
+        assert run.is_cancelled(timeout=10).cancels == 1
+        assert run.state == "failed"
+
+
+def test_a_finish_in_the_second_of_the_kill_is_not_cancelled_after(lab: Lab) -> None:
+    """An operation that is over gets no cancel request any more."""
+    runs = [lab.start("poke").waits(), lab.start("deferred").waits()]
+    for run in runs:
+        lab.emulator.finish("datafusion", run.operation_name)
+    for run in runs:
+        run.reaches("success")
+        lab.kill(run, "failed")
+    time.sleep(4)
+    assert [run.cancels for run in runs] == [0, 0]
+
+
+def test_the_cancel_operator_does_not_uncancel(lab: Lab) -> None:
+    """Killing the cancel operator while it waits ends the task, and takes nothing back."""
+    for dag_id in ("cancel", "cancel_deferred"):
+        run = lab.start(dag_id, cancel_delay=8).waits()
+        lab.kill(run, "failed")
+        run.is_cancelled()
+        assert run.cancels == 1
+        assert run.state == "failed"
+
+
+def test_a_triggerer_restart_leaves_the_operation_alone(lab: Lab) -> None:
+    """SIGTERM and SIGKILL of the triggerers: the operation lives, and the wait ends well."""
+    runs = [lab.start("deferred").waits() for _ in range(2)]
+    for how in ("restart", "kill"):
+        for index in range(lab.triggerers):
+            if how == "kill":
+                lab.airflow.kill("triggerer", index)
+            lab.airflow.restart("triggerer", index)
+        for run in runs:
+            run.is_polled_again(f"after {how}")
+    assert [run.cancels for run in runs] == [0, 0]
+    for run in runs:
+        lab.emulator.finish("datafusion", run.operation_name)
+        run.reaches("success")
+
+
+@pytest.mark.parametrize("dag_id", SHAPES)
+def test_ctrl_c_of_a_dags_test_cancels(lab: Lab, dag_id: str) -> None:
+    """`airflow dags test` interrupted with Ctrl-C: the operation is cancelled, in poke mode and in line."""
+    name = lab.emulator.create("datafusion", duration=None)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "airflow", "dags", "test", dag_id, "-c", json.dumps({"operation": name})],
+        env=lab.airflow.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        wait_until(lambda: len(lab.emulator.requests("get", name)) >= 4, "the test run polls", 60)
+        os.killpg(process.pid, signal.SIGINT)
+        wait_until(lambda: lab.emulator.operation("datafusion", name).cancel_requests, "cancelled", 20)
+        process.wait(timeout=30)
+    finally:
+        process.kill()
+        output = process.communicate()[0]
+    assert lab.emulator.operation("datafusion", name).cancel_requests == 1, output[-3000:]

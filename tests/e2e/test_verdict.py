@@ -1,0 +1,96 @@
+"""The evidence that the verdicts stand on, measured on a real Airflow.
+
+Each test is a row of the two tables of ``lro/verdict.py``: the task is brought into the situation, and
+what Airflow showed of it (in the log line of the verdict) is compared, with what was done about it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+
+import psutil
+import pytest
+from conftest import Lab, Run, wait_until
+
+LEFT = re.compile(r"left this operation behind \(killed: (.*); max_tries (\d+), now (\d+); operation: (.*)\): (\w+)")
+
+
+def left_behind(run: Run) -> tuple[str, bool, str, str]:
+    """What the second try found: why it was killed, whether max_tries changed, the operation, the verdict."""
+    match = wait_until(lambda: LEFT.search(run.log(2)), f"try 2 of {run.dag_id} finds the record", 90)
+    killed, before, now, operation, verdict = match.groups()
+    return killed, before != now, operation.split()[0], verdict
+
+
+def test_sigkill_with_a_retry_is_adopted(lab: Lab) -> None:
+    """After SIGKILL of the task or its supervisor the next try goes on with the operation: no cancel."""
+    task, supervisor = lab.start("poke_retry").waits(), lab.start("poke_retry").waits()
+    os.kill(task.process(), signal.SIGKILL)
+    [parent], child = lab.airflow.supervisor_pids(supervisor.dag_id, supervisor.run_id, "it"), supervisor.process()
+    os.kill(parent, signal.SIGKILL)
+    wait_until(lambda: not psutil.pid_exists(child), "the orphan stops by itself", 15)
+    for run in (task, supervisor):
+        run.reaches_try(2, "running", timeout=90)
+        assert left_behind(run) == ("not known", False, "RUNNING", "adopt")
+        lab.emulator.finish("datafusion", run.operation_name)
+        run.reaches("success")
+        assert run.cancels == 0
+
+
+def test_a_retry_after_sigterm_is_a_kill(lab: Lab) -> None:
+    """The dying process marks its record; the operation is cancelled, and the retry knows why."""
+    run = lab.start("poke_retry").waits()
+    os.kill(run.process(), signal.SIGTERM)
+    killed, cleared, operation, verdict = left_behind(run)
+    assert killed.startswith("Airflow told this task to stop")
+    assert (cleared, operation, verdict) == (False, "CANCELLED", "cancel")
+
+
+@pytest.mark.parametrize("shape", ["poke", "deferred"])
+def test_a_clear_raises_max_tries(lab: Lab, shape: str) -> None:
+    """A cleared task has another max_tries in its next try; a retried one has not."""
+    run = lab.start(shape, cancel_delay=5).waits()
+    lab.kill(run, "clear")
+    _, cleared, _, verdict = left_behind(run)
+    assert (cleared, verdict) == (True, "cancel")
+    run.is_cancelled()
+    assert run.reaches_try(2, "failed", "success")["state"] == "failed"
+
+
+@pytest.mark.parametrize("how", ["failed", "success"])
+def test_a_marked_deferred_task_shows_its_new_state(lab: Lab, how: str) -> None:
+    """Marked while deferred: the trigger sees the state that the user set."""
+    run = lab.start("deferred").waits()
+    lab.kill(run, how)
+    run.is_cancelled()
+    wait_until(lambda: f"killed while deferred (its state is {how})" in run.log(), "the trigger says why")
+
+
+def test_a_cleared_deferred_task_belongs_to_another_try(lab: Lab) -> None:
+    """Cleared while deferred: whatever the state is by now, the trigger knows that it is not its own."""
+    run = lab.start("deferred", cancel_delay=20).waits()
+    lab.kill(run, "clear")
+    found = wait_until(lambda: re.search(r"killed while deferred \((.*)\)", run.log()), "the trigger says why")
+    assert "its owner is another try" in found[1] or "its state is deferred" not in found[1]
+
+
+def test_a_stalled_triggerer_does_not_kill_what_another_took_over(lab: Lab) -> None:
+    """Redistribution: the first triggerer is told to kill, but the task is still deferred, and its own."""
+    run = lab.start("deferred").waits()
+    owner = lab.triggerer_of(run)
+    lab.airflow.signal("triggerer", signal.SIGSTOP, owner)
+    try:
+        run.is_polled_again("by the other triggerer", timeout=90)
+    finally:
+        lab.airflow.signal("triggerer", signal.SIGCONT, owner)
+    wait_until(
+        lambda: "is not cancelled: its task goes on with it (its state is deferred, its owner is this try)"
+        in run.log(),
+        f"the first triggerer asks whose it is; log:\n{run.log()}",
+        60,
+    )
+    assert run.cancels == 0
+    lab.emulator.finish("datafusion", run.operation_name)
+    run.reaches("success")
