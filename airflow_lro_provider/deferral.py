@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from airflow_lro_provider.lro.reference import OperationReference
     from airflow_lro_provider.triggers.operations import OperationTrigger
 
-__all__ = ["deadline_of", "make_trigger", "new_owner"]
+__all__ = ["deadline_of", "make_trigger", "new_owner", "new_token"]
 
 
 def deadline_of(
@@ -35,6 +35,11 @@ def deadline_of(
     return earliest(Deadline(now + seconds, cause, seconds) for cause, seconds in limits.items() if seconds is not None)
 
 
+def new_token() -> str:
+    """Something that no other try of any task has."""
+    return uuid.uuid4().hex
+
+
 def new_owner(context: Any) -> dict[str, Any]:
     """Claim the operation for this try: push a fresh token to XCom, and say whose it is.
 
@@ -44,7 +49,7 @@ def new_owner(context: Any) -> dict[str, Any]:
     from airflow_lro_provider.triggers.ownership import OWNER_KEY
 
     ti = context["ti"]
-    token = uuid.uuid4().hex
+    token = new_token()
     ti.xcom_push(key=OWNER_KEY, value=token)
     map_index = -1 if ti.map_index is None else ti.map_index
     return {

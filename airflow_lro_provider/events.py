@@ -12,7 +12,7 @@ from typing import Any, Union
 from airflow_lro_provider.lro.errors import MalformedAnswerError
 from airflow_lro_provider.lro.operation import Operation
 
-__all__ = ["DeadlinePassed", "Event", "Finished", "Gone", "Lost", "read_event", "without_response"]
+__all__ = ["DeadlinePassed", "Event", "Finished", "Gone", "Lost", "is_for_another", "read_event", "without_response"]
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,17 @@ def read_event(stored: Any) -> Event:
         pass
     keys = sorted(map(str, stored)) if isinstance(stored, Mapping) else type(stored).__name__
     raise ValueError(f"the trigger sent an event that is not understood (with {keys}); it counts as a failure")
+
+
+def is_for_another(stored: Any, token: str | None) -> bool:
+    """Whether an event belongs to another task or try than the one that it woke.
+
+    That happens: a database that gives the id of a deleted trigger to the next one (SQLite does) makes
+    Airflow deliver the old one's last event to the new one's task.
+
+    :param token: the owner token that the woken task gave its trigger.
+    """
+    return isinstance(stored, Mapping) and "owner" in stored and stored["owner"] != token
 
 
 def without_response(operation: Operation) -> Operation:

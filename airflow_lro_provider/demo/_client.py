@@ -129,7 +129,9 @@ class AirflowClient:
         for state in poll(lambda: self.run_state(dag_id, run_id), timeout):
             if state in _FINAL:
                 return state
-        tasks = {f"{task['task_id']}[{task['map_index']}]": task["state"] for task in self.task_instances(dag_id, run_id)}
+        tasks = {
+            f"{task['task_id']}[{task['map_index']}]": task["state"] for task in self.task_instances(dag_id, run_id)
+        }
         raise LocalAirflowError(f"Run {run_id} of {dag_id} is still {state} after {timeout} s. Its tasks: {tasks}")
 
     def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:

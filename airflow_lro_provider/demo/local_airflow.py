@@ -24,6 +24,7 @@ from types import TracebackType
 
 from airflow_lro_provider.demo import _processes
 from airflow_lro_provider.demo._client import AirflowClient, LocalAirflowError, poll, tail
+from airflow_lro_provider.demo._sqlite import never_reuse_trigger_ids
 
 __all__ = ["LocalAirflow", "LocalAirflowError"]
 
@@ -161,9 +162,7 @@ class LocalAirflow(AirflowClient):
         self._environment = self._make_environment()
 
     def _make_environment(self) -> dict[str, str]:
-        inherited = {
-            name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "_AIRFLOW"))
-        }
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "_AIRFLOW"))}
         no_proxy = ",".join(filter(None, [os.environ.get("NO_PROXY") or os.environ.get("no_proxy"), "127.0.0.1"]))
         # Fast: a kill is noticed by the next heartbeat of a task, a timeout by the scheduler's next look.
         settings = {
@@ -241,6 +240,8 @@ class LocalAirflow(AirflowClient):
         if code != 0:
             how = "took too long" if code is None else f"ended with {code}"
             raise LocalAirflowError(f"airflow db migrate {how}:\n{migration.log_tail()}")
+        if self._database is None:
+            never_reuse_trigger_ids(self.home / "airflow.db")
 
     # Waiting until it is up
 

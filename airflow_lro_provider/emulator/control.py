@@ -111,9 +111,7 @@ class _Control:
         return self._store.set_script(fields.get("script", {}), fields.get("service")).to_dict()
 
     def fail(self, body: Any) -> Any:
-        failures = [Failure.read(failure) for failure in (body if isinstance(body, list) else [body])]
-        for failure in failures:
-            self._store.fail(failure)
+        self._store.fail(*(Failure.read(failure) for failure in (body if isinstance(body, list) else [body])))
         return {}
 
     def reset(self, body: Any) -> Any:

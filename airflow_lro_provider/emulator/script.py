@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -61,7 +62,7 @@ class Failure:
     def __post_init__(self) -> None:
         """Check the fields."""
         kind = str(self.kind)
-        if kind != RESET and kind not in _ERRORS and not (kind.isdecimal() and 400 <= int(kind) < 600):
+        if kind != RESET and kind not in _ERRORS and not re.fullmatch("[45][0-9]{2}", kind):
             raise ScriptError(
                 f"`kind` must be 'reset', an HTTP code from 400 to 599 or a code's name, not {kind!r:.50}"
             )

@@ -201,19 +201,20 @@ class EmulatedOperation:
         return self.created_at + self.script.pending
 
     def _progress(self, now: float) -> float:
-        """By time; it stands still once it is over."""
-        end = self._own_end() if self.done_at is None else self.done_at
+        """By time."""
         if self.done_at is not None and "response" in self._result:
             return 1.0
         whole = self._own_end() - self._work_begins()
         if whole in (0.0, inf) or whole < 0:
             return 0.0
-        return min(max((min(now, end) - self._work_begins()) / whole, 0.0), 1.0)
+        return min(max((now - self._work_begins()) / whole, 0.0), 1.0)
 
     def _snapshot(self, now: float) -> Snapshot:
+        if self.done_at is not None:
+            now = self.done_at  # what is over does not change, even if the clock jumps back
         state = self._state(now)
         began = self._work_begins()
-        started = began if began <= now and (self.done_at is None or began <= self.done_at) else None
+        started = began if began <= now else None
         moments = (self.created_at, started, self._cancelling_since, self.done_at)
         return Snapshot(
             service=self.service,

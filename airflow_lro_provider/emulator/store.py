@@ -84,12 +84,14 @@ class Store:
             self._scripts[None if service is None else self.service(service).name] = script
         return script
 
-    def fail(self, failure: Failure) -> None:
-        """Let a request to come fail."""
-        if failure.service is not None:
-            self.service(failure.service)
+    def fail(self, *failures: Failure) -> None:
+        """Let requests to come fail: all of these, or none if one names an API that there is not."""
+        for failure in failures:
+            if failure.service is not None:
+                self.service(failure.service)
         with self._lock:
-            self._failures.add(failure)
+            for failure in failures:
+                self._failures.add(failure)
 
     def failures(self) -> list[Failure]:
         """The failures still to come, without those of single operations."""
@@ -235,6 +237,9 @@ class Store:
         """
         with self._lock:
             now = self.clock()
+            if service is not None and name is not None:
+                known = self._operations.get((service, name))
+                return [] if known is None else [known.view(now)]
             return [
                 operation.view(now)
                 for operation in self._operations.values()

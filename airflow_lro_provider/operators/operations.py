@@ -142,11 +142,14 @@ class CancelOperationOperator(BaseOperator):
                 guard.release()
         return self._settle(reference, outcome_of_cancel(operation), operation)
 
-    def execute_complete(self, context: Context, event: Any) -> dict[str, Any]:
+    def execute_complete(self, context: Context, event: Any, token: str | None = None) -> dict[str, Any]:
         """Go on after the trigger has waited."""
-        from airflow_lro_provider.events import DeadlinePassed, Finished, Gone, read_event
+        from airflow_lro_provider.events import DeadlinePassed, Finished, Gone, is_for_another, read_event
         from airflow_lro_provider.lro.flows import outcome_of_cancel
 
+        if is_for_another(event, token):
+            self.log.warning("Airflow delivered the event of another task; looking again.")
+            return self.execute(context)
         reference = self._hook().reference(self.operation_name)
         seen = read_event(event)
         if isinstance(seen, Finished):
@@ -173,10 +176,10 @@ class CancelOperationOperator(BaseOperator):
         )
 
     def _defer(self, guard: Guard, context: Context, reference: OperationReference) -> None:
-        from airflow_lro_provider.deferral import deadline_of, make_trigger
+        from airflow_lro_provider.deferral import deadline_of, make_trigger, new_token
 
         guard.hand_on()
-        now = time.time()
+        now, token = time.time(), new_token()
         deadline = deadline_of(now, timeout=self.timeout, execution_timeout=self.execution_timeout)
         self.defer(
             trigger=make_trigger(
@@ -188,8 +191,10 @@ class CancelOperationOperator(BaseOperator):
                 deadline=deadline,
                 poll_interval=self.poll_interval,
                 include_response=self.include_response,
+                owner={"token": token},
             ),
             method_name="execute_complete",
+            kwargs={"token": token},
         )
 
     def _settle(self, reference: OperationReference, outcome: Outcome, operation: Operation | None) -> dict[str, Any]:

@@ -90,6 +90,7 @@ class OperationSensor(BaseSensorOperator):
     _reference: OperationReference
     _first: Any = None
     _leftover: ArmedRecord | None = None
+    _waiting_since: float | None = None
 
     def __init__(
         self,
@@ -150,7 +151,9 @@ class OperationSensor(BaseSensorOperator):
                     self._judge_leftover(records, guard)
                 else:
                     guard.watch()
-                self._watch = self._new_watch(time.time() if self.deferrable else time.monotonic())
+                self._watch = self._new_watch(
+                    (self._waiting_since or time.time()) if self.deferrable else time.monotonic()
+                )
                 # Airflow's own loop, also when deferring: `poke` leaves it by deferring, so that
                 # soft_fail, silent_fail and never_fail are decided in one place, which is not ours.
                 result = super().execute(context)
@@ -168,6 +171,7 @@ class OperationSensor(BaseSensorOperator):
         guard, watch, left = self._guard, self._watch, self._leftover
         assert guard is not None
         guard.hand_on()
+        owner = new_owner(context)
         self.defer(
             trigger=make_trigger(
                 guard,
@@ -183,11 +187,15 @@ class OperationSensor(BaseSensorOperator):
                 max_wait=watch.max_wait,
                 tolerant=watch.tolerant,
                 cancel_on_kill=self.cancel_on_kill,
-                owner=new_owner(context),
+                owner=owner,
                 include_response=self.include_response or self.result_check is not None,
             ),
             method_name="execute_complete",
-            kwargs={"left_by_try": left.try_number if left else None},
+            kwargs={
+                "token": owner["token"],
+                "waiting_since": watch.started,
+                "left_by_try": left.try_number if left else None,
+            },
         )
 
     def _take_over(self, records: ArmedRecords) -> ArmedRecord | None:
@@ -307,10 +315,21 @@ class OperationSensor(BaseSensorOperator):
 
     # -- after a deferral ---------------------------------------------------------------------------
 
-    def execute_complete(self, context: Context, event: Any, left_by_try: int | None = None) -> Any:
+    def execute_complete(
+        self,
+        context: Context,
+        event: Any,
+        token: str | None = None,
+        waiting_since: float | None = None,
+        left_by_try: int | None = None,
+    ) -> Any:
         """Go on after the trigger has waited."""
-        from airflow_lro_provider.events import DeadlinePassed, Finished, Gone, read_event
+        from airflow_lro_provider.events import DeadlinePassed, Finished, Gone, is_for_another, read_event
 
+        if is_for_another(event, token):
+            self.log.warning("Airflow delivered the event of another task; looking again.")
+            self._waiting_since = waiting_since
+            return self.execute(context)
         records = ArmedRecords(context, self.log)
         seen = read_event(event)
         self._connect()

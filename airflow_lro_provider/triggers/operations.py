@@ -116,13 +116,15 @@ class OperationTrigger(BaseTrigger):
         try:
             event = await self._wait()
         except asyncio.CancelledError:
-            if self._is_inline:
-                # `dags test` runs triggers in line and calls no on_kill; Ctrl-C arrives here.
+            if self._is_inline and self.cancel_on_kill:
                 await asyncio.shield(self._cancel("the run was interrupted (Ctrl-C)"))
             raise  # always: Airflow calls on_kill only if it gets out
+        finally:
+            if self._is_inline:
+                await self.cleanup()
         # Before the event is out: on_kill comes also to a trigger that lingers after it.
         self._over = True
-        yield TriggerEvent(event.to_dict())
+        yield TriggerEvent({**event.to_dict(), "owner": self.owner.get("token")})
 
     async def on_kill(self) -> None:
         """Cancel the operation of a task that was killed while deferred.
@@ -145,6 +147,7 @@ class OperationTrigger(BaseTrigger):
 
     @property
     def _is_inline(self) -> bool:
+        """Whether `dags test` runs it in its own process: that calls neither on_kill nor cleanup."""
         return self.trigger_id is None and self.task_instance is None
 
     async def _wait(self) -> Event:

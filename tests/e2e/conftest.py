@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -180,9 +181,9 @@ def lab() -> Iterator[Lab]:
             "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
             "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
         }
-        import os
-        from pathlib import Path as P
-        with LocalAirflow(P(os.environ["E2E_HOME"]) if "E2E_HOME" in os.environ else None, dags=HERE / "dags", environment=environment, triggerers=Lab.triggerers) as airflow:
+        # For a look afterwards: KEEP_E2E_HOME=/some/folder keeps the database and all logs there.
+        home = Path(os.environ["KEEP_E2E_HOME"]) if "KEEP_E2E_HOME" in os.environ else None
+        with LocalAirflow(home, dags=HERE / "dags", environment=environment, triggerers=Lab.triggerers) as airflow:
             assert airflow.import_errors() == []
             yield Lab(airflow, emulator)
 
@@ -199,5 +200,3 @@ def nothing_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
         if lab.airflow.run_state(run.dag_id, run.run_id) not in ("success", "failed"):
             lab.airflow.set_run_state(run.dag_id, run.run_id, "failed")
     lab.runs.clear()
-
-

@@ -50,9 +50,7 @@ def test_every_kill_of_a_user_cancels_once(lab: Lab, shape: str) -> None:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_timeouts_cancel(lab: Lab, shape: str) -> None:
     """execution_timeout, the sensor's timeout, and a timeout that soft_fail turns into a skip: all cancel."""
-    execution, sensor, soft = (
-        lab.start(f"{shape}_{kind}") for kind in ("execution_timeout", "timeout", "soft")
-    )
+    execution, sensor, soft = (lab.start(f"{shape}_{kind}") for kind in ("execution_timeout", "timeout", "soft"))
     sensor.reaches("failed")
     assert sensor.is_cancelled().cancels == 1
     assert sensor.instance["try_number"] == 1, "a sensor's timeout is not retried"

@@ -86,8 +86,9 @@ def test_a_stalled_triggerer_does_not_kill_what_another_took_over(lab: Lab) -> N
     finally:
         lab.airflow.signal("triggerer", signal.SIGCONT, owner)
     wait_until(
-        lambda: "is not cancelled: its task goes on with it (its state is deferred, its owner is this try)"
-        in run.log(),
+        lambda: (
+            "is not cancelled: its task goes on with it (its state is deferred, its owner is this try)" in run.log()
+        ),
         f"the first triggerer asks whose it is; log:\n{run.log()}",
         60,
     )

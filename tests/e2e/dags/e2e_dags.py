@@ -64,9 +64,7 @@ with DAG("mapped", schedule=None, catchup=False):
     OperationSensor.partial(task_id="it", service="datafusion", poke_interval=1).expand(operation_name=start())
 
 with DAG("branching", schedule=None, catchup=False):
-    cancel = CancelOperationOperator(
-        task_id="it", operation_name=NAME, service=SERVICE, poll_interval=1, fail_on=set()
-    )
+    cancel = CancelOperationOperator(task_id="it", operation_name=NAME, service=SERVICE, poll_interval=1, fail_on=set())
 
     @task.branch
     def choose(result: dict[str, Any]) -> str:

@@ -22,9 +22,11 @@ class Clock:
         self.now = now
 
     def __call__(self) -> float:
+        """The time."""
         return self.now
 
     def turn(self, seconds: float) -> None:
+        """Let so many seconds pass."""
         self.now += seconds
 
 
@@ -38,12 +40,14 @@ class TurningPause:
         self.stopped = False
 
     async def __call__(self, seconds: float) -> bool:
+        """Note a sleep, and turn the clock."""
         self.slept.append(seconds)
         self.clock.turn(seconds)
         self.meanwhile()
         return not self.stopped
 
     def end(self) -> None:
+        """Let the server stop."""
         self.stopped = True
 
 
@@ -57,10 +61,12 @@ class Reply:
 
     @property
     def json(self) -> Any:
+        """The body, parsed."""
         return json.loads(self.body)
 
     @property
     def error(self) -> dict[str, Any]:
+        """The error in the body, which must be Google's JSON."""
         assert self.headers["content-type"] == "application/json; charset=UTF-8"
         return self.json["error"]
 

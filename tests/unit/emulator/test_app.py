@@ -20,7 +20,7 @@ from airflow_lro_provider.lro.errors import (
 )
 from airflow_lro_provider.lro.operation import Outcome
 from airflow_lro_provider.lro.protocol import Answer
-from airflow_lro_provider.lro.reference import read_reference
+from airflow_lro_provider.lro.reference import read_parent, read_reference
 from airflow_lro_provider.lro.services import known_services
 
 L = "projects/p/locations/us-central1"
@@ -255,9 +255,8 @@ def test_list_in_pages(store, clock, ask):
 def test_list_in_the_words_of_the_core(store, ask):
     """An unknown filter is an InvalidArgumentError for the core."""
     reply = ask("GET", f"/datafusion/v1/{L}/operations?filter=verb:create")
+    request = protocol.list_(read_parent(L, "datafusion"), endpoint("datafusion"))
     with pytest.raises(InvalidArgumentError):
-        reference = read_reference(O, "datafusion")
-        request = protocol.list_(reference, endpoint("datafusion"))
         protocol.read(request, Answer(reply.status, reply.headers, reply.body))
 
 

@@ -79,7 +79,7 @@ def test_kinds_of_failures(kind, http_code, status):
         {"kind": "200"},
         {"kind": "OK"},
         {"kind": "timeout"},
-        {"kind": "٤٢٩"},
+        {"kind": "\u0664\u0662\u0669"},
         {"kind": "503", "verb": "poll"},
         {"kind": "503", "times": 0},
         {"kind": "503", "times": 1.5},

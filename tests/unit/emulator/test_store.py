@@ -144,7 +144,7 @@ def test_filter_for_what_is_running(seven, filter):
         {"filter": "NOT done:true"},
         {"page_size": "-1"},
         {"page_size": "many"},
-        {"page_size": "١"},
+        {"page_size": "\u0661"},
         {"page_token": "nonsense"},
         {"page_token": "é"},
         {"page_token": "YWZ0ZXIgeA=="},

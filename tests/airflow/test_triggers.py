@@ -1,0 +1,277 @@
+"""The trigger on an event loop, against the local server: waiting, deadlines, kills and false kills."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from airflow.serialization.serialized_objects import BaseSerialization
+from airflow.triggers.base import TriggerEvent
+
+from airflow_lro_provider.emulator import Emulator
+from airflow_lro_provider.events import DeadlinePassed, Finished, Gone, Lost, read_event
+from airflow_lro_provider.lro.operation import Outcome
+from airflow_lro_provider.lro.polling import Deadline
+from airflow_lro_provider.lro.reference import read_reference
+from airflow_lro_provider.lro.verdict import Evidence
+from airflow_lro_provider.triggers import operations as module
+from airflow_lro_provider.triggers.operations import OperationTrigger
+
+OWNER = {"dag_id": "d", "run_id": "r", "task_id": "t", "map_index": -1, "token": "mine"}
+
+
+@pytest.fixture(autouse=True)
+def connection(lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default connection leads to the local server."""
+    monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", lro_emulator.airflow_connection_json())
+
+
+def make(emulator: Emulator, script: dict[str, Any] | None = None, **arguments: Any) -> OperationTrigger:
+    """A trigger for a new operation."""
+    name = emulator.create("datafusion", **{"duration": None, **(script or {})})
+    reference = read_reference(name, "datafusion").to_dict()
+    trigger = OperationTrigger(
+        **{"reference": reference, "started": time.time(), "poll_interval": 0.02, "owner": OWNER, **arguments}
+    )
+    trigger.trigger_id = 7  # as the triggerer sets it; without, it runs in line
+    return trigger
+
+
+async def event_of(trigger: OperationTrigger) -> Any:
+    """The event that a trigger fires."""
+    events: list[TriggerEvent] = [event async for event in trigger.run()]
+    await trigger.cleanup()
+    [event] = events
+    return event.payload
+
+
+def cancels(emulator: Emulator, trigger: OperationTrigger) -> int:
+    """How many cancel requests the server saw."""
+    return len(emulator.requests(verb="cancel", name=trigger.reference.name))
+
+
+def test_a_trigger_survives_serialization(lro_emulator: Emulator) -> None:
+    """What is stored makes an equal trigger, is plain JSON, and holds no secret."""
+    deadline = Deadline(12.5, "timeout", 10.0).to_dict()
+    trigger = make(lro_emulator, deadline=deadline, cancel_on_kill=True, impersonation_chain=["a@b.c"])
+    path, arguments = trigger.serialize()
+    again = OperationTrigger(**BaseSerialization.deserialize(BaseSerialization.serialize(arguments)))
+    assert path == f"{OperationTrigger.__module__}.{OperationTrigger.__qualname__}"
+    assert again.serialize() == (path, arguments)
+    assert not [key for key in arguments if "key" in key or "secret" in key or key == "token"]
+
+
+def test_a_broken_reference_does_not_break_the_triggerer() -> None:
+    """The constructor raises nothing for stored nonsense: the triggerer of Airflow 3.3 would die of it."""
+    OperationTrigger(reference={"name": "?"}, started=0.0)
+
+
+async def test_a_broken_reference_is_told_as_an_event() -> None:
+    """Stored nonsense ends this wait, with an event that says why."""
+    trigger = OperationTrigger(reference={"service": "nope", "name": "?"}, started=0.0)
+    trigger.trigger_id = 7
+    assert isinstance(read_event(await event_of(trigger)), Lost)
+
+
+async def test_it_waits_until_the_operation_is_over(lro_emulator: Emulator) -> None:
+    """The event carries the finished operation, and the token of the try that it is for."""
+    trigger = make(lro_emulator, {"duration": 0.1, "response": {"a": 1}})
+    payload = await event_of(trigger)
+    event = read_event(payload)
+    assert isinstance(event, Finished)
+    assert event.operation.response == {"a": 1}
+    assert payload["owner"] == "mine"
+
+
+async def test_a_large_response_stays_out_of_the_event(lro_emulator: Emulator) -> None:
+    """include_response=False keeps it out of Airflow's database."""
+    event = read_event(await event_of(make(lro_emulator, {"duration": 0, "response": {"a": 1}}, include_response=False)))
+    assert isinstance(event, Finished)
+    assert event.operation.outcome is Outcome.SUCCEEDED
+    assert event.operation.response is None
+
+
+@pytest.mark.parametrize("owns", [True, False])
+async def test_the_deadline_is_enforced_here(lro_emulator: Emulator, owns: bool) -> None:
+    """At the deadline the event says which it was, and what the task owns is cancelled."""
+    past = Deadline(time.time() - 1, "execution_timeout", 8.0).to_dict()
+    trigger = make(lro_emulator, deadline=past, cancel_on_kill=owns)
+    event = read_event(await event_of(trigger))
+    assert isinstance(event, DeadlinePassed)
+    assert (event.cause, event.cancel_requested, cancels(lro_emulator, trigger)) == ("execution_timeout", owns, owns)
+
+
+async def test_an_operation_that_is_gone_is_told(lro_emulator: Emulator) -> None:
+    """404 after the grace is an event of its own."""
+    trigger = make(lro_emulator, started=time.time() - 3600)
+    lro_emulator.store.reset()
+    assert isinstance(read_event(await event_of(trigger)), Gone)
+
+
+async def test_lost_permission_is_told(lro_emulator: Emulator) -> None:
+    """403 ends the wait with an event, not with an exception that Airflow knows no retry for."""
+    trigger = make(lro_emulator)
+    lro_emulator.fail(403, times=None)
+    event = read_event(await event_of(trigger))
+    assert isinstance(event, Lost)
+    assert "PERMISSION_DENIED" in event.message
+
+
+async def test_a_missing_connection_is_told(lro_emulator: Emulator) -> None:
+    """A connection that was deleted meanwhile is an event that says so."""
+    event = read_event(await event_of(make(lro_emulator, gcp_conn_id="deleted")))
+    assert isinstance(event, Lost)
+    assert "'deleted' is not defined" in event.message
+
+
+@pytest.fixture
+async def killed(lro_emulator: Emulator) -> AsyncIterator[Any]:
+    """Run a trigger as the triggerer does, and kill it as it does: on_kill itself is cancelled after a while."""
+
+    async def kill(trigger: OperationTrigger, patience: float = 5.0) -> None:
+        task = asyncio.create_task(event_of(trigger))
+        while not lro_emulator.requests(verb="get", name=trigger.reference.name):
+            await asyncio.sleep(0.01)
+        task.cancel("__airflow_user_action__")
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        try:
+            await asyncio.wait_for(trigger.on_kill(), patience)
+        except asyncio.TimeoutError:
+            pass
+        await trigger.cleanup()
+        while module._detached:
+            await asyncio.gather(*module._detached)
+
+    yield kill
+    assert not module._detached
+
+
+def answers(monkeypatch: pytest.MonkeyPatch, state: Any, token: Any) -> None:
+    """What Airflow says when it is asked whose the operation is."""
+
+    async def task_state(_: Any) -> Any:
+        return state
+
+    async def owner_token(_: Any) -> Any:
+        return token
+
+    monkeypatch.setattr(module, "task_state", task_state)
+    monkeypatch.setattr(module, "owner_token", owner_token)
+    monkeypatch.setattr(module, "QUESTION_TRIES", 1)
+
+
+@pytest.mark.parametrize(
+    ("state", "token", "expected"),
+    [
+        ("failed", "mine", 1),
+        ("success", "mine", 1),
+        ("skipped", "mine", 1),
+        (None, None, 1),
+        ("queued", "mine", 1),
+        ("running", "other", 1),
+        ("deferred", "other", 1),
+        ("deferred", "mine", 0),
+        ("deferred", None, 0),
+        ("up_for_retry", "mine", 0),
+        (Evidence.UNKNOWN, Evidence.UNKNOWN, 0),
+        ("deferred", Evidence.UNKNOWN, 0),
+    ],
+)
+async def test_a_kill_cancels_only_what_is_known_to_be_dead(
+    lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, killed: Any, state: Any, token: Any, expected: int
+) -> None:
+    """Marked, cleared, gone: cancelled. Moved to another triggerer, or not to be known: left alone."""
+    answers(monkeypatch, state, token)
+    trigger = make(lro_emulator, cancel_on_kill=True)
+    await killed(trigger)
+    assert cancels(lro_emulator, trigger) == expected
+
+
+async def test_a_kill_outlives_its_own_cancellation(
+    lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, killed: Any
+) -> None:
+    """Airflow cancels on_kill after about a second; the cancel request is sent all the same."""
+    answers(monkeypatch, "failed", "mine")
+    trigger = make(lro_emulator, {"latency": 0.3}, cancel_on_kill=True)
+    await killed(trigger, patience=0.05)
+    assert cancels(lro_emulator, trigger) == 1
+
+
+async def test_a_kill_survives_bad_moments(lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, killed: Any) -> None:
+    """A cancel that is answered with 503 is sent again."""
+    answers(monkeypatch, "failed", "mine")
+    trigger = make(lro_emulator, cancel_on_kill=True)
+    lro_emulator.fail(503, verb="cancel")
+    await killed(trigger)
+    assert cancels(lro_emulator, trigger) == 2
+    assert lro_emulator.operation("datafusion", trigger.reference.name).operation["done"]
+
+
+async def test_an_observer_is_killed_without_a_cancel(
+    lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, killed: Any
+) -> None:
+    """cancel_on_kill=False asks nobody and cancels nothing."""
+    answers(monkeypatch, "failed", "mine")
+    trigger = make(lro_emulator, cancel_on_kill=False)
+    await killed(trigger)
+    assert cancels(lro_emulator, trigger) == 0
+
+
+async def test_a_trigger_that_lingers_after_its_event_does_not_cancel(
+    lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """on_kill arrives also at a trigger that has fired: then it does nothing."""
+    answers(monkeypatch, "failed", "mine")
+    trigger = make(lro_emulator, {"duration": 0, "cancel_when_done": "ok"}, cancel_on_kill=True)
+    run = trigger.run()
+    await anext(run)
+    await trigger.on_kill()
+    assert cancels(lro_emulator, trigger) == 0
+    await run.aclose()
+    await trigger.cleanup()
+
+
+async def test_an_inline_run_cancels_when_it_is_interrupted(lro_emulator: Emulator) -> None:
+    """`dags test` has no trigger id and calls no on_kill: Ctrl-C cancels, and is still passed on."""
+    trigger = make(lro_emulator, cancel_on_kill=True)
+    trigger.trigger_id = None
+    task = asyncio.create_task(event_of(trigger))
+    while not lro_emulator.requests(verb="get"):
+        await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert cancels(lro_emulator, trigger) == 1
+    await trigger.cleanup()
+
+
+async def test_an_inline_observer_does_not_cancel(lro_emulator: Emulator) -> None:
+    """Ctrl-C in `dags test` leaves the operation of others alone."""
+    trigger = make(lro_emulator, cancel_on_kill=False)
+    trigger.trigger_id = None
+    task = asyncio.create_task(event_of(trigger))
+    while not lro_emulator.requests(verb="get"):
+        await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert cancels(lro_emulator, trigger) == 0
+    await trigger.cleanup()
+
+
+async def test_many_triggers_share_the_sockets_of_a_loop(lro_emulator: Emulator) -> None:
+    """Fifty waiting triggers keep at most eight connections to one host."""
+    from airflow_lro_provider.lro import aio
+
+    triggers = [make(lro_emulator, {"duration": 0.5}) for _ in range(50)]
+    tasks = [asyncio.create_task(event_of(trigger)) for trigger in triggers]
+    await asyncio.sleep(0.3)
+    session = aio._loops[asyncio.get_running_loop()].of("get")
+    connections = sum(len(kept) for kept in session.connector._conns.values()) + len(session.connector._acquired)
+    assert connections <= aio.MAX_CONNECTIONS_PER_HOST
+    assert all(read_event(payload) for payload in await asyncio.gather(*tasks))
+    assert session.closed, "the last one out closes the session"
