@@ -12,7 +12,7 @@ from typing import Any
 
 from airflow_lro_provider.lro.errors import ForbiddenEndpointError
 from airflow_lro_provider.lro.operation import Outcome
-from airflow_lro_provider.lro.reference import read_reference
+from airflow_lro_provider.lro.reference import endpoint_of, read_reference
 from airflow_lro_provider.lro.services import Service, find_service
 
 __all__ = ["check_outcomes", "check_reference", "check_seconds", "is_literal"]
@@ -44,7 +44,7 @@ def check_reference(operation_name: Any, service: Any, api_version: Any, gcp_con
     if not is_literal(operation_name) or not is_literal(service) or not is_literal(api_version):
         return
     try:
-        read_reference(operation_name, known.name if known else None, api_version)
+        endpoint_of(read_reference(operation_name, known.name if known else None, api_version))
     except ForbiddenEndpointError:
         if gcp_conn_id is None:
             raise

@@ -16,7 +16,7 @@ host. Standard library only.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,7 +129,7 @@ def read_parent(parent: Any, service: str, api_version: str | None = None) -> Op
     if not api.has_parent(parent, version):
         raise InvalidReferenceError(
             f"{parent!r} is not a parent of operations of {api.title} ({api.name} {version})."
-            f" Expected {_examples(api, version, suffix='')}."
+            f" Expected {_examples(api.parents(version))}."
         )
     return OperationReference(api.name, version, parent, api.host_for(parent))
 
@@ -151,7 +151,7 @@ def check_name(name: Any, service: Service, version: str) -> str:
         hint = f" It looks like one of {' or '.join(others)}." if others else ""
         raise InvalidReferenceError(
             f"{name!r} is not a name of an operation of {service.title} ({service.name} {version})."
-            f" Expected {_examples(service, version)}.{hint}"
+            f" Expected {_examples(service.names[version])}.{hint}"
         )
     return name
 
@@ -221,7 +221,7 @@ def _read_url(url: str, api: Service | None, api_version: str | None, api_endpoi
                 version, _, name = url[len(own) + 1 :].partition("/")
                 return _with_host(host, version, name, candidate, api_version, url, trusted=True)
     if scheme == "http" and service_of_host(host) is not None:
-        raise ForbiddenEndpointError(f"{url!r:.200}: Google is spoken to over https only; nothing was sent.")
+        raise InvalidReferenceError(f"{url!r:.200}: Google is spoken to over https only; nothing was sent.")
     version, _, name = path[1:].partition("/")
     return _with_host(host, version, name, api, api_version, url)
 
@@ -310,10 +310,8 @@ def _fits(service: Service, name: str) -> bool:
     return any(service.has_name(name, version) for version in service.versions)
 
 
-def _examples(service: Service, version: str, suffix: str = "/operations/") -> str:
-    names = service.names[version]
-    if not suffix:
-        names = tuple(dict.fromkeys(re.sub(r"/operations/\*{1,2}$", "", name) for name in names))
-    shown = [re.sub(r"\[|\]", "", name) for name in names if len(names) < 4 or name.count("/") <= 6]
-    more = f" or one of {len(names) - 2} others" if len(names) > 3 else ""
-    return " or ".join(shown[:2] if more else shown) + more
+def _examples(patterns: Sequence[str]) -> str:
+    """A few of these patterns, the shortest first, in words."""
+    shown = sorted((re.sub(r"\[|\]", "", pattern) for pattern in patterns), key=len)
+    more = f" or one of {len(shown) - 2} others" if len(shown) > 2 else ""
+    return " or ".join(shown[:2]) + more

@@ -147,10 +147,13 @@ class Service:
 
     @cached_property
     def _parents(self) -> dict[str, list[re.Pattern[str]]]:
-        return {
-            version: [_compile(re.sub(r"/operations/\*{1,2}$", "", name)) for name in names]
-            for version, names in self.names.items()
-        }
+        return {version: [_compile(parent) for parent in self.parents(version)] for version in self.names}
+
+    def parents(self, version: str) -> list[str]:
+        """The patterns of what operations can be listed below."""
+        whole = [name for pattern in self.names[version] for name in _expand(pattern)]
+        found = (re.sub(r"/operations/\*{1,2}$", "", name) for name in whole if "/operations/" in name)
+        return list(dict.fromkeys(found))
 
     @cached_property
     def _without(self) -> dict[str, list[re.Pattern[str]]]:
@@ -167,6 +170,12 @@ def project_of(name: str) -> str | None:
     """The project that a name or a parent belongs to."""
     match = re.match(r"projects/([^/]+)(?:/|$)", name)
     return match[1] if match else None
+
+
+def _expand(pattern: str) -> tuple[str, ...]:
+    """A pattern with its bracket, and without."""
+    match = re.fullmatch(r"\[(.*)\](.*)", pattern)
+    return (match[1] + match[2], match[2]) if match else (pattern,)
 
 
 def _compile(pattern: str) -> re.Pattern[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -88,7 +89,9 @@ async def test_it_waits_until_the_operation_is_over(lro_emulator: Emulator) -> N
 
 async def test_a_large_response_stays_out_of_the_event(lro_emulator: Emulator) -> None:
     """include_response=False keeps it out of Airflow's database."""
-    event = read_event(await event_of(make(lro_emulator, {"duration": 0, "response": {"a": 1}}, include_response=False)))
+    event = read_event(
+        await event_of(make(lro_emulator, {"duration": 0, "response": {"a": 1}}, include_response=False))
+    )
     assert isinstance(event, Finished)
     assert event.operation.outcome is Outcome.SUCCEEDED
     assert event.operation.response is None
@@ -138,10 +141,8 @@ async def killed(lro_emulator: Emulator) -> AsyncIterator[Any]:
         task.cancel("__airflow_user_action__")
         with pytest.raises(asyncio.CancelledError):
             await task
-        try:
+        with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(trigger.on_kill(), patience)
-        except asyncio.TimeoutError:
-            pass
         await trigger.cleanup()
         while module._detached:
             await asyncio.gather(*module._detached)
@@ -201,7 +202,9 @@ async def test_a_kill_outlives_its_own_cancellation(
     assert cancels(lro_emulator, trigger) == 1
 
 
-async def test_a_kill_survives_bad_moments(lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, killed: Any) -> None:
+async def test_a_kill_survives_bad_moments(
+    lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, killed: Any
+) -> None:
     """A cancel that is answered with 503 is sent again."""
     answers(monkeypatch, "failed", "mine")
     trigger = make(lro_emulator, cancel_on_kill=True)

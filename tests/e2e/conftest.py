@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
+import secrets
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from airflow_lro_provider.demo.local_airflow import LocalAirflow
 from airflow_lro_provider.emulator import Emulator
@@ -19,7 +25,8 @@ HERE = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All tests of this folder need the real Airflow."""
+    """All tests of this folder need the real Airflow; the search of all logs for secrets comes last."""
+    items.sort(key=lambda item: item.path.name == "test_secrets.py")
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.e2e)
@@ -34,6 +41,57 @@ def wait_until(question: Callable[[], Any], what: str, timeout: float = 60.0) ->
         if time.monotonic() > deadline:
             raise AssertionError(f"after {timeout:g} s still not: {what}")
         time.sleep(0.1)
+
+
+class TokenBank:
+    """A token endpoint on this machine, and a service account's key for it."""
+
+    def __init__(self) -> None:
+        private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        pem = private.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        self.tokens: list[str] = []
+        bank = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["content-length"]))
+                bank.tokens.append(f"ya29.{secrets.token_hex(24)}")
+                body = json.dumps({"access_token": bank.tokens[-1], "expires_in": 3600, "token_type": "Bearer"})
+                self.send_response(200)
+                self.send_header("content-type", "application/json")
+                self.end_headers()
+                self.wfile.write(body.encode())
+
+            def log_message(self, *_: Any) -> None:
+                """Say nothing."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self.key = {
+            "type": "service_account",
+            "project_id": "p",
+            "private_key_id": secrets.token_hex(20),
+            "private_key": pem.decode(),
+            "client_email": "robot@p.iam.gserviceaccount.com",
+            "token_uri": f"http://127.0.0.1:{self._server.server_port}/token",
+        }
+
+    def __enter__(self) -> TokenBank:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    @property
+    def secrets(self) -> list[bytes]:
+        """What must not be found anywhere: all tokens, and each line of the key."""
+        lines = [line for line in self.key["private_key"].splitlines() if len(line) > 40]
+        return [text.encode() for text in (*self.tokens, *lines)]
 
 
 @dataclass
@@ -132,6 +190,7 @@ class Lab:
     emulator: Emulator
     runs: list[Run] = field(default_factory=list)
     triggerers: int = 2
+    bank: TokenBank | None = None
 
     def triggerer_of(self, run: Run) -> int:
         """Which triggerer, by its index, polls for a deferred task: found by stopping one for a moment."""
@@ -147,14 +206,14 @@ class Lab:
                 self.airflow.signal("triggerer", signal.SIGCONT, index)
         raise AssertionError("no triggerer polls for it")
 
-    def start(self, dag_id: str, *, service: str = "datafusion", **script: Any) -> Run:
+    def start(self, dag_id: str, *, service: str = "datafusion", conf: Any = None, **script: Any) -> Run:
         """Start an operation (one that never ends, if nothing else is said) and a run that waits for it."""
         name = self.emulator.create(service, **{"duration": None, **script})
-        return self.run(dag_id, name, service)
+        return self.run(dag_id, name, service, conf)
 
-    def run(self, dag_id: str, name: str, service: str = "datafusion") -> Run:
+    def run(self, dag_id: str, name: str, service: str = "datafusion", conf: Any = None) -> Run:
         """Start a run for an operation."""
-        run_id = self.airflow.trigger(dag_id, conf={"operation": name, "service": service})
+        run_id = self.airflow.trigger(dag_id, conf={"operation": name, "service": service, **(conf or {})})
         run = Run(self, dag_id, run_id, name, service)
         self.runs.append(run)
         return run
@@ -174,8 +233,11 @@ class Lab:
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
     """Started once for all."""
-    with Emulator() as emulator:
+    with Emulator() as emulator, TokenBank() as bank:
+        keyed = {"api_endpoint": f"{emulator.url}/{{service}}", "keyfile_dict": bank.key}
         environment = {
+            # A real key and real tokens, for the search of the logs.
+            "AIRFLOW_CONN_WITH_A_KEY": json.dumps({"conn_type": "google_lro", "extra": keyed}),
             "AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT": emulator.airflow_connection_json(),
             # A triggerer that stalls is noticed after 10 s instead of 30.
             "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
@@ -185,7 +247,7 @@ def lab() -> Iterator[Lab]:
         home = Path(os.environ["KEEP_E2E_HOME"]) if "KEEP_E2E_HOME" in os.environ else None
         with LocalAirflow(home, dags=HERE / "dags", environment=environment, triggerers=Lab.triggerers) as airflow:
             assert airflow.import_errors() == []
-            yield Lab(airflow, emulator)
+            yield Lab(airflow, emulator, bank=bank)
 
 
 @pytest.fixture(autouse=True)

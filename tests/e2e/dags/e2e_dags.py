@@ -11,6 +11,7 @@ from airflow_lro_provider.operators.operations import CancelOperationOperator
 from airflow_lro_provider.sensors.operations import OperationSensor
 
 NAME = "{{ dag_run.conf['operation'] }}"
+CONNECTION = "{{ dag_run.conf.get('connection', 'google_cloud_default') }}"
 SERVICE = "{{ dag_run.conf.get('service', 'datafusion') }}"
 
 
@@ -27,7 +28,7 @@ class AskingSensor(OperationSensor):
 def one_task(dag_id: str, operator: type = OperationSensor, **arguments: Any) -> None:
     """A Dag with one task."""
     with DAG(dag_id, schedule=None, catchup=False, max_active_tasks=8, max_active_runs=16):
-        operator(task_id="it", operation_name=NAME, service=SERVICE, **arguments)
+        operator(task_id="it", operation_name=NAME, service=SERVICE, gcp_conn_id=CONNECTION, **arguments)
 
 
 RETRY = {"retries": 1, "retry_delay": timedelta(seconds=1)}

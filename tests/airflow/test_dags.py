@@ -1,0 +1,160 @@
+"""Tasks in a Dag: what is refused when it is parsed, and what survives serialization, templates and mapping."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import jinja2
+import pytest
+from airflow.providers.common.compat.sdk import DAG, BaseOperator
+from airflow.sdk import XComArg, task
+from airflow.serialization.serialized_objects import DagSerialization
+
+from airflow_lro_provider.operators.operations import CancelOperationOperator
+from airflow_lro_provider.sensors.operations import OperationSensor
+
+NAME = "projects/p/locations/us-central1/operations/o"
+BOTH = [OperationSensor, CancelOperationOperator]
+
+
+@pytest.mark.parametrize("make", BOTH)
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"operation_name": "operations"}, "is not a name of an operation of Data Fusion"),
+        ({"operation_name": "projects/p/operations/o"}, "It looks like one of Earth Engine"),
+        ({"operation_name": NAME + ":cancel"}, "Leave it out"),
+        ({"operation_name": 7}, "by a string or by its dict, not by int"),
+        ({"operation_name": "{'name': 'x'}"}, "Jinja turned into a string"),
+        ({"service": None}, "give service="),
+        ({"service": "vertex"}, "Did you mean 'aiplatform'?"),
+        ({"api_version": "v7"}, "has no API version 'v7'. It has: v1, v1beta1"),
+        ({"service": "aiplatform", "operation_name": NAME.replace("central1", "centrall")}, "Did you mean us-central"),
+        ({"operation_name": "http://datafusion.googleapis.com/v1/" + NAME}, "over https only"),
+        ({"operation_name": "https://private.example/v1/" + NAME}, None),
+        ({"operation_name": "https://evil.example/v1/" + NAME, "gcp_conn_id": None}, "nothing was sent"),
+        ({"operation_name": "//aiplatform.googleapis.com/" + NAME}, "but `service` says 'datafusion'"),
+        ({"fail_on": {"BROKEN"}}, "`fail_on` has no outcome 'BROKEN'; there are: SUCCEEDED"),
+    ],
+)
+def test_what_can_never_be_right_is_refused_when_the_dag_is_parsed(
+    make: type[BaseOperator], arguments: dict[str, Any], words: str | None
+) -> None:
+    """Every kind of bad literal input is one clear sentence at parse time; what the connection may allow is not."""
+    arguments = {"task_id": "t", "operation_name": NAME, "service": "datafusion", **arguments}
+    if words is None:
+        make(**arguments)  # known only with the connection: `execute` refuses it
+        return
+    with pytest.raises((ValueError, TypeError)) as caught:
+        make(**arguments)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "arguments"),
+    [
+        (OperationSensor, {"poke_interval": -1}),
+        (OperationSensor, {"poke_interval": "soon"}),
+        (CancelOperationOperator, {"poll_interval": -0.1}),
+        (CancelOperationOperator, {"timeout": float("nan")}),
+        (CancelOperationOperator, {"timeout": timedelta(seconds=-1)}),
+    ],
+)
+def test_times_that_make_no_sense_are_refused(make: type[BaseOperator], arguments: dict[str, Any]) -> None:
+    """Negative and meaningless intervals are refused when the Dag is parsed."""
+    with pytest.raises(ValueError, match="must be a number of seconds"):
+        make(task_id="t", operation_name=NAME, service="datafusion", **arguments)
+
+
+def test_reschedule_mode_cannot_keep_cancel_on_kill() -> None:
+    """Refused with the cure, and allowed where there is nothing to keep."""
+    arguments = {"task_id": "t", "operation_name": NAME, "service": "datafusion", "mode": "reschedule"}
+    with pytest.raises(ValueError, match="Use deferrable=True"):
+        OperationSensor(**arguments)
+    assert OperationSensor(**arguments, cancel_on_kill=False).reschedule
+    assert OperationSensor(**arguments, deferrable=True).deferrable
+
+
+@pytest.mark.parametrize("make", BOTH)
+@pytest.mark.parametrize("late", ["{{ ti.xcom_pull(task_ids='a') }}", {"name": "{{ x }}"}], ids=["template", "dict"])
+def test_what_is_known_only_at_run_time_is_not_judged_before(make: type[BaseOperator], late: Any) -> None:
+    """Templates pass the parser, whatever they will become."""
+    made = make(task_id="t", operation_name=late, service="{{ params.s }}", api_version="{{ params.v }}")
+    assert made.operation_name == late
+
+
+@pytest.mark.parametrize("make", BOTH)
+def test_a_dag_survives_serialization(make: type[BaseOperator]) -> None:
+    """The scheduler's copy has the templated fields as they were written, and the link."""
+    with DAG("d", schedule=None) as dag:
+        make(task_id="t", operation_name="{{ x }}", service="datafusion")
+    again = DagSerialization.from_dict(DagSerialization.to_dict(dag)).get_task("t")
+    assert again.operation_name == "{{ x }}"
+    assert tuple(again.template_fields) == make.template_fields
+    assert [link.name for link in again.operator_extra_links] == ["Google Console"]
+
+
+@pytest.mark.parametrize("make", BOTH)
+def test_templates_are_rendered_in_all_fields(make: type[BaseOperator]) -> None:
+    """Every field that the documentation calls templated is, and a dict keeps being one."""
+    with DAG("d", schedule=None):
+        made = make(
+            task_id="t",
+            operation_name={"name": "projects/p/locations/l/operations/{{ n }}"},
+            service="{{ s }}",
+            api_version="{{ v }}",
+            gcp_conn_id="{{ c }}",
+            impersonation_chain=["{{ i }}"],
+        )
+    made.render_template_fields(
+        {"n": 1, "s": "datafusion", "v": "v1", "c": "x", "i": "a@b"},
+        jinja2.Environment(undefined=jinja2.StrictUndefined),
+    )
+    rendered = [getattr(made, field) for field in made.template_fields]
+    assert rendered == [{"name": "projects/p/locations/l/operations/1"}, "datafusion", "v1", "x", ["a@b"]]
+
+
+@pytest.mark.parametrize("make", BOTH)
+def test_an_upstream_task_hands_its_operation_over(make: type[BaseOperator]) -> None:
+    """The output of a task is taken as it is, and makes the dependency."""
+    with DAG("d", schedule=None) as dag:
+
+        @task
+        def start() -> dict[str, str]:
+            return {"name": NAME}
+
+        make(task_id="t", operation_name=start(), service="datafusion")
+    assert dag.get_task("t").upstream_task_ids == {"start"}
+
+
+@pytest.mark.parametrize("make", BOTH)
+@pytest.mark.parametrize(
+    "source", [lambda: [NAME, NAME + "2"], lambda: XComArg(BaseOperator(task_id="u"))], ids=["list", "xcom"]
+)
+def test_tasks_can_be_mapped(make: type[BaseOperator], source: Callable[[], Any]) -> None:
+    """`.partial().expand(operation_name=…)` over a list and over the output of a task, and through serialization."""
+    with DAG("d", schedule=None) as dag:
+        make.partial(task_id="t", service="datafusion", retries=1).expand(operation_name=source())
+    assert DagSerialization.from_dict(DagSerialization.to_dict(dag)).get_task("t").is_mapped
+
+
+@pytest.mark.parametrize(
+    ("service", "name", "page"),
+    [
+        ("aiplatform", NAME, "https://console.cloud.google.com/vertex-ai?project=p"),
+        ("earthengine", "projects/p/operations/o", "https://code.earthengine.google.com/tasks"),
+        (
+            None,
+            "//datafusion.googleapis.com/" + NAME,
+            "https://console.cloud.google.com/data-fusion/instances?project=p",
+        ),
+        ("datafusion", "nonsense", ""),
+    ],
+)
+def test_the_link_leads_to_the_console(service: str | None, name: str, page: str) -> None:
+    """Each system has a page; what is no operation has none, and raises nothing."""
+    from airflow_lro_provider.links.operations import console_url
+
+    assert console_url(name, service) == page

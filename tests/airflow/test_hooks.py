@@ -1,0 +1,141 @@
+"""The hooks: the only readers of Airflow connections."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from airflow_lro_provider.emulator import Emulator
+from airflow_lro_provider.hooks.operations import OperationsAsyncHook, OperationsHook
+from airflow_lro_provider.lro.credentials import FAKE_TOKEN
+from airflow_lro_provider.lro.errors import (
+    ConnectionSettingsError,
+    ForbiddenEndpointError,
+    InvalidReferenceError,
+    NotFoundError,
+    UnknownServiceError,
+    WaitTimeoutError,
+)
+from airflow_lro_provider.lro.operation import Outcome
+
+NAME = "projects/p/locations/us-central1/operations/o"
+
+
+def connect(monkeypatch: pytest.MonkeyPatch, extra: Any, conn_id: str = "google_cloud_default", **fields: Any) -> None:
+    """Define a connection in the environment, as JSON."""
+    definition = {"conn_type": "google_lro", "extra": extra, **fields}
+    monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(definition))
+
+
+def test_the_hook_speaks_to_the_server_of_the_connection(
+    lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """get, list, wait, cancel and delete, by a name and with the default connection."""
+    monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", lro_emulator.airflow_connection_json())
+    hook = OperationsHook(service="datafusion")
+    name = lro_emulator.create("datafusion", duration=None)
+    assert hook.get(name).done is False
+    assert [operation.name for operation in hook.list(name.rpartition("/operations/")[0])] == [name]
+    with pytest.raises(WaitTimeoutError):
+        hook.wait(name, timeout=0)
+    assert hook.cancel({"name": name}) is None
+    assert hook.wait(f"//datafusion.googleapis.com/{name}").outcome is Outcome.CANCELLED
+    assert hook.get(f"{lro_emulator.url}/datafusion/v1/{name}").outcome is Outcome.CANCELLED
+    hook.delete(name)
+    with pytest.raises(NotFoundError):
+        hook.get(name)
+
+
+async def test_the_async_hook_does_the_same(lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same methods as coroutines."""
+    monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", lro_emulator.airflow_connection_json())
+    hook = OperationsAsyncHook(service="aiplatform", api_version="v1beta1")
+    name = lro_emulator.create("aiplatform", duration=None, version="v1beta1")
+    assert (await hook.get(name)).done is False
+    assert [operation.name async for operation in hook.list(name.rpartition("/operations/")[0])] == [name]
+    assert await hook.cancel(name) is None
+    assert (await hook.wait(name)).outcome is Outcome.CANCELLED
+    await hook.delete(name)
+    await hook.close()
+
+
+def test_only_a_fake_token_goes_to_an_emulator(lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that says "emulator" sends a token that is obviously none, even if it holds a key."""
+    connect(monkeypatch, {**lro_emulator.connection_extra(), "keyfile_dict": {"private_key": "s3cret"}})
+    client = OperationsHook().get_conn()
+    assert client.identity.headers() == {"authorization": f"Bearer {FAKE_TOKEN}"}
+
+
+def test_a_missing_connection_is_said_so() -> None:
+    """A named connection that is not there is an error, never a silent other identity."""
+    hook = OperationsHook(service="datafusion", gcp_conn_id="nobody_made_it")
+    with pytest.raises(ConnectionSettingsError, match=r"'nobody_made_it' is not defined.*gcp_conn_id=None"):
+        hook.get(NAME)
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        ({"keyfile_dict": '{"private_key": "s3cret'}, "`keyfile_dict` is not valid JSON"),
+        ({"keyfile_dict": "[1]"}, "`keyfile_dict` must be a JSON object"),
+        ({"keyfile_dict": {"type": "service_account", "private_key": "s3cret"}}, "no usable key"),
+        ({"key_path": "/nowhere/key.json"}, "`key_path` '/nowhere/key.json' cannot be read"),
+        ({"key_path": "/nowhere/key.p12"}, "`key_path` must be the path of a .json"),
+        ({"num_retries": "many"}, "`num_retries` must be a whole number"),
+        ({"api_endpoint": "http://10.0.0.1/x"}, "plain http to another machine"),
+        ({"api_endpoint": "ftp://127.0.0.1"}, "must begin with https://"),
+        ({"emulator": True}, "needs `api_endpoint`"),
+        ("no json", "its extra is not a JSON object"),
+    ],
+)
+def test_a_connection_that_cannot_be_used_is_one_clear_sentence(
+    monkeypatch: pytest.MonkeyPatch, extra: Any, words: str
+) -> None:
+    """What is wrong is named by its field; the key itself is not quoted."""
+    connect(monkeypatch, extra)
+    with pytest.raises((ConnectionSettingsError, ForbiddenEndpointError)) as caught:
+        OperationsHook(service="datafusion").get(NAME)
+    assert words in str(caught.value)
+    assert "s3cret" not in f"{caught.value!r} {caught.value.__cause__!r} {caught.value.__context__!r}"
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("https://datafusion.evil.example/v1/" + NAME, ForbiddenEndpointError),
+        ("//datafusion.googleapis.com.evil.example/" + NAME, ForbiddenEndpointError),
+        ("http://datafusion.googleapis.com/v1/" + NAME, InvalidReferenceError),
+        ("projects/p/operations/o", InvalidReferenceError),
+        ({"name": "https://evil.example/v1/" + NAME}, InvalidReferenceError),
+    ],
+    ids=["foreign", "lookalike", "http", "another service's", "host in an XCom"],
+)
+def test_nothing_is_sent_to_a_foreign_host(
+    lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, name: Any, error: type[Exception]
+) -> None:
+    """A name that leads elsewhere is refused, and no request is made."""
+    monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", lro_emulator.airflow_connection_json())
+    with pytest.raises(error):
+        OperationsHook(service="datafusion").get(name)
+    assert lro_emulator.requests() == []
+
+
+def test_list_needs_a_service(lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A parent does not say its service."""
+    monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", lro_emulator.airflow_connection_json())
+    with pytest.raises(UnknownServiceError, match="`service`"):
+        OperationsHook().list("projects/p/locations/l")
+
+
+def test_test_connection_says_who(lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The button in the UI: good news with the place, bad news with the cure."""
+    monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", lro_emulator.airflow_connection_json())
+    good, words = OperationsHook().test_connection()
+    assert good
+    assert lro_emulator.url in words
+    connect(monkeypatch, {"keyfile_dict": "{"})
+    bad, words = OperationsHook().test_connection()
+    assert not bad
+    assert "keyfile_dict" in words
