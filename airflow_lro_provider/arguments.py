@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from airflow_lro_provider.lro.errors import ForbiddenEndpointError
-from airflow_lro_provider.lro.operation import Outcome
-from airflow_lro_provider.lro.reference import endpoint_of, read_reference
-from airflow_lro_provider.lro.services import Service, find_service
+if TYPE_CHECKING:
+    from airflow_lro_provider.lro.operation import Outcome
 
 __all__ = ["check_outcomes", "check_reference", "check_seconds", "is_literal"]
 
@@ -36,7 +34,11 @@ def check_reference(operation_name: Any, service: Any, api_version: Any, gcp_con
 
     :raises InvalidRequestError: for what can never be right.
     """
-    known: Service | None = None
+    from airflow_lro_provider.lro.errors import ForbiddenEndpointError
+    from airflow_lro_provider.lro.reference import endpoint_of, read_reference
+    from airflow_lro_provider.lro.services import find_service
+
+    known = None
     if service is not None and is_literal(service):
         known = find_service(service)
         if is_literal(api_version):
@@ -71,6 +73,8 @@ def check_outcomes(name: str, outcomes: Iterable[str | Outcome]) -> frozenset[st
 
     :raises ValueError: naming the outcomes that there are.
     """
+    from airflow_lro_provider.lro.operation import Outcome
+
     if isinstance(outcomes, str):
         outcomes = {outcomes}
     known = [outcome.value for outcome in Outcome]

@@ -6,13 +6,12 @@ never cancels anything: a store that does not answer is said so, and the task go
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
-
-from airflow_lro_provider.lro.verdict import ArmedRecord
 
 if TYPE_CHECKING:
     from airflow_lro_provider.lro.reference import OperationReference
+    from airflow_lro_provider.lro.verdict import ArmedRecord
 
 __all__ = ["KEY", "ArmedRecords"]
 
@@ -46,12 +45,16 @@ class ArmedRecords:
 
     def read(self) -> ArmedRecord | None:
         """The record that is there, whoever left it."""
+        from airflow_lro_provider.lro.verdict import ArmedRecord
+
         return ArmedRecord.from_dict(self._ask("read", lambda store: store.get(KEY)))
 
     def write(self, reference: OperationReference, killed: str | None = None) -> None:
         """Say that this try waits for this operation; and why it asked for its end, if it did."""
+        from airflow_lro_provider.lro.verdict import ArmedRecord
+
         record = ArmedRecord(reference=reference.to_dict(), killed=killed, **self.this_try)
-        self._ask("write", lambda store: store.set(KEY, dataclasses.asdict(record)))
+        self._ask("write", lambda store: store.set(KEY, asdict(record)))
 
     def remove(self) -> None:
         """This try ends normally."""

@@ -14,13 +14,11 @@ from airflow_lro_provider.exceptions import OperationInputError, OperationWaitEr
 from airflow_lro_provider.guard import Guard
 from airflow_lro_provider.hooks.operations import DEFAULT_CONN_ID, OperationsHook
 from airflow_lro_provider.links.operations import OperationLink
-from airflow_lro_provider.lro.operation import Outcome
-from airflow_lro_provider.result import settle
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_lro_provider.lro.operation import Operation
+    from airflow_lro_provider.lro.operation import Operation, Outcome
     from airflow_lro_provider.lro.reference import OperationReference
 
 __all__ = ["CancelOperationOperator"]
@@ -89,9 +87,7 @@ class CancelOperationOperator(BaseOperator):
         super().__init__(**kwargs)
         check_reference(operation_name, service, api_version, gcp_conn_id)
         if fail_on is None:
-            fail_on = {Outcome.CANCEL_UNSUPPORTED, Outcome.NOT_FOUND}
-            if wait_for_completion:
-                fail_on = {*fail_on, Outcome.STILL_RUNNING}
+            fail_on = {"CANCEL_UNSUPPORTED", "NOT_FOUND"} | ({"STILL_RUNNING"} if wait_for_completion else set())
         self.operation_name = operation_name
         self.service = service
         self.api_version = api_version
@@ -108,6 +104,7 @@ class CancelOperationOperator(BaseOperator):
         """Look, ask for the cancellation, and wait for what comes of it."""
         from airflow_lro_provider.lro.errors import InvalidRequestError, WaitTimeoutError
         from airflow_lro_provider.lro.flows import outcome_of_cancel
+        from airflow_lro_provider.lro.operation import Outcome
         from airflow_lro_provider.lro.polling import new_watch
 
         guard = self._guard = self._guard or Guard(self.log, cancels=False)
@@ -146,6 +143,7 @@ class CancelOperationOperator(BaseOperator):
         """Go on after the trigger has waited."""
         from airflow_lro_provider.events import DeadlinePassed, Finished, Gone, is_for_another, read_event
         from airflow_lro_provider.lro.flows import outcome_of_cancel
+        from airflow_lro_provider.lro.operation import Outcome
 
         if is_for_another(event, token):
             self.log.warning("Airflow delivered the event of another task; looking again.")
@@ -198,6 +196,8 @@ class CancelOperationOperator(BaseOperator):
         )
 
     def _settle(self, reference: OperationReference, outcome: Outcome, operation: Operation | None) -> dict[str, Any]:
+        from airflow_lro_provider.result import settle
+
         if self._guard is not None:
             self._guard.release()
         self.log.info("%s: %s", reference, outcome.value)

@@ -21,17 +21,17 @@ from airflow_lro_provider.exceptions import OperationFailedError, OperationInput
 from airflow_lro_provider.guard import Guard, reason_to_cancel
 from airflow_lro_provider.hooks.operations import DEFAULT_CONN_ID, OperationsHook
 from airflow_lro_provider.links.operations import OperationLink
-from airflow_lro_provider.lro.operation import Operation, Outcome
-from airflow_lro_provider.lro.verdict import ArmedRecord, Evidence, Verdict, of_armed_record
 from airflow_lro_provider.records import ArmedRecords
-from airflow_lro_provider.result import ResultCheck, settle
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_lro_provider.lro.client import OperationsClient
+    from airflow_lro_provider.lro.operation import Operation, Outcome
     from airflow_lro_provider.lro.polling import Watch
     from airflow_lro_provider.lro.reference import OperationReference
+    from airflow_lro_provider.lro.verdict import ArmedRecord
+    from airflow_lro_provider.result import ResultCheck
 
 __all__ = ["OperationSensor"]
 
@@ -100,7 +100,7 @@ class OperationSensor(BaseSensorOperator):
         api_version: str | None = None,
         cancel_on_kill: bool = True,
         cancel_on_failure: bool = True,
-        fail_on: Collection[str | Outcome] = (Outcome.FAILED, Outcome.NOT_FOUND),
+        fail_on: Collection[str | Outcome] = ("FAILED", "NOT_FOUND"),
         result_check: ResultCheck | None = None,
         include_response: bool = True,
         gcp_conn_id: str | None = DEFAULT_CONN_ID,
@@ -203,6 +203,8 @@ class OperationSensor(BaseSensorOperator):
 
         :return: the record, if it is about the operation of this try.
         """
+        from airflow_lro_provider.lro.verdict import Verdict, of_armed_record
+
         record = records.read()
         if record is None or (record.try_id == records.this_try["try_id"] and not record.killed):
             return None
@@ -216,6 +218,9 @@ class OperationSensor(BaseSensorOperator):
 
     def _judge_leftover(self, records: ArmedRecords, guard: Guard) -> None:
         """Cancel the operation of this try once more, if the earlier one meant to and may have failed."""
+        from airflow_lro_provider.lro.operation import Operation
+        from airflow_lro_provider.lro.verdict import Evidence, Verdict, of_armed_record
+
         if self._leftover is None:
             return
         seen = self._first if isinstance(self._first, Operation) else None
@@ -270,6 +275,7 @@ class OperationSensor(BaseSensorOperator):
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once; with ``deferrable``, defer unless it is over."""
         from airflow_lro_provider.lro.errors import NotFoundError, OperationsError
+        from airflow_lro_provider.lro.operation import Outcome
 
         assert self._guard is not None
         self._guard.check_supervisor()
@@ -325,6 +331,7 @@ class OperationSensor(BaseSensorOperator):
     ) -> Any:
         """Go on after the trigger has waited."""
         from airflow_lro_provider.events import DeadlinePassed, Finished, Gone, is_for_another, read_event
+        from airflow_lro_provider.lro.operation import Outcome
 
         if is_for_another(event, token):
             self.log.warning("Airflow delivered the event of another task; looking again.")
@@ -385,6 +392,9 @@ class OperationSensor(BaseSensorOperator):
         self._guard.on_kill()
 
     def _settle(self, outcome: Outcome, operation: Operation | None, left_by_try: int | None = None) -> dict[str, Any]:
+        from airflow_lro_provider.lro.operation import Outcome
+        from airflow_lro_provider.result import settle
+
         if self._guard is not None:
             self._guard.over()
         if left_by_try is None and self._leftover is not None:
