@@ -1,0 +1,46 @@
+"""The example Dags, and those of the README, are good Dags."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from airflow.dag_processing.dagbag import DagBag
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("folder", ["example_dags", "tests/e2e/dags"])
+def test_example_dags_can_be_read(folder: str) -> None:
+    """Airflow reads every file without an error or a warning."""
+    bag = DagBag(ROOT / folder, bundle_path=ROOT, bundle_name="tests")
+    assert bag.import_errors == {}
+    assert bag.dags
+    assert not [warning for stat in bag.dagbag_stats for warning in getattr(stat, "warnings", ())]
+
+
+def test_the_first_dag_of_the_readme_works(tmp_path: Path) -> None:
+    """What a newcomer copies from the README is a Dag."""
+    [code] = [
+        block
+        for block in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+        if "with DAG" in block
+    ]
+    (tmp_path / "first.py").write_text(code)
+    bag = DagBag(tmp_path, bundle_path=tmp_path, bundle_name="tests")
+    assert bag.import_errors == {}
+    assert set(bag.dags["export"].task_dict) == {"start", "wait"}
+
+
+def test_the_readme_names_every_parameter() -> None:
+    """No parameter of operator and sensor is missing from the README."""
+    import inspect
+
+    from airflow_lro_provider.operators.operations import CancelOperationOperator
+    from airflow_lro_provider.sensors.operations import OperationSensor
+
+    text = (ROOT / "README.md").read_text()
+    for made in (OperationSensor, CancelOperationOperator):
+        for name in inspect.signature(made.__init__).parameters:
+            assert name in ("self", "kwargs") or f"`{name}`" in text, f"{made.__name__}({name}=)"

@@ -1,0 +1,357 @@
+"""The sensor in one process, against the local server: what it leaves behind in every way that a try can end.
+
+Airflow's side of it (the task instance, the task state store) is played; the end-to-end tests have the real one.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import (
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    AirflowTaskTimeout,
+    TaskDeferred,
+)
+from airflow.sdk.bases.operator import ExecutorSafeguard
+
+from airflow_lro_provider.emulator import Emulator
+from airflow_lro_provider.exceptions import OperationFailedError, OperationInputError, OperationWaitError
+from airflow_lro_provider.lro.errors import PermissionDeniedError
+from airflow_lro_provider.records import KEY
+from airflow_lro_provider.sensors.operations import OperationSensor
+
+
+class Store(dict[str, Any]):
+    """Airflow's task state store, in a dict."""
+
+    def set(self, key: str, value: Any) -> None:
+        """Write."""
+        self[key] = value
+
+    def delete(self, key: str) -> None:
+        """Remove."""
+        self.pop(key, None)
+
+
+class BrokenStore(Store):
+    """A store that never answers well."""
+
+    def get(self, *_: Any) -> Any:
+        """Fail, as all of them."""
+        raise RuntimeError("the API server is down")
+
+    set = delete = get
+
+
+class Try:
+    """A try of a task with an OperationSensor."""
+
+    def __init__(self, emulator: Emulator, store: Store, number: int, max_tries: int, name: str) -> None:
+        self.emulator, self.store, self.name = emulator, store, name
+        self.pushed: dict[str, Any] = {}
+        self.ti = SimpleNamespace(
+            id=uuid.uuid4(), try_number=number, max_tries=max_tries, dag_id="d", run_id="r", task_id="t", map_index=-1,
+            xcom_push=lambda key, value: self.pushed.update({key: value}),
+        )  # fmt: skip
+        self.context: Any = {"ti": self.ti, "task_state_store": store}
+
+    def sensor(self, **arguments: Any) -> OperationSensor:
+        """Make the sensor."""
+        arguments = {"poke_interval": 0.01, "operation_name": self.name, "service": "datafusion", **arguments}
+        made = OperationSensor(task_id="t", **arguments)
+        ExecutorSafeguard.tracker.set(made)
+        return made
+
+    def run(self, **arguments: Any) -> Any:
+        """Execute it as the task runner does."""
+        return self.sensor(**arguments).execute(self.context)
+
+    @property
+    def cancels(self) -> int:
+        """How many cancel requests the server saw."""
+        return len(self.emulator.requests(verb="cancel", name=self.name))
+
+
+@pytest.fixture
+def a_try(lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Try]:
+    """Make tries; those of one test share their store."""
+    monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", lro_emulator.airflow_connection_json())
+    shared = Store()
+
+    def make(
+        number: int = 1, max_tries: int = 0, name: str | None = None, store: Store | None = None, **script: Any
+    ) -> Try:
+        if name is None:
+            name = lro_emulator.create("datafusion", **{"duration": None, **script})
+        return Try(lro_emulator, shared if store is None else store, number, max_tries, name)
+
+    return make
+
+
+def test_a_success_returns_the_operation_and_leaves_no_record(a_try: Callable[..., Try]) -> None:
+    """The normal end: a result, nothing cancelled, nothing left for a next try."""
+    this = a_try(duration=0.1, response={"rows": "3"})
+    result = this.run()
+    assert (result["outcome"], result["operation"]["response"]) == ("SUCCEEDED", {"rows": "3"})
+    assert (this.store, this.cancels) == ({}, 0)
+
+
+def test_an_operation_that_is_over_is_not_deferred(a_try: Callable[..., Try]) -> None:
+    """The sensor looks before it defers."""
+    assert a_try(duration=0).run(deferrable=True)["outcome"] == "SUCCEEDED"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "words"), [(False, "result_check returned False"), ("3 rows are bad", "3 rows are bad")]
+)
+def test_a_result_check_can_refuse_a_success(a_try: Callable[..., Try], verdict: Any, words: str) -> None:
+    """A failure inside a successful response fails the task."""
+    with pytest.raises(OperationFailedError, match=words):
+        a_try(duration=0).run(result_check=lambda operation: verdict)
+
+
+@pytest.mark.parametrize("fine", [True, None])
+def test_a_result_check_can_accept(a_try: Callable[..., Try], fine: Any) -> None:
+    """`None` and `True` are fine; the check gets the operation as a dict."""
+    seen: list[dict[str, Any]] = []
+    this = a_try(duration=0)
+    this.run(result_check=lambda operation: seen.append(operation) or fine)
+    assert seen[0]["name"] == this.name
+
+
+def test_a_cancelled_operation_fails_if_asked_to(a_try: Callable[..., Try]) -> None:
+    """fail_on decides which outcomes fail the task."""
+    this = a_try()
+    this.emulator.finish("datafusion", this.name, error={"code": 1, "message": ""})
+    with pytest.raises(OperationFailedError, match=r"was cancelled: CANCELLED \(code 1\)"):
+        this.run(fail_on={"CANCELLED"})
+
+
+def test_soft_fail_turns_the_operations_failure_into_a_skip(a_try: Callable[..., Try]) -> None:
+    """As Airflow's sensors do it."""
+    with pytest.raises(AirflowSkipException):
+        a_try(duration=0, error={"code": 13, "message": "x"}).run(soft_fail=True)
+
+
+def lose_permission(this: Try) -> None:
+    """Let the server refuse all looks at the operation from now on."""
+    this.emulator.fail(403, verb="get", name=this.name, times=None)
+
+
+@pytest.mark.parametrize(
+    ("max_tries", "policy", "cancels"),
+    [(0, True, 1), (0, False, 0), (1, True, 0)],
+    ids=["no retry", "no retry, cancel_on_failure=False", "a retry to come"],
+)
+def test_lost_permission(a_try: Callable[..., Try], max_tries: int, policy: bool, cancels: int) -> None:
+    """An error that ends the task cancels by policy; not if the retry can go on with the operation."""
+    this = a_try(max_tries=max_tries)
+    lose_permission(this)
+    with pytest.raises(PermissionDeniedError):
+        this.run(cancel_on_failure=policy)
+    assert this.cancels == cancels
+    assert bool(this.store[KEY]["killed"]) == bool(cancels)
+
+
+def test_never_fail_skips_and_cancels(a_try: Callable[..., Try]) -> None:
+    """A skipped sensor is a dead one: its operation must not run on."""
+    this = a_try()
+    lose_permission(this)
+    with pytest.raises(AirflowSkipException):
+        this.run(never_fail=True)
+    assert this.cancels == 1
+
+
+def test_silent_fail_goes_on(a_try: Callable[..., Try]) -> None:
+    """With silent_fail no error of looking ends the wait."""
+    this = a_try(duration=0.3)
+    this.emulator.fail(403, verb="get", name=this.name, times=5)
+    assert this.run(silent_fail=True)["outcome"] == "SUCCEEDED"
+
+
+def test_a_timeout_cancels_and_marks_the_record(a_try: Callable[..., Try]) -> None:
+    """The sensor's timeout takes the operation with it, and the next try will know."""
+    this = a_try()
+    with pytest.raises(AirflowSensorTimeout):
+        this.run(timeout=0.05)
+    assert this.cancels == 1
+    assert this.store[KEY]["killed"] == "the sensor's timeout has passed"
+
+
+def test_a_retry_after_a_crash_adopts(a_try: Callable[..., Try]) -> None:
+    """A record without a kill, and the same max_tries: the next try goes on, and cancels nothing."""
+    first = a_try(max_tries=1)
+    with pytest.raises(TaskDeferred):
+        first.run(deferrable=True)
+    second = a_try(number=2, max_tries=1, name=first.name)
+    second.emulator.finish("datafusion", first.name)
+    assert second.run()["outcome"] == "SUCCEEDED"
+    assert (second.cancels, second.store) == (0, {})
+
+
+def test_a_clear_cancels_and_does_not_turn_green(a_try: Callable[..., Try]) -> None:
+    """A record with another max_tries: the operation is cancelled once more, and the task fails."""
+    first = a_try()
+    with pytest.raises(TaskDeferred):
+        first.run(deferrable=True)
+    second = a_try(number=2, max_tries=1, name=first.name)
+    with pytest.raises(OperationFailedError, match="cancelled when try 1 of this task was killed; clear the task"):
+        second.run()
+    assert second.cancels == 1
+
+
+def test_a_cleared_sensor_whose_operation_won_the_race_is_a_success(a_try: Callable[..., Try]) -> None:
+    """If the operation completed before the cancel took effect, that is the truth."""
+    first = a_try(cancel="ignore", duration=0.5)
+    with pytest.raises(TaskDeferred):
+        first.run(deferrable=True)
+    assert a_try(number=2, max_tries=1, name=first.name).run()["outcome"] == "SUCCEEDED"
+
+
+def test_a_new_operation_ends_the_old_one(a_try: Callable[..., Try]) -> None:
+    """When the task before was cleared too, there is a new operation, and nobody waits for the old one."""
+    first = a_try()
+    with pytest.raises(TaskDeferred):
+        first.run(deferrable=True)
+    second = a_try(number=2, max_tries=1, duration=0)
+    assert second.run()["outcome"] == "SUCCEEDED"
+    assert (first.cancels, second.cancels) == (1, 0)
+
+
+def test_a_store_that_is_down_cancels_nothing_and_stops_nothing(a_try: Callable[..., Try]) -> None:
+    """Losing the record never cancels an operation, and never fails a task."""
+    this = a_try(duration=0.1, store=BrokenStore())
+    assert this.run()["outcome"] == "SUCCEEDED"
+    assert this.cancels == 0
+
+
+def test_bad_input_known_late_fails_at_once_and_sends_nothing(a_try: Callable[..., Try]) -> None:
+    """What only the running task knows is refused first thing, and not retried."""
+    this = a_try()
+    sensor = this.sensor(operation_name="{{ late }}")
+    sensor.operation_name = "projects/p/locations/l/operations/.."
+    with pytest.raises(OperationInputError, match=r"it has the part '\.\.'"):
+        sensor.execute(this.context)
+    assert this.emulator.requests() == []
+
+
+def deferred(this: Try, **arguments: Any) -> tuple[OperationSensor, TaskDeferred]:
+    """Run until it defers; the sensor that is resumed later is another object in another process."""
+    with pytest.raises(TaskDeferred) as caught:
+        this.run(deferrable=True, **arguments)
+    return this.sensor(deferrable=True, **arguments), caught.value
+
+
+def test_a_deferral_carries_everything_that_a_cancel_needs(a_try: Callable[..., Try]) -> None:
+    """Reference, connection, owner with its token in XCom, and the earliest deadline; no secret."""
+    this = a_try()
+    _, deferral = deferred(this, timeout=600, execution_timeout=timedelta(seconds=60))
+    arguments = deferral.trigger.serialize()[1]
+    assert arguments["reference"]["name"] == this.name
+    assert arguments["gcp_conn_id"] == "google_cloud_default"
+    assert arguments["owner"] == {
+        "dag_id": "d", "run_id": "r", "task_id": "t", "map_index": -1, "token": this.pushed["operation_owner"],
+    }  # fmt: skip
+    assert (arguments["deadline"]["cause"], arguments["deadline"]["seconds"]) == ("execution_timeout", 60.0)
+    assert deferral.timeout is None, "Airflow's own deferral timeout calls no hook"
+
+
+def test_a_kill_before_the_deferral_is_taken_calls_it_off(a_try: Callable[..., Try]) -> None:
+    """on_kill in the last moment: cancelled, and Airflow does not get the trigger."""
+    this = a_try()
+    sensor = this.sensor(deferrable=True)
+    with pytest.raises(TaskDeferred) as caught:
+        sensor.execute(this.context)
+    sensor.on_kill()
+    assert this.cancels == 1
+    with pytest.raises(OperationWaitError, match="not deferred"):
+        caught.value.trigger.serialize()
+
+
+def event(this: Try, deferral: TaskDeferred, **fields: Any) -> dict[str, Any]:
+    """An event as the trigger makes it."""
+    return {"owner": deferral.kwargs["token"], **fields}
+
+
+@pytest.mark.parametrize(
+    ("cause", "error"), [("sensor_timeout", AirflowSensorTimeout), ("execution_timeout", AirflowTaskTimeout)]
+)
+@pytest.mark.parametrize("requested", [True, False])
+def test_a_deadline_while_deferred(
+    a_try: Callable[..., Try], cause: str, error: type[BaseException], requested: bool
+) -> None:
+    """The event says which deadline; what the trigger could not cancel, the task does."""
+    this = a_try()
+    sensor, deferral = deferred(this)
+    told = event(
+        this, deferral, status="deadline", cause=cause, seconds=5.0, cancel_requested=requested, operation=None
+    )
+    with pytest.raises(error):
+        sensor.execute_complete(this.context, told, **deferral.kwargs)
+    assert this.cancels == (0 if requested else 1)
+    assert this.store[KEY]["killed"]
+
+
+def test_an_event_of_another_task_is_not_believed(a_try: Callable[..., Try]) -> None:
+    """A success that belongs to another task's trigger does not make this one green: it looks again."""
+    this = a_try()
+    sensor, deferral = deferred(this)
+    foreign = {"owner": "another", "status": "finished", "operation": {"name": "x", "done": True, "response": {}}}
+    with pytest.raises(TaskDeferred) as again:
+        sensor.execute_complete(this.context, foreign, **deferral.kwargs)
+    first, second = (found.trigger.serialize()[1] for found in (deferral, again.value))
+    assert second["reference"] == first["reference"]
+    assert second["deadline"] == first["deadline"], "the wait began when it began"
+    assert second["owner"] != first["owner"]
+
+
+@pytest.mark.parametrize(
+    "odd", [None, "done", {}, {"status": "finished"}, {"status": "finished", "operation": {"name": "x"}}]
+)
+def test_an_unknown_event_fails_closed(a_try: Callable[..., Try], odd: Any) -> None:
+    """Nothing that is not understood is taken for a success."""
+    this = a_try()
+    sensor, deferral = deferred(this)
+    with pytest.raises(ValueError, match="not understood"):
+        sensor.execute_complete(this.context, odd, **deferral.kwargs)
+
+
+@pytest.mark.parametrize(("max_tries", "cancels"), [(0, 1), (1, 0)], ids=["no retry", "a retry to come"])
+@pytest.mark.parametrize("how", ["lost", "the trigger broke"])
+def test_a_broken_wait_does_not_forget_the_operation(
+    a_try: Callable[..., Try], how: str, max_tries: int, cancels: int
+) -> None:
+    """Whatever ends the wait in the triggerer: the retry goes on with the operation, or it is cancelled."""
+    this = a_try(max_tries=max_tries)
+    sensor, deferral = deferred(this)
+    method, kwargs = (
+        "execute_complete",
+        {"event": event(this, deferral, status="lost", message="403"), **deferral.kwargs},
+    )
+    if how != "lost":
+        method, kwargs = "__fail__", {"error": "Trigger failure"}
+    with pytest.raises(Exception):  # noqa: B017 - Airflow's own, or ours
+        sensor.resume_execution(method, kwargs, this.context)
+    assert this.cancels == cancels
+
+
+def test_a_deferral_timeout_of_airflow_cancels_as_a_backstop(a_try: Callable[..., Try]) -> None:
+    """We set none, but whoever does gets a cancel all the same."""
+    this = a_try(max_tries=3)
+    sensor, _ = deferred(this)
+    with pytest.raises(AirflowSensorTimeout):
+        sensor.resume_execution("__fail__", {"error": "Trigger timeout"}, this.context)
+    assert this.cancels == 1
+
+
+def test_a_blank_operator_of_another_process_does_nothing_on_kill(a_try: Callable[..., Try]) -> None:
+    """on_kill may come to an operator whose execute never ran here."""
+    this = a_try()
+    this.sensor().on_kill()
+    assert this.cancels == 0
