@@ -243,7 +243,8 @@ class _Canceller(threading.Thread):
         """Make the thread send the cancel. Safe in a signal handler; the first reason stands."""
         if self.reason is None:
             self.reason = reason
-            os.write(self._wake, b"c")
+        # Always: the frame that a signal interrupted here may never get to its own. One byte is read.
+        os.write(self._wake, b"c")
 
     def wait(self, seconds: float) -> None:
         """Wait until the cancel was answered, or given up. Safe in a signal handler."""

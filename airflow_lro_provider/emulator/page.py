@@ -21,8 +21,8 @@ _STYLE = """
 body{max-width:80rem;margin:2rem auto;padding:0 1rem}
 h1{font-size:1.3rem;margin:0}h2{font-size:1rem;margin:1.5rem 0 .3rem}p{margin:.2rem 0;opacity:.7}
 table{border-collapse:collapse;width:100%}
-th,td{text-align:left;padding:.25rem .6rem;border-bottom:1px solid #8884;vertical-align:top}
-th{font-weight:500;opacity:.6}td{font-variant-numeric:tabular-nums}code{font-size:.85rem;overflow-wrap:anywhere}
+th,td{white-space:nowrap;text-align:left;padding:.25rem .6rem;border-bottom:1px solid #8884;vertical-align:top}
+th{font-weight:500;opacity:.6}td{font-variant-numeric:tabular-nums}code{white-space:normal;font-size:.85rem;overflow-wrap:anywhere}
 b{font-weight:500;border-radius:.6rem;padding:.05rem .5rem;background:#8883}
 .SUCCEEDED,.ok{background:#2a94}.FAILED,.bad{background:#d445}.CANCELLED,.CANCELLING{background:#d925}.RUNNING{background:#48d5}
 progress{width:6rem;vertical-align:middle}

@@ -217,7 +217,7 @@ class OperationSensor(BaseSensorOperator):
         return None
 
     def _judge_leftover(self, records: ArmedRecords, guard: Guard) -> None:
-        """Cancel the operation of this try once more, if the earlier one meant to and may have failed."""
+        """Adopt what an earlier try left, or cancel it once more: that try's own cancel may have failed."""
         from airflow_lro_provider.lro.operation import Operation
         from airflow_lro_provider.lro.verdict import Evidence, Verdict, of_armed_record
 
@@ -239,8 +239,12 @@ class OperationSensor(BaseSensorOperator):
             seen.summary() if seen else "not seen",
             verdict.value,
         )
-        if verdict is Verdict.CANCEL and seen is not None and not seen.done:
+        if seen is not None and seen.done:
+            return
+        if verdict is Verdict.CANCEL:
             guard.cancel(f"try {self._leftover.try_number} of this task was killed or cleared")
+        elif verdict is Verdict.ADOPT and seen is not None:
+            self._leftover = None  # it is this try's own now, and whoever cancels it from here on means it
 
     def _cancel_old(self, record: ArmedRecord, because: str) -> None:
         from airflow_lro_provider.lro.errors import OperationsError

@@ -195,6 +195,36 @@ def test_a_retry_after_a_crash_adopts(a_try: Callable[..., Try]) -> None:
     assert (second.cancels, second.store) == (0, {})
 
 
+def test_an_adopted_operation_may_be_cancelled_by_others(a_try: Callable[..., Try]) -> None:
+    """Once adopted it is this try's own: a cancel by somebody else is what a sensor waits for."""
+    first = a_try(max_tries=1)
+    with pytest.raises(TaskDeferred):
+        first.run(deferrable=True)
+    second = a_try(number=2, max_tries=1, name=first.name)
+    sensor = second.sensor()
+    looks = iter(range(100))
+    real = sensor.poke
+
+    def poke(context: Any) -> Any:
+        if next(looks) == 2:
+            second.emulator.finish("datafusion", second.name, error={"code": 1})
+        return real(context)
+
+    sensor.poke = poke
+    assert sensor.execute(second.context)["outcome"] == "CANCELLED"
+
+
+def test_a_clear_cancels_also_when_the_first_look_fails(a_try: Callable[..., Try]) -> None:
+    """One bad moment at the start of the next try does not save a dead try's operation."""
+    first = a_try()
+    with pytest.raises(TaskDeferred):
+        first.run(deferrable=True)
+    first.emulator.fail(503, verb="get", name=first.name)
+    with pytest.raises(OperationFailedError, match="clear the task that starts it"):
+        a_try(number=2, max_tries=1, name=first.name).run()
+    assert first.cancels == 1
+
+
 def test_a_clear_cancels_and_does_not_turn_green(a_try: Callable[..., Try]) -> None:
     """A record with another max_tries: the operation is cancelled once more, and the task fails."""
     first = a_try()

@@ -518,12 +518,6 @@ def test_target_of_document_ai_is_its_resource() -> None:
     assert running(metadata).target == "projects/p/processors/1"
 
 
-@pytest.mark.parametrize("flag", ["cancelRequested", "cancellationRequested", "isCancellationRequested"])
-def test_one_flag_that_is_up_is_enough(flag: str) -> None:
-    """A flag that says no does not hide another one that says yes."""
-    assert running({"requestedCancellation": False, flag: True}).cancel_requested is True
-
-
 @pytest.mark.parametrize("outcome", [{"response": {}}, {"error": {"code": 1}}], ids=["succeeded", "cancelled"])
 def test_metadata_does_not_overrule_the_end(outcome: dict[str, Any]) -> None:
     """Once it is done, no state of the metadata makes it run again."""

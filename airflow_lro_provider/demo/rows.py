@@ -1,0 +1,155 @@
+"""The rows of the demo: one task and its operation each, what became of both, and whether that is right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+__all__ = ["Row", "plan", "table"]
+
+SLOW_CANCEL = 5.0
+"""A cancel that comes later than this, in seconds, is right, but is said to be slow."""
+_HEADER = ("SYSTEM", "OPERATION", "WAITS", "KILLED WHILE", "TASK ENDED", "OPERATION ENDED", "CANCELLED AFTER", "")
+
+
+@dataclass
+class Row:
+    """One task of the demo's Dag, and its operation.
+
+    :param service: the system's discovery name
+    :param title: its name for people
+    :param kind: what happens to the task: ``left_alone``, ``poke`` (killed while running), ``deferred`` (killed
+        while deferred) or ``cancel`` (its purpose is to cancel the operation)
+    :param waits: how the task waits: ``poke``, ``deferred`` or ``operator``
+    :param operation: the operation's name
+    :param waits_since: when the task was seen to wait; this and the other moments are seconds since the epoch
+    :param finished_at: when the server was told to let the operation succeed
+    :param killed_at: the moment just before the task was marked as failed
+    :param cancelled_at: when the server got the (first) cancel request
+    :param task_state: Airflow's state of the task, as last seen
+    :param operation_state: the server's state of the operation, as last seen
+    :param outcome: what the task returned
+    """
+
+    service: str
+    title: str
+    kind: str
+    waits: str
+    operation: str = ""
+    waits_since: float | None = None
+    finished_at: float | None = None
+    killed_at: float | None = None
+    cancelled_at: float | None = None
+    task_state: str | None = None
+    operation_state: str = "RUNNING"
+    outcome: str | None = None
+
+    @property
+    def task_id(self) -> str:
+        """The task's id in the Dag."""
+        return f"{self.service}.{self.kind}"
+
+    @property
+    def short_name(self) -> str:
+        """The last part of the operation's name."""
+        return self.operation.rpartition("/")[2]
+
+    @property
+    def to_kill(self) -> bool:
+        """Whether the demo kills the task."""
+        return self.kind in ("poke", "deferred")
+
+    @property
+    def waiting_state(self) -> str:
+        """Airflow's state of the task while it waits."""
+        return "deferred" if self.waits == "deferred" else "running"
+
+    @property
+    def task_is_over(self) -> bool:
+        """Whether the task has ended."""
+        return self.task_state in ("success", "failed", "skipped", "upstream_failed", "removed")
+
+    @property
+    def cancelled_after(self) -> float | None:
+        """Seconds from the kill to the cancel request; ``None`` if one of them did not happen."""
+        if self.killed_at is None or self.cancelled_at is None:
+            return None
+        return self.cancelled_at - self.killed_at
+
+    def is_over(self, now: float, patience: float) -> bool:
+        """Whether nothing more is to be seen, or (of the operation, after the task's end) to be hoped for.
+
+        :param now: seconds since the epoch
+        :param patience: how long after its task was killed an operation may take to end
+        """
+        if not self.task_is_over:
+            return False
+        if self.killed_at is None:
+            return True
+        return self.operation_state == "CANCELLED" or now - self.killed_at > patience
+
+    @property
+    def wrong(self) -> str | None:
+        """What is wrong with it, in a sentence without an end; ``None`` if nothing is."""
+        if self.to_kill:
+            return self._wrong_kill()
+        if self.task_state != "success":
+            return f"its task should have succeeded, but is {self.task_state}"
+        expected = "CANCELLED" if self.kind == "cancel" else "SUCCEEDED"
+        if self.operation_state != expected:
+            return f"its operation should have ended {expected}, but is {self.operation_state}"
+        if self.outcome != expected:
+            return f"its task should have reported {expected}, but reported {self.outcome}"
+        if self.kind == "left_alone" and self.cancelled_at is not None:
+            return "its operation was asked to cancel, though nobody killed the task"
+        return None
+
+    def _wrong_kill(self) -> str | None:
+        if self.killed_at is None:
+            return f"its task could not be killed while {self.waiting_state}: it is {self.task_state}"
+        if self.cancelled_at is None:
+            return "the server saw no cancel request for its operation after the kill"
+        if self.operation_state != "CANCELLED":
+            return f"its operation should have ended CANCELLED, but is {self.operation_state}"
+        if self.task_state != "failed":
+            return f"its task was marked failed, but is {self.task_state}"
+        return None
+
+    @property
+    def remark(self) -> str:
+        """What the table's last column says."""
+        if self.wrong:
+            return "WRONG"
+        return "ok, but slow" if (self.cancelled_after or 0) > SLOW_CANCEL else "ok"
+
+    def cells(self) -> tuple[str, ...]:
+        """The row of the table."""
+        waits = {"poke": "poke", "deferred": "deferrable", "operator": "operator"}[self.waits]
+        killed = "-" if self.killed_at is None else self.waiting_state
+        after = "-" if self.cancelled_after is None else f"{self.cancelled_after:.1f} s"
+        if self.kind == "cancel":
+            after = "by the task"
+        task = self.task_state or "(not started)"
+        return (self.title, self.short_name, waits, killed, task, self.operation_state, after, self.remark)
+
+
+def plan(titles: dict[str, str]) -> list[Row]:
+    """The rows of all systems.
+
+    :param titles: the systems' names for people, by discovery name
+    """
+    rows = []
+    for number, (service, title) in enumerate(titles.items()):
+        rows.append(Row(service, title, "left_alone", "poke" if number % 2 else "deferred"))
+        rows.append(Row(service, title, "poke", "poke"))
+        rows.append(Row(service, title, "deferred", "deferred"))
+        if service == "datafusion":
+            rows.append(Row(service, title, "cancel", "operator"))
+    return rows
+
+
+def table(rows: Sequence[Row]) -> list[str]:
+    """The rows as aligned lines of text, the header first."""
+    lines = [_HEADER, *(row.cells() for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]

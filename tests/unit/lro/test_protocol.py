@@ -1,0 +1,296 @@
+"""Each verb as plain data: what is asked, and what an answer means."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timezone
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from airflow_lro_provider.lro import protocol
+from airflow_lro_provider.lro.errors import (
+    MalformedAnswerError,
+    NotFoundError,
+    OperationsError,
+    ResourceExhaustedError,
+    UnknownServiceError,
+)
+from airflow_lro_provider.lro.operation import Operation
+from airflow_lro_provider.lro.protocol import Answer, Page, Request
+from airflow_lro_provider.lro.reference import endpoint_of, read_parent, read_reference
+
+NAMES = {
+    "earthengine": "projects/p/operations/o/nested",
+    "developerconnect": "projects/p/locations/us-central1/operations/o",
+    "datafusion": "projects/p/locations/us-central1/operations/o",
+    "automl": "projects/p/locations/us-central1/operations/ICN1",
+    "aiplatform": "projects/p/locations/us-central1/endpoints/1/operations/2",
+}
+BASES = {
+    "earthengine": "https://earthengine.googleapis.com/v1/",
+    "developerconnect": "https://developerconnect.googleapis.com/v1/",
+    "datafusion": "https://datafusion.googleapis.com/v1/",
+    "automl": "https://automl.googleapis.com/v1/",
+    "aiplatform": "https://us-central1-aiplatform.googleapis.com/v1/",
+}
+
+
+def build(verb: str, service: str, *arguments: Any, version: str | None = None) -> Request:
+    """The request of a verb for the service's sample name, to Google's own host."""
+    reference = read_reference(NAMES[service], service, version)
+    request: Request = getattr(protocol, verb)(reference, endpoint_of(reference), *arguments)
+    return request
+
+
+def answer(status: int, content: Any = b"", **headers: str) -> Answer:
+    """An answer with a body of bytes, or of this content as JSON."""
+    body = content if isinstance(content, bytes) else json.dumps(content).encode()
+    return Answer(status, headers, body)
+
+
+# --- requests --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("service", NAMES)
+@pytest.mark.parametrize(
+    ("verb", "method", "suffix"), [("get", "GET", ""), ("cancel", "POST", ":cancel"), ("delete", "DELETE", "")]
+)
+def test_request(service: str, verb: str, method: str, suffix: str) -> None:
+    """Method and URL are those of the HTTP rule, the body is empty, and no header is needed."""
+    request = build(verb, service)
+    assert (request.verb, request.method, request.url) == (verb, method, BASES[service] + NAMES[service] + suffix)
+    assert (request.body, request.headers, request.timeout) == (b"", {}, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("service", "version"),
+    [
+        ("earthengine", "v1beta"),
+        ("earthengine", "v1alpha"),
+        ("datafusion", "v1beta1"),
+        ("automl", "v1beta1"),
+        ("aiplatform", "v1beta1"),
+    ],
+)
+def test_the_version_is_in_the_path(service: str, version: str) -> None:
+    """Every verb speaks the version of the reference."""
+    for verb in ("get", "cancel", "delete"):
+        assert urlsplit(build(verb, service, version=version).url).path.startswith(f"/{version}/projects/")
+
+
+@pytest.mark.parametrize(
+    ("timeout", "text"),
+    [(7, "7s"), (0, "0s"), (100.0, "100s"), (0.05, "0.05s"), (2.5, "2.5s"), (1.23456, "1.235s")],
+)
+def test_wait_of_vertex_has_its_timeout_in_the_query(timeout: float, text: str) -> None:
+    """Vertex AI reads the timeout from the query, as a Duration, and the body is empty."""
+    request = build("wait", "aiplatform", timeout)
+    url = urlsplit(request.url)
+    assert (request.method, url.path) == ("POST", f"/v1/{NAMES['aiplatform']}:wait")
+    assert parse_qs(url.query) == {"timeout": [text]}
+    assert (request.body, request.headers, request.timeout) == (b"", {}, timeout)
+
+
+@pytest.mark.parametrize("service", ["earthengine", "automl"])
+@pytest.mark.parametrize(("timeout", "text"), [(7, "7s"), (300.0, "300s"), (0.25, "0.25s")])
+def test_wait_of_the_others_has_its_timeout_in_the_body(service: str, timeout: float, text: str) -> None:
+    """Earth Engine and AutoML read the timeout from a JSON body, and the URL has no query."""
+    request = build("wait", service, timeout)
+    assert (request.method, request.url) == ("POST", BASES[service] + NAMES[service] + ":wait")
+    assert json.loads(request.body) == {"timeout": text}
+    assert (request.headers, request.timeout) == ({"content-type": "application/json"}, timeout)
+
+
+@pytest.mark.parametrize(
+    ("service", "parent", "path"),
+    [
+        ("earthengine", "projects/p", "/v1/projects/p/operations"),
+        ("datafusion", "projects/p/locations/l", "/v1/projects/p/locations/l/operations"),
+        ("datafusion", "projects/p/locations/-", "/v1/projects/p/locations/-/operations"),
+        (
+            "aiplatform",
+            "projects/p/locations/us-east4/endpoints/1",
+            "/v1/projects/p/locations/us-east4/endpoints/1/operations",
+        ),
+    ],
+)
+def test_list(service: str, parent: str, path: str) -> None:
+    """A list is a GET of the parent's operations, without a query where nothing is asked for."""
+    reference = read_parent(parent, service)
+    request = protocol.list_(reference, endpoint_of(reference))
+    url = urlsplit(request.url)
+    assert (request.verb, request.method, url.path, url.query, request.body) == ("list", "GET", path, "", b"")
+
+
+def test_list_query() -> None:
+    """Filter, page size and page token go into the query under their own names, quoted."""
+    reference = read_parent("projects/p", "earthengine")
+    request = protocol.list_(
+        reference, endpoint_of(reference), filter="done:false AND name=a&b#c", page_size=5, page_token="t=/+?"
+    )
+    url = urlsplit(request.url)
+    assert (url.path, url.fragment) == ("/v1/projects/p/operations", "")
+    assert parse_qs(url.query) == {
+        "filter": ["done:false AND name=a&b#c"],
+        "pageSize": ["5"],
+        "pageToken": ["t=/+?"],
+    }
+
+
+@pytest.mark.parametrize("nothing", [{}, {"filter": "", "page_token": ""}, {"page_size": None}], ids=repr)
+def test_list_leaves_out_what_is_not_asked(nothing: dict[str, Any]) -> None:
+    """An empty argument is no parameter."""
+    reference = read_parent("projects/p", "earthengine")
+    assert "?" not in protocol.list_(reference, endpoint_of(reference), **nothing).url
+
+
+def test_odd_characters_of_real_names_stay_as_they_are() -> None:
+    """Colons, parentheses and the like are path characters, which no encoding changes."""
+    reference = read_reference("projects/my-org.com:p/operations/(default):x@1=2/a+b~c!$&'*,;", "earthengine")
+    assert urlsplit(protocol.cancel(reference, endpoint_of(reference)).url).path == f"/v1/{reference.name}:cancel"
+
+
+def test_an_endpoint_with_a_path_keeps_it() -> None:
+    """The connection's endpoint may have a path, which comes before the version."""
+    reference = read_reference(NAMES["datafusion"], "datafusion")
+    request = protocol.get(reference, endpoint_of(reference, "http://127.0.0.1:1/{service}/"))
+    assert request.url == f"http://127.0.0.1:1/datafusion/v1/{NAMES['datafusion']}"
+
+
+@pytest.mark.parametrize(
+    ("verb", "service", "name", "arguments"),
+    [
+        ("wait", "datafusion", NAMES["datafusion"], (1.0,)),
+        ("wait", "developerconnect", NAMES["developerconnect"], (1.0,)),
+        ("cancel", "aiplatform", "projects/p/locations/us-central1/featureGroups/1/operations/2", ()),
+        ("cancel", "aiplatform", "featureOnlineStores/1/featureViews/2/operations/3", ()),
+    ],
+    ids=["Data Fusion's wait", "Developer Connect's wait", "Vertex feature groups' cancel", "rootless"],
+)
+def test_a_verb_that_is_not_there_is_refused(verb: str, service: str, name: str, arguments: tuple[float, ...]) -> None:
+    """What an API does not offer is refused before there is a request, with what it offers."""
+    reference = read_reference(name, service)
+    with pytest.raises(UnknownServiceError, match=rf"does not offer {verb} for {name}\. It offers: get, list"):
+        getattr(protocol, verb)(reference, endpoint_of(reference), *arguments)
+
+
+# --- answers ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", ["cancel", "delete"])
+@pytest.mark.parametrize("status", [200, 204])
+@pytest.mark.parametrize(
+    "body",
+    [b"{}", b"", b" \n", b'{"@type": "type.googleapis.com/google.protobuf.Empty"}', b'{"new": "field"}'],
+    ids=["{}", "nothing", "white space", "typed", "with a field"],
+)
+def test_an_empty_answer_is_good(verb: str, status: int, body: bytes) -> None:
+    """Cancel and delete answer `{}` or nothing at all, and neither says what will become of the operation."""
+    assert protocol.read(build(verb, "datafusion"), answer(status, body)) is None
+
+
+@pytest.mark.parametrize("body", [b"<html>hello</html>", b"[]", b"null", b'"ok"', b"{"])
+@pytest.mark.parametrize("verb", ["cancel", "delete", "get", "wait", "list"])
+def test_a_good_status_with_a_bad_body_is_malformed(verb: str, body: bytes) -> None:
+    """A proxy's page with status 200 is no answer of the API, for any verb, and the message says what to check."""
+    with pytest.raises(MalformedAnswerError, match="the answer cannot be read: .* no proxy answers in its place") as e:
+        protocol.read(any_request(verb), answer(200, body))
+    assert e.value.transient
+
+
+def any_request(verb: str) -> Request:
+    """A request of any verb."""
+    if verb == "list":
+        reference = read_parent("projects/p", "earthengine")
+        return protocol.list_(reference, endpoint_of(reference))
+    return build(verb, "earthengine", *([1.0] if verb == "wait" else []))
+
+
+@pytest.mark.parametrize("verb", ["get", "wait"])
+def test_an_operation_is_read(verb: str) -> None:
+    """Get and wait give the operation, done or not."""
+    raw = {"name": NAMES["earthengine"], "metadata": {"state": "RUNNING"}}
+    operation = protocol.read(any_request(verb), answer(200, raw))
+    assert operation == Operation.from_json(raw)
+
+
+@pytest.mark.parametrize("verb", ["get", "wait"])
+@pytest.mark.parametrize("body", [b"", b"{}", b'{"done": "yes"}', b'{"status": "DONE"}', b"\xff\xfe"])
+def test_what_is_no_operation_is_malformed(verb: str, body: bytes) -> None:
+    """An object that is no operation, or no text at all, fails closed and names verb and operation."""
+    with pytest.raises(MalformedAnswerError, match=f"earthengine: {verb} {NAMES['earthengine']}: "):
+        protocol.read(any_request(verb), answer(200, body))
+
+
+def test_json_that_is_nested_too_deeply_is_malformed() -> None:
+    """A body made to exhaust the parser is an error like any other."""
+    with pytest.raises(MalformedAnswerError, match="it is not JSON"):
+        protocol.read(any_request("get"), answer(200, b"[" * 200_000))
+
+
+@pytest.mark.parametrize(
+    ("content", "page"),
+    [
+        ({}, Page(())),
+        ({"operations": []}, Page(())),
+        (
+            {"operations": [{"name": "a"}, {"name": "b", "done": True}], "nextPageToken": "t"},
+            Page((Operation.from_json({"name": "a"}), Operation.from_json({"name": "b", "done": True})), "t"),
+        ),
+        ({"unreachable": ["projects/p/locations/x"]}, Page((), "", ("projects/p/locations/x",))),
+    ],
+    ids=["empty", "none", "two and a token", "unreachable"],
+)
+def test_a_page_is_read(content: dict[str, Any], page: Page) -> None:
+    """A page has operations, the next token and what could not be reached; an empty one is `{}`."""
+    assert protocol.read(any_request("list"), answer(200, content)) == page
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"operations": {}},
+        {"operations": None},
+        {"operations": ["a"]},
+        {"operations": [{}]},
+        {"nextPageToken": 7},
+        {"unreachable": "x"},
+    ],
+    ids=repr,
+)
+def test_a_page_of_the_wrong_shape_is_malformed(content: dict[str, Any]) -> None:
+    """A list whose fields have the wrong type fails closed, as a whole."""
+    with pytest.raises(MalformedAnswerError, match="earthengine: list projects/p: "):
+        protocol.read(any_request("list"), answer(200, content))
+
+
+@pytest.mark.parametrize("verb", ["get", "list", "cancel", "delete", "wait"])
+def test_an_error_is_raised_for_every_verb(verb: str) -> None:
+    """An error of the API knows the verb and the name that it was asked about."""
+    body = {"error": {"code": 404, "status": "NOT_FOUND", "message": "gone"}}
+    with pytest.raises(NotFoundError, match="gone") as caught:
+        protocol.read(any_request(verb), answer(404, body))
+    request = any_request(verb)
+    assert (caught.value.verb, caught.value.operation) == (verb, request.reference.name)
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_redirect_is_not_followed(status: int) -> None:
+    """A redirect is said to be one: the token does not travel."""
+    with pytest.raises(OperationsError, match=rf"a redirect \(HTTP {status}\).*Check the endpoint"):
+        protocol.read(any_request("get"), answer(status, b"", location="https://evil.example/"))
+
+
+def test_a_retry_after_date_needs_the_time() -> None:
+    """The time that a date is compared with comes in from outside."""
+    date = "Sun, 01 Nov 2026 10:00:30 GMT"
+    now = datetime(2026, 11, 1, 10, 0, 0, tzinfo=timezone.utc)
+    late = answer(429, b"", **{"retry-after": date})
+    with pytest.raises(ResourceExhaustedError) as caught:
+        protocol.read(any_request("get"), late, now)
+    assert caught.value.retry_after == 30
+    with pytest.raises(ResourceExhaustedError) as caught:
+        protocol.read(any_request("get"), late)
+    assert caught.value.retry_after is None
