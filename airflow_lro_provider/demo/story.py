@@ -7,6 +7,7 @@ would, tells what happens as it happens, and then as a table. All numbers are me
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
 import threading
@@ -21,10 +22,11 @@ from airflow_lro_provider.demo.rows import Row, plan, table
 from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.lro.services import known_services
 
-__all__ = ["run_demo"]
+__all__ = ["Printer", "report", "run_demo"]
 
 DAG_ID = "lro_demo"
 TRY_IT = "lro_try_it"
+CONN_ID = "google_cloud_default"
 DAGS = Path(__file__).with_name("dags")
 START_WITHIN = 300.0
 """Seconds that Airflow may take to start."""
@@ -87,7 +89,7 @@ def run_demo(*, keep: bool = False) -> int:
         out.event("server", f"a local server of google.longrunning.Operations: {emulator.url}")
         with _airflow(emulator, out) as airflow:
             rows = _Story(airflow, emulator, out).run()
-            status = _report(rows, airflow, out)
+            status = report(rows, airflow, out)
             if keep:
                 _keep(airflow, emulator, out)
             out.event("stopping", "Airflow and the server; the temporary home is removed")
@@ -96,8 +98,7 @@ def run_demo(*, keep: bool = False) -> int:
 
 @contextlib.contextmanager
 def _airflow(emulator: Emulator, out: Printer) -> Iterator[LocalAirflow]:
-    environment = {"AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT": emulator.airflow_connection_json()}
-    airflow = LocalAirflow(dags=DAGS, environment=environment, parallelism=TASKS_AT_A_TIME)
+    airflow = LocalAirflow(dags=DAGS, parallelism=TASKS_AT_A_TIME)
     out.event("starting", "a real Airflow in a temporary home; first its database (SQLite)")
     try:
         with _tell_progress(airflow, out):
@@ -108,9 +109,17 @@ def _airflow(emulator: Emulator, out: Printer) -> Iterator[LocalAirflow]:
         if errors := airflow.import_errors():
             raise LocalAirflowError(f"The demo's Dags cannot be read:\n{errors[0]['stack_trace']}")
         out.event("ready", f"Airflow at {airflow.url}")
+        _connect(airflow, emulator)
         yield airflow
     finally:
         airflow.stop()
+
+
+def _connect(airflow: LocalAirflow, emulator: Emulator) -> None:
+    """Give Airflow the connection to the server, in its database, where a user's are too."""
+    given = json.loads(emulator.airflow_connection_json())
+    connection = {"connection_id": CONN_ID, "conn_type": given["conn_type"], "extra": json.dumps(given["extra"])}
+    airflow.api("POST", "connections", connection)
 
 
 @contextlib.contextmanager
@@ -250,8 +259,11 @@ def _about(row: Row) -> str:
     return f"{row.task_id} ({row.title}, {row.waiting_state})"
 
 
-def _report(rows: Sequence[Row], airflow: LocalAirflow, out: Printer) -> int:
-    """Print the table and the verdict, and return the exit status."""
+def report(rows: Sequence[Row], airflow: LocalAirflow, out: Printer) -> int:
+    """Print the table and the verdict.
+
+    :return: the exit status
+    """
     out.line()
     header, *lines = table(rows)
     out.line(header)
@@ -268,22 +280,30 @@ def _report(rows: Sequence[Row], airflow: LocalAirflow, out: Printer) -> int:
     if missing:
         out.line(f"WRONG: not in the table: {', '.join(missing)}", "red")
     if wrong or missing:
-        out.line(f"FAILED: {len(wrong)} of {len(rows)} rows are not as they have to be.", "red")
+        systems = f", and {len(missing)} systems are not there" if missing else ""
+        out.line(f"FAILED: {len(wrong)} of {len(rows)} rows are not as they have to be{systems}.", "red")
         return 1
     out.line(_summary(rows), "green")
     return 0
 
 
 def _summary(rows: Sequence[Row]) -> str:
-    after = [row.cancelled_after for row in rows if row.cancelled_after is not None]
+    killed = [row for row in rows if row.killed_at is not None]
     left = sum(row.kind == "left_alone" for row in rows)
     on_purpose = sum(row.kind == "cancel" for row in rows)
     return (
-        f"OK: {len(after)} tasks were killed, and all {len(after)} operations were cancelled,"
-        f" {min(after):.1f} to {max(after):.1f} s after the kill.\n"
+        f"OK: {len(killed)} tasks were killed, and all {len(killed)} operations were cancelled:"
+        f" {_range(killed, 'running')} after the kill of a running task,\n"
+        f"    {_range(killed, 'deferred')} after the kill of a deferred one.\n"
         f"    {left} tasks were left alone, and all {left} operations SUCCEEDED.\n"
         f"    {on_purpose} task was there to cancel an operation, and reported that it is CANCELLED."
     )
+
+
+def _range(rows: Sequence[Row], state: str) -> str:
+    after = [row.cancelled_after or 0.0 for row in rows if row.waiting_state == state]
+    first, last = f"{min(after):.1f}", f"{max(after):.1f}"
+    return f"{first} s" if first == last else f"{first} to {last} s"
 
 
 def _keep(airflow: LocalAirflow, emulator: Emulator, out: Printer) -> None:

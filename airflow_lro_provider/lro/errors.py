@@ -177,7 +177,12 @@ class ApiError(OperationsError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Keyword-only arguments; without this it could not be pickled.
-        return (_rebuild, (type(self), dict(vars(self))))
+        arguments = {key: value for key, value in vars(self).items() if key != "__notes__"}
+        return (
+            _rebuild,
+            (type(self), arguments),
+            {"__notes__": self.__notes__} if hasattr(self, "__notes__") else None,
+        )
 
 
 def _rebuild(cls: type[ApiError], arguments: dict[str, Any]) -> ApiError:
@@ -307,6 +312,7 @@ def error_from_answer(
     details = tuple(d for d in details if isinstance(d, Mapping)) if isinstance(details, list) else ()
     message = error.get("message") if error else None
     reason = _detail(details, "google.rpc.ErrorInfo", "reason")
+    request_id = _detail(details, "google.rpc.RequestInfo", "requestId")
     return _BY_STATUS.get(status, ApiError)(
         service=service,
         verb=verb,
@@ -316,8 +322,9 @@ def error_from_answer(
         message=_shorten(message) if isinstance(message, str) and message else "no explanation was given",
         reason=reason if isinstance(reason, str) else None,
         details=details,
-        request_id=_detail(details, "google.rpc.RequestInfo", "requestId")
-        or next((headers[key] for key in _REQUEST_IDS if headers.get(key)), None),
+        request_id=request_id
+        if isinstance(request_id, str) and request_id
+        else next((headers[key] for key in _REQUEST_IDS if headers.get(key)), None),
         retry_after=_retry_after(headers.get("retry-after"), details, now),
     )
 

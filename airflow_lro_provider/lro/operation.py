@@ -110,12 +110,17 @@ class Operation:
         """PENDING, RUNNING or CANCELLING; ``None`` once it is over."""
         if self.done:
             return None
+        return self._stated or (State.CANCELLING if self.cancel_requested else State.RUNNING)
+
+    @property
+    def _stated(self) -> State | None:
+        """What the service itself calls its state, as far as that is one of ours."""
         word = next(self._find(*_STATE), None)
         if isinstance(word, str):
             for state, words in _STATE_WORDS.items():
                 if word.upper().removeprefix("OPERATION_STATE_") in words:
                     return state
-        return State.CANCELLING if self.cancel_requested else State.RUNNING
+        return None
 
     @property
     def error_code(self) -> int | None:
@@ -139,7 +144,7 @@ class Operation:
     @property
     def cancel_requested(self) -> bool:
         """Whether the service says that somebody asked for its cancellation."""
-        if next(self._find(*_CANCEL_FLAGS), False) is True:
+        if self._stated is State.CANCELLING or next(self._find(*_CANCEL_FLAGS), False) is True:
             return True
         return any(isinstance(time, str) and time for time in self._find("cancelTime"))
 
@@ -178,7 +183,7 @@ class Operation:
     @property
     def target(self) -> str | None:
         """The resource that it works on, or the place that it writes to."""
-        for target in self._find("target", "destinationUris"):
+        for target in self._find("target", "destinationUris", "resource"):
             if isinstance(target, list) and target:
                 target = target[0]
             if isinstance(target, str) and target:

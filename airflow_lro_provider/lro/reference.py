@@ -187,8 +187,8 @@ def check_endpoint(api_endpoint: str, *, emulator: bool = False) -> str:
     :param emulator: the connection says that this is not Google, so plain http may go anywhere.
     :raises ForbiddenEndpointError: for anything but https, or http to this machine.
     """
-    scheme, host, path = _split_endpoint(api_endpoint)
-    if not _HOST.fullmatch(host) or re.search(r"[\s?#\\@%]", path) or "/." in path:
+    scheme, host, path = _split_endpoint(api_endpoint.replace("{service}", "service"))
+    if not _HOST.fullmatch(host) or re.search(r"[^!-~]|[?#\\@%]", path) or "/." in path:
         raise ForbiddenEndpointError(
             f"`api_endpoint` {api_endpoint!r} is not a URL of a server. Expected https://HOST[:PORT][/PATH]."
         )
@@ -261,7 +261,7 @@ def _with_host(
         raise InvalidReferenceError(
             f"{given!r:.200}: the host serves the location {of_host!r}, the operation is in {of_name!r}."
         )
-    if owner is not None and of_host is None and api.regional:
+    if host == api.host and api.regional:
         host = api.host_for(name)  # the global host of a service that lives in regions
     return OperationReference(api.name, version, name, host)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shlex
@@ -18,6 +19,7 @@ import requests
 from airflow_lro_provider import __version__, cli
 from airflow_lro_provider.demo._client import LocalAirflowError
 from airflow_lro_provider.demo.rows import Row, plan, table
+from airflow_lro_provider.demo.story import Printer, report
 from airflow_lro_provider.hooks.operations import OperationsHook
 from airflow_lro_provider.lro.services import known_services
 
@@ -230,3 +232,42 @@ def test_a_slow_cancel_is_said_in_the_table() -> None:
     header, line = table([row])
     assert line.index("12.5 s") == header.index("CANCELLED AFTER")
     assert line.endswith("ok, but slow")
+
+
+def all_rows() -> list[Row]:
+    """The demo's rows, all as they have to be."""
+    rows = plan({name: service.title for name, service in known_services().items()})
+    for row in rows:
+        fields = KILLED if row.to_kill else ALONE
+        if row.kind == "cancel":
+            fields = fields | {"operation_state": "CANCELLED", "outcome": "CANCELLED", "cancelled_at": 3.0}
+        vars(row).update(fields)
+    return rows
+
+
+class NoLogs:
+    """An Airflow of which nothing is asked but logs."""
+
+    def log(self, *_: object) -> str:
+        """The log of a task."""
+        return "the last words of the task"
+
+
+@pytest.mark.parametrize("spoil", ["nothing", "cancel", "system"])
+def test_the_exit_status_is_the_tables(spoil: str) -> None:
+    """One wrong row, or a system that is not there, is named, and makes the exit status 1."""
+    rows = all_rows()
+    if spoil == "cancel":
+        rows[1].cancelled_at, rows[1].operation_state = None, "RUNNING"
+    elif spoil == "system":
+        rows = [row for row in rows if row.service != "earthengine"]
+    stream = io.StringIO()
+    status = report(rows, NoLogs(), Printer(stream))  # type: ignore[arg-type]
+    text = stream.getvalue()
+    assert status == (0 if spoil == "nothing" else 1)
+    assert ("OK: 10 tasks were killed" in text) == (spoil == "nothing")
+    if spoil == "cancel":
+        assert "WRONG: aiplatform.poke (Vertex AI): the server saw no cancel request" in text
+        assert "the last words of the task" in text
+    if spoil == "system":
+        assert "WRONG: not in the table: Earth Engine" in text

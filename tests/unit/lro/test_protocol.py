@@ -195,7 +195,7 @@ def test_an_empty_answer_is_good(verb: str, status: int, body: bytes) -> None:
 @pytest.mark.parametrize("verb", ["cancel", "delete", "get", "wait", "list"])
 def test_a_good_status_with_a_bad_body_is_malformed(verb: str, body: bytes) -> None:
     """A proxy's page with status 200 is no answer of the API, for any verb, and the message says what to check."""
-    with pytest.raises(MalformedAnswerError, match="the answer cannot be read: .* no proxy answers in its place") as e:
+    with pytest.raises(MalformedAnswerError, match=r"the answer cannot be read: .* no proxy answers in its place") as e:
         protocol.read(any_request(verb), answer(200, body))
     assert e.value.transient
 

@@ -3,9 +3,9 @@
 Each page documents one ``cancel`` method. Every line of it that promises or demands something stands
 below, with the test that proves it; a page in brackets is the test's id. ``(all)`` is all five pages.
 
-=======================================================================  ====================================================
+=================================================================  ==============================================
 line of the page                                                         test
-=======================================================================  ====================================================
+=================================================================  ==============================================
 Method: projects.operations.cancel (Earth Engine),                       test_method[earth-engine]
 Method: projects.locations.operations.cancel (Developer Connect,         test_method[developer-connect], [automl],
 AutoML, Data Fusion), Full name: projects.locations.operations.cancel    [data-fusion], [vertex]
@@ -29,8 +29,8 @@ POST https://automl.googleapis.com/v1beta1/{name}:cancel                 test_ht
 POST https://datafusion.googleapis.com/v1/{name=projects/*/              test_http_request[data-fusion]
 locations/*/operations/*}:cancel
 post https://{service-endpoint}/v1beta1/{name}:cancel (Vertex)           test_http_request[vertex]
-The URL uses gRPC Transcoding syntax. (Earth Engine, Developer           test_grpc_transcoding, test_not_matched_is_not_sent
-Connect, Data Fusion)
+The URL uses gRPC Transcoding syntax. (Earth Engine, Developer           test_grpc_transcoding,
+Connect, Data Fusion)                                                    test_not_matched_is_not_sent
 Where {service-endpoint} is one of the supported service endpoints.      test_vertex_service_endpoint
 (Vertex)
 name: string. The name of the operation resource to be cancelled. (all)  test_path_parameter_name
@@ -44,7 +44,7 @@ Requires the following OAuth scope: …/auth/cloud-platform (Developer     test_
 Connect, AutoML, Data Fusion)                                            [data-fusion]
 Requires the following IAM permission on the name resource:              test_iam_permission
 developerconnect.operations.cancel
-=======================================================================  ====================================================
+=================================================================  ==============================================
 
 Navigation, feedback widgets and licence lines promise nothing and have no test.
 """
@@ -156,7 +156,7 @@ def look(page: Page, **fields: Any) -> Operation:
 
 @pages()
 def test_method(page: Page) -> None:
-    """ "Method: projects…operations.cancel": the collections of the method are those of the names it takes."""
+    """'Method: projects…operations.cancel': the collections of the method are those of the names it takes."""
     *collections, verb = page.method.split(".")
     assert verb in known_services()[page.service].verbs
     name = "/".join(f"{collection}/x" for collection in collections).replace("locations/x", "locations/us-central1")
@@ -165,7 +165,7 @@ def test_method(page: Page) -> None:
 
 @pages()
 def test_starts_asynchronous_cancellation(page: Page) -> None:
-    """ "Starts asynchronous cancellation": a good answer is no outcome, and the operation runs until it says otherwise."""
+    """'Starts asynchronous cancellation': a good answer is no outcome, the operation runs until it says otherwise."""
     flow = flows.ask_for_cancel(page.reference, endpoint_of(page.reference))
     assert next(flow) == page.get()
     assert flow.send(look(page)) == page.cancel()
@@ -177,14 +177,14 @@ def test_starts_asynchronous_cancellation(page: Page) -> None:
 
 @pages()
 def test_best_effort_success_is_not_guaranteed(page: Page) -> None:
-    """ "Best effort": an operation that goes on after the request is called running, and never cancelled."""
+    """'Best effort': an operation that goes on after the request is called running, and never cancelled."""
     assert answered(page.cancel(), 200, {}) is None
     assert flows.outcome_of_cancel(look(page)) is Outcome.STILL_RUNNING
 
 
 @pages()
 def test_unimplemented(page: Page) -> None:
-    """ "It returns google.rpc.Code.UNIMPLEMENTED": an error of its own, and the outcome CANCEL_UNSUPPORTED."""
+    """'It returns google.rpc.Code.UNIMPLEMENTED': an error of its own, and the outcome CANCEL_UNSUPPORTED."""
     body = {"error": {"code": 501, "status": "UNIMPLEMENTED", "message": "Operation is not implemented."}}
     with pytest.raises(UnimplementedError, match=f"{page.service} does not offer cancel") as caught:
         answered(page.cancel(), 501, body)
@@ -198,7 +198,7 @@ def test_unimplemented(page: Page) -> None:
 
 @pages()
 def test_get_tells_what_came_of_it(page: Page) -> None:
-    """ "Clients can use Operations.GetOperation to check": one GET of the same name tells cancelled from the rest."""
+    """'Clients can use Operations.GetOperation to check': one GET of the same name tells cancelled from the rest."""
     request = page.get()
     assert (request.method, request.url, request.body) == ("GET", page.url.removesuffix(":cancel"), b"")
     cancelled = look(page, done=True, error={"code": 1})
@@ -209,7 +209,7 @@ def test_get_tells_what_came_of_it(page: Page) -> None:
 
 @pages()
 def test_completed_despite_cancellation(page: Page) -> None:
-    """ "Completed despite cancellation": a success after a cancel request has an outcome of its own."""
+    """'Completed despite cancellation': a success after a cancel request has an outcome of its own."""
     completed = look(page, done=True, response={})
     assert completed.outcome is Outcome.SUCCEEDED
     assert flows.outcome_of_cancel(completed) is Outcome.COMPLETED_DESPITE_CANCEL
@@ -217,7 +217,7 @@ def test_completed_despite_cancellation(page: Page) -> None:
 
 @pages()
 def test_a_cancelled_operation_is_not_deleted(page: Page) -> None:
-    """ "The operation is not deleted": it can be looked at under its name, and asking again sends no second request."""
+    """'The operation is not deleted': it can be looked at under its name, and asking again sends no second request."""
     cancelled = look(page, done=True, error={"code": 1, "message": "cancelled"})
     assert cancelled.name == page.name
     flow = flows.ask_for_cancel(page.reference, endpoint_of(page.reference))
@@ -234,7 +234,7 @@ def test_a_cancelled_operation_is_not_deleted(page: Page) -> None:
     ids=["1", "HTTP's 499", "ABORTED", "OK"],
 )
 def test_cancelled_is_error_code_1(page: Page, code: int, outcome: Outcome) -> None:
-    """ "A google.rpc.Status.code of 1": that code and no other means cancelled, whatever the message is."""
+    """'A google.rpc.Status.code of 1': that code and no other means cancelled, whatever the message is."""
     for message in ("", "cancelled", "CANCELLED"):
         assert look(page, done=True, error={"code": code, "message": message}).outcome is outcome
 
@@ -255,7 +255,7 @@ def test_http_request(page: Page) -> None:
     ],
 )
 def test_grpc_transcoding(service: str, pattern: str, name: str) -> None:
-    """ "The URL uses gRPC Transcoding syntax": the page's pattern is ours, and the slashes of a match are kept."""
+    """'The URL uses gRPC Transcoding syntax': the page's pattern is ours, and the slashes of a match are kept."""
     assert known_services()[service].names["v1"] == (pattern,)
     reference = read_reference(name, service)
     assert protocol.cancel(reference, endpoint_of(reference)).url.endswith(f".com/v1/{name}:cancel")
@@ -289,47 +289,47 @@ def test_not_matched_is_not_sent(service: str, name: str) -> None:
     ],
 )
 def test_vertex_service_endpoint(location: str, host: str) -> None:
-    """ "{service-endpoint} is one of the supported service endpoints": the one of the operation's location."""
+    """'{service-endpoint} is one of the supported service endpoints': the one of the operation's location."""
     reference = read_reference(f"projects/p/locations/{location}/operations/1", "aiplatform", "v1beta1")
     assert protocol.cancel(reference, endpoint_of(reference)).url.startswith(f"https://{host}/v1beta1/")
 
 
 @pages()
 def test_path_parameter_name(page: Page) -> None:
-    """ "name: the name of the operation resource to be cancelled": it is in the path, unchanged, and nothing else is."""
+    """'name: the name of the operation resource to be cancelled': it is in the path, unchanged, and nothing else is."""
     path = re.sub(r"https://[^/]+", "", page.cancel().url)
     assert path == f"/{page.version}/{page.name}:cancel"
 
 
 @pages()
 def test_request_body_is_empty(page: Page) -> None:
-    """ "The request body must be empty": zero bytes, and no header that announces another."""
+    """'The request body must be empty': zero bytes, and no header that announces another."""
     assert (page.cancel().body, page.cancel().headers) == (b"", {})
 
 
 @pages("earth-engine", "developer-connect", "data-fusion", "vertex")
 def test_response_body_is_an_empty_json_object(page: Page) -> None:
-    """ "The response body is an empty JSON object": `{}` is a good answer, without a result."""
+    """'The response body is an empty JSON object': `{}` is a good answer, without a result."""
     assert answered(page.cancel(), 200, {}) is None
 
 
 @pages("automl")
 def test_response_body_is_empty(page: Page) -> None:
-    """ "The response body will be empty": so is no byte at all; and of the newer pages' `{}` nobody complains."""
+    """'The response body will be empty': so is no byte at all; and of the newer pages' `{}` nobody complains."""
     assert answered(page.cancel(), 200, b"") is None
     assert answered(page.cancel(), 200, {}) is None
 
 
 @pages("earth-engine", "developer-connect", "automl", "data-fusion")
 def test_scopes(page: Page) -> None:
-    """ "Requires … OAuth scope": the table has the page's scopes, and the default of a connection is one of them."""
+    """'Requires … OAuth scope': the table has the page's scopes, and the default of a connection is one of them."""
     assert set(known_services()[page.service].scopes) == page.scopes
     assert page.scopes.intersection(DEFAULT_SCOPES)
 
 
 @pages("developer-connect")
 def test_iam_permission(page: Page) -> None:
-    """ "Requires the IAM permission developerconnect.operations.cancel": a 403 names it as what to give."""
+    """'Requires the IAM permission developerconnect.operations.cancel': a 403 names it as what to give."""
     body = {"error": {"code": 403, "status": "PERMISSION_DENIED", "message": "The caller does not have permission"}}
     with pytest.raises(PermissionDeniedError, match=r"permission .*developerconnect\.operations\.cancel"):
         answered(page.cancel(), 403, body)

@@ -166,7 +166,7 @@ def test_near_misses_get_a_did_you_mean(wanted: str, meant: str) -> None:
 @pytest.mark.parametrize("wanted", ["zzz", "projects/p", "xn--q", "http://"])
 def test_a_far_miss_gets_the_list(wanted: str) -> None:
     """A name that is like none of them is refused without a guess, with the whole list."""
-    with pytest.raises(UnknownServiceError, match="Known: .*earthengine") as caught:
+    with pytest.raises(UnknownServiceError, match=r"Known: .*earthengine") as caught:
         find_service(wanted)
     assert "Did you mean" not in str(caught.value)
 

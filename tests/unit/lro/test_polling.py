@@ -1,0 +1,384 @@
+"""When to ask next, with the clock and the dice in the test's hand."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+
+from airflow_lro_provider.lro.errors import (
+    ApiError,
+    CredentialsError,
+    MalformedAnswerError,
+    NotFoundError,
+    OperationsError,
+    PermissionDeniedError,
+    ResourceExhaustedError,
+    TransportError,
+    UnavailableError,
+    UnimplementedError,
+    WaitTimeoutError,
+)
+from airflow_lro_provider.lro.operation import Operation
+from airflow_lro_provider.lro.polling import (
+    CEILING,
+    FLOOR,
+    FRACTION,
+    GRACE,
+    JITTER,
+    Deadline,
+    Watch,
+    earliest,
+    new_watch,
+)
+
+NAME = "projects/p/operations/o"
+START = 1_000_000.0
+
+
+def watch(rng: float = 0.5, **arguments: Any) -> Watch:
+    """A watch that begins at START and always throws the same number."""
+    return Watch(**{"started": START, **arguments}, rng=lambda: rng)
+
+
+def look(**fields: Any) -> Operation:
+    """One look."""
+    return Operation.from_json({"name": NAME, **fields})
+
+
+def api_error(kind: type[ApiError], retry_after: float | None = None) -> ApiError:
+    """An error of the API."""
+    return kind(
+        service="earthengine",
+        verb="get",
+        operation=NAME,
+        http_status=0,
+        status="S",
+        message="m",
+        retry_after=retry_after,
+    )
+
+
+# --- intervals -------------------------------------------------------------------------------------
+
+
+def test_the_numbers_are_the_promised_ones() -> None:
+    """From a second to a minute, a twentieth of the age, spread by a tenth."""
+    assert (FLOOR, CEILING, FRACTION, JITTER, GRACE) == (1.0, 60.0, 0.05, 0.1, 10.0)
+
+
+@pytest.mark.parametrize(
+    ("age", "interval"),
+    [(-5, 1), (0, 1), (19.9, 1), (20, 1), (60, 3), (100, 5), (600, 30), (1200, 60), (1201, 60), (86_400, 60)],
+)
+def test_the_interval_grows_with_the_age(age: float, interval: float) -> None:
+    """Unset, the interval is a small part of the wait's age, between floor and ceiling."""
+    assert watch().delay(START + age) == pytest.approx(interval)
+
+
+@pytest.mark.parametrize(
+    ("rng", "factor"), [(0.0, 0.9), (0.25, 0.95), (0.5, 1.0), (1.0, 1.1)], ids=["low", "lower", "middle", "high"]
+)
+@pytest.mark.parametrize(("age", "interval"), [(0, 1), (600, 30), (86_400, 60)], ids=["floor", "between", "ceiling"])
+def test_jitter(rng: float, factor: float, age: float, interval: float) -> None:
+    """The interval is spread by a tenth to both sides, and no further."""
+    assert watch(rng).delay(START + age) == pytest.approx(interval * factor)
+
+
+def test_a_day_costs_few_requests() -> None:
+    """An operation of a day is asked some 1500 times, one of a minute is noticed within three seconds."""
+    subject, now, asked = watch(), START, 0
+    while now < START + 86_400:
+        now += subject.delay(now)
+        asked += 1
+    assert asked < 1600
+    assert max(subject.delay(START + age) for age in range(61)) <= 3
+
+
+def test_the_dice_are_random_by_default() -> None:
+    """Many waits do not ask in step."""
+    assert len({Watch(started=0.0).delay(600.0) for _ in range(20)}) > 1
+
+
+@pytest.mark.parametrize("age", [0, 600, 86_400])
+def test_an_interval_that_was_set_is_kept(age: float) -> None:
+    """Who says how often is obeyed to the second, without jitter."""
+    for rng in (0.0, 1.0):
+        assert watch(rng, interval=7.5).delay(START + age) == 7.5
+
+
+@pytest.mark.parametrize("interval", [1, 10, 37, 0.4])
+@pytest.mark.parametrize("looks", [1, 2, 3, 5, 10])
+def test_exponential_backoff_is_airflows(interval: float, looks: int) -> None:
+    """The interval lies where BaseSensorOperator._get_next_poke_interval puts it: [base, 2 * base)."""
+    base = max(int(interval * (2 ** (looks - 2))), 1)
+    low, high = (
+        watch(0.0, interval=interval, exponential_backoff=True),
+        watch(0.999999, interval=interval, exponential_backoff=True),
+    )
+    for _ in range(looks):
+        low.saw(look())
+        high.saw(look())
+    assert low.delay(START) == base
+    assert base * 1.99 < high.delay(START) < base * 2
+
+
+def test_exponential_backoff_does_not_overflow() -> None:
+    """A wait of very many looks still has an interval that is a number, cut by max_wait."""
+    subject = watch(interval=60, exponential_backoff=True, max_wait=600)
+    subject.looks = 100_000
+    assert subject.delay(START) == 600
+
+
+def test_exponential_backoff_without_an_interval_begins_at_the_floor() -> None:
+    """Without an interval the base is the floor."""
+    subject = watch(0.0, exponential_backoff=True)
+    delays = []
+    for _ in range(5):
+        subject.saw(look())
+        delays.append(subject.delay(START))
+    assert delays == [1, 1, 2, 4, 8]
+
+
+def test_failed_looks_back_off_too() -> None:
+    """A look that failed counts as a look."""
+    subject = watch(0.0, interval=10, exponential_backoff=True)
+    delays = []
+    for _ in range(4):
+        subject.failed(api_error(UnavailableError), START)
+        delays.append(subject.delay(START))
+    assert delays == [5, 10, 20, 40]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "delay"),
+    [({"max_wait": 20}, 20), ({"interval": 300, "max_wait": 20}, 20), ({"interval": 5, "max_wait": 20}, 5)],
+    ids=["growing", "set", "shorter anyway"],
+)
+def test_max_wait(arguments: dict[str, Any], delay: float) -> None:
+    """No interval is longer than max_wait."""
+    assert watch(**arguments).delay(START + 86_400) == delay
+
+
+@pytest.mark.parametrize(
+    ("interval", "retry_after", "delay"), [(5, 30, 30), (60, 30, 60), (5, None, 5), (5, 0.0, 5)], ids=str
+)
+def test_retry_after(interval: float, retry_after: float | None, delay: float) -> None:
+    """The API's own wish is a minimum for the next interval."""
+    subject = watch(interval=interval)
+    subject.failed(api_error(ResourceExhaustedError, retry_after), START)
+    assert subject.delay(START) == delay
+
+
+def test_retry_after_goes_before_max_wait() -> None:
+    """Who asks more often than the API allows is only refused again."""
+    subject = watch(interval=5, max_wait=10)
+    subject.failed(api_error(ResourceExhaustedError, 30), START)
+    assert subject.delay(START) == 30
+
+
+@pytest.mark.parametrize("then", ["a look", "another error"])
+def test_retry_after_holds_once(then: str) -> None:
+    """The wish is forgotten with the next answer."""
+    subject = watch(interval=5)
+    subject.failed(api_error(ResourceExhaustedError, 30), START)
+    if then == "a look":
+        subject.saw(look())
+    else:
+        subject.failed(TransportError("x"), START)
+    assert subject.delay(START) == 5
+
+
+# --- deadlines -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "retry_after"),
+    [
+        ({"interval": 60}, None),
+        ({}, None),
+        ({"interval": 60, "exponential_backoff": True}, None),
+        ({"interval": 5}, 600),
+    ],
+    ids=["set", "growing", "backoff", "retry after"],
+)
+def test_no_interval_goes_past_the_deadline(arguments: dict[str, Any], retry_after: float | None) -> None:
+    """The last sleep ends at the deadline, whatever the interval would be, and is never negative."""
+    subject = watch(deadline=Deadline(START + 1000, "timeout", 1000), **arguments)
+    for _ in range(8):
+        subject.failed(api_error(ResourceExhaustedError, retry_after), START)
+    assert subject.delay(START + 999.5) == pytest.approx(0.5)
+    assert subject.delay(START + 1000) == 0
+    assert subject.delay(START + 2000) == 0
+
+
+@pytest.mark.parametrize(
+    ("cause", "words"),
+    [("timeout", "timeout"), ("sensor_timeout", "sensor timeout"), ("execution_timeout", "execution timeout")],
+)
+def test_the_deadline_ends_the_wait(cause: str, words: str) -> None:
+    """At the deadline, and not before, the wait ends with its cause and its length."""
+    subject = watch(deadline=Deadline(START + 90, cause, 90.0))
+    subject.check_deadline(START + 89.99, NAME)
+    with pytest.raises(WaitTimeoutError, match=f"^{NAME} is still running at the {words} of 90 s\\.$"):
+        subject.check_deadline(START + 90, NAME)
+
+
+def test_without_a_deadline_a_wait_has_no_end() -> None:
+    """No deadline never passes."""
+    subject = watch()
+    subject.check_deadline(START + 1e9, NAME)
+    assert subject.delay(START + 1e9) == CEILING
+
+
+def test_earliest() -> None:
+    """The first deadline to come counts, and missing ones do not."""
+    sensor, execution = Deadline(20.0, "sensor_timeout", 20), Deadline(10.0, "execution_timeout", 10)
+    assert earliest([None, sensor, execution]) is execution
+    assert earliest([sensor, None]) is sensor
+    assert earliest([None, None]) is None
+    assert earliest([]) is None
+
+
+def test_a_deadline_survives_being_stored() -> None:
+    """What a trigger's arguments hold is read back as the same deadline."""
+    deadline = Deadline(1_762_000_000.25, "execution_timeout", 90.5)
+    assert Deadline.from_dict(deadline.to_dict()) == deadline
+
+
+@pytest.mark.parametrize(
+    ("timeout", "deadline"), [(None, None), (30.0, Deadline(START + 30, "timeout", 30.0))], ids=["none", "30 s"]
+)
+def test_new_watch(timeout: float | None, deadline: Deadline | None) -> None:
+    """A plain wait begins now and ends after its timeout."""
+    subject = new_watch(START, timeout=timeout, interval=3)
+    assert (subject.started, subject.deadline, subject.interval) == (START, deadline, 3)
+
+
+# --- errors ----------------------------------------------------------------------------------------
+
+TRANSIENT = [
+    api_error(UnavailableError),
+    api_error(ResourceExhaustedError),
+    TransportError("no connection"),
+    MalformedAnswerError("HTML"),
+]
+FINAL = [
+    api_error(PermissionDeniedError),
+    api_error(UnimplementedError),
+    api_error(ApiError),
+    CredentialsError("no token"),
+]
+
+
+@pytest.mark.parametrize("error", TRANSIENT, ids=lambda error: type(error).__name__)
+def test_transient_errors_never_end_a_wait(error: OperationsError) -> None:
+    """However many there are and however late they come."""
+    subject = watch(interval=5)
+    for age in (0, 11, 3600, 86_400):
+        subject.failed(error, START + age)
+    assert (subject.looks, subject.done) == (4, None)
+
+
+@pytest.mark.parametrize("error", FINAL, ids=lambda error: type(error).__name__)
+def test_other_errors_end_it_at_once(error: OperationsError) -> None:
+    """The error itself ends the wait."""
+    with pytest.raises(type(error)) as caught:
+        watch().failed(error, START)
+    assert caught.value is error
+
+
+@pytest.mark.parametrize("error", [*TRANSIENT, *FINAL, api_error(NotFoundError)], ids=lambda e: type(e).__name__)
+def test_a_tolerant_wait_is_ended_by_no_error(error: OperationsError) -> None:
+    """A sensor's silent_fail goes on."""
+    subject = watch(tolerant=True)
+    subject.failed(error, START + 3600)
+    assert subject.done is None
+
+
+@pytest.mark.parametrize(("age", "forgiven"), [(0, True), (9.99, True), (10, False), (3600, False)])
+def test_404_has_a_grace(age: float, forgiven: bool) -> None:
+    """A new operation may not be known everywhere at once; later, a 404 is the truth."""
+    subject, error = watch(), api_error(NotFoundError)
+    if forgiven:
+        assert subject.failed(error, START + age) is not None
+    else:
+        with pytest.raises(NotFoundError):
+            subject.failed(error, START + age)
+
+
+def test_404_of_what_was_seen_has_no_grace() -> None:
+    """An operation that was there and is not any more was deleted."""
+    subject = watch()
+    subject.saw(look())
+    with pytest.raises(NotFoundError):
+        subject.failed(api_error(NotFoundError), START + 1)
+
+
+# --- what is said ----------------------------------------------------------------------------------
+
+
+def test_lines_are_said_only_on_a_change() -> None:
+    """State, progress by the percent, message and outcome are each worth one line, and a repetition none."""
+    subject = watch()
+    seen = [
+        {},
+        {},
+        {"metadata": {"state": "PENDING"}},
+        {"metadata": {"state": "PENDING"}},
+        {"metadata": {"progressPercent": 10}},
+        {"metadata": {"progressPercent": 10.5}},
+        {"metadata": {"progressPercent": 11}},
+        {"metadata": {"progressPercent": 11, "statusMessage": "copying"}},
+        {"metadata": {"progressPercent": 11, "statusMessage": "copying", "updateTime": "2026-11-01T10:00:00Z"}},
+        {"metadata": {"progressPercent": 11, "statusMessage": "copying", "requestedCancellation": True}},
+        {"done": True, "error": {"code": 1}},
+        {"done": True, "error": {"code": 1}},
+    ]
+    assert [subject.saw(look(**fields)) for fields in seen] == [
+        "RUNNING",
+        None,
+        "PENDING",
+        None,
+        "RUNNING · 10%",
+        None,
+        "RUNNING · 11%",
+        "RUNNING · 11% · copying",
+        None,
+        "CANCELLING · 11% · copying",
+        "CANCELLED · CANCELLED",
+        None,
+    ]
+
+
+def test_trouble_is_said_when_it_begins_or_changes() -> None:
+    """A hundred bad answers of one kind are one line; another kind, or the same after a recovery, is a new one."""
+    subject = watch()
+    unavailable, lost = api_error(UnavailableError), TransportError("no connection")
+    steps: list[OperationsError | Operation] = [unavailable, unavailable, lost, lost, look(), look(), lost]
+    lines = [subject.saw(step) if isinstance(step, Operation) else subject.failed(step, START + 60) for step in steps]
+    assert [line is not None for line in lines] == [True, False, True, False, True, False, True]
+    assert lines[2] == "could not look at the operation, will try again: no connection"
+
+
+def test_done_is_what_the_last_look_showed() -> None:
+    """The wait is over once a look shows a finished operation, and not before."""
+    subject = watch()
+    assert subject.done is None
+    subject.saw(look())
+    assert subject.done is None
+    over = look(done=True)
+    subject.saw(over)
+    assert subject.done is over
+
+
+def test_looks_are_counted() -> None:
+    """Good and bad looks count alike."""
+    subject = watch()
+    for step in itertools.islice(itertools.cycle([True, False]), 6):
+        if step:
+            subject.saw(look())
+        else:
+            subject.failed(TransportError("x"), START)
+    assert subject.looks == 6
