@@ -333,7 +333,7 @@ METADATA: dict[str, tuple[Any, dict[str, Any]]] = {
     ),
     "Vertex AI, state in genericMetadata": (
         {"@type": TYPE + "cloud.aiplatform.v1.X", "genericMetadata": {"state": "CANCELLING"}},
-        {"state": State.CANCELLING},
+        {"state": State.CANCELLING, "cancel_requested": True},
     ),
     "Document AI (commonMetadata)": (
         {
