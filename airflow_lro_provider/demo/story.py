@@ -98,14 +98,8 @@ def run_demo(*, keep: bool = False) -> int:
 
 @contextlib.contextmanager
 def _airflow(emulator: Emulator, out: Printer) -> Iterator[LocalAirflow]:
-    airflow = LocalAirflow(dags=DAGS, parallelism=TASKS_AT_A_TIME)
-    out.event("starting", "a real Airflow in a temporary home; first its database (SQLite)")
+    airflow = _start(out)
     try:
-        with _tell_progress(airflow, out):
-            try:
-                airflow.start(START_WITHIN)
-            except LocalAirflowError as error:
-                raise LocalAirflowError(f"Airflow did not come up. {error}") from error
         if errors := airflow.import_errors():
             raise LocalAirflowError(f"The demo's Dags cannot be read:\n{errors[0]['stack_trace']}")
         out.event("ready", f"Airflow at {airflow.url}")
@@ -113,6 +107,20 @@ def _airflow(emulator: Emulator, out: Printer) -> Iterator[LocalAirflow]:
         yield airflow
     finally:
         airflow.stop()
+
+
+def _start(out: Printer, tries: int = 3) -> LocalAirflow:
+    """Start Airflow; again on other ports, should another program have taken one of the free ports meanwhile."""
+    airflow = LocalAirflow(dags=DAGS, parallelism=TASKS_AT_A_TIME)
+    out.event("starting", "a real Airflow in a temporary home; first its database (SQLite)")
+    try:
+        with _tell_progress(airflow, out):
+            return airflow.start(START_WITHIN)
+    except LocalAirflowError as error:
+        if tries > 1 and "address already in use" in str(error).lower():
+            out.event("again", "another program took a port that was free a moment ago")
+            return _start(out, tries - 1)
+        raise LocalAirflowError(f"Airflow did not come up. {error}") from error
 
 
 def _connect(airflow: LocalAirflow, emulator: Emulator) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -219,15 +220,18 @@ class OperationsAsyncHook(_OperationsBaseHook):
         return self._settings
 
     async def _extra(self) -> dict[str, Any]:
-        from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
+        from airflow.providers.common.compat.connection import get_async_connection
 
         try:
             connection = await get_async_connection(str(self.gcp_conn_id))
         except AirflowNotFoundException:
             raise self._missing() from None
         self._check_extra(connection.extra)
-        extra: dict[str, Any] = await get_async_extra_dejson(connection)
-        return extra
+        # Reading the extra masks its secrets, which asks the supervisor: not synchronously on a loop.
+        if hasattr(connection, "aextra_dejson"):  # since Airflow 3.3.2
+            extra: dict[str, Any] = await connection.aextra_dejson()
+            return extra
+        return await asyncio.to_thread(lambda: dict(connection.extra_dejson))
 
     async def reference(self, name: Any) -> OperationReference:
         """Read and check a reference; nothing is sent."""

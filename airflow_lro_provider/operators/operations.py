@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, BaseOperator, conf
 
 from airflow_lro_provider.arguments import check_outcomes, check_reference, check_seconds
-from airflow_lro_provider.exceptions import OperationInputError, OperationWaitError
+from airflow_lro_provider.exceptions import OperationWaitError
 from airflow_lro_provider.guard import Guard
-from airflow_lro_provider.hooks.operations import DEFAULT_CONN_ID, OperationsHook
-from airflow_lro_provider.links.operations import OperationLink
+from airflow_lro_provider.hooks.operations import DEFAULT_CONN_ID
+from airflow_lro_provider.task import OperationTask
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["CancelOperationOperator"]
 
 
-class CancelOperationOperator(BaseOperator):
+class CancelOperationOperator(OperationTask, BaseOperator):
     """Cancels a long-running operation, and tells the truth about what came of it.
 
     A cancel is a request, best effort by contract
@@ -56,17 +56,7 @@ class CancelOperationOperator(BaseOperator):
     :param deferrable: wait in the triggerer.
     """
 
-    template_fields: Sequence[str] = (
-        "operation_name",
-        "service",
-        "api_version",
-        "gcp_conn_id",
-        "impersonation_chain",
-    )
-    operator_extra_links = (OperationLink(),)
     ui_color = "#fde7e9"
-
-    _guard: Guard | None = None
 
     def __init__(
         self,
@@ -102,18 +92,15 @@ class CancelOperationOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Look, ask for the cancellation, and wait for what comes of it."""
-        from airflow_lro_provider.lro.errors import InvalidRequestError, WaitTimeoutError
+        from airflow_lro_provider.lro.errors import WaitTimeoutError
         from airflow_lro_provider.lro.flows import outcome_of_cancel
         from airflow_lro_provider.lro.operation import Outcome
         from airflow_lro_provider.lro.polling import new_watch
 
-        guard = self._guard = self._guard or Guard(self.log, cancels=False)
+        guard = self._get_guard()
         guard.prepare()
-        hook = self._hook()
-        try:
-            reference = hook.reference(self.operation_name)
-        except InvalidRequestError as error:
-            raise OperationInputError(str(error)) from None
+        hook = self._connect()
+        reference = self._reference
         with hook.make_client() as client:
             guard.start()  # a kill waits until it is known whether the request was taken
             asked = client.ask_for_cancel(reference)
@@ -148,7 +135,8 @@ class CancelOperationOperator(BaseOperator):
         if is_for_another(event, token):
             self.log.warning("Airflow delivered the event of another task; looking again.")
             return self.execute(context)
-        reference = self._hook().reference(self.operation_name)
+        self._connect()
+        reference = self._reference
         seen = read_event(event)
         if isinstance(seen, Finished):
             return self._settle(reference, outcome_of_cancel(seen.operation), seen.operation)
@@ -159,19 +147,6 @@ class CancelOperationOperator(BaseOperator):
                 raise AirflowTaskTimeout(f"{reference}: execution_timeout of {seen.seconds:g} s while deferred")
             return self._settle(reference, Outcome.STILL_RUNNING, seen.operation)
         raise OperationWaitError(seen.message)
-
-    def on_kill(self) -> None:
-        """End the task. The cancel request is not taken back."""
-        self._guard = self._guard or Guard(self.log, cancels=False)
-        self._guard.on_kill()
-
-    def _hook(self) -> OperationsHook:
-        return OperationsHook(
-            service=self.service,
-            api_version=self.api_version,
-            gcp_conn_id=self.gcp_conn_id,
-            impersonation_chain=self.impersonation_chain,
-        )
 
     def _defer(self, guard: Guard, context: Context, reference: OperationReference) -> None:
         from airflow_lro_provider.deferral import deadline_of, make_trigger, new_token
@@ -198,7 +173,6 @@ class CancelOperationOperator(BaseOperator):
     def _settle(self, reference: OperationReference, outcome: Outcome, operation: Operation | None) -> dict[str, Any]:
         from airflow_lro_provider.result import settle
 
-        if self._guard is not None:
-            self._guard.release()
+        self._get_guard().release()
         self.log.info("%s: %s", reference, outcome.value)
         return settle(reference, outcome, operation, fail_on=self.fail_on, include_response=self.include_response)

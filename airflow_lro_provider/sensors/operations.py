@@ -17,11 +17,11 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_lro_provider.arguments import check_outcomes, check_reference, check_seconds
-from airflow_lro_provider.exceptions import OperationFailedError, OperationInputError, OperationWaitError
+from airflow_lro_provider.exceptions import OperationFailedError, OperationWaitError
 from airflow_lro_provider.guard import Guard, reason_to_cancel
-from airflow_lro_provider.hooks.operations import DEFAULT_CONN_ID, OperationsHook
-from airflow_lro_provider.links.operations import OperationLink
+from airflow_lro_provider.hooks.operations import DEFAULT_CONN_ID
 from airflow_lro_provider.records import ArmedRecords
+from airflow_lro_provider.task import OperationTask
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from airflow_lro_provider.lro.client import OperationsClient
     from airflow_lro_provider.lro.operation import Operation, Outcome
     from airflow_lro_provider.lro.polling import Watch
-    from airflow_lro_provider.lro.reference import OperationReference
     from airflow_lro_provider.lro.verdict import ArmedRecord
     from airflow_lro_provider.result import ResultCheck
 
@@ -38,7 +37,7 @@ __all__ = ["OperationSensor"]
 FIRST_LOOK_TIMEOUT = 10.0
 
 
-class OperationSensor(BaseSensorOperator):
+class OperationSensor(OperationTask, BaseSensorOperator):
     """Waits until a long-running operation is over: succeeded, failed or cancelled.
 
     Returns ``{"outcome": "SUCCEEDED" | "CANCELLED" | …, "operation": {…}}``. It fails without a retry (a
@@ -74,20 +73,10 @@ class OperationSensor(BaseSensorOperator):
     ``silent_fail``, ``never_fail``, ``exponential_backoff`` and ``max_wait`` mean the same deferred.
     """
 
-    template_fields: Sequence[str] = (
-        "operation_name",
-        "service",
-        "api_version",
-        "gcp_conn_id",
-        "impersonation_chain",
-    )
-    operator_extra_links = (OperationLink(),)
     ui_color = "#e8f0fe"
 
-    _guard: Guard | None = None
     _watch: Watch
     _client: OperationsClient
-    _reference: OperationReference
     _first: Any = None
     _leftover: ArmedRecord | None = None
     _waiting_since: float | None = None
@@ -137,7 +126,7 @@ class OperationSensor(BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Guard the operation, look at it, and wait as the mode says."""
-        guard = self._guard = self._guard or Guard(self.log, cancels=self.cancel_on_kill)
+        guard = self._get_guard()
         records = ArmedRecords(context, self.log)
         guard.prepare()
         hook = self._connect()
@@ -168,8 +157,7 @@ class OperationSensor(BaseSensorOperator):
     def _defer(self, context: Context) -> None:
         from airflow_lro_provider.deferral import deadline_of, make_trigger, new_owner
 
-        guard, watch, left = self._guard, self._watch, self._leftover
-        assert guard is not None
+        guard, watch, left = self._get_guard(), self._watch, self._leftover
         guard.hand_on()
         owner = new_owner(context)
         self.defer(
@@ -281,8 +269,7 @@ class OperationSensor(BaseSensorOperator):
         from airflow_lro_provider.lro.errors import NotFoundError, OperationsError
         from airflow_lro_provider.lro.operation import Outcome
 
-        assert self._guard is not None
-        self._guard.check_supervisor()
+        self._get_guard().check_supervisor()
         try:
             operation = self._look()
         except OperationsError as error:
@@ -388,19 +375,11 @@ class OperationSensor(BaseSensorOperator):
                 self.log.error("The cancel of %s was refused: %s", self._reference, refused)
         records.write(self._reference, killed=because)
 
-    # -- what all of them use -----------------------------------------------------------------------
-
-    def on_kill(self) -> None:
-        """Cancel the operation and end the task. See :mod:`airflow_lro_provider.guard`."""
-        self._guard = self._guard or Guard(self.log, cancels=self.cancel_on_kill)
-        self._guard.on_kill()
-
     def _settle(self, outcome: Outcome, operation: Operation | None, left_by_try: int | None = None) -> dict[str, Any]:
         from airflow_lro_provider.lro.operation import Outcome
         from airflow_lro_provider.result import settle
 
-        if self._guard is not None:
-            self._guard.over()
+        self._get_guard().over()
         if left_by_try is None and self._leftover is not None:
             left_by_try = self._leftover.try_number
         if outcome is Outcome.CANCELLED and left_by_try is not None:
@@ -417,27 +396,3 @@ class OperationSensor(BaseSensorOperator):
             result_check=self.result_check,
             include_response=self.include_response,
         )
-
-    def _hook(self) -> OperationsHook:
-        return OperationsHook(
-            service=self.service,
-            api_version=self.api_version,
-            gcp_conn_id=self.gcp_conn_id,
-            impersonation_chain=self.impersonation_chain,
-        )
-
-    def _connect(self) -> OperationsHook:
-        """Read the connection and the reference. Nothing is sent.
-
-        :raises OperationInputError: if one of them cannot be used.
-        """
-        from airflow_lro_provider.lro.credentials import identity_for
-        from airflow_lro_provider.lro.errors import InvalidRequestError
-
-        hook = self._hook()
-        try:
-            self._reference = hook.reference(self.operation_name)
-            identity_for(hook.settings)
-        except InvalidRequestError as error:
-            raise OperationInputError(str(error)) from None
-        return hook

@@ -17,7 +17,7 @@ import pytest
 import requests
 
 from airflow_lro_provider import __version__, cli
-from airflow_lro_provider.demo._client import LocalAirflowError
+from airflow_lro_provider.demo.local_airflow import LocalAirflow, LocalAirflowError
 from airflow_lro_provider.demo.rows import Row, plan, table
 from airflow_lro_provider.demo.story import Printer, report
 from airflow_lro_provider.hooks.operations import OperationsHook
@@ -172,11 +172,29 @@ def test_an_airflow_that_does_not_come_up_fails_with_its_log(
     def start(*_: object) -> None:
         raise LocalAirflowError("airflow scheduler ended with 3:\nthe reason")
 
-    monkeypatch.setattr("airflow_lro_provider.demo.local_airflow.LocalAirflow.start", start)
+    monkeypatch.setattr(LocalAirflow, "start", start)
     assert cli.main(["demo"]) == 1
     text = capsys.readouterr().err
     assert text.startswith("airflow-lro: Airflow did not come up. airflow scheduler ended with 3:\nthe reason\n")
     assert "Traceback" not in text
+
+
+def test_a_port_that_somebody_else_took_is_no_failure(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Airflow is started on other ports, but not for ever."""
+    ports: list[str] = []
+
+    def start(self: LocalAirflow, *_: object) -> None:
+        ports.append(self.url)
+        raise LocalAirflowError("airflow api-server ended with 1:\n[Errno 98] ... address already in use")
+
+    monkeypatch.setattr(LocalAirflow, "start", start)
+    assert cli.main(["demo"]) == 1
+    assert len(ports) == 3
+    captured = capsys.readouterr()
+    assert captured.out.count("another program took a port") == 2
+    assert "Airflow did not come up" in captured.err
 
 
 def test_importing_the_command_line_is_light() -> None:

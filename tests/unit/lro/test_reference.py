@@ -658,6 +658,8 @@ def test_endpoints_that_a_connection_may_name(endpoint: str, emulator: bool, kep
         ("https://psc.example/a\x00b", False, "not a URL of a server"),
         ("https://psc.example/a\x7fb", False, "not a URL of a server"),
         ("https://psc example", False, "not a URL of a server"),
+        ("https://psc.example:99999", False, "not a URL of a server"),
+        ("https://[:::]", False, "not a URL of a server"),
         ("https://psc.exämple", False, "not a URL of a server"),
     ],
     ids=lambda value: repr(value) if isinstance(value, str) else None,
