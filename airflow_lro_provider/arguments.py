@@ -78,7 +78,7 @@ def check_outcomes(name: str, outcomes: Iterable[str | Outcome]) -> frozenset[st
     if isinstance(outcomes, str):
         outcomes = {outcomes}
     known = [outcome.value for outcome in Outcome]
-    names = {outcome.value if isinstance(outcome, Outcome) else outcome for outcome in outcomes}
-    if unknown := names.difference(known):
+    names = [outcome.value if isinstance(outcome, Outcome) else outcome for outcome in outcomes]
+    if unknown := [name for name in names if name not in known]:
         raise ValueError(f"`{name}` has no outcome {', '.join(map(repr, unknown))}; there are: {', '.join(known)}")
     return frozenset(names)

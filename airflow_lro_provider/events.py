@@ -101,7 +101,7 @@ def read_event(stored: Any) -> Event:
                 stored["cancel_requested"] is True,
                 None if raw is None else Operation.from_json(raw),
             )
-    except (KeyError, TypeError, MalformedAnswerError):
+    except (KeyError, TypeError, ValueError, OverflowError, MalformedAnswerError):
         pass
     keys = sorted(map(str, stored)) if isinstance(stored, Mapping) else type(stored).__name__
     raise ValueError(f"the trigger sent an event that is not understood (with {keys}); it counts as a failure")

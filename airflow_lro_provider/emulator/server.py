@@ -247,6 +247,7 @@ def _bind(host: str, port: int) -> socket.socket:
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((host, port))
+        bound.listen(2048)  # at once: whoever reads the address may connect, and is served in a moment
     except OSError:
         bound.close()
         raise

@@ -153,8 +153,10 @@ class _Extra:
             return default
         try:
             number = int(value)
-        except (TypeError, ValueError):
-            raise self.wrong(key, "must be a whole number") from None
+        except (TypeError, ValueError, OverflowError):
+            number = None
+        if number is None or (isinstance(value, float) and value != number):
+            raise self.wrong(key, "must be a whole number")
         if number < 0:
             raise self.wrong(key, "must not be negative")
         return number
@@ -167,7 +169,7 @@ class _Extra:
         if isinstance(value, str):
             try:
                 value = json.loads(value)
-            except ValueError:
+            except (ValueError, RecursionError):
                 raise self.wrong("keyfile_dict", "is not valid JSON; paste the whole content of the key file") from None
         if not isinstance(value, Mapping):
             raise self.wrong("keyfile_dict", "must be a JSON object: the whole content of the key file")

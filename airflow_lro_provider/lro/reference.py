@@ -19,6 +19,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from airflow_lro_provider.lro.errors import ForbiddenEndpointError, InvalidReferenceError
 from airflow_lro_provider.lro.services import (
@@ -188,7 +189,7 @@ def check_endpoint(api_endpoint: str, *, emulator: bool = False) -> str:
     :raises ForbiddenEndpointError: for anything but https, or http to this machine.
     """
     scheme, host, path = _split_endpoint(api_endpoint.replace("{service}", "service"))
-    if not _HOST.fullmatch(host) or re.search(r"[^!-~]|[?#\\@%]", path) or "/." in path:
+    if not _is_server(host) or re.search(r"[^!-~]|[?#\\@%]", path) or "/." in path:
         raise ForbiddenEndpointError(
             f"`api_endpoint` {api_endpoint!r} is not a URL of a server. Expected https://HOST[:PORT][/PATH]."
         )
@@ -200,6 +201,21 @@ def check_endpoint(api_endpoint: str, *, emulator: bool = False) -> str:
     if scheme not in ("http", "https"):
         raise ForbiddenEndpointError(f"`api_endpoint` {api_endpoint!r} must begin with https:// or http://.")
     return api_endpoint.rstrip("/")
+
+
+def _is_server(host: str) -> bool:
+    """Whether this is a host, perhaps with a port, that a connection may name."""
+    if not _HOST.fullmatch(host):
+        return False
+    try:
+        parts = urlsplit(f"//{host}")
+        if host.startswith("["):
+            from ipaddress import ip_address
+
+            ip_address(parts.hostname or "")
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _split_endpoint(endpoint: str) -> tuple[str, str, str]:

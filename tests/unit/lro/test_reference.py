@@ -604,6 +604,15 @@ def test_a_foreign_host_is_never_sent_to(host: str, api_endpoint: str | None) ->
     assert host in str(caught.value)
 
 
+def test_a_host_that_cannot_exist_is_refused() -> None:
+    """A location that makes a host too long for DNS (64 characters in a part) is refused before the network is."""
+    location = "x" * 64
+    with pytest.raises(InvalidRequestError):
+        endpoint_of(
+            read_reference(f"//{location}-aiplatform.googleapis.com/projects/p/locations/{location}/operations/1")
+        )
+
+
 def test_http_to_a_foreign_host_is_never_sent() -> None:
     """A plain http URL of a host that nobody vouches for is refused at the latest when it would be used."""
     with pytest.raises(ForbiddenEndpointError, match="nothing was sent"):
@@ -660,6 +669,10 @@ def test_endpoints_that_a_connection_may_name(endpoint: str, emulator: bool, kep
         ("https://psc example", False, "not a URL of a server"),
         ("https://psc.example:99999", False, "not a URL of a server"),
         ("https://[:::]", False, "not a URL of a server"),
+        ("https://psc.example:\u0668\u0660", False, "not a URL of a server"),
+        ("https://.", False, "not a URL of a server"),
+        ("https://psc..example", False, "not a URL of a server"),
+        ("https://" + "x" * 64 + ".example", False, "not a URL of a server"),
         ("https://psc.exämple", False, "not a URL of a server"),
     ],
     ids=lambda value: repr(value) if isinstance(value, str) else None,

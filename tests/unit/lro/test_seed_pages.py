@@ -3,9 +3,9 @@
 Each page documents one ``cancel`` method. Every line of it that promises or demands something stands
 below, with the test that proves it; a page in brackets is the test's id. ``(all)`` is all five pages.
 
-=================================================================  ==============================================
+=======================================================================  =========================================
 line of the page                                                         test
-=================================================================  ==============================================
+=======================================================================  =========================================
 Method: projects.operations.cancel (Earth Engine),                       test_method[earth-engine]
 Method: projects.locations.operations.cancel (Developer Connect,         test_method[developer-connect], [automl],
 AutoML, Data Fusion), Full name: projects.locations.operations.cancel    [data-fusion], [vertex]
@@ -44,7 +44,7 @@ Requires the following OAuth scope: …/auth/cloud-platform (Developer     test_
 Connect, AutoML, Data Fusion)                                            [data-fusion]
 Requires the following IAM permission on the name resource:              test_iam_permission
 developerconnect.operations.cancel
-=================================================================  ==============================================
+=======================================================================  =========================================
 
 Navigation, feedback widgets and licence lines promise nothing and have no test.
 """
