@@ -55,6 +55,8 @@ class OperationsClient:
         self._retries = settings.num_retries if retries is None else retries
         self._sleep = sleep
         self._session = requests.Session()
+        # Otherwise requests would put what it finds in ~/.netrc in the place of the token.
+        self._session.auth = lambda request: request
 
     def __enter__(self) -> OperationsClient:
         return self

@@ -184,10 +184,12 @@ class Identity:
     """Who one is: credentials, and a token that all threads and loops of this process share.
 
     :param credentials: of google-auth; ``None`` sends no token.
+    :param renewable: whether another token can be had (a fake one stays as it is).
     """
 
-    def __init__(self, credentials: Credentials | None) -> None:
+    def __init__(self, credentials: Credentials | None, *, renewable: bool = True) -> None:
         self._credentials = credentials
+        self._renewable = renewable
         self._lock = threading.Lock()
         self._refreshing: dict[asyncio.AbstractEventLoop, asyncio.Task[dict[str, str]]] = {}
 
@@ -247,8 +249,10 @@ class Identity:
 
     def reject(self, headers: Mapping[str, str]) -> None:
         """The server did not accept the token of these headers: the next request gets a new one."""
+        if self._credentials is None or not self._renewable:
+            return
         with self._lock:
-            if self._credentials is not None and self._apply().get("authorization") == headers.get("authorization"):
+            if self._apply().get("authorization") == headers.get("authorization"):
                 self._credentials.token = None
 
     def _apply(self) -> dict[str, str]:
@@ -306,7 +310,7 @@ def identity_for(settings: ConnectionSettings) -> Identity:
     key = hashlib.sha256(repr(described).encode()).hexdigest()
     with _identities_lock:
         if key not in _identities:
-            _identities[key] = Identity(_build(settings))
+            _identities[key] = Identity(_build(settings), renewable=not settings.emulator)
         return _identities[key]
 
 

@@ -18,6 +18,7 @@ from airflow_lro_provider.lro.errors import (
     PermissionDeniedError,
     ResourceExhaustedError,
     TransportError,
+    UnauthenticatedError,
     UnavailableError,
     UnimplementedError,
     UnknownServiceError,
@@ -223,6 +224,16 @@ def test_transient_failures_are_tried_again(
     lro_emulator.fail(times=2, **failure)
     with pytest.raises(error):
         subject.get(reference, retries=0)
+
+
+def test_a_token_that_stays_refused_is_told(subject: Subject, lro_emulator: Emulator) -> None:
+    """401 is tried once more with a fresh token; a fake one stays as it is, and the answer is told."""
+    reference = running(lro_emulator)
+    lro_emulator.fail(401, times=None)
+    with pytest.raises(UnauthenticatedError, match="Check the key or the account"):
+        subject.get(reference)
+    assert len(lro_emulator.requests(verb="get")) == 2
+    assert subject.slept == []
 
 
 def test_permanent_errors_are_not_tried_again(subject: Subject, lro_emulator: Emulator) -> None:

@@ -70,6 +70,8 @@ def test_is_literal(value: Any, literal: bool) -> None:
         ("https://psc.example/v1/" + NAME, "datafusion", None, "google_lro_default"),
         ("https://psc.example/v1/" + NAME, None, None, "google_lro_default"),
         ("https://psc.example/v1/" + NAME, None, None, TEMPLATE),
+        ("https://psc.example/base/v1/" + NAME, "datafusion", None, "google_lro_default"),
+        ("http://127.0.0.1:8080/datafusion/v1/" + NAME, "datafusion", None, "google_lro_default"),
     ],
     ids=repr,
 )
@@ -142,8 +144,10 @@ def test_check_seconds(value: Any, minimum: float, seconds: float | None) -> Non
         ("60", 0.0),
         (float("nan"), 0.0),
         ([60], 0.0),
+        (TEMPLATE, 0.0),
+        (10**400, 0.0),
     ],
-    ids=repr,
+    ids=lambda value: repr(value)[:40],
 )
 def test_check_seconds_refuses(value: Any, minimum: float) -> None:
     """What is no duration, or is too short, is refused with the argument's name, the minimum and the value."""
@@ -171,8 +175,15 @@ def test_check_outcomes(outcomes: Any, names: set[str]) -> None:
     assert {type(name) for name in checked} <= {str}
 
 
-@pytest.mark.parametrize("outcomes", ["failed", ["FAILED", "DONE"], [None], [7]], ids=repr)
+@pytest.mark.parametrize("outcomes", ["failed", "FAILED,CANCELLED", ["FAILED", "DONE"], [None], [7]], ids=repr)
 def test_check_outcomes_refuses(outcomes: Any) -> None:
     """A word that is no outcome is refused with the words that are."""
     with pytest.raises(ValueError, match=r"^`fail_on` has no outcome .*; there are: SUCCEEDED, FAILED, CANCELLED, "):
+        check_outcomes("fail_on", outcomes)
+
+
+@pytest.mark.parametrize("outcomes", [None, 7, [["FAILED"]]], ids=repr)
+def test_check_outcomes_refuses_what_is_no_set_of_words(outcomes: Any) -> None:
+    """What is no word and no collection of words is refused by a ValueError that names the argument, too."""
+    with pytest.raises(ValueError, match="`fail_on`"):
         check_outcomes("fail_on", outcomes)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from importlib.metadata import entry_points
@@ -73,6 +75,21 @@ def test_every_module_is_there(module: str) -> None:
     assert importlib.util.find_spec(module) is not None
 
 
+@pytest.mark.parametrize("kind", ["hooks", "operators", "sensors", "triggers"])
+def test_no_module_is_forgotten(kind: str) -> None:
+    """Each public module of a folder that has a class of its kind (OperationsHook in hooks/) is named."""
+    folder = files("airflow_lro_provider").joinpath(kind)
+    word = kind.removesuffix("s").capitalize()
+    found = {
+        f"airflow_lro_provider.{kind}.{path.name.removesuffix('.py')}"
+        for path in folder.iterdir()
+        if path.name.endswith(".py")
+        and not path.name.startswith("_")
+        and re.search(rf"^class [A-Z]\w*{word}\b", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    assert {module for row in INFO[kind] for module in row["python-modules"]} == found
+
+
 def test_every_class_is_there() -> None:
     """The hook and the link that are named are classes of theirs, and the hook agrees about the connection."""
     for name in (CONNECTION["hook-class-name"], *INFO["extra-links"]):
@@ -105,8 +122,9 @@ VALUES: dict[str, Any] = {
 
 
 def test_the_form_has_the_fields_of_the_settings() -> None:
-    """Every field of the connection form is in the table of this file."""
+    """Every field of the connection form is in the table of this file, and every setting has a field."""
     assert set(CONNECTION["conn-fields"]) == set(VALUES)
+    assert {field.name for field in dataclasses.fields(ConnectionSettings)} == {*VALUES, "scopes"} - {"scope"}
 
 
 @pytest.mark.parametrize("field", CONNECTION["conn-fields"])
@@ -119,6 +137,16 @@ def test_each_field_of_the_form_is_read(field: str) -> None:
     plain = ConnectionSettings.from_extra(base)
     assert ConnectionSettings.from_extra({**base, field: VALUES[field]}) != plain
     assert ConnectionSettings.from_extra({**base, field: None}) == plain
+
+
+@pytest.mark.parametrize(
+    ("field", "wrong"),
+    [("num_retries", -1), ("num_retries", "2"), ("emulator", "yes"), ("is_anonymous", 1), ("project", 7)],
+)
+def test_the_form_refuses_what_is_of_another_type(field: str, wrong: Any) -> None:
+    """The form does not store what could not be read."""
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(wrong, CONNECTION["conn-fields"][field]["schema"])
 
 
 def test_the_key_is_hidden_in_the_form() -> None:

@@ -124,6 +124,26 @@ def test_a_check_sees_the_operation_as_it_came() -> None:
     assert seen == [dict(SUCCEEDED.raw)]
 
 
+def test_a_check_cannot_rewrite_the_result() -> None:
+    """A result_check gets a dict of its own: what it takes out of it is still in the result."""
+    result = settle(
+        REFERENCE, Outcome.SUCCEEDED, SUCCEEDED, fail_on=(), result_check=lambda given: given.clear() or True
+    )
+    assert result["operation"] == dict(SUCCEEDED.raw)
+
+
+def test_a_check_that_breaks_is_no_yes() -> None:
+    """An error of a result_check ends the task as that error."""
+    with pytest.raises(KeyError, match="no such field"):
+        settle(
+            REFERENCE,
+            Outcome.SUCCEEDED,
+            SUCCEEDED,
+            fail_on=(),
+            result_check=lambda given: bool(given["response"]["no such field"]),
+        )
+
+
 @pytest.mark.parametrize(
     ("outcome", "operation"),
     [(outcome, operation) for outcome, operation, _ in OUTCOMES if outcome is not Outcome.SUCCEEDED],
