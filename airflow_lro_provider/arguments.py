@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from airflow_lro_provider.lro.operation import Outcome
 
+LONGEST = 100 * 365 * 86400.0
+"""No duration is longer than a century."""
+
 __all__ = ["check_outcomes", "check_reference", "check_seconds", "is_literal"]
 
 
@@ -34,8 +37,7 @@ def check_reference(operation_name: Any, service: Any, api_version: Any, gcp_con
 
     :raises InvalidRequestError: for what can never be right.
     """
-    from airflow_lro_provider.lro.errors import ForbiddenEndpointError
-    from airflow_lro_provider.lro.reference import endpoint_of, read_reference
+    from airflow_lro_provider.lro.reference import endpoint_of, names_unknown_host, read_reference
     from airflow_lro_provider.lro.services import find_service
 
     known = None
@@ -45,12 +47,9 @@ def check_reference(operation_name: Any, service: Any, api_version: Any, gcp_con
             known.version(api_version)
     if not is_literal(operation_name) or not is_literal(service) or not is_literal(api_version):
         return
-    try:
-        endpoint_of(read_reference(operation_name, known.name if known else None, api_version))
-    except ForbiddenEndpointError:
-        if gcp_conn_id is None:
-            raise
-        # Only the connection knows whether it names this host; `execute` will ask it.
+    if gcp_conn_id is not None and names_unknown_host(operation_name):
+        return  # only the connection knows whether it names this host; `execute` will ask it
+    endpoint_of(read_reference(operation_name, known.name if known else None, api_version))
 
 
 def check_seconds(name: str, value: float | timedelta | None, *, minimum: float = 0.0) -> float | None:
@@ -61,7 +60,8 @@ def check_seconds(name: str, value: float | timedelta | None, *, minimum: float 
     if value is None:
         return None
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds >= minimum:
+    good = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    if not good or not minimum <= seconds <= LONGEST:
         raise ValueError(
             f"`{name}` must be a number of seconds (or a timedelta) of at least {minimum:g}, got {value!r}"
         )
@@ -77,6 +77,8 @@ def check_outcomes(name: str, outcomes: Iterable[str | Outcome]) -> frozenset[st
 
     if isinstance(outcomes, str):
         outcomes = {outcomes}
+    if not isinstance(outcomes, Iterable):
+        raise ValueError(f"`{name}` must be a set of outcomes, got {outcomes!r}")
     known = [outcome.value for outcome in Outcome]
     names = [outcome.value if isinstance(outcome, Outcome) else outcome for outcome in outcomes]
     if unknown := [name for name in names if name not in known]:

@@ -36,7 +36,9 @@ MAX_LENGTH = 2048
 # RFC 3986 path characters, without %: an encoded slash or dot has no business in a name.
 _SEGMENT = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@-]+")
 _LOCATION = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
-_HOST = re.compile(r"[A-Za-z0-9.-]+(?::\d{1,5})?|\[[0-9a-fA-F:]+\](?::\d{1,5})?")
+# Labels of at most 63 characters: what DNS cannot carry would break the clients, each in its own way.
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?"
+_HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*(?::\d{{1,5}})?|\[[0-9a-fA-F:]+\](?::\d{{1,5}})?")
 _VERB_SUFFIX = re.compile(r":(cancel|wait|delete|get)$")
 _LOOPBACK = re.compile(r"(localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d{1,5})?")
 
@@ -114,6 +116,19 @@ def read_reference(
     version = api.version(api_version)
     name = check_name(value, api, version)
     return OperationReference(api.name, version, name, api.host_for(name))
+
+
+def names_unknown_host(value: Any) -> bool:
+    """Whether a reference names a host that is not known to be Google's: only a connection may vouch for it."""
+    if not isinstance(value, str):
+        return False
+    if value.startswith("//"):
+        host = value[2:].partition("/")[0].lower()
+    elif "://" in value:
+        host = _split_endpoint(value)[1]
+    else:
+        return False
+    return service_of_host(host) is None
 
 
 def read_parent(parent: Any, service: str, api_version: str | None = None) -> OperationReference:
