@@ -23,6 +23,7 @@ class Clock:
 
     def __call__(self) -> float:
         """The time."""
+        """The time."""
         return self.now
 
     def turn(self, seconds: float) -> None:
@@ -40,6 +41,7 @@ class TurningPause:
         self.stopped = False
 
     async def __call__(self, seconds: float) -> bool:
+        """Turn the clock instead of sleeping."""
         """Note a sleep, and turn the clock."""
         self.slept.append(seconds)
         self.clock.turn(seconds)
