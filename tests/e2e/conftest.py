@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import psutil
 import pytest
+from _pytest.runner import runtestprotocol
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -24,12 +28,42 @@ from airflow_lro_provider.emulator import Emulator
 HERE = Path(__file__).parent
 
 
+# What Airflow 3.3.2 itself gets wrong under load, whatever its tasks do: a task that is queued again quickly is
+# failed by the scheduler, and SQLite's lock is waited for in vain. A test that met one of them is run once more.
+AIRFLOWS_OWN_TROUBLE = re.compile(
+    r"Executor .*reported that the task instance .* finished with state|database is locked"
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All tests of this folder need the real Airflow; the search of all logs for secrets comes last."""
-    items.sort(key=lambda item: item.path.name == "test_secrets.py")
+    """All tests of this folder need the real Airflow."""
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.e2e)
+
+
+def trouble(lab: Lab) -> int:
+    """How often Airflow has logged trouble of its own so far."""
+    logs = (file.read_text("utf-8", "replace") for file in Path(lab.airflow.home).glob("*.log"))
+    return sum(len(AIRFLOWS_OWN_TROUBLE.findall(log)) for log in logs)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    """Run a test that failed once more, if, and only if, Airflow itself had trouble meanwhile."""
+    if HERE not in item.path.parents:
+        return None
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    before = trouble(Lab.current) if Lab.current else 0
+    reports = runtestprotocol(item, nextitem=nextitem, log=False)
+    if any(report.failed for report in reports) and nextitem and Lab.current and trouble(Lab.current) > before:
+        warnings.warn(pytest.PytestWarning(f"run again, Airflow had trouble of its own: {item.nodeid}"), stacklevel=1)
+        item._initrequest()  # type: ignore[attr-defined]
+        reports = runtestprotocol(item, nextitem=nextitem, log=False)
+    for report in reports:
+        item.ihook.pytest_runtest_logreport(report=report)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
 
 
 def wait_until(question: Callable[[], Any], what: str, timeout: float = 60.0) -> Any:
@@ -191,11 +225,21 @@ class Lab:
     runs: list[Run] = field(default_factory=list)
     triggerers: int = 2
     bank: TokenBank | None = None
+    current: ClassVar[Lab | None] = None
+
+    def stall(self, index: int, sig: int = signal.SIGSTOP) -> None:
+        """Stop the process that runs the triggers, or let it go on (SIGCONT).
+
+        Not its supervisor: that one may hold SQLite's only lock, and all of Airflow would stand still.
+        """
+        name = "triggerer" if index == 0 else f"triggerer-{index}"
+        for child in psutil.Process(self.airflow.components[name].pid).children(recursive=True):
+            child.send_signal(sig)
 
     def triggerer_of(self, run: Run) -> int:
         """Which triggerer, by its index, polls for a deferred task: found by stopping one for a moment."""
         for index in range(self.triggerers):
-            self.airflow.signal("triggerer", signal.SIGSTOP, index)
+            self.stall(index)
             try:
                 time.sleep(0.5)  # a request under way
                 seen = len(self.emulator.requests("get", run.operation_name))
@@ -203,7 +247,7 @@ class Lab:
                 if len(self.emulator.requests("get", run.operation_name)) == seen:
                     return index
             finally:
-                self.airflow.signal("triggerer", signal.SIGCONT, index)
+                self.stall(index, signal.SIGCONT)
         raise AssertionError("no triggerer polls for it")
 
     def start(self, dag_id: str, *, service: str = "datafusion", conf: Any = None, **script: Any) -> Run:
@@ -242,12 +286,15 @@ def lab() -> Iterator[Lab]:
             # A triggerer that stalls is noticed after 10 s instead of 30.
             "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
             "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
+            "AIRFLOW__TRIGGERER__RUNNER_HEALTH_CHECK_THRESHOLD": "8",
         }
         # For a look afterwards: KEEP_E2E_HOME=/some/folder keeps the database and all logs there.
         home = Path(os.environ["KEEP_E2E_HOME"]) if "KEEP_E2E_HOME" in os.environ else None
         with LocalAirflow(home, dags=HERE / "dags", environment=environment, triggerers=Lab.triggerers) as airflow:
             assert airflow.import_errors() == []
-            yield Lab(airflow, emulator, bank=bank)
+            Lab.current = Lab(airflow, emulator, bank=bank)
+            yield Lab.current
+            Lab.current = None
 
 
 @pytest.fixture(autouse=True)

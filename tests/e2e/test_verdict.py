@@ -80,11 +80,11 @@ def test_a_stalled_triggerer_does_not_kill_what_another_took_over(lab: Lab) -> N
     """Redistribution: the first triggerer is told to kill, but the task is still deferred, and its own."""
     run = lab.start("deferred").waits()
     owner = lab.triggerer_of(run)
-    lab.airflow.signal("triggerer", signal.SIGSTOP, owner)
+    lab.stall(owner)
     try:
         run.is_polled_again("by the other triggerer", timeout=90)
     finally:
-        lab.airflow.signal("triggerer", signal.SIGCONT, owner)
+        lab.stall(owner, signal.SIGCONT)
     wait_until(
         lambda: (
             "is not cancelled: its task goes on with it (its state is deferred, its owner is this try)" in run.log()

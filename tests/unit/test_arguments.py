@@ -124,6 +124,7 @@ def test_what_can_never_be_right_is_refused(arguments: tuple[Any, ...], error: t
         (0.5, 0.5, 0.5),
         (timedelta(minutes=1, milliseconds=500), 1.0, 60.5),
         (timedelta(0), 0.0, 0.0),
+        (timedelta(days=36_500), 0.0, 3_153_600_000.0),
     ],
     ids=repr,
 )
@@ -143,9 +144,11 @@ def test_check_seconds(value: Any, minimum: float, seconds: float | None) -> Non
         (True, 0.0),
         ("60", 0.0),
         (float("nan"), 0.0),
+        (float("inf"), 0.0),
+        (10**400, 0.0),
+        (timedelta(days=40_000), 0.0),
         ([60], 0.0),
         (TEMPLATE, 0.0),
-        (10**400, 0.0),
     ],
     ids=lambda value: repr(value)[:40],
 )
@@ -154,6 +157,13 @@ def test_check_seconds_refuses(value: Any, minimum: float) -> None:
     with pytest.raises(ValueError, match=rf"^`poll_interval` must be .* of at least {minimum:g}, got ") as caught:
         check_seconds("poll_interval", value, minimum=minimum)
     assert str(caught.value).endswith(repr(value))
+
+
+def test_check_seconds_allows_any_short_time_by_default() -> None:
+    """Without a minimum of its own an argument may be as short as nothing."""
+    assert check_seconds("timeout", 0.25) == 0.25
+    with pytest.raises(ValueError, match="of at least 0, got -1"):
+        check_seconds("timeout", -1)
 
 
 @pytest.mark.parametrize(

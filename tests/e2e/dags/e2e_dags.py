@@ -47,7 +47,7 @@ for shape, how in SHAPES.items():
     one_task(f"{shape}_observer", cancel_on_kill=False, **how)
     one_task(f"{shape}_small", include_response=False, **how)
 one_task("asking", AskingSensor, poke_interval=0)
-one_task("reschedule_observer", mode="reschedule", poke_interval=1, cancel_on_kill=False)
+one_task("reschedule_observer", mode="reschedule", poke_interval=6, cancel_on_kill=False)
 one_task("cancel", CancelOperationOperator, poll_interval=1, timeout=60)
 one_task("cancel_any", CancelOperationOperator, poll_interval=1, timeout=4, fail_on=set())
 one_task("cancel_deferred", CancelOperationOperator, poll_interval=1, timeout=60, deferrable=True)

@@ -9,16 +9,20 @@ import itertools
 import json
 import threading
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
+import google.auth.exceptions
+import google.auth.transport.requests
 import pytest
+import requests
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from google.auth import _helpers, jwt
 from google.auth.credentials import Credentials
+from google.auth.exceptions import RefreshError
 
 from airflow_lro_provider.lro import credentials as subject
 from airflow_lro_provider.lro.credentials import (
@@ -94,6 +98,8 @@ FIELDS: dict[str, tuple[dict[str, Any], str, Any]] = {
     "is_anonymous as 1": ({"is_anonymous": "1"}, "is_anonymous", True),
     "is_anonymous as yes": ({"is_anonymous": " Yes "}, "is_anonymous", True),
     "is_anonymous, false from a URI": ({"is_anonymous": "false"}, "is_anonymous", False),
+    "is_anonymous, 0 from a URI": ({"is_anonymous": "0"}, "is_anonymous", False),
+    "is_anonymous as no": ({"is_anonymous": "no"}, "is_anonymous", False),
     "is_anonymous as 0": ({"is_anonymous": 0}, "is_anonymous", False),
     "is_anonymous, empty": ({"is_anonymous": ""}, "is_anonymous", False),
     "impersonation_chain": ({"impersonation_chain": "a@x"}, "impersonation_chain", ("a@x",)),
@@ -452,14 +458,37 @@ def test_default_credentials(
     assert claims["scope"] == SCOPE_A
 
 
-def test_impersonation_is_of_the_last_account(private_pem: str) -> None:
-    """The last account of a chain is the one to be."""
-    settings = read(
-        keyfile_dict=key_file(private_pem, "http://127.0.0.1:9/token"), impersonation_chain="delegate@x, target@x"
+def test_impersonation(monkeypatch: pytest.MonkeyPatch, private_pem: str, token_server: TokenServer) -> None:
+    """The last account of a chain is the one to be, the others delegate, and its scopes are the connection's."""
+    asked: list[tuple[str, dict[str, Any], str]] = []
+    real = google.auth.transport.requests.Request()
+
+    def transport(url: str, method: str = "GET", body: Any = None, headers: Any = None, **kwargs: Any) -> Any:
+        """Stand in for Google's IAM service only; everything else goes its way."""
+        if "iamcredentials" not in url:
+            return real(url, method, body, headers, **kwargs)
+        asked.append((url, json.loads(body), headers["authorization"]))
+        expiry = (datetime.now(timezone.utc) + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        answer = requests.Response()
+        answer.status_code = 200
+        answer._content = json.dumps({"accessToken": "token-of-target", "expireTime": expiry}).encode()
+        return google.auth.transport.requests._Response(answer)  # type: ignore[no-untyped-call]
+
+    monkeypatch.setattr(google.auth.transport.requests, "Request", lambda: transport)
+    identity = identity_for(
+        read(
+            keyfile_dict=key_file(private_pem, token_server.uri),
+            impersonation_chain="first@x, second@x, target@x",
+            scope=SCOPE_A,
+            quota_project_id="payer",
+        )
     )
-    identity = identity_for(settings)
     assert identity.description == "target@x"
-    assert not identity.fresh
+    assert identity.headers() == {"authorization": "Bearer token-of-target", "x-goog-user-project": "payer"}
+    [(url, body, authorization)] = asked
+    assert url.endswith("/serviceAccounts/target@x:generateAccessToken")
+    assert body["delegates"] == ["first@x", "second@x"]
+    assert (body["scope"], authorization) == ([SCOPE_A], "Bearer token-1")
 
 
 def test_the_emulator_gets_an_obviously_fake_token(private_pem: str, token_server: TokenServer) -> None:
@@ -470,6 +499,14 @@ def test_the_emulator_gets_an_obviously_fake_token(private_pem: str, token_serve
     assert identity_for(settings).headers() == {"authorization": f"Bearer {FAKE_TOKEN}"}
     assert token_server.assertions == []
     assert "fake" in FAKE_TOKEN
+    assert FAKE_TOKEN not in repr(identity_for(settings))
+
+
+def test_the_fake_token_stays_as_it_is() -> None:
+    """An emulator that answers 401 means it: there is no other token to be had."""
+    identity = identity_for(read(emulator=True, api_endpoint="http://emulator:8080"))
+    identity.reject(identity.headers())
+    assert identity.headers() == {"authorization": f"Bearer {FAKE_TOKEN}"}
 
 
 def test_anonymous_sends_no_token(private_pem: str) -> None:
@@ -608,6 +645,28 @@ async def test_a_failed_refresh_is_told_to_all_and_tried_again_by_the_next() -> 
     assert await identity.async_headers() == {"authorization": "Bearer token-2"}
 
 
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (RefreshError("token server is busy", retryable=True), TransportError),
+        (RefreshError("invalid_grant\nsecond line", retryable=False), CredentialsError),
+        (google.auth.exceptions.TransportError("no route"), TransportError),
+    ],
+    ids=["a bad moment", "refused", "not reached"],
+)
+def test_a_bad_moment_is_told_from_a_refusal(error: Exception, expected: type[Exception]) -> None:
+    """What google-auth says is worth another try is transient, anything else is not; one line of it is told."""
+
+    class Failing(Counted):
+        def refresh(self, request: Any) -> None:
+            """Fail in this way."""
+            raise error
+
+    with pytest.raises(expected, match=str(error.args[0]).partition("\n")[0]) as caught:
+        Identity(Failing()).headers()
+    assert "second line" not in str(caught.value)
+
+
 def test_threads_and_tasks_share_a_token() -> None:
     """A token that a thread fetched is there for the loop, which asks for nothing."""
     credentials = Counted()
@@ -617,6 +676,15 @@ def test_threads_and_tasks_share_a_token() -> None:
     assert credentials.refreshes == 1
 
 
+def test_rejecting_makes_room_for_another_token() -> None:
+    """Credentials that can give another token are asked for one after a no."""
+    credentials = Counted()
+    identity = Identity(credentials)
+    identity.reject(identity.headers())
+    assert not identity.fresh
+    assert identity.headers() == {"authorization": "Bearer token-2"}
+
+
 @pytest.mark.parametrize(
     ("left", "fresh"),
     [(timedelta(hours=1), True), (REFRESH_MARGIN + timedelta(seconds=30), True), (REFRESH_MARGIN, False)],
@@ -624,6 +692,7 @@ def test_threads_and_tasks_share_a_token() -> None:
 )
 def test_fresh(left: timedelta, fresh: bool) -> None:
     """A token is fresh while it is good for five minutes more."""
+    assert timedelta(minutes=5) == REFRESH_MARGIN
     credentials = Counted()
     credentials.token = "t"
     credentials.expiry = _helpers.utcnow() + left  # type: ignore[no-untyped-call]

@@ -352,8 +352,14 @@ def test_braces_in_the_apis_words_are_no_template() -> None:
 
 def test_long_words_are_cut() -> None:
     """A message of the API is at most a thousand characters long."""
-    error = api_error(400, {"error": {"message": "x" * 5000}})
-    assert error.message == "x" * 997 + "..."
+    assert api_error(400, {"error": {"message": "x" * 1000}}).message == "x" * 1000
+    assert api_error(400, {"error": {"message": "x" * 1001}}).message == "x" * 997 + "..."
+
+
+@pytest.mark.parametrize("message", ["", None, 7, ["x"], {"x": 1}], ids=repr)
+def test_words_that_are_none(message: Any) -> None:
+    """A message that is empty or no text is said to be missing."""
+    assert api_error(400, {"error": {"message": message}}).message == "no explanation was given"
 
 
 @pytest.mark.parametrize(("status", "number", "http", "error"), STATUSES, ids=[row[0] for row in STATUSES])
@@ -371,6 +377,7 @@ def test_an_error_with_a_note_travels_too() -> None:
     original.__notes__ = ["while cleaning up"]  # type: ignore[attr-defined]
     twin = pickle.loads(pickle.dumps(original))
     assert (type(twin), str(twin)) == (UnavailableError, str(original))
+    assert twin.__notes__ == ["while cleaning up"]
 
 
 @pytest.mark.parametrize(

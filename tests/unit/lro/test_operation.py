@@ -576,6 +576,9 @@ def test_times(text: str, read: datetime | None) -> None:
     [
         ({"progress": 0.4}, 0.4),
         ({"progress": 1}, None),
+        ({"progress": 1.0}, None),
+        ({"progress": 1.5}, 0.015),
+        ({"progress": 0}, 0.0),
         ({"@type": TYPE + "cloud.x.v1.M", "progress": 1}, 0.01),
         ({"@type": TYPE + "cloud.x.v1.M", "progress": 100}, 1.0),
         ({"@type": TYPE + "cloud.x.v1.M", "progress": "35"}, 0.35),
@@ -583,10 +586,14 @@ def test_times(text: str, read: datetime | None) -> None:
         ({"progressPercent": "99"}, 0.99),
         ({"progressPercent": 200, "progressPercentage": 20}, 0.2),
         ({"progress": {"completedWork": 5, "estimatedWork": 4}}, None),
+        ({"progressBytes": {"completedWork": "1", "estimatedWork": "4"}}, 0.25),
     ],
     ids=[
         "a fraction",
         "1 of what?",
+        "1.0 of what?",
+        "a percentage with a fraction",
+        "nothing yet",
         "1 percent",
         "100 percent",
         "a string",
@@ -594,6 +601,7 @@ def test_times(text: str, read: datetime | None) -> None:
         "percent as a string",
         "the first that can be",
         "more than estimated",
+        "only bytes",
     ],
 )
 def test_progress_is_a_fraction_or_nothing(metadata: dict[str, Any], progress: float | None) -> None:
@@ -609,12 +617,13 @@ def test_progress_is_a_fraction_or_nothing(metadata: dict[str, Any], progress: f
         ({"name": "o", "metadata": {"progressPercent": 40, "statusMessage": "hi"}}, "RUNNING · 40% · hi"),
         ({"name": "o", "done": True, "metadata": {"progressPercent": 40}}, "SUCCEEDED"),
         ({"name": "o", "done": True, "error": {"code": 1}}, "CANCELLED · CANCELLED"),
+        ({"name": "o", "done": True, "error": {"code": 13, "message": "x" * 300}}, "FAILED · " + "x" * 300),
         (
             {"name": "o", "done": True, "error": {"code": 13, "message": "x" * 301}},
             "FAILED · " + "x" * 297 + "...",
         ),
     ],
-    ids=["running", "message", "progress", "over", "cancelled", "long"],
+    ids=["running", "message", "progress", "over", "cancelled", "just short enough", "long"],
 )
 def test_summary_is_one_short_line(raw: dict[str, Any], line: str) -> None:
     """The line for the log has the state or outcome, the progress while it runs, and a text of at most 300."""
@@ -624,4 +633,38 @@ def test_summary_is_one_short_line(raw: dict[str, Any], line: str) -> None:
 def test_words_are_plain_strings() -> None:
     """States and outcomes compare equal to their names, so that XComs and messages can hold them."""
     assert [state.value for state in State] == ["PENDING", "RUNNING", "CANCELLING"]
+    assert [outcome.value for outcome in Outcome] == [
+        "SUCCEEDED",
+        "FAILED",
+        "CANCELLED",
+        "COMPLETED_DESPITE_CANCEL",
+        "CANCEL_UNSUPPORTED",
+        "NOT_FOUND",
+        "STILL_RUNNING",
+    ]
     assert Outcome("CANCELLED") == "CANCELLED"
+
+
+@pytest.mark.parametrize(
+    ("word", "state"),
+    [
+        *((word, State.PENDING) for word in ("PENDING", "QUEUED", "CREATED", "ACCEPTED", "WAITING", "INITIALIZING")),
+        *((word, State.CANCELLING) for word in ("CANCELLING", "CANCELING", "CANCEL_PENDING")),
+        *((word, State.RUNNING) for word in ("RUNNING", "PROCESSING", "TRAINING", "FINALIZING", "DONE", "CANCELLED")),
+        ("cancelling", State.CANCELLING),
+        ("OPERATION_STATE_PENDING", State.PENDING),
+    ],
+)
+def test_state_words(word: str, state: State) -> None:
+    """Each word that a service has for its state means one of three, and RUNNING if it is none of the others."""
+    assert running({"state": word}).state is state
+
+
+@pytest.mark.parametrize(
+    "field",
+    [{"name": "o"}, {"done": True}, {"error": {"code": 1}}, {"response": {}}, {"metadata": {}}],
+    ids=lambda field: next(iter(field)),
+)
+def test_any_field_of_an_operation_makes_one(field: dict[str, Any]) -> None:
+    """A validate-only call may answer without a name: one field of an operation is enough to be one."""
+    assert Operation.from_json({**field, "unknown": 1}).raw == {**field, "unknown": 1}

@@ -171,6 +171,14 @@ def test_retry_after(interval: float, retry_after: float | None, delay: float) -
     assert subject.delay(START) == delay
 
 
+def test_a_short_interval_is_kept_short() -> None:
+    """Without a wish of the API nothing lengthens an interval, also after an error."""
+    subject = watch(interval=0.4)
+    assert subject.delay(START) == 0.4
+    subject.failed(TransportError("x"), START)
+    assert subject.delay(START) == 0.4
+
+
 def test_retry_after_goes_before_max_wait() -> None:
     """Who asks more often than the API allows is only refused again."""
     subject = watch(interval=5, max_wait=10)

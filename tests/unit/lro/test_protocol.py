@@ -276,11 +276,13 @@ def test_an_error_is_raised_for_every_verb(verb: str) -> None:
     assert (caught.value.verb, caught.value.operation) == (verb, request.reference.name)
 
 
-@pytest.mark.parametrize("status", [301, 302, 307, 308])
+@pytest.mark.parametrize("status", [300, 301, 302, 307, 308])
 def test_a_redirect_is_not_followed(status: int) -> None:
     """A redirect is said to be one: the token does not travel."""
     with pytest.raises(OperationsError, match=rf"a redirect \(HTTP {status}\).*Check the endpoint"):
-        protocol.read(any_request("get"), answer(status, b"", location="https://evil.example/"))
+        protocol.read(any_request("get"), answer(status, {"name": "o"}, location="https://evil.example/"))
+    with pytest.raises(OperationsError, match="a redirect"):
+        protocol.read(any_request("cancel"), answer(status))
 
 
 def test_a_retry_after_date_needs_the_time() -> None:

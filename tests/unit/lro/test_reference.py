@@ -17,6 +17,7 @@ from airflow_lro_provider.lro.reference import (
     OperationReference,
     check_endpoint,
     endpoint_of,
+    names_unknown_host,
     read_parent,
     read_reference,
 )
@@ -266,7 +267,7 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], type[Exception], str]] = {
     ),
     "a lone surrogate": ("projects/p/operations/\ud800", {"service": "earthengine"}, InvalidReferenceError, "the part"),
     "too long": (
-        "projects/p/operations/" + "o" * 2048,
+        "projects/p/operations/" + "o" * (2049 - 22),
         {"service": "earthengine"},
         InvalidReferenceError,
         "longer than 2048 characters",
@@ -522,6 +523,12 @@ def test_messages_do_not_grow_with_what_was_given() -> None:
     assert len(str(caught.value)) < 600
 
 
+def test_the_name_of_the_operation_itself_comes_first() -> None:
+    """A dict that is an operation is read as one, whatever else is in it."""
+    value = {"name": DATAFUSION, "operation": {"name": "projects/p/locations/l/operations/other"}}
+    assert read_reference(value, "datafusion").name == DATAFUSION
+
+
 def test_refusals_are_value_errors() -> None:
     """A refusal can be caught as what it is in Python: a ValueError."""
     with pytest.raises(ValueError, match="is empty"):
@@ -549,11 +556,13 @@ def test_a_url_of_the_connections_endpoint(api_endpoint: str, url: str, service:
 
 
 def test_the_connections_endpoint_serves_every_location() -> None:
-    """At the user's own endpoint the host says nothing about the location."""
-    name = "projects/p/locations/us-central1/operations/1"
-    endpoint = "https://europe-west4-aiplatform.example"
-    reference = read_reference(f"{endpoint}/v1/{name}", "aiplatform", api_endpoint=endpoint)
+    """What the connection names is the user's own word: its host is not held against the operation's location."""
+    url = "https://europe-west4-aiplatform.googleapis.com/v1/projects/p/locations/us-central1/operations/1"
+    endpoint = "https://europe-west4-aiplatform.googleapis.com"
+    reference = read_reference(url, "aiplatform", api_endpoint=endpoint)
     assert endpoint_of(reference, endpoint) == endpoint
+    with pytest.raises(InvalidReferenceError, match="the host serves the location 'europe-west4'"):
+        read_reference(url, "aiplatform")
 
 
 def test_a_url_beside_the_connections_endpoint_is_foreign() -> None:
@@ -681,6 +690,33 @@ def test_endpoints_that_a_connection_may_not_name(endpoint: str, emulator: bool,
     """Anything that is no plain server, or would send a token in the clear, is refused."""
     with pytest.raises(ForbiddenEndpointError, match=why):
         check_endpoint(endpoint, emulator=emulator)
+
+
+def test_no_connection_is_an_emulator_by_default() -> None:
+    """Unless somebody says emulator, http to another machine is refused."""
+    with pytest.raises(ForbiddenEndpointError, match="plain http to another machine"):
+        check_endpoint("http://emulator:8080")
+
+
+@pytest.mark.parametrize(
+    ("value", "unknown"),
+    [
+        (DATAFUSION, False),
+        (f"//datafusion.googleapis.com/{DATAFUSION}", False),
+        (f"//US-central1-AIplatform.googleapis.com/{NAMES['aiplatform']}", False),
+        (f"https://datafusion.googleapis.com/v1/{DATAFUSION}", False),
+        (f"HTTPS://DataFusion.googleapis.com/v1/{DATAFUSION}", False),
+        (f"//psc.example/{DATAFUSION}", True),
+        (f"https://psc.example/v1/{DATAFUSION}", True),
+        (f"https://datafusion.googleapis.com.evil.example/v1/{DATAFUSION}", True),
+        ({"name": f"//psc.example/{DATAFUSION}"}, False),
+        (None, False),
+    ],
+    ids=str,
+)
+def test_names_unknown_host(value: Any, unknown: bool) -> None:
+    """A name or URL with a host that is not Google's is one that only a connection can vouch for."""
+    assert names_unknown_host(value) is unknown
 
 
 # --- parents ---------------------------------------------------------------------------------------

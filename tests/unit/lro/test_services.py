@@ -57,6 +57,7 @@ def test_every_row_is_complete(name: str) -> None:
     assert service.scopes
     assert set(service.without) <= set(service.verbs)
     assert service.host.endswith(".googleapis.com")
+    assert (service.console or "").startswith(("https://console.cloud.google.com/", "https://code.earthengine."))
 
 
 @pytest.mark.parametrize("name", FACTS)
@@ -217,8 +218,8 @@ def test_vertex_has_its_46_regions() -> None:
 
 @pytest.mark.parametrize(
     ("location", "hint"),
-    [("us-centrall1", "Did you mean us-central1"), ("atlantis-9", "")],
-    ids=["near", "far"],
+    [("us-centrall1", "Did you mean us-central1"), ("globall", "Did you mean global"), ("atlantis-9", "")],
+    ids=["near", "near a multi-region", "far"],
 )
 def test_an_unknown_location_is_refused_with_a_way_out(location: str, hint: str) -> None:
     """A location that Vertex AI is not known to have is refused, with its like, and how to name a new one."""
