@@ -33,7 +33,8 @@ The URL uses gRPC Transcoding syntax. (Earth Engine, Developer           test_gr
 Connect, Data Fusion)                                                    test_not_matched_is_not_sent
 Where {service-endpoint} is one of the supported service endpoints.      test_vertex_service_endpoint
 (Vertex)
-name: string. The name of the operation resource to be cancelled. (all)  test_path_parameter_name
+name: string. The name of the operation resource to be cancelled.        test_path_parameter_name
+(Earth Engine, AutoML, Vertex; the other two say it by {name=…})
 The request body must be empty. (all)                                    test_request_body_is_empty
 If successful, the response body is an empty JSON object. (Earth         test_response_body_is_an_empty_json_object
 Engine, Developer Connect, Data Fusion, Vertex)
