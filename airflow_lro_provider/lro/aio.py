@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
 from datetime import datetime, timezone
 from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
@@ -23,12 +23,14 @@ from airflow_lro_provider.lro.client import (
     CONNECT_TIMEOUT,
     READ_TIMEOUT,
     USER_AGENT,
-    is_transient,
+    Content,
+    retry_of,
     transport_error,
     wait_before_retry,
 )
 from airflow_lro_provider.lro.credentials import ConnectionSettings, Identity, identity_for
 from airflow_lro_provider.lro.errors import OperationsError, UnauthenticatedError
+from airflow_lro_provider.lro.method import Method
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.polling import Watch
 from airflow_lro_provider.lro.protocol import Answer, Page, Request
@@ -128,6 +130,13 @@ class AsyncOperationsClient:
         """Look, ask for the cancellation, and say what is known of it at once."""
         return await self._run(flows.ask_for_cancel(reference, self.endpoint(reference)))
 
+    async def start(
+        self, method: Method, body: Mapping[str, Any] | None = None, *, request_id: str | None = None
+    ) -> flows.Started:
+        """Call a method that starts an operation. See :meth:`OperationsClient.start`."""
+        endpoint = endpoint_of(method.about, self.settings.api_endpoint)
+        return await self._run(flows.start(method, endpoint, body, request_id))
+
     async def delete(self, reference: OperationReference) -> None:
         """Make the service forget an operation. This does not cancel it."""
         await self._send(protocol.delete(reference, self.endpoint(reference)))
@@ -188,17 +197,17 @@ class AsyncOperationsClient:
         except StopIteration as end:
             return cast(_T, end.value)
 
-    async def _send(self, request: Request, retries: int | None = None) -> Operation | Page | None:
+    async def _send(self, request: Request, retries: int | None = None) -> Content:
         retrying = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception(is_transient),
+            retry=retry_of(request),
             stop=tenacity.stop_after_attempt(1 + (self._retries if retries is None else retries)),
             wait=wait_before_retry,
             sleep=self._sleep,
             reraise=True,
         )
-        return cast("Operation | Page | None", await retrying(self._send_authorized, request))
+        return cast("Content", await retrying(self._send_authorized, request))
 
-    async def _send_authorized(self, request: Request) -> Operation | Page | None:
+    async def _send_authorized(self, request: Request) -> Content:
         headers = await self.identity.async_headers()
         try:
             return await self._send_once(request, headers)
@@ -206,7 +215,7 @@ class AsyncOperationsClient:
             self.identity.reject(headers)
             return await self._send_once(request, await self.identity.async_headers())
 
-    async def _send_once(self, request: Request, headers: dict[str, str]) -> Operation | Page | None:
+    async def _send_once(self, request: Request, headers: dict[str, str]) -> Content:
         if self._sessions is None:
             self._sessions = _loops.setdefault(asyncio.get_running_loop(), _Sessions())
             self._sessions.users += 1
@@ -224,5 +233,6 @@ class AsyncOperationsClient:
                 body = await response.read()
                 answer = Answer(response.status, {k.lower(): v for k, v in response.headers.items()}, body)
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
-            raise transport_error(request, error) from None
+            sent = not isinstance(error, aiohttp.ClientConnectorError)
+            raise transport_error(request, error, sent=sent) from None
         return protocol.read(request, answer, datetime.now(timezone.utc))

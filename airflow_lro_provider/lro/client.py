@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from datetime import datetime, timezone
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, Union, cast
 
 import requests
 import tenacity
+from urllib3.exceptions import NewConnectionError
 
 from airflow_lro_provider import __version__
 from airflow_lro_provider.lro import flows, protocol
 from airflow_lro_provider.lro.credentials import ConnectionSettings, Identity, identity_for
 from airflow_lro_provider.lro.errors import OperationsError, TransportError, UnauthenticatedError
+from airflow_lro_provider.lro.method import Method
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.polling import Watch
 from airflow_lro_provider.lro.protocol import Answer, Page, Request
@@ -24,6 +26,7 @@ __all__ = ["OperationsClient"]
 USER_AGENT = f"airflow-lro-provider/{__version__}"
 CONNECT_TIMEOUT = 5.0
 READ_TIMEOUT = 30.0
+Content = Union[Operation, Page, dict[str, Any], None]  # noqa: UP007 - evaluated at run time on Python 3.10
 _T = TypeVar("_T")
 
 
@@ -90,6 +93,16 @@ class OperationsClient:
     def ask_for_cancel(self, reference: OperationReference) -> flows.Asked:
         """Look, ask for the cancellation, and say what is known of it at once."""
         return self._run(flows.ask_for_cancel(reference, self.endpoint(reference)))
+
+    def start(
+        self, method: Method, body: Mapping[str, Any] | None = None, *, request_id: str | None = None
+    ) -> flows.Started:
+        """Call a method that starts an operation. See :func:`flows.start`.
+
+        :param request_id: see :func:`protocol.start`.
+        """
+        endpoint = endpoint_of(method.about, self.settings.api_endpoint)
+        return self._run(flows.start(method, endpoint, body, request_id))
 
     def delete(self, reference: OperationReference) -> None:
         """Make the service forget an operation. This does not cancel it."""
@@ -163,9 +176,9 @@ class OperationsClient:
         except StopIteration as end:
             return cast(_T, end.value)
 
-    def _send(self, request: Request, retries: int | None = None) -> Operation | Page | None:
+    def _send(self, request: Request, retries: int | None = None) -> Content:
         retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(is_transient),
+            retry=retry_of(request),
             stop=tenacity.stop_after_attempt(1 + (self._retries if retries is None else retries)),
             wait=wait_before_retry,
             sleep=self._sleep,
@@ -173,7 +186,7 @@ class OperationsClient:
         )
         return retrying(self._send_authorized, request)
 
-    def _send_authorized(self, request: Request) -> Operation | Page | None:
+    def _send_authorized(self, request: Request) -> Content:
         headers = self.identity.headers()
         try:
             return self._send_once(request, headers)
@@ -182,7 +195,7 @@ class OperationsClient:
             self.identity.reject(headers)
             return self._send_once(request, self.identity.headers())
 
-    def _send_once(self, request: Request, headers: dict[str, str]) -> Operation | Page | None:
+    def _send_once(self, request: Request, headers: dict[str, str]) -> Content:
         connect, read = self._timeouts
         try:
             response = self._session.request(
@@ -194,14 +207,19 @@ class OperationsClient:
                 allow_redirects=False,
             )
         except requests.RequestException as error:
-            raise transport_error(request, error) from None
+            raise transport_error(request, error, sent=_was_sent(error)) from None
         answer = Answer(response.status_code, {k.lower(): v for k, v in response.headers.items()}, response.content)
         return protocol.read(request, answer, datetime.now(timezone.utc))
 
 
-def is_transient(error: BaseException) -> bool:
-    """Whether another try may help."""
-    return isinstance(error, OperationsError) and error.transient
+def retry_of(request: Request) -> tenacity.retry_base:
+    """Which errors of a request are worth sending it again: those that pass, if nothing is done twice."""
+
+    def worth(error: BaseException) -> bool:
+        passes = isinstance(error, OperationsError) and error.transient
+        return passes and (request.repeatable or not error.may_have_happened)  # type: ignore[attr-defined]
+
+    return tenacity.retry_if_exception(worth)
 
 
 _backoff = tenacity.wait_exponential(multiplier=0.5, max=20) + tenacity.wait_random(0, 0.5)
@@ -213,10 +231,22 @@ def wait_before_retry(state: tenacity.RetryCallState) -> float:
     return max(getattr(error, "retry_after", None) or 0.0, _backoff(state))
 
 
-def transport_error(request: Request, error: BaseException) -> TransportError:
-    """Name what was tried and what went wrong; without the URL's query, and without headers."""
+def transport_error(request: Request, error: BaseException, *, sent: bool) -> TransportError:
+    """Name what was tried and what went wrong; without the URL's query, and without headers.
+
+    :param sent: whether the request may have reached the service.
+    """
     host = request.url.split("/")[2]
     return TransportError(
         f"{request.reference.service}: {request.verb} {request.reference.name}: no answer from {host}"
-        f" ({type(error).__name__}). Check the network, the proxy and the endpoint."
+        f" ({type(error).__name__}). Check the network, the proxy and the endpoint.",
+        sent=sent,
     )
+
+
+def _was_sent(error: requests.RequestException) -> bool:
+    """Whether there was a connection to send a request over."""
+    if isinstance(error, (requests.ConnectTimeout, requests.exceptions.SSLError, requests.exceptions.ProxyError)):
+        return False
+    reason = getattr(error.args[0], "reason", None) if error.args else None
+    return not isinstance(reason, NewConnectionError)

@@ -19,6 +19,8 @@
     │   └── UnavailableError *             500, 502, 503, 504
     ├── MalformedAnswerError *             something answered, but not in the API's language
     ├── TransportError *                   nothing answered: connection, TLS, time
+    ├── StartUnknownError                  a start whose answer was lost: it may have started something
+    ├── NotAnOperationError                a start that was answered with something else
     ├── CredentialsError                   no token could be had
     └── WaitTimeoutError                   still running at the deadline
 
@@ -83,6 +85,11 @@ class OperationsError(Exception):
 
     transient: ClassVar[bool] = False
 
+    @property
+    def may_have_happened(self) -> bool:
+        """Whether the service may have done what was asked all the same."""
+        return False
+
 
 class InvalidRequestError(OperationsError, ValueError):
     """Refused before anything was sent."""
@@ -109,13 +116,45 @@ class MalformedAnswerError(OperationsError):
 
     transient = True
     retry_after: float | None = None
+    may_have_happened = True
 
 
 class TransportError(OperationsError):
-    """Nothing answered: no connection, no TLS, no answer in time."""
+    """Nothing answered: no connection, no TLS, no answer in time.
+
+    :param sent: whether the request may have reached the service.
+    """
 
     transient = True
     retry_after: float | None = None
+
+    def __init__(self, message: str, *, sent: bool = True) -> None:
+        self.sent = sent
+        super().__init__(message)
+
+    @property
+    def may_have_happened(self) -> bool:
+        """Not if there was no connection to send it over."""
+        return self.sent
+
+
+class StartUnknownError(OperationsError):
+    """The answer to a request that starts an operation was lost: it may have started one."""
+
+    may_have_happened = True
+
+
+class NotAnOperationError(OperationsError):
+    """A method that was to start an operation answered with something else.
+
+    :param answer: what it answered.
+    """
+
+    may_have_happened = True
+
+    def __init__(self, message: str, answer: Mapping[str, Any] | None = None) -> None:
+        self.answer = dict(answer or {})
+        super().__init__(message)
 
 
 class CredentialsError(OperationsError):
@@ -130,8 +169,8 @@ class ApiError(OperationsError):
     """The API answered with an error.
 
     :param service: the API's name.
-    :param verb: get, list, cancel, delete or wait.
-    :param operation: the name that was asked about.
+    :param verb: get, list, cancel, delete, wait or start.
+    :param operation: the name that was asked about; of a start, the method's path.
     :param http_status: the HTTP code.
     :param status: the ``google.rpc.Code`` name, as sent, or derived from the HTTP code.
     :param message: the API's own words.
@@ -243,6 +282,11 @@ class UnavailableError(ApiError):
 
     transient = True
     next_step = "It is worth another try."
+
+    @property
+    def may_have_happened(self) -> bool:
+        """Not with 503: that one refuses (https://google.aip.dev/194)."""
+        return self.http_status != HTTP_CODES["UNAVAILABLE"]
 
 
 _BY_STATUS: dict[str, type[ApiError]] = {

@@ -7,18 +7,25 @@ decide nothing. Standard library only.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from airflow_lro_provider.lro import protocol
-from airflow_lro_provider.lro.errors import FailedPreconditionError, NotFoundError, UnimplementedError
+from airflow_lro_provider.lro.errors import (
+    FailedPreconditionError,
+    NotFoundError,
+    OperationsError,
+    StartUnknownError,
+    UnimplementedError,
+)
+from airflow_lro_provider.lro.method import Method
 from airflow_lro_provider.lro.operation import Operation, Outcome
 from airflow_lro_provider.lro.protocol import Request
 from airflow_lro_provider.lro.reference import OperationReference
 from airflow_lro_provider.lro.services import find_service
 
-__all__ = ["Asked", "Flow", "ask_for_cancel", "cancel", "outcome_of_cancel"]
+__all__ = ["Asked", "Flow", "Started", "ask_for_cancel", "cancel", "outcome_of_cancel", "start"]
 
 Flow = Generator[Request, Any, Any]
 
@@ -36,6 +43,39 @@ class Asked:
     outcome: Outcome | None
     operation: Operation | None
     requested: bool
+
+
+@dataclass(frozen=True)
+class Started:
+    """What a start answered.
+
+    :param reference: the operation's; ``None`` if it was over at once and has no usable name.
+    :param operation: the operation.
+    """
+
+    reference: OperationReference | None
+    operation: Operation
+
+
+def start(
+    method: Method, endpoint: str, body: Mapping[str, Any] | None = None, request_id: str | None = None
+) -> Generator[Request, Any, Started]:
+    """Start an operation. A start whose answer was lost is repeated only if a request id makes that safe.
+
+    :raises StartUnknownError: if it may have started something, and cannot be repeated.
+    :raises NotAnOperationError: if it answered with something else than an operation.
+    """
+    request = protocol.start(method, endpoint, body, request_id=request_id)
+    try:
+        content: Mapping[str, Any] = yield request
+    except OperationsError as error:
+        if request.repeatable or not error.may_have_happened:
+            raise
+        raise StartUnknownError(
+            f"{method.service}: the answer to {method.http_method} {method.path} was lost ({error}). It may have"
+            " started an operation, so it is not sent again; look at the service, and clear the task to start anew."
+        ) from None
+    return Started(*protocol.started(request, content))
 
 
 def cancel(reference: OperationReference, endpoint: str) -> Generator[Request, Any, Operation | None]:

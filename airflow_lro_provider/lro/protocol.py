@@ -11,6 +11,7 @@ list     ``GET {endpoint}/{version}/{parent}/operations``            operations,
 cancel   ``POST {endpoint}/{version}/{name}:cancel``, empty body     ``{}`` or nothing
 delete   ``DELETE {endpoint}/{version}/{name}``                      ``{}`` or nothing
 wait     ``POST {endpoint}/{version}/{name}:wait``, with a timeout   an operation, perhaps not done
+start    any method that answers with an operation                   an operation, perhaps done
 =======  ==========================================================  ==============================
 
 Standard library only. Source: google/longrunning/operations.proto and the REST pages of the APIs.
@@ -25,7 +26,13 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from airflow_lro_provider.lro.errors import MalformedAnswerError, error_from_answer
+from airflow_lro_provider.lro.errors import (
+    InvalidReferenceError,
+    MalformedAnswerError,
+    NotAnOperationError,
+    error_from_answer,
+)
+from airflow_lro_provider.lro.method import REQUEST_ID, Method, check_body
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.reference import OperationReference
 from airflow_lro_provider.lro.services import find_service
@@ -37,10 +44,12 @@ __all__ = ["Answer", "Page", "Request"]
 class Request:
     """One HTTP request, without the token.
 
-    :param verb: get, list, cancel, delete or wait.
+    :param verb: get, list, cancel, delete, wait or start.
     :param url: complete, the query included.
     :param body: what to send; an empty one is sent with ``Content-Length: 0``.
     :param timeout: how long the server itself may take, in seconds (only ``wait``).
+    :param repeatable: whether it may be sent again when its answer was lost: a start only with a request
+        id.
     """
 
     verb: str
@@ -50,6 +59,7 @@ class Request:
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     timeout: float = 0.0
+    repeatable: bool = True
 
 
 @dataclass(frozen=True)
@@ -119,8 +129,71 @@ def list_(
     return Request("list", "GET", f"{url}?{urlencode(query)}" if query else url, parent)
 
 
-def read(request: Request, answer: Answer, now: datetime | None = None) -> Operation | Page | None:
-    """Read the answer to a request: an operation (get, wait), a page (list) or nothing (cancel, delete).
+def start(
+    method: Method, endpoint: str, body: Mapping[str, Any] | None = None, *, request_id: str | None = None
+) -> Request:
+    """Call a method that starts an operation.
+
+    :param body: the JSON object to send.
+    :param request_id: makes the call repeatable, where :meth:`Service.place_of_request_id` knows a place
+        for it; one that the caller wrote into query or body stays.
+    :raises InvalidReferenceError: for a body that is no JSON object.
+    """
+    check_body(body)
+    content, query = dict(body or {}), method.query
+    own = {REQUEST_ID, "request_id"} & {*content, *method.parameters}
+    place = find_service(method.service).place_of_request_id(method.http_method, method.path)
+    if request_id is not None and not own:
+        if place == "query":
+            query = method.with_parameter(REQUEST_ID, request_id)
+        elif place == "body":
+            content[REQUEST_ID] = request_id
+    try:
+        data = json.dumps(content).encode() if body is not None or content else b""
+    except (TypeError, ValueError) as error:
+        raise InvalidReferenceError(f"`body` cannot be written as JSON: {error}") from None
+    url = f"{endpoint}/{method.version}/{quote(method.path, safe=_PATH)}"
+    return Request(
+        "start",
+        method.http_method,
+        f"{url}?{query}" if query else url,
+        method.about,
+        data,
+        headers={"content-type": "application/json"} if data else {},
+        repeatable=bool(own) or (place is not None and request_id is not None),
+    )
+
+
+def started(request: Request, content: Mapping[str, Any]) -> tuple[OperationReference | None, Operation]:
+    """Read what a start answered: the operation, and its reference.
+
+    An operation that is over already needs no reference: some services give it no usable name.
+
+    :raises NotAnOperationError: if it answered with a plain resource, or with an operation of a name that
+        this service is not known to have.
+    """
+    about = request.reference
+    service, name = find_service(about.service), content.get("name")
+    if isinstance(name, str) and service.has_name(name, about.version):
+        host = about.host if about.host != service.host else service.host_for(name)
+        return OperationReference(about.service, about.version, name, host), Operation.from_json(content)
+    if content.get("done") is True and ("response" in content or "error" in content):
+        return None, Operation.from_json(content)
+    what = f"{about.service}: {request.method} {about.name} was answered with"
+    if "done" in content or (isinstance(name, str) and "operations/" in name):
+        raise NotAnOperationError(
+            f"{what} an operation of an unknown kind, {name!r:.200}. It may be running, and is not guarded.", content
+        )
+    raise NotAnOperationError(
+        f"{what} {f'the resource {name!r:.200}' if name else 'something else'} and not with an operation: there"
+        " is nothing to wait for. If that is what is wanted, say allow_resource=True.",
+        content,
+    )
+
+
+def read(request: Request, answer: Answer, now: datetime | None = None) -> Operation | Page | dict[str, Any] | None:
+    """Read the answer to a request: an operation (get, wait), a page (list), nothing (cancel, delete), or
+    whatever JSON a start answered with.
 
     :param now: the time, for a ``Retry-After`` that is a date.
     :raises ApiError: the error that the API answered with.
@@ -131,6 +204,8 @@ def read(request: Request, answer: Answer, now: datetime | None = None) -> Opera
             _read_object(request, answer, now)
         return None
     content = _read_object(request, answer, now)
+    if request.verb == "start":
+        return content
     try:
         return _read_page(content) if request.verb == "list" else Operation.from_json(content)
     except MalformedAnswerError as error:

@@ -125,7 +125,7 @@ def names_unknown_host(value: Any) -> bool:
     if value.startswith("//"):
         host = value[2:].partition("/")[0].lower()
     elif "://" in value:
-        host = _split_endpoint(value)[1]
+        host = split_url(value)[1]
     else:
         return False
     return service_of_host(host) is None
@@ -141,7 +141,7 @@ def read_parent(parent: Any, service: str, api_version: str | None = None) -> Op
     if not isinstance(parent, str):
         raise InvalidReferenceError(f"a parent is a string, not {type(parent).__name__}")
     parent = parent.removesuffix("/operations")
-    _check_segments(parent, "parent", wildcard=True)
+    check_segments(parent, "parent", wildcard=True)
     if not api.has_parent(parent, version):
         raise InvalidReferenceError(
             f"{parent!r} is not a parent of operations of {api.title} ({api.name} {version})."
@@ -157,7 +157,7 @@ def check_name(name: Any, service: Service, version: str) -> str:
     """
     if not isinstance(name, str):
         raise InvalidReferenceError(f"the name of an operation is a string, not {type(name).__name__}")
-    _check_segments(name, "name of an operation")
+    check_segments(name, "name of an operation")
     if verb := _VERB_SUFFIX.search(name):
         raise InvalidReferenceError(
             f"{name!r} ends in {verb[0]!r}, which belongs to the URL of that method and not to the name. Leave it out."
@@ -189,7 +189,7 @@ def endpoint_of(reference: OperationReference, api_endpoint: str | None = None) 
             )
         return f"https://{reference.host}"
     endpoint = api_endpoint.replace("{service}", reference.service).rstrip("/")
-    if not googles and reference.host != _split_endpoint(endpoint)[1]:
+    if not googles and reference.host != split_url(endpoint)[1]:
         raise ForbiddenEndpointError(
             f"{reference.host} is neither a host of {service.title} nor the connection's api_endpoint"
             f" ({endpoint}); nothing was sent."
@@ -203,7 +203,7 @@ def check_endpoint(api_endpoint: str, *, emulator: bool = False) -> str:
     :param emulator: the connection says that this is not Google, so plain http may go anywhere.
     :raises ForbiddenEndpointError: for anything but https, or http to this machine.
     """
-    scheme, host, path = _split_endpoint(api_endpoint.replace("{service}", "service"))
+    scheme, host, path = split_url(api_endpoint.replace("{service}", "service"))
     if not _is_server(host) or re.search(r"[^!-~]|[?#\\@%]", path) or "/." in path:
         raise ForbiddenEndpointError(
             f"`api_endpoint` {api_endpoint!r} is not a URL of a server. Expected https://HOST[:PORT][/PATH]."
@@ -233,14 +233,15 @@ def _is_server(host: str) -> bool:
         return False
 
 
-def _split_endpoint(endpoint: str) -> tuple[str, str, str]:
+def split_url(endpoint: str) -> tuple[str, str, str]:
+    """Scheme, host (both in lower case) and path of a URL."""
     scheme, _, rest = endpoint.partition("://")
     host, slash, path = rest.partition("/")
     return scheme.lower(), host.lower(), slash + path
 
 
 def _read_url(url: str, api: Service | None, api_version: str | None, api_endpoint: str | None) -> OperationReference:
-    scheme, host, path = _split_endpoint(url)
+    scheme, host, path = split_url(url)
     if not _HOST.fullmatch(host):
         raise InvalidReferenceError(f"{url!r:.200} has no usable host.")
     if scheme not in ("http", "https"):
@@ -311,7 +312,13 @@ def _name_of_resource(resource: Mapping[str, Any]) -> Any:
     return name
 
 
-def _check_segments(name: str, what: str, *, wildcard: bool = False) -> None:
+def check_segments(name: str, what: str, *, wildcard: bool = False) -> None:
+    """Check the parts of a name or path: which characters, which location.
+
+    :param what: what it is, for messages.
+    :param wildcard: whether ``locations/-`` will do.
+    :raises InvalidReferenceError: saying which part is wrong.
+    """
     if not name or len(name) > MAX_LENGTH:
         raise InvalidReferenceError(f"the {what} is {'empty' if not name else 'longer than 2048 characters'}.")
     segments = name.split("/")

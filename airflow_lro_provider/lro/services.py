@@ -39,6 +39,9 @@ class Service:
     :param without: the patterns that a verb does not serve, by verb.
     :param regional: which location of a name lives at which host, if not all at one.
     :param wait: where ``:wait`` takes its timeout: in the ``query`` or in the ``body``.
+    :param request_id: where a method that starts an operation takes the id that makes it repeatable
+        (https://google.aip.dev/155): in the ``query`` or in the ``body``, and which methods do
+        (``POST projects/*/locations/*/connections``).
     :param scopes: OAuth scopes, any of which suffices.
     :param console: a page of the Google console, with ``{project}``.
     """
@@ -52,6 +55,7 @@ class Service:
     without: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     regional: Mapping[str, Any] = field(default_factory=dict)
     wait: str | None = None
+    request_id: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     scopes: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     console: str | None = None
@@ -92,6 +96,17 @@ class Service:
             offered = ", ".join(v for v in self.verbs if self.offers(v, name))
             place = f" for {name}" if name else ""
             raise UnknownServiceError(f"{self.title} ({self.name}) does not offer {verb}{place}. It offers: {offered}.")
+
+    def place_of_request_id(self, http_method: str, path: str) -> str | None:
+        """Where a method takes a request id: ``query``, ``body``, or ``None`` if it is not known to.
+
+        :param path: without the version.
+        """
+        called = f"{http_method} {path}"
+        for place, patterns in self._request_id.items():
+            if any(pattern.fullmatch(called) for pattern in patterns):
+                return place
+        return None
 
     def host_for(self, name: str) -> str:
         """The host that serves a name (or a parent), by the location in it.
@@ -159,6 +174,10 @@ class Service:
     def _without(self) -> dict[str, list[re.Pattern[str]]]:
         return {verb: [_compile(name) for name in names] for verb, names in self.without.items()}
 
+    @cached_property
+    def _request_id(self) -> dict[str, list[re.Pattern[str]]]:
+        return {place: [_compile(method) for method in methods] for place, methods in self.request_id.items()}
+
 
 def location_of(name: str) -> str | None:
     """The location that a name or a parent speaks of: ``projects/*/locations/HERE/…``."""
@@ -198,6 +217,7 @@ def known_services() -> Mapping[str, Service]:
             without={verb: tuple(names) for verb, names in row.get("without", {}).items()},
             regional=row.get("regional", {}),
             wait=row.get("wait"),
+            request_id={place: tuple(methods) for place, methods in row.get("request_id", {}).items()},
             scopes=tuple(row.get("scopes", ())),
             aliases=tuple(row.get("aliases", ())),
             console=row.get("console"),
