@@ -16,7 +16,15 @@ if TYPE_CHECKING:
 LONGEST = 100 * 365 * 86400.0
 """No duration is longer than a century."""
 
-__all__ = ["check_outcomes", "check_reference", "check_seconds", "is_literal"]
+__all__ = [
+    "check_method",
+    "check_outcomes",
+    "check_parent",
+    "check_reference",
+    "check_seconds",
+    "check_service",
+    "is_literal",
+]
 
 
 def is_literal(value: Any) -> bool:
@@ -38,18 +46,55 @@ def check_reference(operation_name: Any, service: Any, api_version: Any, gcp_con
     :raises InvalidRequestError: for what can never be right.
     """
     from airflow_lro_provider.lro.reference import endpoint_of, names_unknown_host, read_reference
-    from airflow_lro_provider.lro.services import find_service
 
-    known = None
-    if service is not None and is_literal(service):
-        known = find_service(service)
-        if is_literal(api_version):
-            known.version(api_version)
+    check_service(service, api_version)
     if not is_literal(operation_name) or not is_literal(service) or not is_literal(api_version):
         return
     if gcp_conn_id is not None and names_unknown_host(operation_name):
         return  # only the connection knows whether it names this host; `execute` will ask it
-    endpoint_of(read_reference(operation_name, known.name if known else None, api_version))
+    endpoint_of(read_reference(operation_name, service, api_version))
+
+
+def check_service(service: Any, api_version: Any) -> None:
+    """Check, at parse time, a service and a version as far as they are literal.
+
+    :raises UnknownServiceError: with a did-you-mean.
+    """
+    from airflow_lro_provider.lro.services import find_service
+
+    if service is not None and is_literal(service):
+        known = find_service(service)
+        if is_literal(api_version):
+            known.version(api_version)
+
+
+def check_method(method: Any, http_method: Any, body: Any, service: Any, api_version: Any, gcp_conn_id: Any) -> None:
+    """Check, at parse time, as much of a method that starts an operation as is literal.
+
+    :raises InvalidRequestError: for what can never be right.
+    """
+    from airflow_lro_provider.lro.method import check_body, read_method
+    from airflow_lro_provider.lro.reference import endpoint_of, names_unknown_host
+
+    if is_literal(body):
+        check_body(body)
+    check_service(service, api_version)
+    if not all(map(is_literal, (method, http_method, service, api_version))):
+        return
+    if gcp_conn_id is not None and names_unknown_host(method):
+        return  # only the connection knows whether it names this host; `execute` will ask it
+    endpoint_of(read_method(method, http_method, service, api_version).about)
+
+
+def check_parent(parent: Any, service: Any, api_version: Any) -> None:
+    """Check, at parse time, as much of the parent of operations as is literal.
+
+    :raises InvalidRequestError: for what can never be right.
+    """
+    from airflow_lro_provider.lro.reference import read_parent
+
+    if all(map(is_literal, (parent, service, api_version))):
+        read_parent(parent, service, api_version)
 
 
 def check_seconds(name: str, value: float | timedelta | None, *, minimum: float = 0.0) -> float | None:
@@ -68,9 +113,10 @@ def check_seconds(name: str, value: float | timedelta | None, *, minimum: float 
     return float(seconds)
 
 
-def check_outcomes(name: str, outcomes: Iterable[str | Outcome]) -> frozenset[str]:
+def check_outcomes(name: str, outcomes: Iterable[str | Outcome], also: tuple[str, ...] = ()) -> frozenset[str]:
     """Check a set of outcomes and give their names.
 
+    :param also: more words that will do.
     :raises ValueError: naming the outcomes that there are.
     """
     from airflow_lro_provider.lro.operation import Outcome
@@ -79,7 +125,7 @@ def check_outcomes(name: str, outcomes: Iterable[str | Outcome]) -> frozenset[st
         outcomes = {outcomes}
     if not isinstance(outcomes, Iterable):
         raise ValueError(f"`{name}` must be a set of outcomes, got {outcomes!r}")
-    known = [outcome.value for outcome in Outcome]
+    known = [*(outcome.value for outcome in Outcome), *also]
     names = [outcome.value if isinstance(outcome, Outcome) else outcome for outcome in outcomes]
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"`{name}` has no outcome {', '.join(map(repr, unknown))}; there are: {', '.join(known)}")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import uuid
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+
+import pluggy
 
 from airflow_lro_provider.lro.polling import Deadline, earliest
 
@@ -14,6 +18,8 @@ if TYPE_CHECKING:
     from airflow_lro_provider.triggers.operations import OperationTrigger
 
 __all__ = ["deadline_of", "make_trigger", "new_owner", "new_token"]
+
+_hook = pluggy.HookimplMarker("airflow")
 
 
 def deadline_of(
@@ -62,13 +68,88 @@ def new_owner(context: Any) -> dict[str, Any]:
 
 
 def make_trigger(
-    guard: Guard, reference: OperationReference, *, deadline: Deadline | None, **arguments: Any
+    guard: Guard,
+    reference: OperationReference,
+    *,
+    deadline: Deadline | None,
+    owner: Mapping[str, Any],
+    log: Any,
+    **arguments: Any,
 ) -> OperationTrigger:
-    """The trigger to defer to; if the task is killed before Airflow has taken it, it is called off."""
+    """The trigger to defer to.
+
+    If the task is killed before Airflow has it, the deferral is called off; if it is killed while Airflow
+    takes it, that is found out right afterwards.
+
+    :param owner: whose operation it is; of a task that cannot lose it, just its token.
+    """
     from airflow_lro_provider.triggers.operations import OperationTrigger
 
+    def last_chance() -> None:
+        guard.defer()
+        if "task_id" in owner:
+            _AfterDeferral(guard, reference, owner, log).register()
+
     trigger = OperationTrigger(
-        reference=reference.to_dict(), deadline=None if deadline is None else deadline.to_dict(), **arguments
+        reference=reference.to_dict(),
+        deadline=None if deadline is None else deadline.to_dict(),
+        owner=owner,
+        **arguments,
     )
-    trigger.before_serialize = guard.checkpoint_of_deferral
+    trigger.before_serialize = last_chance
     return trigger
+
+
+class _AfterDeferral:
+    """Called in the task process when it has reported its deferral, and is about to end.
+
+    Airflow 3.3 refuses the deferral of a task that was marked or cleared meanwhile, and calls neither
+    ``on_kill`` nor a trigger then. But it calls its listeners' ``before_stopping``
+    (https://airflow.apache.org/docs/apache-airflow/stable/administration-and-deployment/listeners.html),
+    and still answers questions: so it is asked what became of the task.
+    """
+
+    def __init__(self, guard: Guard, reference: OperationReference, owner: Mapping[str, Any], log: Any) -> None:
+        self._guard, self._reference, self._owner, self._log = guard, reference, owner, log
+
+    def register(self) -> None:
+        """Listen, in this process only."""
+        from airflow.sdk.listener import get_listener_manager
+
+        get_listener_manager().add_listener(self)  # type: ignore[no-untyped-call]
+
+    @_hook
+    def before_stopping(self, component: Any) -> None:
+        """Cancel the operation if the deferral was not taken because the task was killed."""
+        from airflow.sdk.listener import get_listener_manager
+
+        from airflow_lro_provider.lro.verdict import Evidence, Verdict, of_deferral
+        from airflow_lro_provider.triggers.ownership import ask_owner_token, ask_task_state, in_words
+
+        get_listener_manager().pm.unregister(self)
+        if _is_in_line():
+            self._guard.ask()  # `dags test`: this process goes on, with the trigger in it
+            return
+        state = ask_task_state(self._owner)
+        token = ask_owner_token(self._owner) if state == "deferred" else Evidence.UNKNOWN
+        mine = str(self._owner["token"])
+        verdict = of_deferral(task_state=state, owner_token=token, my_token=mine)
+        evidence = in_words(state, token, mine)
+        if verdict is Verdict.CANCEL:
+            self._guard.release(f"its task was killed while it deferred ({evidence})")
+            return
+        self._guard.release()
+        if verdict is Verdict.UNSURE:
+            self._log.warning(
+                "%s: it cannot be known whether Airflow has taken the deferral (%s); not cancelled.",
+                self._reference,
+                evidence,
+            )
+
+
+def _is_in_line() -> bool:
+    """Whether this process has no supervisor, but plays its own (`dags test`)."""
+    supervisor = sys.modules.get("airflow.sdk.execution_time.supervisor")
+    runner = sys.modules.get("airflow.sdk.execution_time.task_runner")
+    played = getattr(supervisor, "InProcessSupervisorComms", None)
+    return played is not None and isinstance(getattr(runner, "SUPERVISOR_COMMS", None), played)

@@ -1,12 +1,15 @@
 """The errors that a task of this package ends with, and what Airflow makes of each.
 
-==============================  ========================================================
-:class:`OperationInputError`    fails at once: what was given will not get better by a retry
-:class:`OperationFailedError`   fails at once: a finished operation does not change any more
-:class:`OperationRunningError`  fails, and retries if the task has any left
-:class:`OperationWaitError`     the same: waiting became impossible, the operation may run on
-:class:`OperationKilled`        ends the task that Airflow told to stop
-==============================  ========================================================
+===================================  =================================================================
+:class:`OperationInputError`         fails at once: what was given will not get better by a retry
+:class:`OperationStartError`         fails at once: a start that must not be repeated
+:class:`OperationFailedError`        fails, and retries if the task has any left: the next try starts anew
+:class:`FinalOperationFailedError`   the same of a task that did not start it: fails at once, a finished
+                                     operation does not change any more
+:class:`OperationRunningError`       fails, and retries if the task has any left
+:class:`OperationWaitError`          the same: waiting became impossible, the operation may run on
+:class:`OperationKilled`             ends the task that Airflow told to stop
+===================================  =================================================================
 
 A sensor's timeout is Airflow's own ``AirflowSensorTimeout`` (no retry), an execution timeout its
 ``AirflowTaskTimeout`` (retries), in poke mode and deferred.
@@ -17,10 +20,12 @@ from __future__ import annotations
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
 __all__ = [
+    "FinalOperationFailedError",
     "OperationFailedError",
     "OperationInputError",
     "OperationKilled",
     "OperationRunningError",
+    "OperationStartError",
     "OperationWaitError",
 ]
 
@@ -29,12 +34,20 @@ class OperationInputError(AirflowFailException):
     """An argument or a connection cannot be used. Nothing was sent."""
 
 
-class OperationFailedError(AirflowFailException):
+class OperationStartError(AirflowFailException):
+    """It is not known what a start did, or it did something else than start an operation."""
+
+
+class OperationFailedError(AirflowException):
     """The operation is over, with an outcome that the task's ``fail_on`` names."""
 
 
+class FinalOperationFailedError(OperationFailedError, AirflowFailException):
+    """The same, where a retry would only meet the same operation again."""
+
+
 class OperationRunningError(AirflowException):
-    """The operation is still running at the task's timeout, and ``fail_on`` names STILL_RUNNING."""
+    """The operation is still running at the task's timeout."""
 
 
 class OperationWaitError(Exception):

@@ -14,10 +14,13 @@ phase        the task is                                              ``on_kill`
 NEW          not in ``execute`` yet                                   notes it
 PREPARING    asking the supervisor (connection, records)              notes it
 STARTING     waiting for the answer to a request that starts          notes it
-             something
+             something, or in the user's function that does
 WAITING      waiting for the operation; it asks the supervisor        cancels, and raises
              nothing                                                  :class:`OperationKilled`
-HANDING_ON   asking the supervisor again (records, deferral)          cancels; the next checkpoint raises
+ASKING       armed, and asking the supervisor again (records,         cancels; the next checkpoint raises
+             deferral)
+DEFERRING    being taken over by Airflow; what became of it is        notes it
+             found out right afterwards (``deferral.py``)
 RELEASED     done with the operation                                  does nothing
 ===========  =======================================================  ==================================
 
@@ -32,8 +35,10 @@ import contextvars
 import enum
 import os
 import select
+import signal
 import threading
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import (
@@ -44,7 +49,7 @@ from airflow.providers.common.compat.sdk import (
     TaskDeferred,
 )
 
-from airflow_lro_provider.exceptions import OperationKilled, OperationWaitError
+from airflow_lro_provider.exceptions import OperationKilled, OperationRunningError, OperationWaitError
 
 if TYPE_CHECKING:
     from airflow_lro_provider.lro.client import OperationsClient
@@ -52,7 +57,7 @@ if TYPE_CHECKING:
     from airflow_lro_provider.lro.operation import Operation
     from airflow_lro_provider.lro.reference import OperationReference
 
-__all__ = ["Guard", "OperationOrphaned", "Phase", "reason_to_cancel"]
+__all__ = ["Guard", "OperationOrphaned", "Phase", "alarm_held_back", "reason_to_cancel"]
 
 BUDGET = 4.0
 """How long ``on_kill`` waits for the cancel, in seconds: from SIGTERM to SIGKILL there are 5.0."""
@@ -75,7 +80,8 @@ class Phase(enum.Enum):
     PREPARING = "preparing"
     STARTING = "starting"
     WAITING = "waiting"
-    HANDING_ON = "handing on"
+    ASKING = "asking"
+    DEFERRING = "deferring"
     RELEASED = "released"
 
 
@@ -105,7 +111,7 @@ class Guard:
         :raises OperationKilled: if the task is waiting.
         """
         again, self.killed = self.killed, True
-        if self.phase not in (Phase.WAITING, Phase.HANDING_ON):
+        if self.phase not in (Phase.WAITING, Phase.ASKING):
             return
         if self._canceller is not None and self._cancels:
             already_asked = self._canceller.reason is not None
@@ -126,18 +132,32 @@ class Guard:
         self.checkpoint()
 
     def arm(self, client: OperationsClient, reference: OperationReference) -> None:
-        """From here on the operation can be lost, and a kill is acted on at once.
+        """From here on the operation can be lost. The task may still ask the supervisor.
 
         :param client: for the guard alone; it is closed with it.
         :raises OperationKilled: after cancelling, if the kill came before.
         """
-        self._canceller = _Canceller(client, reference, self._log)
-        self._canceller.start()
-        self.phase = Phase.WAITING
+        canceller = _Canceller(client, reference, self._log)
+        if self.killed and self._cancels:
+            canceller.ask(KILLED)  # before it warms up, which would take its time
+        self._canceller = canceller
+        canceller.start()
+        self.phase = Phase.ASKING
+        self.checkpoint()
+
+    def disarm(self) -> None:
+        """The operation is over, and the task goes on without it: it is about to have another one.
+
+        :raises OperationKilled: if the kill came before.
+        """
+        canceller, self._canceller = self._canceller, None
+        self.phase = Phase.PREPARING
+        if canceller is not None:
+            canceller.stop()
         self.checkpoint()
 
     def watch(self) -> None:
-        """The task waits for something that it cannot lose.
+        """The task waits, and asks the supervisor nothing: a kill is acted on at once.
 
         :raises OperationKilled: if the kill came before.
         """
@@ -167,17 +187,21 @@ class Guard:
         if os.getppid() != self._supervisor:
             raise OperationOrphaned("the supervisor of this task is gone; Airflow counts it as lost")
 
-    def hand_on(self) -> None:
-        """The task is about to ask the supervisor again, or to defer. The operation is still guarded."""
-        self.phase = Phase.HANDING_ON
+    def ask(self) -> None:
+        """The task is about to ask the supervisor again, or to defer. The operation is still guarded.
+
+        :raises OperationKilled: if the kill came before.
+        """
+        self.phase = Phase.ASKING
         self.checkpoint()
 
-    def checkpoint_of_deferral(self) -> None:
+    def defer(self) -> None:
         """The last moment at which a deferral can be called off: Airflow serializes the trigger.
 
         :raises OperationWaitError: if the task was killed since. (Not :class:`OperationKilled`: at this
             place Airflow 3.3 handles only an ``Exception`` properly.)
         """
+        self.phase = Phase.DEFERRING
         if self.killed:
             self._cancel_and_wait(KILLED)
             raise OperationWaitError(f"not deferred: {KILLED}")
@@ -188,7 +212,7 @@ class Guard:
         :param reason: if given, it is not over: cancel it first, because of this.
         """
         if self.phase is not Phase.RELEASED:
-            self.phase = Phase.HANDING_ON
+            self.phase = Phase.ASKING
             if reason is not None:
                 self._cancel_and_wait(reason)
             self.phase = Phase.RELEASED
@@ -204,11 +228,6 @@ class Guard:
         """Ask for the cancellation while the task goes on waiting for its end."""
         if self._canceller is not None and self._cancels:
             self._canceller.ask(reason)
-
-    @property
-    def hands_on(self) -> bool:
-        """Whether the operation is being handed on to a trigger."""
-        return self.phase is Phase.HANDING_ON
 
     @property
     def cancelled_because(self) -> str | None:
@@ -267,7 +286,8 @@ class _Canceller(threading.Thread):
     def _run(self) -> None:
         line = None
         try:
-            self._warm_up()
+            if self.reason is None:
+                self._warm_up()
             os.close(self._say_ready)
             while not _readable(self._wake_reader, FRESHNESS_CHECK):
                 with contextlib.suppress(Exception):
@@ -305,6 +325,26 @@ class _Canceller(threading.Thread):
         return f"The {asked}. The service took the request ({took})."
 
 
+@contextlib.contextmanager
+def alarm_held_back() -> Iterator[None]:
+    """Let an execution_timeout (SIGALRM) that strikes meanwhile take effect at the end.
+
+    For a request that starts something: an exception in its middle would lose the answer, and with it the
+    operation.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    rang: list[int] = []
+    before = signal.signal(signal.SIGALRM, lambda number, frame: rang.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        if rang:
+            signal.raise_signal(signal.SIGALRM)
+
+
 def _readable(descriptor: int, seconds: float) -> bool:
     """Wait for a byte, or for the other end to be closed. Not ``select``: it has a highest descriptor."""
     poll = select.poll()
@@ -328,6 +368,8 @@ def reason_to_cancel(error: BaseException, *, will_retry: bool, cancel_on_failur
         return "the task's execution_timeout has passed"
     if isinstance(error, AirflowSensorTimeout):
         return "the sensor's timeout has passed"
+    if isinstance(error, OperationRunningError):
+        return "the task's timeout has passed"
     if isinstance(error, AirflowSkipException) and isinstance(
         error.__cause__, (AirflowTaskTimeout, AirflowSensorTimeout, type(None))
     ):

@@ -12,7 +12,7 @@ def get_provider_info() -> dict[str, Any]:
     return {
         "package-name": "airflow-lro-provider",
         "name": _GOOGLE,
-        "description": "Wait for, cancel and guard long-running operations of any Google API.",
+        "description": "Start, wait for, cancel and guard long-running operations of any Google API.",
         "integrations": [
             {
                 "integration-name": _GOOGLE,
@@ -31,6 +31,9 @@ def get_provider_info() -> dict[str, Any]:
         ],
         "triggers": [
             {"integration-name": _GOOGLE, "python-modules": ["airflow_lro_provider.triggers.operations"]},
+        ],
+        "task-decorators": [
+            {"name": "operation", "class-name": "airflow_lro_provider.decorators.operation.operation_task"},
         ],
         "extra-links": ["airflow_lro_provider.links.operations.OperationLink"],
         "connection-types": [

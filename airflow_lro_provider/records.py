@@ -25,10 +25,11 @@ class ArmedRecords:
 
     :param context: the context of the running task.
     :param log: where to say that the store does not answer.
+    :param kept: whether to keep one at all.
     """
 
-    def __init__(self, context: Any, log: Any) -> None:
-        self._store = context.get("task_state_store")
+    def __init__(self, context: Any, log: Any, *, kept: bool = True) -> None:
+        self._store = context.get("task_state_store") if kept else None
         self._ti = context["ti"]
         self._log = log
 
@@ -43,17 +44,29 @@ class ArmedRecords:
         max_tries = self._ti.max_tries
         return bool(max_tries) and self._ti.try_number <= max_tries
 
+    @property
+    def will_adopt(self) -> bool:
+        """Whether that next try will find the record of this one."""
+        return self.will_retry and self._store is not None
+
     def read(self) -> ArmedRecord | None:
         """The record that is there, whoever left it."""
         from airflow_lro_provider.lro.verdict import ArmedRecord
 
         return ArmedRecord.from_dict(self._ask("read", lambda store: store.get(KEY)))
 
-    def write(self, reference: OperationReference, killed: str | None = None) -> None:
-        """Say that this try waits for this operation; and why it asked for its end, if it did."""
+    def write(
+        self, reference: OperationReference | None, killed: str | None = None, request_id: str | None = None
+    ) -> None:
+        """Say that this try waits for this operation; and why it asked for its end, if it did.
+
+        :param reference: ``None`` while it is being started.
+        :param request_id: the id that it is started with.
+        """
         from airflow_lro_provider.lro.verdict import ArmedRecord
 
-        record = ArmedRecord(reference=reference.to_dict(), killed=killed, **self.this_try)
+        stored = None if reference is None else reference.to_dict()
+        record = ArmedRecord(reference=stored, killed=killed, request_id=request_id, **self.this_try)
         self._ask("write", lambda store: store.set(KEY, asdict(record)))
 
     def remove(self) -> None:

@@ -1,21 +1,36 @@
-"""What all tasks about one operation have in common: which operation, who asks, and what a kill does."""
+"""What all tasks about one operation have in common.
+
+* :class:`OperationTask`: who asks, which service, and what a kill does.
+* :class:`GuardedTask`: a task that stands for its operation: its record, and every way out of it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_lro_provider.exceptions import OperationInputError
-from airflow_lro_provider.guard import Guard
+from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowTaskTimeout, TaskDeferred
+
+from airflow_lro_provider.exceptions import OperationInputError, OperationRunningError, OperationWaitError
+from airflow_lro_provider.guard import Guard, reason_to_cancel
 from airflow_lro_provider.hooks.operations import OperationsHook
 from airflow_lro_provider.links.operations import OperationLink
+from airflow_lro_provider.records import ArmedRecords
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import BaseOperatorLink
+    from airflow.providers.common.compat.sdk import BaseOperatorLink, Context
 
+    from airflow_lro_provider.events import DeadlinePassed, Lost
+    from airflow_lro_provider.lro.client import OperationsClient
+    from airflow_lro_provider.lro.operation import Operation, Outcome
+    from airflow_lro_provider.lro.polling import Deadline, Watch
     from airflow_lro_provider.lro.reference import OperationReference
+    from airflow_lro_provider.result import ResultCheck
 
-__all__ = ["OperationTask"]
+__all__ = ["GuardedTask", "OperationTask"]
+
+FIRST_LOOK_TIMEOUT = 10.0
+"""How long the guard's first look is waited for, in seconds."""
 
 
 class OperationTask:
@@ -30,7 +45,7 @@ class OperationTask:
     )
     operator_extra_links: Collection[BaseOperatorLink] = (OperationLink(),)
 
-    operation_name: Any
+    operation_name: Any = None
     service: str | None
     api_version: str | None
     gcp_conn_id: str | None
@@ -41,6 +56,12 @@ class OperationTask:
     _guard: Guard | None = None
     _reference: OperationReference
 
+    if TYPE_CHECKING:  # what comes from the operator
+
+        @property
+        def log(self) -> Any:
+            """The task's logger."""
+
     def on_kill(self) -> None:
         """End the task, and cancel its operation if it stands for it. See :mod:`airflow_lro_provider.guard`."""
         self._get_guard().on_kill()
@@ -48,7 +69,7 @@ class OperationTask:
     def _get_guard(self) -> Guard:
         # Made late: Airflow copies operators, and a kill may come before `execute`.
         if self._guard is None:
-            self._guard = Guard(self.log, cancels=self.cancel_on_kill)  # type: ignore[attr-defined]
+            self._guard = Guard(self.log, cancels=self.cancel_on_kill)
         return self._guard
 
     def _hook(self) -> OperationsHook:
@@ -60,7 +81,7 @@ class OperationTask:
         )
 
     def _connect(self) -> OperationsHook:
-        """Read the connection and the reference. Nothing is sent.
+        """Read the connection and the arguments. Nothing is sent.
 
         :raises OperationInputError: if one of them cannot be used.
         """
@@ -69,8 +90,187 @@ class OperationTask:
 
         hook = self._hook()
         try:
-            self._reference = hook.reference(self.operation_name)
+            self._read_arguments(hook)
             identity_for(hook.settings)
         except InvalidRequestError as error:
             raise OperationInputError(str(error)) from None
         return hook
+
+    def _read_arguments(self, hook: OperationsHook) -> None:
+        self._reference = hook.reference(self.operation_name)
+
+
+class GuardedTask(OperationTask):
+    """A task that stands for its operation: whoever ends the task, ends the operation.
+
+    Comes before ``BaseOperator`` among the bases. It leaves a record behind that tells the next try how
+    this one ended (see :mod:`airflow_lro_provider.records`).
+    """
+
+    cancel_on_failure: bool
+    result_check: ResultCheck | None
+    include_response = True
+
+    _client: OperationsClient
+    _first: Any = None
+
+    # What is different in sensors and in operators that start something
+
+    def _records(self, context: Context) -> ArmedRecords:
+        """The records of this try."""
+        raise NotImplementedError
+
+    def _will_go_on(self, records: ArmedRecords) -> bool:
+        """Whether, after an ordinary failure, a next try goes on with the operation."""
+        raise NotImplementedError
+
+    def _settle(self, outcome: Outcome, operation: Operation | None) -> Any:
+        """Turn what became of the operation into the task's result, or into its error."""
+        raise NotImplementedError
+
+    def _resumed(self, **kwargs: Any) -> None:
+        """Take back what was handed over with the deferral."""
+        raise NotImplementedError
+
+    def _recall(self, records: ArmedRecords) -> bool:
+        """Whether it is known which operation this is, although nothing was handed back."""
+        return True
+
+    if TYPE_CHECKING:
+
+        def execute(self, context: Context) -> Any:
+            """Begin a try, or begin again after an event that was for another task."""
+
+    # Looking
+
+    def _arm(self, hook: OperationsHook) -> None:
+        guard = self._get_guard()
+        guard.arm(hook.make_client(connect_timeout=2.0, read_timeout=3.0), self._reference)
+
+    def _look(self) -> Operation:
+        """Look once; the guard's first look counts as one."""
+        self._get_guard().check_supervisor()
+        first, self._first = self._first, None
+        if isinstance(first, Exception):
+            raise first
+        return first if first is not None else self._client.get(self._reference, retries=0)
+
+    # Deferring, and what comes after
+
+    def _hand_over(self, context: Context, watch: Watch, deadline: Deadline | None, **kwargs: Any) -> None:
+        """Let a trigger wait. Does not return.
+
+        :param watch: the wait so far, on the wall clock.
+        :param deadline: when the trigger is to give up.
+        :param kwargs: for :meth:`_resumed`.
+        """
+        from airflow_lro_provider.deferral import make_trigger, new_owner
+
+        guard = self._get_guard()
+        guard.ask()
+        owner = new_owner(context)
+        self.defer(  # type: ignore[attr-defined]
+            trigger=make_trigger(
+                guard,
+                self._reference,
+                log=self.log,
+                gcp_conn_id=self.gcp_conn_id,
+                impersonation_chain=self.impersonation_chain,
+                started=watch.started,
+                deadline=deadline,
+                poll_interval=watch.interval,
+                exponential_backoff=watch.exponential_backoff,
+                max_wait=watch.max_wait,
+                tolerant=watch.tolerant,
+                cancel_on_kill=self.cancel_on_kill,
+                owner=owner,
+                include_response=self.include_response or self.result_check is not None,
+            ),
+            method_name="execute_complete",
+            kwargs={"token": owner["token"], **kwargs},
+        )
+
+    def execute_complete(self, context: Context, event: Any, token: str | None = None, **kwargs: Any) -> Any:
+        """Go on after the trigger has waited."""
+        from airflow_lro_provider.events import Finished, Gone, is_for_another, read_event
+        from airflow_lro_provider.lro.operation import Outcome
+
+        self._resumed(**kwargs)
+        if is_for_another(event, token):
+            self.log.warning("Airflow delivered the event of another task; looking again.")
+            return self.execute(context)
+        records = self._records(context)
+        seen = read_event(event)
+        self._connect()
+        if isinstance(seen, (Finished, Gone)):
+            records.remove()
+            operation = seen.operation if isinstance(seen, Finished) else None
+            return self._settle((operation and operation.outcome) or Outcome.NOT_FOUND, operation)
+        error = self._error_of(seen)
+        self._give_up(records, error, requested=getattr(seen, "cancel_requested", False))
+        raise error
+
+    def _error_of(self, seen: DeadlinePassed | Lost) -> BaseException:
+        from airflow_lro_provider.events import Lost
+
+        if isinstance(seen, Lost):
+            return OperationWaitError(seen.message)
+        why = f"{self._reference}: the {seen.cause.replace('_', ' ')} of {seen.seconds:g} s passed while deferred"
+        if seen.cause == "execution_timeout":
+            return AirflowTaskTimeout(why)
+        return AirflowSensorTimeout(why) if seen.cause == "sensor_timeout" else OperationRunningError(why)
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Resume, also if only to fail: then the operation must not be forgotten."""
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)  # type: ignore[misc]
+        except BaseException as error:
+            if next_method == "__fail__":  # the trigger broke, or a timeout that is not ours
+                self._connect()
+                records = self._records(context)
+                if self._recall(records):
+                    self._give_up(records, error)
+            raise
+
+    # Ways out
+
+    def _leave(self, guard: Guard, records: ArmedRecords, error: BaseException) -> None:
+        """The try ends with an error: cancel if it has to be, and leave the right record behind."""
+        if isinstance(error, TaskDeferred):
+            return  # it may still be called off: until then the guard stays
+        if guard.is_over:
+            guard.release()
+            records.remove()
+            return
+        because = self._reason_to_cancel(records, error)
+        guard.release(because)
+        if because is not None and guard.cancelled_because is not None:
+            records.write(self._reference, killed=guard.cancelled_because)
+
+    def _give_up(self, records: ArmedRecords, error: BaseException, *, requested: bool = False) -> None:
+        """The wait ended in the triggerer, but the operation did not: cancel it if it has to be.
+
+        :param requested: whether the trigger has asked for the cancellation already.
+        """
+        because = self._reason_to_cancel(records, error)
+        if because is None:
+            return
+        if not requested:
+            self._cancel_now(self._reference, because)
+        records.write(self._reference, killed=because)
+
+    def _reason_to_cancel(self, records: ArmedRecords, error: BaseException) -> str | None:
+        if not self.cancel_on_kill:
+            return None
+        return reason_to_cancel(error, will_retry=self._will_go_on(records), cancel_on_failure=self.cancel_on_failure)
+
+    def _cancel_now(self, reference: OperationReference, because: str) -> None:
+        """Ask for the cancellation of an operation that no guard stands for any more."""
+        from airflow_lro_provider.lro.errors import OperationsError
+
+        try:
+            with self._hook().make_client() as client:
+                client.cancel(reference)
+            self.log.info("The cancel of %s requested, because: %s", reference, because)
+        except OperationsError as error:
+            self.log.error("The cancel of %s was refused: %s", reference, error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from airflow_lro_provider.lro.aio import AsyncOperationsClient
     from airflow_lro_provider.lro.client import OperationsClient
     from airflow_lro_provider.lro.credentials import ConnectionSettings
+    from airflow_lro_provider.lro.method import Method
     from airflow_lro_provider.lro.operation import Operation
     from airflow_lro_provider.lro.reference import OperationReference
 
@@ -95,6 +96,18 @@ class _OperationsBaseHook(BaseHook):
         endpoint_of(reference, settings.api_endpoint)  # refuses a foreign host
         return reference
 
+    def _method(self, method: Any, http_method: str, settings: ConnectionSettings) -> Method:
+        from airflow_lro_provider.lro.method import Method, read_method
+        from airflow_lro_provider.lro.reference import endpoint_of
+
+        checked = (
+            method
+            if isinstance(method, Method)
+            else read_method(method, http_method, self.service, self.api_version, api_endpoint=settings.api_endpoint)
+        )
+        endpoint_of(checked.about, settings.api_endpoint)  # refuses a foreign host
+        return checked
+
     def _parent(self, parent: str) -> OperationReference:
         from airflow_lro_provider.lro.errors import UnknownServiceError
         from airflow_lro_provider.lro.reference import read_parent
@@ -137,6 +150,18 @@ class OperationsHook(_OperationsBaseHook):
         """
         return self._reference(name, self.settings)
 
+    def method(self, method: Any, http_method: str = "POST") -> Method:
+        """Read and check a method that starts an operation; nothing is sent.
+
+        :param method: a path (with the hook's ``service``) or a URL.
+        :raises InvalidRequestError: saying what is wrong with it.
+        """
+        return self._method(method, http_method, self.settings)
+
+    def parent(self, parent: str) -> OperationReference:
+        """Read and check the parent of operations; nothing is sent."""
+        return self._parent(parent)
+
     def make_client(self, **kwargs: Any) -> OperationsClient:
         """A new client with this connection; see :class:`OperationsClient` for its arguments."""
         from airflow_lro_provider.lro.client import OperationsClient
@@ -155,6 +180,28 @@ class OperationsHook(_OperationsBaseHook):
         :raises NotFoundError: if there is none of this name.
         """
         return self.get_conn().get(self.reference(name))
+
+    def start(
+        self,
+        method: Any,
+        body: Mapping[str, Any] | None = None,
+        *,
+        http_method: str = "POST",
+        request_id: str | None = None,
+    ) -> Operation:
+        """Call a method that answers with an operation. The operation is the caller's.
+
+        :param method: a path (with the hook's ``service``) or a URL.
+        :param body: the JSON object to send.
+        :param request_id: a UUID that makes the start repeatable, where the method takes one
+            (https://google.aip.dev/155).
+        :raises NotAnOperationError: if it answered with something else.
+        :raises StartUnknownError: if the answer was lost: it may have started something.
+        """
+        checked = self.method(method, http_method)
+        operation = self.get_conn().start(checked, body, request_id=request_id).operation
+        assert operation is not None
+        return operation
 
     def cancel(self, name: Any) -> Operation | None:
         """Ask for the cancellation of an operation. It is a request: get the operation to see what came of it.
@@ -253,6 +300,20 @@ class OperationsAsyncHook(_OperationsBaseHook):
     async def get(self, name: Any) -> Operation:
         """Look at an operation. See :meth:`OperationsHook.get`."""
         return await (await self.get_conn()).get(await self.reference(name))
+
+    async def start(
+        self,
+        method: Any,
+        body: Mapping[str, Any] | None = None,
+        *,
+        http_method: str = "POST",
+        request_id: str | None = None,
+    ) -> Operation:
+        """Call a method that answers with an operation. See :meth:`OperationsHook.start`."""
+        checked = self._method(method, http_method, await self.settings())
+        operation = (await (await self.get_conn()).start(checked, body, request_id=request_id)).operation
+        assert operation is not None
+        return operation
 
     async def cancel(self, name: Any) -> Operation | None:
         """Ask for the cancellation of an operation. See :meth:`OperationsHook.cancel`."""

@@ -21,7 +21,8 @@ class OperationLink(BaseOperatorLink):
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         """Make the URL from the operator's rendered arguments; Airflow stores it when the task ends."""
         return console_url(
-            getattr(operator, "operation_name", None),
+            # A task that started its operation knows it by now.
+            getattr(operator, "operation_name", None) or getattr(operator, "_reference", None),
             getattr(operator, "service", None),
             getattr(operator, "api_version", None),
         )
@@ -34,11 +35,13 @@ def console_url(operation: Any, service: str | None = None, api_version: str | N
     Logs Explorer finds what the operation logged (audit logs carry its name as ``operation.id``).
     """
     from airflow_lro_provider.lro.errors import InvalidRequestError
-    from airflow_lro_provider.lro.reference import read_reference
+    from airflow_lro_provider.lro.reference import OperationReference, read_reference
     from airflow_lro_provider.lro.services import find_service, project_of
 
     try:
-        reference = read_reference(operation, service, api_version)
+        reference = (
+            operation if isinstance(operation, OperationReference) else read_reference(operation, service, api_version)
+        )
     except InvalidRequestError:
         return ""
     project = project_of(reference.name) or ""

@@ -126,9 +126,12 @@ class AsyncOperationsClient:
         """Ask for the cancellation of an operation. See :meth:`OperationsClient.cancel`."""
         return await self._run(flows.cancel(reference, self.endpoint(reference)), retries)
 
-    async def ask_for_cancel(self, reference: OperationReference) -> flows.Asked:
-        """Look, ask for the cancellation, and say what is known of it at once."""
-        return await self._run(flows.ask_for_cancel(reference, self.endpoint(reference)))
+    async def ask_for_cancel(self, reference: OperationReference, before: Operation | None = None) -> flows.Asked:
+        """Look, ask for the cancellation, and say what is known of it at once.
+
+        :param before: the look, if it was just taken.
+        """
+        return await self._run(flows.ask_for_cancel(reference, self.endpoint(reference), before))
 
     async def start(
         self, method: Method, body: Mapping[str, Any] | None = None, *, request_id: str | None = None

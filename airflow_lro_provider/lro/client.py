@@ -140,18 +140,20 @@ class OperationsClient:
         reference: OperationReference,
         watch: Watch,
         *,
+        look: Callable[[], Operation] | None = None,
         on_change: Callable[[str], object] = lambda line: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> Operation:
         """Poll until the operation is over.
 
         :param watch: when to look, and until when; on the same clock.
+        :param look: how to look, if not by :meth:`get`.
         :param on_change: is told, in one line, whenever state or progress changed.
         :raises WaitTimeoutError: at the deadline. The operation runs on.
         """
         while True:
             try:
-                operation = self.get(reference, retries=0)
+                operation = self.get(reference, retries=0) if look is None else look()
             except OperationsError as error:
                 line = watch.failed(error, clock())
             else:

@@ -148,12 +148,14 @@ class NotAnOperationError(OperationsError):
     """A method that was to start an operation answered with something else.
 
     :param answer: what it answered.
+    :param is_resource: whether that is a plain resource; else it is an operation of an unknown kind.
     """
 
     may_have_happened = True
 
-    def __init__(self, message: str, answer: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, message: str, answer: Mapping[str, Any] | None = None, *, is_resource: bool = True) -> None:
         self.answer = dict(answer or {})
+        self.is_resource = is_resource
         super().__init__(message)
 
 

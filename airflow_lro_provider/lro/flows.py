@@ -49,12 +49,12 @@ class Asked:
 class Started:
     """What a start answered.
 
-    :param reference: the operation's; ``None`` if it was over at once and has no usable name.
-    :param operation: the operation.
+    :param reference: the operation's.
+    :param operation: the operation, perhaps over already; ``None`` if only its name is known.
     """
 
-    reference: OperationReference | None
-    operation: Operation
+    reference: OperationReference
+    operation: Operation | None
 
 
 def start(
@@ -94,16 +94,22 @@ def cancel(reference: OperationReference, endpoint: str) -> Generator[Request, A
     return None
 
 
-def ask_for_cancel(reference: OperationReference, endpoint: str) -> Generator[Request, Any, Asked]:
+def ask_for_cancel(
+    reference: OperationReference, endpoint: str, before: Operation | None = None
+) -> Generator[Request, Any, Asked]:
     """Look, then ask for the cancellation.
 
     The look before the request is what tells "completed despite the cancellation" from "was over
     already".
+
+    :param before: that look, if it was just taken.
     """
     try:
-        before: Operation = yield protocol.get(reference, endpoint)
+        if before is None:
+            before = yield protocol.get(reference, endpoint)
     except NotFoundError:
         return Asked(Outcome.NOT_FOUND, None, False)
+    assert before is not None
     if before.done:
         return Asked(before.outcome, before, False)
     if not find_service(reference.service).offers("cancel", reference.name):

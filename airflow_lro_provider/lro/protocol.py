@@ -164,10 +164,10 @@ def start(
     )
 
 
-def started(request: Request, content: Mapping[str, Any]) -> tuple[OperationReference | None, Operation]:
+def started(request: Request, content: Mapping[str, Any]) -> tuple[OperationReference, Operation]:
     """Read what a start answered: the operation, and its reference.
 
-    An operation that is over already needs no reference: some services give it no usable name.
+    Some services give an operation that is over at once no usable name; its reference has the method's path.
 
     :raises NotAnOperationError: if it answered with a plain resource, or with an operation of a name that
         this service is not known to have.
@@ -178,11 +178,13 @@ def started(request: Request, content: Mapping[str, Any]) -> tuple[OperationRefe
         host = about.host if about.host != service.host else service.host_for(name)
         return OperationReference(about.service, about.version, name, host), Operation.from_json(content)
     if content.get("done") is True and ("response" in content or "error" in content):
-        return None, Operation.from_json(content)
+        return about, Operation.from_json(content)
     what = f"{about.service}: {request.method} {about.name} was answered with"
     if "done" in content or (isinstance(name, str) and "operations/" in name):
         raise NotAnOperationError(
-            f"{what} an operation of an unknown kind, {name!r:.200}. It may be running, and is not guarded.", content
+            f"{what} an operation of an unknown kind, {name!r:.200}. It may be running, and is not guarded.",
+            content,
+            is_resource=False,
         )
     raise NotAnOperationError(
         f"{what} {f'the resource {name!r:.200}' if name else 'something else'} and not with an operation: there"

@@ -1,9 +1,11 @@
 """Whose is this operation now? The one place that answers, from evidence alone.
 
-Two parties ask, at two moments:
+Three parties ask, each at its moment:
 
 * a **trigger that is being taken down** asks :func:`of_killed_trigger`: is the deferred task still
   mine (the triggers are only being redistributed), or is it dead (cancel)?
+* a **worker whose task has just deferred** asks :func:`of_deferral`: did Airflow take it, or was the
+  task killed in that moment?
 * a **new try of a task** that finds a record of an earlier one asks :func:`of_armed_record`: adopt
   the operation that the earlier try left, or cancel it and start afresh?
 
@@ -17,13 +19,14 @@ Standard library only: no Airflow, no network, no clock.
 from __future__ import annotations
 
 import enum
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from airflow_lro_provider.lro.operation import Outcome, State
 
-__all__ = ["ArmedRecord", "Evidence", "Verdict", "of_armed_record", "of_killed_trigger"]
+__all__ = ["ArmedRecord", "Evidence", "Verdict", "of_armed_record", "of_deferral", "of_killed_trigger"]
 
 
 class Verdict(str, enum.Enum):
@@ -82,40 +85,80 @@ def of_killed_trigger(
     return Verdict.OWN if owner_token == my_token else Verdict.CANCEL
 
 
+# Nothing but a kill brings a task that is just deferring into one of these.
+_KILLED = frozenset({None, "failed", "success", "skipped", "upstream_failed", "removed", "restarting"})
+
+
+def of_deferral(
+    *,
+    task_state: str | Evidence | None,
+    owner_token: str | Evidence | None,
+    my_token: str,
+) -> Verdict:
+    """Judge a deferral that was reported to Airflow a moment ago.
+
+    Airflow 3.3 refuses it if the task was marked or cleared while it ran, and then calls no hook at all.
+
+    ================================  ============================================================
+    evidence                          verdict
+    ================================  ============================================================
+    deferred, with my token           OWN: Airflow took it, the trigger stands guard
+    deferred, with another's          CANCEL: cleared, and a new try has deferred already
+    failed, success, no state, …      CANCEL: killed while it ran
+    running                           UNSURE: not taken; Airflow's supervisor will try again
+    queued, scheduled, …              UNSURE: woken already, or cleared: the next try will know
+    ================================  ============================================================
+
+    :param task_state: as for :func:`of_killed_trigger`.
+    :param owner_token: the token in XCom now.
+    :param my_token: the token of the trigger that was handed over.
+    """
+    if task_state == "deferred":
+        return of_killed_trigger(task_state=task_state, owner_token=owner_token, my_token=my_token)
+    return Verdict.CANCEL if task_state in _KILLED else Verdict.UNSURE
+
+
 @dataclass(frozen=True)
 class ArmedRecord:
-    """What a try writes before it waits, and removes at every normal end.
+    """What a try writes before it starts or waits, and removes at every normal end.
 
     A record that is still there tells the next try how the last one went: it did not end normally.
 
-    :param reference: the operation, as :meth:`OperationReference.to_dict` gives it.
+    :param reference: the operation, as :meth:`OperationReference.to_dict` gives it; ``None`` if the try
+        was about to start one and has not had the answer.
+    :param request_id: the id that its start was sent with, if it was.
     :param try_number: the try that armed it.
     :param try_id: the task instance's id, which Airflow changes with every try.
     :param max_tries: Airflow's ``max_tries`` at the time; a clear raises it, a retry does not.
     :param killed: why the dying process asked for a cancel, if it lived long enough to say so.
     """
 
-    reference: Mapping[str, Any]
+    reference: Mapping[str, Any] | None
     try_number: int
     try_id: str
     max_tries: int
     killed: str | None = None
+    request_id: str | None = None
 
     @classmethod
     def from_dict(cls, stored: Any) -> ArmedRecord | None:
         """Read a stored record; ``None`` for anything that is not one."""
-        if not isinstance(stored, Mapping) or not isinstance(stored.get("reference"), Mapping):
+        if not isinstance(stored, Mapping):
+            return None
+        reference, request_id = stored.get("reference"), stored.get("request_id")
+        if not isinstance(reference, Mapping) and not isinstance(request_id, str):
             return None
         try_number, max_tries = stored.get("try_number"), stored.get("max_tries")
         if not isinstance(try_number, int) or not isinstance(max_tries, int):
             return None
         killed = stored.get("killed")
         return cls(
-            reference=dict(stored["reference"]),
+            reference=dict(reference) if isinstance(reference, Mapping) else None,
             try_number=try_number,
             try_id=str(stored.get("try_id")),
             max_tries=max_tries,
             killed=None if killed is None else str(killed),
+            request_id=request_id if isinstance(request_id, str) else None,
         )
 
 
@@ -138,7 +181,9 @@ def of_armed_record(
     operation CANCELLING or CANCELLED  CANCEL: somebody asked for its end
     ``max_tries`` differs              CANCEL: the task was cleared
     a later try, none of the above     ADOPT: the earlier one crashed (SIGKILL, OOM, lost worker)
-    an earlier or the same try number  UNSURE: this process is the one that is out of date
+    an earlier or the same try number
+    - and a younger instance id        CANCEL: the task instance was deleted, and made anew
+    - else                             UNSURE: this process is the one that is out of date
     =================================  =======================================================
 
     :param record: what the earlier try stored.
@@ -156,4 +201,13 @@ def of_armed_record(
         return Verdict.CANCEL
     if try_number > record.try_number:
         return Verdict.ADOPT
-    return Verdict.UNSURE
+    return Verdict.CANCEL if _is_younger(try_id, record.try_id) else Verdict.UNSURE
+
+
+def _is_younger(one: str, other: str) -> bool:
+    """Whether a task instance id is younger than another; Airflow's are UUIDs of version 7, which tell."""
+    try:
+        first, second = uuid.UUID(one), uuid.UUID(other)
+    except ValueError:
+        return False
+    return first.version == second.version == 7 and first.int >> 80 > second.int >> 80

@@ -2,26 +2,126 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, BaseOperator, conf
 
-from airflow_lro_provider.arguments import check_outcomes, check_reference, check_seconds
-from airflow_lro_provider.exceptions import OperationWaitError
+from airflow_lro_provider.arguments import (
+    check_method,
+    check_outcomes,
+    check_parent,
+    check_reference,
+    check_seconds,
+)
+from airflow_lro_provider.exceptions import (
+    OperationFailedError,
+    OperationInputError,
+    OperationRunningError,
+    OperationStartError,
+    OperationWaitError,
+)
 from airflow_lro_provider.guard import Guard
 from airflow_lro_provider.hooks.operations import DEFAULT_CONN_ID
+from airflow_lro_provider.starter import OperationStarter
 from airflow_lro_provider.task import OperationTask
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_lro_provider.hooks.operations import OperationsHook
+    from airflow_lro_provider.lro.flows import Started
+    from airflow_lro_provider.lro.many import Cancelled
+    from airflow_lro_provider.lro.method import Method
     from airflow_lro_provider.lro.operation import Operation, Outcome
     from airflow_lro_provider.lro.reference import OperationReference
 
-__all__ = ["CancelOperationOperator"]
+__all__ = ["CancelOperationOperator", "CancelOperationsOperator", "RunOperationOperator"]
+
+
+class RunOperationOperator(OperationStarter, BaseOperator):
+    """Calls a method of any Google API that answers with a long-running operation, and waits for its end.
+
+    Returns the operation's ``response``. Killing the task, in whatever way and whether it is running or
+    deferred, cancels the operation; a retry after a crash goes on with it instead of starting a second
+    one. A task that is cleared cancels the old operation and waits for its end before it starts a fresh one.
+
+    A start whose answer was lost is sent again only where the method takes a request id
+    (https://google.aip.dev/155; the table of services knows which do): the service then answers with the
+    operation that it has started. Elsewhere the task fails at once, and says that it is not known.
+
+    A method that answers with an operation that is over already is done. One that answers with a plain
+    resource fails the task, unless ``allow_resource`` says that this is fine: then the resource is the
+    task's result.
+
+    :param method: what to call: a path below the API version (``projects/p/locations/l/instances?instanceId=x``,
+        with ``service``), or a URL. (templated)
+    :param http_method: POST, PUT, PATCH or DELETE. (templated)
+    :param body: the JSON object to send. (templated, deeply)
+    :param allow_resource: take a plain resource for the result.
+
+    All other arguments are those of :class:`~airflow_lro_provider.starter.OperationStarter`.
+    """
+
+    template_fields = ("method", "http_method", "body", "service", "api_version", "gcp_conn_id", "impersonation_chain")
+    template_fields_renderers: ClassVar[dict[str, str]] = {"body": "json"}
+    ui_color = "#e6f4ea"
+
+    _method: Method
+
+    def __init__(
+        self,
+        *,
+        method: str,
+        http_method: str = "POST",
+        body: Mapping[str, Any] | None = None,
+        allow_resource: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        check_method(method, http_method, body, self.service, self.api_version, self.gcp_conn_id)
+        self.method = method
+        self.http_method = http_method
+        self.body = body
+        self.allow_resource = allow_resource
+
+    def execute(self, context: Context) -> Any:
+        """Start the operation, or go on with the one that an earlier try left, and wait for it."""
+        from airflow_lro_provider.lro.errors import InvalidRequestError, NotAnOperationError, StartUnknownError
+
+        try:
+            return super().execute(context)
+        except NotAnOperationError as error:
+            if not (self.allow_resource and error.is_resource):
+                raise OperationStartError(str(error)) from None
+            self.log.info("%s %s was answered with a resource", self._method.http_method, self._method.path)
+            return error.answer
+        except StartUnknownError as error:
+            raise OperationStartError(str(error)) from None
+        except InvalidRequestError as error:
+            raise OperationInputError(str(error)) from None
+
+    def _read_arguments(self, hook: OperationsHook) -> None:
+        from airflow_lro_provider.lro.method import check_body
+
+        self._method = hook.method(self.method, self.http_method)
+        check_body(self.body)
+
+    @property
+    def _is_repeatable(self) -> bool:
+        from airflow_lro_provider.lro.services import find_service
+
+        method = self._method
+        return find_service(method.service).place_of_request_id(method.http_method, method.path) is not None
+
+    def _start(self, context: Context) -> Started:
+        return self._start_again()
+
+    def _start_again(self) -> Started:
+        return self._client.start(self._method, self.body, request_id=self._request_id)
 
 
 class CancelOperationOperator(OperationTask, BaseOperator):
@@ -151,13 +251,14 @@ class CancelOperationOperator(OperationTask, BaseOperator):
     def _defer(self, guard: Guard, context: Context, reference: OperationReference) -> None:
         from airflow_lro_provider.deferral import deadline_of, make_trigger, new_token
 
-        guard.hand_on()
+        guard.ask()
         now, token = time.time(), new_token()
         deadline = deadline_of(now, timeout=self.timeout, execution_timeout=self.execution_timeout)
         self.defer(
             trigger=make_trigger(
                 guard,
                 reference,
+                log=self.log,
                 gcp_conn_id=self.gcp_conn_id,
                 impersonation_chain=self.impersonation_chain,
                 started=now,
@@ -176,3 +277,124 @@ class CancelOperationOperator(OperationTask, BaseOperator):
         self._get_guard().release()
         self.log.info("%s: %s", reference, outcome.value)
         return settle(reference, outcome, operation, fail_on=self.fail_on, include_response=self.include_response)
+
+
+class CancelOperationsOperator(OperationTask, BaseOperator):
+    """Cancels every running operation of a parent, and tells of each what came of it.
+
+    Returns ``{"outcomes": {"CANCELLED": 3, …}, "operations": [{"name": …, "outcome": …}, …]}``; the outcomes are
+    those of :class:`CancelOperationOperator`, and ``ERROR`` (with a ``message``) for one whose cancellation was
+    refused or got lost. One that cannot be cancelled does not keep the others from it.
+
+    :param parent: below which to look, e.g. ``projects/p/locations/l``. (templated)
+    :param service: the API's discovery name, e.g. ``aiplatform``, or its host. (templated)
+    :param api_version: the API version, if not the preferred one. (templated)
+    :param filter: which of them, in the service's own dialect. (templated)
+    :param dry_run: cancel nothing, and report what would be: every outcome is STILL_RUNNING.
+    :param wait_for_completion: wait for the truth; if not, the task ends with the requests.
+    :param timeout: how long to wait for it, in seconds or as a timedelta.
+    :param poll_interval: seconds between two looks; if ``None`` it grows with the age of the wait.
+    :param max_parallel: how many cancels are under way at a time.
+    :param fail_on: the outcomes that fail the task. By default CANCEL_UNSUPPORTED, ERROR, and STILL_RUNNING
+        if it waits.
+    :param gcp_conn_id: the Airflow connection; ``None`` uses application default credentials. (templated)
+    :param impersonation_chain: the account to act as, or the chain that leads to it. (templated)
+    """
+
+    template_fields = ("parent", "filter", "service", "api_version", "gcp_conn_id", "impersonation_chain")
+    operator_extra_links = ()
+    ui_color = "#fde7e9"
+
+    def __init__(
+        self,
+        *,
+        parent: str,
+        service: str,
+        api_version: str | None = None,
+        filter: str | None = None,
+        dry_run: bool = False,
+        wait_for_completion: bool = True,
+        timeout: float | timedelta | None = 900.0,
+        poll_interval: float | timedelta | None = None,
+        max_parallel: int = 8,
+        fail_on: Collection[str | Outcome] | None = None,
+        gcp_conn_id: str | None = DEFAULT_CONN_ID,
+        impersonation_chain: str | Sequence[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        check_parent(parent, service, api_version)
+        if not isinstance(max_parallel, int) or max_parallel < 1:
+            raise ValueError(f"`max_parallel` must be a whole number from 1 on, got {max_parallel!r}")
+        waits = wait_for_completion and not dry_run
+        if fail_on is None:
+            fail_on = {"CANCEL_UNSUPPORTED", "ERROR"} | ({"STILL_RUNNING"} if waits else set())
+        self.parent = parent
+        self.service = service
+        self.api_version = api_version
+        self.filter = filter
+        self.only_looks = dry_run  # `dry_run` is a method of Airflow's operators
+        self.wait_for_completion = wait_for_completion
+        self.timeout = check_seconds("timeout", timeout)
+        self.poll_interval = check_seconds("poll_interval", poll_interval)
+        self.max_parallel = max_parallel
+        self.fail_on = check_outcomes("fail_on", fail_on, also=("ERROR",))
+        self.gcp_conn_id = gcp_conn_id
+        self.impersonation_chain = impersonation_chain
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """List, cancel, wait, and report."""
+        from airflow_lro_provider.lro.many import count
+
+        guard = self._get_guard()
+        guard.prepare()
+        hook = self._connect()
+        guard.watch()  # a kill ends the task; what was asked for stays asked for
+        try:
+            results = asyncio.run(self._cancel(hook))
+        finally:
+            guard.release()
+        for result in results:
+            self.log.info("%s: %s%s", result.reference, result.word, result.message and f": {result.message}")
+        outcomes = count(results)
+        self.log.info(
+            "%d running operations below %s%s: %s",
+            len(results),
+            self.parent,
+            " would be cancelled" if self.only_looks else "",
+            ", ".join(f"{word} {number}" for word, number in outcomes.items()) or "nothing to do",
+        )
+        if bad := [result for result in results if result.word in self.fail_on]:
+            error = (
+                OperationRunningError if {result.word for result in bad} == {"STILL_RUNNING"} else OperationFailedError
+            )
+            raise error(
+                f"{len(bad)} of {len(results)} operations below {self.parent}: {', '.join(count(bad))};"
+                f" the first one: {bad[0].reference}{bad[0].message and ': ' + bad[0].message}"
+            )
+        return {"outcomes": outcomes, "operations": [result.to_dict() for result in results]}
+
+    def _read_arguments(self, hook: OperationsHook) -> None:
+        self._reference = hook.parent(self.parent)
+
+    async def _cancel(self, hook: OperationsHook) -> list[Cancelled]:
+        from airflow_lro_provider.lro.aio import AsyncOperationsClient
+        from airflow_lro_provider.lro.many import Cancelled, cancel_many
+        from airflow_lro_provider.lro.operation import Outcome
+
+        async with await AsyncOperationsClient.create(hook.settings) as client:
+            running = [
+                (hook.reference({"name": seen.name}), seen)
+                async for seen in client.list(self._reference, filter=self.filter)
+                if not seen.done
+            ]
+            if self.only_looks:
+                return [Cancelled(reference, Outcome.STILL_RUNNING) for reference, _ in running]
+            return await cancel_many(
+                client,
+                running,
+                limit=self.max_parallel,
+                wait=self.wait_for_completion,
+                timeout=self.timeout,
+                poll_interval=self.poll_interval,
+            )

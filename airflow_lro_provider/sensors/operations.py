@@ -7,26 +7,18 @@ from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import (
-    AirflowSensorTimeout,
-    AirflowSkipException,
-    AirflowTaskTimeout,
-    BaseSensorOperator,
-    PokeReturnValue,
-    conf,
-)
+from airflow.providers.common.compat.sdk import AirflowSkipException, BaseSensorOperator, PokeReturnValue, conf
 
 from airflow_lro_provider.arguments import check_outcomes, check_reference, check_seconds
-from airflow_lro_provider.exceptions import OperationFailedError, OperationWaitError
-from airflow_lro_provider.guard import Guard, reason_to_cancel
+from airflow_lro_provider.exceptions import FinalOperationFailedError, OperationWaitError
+from airflow_lro_provider.guard import Guard
 from airflow_lro_provider.hooks.operations import DEFAULT_CONN_ID
 from airflow_lro_provider.records import ArmedRecords
-from airflow_lro_provider.task import OperationTask
+from airflow_lro_provider.task import FIRST_LOOK_TIMEOUT, GuardedTask
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_lro_provider.lro.client import OperationsClient
     from airflow_lro_provider.lro.operation import Operation, Outcome
     from airflow_lro_provider.lro.polling import Watch
     from airflow_lro_provider.lro.verdict import ArmedRecord
@@ -34,10 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["OperationSensor"]
 
-FIRST_LOOK_TIMEOUT = 10.0
 
-
-class OperationSensor(OperationTask, BaseSensorOperator):
+class OperationSensor(GuardedTask, BaseSensorOperator):
     """Waits until a long-running operation is over: succeeded, failed or cancelled.
 
     Returns ``{"outcome": "SUCCEEDED" | "CANCELLED" | …, "operation": {…}}``. It fails without a retry (a
@@ -76,9 +66,8 @@ class OperationSensor(OperationTask, BaseSensorOperator):
     ui_color = "#e8f0fe"
 
     _watch: Watch
-    _client: OperationsClient
-    _first: Any = None
     _leftover: ArmedRecord | None = None
+    _left_by_try: int | None = None
     _waiting_since: float | None = None
 
     def __init__(
@@ -127,7 +116,7 @@ class OperationSensor(OperationTask, BaseSensorOperator):
     def execute(self, context: Context) -> Any:
         """Guard the operation, look at it, and wait as the mode says."""
         guard = self._get_guard()
-        records = ArmedRecords(context, self.log)
+        records = self._records(context)
         guard.prepare()
         hook = self._connect()
         try:
@@ -135,7 +124,8 @@ class OperationSensor(OperationTask, BaseSensorOperator):
                 if self.cancel_on_kill:
                     self._leftover = self._take_over(records)
                     records.write(self._reference)
-                    guard.arm(hook.make_client(connect_timeout=2.0, read_timeout=3.0), self._reference)
+                    self._arm(hook)
+                    guard.watch()
                     self._first = guard.first_look(FIRST_LOOK_TIMEOUT)
                     self._judge_leftover(records, guard)
                 else:
@@ -150,40 +140,22 @@ class OperationSensor(OperationTask, BaseSensorOperator):
             self._leave(guard, records, error)
             raise
         guard.release()
-        if self.cancel_on_kill:
-            records.remove()
+        records.remove()
         return result
 
-    def _defer(self, context: Context) -> None:
-        from airflow_lro_provider.deferral import deadline_of, make_trigger, new_owner
+    def _records(self, context: Context) -> ArmedRecords:
+        return ArmedRecords(context, self.log, kept=self.cancel_on_kill)
 
-        guard, watch, left = self._get_guard(), self._watch, self._leftover
-        guard.hand_on()
-        owner = new_owner(context)
-        self.defer(
-            trigger=make_trigger(
-                guard,
-                self._reference,
-                gcp_conn_id=self.gcp_conn_id,
-                impersonation_chain=self.impersonation_chain,
-                started=watch.started,
-                deadline=deadline_of(
-                    watch.started, sensor_timeout=self.timeout, execution_timeout=self.execution_timeout
-                ),
-                poll_interval=watch.interval,
-                exponential_backoff=watch.exponential_backoff,
-                max_wait=watch.max_wait,
-                tolerant=watch.tolerant,
-                cancel_on_kill=self.cancel_on_kill,
-                owner=owner,
-                include_response=self.include_response or self.result_check is not None,
-            ),
-            method_name="execute_complete",
-            kwargs={
-                "token": owner["token"],
-                "waiting_since": watch.started,
-                "left_by_try": left.try_number if left else None,
-            },
+    def _will_go_on(self, records: ArmedRecords) -> bool:
+        return records.will_retry  # it waits for the same operation, whatever it knows of this try
+
+    def _defer(self, context: Context) -> None:
+        from airflow_lro_provider.deferral import deadline_of
+
+        watch, left = self._watch, self._leftover
+        deadline = deadline_of(watch.started, sensor_timeout=self.timeout, execution_timeout=self.execution_timeout)
+        self._hand_over(
+            context, watch, deadline, waiting_since=watch.started, left_by_try=left.try_number if left else None
         )
 
     def _take_over(self, records: ArmedRecords) -> ArmedRecord | None:
@@ -191,17 +163,23 @@ class OperationSensor(OperationTask, BaseSensorOperator):
 
         :return: the record, if it is about the operation of this try.
         """
+        from airflow_lro_provider.lro.reference import OperationReference
         from airflow_lro_provider.lro.verdict import Verdict, of_armed_record
 
         record = records.read()
-        if record is None or (record.try_id == records.this_try["try_id"] and not record.killed):
+        if (
+            record is None
+            or record.reference is None
+            or (record.try_id == records.this_try["try_id"] and not record.killed)
+        ):
             return None
         same = {key: record.reference.get(key) for key in ("service", "name")}
         if same == {"service": self._reference.service, "name": self._reference.name}:
             return record
         # This try waits for another operation. Nobody waits for the old one any more.
         if of_armed_record(record, **records.this_try) is not Verdict.UNSURE:
-            self._cancel_old(record, f"try {record.try_number} of this task died, and this one has another")
+            old = OperationReference.from_dict(record.reference)
+            self._cancel_now(old, f"try {record.try_number} of this task died, and this one has another")
         return None
 
     def _judge_leftover(self, records: ArmedRecords, guard: Guard) -> None:
@@ -234,34 +212,6 @@ class OperationSensor(OperationTask, BaseSensorOperator):
         elif verdict is Verdict.ADOPT and seen is not None:
             self._leftover = None  # it is this try's own now, and whoever cancels it from here on means it
 
-    def _cancel_old(self, record: ArmedRecord, because: str) -> None:
-        from airflow_lro_provider.lro.errors import OperationsError
-        from airflow_lro_provider.lro.reference import OperationReference
-
-        try:
-            reference = OperationReference.from_dict(record.reference)
-            self._client.cancel(reference)
-            self.log.info("The cancel of %s requested, because: %s", reference, because)
-        except OperationsError as error:
-            self.log.info("An operation of an earlier try could not be cancelled: %s", error)
-
-    def _leave(self, guard: Guard, records: ArmedRecords, error: BaseException) -> None:
-        """The try ends with an error: cancel if it has to be, and leave the right record behind."""
-        if not self.cancel_on_kill:
-            guard.release()
-            return
-        if guard.is_over:
-            guard.release()
-            records.remove()
-            return
-        because = reason_to_cancel(error, will_retry=records.will_retry, cancel_on_failure=self.cancel_on_failure)
-        if because is not None:
-            guard.release(because)
-            if guard.cancelled_because is not None:
-                records.write(self._reference, killed=guard.cancelled_because)
-        elif not guard.hands_on:  # a deferral may still be called off: until then the guard stays
-            guard.release()
-
     # -- looking ------------------------------------------------------------------------------------
 
     def poke(self, context: Context) -> PokeReturnValue:
@@ -269,7 +219,6 @@ class OperationSensor(OperationTask, BaseSensorOperator):
         from airflow_lro_provider.lro.errors import NotFoundError, OperationsError
         from airflow_lro_provider.lro.operation import Outcome
 
-        self._get_guard().check_supervisor()
         try:
             operation = self._look()
         except OperationsError as error:
@@ -286,12 +235,6 @@ class OperationSensor(OperationTask, BaseSensorOperator):
         if self.deferrable:
             self._defer(context)
         return PokeReturnValue(False)
-
-    def _look(self) -> Operation:
-        first, self._first = self._first, None
-        if isinstance(first, Exception):
-            raise first
-        return first if first is not None else self._client.get(self._reference, retries=0)
 
     def _get_next_poke_interval(
         self, started_at: datetime | float, run_duration: Callable[[], float], poke_count: int
@@ -312,78 +255,26 @@ class OperationSensor(OperationTask, BaseSensorOperator):
 
     # -- after a deferral ---------------------------------------------------------------------------
 
-    def execute_complete(
-        self,
-        context: Context,
-        event: Any,
-        token: str | None = None,
-        waiting_since: float | None = None,
-        left_by_try: int | None = None,
-    ) -> Any:
-        """Go on after the trigger has waited."""
-        from airflow_lro_provider.events import DeadlinePassed, Finished, Gone, is_for_another, read_event
-        from airflow_lro_provider.lro.operation import Outcome
+    def _resumed(self, waiting_since: float | None = None, left_by_try: int | None = None, **_: Any) -> None:
+        self._waiting_since, self._left_by_try = waiting_since, left_by_try
 
-        if is_for_another(event, token):
-            self.log.warning("Airflow delivered the event of another task; looking again.")
-            self._waiting_since = waiting_since
-            return self.execute(context)
-        records = ArmedRecords(context, self.log)
-        seen = read_event(event)
-        self._connect()
-        if isinstance(seen, (Finished, Gone)):
-            if self.cancel_on_kill:
-                records.remove()
-            operation = seen.operation if isinstance(seen, Finished) else None
-            outcome = (operation and operation.outcome) or Outcome.NOT_FOUND
-            return self._settle(outcome, operation, left_by_try)
-        error: BaseException
-        if isinstance(seen, DeadlinePassed):
-            why = f"{self._reference}: the {seen.cause.replace('_', ' ')} of {seen.seconds:g} s passed while deferred"
-            error = AirflowTaskTimeout(why) if seen.cause == "execution_timeout" else AirflowSensorTimeout(why)
-            self._give_up(records, error, requested=seen.cancel_requested)
-        else:
-            error = OperationWaitError(seen.message)
-            self._give_up(records, error)
+    def execute_complete(self, context: Context, event: Any, token: str | None = None, **kwargs: Any) -> Any:
+        """Go on after the trigger has waited."""
+        try:
+            return super().execute_complete(context, event, token, **kwargs)
+        except OperationWaitError as error:
             if self.never_fail:
                 raise AirflowSkipException("Skipping due to never_fail is set to True.") from error
-        raise error
-
-    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Resume, also if only to fail: then the operation must not be forgotten."""
-        try:
-            return super().resume_execution(next_method, next_kwargs, context)
-        except BaseException as error:
-            if next_method == "__fail__":  # the trigger broke, or a timeout that is not ours
-                self._connect()
-                self._give_up(ArmedRecords(context, self.log), error)
             raise
 
-    def _give_up(self, records: ArmedRecords, error: BaseException, *, requested: bool = False) -> None:
-        """The wait ended in the triggerer, but the operation did not: cancel it if it has to be."""
-        because = reason_to_cancel(error, will_retry=records.will_retry, cancel_on_failure=self.cancel_on_failure)
-        if because is None or not self.cancel_on_kill:
-            return
-        if not requested:
-            from airflow_lro_provider.lro.errors import OperationsError
-
-            try:
-                with self._hook().make_client() as client:
-                    client.cancel(self._reference)
-                self.log.info("The cancel of %s requested, because: %s", self._reference, because)
-            except OperationsError as refused:
-                self.log.error("The cancel of %s was refused: %s", self._reference, refused)
-        records.write(self._reference, killed=because)
-
-    def _settle(self, outcome: Outcome, operation: Operation | None, left_by_try: int | None = None) -> dict[str, Any]:
+    def _settle(self, outcome: Outcome, operation: Operation | None) -> dict[str, Any]:
         from airflow_lro_provider.lro.operation import Outcome
         from airflow_lro_provider.result import settle
 
         self._get_guard().over()
-        if left_by_try is None and self._leftover is not None:
-            left_by_try = self._leftover.try_number
+        left_by_try = self._left_by_try if self._leftover is None else self._leftover.try_number
         if outcome is Outcome.CANCELLED and left_by_try is not None:
-            raise OperationFailedError(
+            raise FinalOperationFailedError(
                 f"{self._reference} was cancelled when try {left_by_try} of this task was killed;"
                 " clear the task that starts it"
             )

@@ -16,7 +16,7 @@ from airflow_lro_provider.lro.errors import NotFoundError, OperationsError, Wait
 from airflow_lro_provider.lro.polling import Deadline, Watch
 from airflow_lro_provider.lro.reference import OperationReference
 from airflow_lro_provider.lro.verdict import Evidence, Verdict, of_killed_trigger
-from airflow_lro_provider.triggers.ownership import owner_token, task_state
+from airflow_lro_provider.triggers.ownership import in_words, owner_token, task_state
 
 if TYPE_CHECKING:
     from airflow_lro_provider.lro.aio import AsyncOperationsClient
@@ -231,9 +231,7 @@ class OperationTrigger(BaseTrigger):
             if of_killed_trigger(task_state=state, owner_token=token, my_token=mine) is not Verdict.UNSURE:
                 break
         verdict = of_killed_trigger(task_state=state, owner_token=token, my_token=mine)
-        whose = {mine: "this try", None: "nobody", Evidence.UNKNOWN: "unknown"}.get(token, "another try")
-        said = "unknown" if state is Evidence.UNKNOWN else state or "none"
-        return verdict, f"its state is {said}" + (f", its owner is {whose}" if state == "deferred" else "")
+        return verdict, in_words(state, token, mine)
 
 
 def _hold(task: asyncio.Future[None]) -> None:

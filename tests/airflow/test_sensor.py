@@ -5,10 +5,8 @@ Airflow's side of it (the task instance, the task state store) is played; the en
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable
 from datetime import timedelta
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +17,7 @@ from airflow.providers.common.compat.sdk import (
     TaskDeferred,
 )
 from airflow.sdk.bases.operator import ExecutorSafeguard
+from played import BrokenStore, PlayedTry, Store
 
 from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.exceptions import OperationFailedError, OperationInputError, OperationWaitError
@@ -27,39 +26,12 @@ from airflow_lro_provider.records import KEY
 from airflow_lro_provider.sensors.operations import OperationSensor
 
 
-class Store(dict[str, Any]):
-    """Airflow's task state store, in a dict."""
-
-    def set(self, key: str, value: Any) -> None:
-        """Write."""
-        self[key] = value
-
-    def delete(self, key: str) -> None:
-        """Remove."""
-        self.pop(key, None)
-
-
-class BrokenStore(Store):
-    """A store that never answers well."""
-
-    def get(self, *_: Any) -> Any:
-        """Fail, as all of them."""
-        raise RuntimeError("the API server is down")
-
-    set = delete = get
-
-
-class Try:
+class Try(PlayedTry):
     """A try of a task with an OperationSensor."""
 
     def __init__(self, emulator: Emulator, store: Store, number: int, max_tries: int, name: str) -> None:
-        self.emulator, self.store, self.name = emulator, store, name
-        self.pushed: dict[str, Any] = {}
-        self.ti = SimpleNamespace(
-            id=uuid.uuid4(), try_number=number, max_tries=max_tries, dag_id="d", run_id="r", task_id="t", map_index=-1,
-            xcom_push=lambda key, value: self.pushed.update({key: value}),
-        )  # fmt: skip
-        self.context: Any = {"ti": self.ti, "task_state_store": store}
+        super().__init__(emulator, store, number, max_tries)
+        self.name = name
 
     def sensor(self, **arguments: Any) -> OperationSensor:
         """Make the sensor."""

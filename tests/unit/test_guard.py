@@ -51,8 +51,9 @@ class Task:
         self.reference = read_reference(emulator.create("datafusion", **{"duration": None, **script}), "datafusion")
 
     def arm(self) -> OperationReference:
-        """Arm the guard, as the sensor does."""
+        """Arm the guard and wait, as the sensor does."""
         self.guard.arm(OperationsClient(self.settings, connect_timeout=2, read_timeout=3), self.reference)
+        self.guard.watch()
         return self.reference
 
     @property
@@ -151,11 +152,11 @@ def test_a_kill_while_handing_on_cancels_but_raises_only_at_a_checkpoint(make_ta
     """While the supervisor is being asked, on_kill returns; the deferral is called off."""
     task = make_task()
     task.arm()
-    task.guard.hand_on()
+    task.guard.ask()
     os.kill(os.getpid(), signal.SIGTERM)
     assert task.cancels == 1
     with pytest.raises(OperationWaitError, match="not deferred"):
-        task.guard.checkpoint_of_deferral()
+        task.guard.defer()
 
 
 def test_a_released_guard_does_nothing(make_task: Callable[..., Task]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
-from airflow_lro_provider.exceptions import OperationFailedError, OperationRunningError
+from airflow_lro_provider.exceptions import FinalOperationFailedError, OperationFailedError, OperationRunningError
 from airflow_lro_provider.lro.operation import Operation, Outcome
 from airflow_lro_provider.lro.reference import read_reference
 from airflow_lro_provider.result import settle
@@ -62,9 +62,16 @@ def test_only_what_still_runs_is_worth_a_retry(outcome: Outcome, operation: Oper
     """A finished operation does not change any more: its task fails at once. A running one may be waited for again."""
     with pytest.raises(AirflowException) as caught:
         settle(REFERENCE, outcome, operation, fail_on={outcome.value})
-    expected = OperationRunningError if outcome is Outcome.STILL_RUNNING else OperationFailedError
+    expected = OperationRunningError if outcome is Outcome.STILL_RUNNING else FinalOperationFailedError
     assert type(caught.value) is expected
     assert isinstance(caught.value, AirflowFailException) is (outcome is not Outcome.STILL_RUNNING)
+
+
+def test_a_task_that_starts_anew_may_retry_a_failure() -> None:
+    """Of a task that started the operation, a retry starts another one: its failure is not final."""
+    with pytest.raises(OperationFailedError) as caught:
+        settle(REFERENCE, Outcome.NOT_FOUND, None, fail_on={"NOT_FOUND"}, final=False)
+    assert not isinstance(caught.value, AirflowFailException)
 
 
 def test_a_note_is_said_at_the_end() -> None:

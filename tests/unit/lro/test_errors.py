@@ -428,4 +428,4 @@ def test_the_picture_is_complete() -> None:
         name for name, thing in vars(errors).items() if isinstance(thing, type) and issubclass(thing, OperationsError)
     }
     assert {name for name in names if name not in (errors.__doc__ or "")} == set()
-    assert len(names) == 19
+    assert len(names) == 21

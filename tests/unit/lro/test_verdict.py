@@ -16,6 +16,7 @@ from airflow_lro_provider.lro.verdict import (
     Evidence,
     Verdict,
     of_armed_record,
+    of_deferral,
     of_killed_trigger,
 )
 
@@ -133,6 +134,21 @@ TABLE: dict[str, tuple[ArmedRecord, dict[str, Any], Verdict]] = {
         {"try_number": 2, "try_id": "id-2", "max_tries": 1, "state": None, "outcome": Outcome.FAILED},
         ADOPT,
     ),
+    "the task instance was deleted and made anew": (
+        record(try_id="01900000-0000-7000-8000-000000000000"),
+        {"try_number": 1, "try_id": "01900000-0001-7000-8000-000000000000", "max_tries": 1},
+        CANCEL,
+    ),
+    "a task instance that is older than the record": (
+        record(try_id="01900000-0001-7000-8000-000000000000"),
+        {"try_number": 1, "try_id": "01900000-0000-7000-8000-000000000000", "max_tries": 1},
+        UNSURE,
+    ),
+    "ids that do not tell their age": (
+        record(try_id="01900000-0000-4000-8000-000000000000"),
+        {"try_number": 1, "try_id": "01900000-0001-4000-8000-000000000000", "max_tries": 1},
+        UNSURE,
+    ),
     "another process of the same try": (record(), {"try_number": 1, "try_id": "id-2", "max_tries": 1}, UNSURE),
     "a process that is out of date": (
         record(try_number=3),
@@ -146,6 +162,30 @@ TABLE: dict[str, tuple[ArmedRecord, dict[str, Any], Verdict]] = {
 def test_armed_record(left: ArmedRecord, found: dict[str, Any], verdict: Verdict) -> None:
     """Each row of the table in the docstring of of_armed_record."""
     assert of_armed_record(left, **found) is verdict
+
+
+@pytest.mark.parametrize(
+    ("state", "token", "verdict"),
+    [
+        ("deferred", "mine", OWN),
+        ("deferred", "another", CANCEL),
+        ("deferred", None, UNSURE),
+        ("deferred", UNKNOWN, UNSURE),
+        ("failed", UNKNOWN, CANCEL),
+        ("success", UNKNOWN, CANCEL),
+        ("skipped", UNKNOWN, CANCEL),
+        ("restarting", UNKNOWN, CANCEL),
+        (None, UNKNOWN, CANCEL),
+        ("running", UNKNOWN, UNSURE),
+        ("queued", UNKNOWN, UNSURE),
+        ("scheduled", UNKNOWN, UNSURE),
+        ("up_for_retry", UNKNOWN, UNSURE),
+        (UNKNOWN, UNKNOWN, UNSURE),
+    ],
+)
+def test_a_deferral_that_was_just_reported(state: Any, token: Any, verdict: Verdict) -> None:
+    """Only what nothing but a kill can have brought about is one."""
+    assert of_deferral(task_state=state, owner_token=token, my_token="mine") is verdict
 
 
 STATES = [UNKNOWN, None, *State]
@@ -173,7 +213,7 @@ def test_the_evidence_in_its_order(killed: str | None, max_tries: int, try_numbe
 
 def test_a_record_survives_being_stored() -> None:
     """What the task state store gives back after JSON is the same record."""
-    for left in (record(), record(killed="on_kill")):
+    for left in (record(), record(killed="on_kill"), record(reference=None, request_id="r")):
         assert ArmedRecord.from_dict(json.loads(json.dumps(dataclasses.asdict(left)))) == left
 
 

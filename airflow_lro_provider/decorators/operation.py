@@ -1,0 +1,118 @@
+"""``@task.operation``: a function that starts something becomes a task that waits for it, guarded."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.providers.common.compat.sdk import DecoratedOperator, context_merge, task_decorator_factory
+
+from airflow_lro_provider.arguments import check_service
+from airflow_lro_provider.exceptions import OperationStartError
+from airflow_lro_provider.hooks.operations import DEFAULT_CONN_ID
+from airflow_lro_provider.starter import OperationStarter
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context, TaskDecorator
+
+    from airflow_lro_provider.hooks.operations import OperationsHook
+    from airflow_lro_provider.lro.flows import Started
+
+__all__ = ["OperationDecoratedOperator", "operation_task"]
+
+
+class OperationDecoratedOperator(OperationStarter, DecoratedOperator):
+    """Calls a function that starts an operation with any client, and waits for the operation's end.
+
+    The function returns its operation: a name, a full name or URL, a dict, or an object that has it, as the
+    clients of Google give: a ``google.api_core.operation.Operation`` future, a generated ``Operation`` message, a
+    task of the Earth Engine client. It may be a coroutine function.
+
+    A kill while the function runs does not raise into it; what it returns is cancelled. Airflow leaves a killed
+    task 5 seconds, so a function should start the operation as its last step, and return at once. A retry after
+    a crash goes on with the operation, and does not call the function again.
+
+    All arguments but the function's own are those of :class:`~airflow_lro_provider.starter.OperationStarter`.
+    """
+
+    template_fields: Sequence[str] = (
+        "op_args",
+        "op_kwargs",
+        "service",
+        "api_version",
+        "gcp_conn_id",
+        "impersonation_chain",
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"op_args": "py", "op_kwargs": "py"}
+    shallow_copy_attrs: Sequence[str] = ("python_callable",)
+    custom_operator_name = "@task.operation"
+    ui_color = "#e6f4ea"
+
+    # A function that hangs is what an execution_timeout is for.
+    _holds_alarm = False
+
+    def __init__(
+        self,
+        *,
+        python_callable: Callable[..., Any],
+        op_args: Collection[Any] | None = None,
+        op_kwargs: Mapping[str, Any] | None = None,
+        service: str | None = None,
+        api_version: str | None = None,
+        gcp_conn_id: str | None = DEFAULT_CONN_ID,
+        **kwargs: Any,
+    ) -> None:
+        check_service(service, api_version)
+        super().__init__(
+            python_callable=python_callable,
+            op_args=op_args,
+            op_kwargs=op_kwargs,
+            service=service,
+            api_version=api_version,
+            gcp_conn_id=gcp_conn_id,
+            **kwargs,
+        )
+
+    @property
+    def is_async(self) -> bool:
+        """Airflow runs it as any other task; a coroutine function is run to its end within."""
+        return False
+
+    def _read_arguments(self, hook: OperationsHook) -> None:
+        self._operations_hook = hook
+
+    def _start(self, context: Context) -> Started:
+        from airflow_lro_provider.lro.errors import InvalidRequestError
+        from airflow_lro_provider.lro.flows import Started
+        from airflow_lro_provider.lro.foreign import operation_in
+
+        context_merge(context, self.op_kwargs)
+        kwargs = self.determine_kwargs(context)
+        returned = self.python_callable(*self.op_args, **kwargs)
+        if inspect.iscoroutine(returned):
+            returned = asyncio.run(returned)
+        try:
+            found = operation_in(returned)
+            return Started(self._operations_hook.reference(found), None)
+        except InvalidRequestError as error:
+            raise OperationStartError(
+                f"{self.python_callable.__name__} did not return an operation: {error} What it has started, if"
+                " anything, is not guarded."
+            ) from None
+
+
+def operation_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:
+    """Make a task of a function that starts a long-running operation and returns it.
+
+    Known to Dags as ``@task.operation``; see :class:`OperationDecoratedOperator` for its arguments.
+
+    :param python_callable: the function.
+    """
+    return task_decorator_factory(
+        python_callable=python_callable,
+        multiple_outputs=False,
+        decorated_operator_class=OperationDecoratedOperator,
+        **kwargs,
+    )

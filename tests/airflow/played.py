@@ -1,0 +1,48 @@
+"""Airflow's side of a task in one process, played: the task instance and the task state store."""
+
+from __future__ import annotations
+
+import uuid
+from types import SimpleNamespace
+from typing import Any
+
+from airflow_lro_provider.emulator import Emulator
+
+
+class Store(dict[str, Any]):
+    """Airflow's task state store, in a dict."""
+
+    def set(self, key: str, value: Any) -> None:
+        """Write."""
+        self[key] = value
+
+    def delete(self, key: str) -> None:
+        """Remove."""
+        self.pop(key, None)
+
+
+class BrokenStore(Store):
+    """A store that never answers well."""
+
+    def get(self, *_: Any) -> Any:
+        """Fail, as all of them."""
+        raise RuntimeError("the API server is down")
+
+    set = delete = get
+
+
+class PlayedTry:
+    """A try of a task.
+
+    :param number: which one, from 1 on.
+    :param max_tries: how many retries the task has; a clear raises it.
+    """
+
+    def __init__(self, emulator: Emulator, store: Store, number: int = 1, max_tries: int = 0) -> None:
+        self.emulator, self.store = emulator, store
+        self.pushed: dict[str, Any] = {}
+        self.ti = SimpleNamespace(
+            id=uuid.uuid4(), try_number=number, max_tries=max_tries, dag_id="d", run_id="r", task_id="t", map_index=-1,
+            xcom_push=lambda key, value: self.pushed.update({key: value}),
+        )  # fmt: skip
+        self.context: Any = {"ti": self.ti, "task_state_store": store}

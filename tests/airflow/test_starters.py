@@ -1,0 +1,749 @@
+"""Tasks that start an operation, in one process, against the local server: started once, guarded, adopted.
+
+Airflow's side of it (the task instance, the task state store) is played; the end-to-end tests have the real one.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout, TaskDeferred
+from airflow.sdk.bases.operator import ExecutorSafeguard
+from played import PlayedTry, Store
+
+from airflow_lro_provider import starter
+from airflow_lro_provider.decorators.operation import OperationDecoratedOperator
+from airflow_lro_provider.emulator import Emulator
+from airflow_lro_provider.exceptions import (
+    OperationFailedError,
+    OperationInputError,
+    OperationKilled,
+    OperationRunningError,
+    OperationStartError,
+    OperationWaitError,
+)
+from airflow_lro_provider.lro.errors import PermissionDeniedError
+from airflow_lro_provider.operators.operations import RunOperationOperator
+from airflow_lro_provider.records import KEY
+
+LOCATION = "projects/p/locations/us-central1"
+REPEATABLE = f"{LOCATION}/connections?connectionId=c"  # Developer Connect takes a request id there
+EMPTY = {"@type": "type.googleapis.com/google.protobuf.Empty"}
+PLAIN = f"{LOCATION}/instances?instanceId=i"  # Data Fusion does not
+
+
+class Try(PlayedTry):
+    """A try of a task with a RunOperationOperator."""
+
+    def operator(self, **arguments: Any) -> RunOperationOperator:
+        """Make the operator."""
+        given = {"poll_interval": 0.02, "method": REPEATABLE, "service": "developerconnect", **arguments}
+        made = RunOperationOperator(task_id="t", **given)
+        ExecutorSafeguard.tracker.set(made)
+        return made
+
+    def run(self, **arguments: Any) -> Any:
+        """Execute it as the task runner does."""
+        return self.operator(**arguments).execute(self.context)
+
+    @property
+    def started(self) -> list[Any]:
+        """The operations that there are at the server, oldest first."""
+        return self.emulator.operations()
+
+    @property
+    def running(self) -> list[Any]:
+        """Those that run and that nobody has asked to end."""
+        return [view for view in self.started if not view.operation.get("done") and not view.cancel_requests]
+
+    @property
+    def starts(self) -> int:
+        """How many start requests the server saw."""
+        return len(self.emulator.requests(verb="start"))
+
+    @property
+    def cancels(self) -> int:
+        """How many cancel requests the server saw."""
+        return len(self.emulator.requests(verb="cancel"))
+
+
+@pytest.fixture
+def a_try(lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Try]:
+    """Make tries; those of one test share their store."""
+    monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", lro_emulator.airflow_connection_json())
+    lro_emulator.script(duration=None)
+    shared = Store()
+
+    def make(number: int = 1, max_tries: int = 0, store: Store | None = None) -> Try:
+        return Try(lro_emulator, shared if store is None else store, number, max_tries)
+
+    return make
+
+
+@pytest.fixture
+def killable() -> Iterator[Callable[[Any, float], None]]:
+    """Wire SIGTERM to an operator's on_kill as Airflow's task runner does, and send it a little later."""
+    before = signal.getsignal(signal.SIGTERM)
+    timers: list[threading.Timer] = []
+
+    def kill(operator: Any, after: float) -> None:
+        signal.signal(signal.SIGTERM, lambda *_: operator.on_kill())
+        timers.append(threading.Timer(after, os.kill, (os.getpid(), signal.SIGTERM)))
+        timers[-1].start()
+
+    yield kill
+    for timer in timers:
+        timer.join()
+    signal.signal(signal.SIGTERM, before)
+
+
+def crash(this: Try, **arguments: Any) -> None:
+    """Let a try start its operation and vanish, as SIGKILL does it: all that stays is its record."""
+    with pytest.raises(TaskDeferred):
+        this.run(deferrable=True, **arguments)
+
+
+# -- starting --------------------------------------------------------------------------------------------
+
+
+def test_the_response_is_the_result(a_try: Callable[..., Try]) -> None:
+    """Started once, waited for, and its response returned; nothing is left behind."""
+    this = a_try()
+    this.emulator.script(duration=0.1, response={"name": "connection"})
+    assert this.run(body={"labels": {"a": "b"}}) == {"name": "connection"}
+    assert (this.starts, this.cancels, this.store) == (1, 0, {})
+
+
+def test_the_whole_operation_is_the_result_if_asked_for(a_try: Callable[..., Try]) -> None:
+    """With return_operation the name and the metadata come with it."""
+    this = a_try()
+    this.emulator.script(duration=0.1)
+    result = this.run(return_operation=True)
+    assert result["name"] == this.started[0].operation["name"]
+    assert result["done"] is True
+
+
+@pytest.mark.parametrize("http_method", ["POST", "PUT", "PATCH", "delete"])
+def test_every_way_to_start(a_try: Callable[..., Try], http_method: str) -> None:
+    """All four HTTP methods, in small letters as well, and a full URL."""
+    this = a_try()
+    this.emulator.script(duration=0)
+    url = f"https://developerconnect.googleapis.com/v1/{LOCATION}/connections/c"
+    assert this.run(method=url, service=None, http_method=http_method) == EMPTY
+    [request] = this.emulator.requests(verb="start")
+    assert (request.method, request.path) == (http_method.upper(), f"/developerconnect/v1/{LOCATION}/connections/c")
+
+
+def test_an_operation_that_is_over_at_once_is_done(a_try: Callable[..., Try]) -> None:
+    """No guard, no poll, no record for what is finished when it is answered."""
+    this = a_try()
+    this.emulator.script(duration=0)
+    assert this.run() == EMPTY
+    assert this.emulator.requests(verb="get") == []
+    assert this.store == {}
+
+
+def test_without_waiting_the_operation_is_returned(a_try: Callable[..., Try]) -> None:
+    """The task ends with the start, and the operation is nobody's: not cancelled, not recorded."""
+    this = a_try()
+    result = this.run(wait_for_completion=False)
+    assert result["name"] == this.running[0].operation["name"]
+    assert this.store == {}
+
+
+@pytest.mark.parametrize("code", [13, 1])
+def test_a_failed_or_cancelled_operation_fails_the_task_and_may_be_retried(
+    a_try: Callable[..., Try], code: int
+) -> None:
+    """An ordinary failure: the retry starts another operation, because no record is left."""
+    this = a_try()
+    this.emulator.script(duration=0.1, error={"code": code, "message": "no luck"})
+    with pytest.raises(OperationFailedError, match="no luck") as caught:
+        this.run()
+    assert not isinstance(caught.value, AirflowFailException)
+    assert this.store == {}
+    this.emulator.script(duration=0)
+    a_try(number=2, max_tries=1).run()
+    assert this.starts == 2
+
+
+def test_a_result_check_can_refuse_a_success(a_try: Callable[..., Try]) -> None:
+    """A failure inside a successful response fails the task."""
+    this = a_try()
+    this.emulator.script(duration=0, response={"bad": 3})
+    with pytest.raises(OperationFailedError, match="3 are bad"):
+        this.run(result_check=lambda operation: f"{operation['response']['bad']} are bad")
+
+
+def test_a_resource_instead_of_an_operation_fails_unless_it_is_allowed(
+    a_try: Callable[..., Try], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plain resource is not taken for a success; with allow_resource it is the result."""
+    from airflow_lro_provider.lro.client import OperationsClient
+
+    resource = {"name": f"{LOCATION}/connections/c", "etag": "1"}
+    monkeypatch.setattr(OperationsClient, "_send", lambda self, request, retries=None: dict(resource))
+    this = a_try()
+    with pytest.raises(OperationStartError, match="allow_resource=True"):
+        this.run()
+    assert this.store == {}
+    assert a_try().run(allow_resource=True) == resource
+
+
+def test_an_operation_of_an_unknown_kind_fails_and_is_named(
+    a_try: Callable[..., Try], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An operation that this service is not known to have cannot be guarded: fail closed, and say which."""
+    from airflow_lro_provider.lro.client import OperationsClient
+
+    odd = {"name": "tenants/t/operations/o", "done": False}
+    monkeypatch.setattr(OperationsClient, "_send", lambda self, request, retries=None: dict(odd))
+    with pytest.raises(OperationStartError, match="tenants/t/operations/o"):
+        a_try().run(allow_resource=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"method": "../x"}, "has the part '..'"),
+        ({"method": f"{LOCATION}/connections#x"}, "is not a path of a method"),
+        ({"method": f"{LOCATION}/connections?a=b c"}, "percent-encoded"),
+        ({"method": f"{LOCATION}/connections?access_token=x"}, "must not have 'access_token'"),
+        ({"method": "https://evil.example/v1/projects/p", "service": None}, "not a known Google API"),
+        ({"method": "https://evil.example/v1/projects/p"}, "neither a host of"),
+        ({"method": "https://datafusion.googleapis.com/v1/projects/p"}, "is at Data Fusion"),
+        ({"http_method": "GET"}, "must be one of POST"),
+        ({"body": "{'a': 1}"}, "Did Jinja turn a dict into a string"),
+        ({"body": {"a": object}}, "cannot be written as JSON"),
+    ],
+)
+def test_bad_input_sends_nothing(a_try: Callable[..., Try], arguments: dict[str, Any], words: str) -> None:
+    """Refused at once, in words, and without a retry."""
+    this = a_try()
+    operator = this.operator()
+    for key, value in arguments.items():
+        setattr(operator, key, value)
+    with pytest.raises(OperationInputError, match=words):
+        operator.execute(this.context)
+    assert this.emulator.requests() == []
+
+
+def test_a_literal_is_checked_when_the_dag_is_parsed(a_try: Callable[..., Try]) -> None:
+    """What can never be right does not wait for a run; what is not literal does."""
+    with pytest.raises(ValueError, match="has the part"):
+        a_try().operator(method="projects/p/../q")
+    with pytest.raises(ValueError, match="Did you mean 'developerconnect'"):
+        a_try().operator(service="devconnect")
+    a_try().operator(method="projects/{{ params.p }}/locations/l/connections", body={"name": "{{ ds }}"})
+
+
+# -- a start whose answer was lost -----------------------------------------------------------------------
+
+
+def test_a_lost_answer_is_asked_for_again_with_the_same_request_id(a_try: Callable[..., Try]) -> None:
+    """The connection breaks after the start was carried out: one operation, two requests, one id."""
+    this = a_try()
+    this.emulator.fail("reset", verb="start", after=True)
+    crash(this)
+    assert (len(this.started), this.starts) == (1, 2)
+    ids = {request.query for request in this.emulator.requests(verb="start")}
+    assert len(ids) == 1
+    given = ids.pop().partition("requestId=")[2]
+    assert uuid.UUID(given).version == 4
+
+
+def test_a_lost_answer_that_cannot_be_asked_for_again_is_not_repeated(a_try: Callable[..., Try]) -> None:
+    """Without a request id a second start could be a second operation: it fails at once, and says so."""
+    this = a_try(max_tries=3)
+    this.emulator.fail("reset", verb="start", after=True)
+    with pytest.raises(OperationStartError, match="may have started an operation"):
+        this.run(method=PLAIN, service="datafusion")
+    assert (len(this.started), this.starts) == (1, 1)
+
+
+def test_a_refused_start_is_sent_again(a_try: Callable[..., Try]) -> None:
+    """503 means that nothing was started, so nothing can be doubled."""
+    this = a_try()
+    this.emulator.fail(503, verb="start")
+    this.emulator.script(duration=0)
+    this.run(method=PLAIN, service="datafusion")
+    assert (this.starts, len(this.started)) == (2, 1)
+
+
+@pytest.mark.parametrize(("kind", "error"), [(403, PermissionDeniedError), (500, OperationStartError)])
+def test_a_start_that_fails(a_try: Callable[..., Try], kind: int, error: type[Exception]) -> None:
+    """What was refused may be retried; of an internal error nobody knows what it left behind."""
+    this = a_try()
+    this.emulator.fail(kind, verb="start")
+    with pytest.raises(error):
+        this.run(method=PLAIN, service="datafusion")
+    assert (this.starts, this.started, this.store) == (1, [], {})
+
+
+def test_the_earth_engine_takes_the_id_in_the_body(a_try: Callable[..., Try]) -> None:
+    """Where a service wants its request id is known to the table of services."""
+    this = a_try()
+    this.emulator.fail("reset", verb="start", after=True)
+    this.emulator.script(duration=0.1)
+    this.run(method="projects/p/image:export", service="earthengine", body={"description": "x"})
+    assert (len(this.started), this.starts) == (1, 2)
+
+
+def test_a_request_id_of_the_author_stays(a_try: Callable[..., Try]) -> None:
+    """One that is written into the method is not replaced."""
+    this = a_try()
+    this.emulator.script(duration=0)
+    this.run(method=f"{REPEATABLE}&requestId=mine")
+    [request] = this.emulator.requests(verb="start")
+    assert request.query == "connectionId=c&requestId=mine"
+
+
+def test_an_execution_timeout_in_the_middle_of_a_start_loses_nothing(a_try: Callable[..., Try]) -> None:
+    """SIGALRM waits for the answer: the operation is known then, and cancelled."""
+    this = a_try()
+    this.emulator.script(duration=None, latency=0.5)
+
+    def alarm(*_: Any) -> None:
+        raise AirflowTaskTimeout("too late")
+
+    before = signal.signal(signal.SIGALRM, alarm)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        with pytest.raises(AirflowTaskTimeout):
+            this.run(method=PLAIN, service="datafusion")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert (len(this.started), this.cancels, this.running) == (1, 1, [])
+
+
+# -- kills -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("after", [0.2, 0.7], ids=["while it starts", "while it waits"])
+@pytest.mark.parametrize(
+    ("method", "service"), [(REPEATABLE, "developerconnect"), (PLAIN, "datafusion")], ids=["with id", "without"]
+)
+def test_a_kill_cancels_what_was_started(
+    a_try: Callable[..., Try], killable: Callable[[Any, float], None], after: float, method: str, service: str
+) -> None:
+    """In the middle of the start request or of the wait: one operation, one cancel, and a marked record."""
+    this = a_try()
+    this.emulator.script(duration=None, latency=0.4)
+    operator = this.operator(method=method, service=service)
+    killable(operator, after)
+    with pytest.raises(OperationKilled):
+        operator.execute(this.context)
+    assert (len(this.started), this.cancels, this.running) == (1, 1, [])
+    assert this.store[KEY]["killed"]
+
+
+def test_a_kill_before_the_start_starts_nothing(a_try: Callable[..., Try]) -> None:
+    """A kill that came before execute is remembered: no start request is sent."""
+    this = a_try()
+    operator = this.operator()
+    operator.on_kill()
+    with pytest.raises(OperationKilled):
+        operator.execute(this.context)
+    assert this.emulator.requests(verb="start") == []
+
+
+def test_a_kill_of_one_who_does_not_cancel_ends_the_task_only(
+    a_try: Callable[..., Try], killable: Callable[[Any, float], None]
+) -> None:
+    """With cancel_on_kill=False the operation runs on, and a retry goes on with it."""
+    this = a_try(max_tries=1)
+    operator = this.operator(cancel_on_kill=False)
+    killable(operator, 0.3)
+    with pytest.raises(OperationKilled):
+        operator.execute(this.context)
+    assert len(this.running) == 1
+    this.emulator.finish("developerconnect", this.started[0].operation["name"])
+    a_try(number=2, max_tries=1).run(cancel_on_kill=False)
+    assert (this.starts, this.cancels) == (1, 0)
+
+
+def test_its_own_timeout_cancels_and_the_retry_starts_anew(a_try: Callable[..., Try]) -> None:
+    """`timeout`: cancelled, marked, and not adopted."""
+    this = a_try(max_tries=1)
+    with pytest.raises(OperationRunningError):
+        this.run(timeout=0.1)
+    assert (this.cancels, this.running) == (1, [])
+    this.emulator.script(duration=0)
+    a_try(number=2, max_tries=1).run()
+    assert this.starts == 2
+
+
+@pytest.mark.parametrize(
+    ("max_tries", "arguments", "cancels"),
+    [
+        (0, {}, 1),
+        (0, {"cancel_on_failure": False}, 0),
+        (1, {}, 0),
+        (1, {"durable": False}, 1),
+        (1, {"durable": False, "cancel_on_failure": False}, 0),
+    ],
+    ids=["no retry", "no retry, not on failure", "a retry adopts", "a retry cannot adopt", "nor on failure"],
+)
+def test_lost_permission(a_try: Callable[..., Try], max_tries: int, arguments: dict[str, Any], cancels: int) -> None:
+    """An error that ends the task cancels by policy; not if a retry will go on with the operation."""
+    this = a_try(max_tries=max_tries)
+    this.emulator.fail(403, verb="get", times=None)
+    with pytest.raises(PermissionDeniedError):
+        this.run(**arguments)
+    assert this.cancels == cancels
+
+
+# -- surviving -------------------------------------------------------------------------------------------
+
+
+def test_a_retry_after_a_crash_goes_on_with_the_running_operation(a_try: Callable[..., Try]) -> None:
+    """SIGKILL and a retry: no second start, no cancel, and the first one's response."""
+    crash(a_try(max_tries=1))
+    second = a_try(number=2, max_tries=1)
+    threading.Timer(
+        0.3,
+        second.emulator.finish,
+        ("developerconnect", second.started[0].operation["name"]),
+        {"response": {"a": 1}},
+    ).start()
+    assert second.run() == {"a": 1}
+    assert (second.starts, second.cancels, second.store) == (1, 0, {})
+
+
+def test_one_that_finished_between_crash_and_retry_is_the_result(a_try: Callable[..., Try]) -> None:
+    """Its response is taken, and nothing is started."""
+    first = a_try(max_tries=1)
+    crash(first)
+    first.emulator.finish("developerconnect", first.started[0].operation["name"], response={"a": 1})
+    assert a_try(number=2, max_tries=1).run() == {"a": 1}
+    assert first.starts == 1
+
+
+def test_a_rerun_after_a_success_starts_afresh(a_try: Callable[..., Try]) -> None:
+    """A normal end leaves no record."""
+    this = a_try()
+    this.emulator.script(duration=0.1)
+    this.run()
+    a_try(number=2, max_tries=1).run()
+    assert this.starts == 2
+
+
+def test_a_clear_cancels_the_old_one_and_starts_a_fresh_one_after_its_end(a_try: Callable[..., Try]) -> None:
+    """Never two side by side: the second start is sent when the first operation is over."""
+    first = a_try()
+    first.emulator.script(duration=None, cancel_delay=0.5)
+    crash(first)
+    first.emulator.script(duration=0)
+    a_try(number=2, max_tries=1).run()
+    assert (first.starts, first.cancels, len(first.started)) == (2, 1, 2)
+    old, new = first.started
+    ended = first.emulator.requests(verb="cancel")[0].time + 0.5
+    assert first.emulator.requests(verb="start")[1].time >= ended - 0.01
+    assert (old.operation["error"]["code"], new.operation["done"]) == (1, True)
+
+
+def test_an_old_one_that_does_not_end_is_not_doubled(
+    a_try: Callable[..., Try], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that ignores its cancellation keeps the fresh one from being started; the task says so."""
+    monkeypatch.setattr(starter, "REPLACE_WITHIN", 0.3)
+    first = a_try()
+    first.emulator.script(duration=None, cancel="ignore")
+    crash(first)
+    with pytest.raises(OperationRunningError, match="no second one is started beside it"):
+        a_try(number=2, max_tries=1).run()
+    assert first.starts == 1
+
+
+def test_one_that_is_gone_is_not_waited_for(a_try: Callable[..., Try]) -> None:
+    """An operation that the service has forgotten cannot be adopted: a fresh one starts."""
+    first = a_try(max_tries=1)
+    crash(first)
+    first.emulator.store.delete("developerconnect", first.started[0].operation["name"])
+    first.emulator.script(duration=0)
+    a_try(number=2, max_tries=1).run()
+    assert first.starts == 2
+
+
+@pytest.mark.parametrize(("max_tries", "operations"), [(1, 1), (2, 2)], ids=["a retry", "a clear"])
+def test_a_death_during_the_start_is_not_forgotten(a_try: Callable[..., Try], max_tries: int, operations: int) -> None:
+    """The record of a start without an answer: a retry gets the same operation, a clear cancels it."""
+    first = a_try(max_tries=1)
+    first.emulator.fail("reset", verb="start", after=True, times=None)
+    operator = first.operator()
+    operator.gcp_conn_id = "google_cloud_default"
+    from airflow_lro_provider.lro.client import OperationsClient
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OperationsClient, "_run", die_after(OperationsClient._run))
+        with pytest.raises(SystemExit):
+            operator.execute(first.context)
+    assert first.store[KEY]["reference"] is None
+    assert first.store[KEY]["request_id"]
+    first.emulator.store._failures.clear()
+    second = a_try(number=2, max_tries=max_tries)
+    crash(second)
+    assert len(second.started) == operations
+    assert len(second.running) == 1
+    assert second.running[0].operation["name"] == second.store[KEY]["reference"]["name"]
+
+
+def die_after(run: Any) -> Any:
+    """Let the process die when the first request is out, before its answer is read."""
+
+    def dying(self: Any, flow: Any, retries: int | None = None) -> Any:
+        try:
+            run(self, flow, 0)
+        finally:
+            raise SystemExit
+
+    return dying
+
+
+def test_a_process_that_is_out_of_date_starts_and_cancels_nothing(a_try: Callable[..., Try]) -> None:
+    """A record of a younger try: whoever reads it is the one that is wrong."""
+    crash(a_try(number=3, max_tries=3))
+    late = a_try(number=2, max_tries=3)
+    with pytest.raises(OperationWaitError, match="Nothing was started or cancelled"):
+        late.run()
+    assert (late.starts, late.cancels, len(late.running)) == (1, 0, 1)
+
+
+def test_without_durable_nothing_is_recorded_or_adopted(a_try: Callable[..., Try]) -> None:
+    """durable=False: a retry starts afresh."""
+    first = a_try(max_tries=1)
+    crash(first, durable=False)
+    assert first.store == {}
+    first.emulator.script(duration=0)
+    a_try(number=2, max_tries=1).run(durable=False)
+    assert first.starts == 2
+
+
+# -- deferred --------------------------------------------------------------------------------------------
+
+
+def deferred(this: Try, **arguments: Any) -> tuple[RunOperationOperator, TaskDeferred]:
+    """Run until it defers; the operator that is resumed later is another object in another process."""
+    with pytest.raises(TaskDeferred) as caught:
+        this.run(deferrable=True, **arguments)
+    return this.operator(deferrable=True, **arguments), caught.value
+
+
+def event(deferral: TaskDeferred, **content: Any) -> dict[str, Any]:
+    """An event of this deferral's trigger."""
+    return {**content, "owner": deferral.kwargs["token"]}
+
+
+def test_a_deferral_comes_back_with_the_response(a_try: Callable[..., Try]) -> None:
+    """The operation is known after the deferral, and its response is the result."""
+    this = a_try()
+    operator, deferral = deferred(this, execution_timeout=timedelta(seconds=60))
+    arguments = deferral.trigger.serialize()[1]
+    assert arguments["reference"]["name"] == this.started[0].operation["name"]
+    assert arguments["deadline"]["cause"] == "execution_timeout"
+    done = this.emulator.finish("developerconnect", this.started[0].operation["name"], response={"a": 1}).operation
+    told = event(deferral, status="finished", operation=done)
+    assert operator.execute_complete(this.context, told, **deferral.kwargs) == {"a": 1}
+    assert this.store == {}
+
+
+@pytest.mark.parametrize(
+    ("cause", "error"), [("timeout", OperationRunningError), ("execution_timeout", AirflowTaskTimeout)]
+)
+@pytest.mark.parametrize("requested", [True, False])
+def test_a_deadline_in_the_triggerer(
+    a_try: Callable[..., Try], cause: str, error: type[BaseException], requested: bool
+) -> None:
+    """Each deadline has its error; what the trigger could not cancel, the task does."""
+    this = a_try()
+    operator, deferral = deferred(this)
+    told = event(deferral, status="deadline", cause=cause, seconds=5.0, cancel_requested=requested, operation=None)
+    with pytest.raises(error):
+        operator.execute_complete(this.context, told, **deferral.kwargs)
+    assert this.cancels == (0 if requested else 1)
+    assert this.store[KEY]["killed"]
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_an_event_of_another_task_is_not_believed(a_try: Callable[..., Try], durable: bool) -> None:
+    """It looks again, at its own operation, and starts no second one: with and without a record."""
+    this = a_try()
+    operator, deferral = deferred(this, durable=durable)
+    foreign = {"owner": "another", "status": "finished", "operation": {"name": "x", "done": True, "response": {}}}
+    with pytest.raises(TaskDeferred) as again:
+        operator.execute_complete(this.context, foreign, **deferral.kwargs)
+    first, second = (found.trigger.serialize()[1] for found in (deferral, again.value))
+    assert second["reference"] == first["reference"]
+    assert this.starts == 1
+
+
+@pytest.mark.parametrize(("max_tries", "cancels"), [(0, 1), (1, 0)], ids=["no retry", "a retry to come"])
+def test_a_broken_trigger_does_not_forget_the_operation(
+    a_try: Callable[..., Try], max_tries: int, cancels: int
+) -> None:
+    """Airflow hands nothing back then; the record knows which operation it was."""
+    this = a_try(max_tries=max_tries)
+    operator, _ = deferred(this)
+    with pytest.raises(Exception, match="Trigger failure"):
+        operator.resume_execution("__fail__", {"error": "Trigger failure"}, this.context)
+    assert this.cancels == cancels
+
+
+def test_a_broken_trigger_without_a_record_says_what_it_does_not_know(a_try: Callable[..., Try]) -> None:
+    """Nothing is guessed: no cancel, and Airflow's error stands."""
+    this = a_try()
+    operator, _ = deferred(this, durable=False)
+    with pytest.raises(Exception, match="Trigger failure"):
+        operator.resume_execution("__fail__", {"error": "Trigger failure"}, this.context)
+    assert this.cancels == 0
+
+
+# -- the decorator ---------------------------------------------------------------------------------------
+
+
+class DecoratedTry(Try):
+    """A try of a task with a decorated function."""
+
+    def operator(self, function: Any = None, **arguments: Any) -> Any:
+        """Make the operator of a function; without one, of one that starts an operation and returns its name."""
+
+        def start() -> str:
+            return self.emulator.create("datafusion")
+
+        given = {"poll_interval": 0.02, "service": "datafusion", **arguments}
+        made = OperationDecoratedOperator(
+            task_id="t", python_callable=function or start, op_args=given.pop("op_args", ()), **given
+        )
+        ExecutorSafeguard.tracker.set(made)
+        return made
+
+
+@pytest.fixture
+def a_decorated_try(a_try: Callable[..., Try]) -> Callable[..., DecoratedTry]:
+    """The same with a decorated function."""
+
+    def make(number: int = 1, max_tries: int = 0) -> DecoratedTry:
+        this = a_try()
+        return DecoratedTry(this.emulator, this.store, number, max_tries)
+
+    return make
+
+
+class Future:
+    """What generated clients give: the operation's message is in it."""
+
+    def __init__(self, name: str) -> None:
+        self.operation = SimpleNamespace(name=name)
+
+
+FORMS: dict[str, Callable[[str], Any]] = {
+    "a name": str,
+    "a full name": lambda name: f"//datafusion.googleapis.com/{name}",
+    "a dict": lambda name: {"name": name, "done": False},
+    "a future": Future,
+    "a message": lambda name: SimpleNamespace(name=name, done=False),
+    "an object with .operation, a name": lambda name: SimpleNamespace(operation=name),
+    "an object with .operation, a dict": lambda name: SimpleNamespace(operation={"name": name}),
+}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
+def test_what_a_function_may_return(a_decorated_try: Callable[..., DecoratedTry], form: Any) -> None:
+    """All that clients of Google give; the response of the operation is the task's result."""
+    this = a_decorated_try()
+    this.emulator.script(duration=0.05, response={"a": 1})
+    assert this.run(function=lambda: form(this.emulator.create("datafusion"))) == {"a": 1}
+    assert this.store == {}
+
+
+def test_a_coroutine_function(a_decorated_try: Callable[..., DecoratedTry]) -> None:
+    """A function that speaks to an async client is run to its end."""
+    this = a_decorated_try()
+    this.emulator.script(duration=0)
+
+    async def start() -> str:
+        return this.emulator.create("datafusion")
+
+    assert this.run(function=start) == EMPTY
+
+
+def test_a_function_gets_its_arguments_and_the_context(a_decorated_try: Callable[..., DecoratedTry]) -> None:
+    """As every decorated function of Airflow."""
+    this = a_decorated_try()
+    this.emulator.script(duration=0)
+    seen: list[Any] = []
+
+    def start(table: str, ti: Any = None) -> str:
+        seen.append((table, ti))
+        return this.emulator.create("datafusion")
+
+    this.run(function=start, op_args=["t1"])
+    assert seen == [("t1", this.ti)]
+
+
+@pytest.mark.parametrize("odd", [None, 3, object(), SimpleNamespace(name=None), "projects/p/x", {"id": 1}])
+def test_a_function_that_returns_no_operation_fails_at_once(
+    a_decorated_try: Callable[..., DecoratedTry], odd: Any
+) -> None:
+    """Without a retry, which would call the function again."""
+    with pytest.raises(OperationStartError, match="did not return an operation"):
+        a_decorated_try(max_tries=3).run(function=lambda: odd)
+
+
+def test_a_kill_does_not_raise_into_the_function(
+    a_decorated_try: Callable[..., DecoratedTry], killable: Callable[[Any, float], None]
+) -> None:
+    """It runs to its end; what it returns is cancelled."""
+    this = a_decorated_try()
+    ended: list[bool] = []
+
+    def start() -> str:
+        time.sleep(0.5)
+        ended.append(True)
+        return this.emulator.create("datafusion")
+
+    operator = this.operator(function=start)
+    killable(operator, 0.2)
+    with pytest.raises(OperationKilled):
+        operator.execute(this.context)
+    assert ended
+    assert (this.cancels, this.running) == (1, [])
+
+
+def test_a_retry_after_a_crash_does_not_call_the_function_again(
+    a_decorated_try: Callable[..., DecoratedTry],
+) -> None:
+    """The operation of the record is taken; the function is not called."""
+    first = a_decorated_try(max_tries=1)
+    crash(first)
+    first.emulator.finish("datafusion", first.started[0].operation["name"], response={"a": 1})
+    second = a_decorated_try(number=2, max_tries=1)
+    assert second.run(function=lambda: pytest.fail("called again")) == {"a": 1}
+
+
+def test_an_execution_timeout_ends_a_function_that_hangs(a_decorated_try: Callable[..., DecoratedTry]) -> None:
+    """A user's function is not protected from the timeout that its author gave it."""
+
+    def alarm(*_: Any) -> None:
+        raise AirflowTaskTimeout("too late")
+
+    before = signal.signal(signal.SIGALRM, alarm)
+    begin = time.monotonic()
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        with pytest.raises(AirflowTaskTimeout):
+            a_decorated_try().run(function=lambda: time.sleep(20))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert time.monotonic() - begin < 10
