@@ -11,8 +11,10 @@ import pytest
 import airflow_lro_provider
 
 PACKAGE = Path(airflow_lro_provider.__file__).parent
-STANDARD_ONLY = {"operation", "reference", "services", "protocol", "flows", "errors", "polling", "verdict"}
-CLIENTS = {"client", "aio", "watcher", "credentials"}
+STANDARD_ONLY = {
+    *("operation", "reference", "method", "foreign", "services", "protocol", "flows", "errors", "polling", "verdict"),
+}
+CLIENTS = {"client", "aio", "many", "watcher", "credentials"}
 CLIENT_LIBRARIES = {"google", "requests", "aiohttp", "tenacity", "yarl"}
 LAZY = {"google", "requests", "aiohttp", "tenacity", "yarl", "starlette", "uvicorn"}
 

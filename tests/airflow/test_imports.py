@@ -24,12 +24,15 @@ def imported_by(statement: str) -> set[str]:
 def test_a_dag_file_imports_nothing_heavy() -> None:
     """Operators and sensors, and making tasks of them, import no client library and no trigger."""
     modules = imported_by(
-        "from airflow_lro_provider.operators.operations import CancelOperationOperator\n"
+        "from airflow_lro_provider.operators.operations import CancelOperationOperator, RunOperationOperator\n"
+        "from airflow_lro_provider.decorators.operation import operation_task\n"
         "from airflow_lro_provider.sensors.operations import OperationSensor\n"
         "with airflow.sdk.DAG('d'):\n"
         "    name = 'projects/p/locations/us-central1/operations/1'\n"
         "    OperationSensor(task_id='s', operation_name=name, service='aiplatform', deferrable=True)\n"
         "    CancelOperationOperator(task_id='c', operation_name=name, service='datafusion')\n"
+        "    RunOperationOperator(task_id='r', method='projects/p/locations/l/instances', service='datafusion')\n"
+        "    operation_task(lambda: name, task_id='d', service='datafusion')\n"
     )
     assert "airflow_lro_provider.sensors.operations" in modules
     heavy = {module for module in modules for name in HEAVY if module == name or module.startswith(f"{name}.")}
@@ -41,7 +44,7 @@ def test_the_pure_core_imports_only_the_standard_library() -> None:
     """The rooms that decide need neither Airflow nor a client library."""
     code = (
         "import sys; before = set(sys.modules)\n"
-        "from airflow_lro_provider.lro import errors, flows, operation, polling, protocol\n"
+        "from airflow_lro_provider.lro import errors, flows, foreign, method, operation, polling, protocol\n"
         "from airflow_lro_provider.lro import reference, services, verdict\n"
         "services.known_services()\n"
         "print(*sorted({name.split('.')[0] for name in set(sys.modules) - before}))"

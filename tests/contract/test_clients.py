@@ -17,6 +17,7 @@ from airflow_lro_provider.lro.errors import (
     NotFoundError,
     PermissionDeniedError,
     ResourceExhaustedError,
+    StartUnknownError,
     TransportError,
     UnauthenticatedError,
     UnavailableError,
@@ -24,6 +25,7 @@ from airflow_lro_provider.lro.errors import (
     UnknownServiceError,
     WaitTimeoutError,
 )
+from airflow_lro_provider.lro.method import read_method
 from airflow_lro_provider.lro.operation import Outcome, State
 from airflow_lro_provider.lro.polling import new_watch
 from airflow_lro_provider.lro.reference import OperationReference, read_parent, read_reference
@@ -312,3 +314,56 @@ def test_names_with_odd_characters_arrive_whole(subject: Subject, lro_emulator: 
     assert subject.get(reference).name == name
     subject.cancel(reference)
     assert subject.get(reference).outcome is Outcome.CANCELLED
+
+
+# -- start -----------------------------------------------------------------------------------------------
+
+LOCATION = "projects/p/locations/us-central1"
+REQUEST_ID = "b8a8a5a2-8d3c-4f3e-9a4b-000000000001"
+
+
+def test_start_gives_the_operation_and_its_reference(subject: Subject, lro_emulator: Emulator) -> None:
+    """The operation can be asked for by what the start gave."""
+    started = subject.start(read_method(f"{LOCATION}/instances?instanceId=i", service="datafusion"), {"type": "BASIC"})
+    assert started.operation.name == started.reference.name
+    assert subject.get(started.reference).state is State.RUNNING
+
+
+@pytest.mark.parametrize("kind", ["reset", 500, 502, 504])
+def test_a_lost_start_is_repeated_only_with_a_request_id(
+    subject: Subject, lro_emulator: Emulator, kind: str | int
+) -> None:
+    """With one the same operation comes back; without, it is said that nobody knows. Never two operations."""
+    lro_emulator.fail(kind, verb="start", after=True)
+    repeatable = read_method(f"{LOCATION}/connections?connectionId=c", service="developerconnect")
+    assert subject.start(repeatable, request_id=REQUEST_ID).operation.name
+    assert len(lro_emulator.operations("developerconnect")) == 1
+    lro_emulator.fail(kind, verb="start", after=True)
+    with pytest.raises(StartUnknownError, match="may have"):
+        subject.start(read_method(f"{LOCATION}/instances", service="datafusion"), request_id=REQUEST_ID)
+    assert len(lro_emulator.operations("datafusion")) == 1
+
+
+@pytest.mark.parametrize("kind", [429, 503])
+def test_a_start_that_was_not_carried_out_is_repeated(subject: Subject, lro_emulator: Emulator, kind: int) -> None:
+    """Over quota, or refused: nothing was started, so nothing can be doubled."""
+    lro_emulator.fail(kind, verb="start")
+    subject.start(read_method(f"{LOCATION}/instances", service="datafusion"))
+    assert len(lro_emulator.operations("datafusion")) == 1
+
+
+def test_a_start_without_a_connection_is_repeated(subject: Subject, lro_emulator: Emulator) -> None:
+    """Where there was no connection, there was no request."""
+    lro_emulator.stop()
+    with pytest.raises(TransportError) as caught:
+        subject.start(read_method(f"{LOCATION}/instances", service="datafusion"))
+    assert not caught.value.may_have_happened
+    assert len(subject.slept) == 5
+
+
+def test_a_start_that_is_refused_says_so(subject: Subject, lro_emulator: Emulator) -> None:
+    """403 is the service's own error, and not repeated."""
+    lro_emulator.fail(403, verb="start")
+    with pytest.raises(PermissionDeniedError):
+        subject.start(read_method(f"{LOCATION}/instances", service="datafusion"))
+    assert len(lro_emulator.requests(verb="start")) == 1

@@ -19,8 +19,8 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_lro_provider.emulator import Emulator
-from airflow_lro_provider.exceptions import OperationKilled, OperationWaitError
-from airflow_lro_provider.guard import Guard, OperationOrphaned, Phase, reason_to_cancel
+from airflow_lro_provider.exceptions import OperationKilled, OperationRunningError, OperationWaitError
+from airflow_lro_provider.guard import Guard, OperationOrphaned, Phase, alarm_held_back, reason_to_cancel
 from airflow_lro_provider.lro.client import OperationsClient
 from airflow_lro_provider.lro.credentials import ConnectionSettings
 from airflow_lro_provider.lro.operation import Operation
@@ -287,6 +287,7 @@ def skip_after(cause: BaseException | None) -> AirflowSkipException:
         (OperationOrphaned(), False, True),
         (AirflowTaskTimeout(), True, True),
         (AirflowSensorTimeout(), True, True),
+        (OperationRunningError(), True, True),
         (KeyboardInterrupt(), True, True),
         (skip_after(None), True, True),
         (skip_after(AirflowSensorTimeout()), True, True),
@@ -308,3 +309,87 @@ def test_cancel_on_failure_may_be_switched_off(error: BaseException) -> None:
     """An ordinary failure leaves the operation alone if the author says so; a timeout does not."""
     assert reason_to_cancel(error, will_retry=False, cancel_on_failure=False) is None
     assert reason_to_cancel(AirflowTaskTimeout(), will_retry=False, cancel_on_failure=False) is not None
+
+
+def test_a_kill_that_came_before_is_not_held_up_by_the_first_look(make_task: Callable[..., Task]) -> None:
+    """A task that was killed while it started sends its cancel at once, without warming up."""
+    task = make_task(latency=0.3)
+    os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(OperationKilled):
+        task.arm()
+    assert [request.verb for request in task.emulator.requests()] == ["cancel"]
+
+
+def test_a_guard_can_have_another_operation_after_the_first(make_task: Callable[..., Task]) -> None:
+    """Disarmed when the old one is over, armed again with the new one: the kill cancels the new one only."""
+    task = make_task()
+    task.arm()
+    task.guard.disarm()
+    old, new = task.reference, read_reference(task.emulator.create("datafusion", duration=None), "datafusion")
+    task.reference = new
+    task.arm()
+    terminate_in(0.1)
+    with pytest.raises(OperationKilled):
+        sleep_until_killed()
+    assert task.cancels == 1
+    assert task.emulator.requests(verb="cancel", name=old.name) == []
+
+
+def test_a_kill_while_disarmed_is_not_lost(make_task: Callable[..., Task]) -> None:
+    """Between the two operations it is noted, and the next checkpoint raises."""
+    task = make_task()
+    task.arm()
+    task.guard.killed = True
+    with pytest.raises(OperationKilled):
+        task.guard.disarm()
+
+
+def test_a_kill_while_airflow_takes_the_deferral_is_only_noted(make_task: Callable[..., Task]) -> None:
+    """Whether the task is dead or handed on is found out afterwards; nothing is cancelled by guess."""
+    task = make_task()
+    task.arm()
+    task.guard.defer()
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert (task.guard.killed, task.cancels) == (True, 0)
+
+
+def test_an_alarm_is_held_back_and_not_lost() -> None:
+    """It strikes at the end of the block, also if an exception leaves it; without one nothing happens."""
+
+    def alarm(*_: Any) -> None:
+        raise AirflowTaskTimeout("too late")
+
+    before = signal.signal(signal.SIGALRM, alarm)
+    try:
+        with alarm_held_back():
+            pass
+        reached: list[bool] = []
+
+        def strike(error: Exception | None) -> None:
+            with alarm_held_back():
+                signal.raise_signal(signal.SIGALRM)
+                reached.append(True)
+                if error is not None:
+                    raise error
+
+        for error in (None, ValueError()):
+            with pytest.raises(AirflowTaskTimeout):
+                strike(error)
+        assert len(reached) == 2
+        assert signal.getsignal(signal.SIGALRM) is alarm
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_an_alarm_is_left_alone_in_other_threads() -> None:
+    """Only the main thread has signals."""
+    ran: list[bool] = []
+
+    def work() -> None:
+        with alarm_held_back():
+            ran.append(True)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert ran

@@ -1,0 +1,160 @@
+"""What is done right after a deferral was reported: the questions to Airflow are played, the server is real."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.sdk.listener import get_listener_manager
+
+from airflow_lro_provider.deferral import make_trigger
+from airflow_lro_provider.emulator import Emulator
+from airflow_lro_provider.guard import Guard, Phase
+from airflow_lro_provider.lro.client import OperationsClient
+from airflow_lro_provider.lro.credentials import ConnectionSettings
+from airflow_lro_provider.lro.reference import OperationReference, read_reference
+from airflow_lro_provider.lro.verdict import Evidence
+from airflow_lro_provider.triggers import ownership
+
+OWNER = {"dag_id": "d", "run_id": "r", "task_id": "t", "map_index": -1, "token": "mine"}
+
+
+class Log:
+    """A log that remembers."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def info(self, line: str, *args: Any) -> None:
+        """Remember a line."""
+        self.lines.append(line % args if args else line)
+
+    warning = exception = info
+
+
+class Deferring:
+    """A task in the moment at which Airflow serializes its trigger."""
+
+    def __init__(self, emulator: Emulator, **owner: Any) -> None:
+        settings = ConnectionSettings.from_extra(emulator.connection_extra())
+        self.emulator, self.log = emulator, Log()
+        self.reference: OperationReference = read_reference(emulator.create("datafusion", duration=None), "datafusion")
+        self.guard = Guard(self.log, cancels=True)
+        self.guard.prepare()
+        self.guard.arm(OperationsClient(settings), self.reference)
+        self.guard.first_look(5)
+        trigger = make_trigger(
+            self.guard, self.reference, deadline=None, owner=owner or OWNER, log=self.log, started=0.0
+        )
+        trigger.serialize()
+
+    def report(self) -> None:
+        """Airflow has got the report of the deferral, and tells its listeners that the process is about to end."""
+        get_listener_manager().hook.before_stopping(component=None)
+
+    @property
+    def cancels(self) -> int:
+        """How many cancel requests the server saw."""
+        return len(self.emulator.requests(verb="cancel"))
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What Airflow answers: the task's state, and the token in XCom."""
+    given: dict[str, Any] = {"state": "deferred", "token": "mine"}
+    monkeypatch.setattr(ownership, "ask_task_state", lambda owner: given["state"])
+    monkeypatch.setattr(ownership, "ask_owner_token", lambda owner: given["token"])
+    return given
+
+
+@pytest.fixture
+def deferring(lro_emulator: Emulator, answers: dict[str, Any]) -> Iterator[Callable[..., Deferring]]:
+    """Make tasks that are deferring."""
+    made: list[Deferring] = []
+
+    def make(**owner: Any) -> Deferring:
+        made.append(Deferring(lro_emulator, **owner))
+        return made[-1]
+
+    yield make
+    for task in made:
+        task.guard.release()
+
+
+def test_a_deferral_that_was_taken_is_left_alone(deferring: Callable[..., Deferring]) -> None:
+    """The trigger stands guard now: nothing is cancelled, also if the worker is told to stop meanwhile."""
+    task = deferring()
+    task.guard.on_kill()  # a worker that shuts down
+    task.report()
+    assert (task.cancels, task.guard.phase, task.log.lines) == (0, Phase.RELEASED, [])
+
+
+@pytest.mark.parametrize("state", ["failed", "success", "skipped", "removed", "restarting", None])
+def test_a_deferral_that_was_refused_is_a_kill(
+    deferring: Callable[..., Deferring], answers: dict[str, Any], state: str | None
+) -> None:
+    """Marked or cleared before the deferral came through: one cancel, and the log says why."""
+    task = deferring()
+    answers["state"] = state
+    task.report()
+    assert task.cancels == 1
+    assert any(f"killed while it deferred (its state is {state or 'none'})" in line for line in task.log.lines)
+
+
+def test_another_try_that_has_deferred_already_shows_a_kill(
+    deferring: Callable[..., Deferring], answers: dict[str, Any]
+) -> None:
+    """Cleared at once: deferred it is, but with another's token."""
+    task = deferring()
+    answers["token"] = "another"
+    task.report()
+    assert task.cancels == 1
+
+
+@pytest.mark.parametrize(
+    ("state", "token"), [("running", "mine"), ("queued", "mine"), (Evidence.UNKNOWN, None), ("deferred", None)]
+)
+def test_what_cannot_be_known_is_left_alone_and_said(
+    deferring: Callable[..., Deferring], answers: dict[str, Any], state: Any, token: Any
+) -> None:
+    """A false kill cannot be undone."""
+    task = deferring()
+    answers.update(state=state, token=token)
+    task.report()
+    assert task.cancels == 0
+    assert any("it cannot be known whether Airflow has taken the deferral" in line for line in task.log.lines)
+
+
+def test_it_listens_once(deferring: Callable[..., Deferring]) -> None:
+    """A process that goes on (`dags test`) is not asked again at its next task."""
+    task = deferring()
+    before = len(get_listener_manager().pm.get_plugins())
+    task.report()
+    assert len(get_listener_manager().pm.get_plugins()) == before - 1
+
+
+def test_a_task_without_anything_to_lose_does_not_listen(deferring: Callable[..., Deferring]) -> None:
+    """The cancel operator has a token, and no task to ask about."""
+    before = len(get_listener_manager().pm.get_plugins())
+    deferring(token="mine")
+    assert len(get_listener_manager().pm.get_plugins()) == before
+
+
+def test_in_dags_test_the_guard_stays(
+    deferring: Callable[..., Deferring], monkeypatch: pytest.MonkeyPatch, answers: dict[str, Any]
+) -> None:
+    """There the process goes on with the trigger in it, and a SIGTERM still cancels."""
+    task = deferring()
+    played = type("InProcessSupervisorComms", (), {})
+    for name, module in {
+        "supervisor": SimpleNamespace(InProcessSupervisorComms=played),
+        "task_runner": SimpleNamespace(SUPERVISOR_COMMS=played()),
+    }.items():
+        monkeypatch.setitem(sys.modules, f"airflow.sdk.execution_time.{name}", module)
+    task.report()
+    assert task.guard.phase is Phase.ASKING
+    task.guard.on_kill()
+    assert task.cancels == 1
