@@ -24,6 +24,8 @@ from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.common.compat.sdk import BaseOperator, conf
+
 from airflow_lro_provider.arguments import check_outcomes, check_seconds
 from airflow_lro_provider.exceptions import OperationRunningError, OperationWaitError
 from airflow_lro_provider.guard import alarm_held_back
@@ -47,8 +49,8 @@ REPLACE_WITHIN = 600.0
 """How long a fresh start waits for the end of the operation that it replaces, in seconds."""
 
 
-class OperationStarter(GuardedTask):
-    """Comes before ``BaseOperator`` or a class of that among the bases of an operator.
+class OperationStarter(GuardedTask, BaseOperator):
+    """An operator that starts an operation, in a way that its subclasses know, and stands for it.
 
     :param service: the API's discovery name, e.g. ``aiplatform``, or its host. (templated)
     :param api_version: the API version, if not the preferred one. (templated)
@@ -78,7 +80,7 @@ class OperationStarter(GuardedTask):
         service: str | None = None,
         api_version: str | None = None,
         wait_for_completion: bool = True,
-        deferrable: bool | None = None,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         timeout: float | timedelta | None = None,
         poll_interval: float | timedelta | None = None,
         cancel_on_kill: bool = True,
@@ -92,10 +94,6 @@ class OperationStarter(GuardedTask):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if deferrable is None:
-            from airflow.providers.common.compat.sdk import conf
-
-            deferrable = conf.getboolean("operators", "default_deferrable", fallback=False)
         self.service = service
         self.api_version = api_version
         self.wait_for_completion = wait_for_completion
@@ -214,7 +212,7 @@ class OperationStarter(GuardedTask):
         from airflow_lro_provider.lro.polling import Watch
 
         started = self._waiting_since or time.time()
-        execution_timeout: timedelta | None = self.execution_timeout  # type: ignore[attr-defined]
+        execution_timeout: timedelta | None = self.execution_timeout
         self._hand_over(
             context,
             Watch(started=started, interval=self.poll_interval),

@@ -1,4 +1,4 @@
-"""Wait for a long-running operation, look what it came to, and cancel one."""
+"""Start long-running operations, wait for them, look what they came to, and cancel some."""
 
 from __future__ import annotations
 
@@ -6,8 +6,36 @@ from typing import Any
 
 from airflow.sdk import DAG, task
 
-from airflow_lro_provider.operators.operations import CancelOperationOperator
+from airflow_lro_provider.operators.operations import (
+    CancelOperationOperator,
+    CancelOperationsOperator,
+    RunOperationOperator,
+)
 from airflow_lro_provider.sensors.operations import OperationSensor
+
+with DAG("example_run_operation", schedule=None, catchup=False, tags=["example", "google"]):
+    # Any method of any Google API that answers with an operation. Killing the task cancels the operation,
+    # and a retry after a crash goes on with it.
+    create = RunOperationOperator(
+        task_id="create",
+        service="developerconnect",
+        method="projects/my-project/locations/us-central1/connections?connectionId=github-{{ ds_nodash }}",
+        body={"githubConfig": {"githubApp": "DEVELOPER_CONNECT"}},
+        deferrable=True,
+        retries=2,
+    )
+
+    # The same with any client: the function returns its operation, the task returns the operation's response.
+    @task.operation(service="earthengine", deferrable=True, retries=2)
+    def export(connection: dict[str, Any]) -> Any:
+        """Start an export with Earth Engine's client."""
+        import ee
+
+        started = ee.batch.Export.image.toAsset(ee.Image(1), description="one", assetId="projects/my-project/assets/a")
+        started.start()
+        return started
+
+    export(create.output)
 
 with DAG("example_operations", schedule=None, catchup=False, tags=["example", "google"]):
 
@@ -49,3 +77,11 @@ with DAG("example_cancel_operation", schedule=None, catchup=False, tags=["exampl
         """Go on."""
 
     choose(cancel.output) >> [clean_up(), done()]
+
+with DAG("example_cancel_operations", schedule=None, catchup=False, tags=["example", "google"]):
+    CancelOperationsOperator(
+        task_id="cancel_all",
+        service="datafusion",
+        parent="projects/my-project/locations/us-central1",
+        dry_run=True,
+    )

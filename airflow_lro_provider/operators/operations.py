@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["CancelOperationOperator", "CancelOperationsOperator", "RunOperationOperator"]
 
 
-class RunOperationOperator(OperationStarter, BaseOperator):
+class RunOperationOperator(OperationStarter):
     """Calls a method of any Google API that answers with a long-running operation, and waits for its end.
 
     Returns the operation's ``response``. Killing the task, in whatever way and whether it is running or

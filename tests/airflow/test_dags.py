@@ -12,7 +12,7 @@ from airflow.providers.common.compat.sdk import DAG, BaseOperator
 from airflow.sdk import XComArg, task
 from airflow.serialization.serialized_objects import DagSerialization
 
-from airflow_lro_provider.operators.operations import CancelOperationOperator
+from airflow_lro_provider.operators.operations import CancelOperationOperator, RunOperationOperator
 from airflow_lro_provider.sensors.operations import OperationSensor
 
 NAME = "projects/p/locations/us-central1/operations/o"
@@ -158,3 +158,68 @@ def test_the_link_leads_to_the_console(service: str | None, name: str, page: str
     from airflow_lro_provider.links.operations import console_url
 
     assert console_url(name, service) == page
+
+
+METHOD = "projects/p/locations/us-central1/connections?connectionId=c"
+
+
+def test_a_body_is_rendered_deeply() -> None:
+    """Templates at any depth of the body, and in the method."""
+    made = RunOperationOperator(
+        task_id="t",
+        service="{{ s }}",
+        method="projects/{{ p }}/locations/l/connections",
+        body={"a": [{"b": "{{ p }}"}], "n": 3},
+        http_method="{{ m }}",
+    )
+    made.render_template_fields({"s": "developerconnect", "p": "x", "m": "POST"}, jinja2.Environment())
+    assert made.body == {"a": [{"b": "x"}], "n": 3}
+    assert (made.method, made.http_method) == ("projects/x/locations/l/connections", "POST")
+
+
+def test_default_args_reach_every_argument() -> None:
+    """Also those that the operators share."""
+    defaults = {"gcp_conn_id": "mine", "poll_interval": 7, "service": "developerconnect", "durable": False}
+    with DAG("d", schedule=None, default_args=defaults):
+        run = RunOperationOperator(task_id="r", method=METHOD)
+
+        @task.operation
+        def start() -> str:
+            return NAME
+
+        decorated = start().operator
+    for made in (run, decorated):
+        assert (made.gcp_conn_id, made.poll_interval, made.durable) == ("mine", 7.0, False)
+
+
+def test_starters_can_be_mapped_and_serialized() -> None:
+    """`.partial().expand()` of the operator and of a decorated function."""
+    with DAG("d", schedule=None) as dag:
+        RunOperationOperator.partial(task_id="r", service="developerconnect", poll_interval=3, deferrable=True).expand(
+            method=[METHOD, METHOD + "2"]
+        )
+
+        @task.operation(service="datafusion", deferrable=True)
+        def start(number: int) -> str:
+            return NAME
+
+        start.expand(number=[1, 2])
+    again = DagSerialization.from_dict(DagSerialization.to_dict(dag))
+    assert [again.get_task(task_id).is_mapped for task_id in ("r", "start")] == [True, True]
+
+
+def test_a_decorated_function_is_checked_when_the_dag_is_parsed() -> None:
+    """A service that does not exist is said at once, with a did-you-mean."""
+    with DAG("d", schedule=None), pytest.raises(ValueError, match="Did you mean 'earthengine'"):
+        task.operation(lambda: NAME, task_id="t", service="earth-engine")()
+
+
+def test_the_link_of_a_task_that_started_its_operation() -> None:
+    """It knows the operation once it is started, and has no link before."""
+    from airflow_lro_provider.lro.reference import read_reference
+
+    made = RunOperationOperator(task_id="r", service="developerconnect", method=METHOD)
+    [link] = made.operator_extra_links
+    assert link.get_link(made, ti_key=None) == ""
+    made._reference = read_reference(NAME, "developerconnect")
+    assert "developer-connect" in link.get_link(made, ti_key=None)

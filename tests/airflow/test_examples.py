@@ -30,17 +30,24 @@ def test_the_first_dag_of_the_readme_works(tmp_path: Path) -> None:
     (tmp_path / "first.py").write_text(code)
     bag = DagBag(tmp_path, bundle_path=tmp_path, bundle_name="tests")
     assert bag.import_errors == {}
-    assert set(bag.dags["export"].task_dict) == {"start", "wait"}
+    assert set(bag.dags["three_ways"].task_dict) == {"create", "train", "wait"}
 
 
 def test_the_readme_names_every_parameter() -> None:
-    """No parameter of operator and sensor is missing from the README."""
+    """No parameter of an operator or sensor is missing from the README."""
     import inspect
 
-    from airflow_lro_provider.operators.operations import CancelOperationOperator
+    from airflow_lro_provider.operators.operations import (
+        CancelOperationOperator,
+        CancelOperationsOperator,
+        RunOperationOperator,
+    )
     from airflow_lro_provider.sensors.operations import OperationSensor
+    from airflow_lro_provider.starter import OperationStarter
 
     text = (ROOT / "README.md").read_text()
-    for made in (OperationSensor, CancelOperationOperator):
+    for made in (
+        OperationSensor, CancelOperationOperator, CancelOperationsOperator, RunOperationOperator, OperationStarter
+    ):  # fmt: skip
         for name in inspect.signature(made.__init__).parameters:
             assert name in ("self", "kwargs") or f"`{name}`" in text, f"{made.__name__}({name}=)"
