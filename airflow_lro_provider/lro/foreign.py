@@ -6,7 +6,7 @@ object                                         where its name is
 ``google.api_core.operation.Operation``, and   ``.operation.name``
 its async sibling: what generated clients give
 ``google.longrunning.operations_pb2``          ``.name``
-a task of the Earth Engine client              ``.name``, once it is started
+a task of the Earth Engine client              ``.operation_name``, once it is started
 an object with ``.operation``                  that, if it is a name or a dict
 =============================================  =====================================================
 
@@ -34,8 +34,8 @@ def operation_in(returned: Any) -> str | Mapping[str, Any] | OperationReference:
     inner = getattr(returned, "operation", None)
     if isinstance(inner, (str, Mapping)) and inner:
         return inner
-    for candidate in (inner, returned):
-        name = getattr(candidate, "name", None)
+    names = (getattr(inner, "name", None), getattr(returned, "operation_name", None), getattr(returned, "name", None))
+    for name in names:
         if isinstance(name, str) and name:
             return name
     hint = " Was it started?" if hasattr(returned, "name") or inner is not None else ""

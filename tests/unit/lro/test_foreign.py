@@ -24,6 +24,7 @@ NAME = "projects/p/operations/o"
         (SimpleNamespace(operation=NAME), NAME),
         (SimpleNamespace(operation={"name": NAME}), {"name": NAME}),
         (SimpleNamespace(operation=lambda: None, name=NAME), NAME),
+        (SimpleNamespace(operation_name=NAME, name=None, id="o"), NAME),
         (read_reference(NAME, "earthengine"), read_reference(NAME, "earthengine")),
     ],
 )
