@@ -156,6 +156,8 @@ def test_ctrl_c_of_a_dags_test_cancels(lab: Lab, dag_id: str) -> None:
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        # Where the tests themselves run in the background of a shell, SIGINT is ignored, and that is inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         wait_until(lambda: len(lab.emulator.requests("get", name)) >= 4, "the test run polls", 60)
