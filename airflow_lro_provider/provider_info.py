@@ -35,6 +35,24 @@ def get_provider_info() -> dict[str, Any]:
         "task-decorators": [
             {"name": "operation", "class-name": "airflow_lro_provider.decorators.operation.operation_task"},
         ],
+        "config": {
+            "lro": {
+                "description": "Options of the provider for Google long-running operations.",
+                "options": {
+                    "ledger": {
+                        "description": (
+                            "Enter every guarded operation in a ledger (an Airflow Variable each), so that the sweep"
+                            " can cancel those whose task died where Airflow calls no hook. It costs a task two or"
+                            " three small requests to Airflow's API. Somebody has to run the sweep: see `sweep_dag`."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "boolean",
+                        "example": "True",
+                        "default": "False",
+                    },
+                },
+            },
+        },
         "extra-links": ["airflow_lro_provider.links.operations.OperationLink"],
         "connection-types": [
             {

@@ -1,15 +1,20 @@
-"""The armed record: what a try leaves behind if it does not end normally.
+"""What a try leaves behind if it does not end normally: for the next try, and for the sweep.
 
-It is kept in Airflow's task state store (3.3), which survives a retry, a SIGKILL and a clear. Losing it
-never cancels anything: a store that does not answer is said so, and the task goes on without.
+* The **armed record**, for the next try, is kept in Airflow's task state store (3.3), which survives a retry,
+  a SIGKILL and a clear.
+* The entry in the **ledger**, for the sweep, where that is switched on (:mod:`airflow_lro_provider.ledger`).
+
+Losing either never cancels anything: a store that does not answer is said so, and the task goes on without.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from airflow_lro_provider.ledger import LedgerPage
     from airflow_lro_provider.lro.reference import OperationReference
     from airflow_lro_provider.lro.verdict import ArmedRecord
 
@@ -25,13 +30,17 @@ class ArmedRecords:
 
     :param context: the context of the running task.
     :param log: where to say that the store does not answer.
-    :param kept: whether to keep one at all.
+    :param kept: whether to keep an armed record at all.
     """
+
+    page: LedgerPage | None = None
+    """The entry in the ledger, if there is to be one."""
 
     def __init__(self, context: Any, log: Any, *, kept: bool = True) -> None:
         self._store = context.get("task_state_store") if kept else None
         self._ti = context["ti"]
         self._log = log
+        self._earlier: ArmedRecord | None = None
 
     @property
     def this_try(self) -> dict[str, Any]:
@@ -53,31 +62,50 @@ class ArmedRecords:
         """The record that is there, whoever left it."""
         from airflow_lro_provider.lro.verdict import ArmedRecord
 
-        return ArmedRecord.from_dict(self._ask("read", lambda store: store.get(KEY)))
+        self._earlier = ArmedRecord.from_dict(self._ask("read", self._store, lambda store: store.get(KEY)))
+        return self._earlier
 
-    def write(
-        self, reference: OperationReference | None, killed: str | None = None, request_id: str | None = None
-    ) -> None:
-        """Say that this try waits for this operation; and why it asked for its end, if it did.
+    def announce(self, start: str, request_id: str | None) -> None:
+        """Say that this try is about to start an operation.
 
-        :param reference: ``None`` while it is being started.
-        :param request_id: the id that it is started with.
+        :param start: which method starts it, in words.
+        :param request_id: the id that it is started with, if that makes the start repeatable.
         """
         from airflow_lro_provider.lro.verdict import ArmedRecord
 
-        stored = None if reference is None else reference.to_dict()
-        record = ArmedRecord(reference=stored, killed=killed, request_id=request_id, **self.this_try)
-        self._ask("write", lambda store: store.set(KEY, asdict(record)))
+        if request_id is not None:
+            record = ArmedRecord(reference=None, request_id=request_id, **self.this_try)
+            self._ask("write", self._store, lambda store: store.set(KEY, asdict(record)))
+        self._ask("enter", self.page, lambda page: page.write(None, start, request_id))
+
+    def write(self, reference: OperationReference, killed: str | None = None) -> None:
+        """Say that this try waits for this operation; or why it asked for its end."""
+        from airflow_lro_provider.lro.verdict import ArmedRecord
+
+        record = ArmedRecord(reference=reference.to_dict(), killed=killed, **self.this_try)
+        self._ask("write", self._store, lambda store: store.set(KEY, asdict(record)))
+        if killed is not None:
+            return  # the sweep sees to it that the cancel has come to something
+        self._ask("enter", self.page, lambda page: page.write(reference))
+        earlier = self._earlier
+        if earlier is not None and earlier.reference == record.reference and earlier.try_id != record.try_id:
+            # Only now: between the two entries there is no moment without one.
+            self._ask("strike out", self.page, lambda page: page.remove(earlier.try_id))
 
     def remove(self) -> None:
         """This try ends normally."""
-        self._ask("remove", lambda store: store.delete(KEY))
+        self._ask("remove", self._store, lambda store: store.delete(KEY))
+        self.let_go()
 
-    def _ask(self, what: str, question: Any) -> Any:
-        if self._store is None:
+    def let_go(self) -> None:
+        """The operation runs on, and is nobody's: the sweep must not end it."""
+        self._ask("strike out", self.page, lambda page: page.remove())
+
+    def _ask(self, what: str, whom: Any, question: Callable[[Any], Any]) -> Any:
+        if whom is None:
             return None
         try:
-            return question(self._store)
+            return question(whom)
         except Exception as error:
             # After a clear this try is not the current one any more and may not write: that is fine.
             self._log.info("Could not %s the record of this try: %s", what, str(error)[:300])

@@ -127,6 +127,11 @@ class OperationStarter(GuardedTask, BaseOperator):
         """Whether a start with the same request id can be sent again without starting another one."""
         return False
 
+    @property
+    def _starts_in_words(self) -> str:
+        """What starts the operation, for the ledger."""
+        raise NotImplementedError
+
     # -- a try, from its beginning ------------------------------------------------------------------
 
     def execute(self, context: Context) -> Any:
@@ -155,17 +160,17 @@ class OperationStarter(GuardedTask, BaseOperator):
         guard = self._get_guard()
         if self._request_id is None:
             self._request_id = new_request_id(records.this_try["try_id"])
-        if self._is_repeatable:
-            records.write(None, request_id=self._request_id)
+        records.announce(self._starts_in_words, self._request_id if self._is_repeatable else None)
         guard.start()
         with contextlib.ExitStack() as held:
             if self._holds_alarm:
                 held.enter_context(alarm_held_back())
             try:
                 started = self._start(context)
-            except OperationsError as error:
+            except Exception as error:
                 guard.prepare()
-                if isinstance(error, NotAnOperationError) or not error.may_have_happened:
+                lost = isinstance(error, OperationsError) and error.may_have_happened
+                if isinstance(error, NotAnOperationError) or not lost:
                     records.remove()
                 raise
             held.enter_context(alarm_held_back())
@@ -340,8 +345,8 @@ class OperationStarter(GuardedTask, BaseOperator):
 
     # -- the rest -----------------------------------------------------------------------------------
 
-    def _records(self, context: Context) -> ArmedRecords:
-        return ArmedRecords(context, self.log, kept=self.durable)
+    def _keeps_record(self) -> bool:
+        return self.durable
 
     def _will_go_on(self, records: ArmedRecords) -> bool:
         return records.will_adopt

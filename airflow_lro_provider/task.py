@@ -14,6 +14,7 @@ from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowTas
 from airflow_lro_provider.exceptions import OperationInputError, OperationRunningError, OperationWaitError
 from airflow_lro_provider.guard import Guard, reason_to_cancel
 from airflow_lro_provider.hooks.operations import OperationsHook
+from airflow_lro_provider.ledger import LedgerPage, ledger_is_on
 from airflow_lro_provider.links.operations import OperationLink
 from airflow_lro_provider.records import ArmedRecords
 
@@ -116,8 +117,8 @@ class GuardedTask(OperationTask):
 
     # What is different in sensors and in operators that start something
 
-    def _records(self, context: Context) -> ArmedRecords:
-        """The records of this try."""
+    def _keeps_record(self) -> bool:
+        """Whether a try leaves a record for the next one."""
         raise NotImplementedError
 
     def _will_go_on(self, records: ArmedRecords) -> bool:
@@ -140,6 +141,19 @@ class GuardedTask(OperationTask):
 
         def execute(self, context: Context) -> Any:
             """Begin a try, or begin again after an event that was for another task."""
+
+    def _records(self, context: Context) -> ArmedRecords:
+        """The records of this try."""
+        records = ArmedRecords(context, self.log, kept=self._keeps_record())
+        if self.cancel_on_kill and ledger_is_on():
+            records.page = LedgerPage(
+                context["ti"],
+                gcp_conn_id=self.gcp_conn_id,
+                impersonation_chain=self.impersonation_chain,
+                cancel_on_failure=self.cancel_on_failure,
+                will_adopt=self._will_go_on(records),
+            )
+        return records
 
     # Looking
 
@@ -246,6 +260,8 @@ class GuardedTask(OperationTask):
         guard.release(because)
         if because is not None and guard.cancelled_because is not None:
             records.write(self._reference, killed=guard.cancelled_because)
+        elif because is None and not self._will_go_on(records):
+            records.let_go()
 
     def _give_up(self, records: ArmedRecords, error: BaseException, *, requested: bool = False) -> None:
         """The wait ended in the triggerer, but the operation did not: cancel it if it has to be.
@@ -254,6 +270,8 @@ class GuardedTask(OperationTask):
         """
         because = self._reason_to_cancel(records, error)
         if because is None:
+            if not self._will_go_on(records):
+                records.let_go()
             return
         if not requested:
             self._cancel_now(self._reference, because)

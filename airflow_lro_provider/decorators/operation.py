@@ -80,6 +80,10 @@ class OperationDecoratedOperator(OperationStarter, DecoratedOperator):
         """Airflow runs it as any other task; a coroutine function is run to its end within."""
         return False
 
+    @property
+    def _starts_in_words(self) -> str:
+        return f"the function {self.python_callable.__name__}"
+
     def _read_arguments(self, hook: OperationsHook) -> None:
         self._operations_hook = hook
 

@@ -1,6 +1,6 @@
 """Whose is this operation now? The one place that answers, from evidence alone.
 
-Three parties ask, each at its moment:
+Four parties ask, each at its moment:
 
 * a **trigger that is being taken down** asks :func:`of_killed_trigger`: is the deferred task still
   mine (the triggers are only being redistributed), or is it dead (cancel)?
@@ -8,6 +8,7 @@ Three parties ask, each at its moment:
   task killed in that moment?
 * a **new try of a task** that finds a record of an earlier one asks :func:`of_armed_record`: adopt
   the operation that the earlier try left, or cancel it and start afresh?
+* the **sweep** asks :func:`of_ledger_entry`: does Airflow still want the operation of this entry?
 
 A wrong guess destroys a live job or returns a stale result, so what cannot be known is said to be
 :attr:`Verdict.UNSURE` and left alone. Every row of both tables is measured on a real Airflow
@@ -26,7 +27,15 @@ from typing import Any
 
 from airflow_lro_provider.lro.operation import Outcome, State
 
-__all__ = ["ArmedRecord", "Evidence", "Verdict", "of_armed_record", "of_deferral", "of_killed_trigger"]
+__all__ = [
+    "ArmedRecord",
+    "Evidence",
+    "Verdict",
+    "of_armed_record",
+    "of_deferral",
+    "of_killed_trigger",
+    "of_ledger_entry",
+]
 
 
 class Verdict(str, enum.Enum):
@@ -211,3 +220,46 @@ def _is_younger(one: str, other: str) -> bool:
     except ValueError:
         return False
     return first.version == second.version == 7 and first.int >> 80 > second.int >> 80
+
+
+# A task in one of these has ended, or will never run (again) of itself.
+_ENDED = frozenset({"failed", "success", "skipped", "upstream_failed", "removed"})
+
+
+def of_ledger_entry(
+    *,
+    task_state: str | Evidence | None,
+    will_adopt: bool,
+    cancel_on_failure: bool,
+    superseded: bool,
+) -> Verdict:
+    """Judge an operation by its entry in the ledger.
+
+    =======================================  ======================================================
+    evidence                                 verdict
+    =======================================  ======================================================
+    a later try has armed another operation  CANCEL: this one was left behind
+    no such task instance                    CANCEL: its run was deleted
+    ended                                    CANCEL: it would have removed its entry; it was killed
+    - failed, and ``cancel_on_failure=False``  UNSURE: it may have failed by itself
+    up for retry, and the retry adopts       OWN
+    up for retry, and it does not            CANCEL
+    running, deferred, queued, … no state    OWN: alive, or the next try will see to it
+    the question got no answer               UNSURE
+    =======================================  ======================================================
+
+    :param task_state: Airflow's state of the task instance; ``"none"`` if it has none (just cleared),
+        ``None`` if there is no such task instance.
+    :param will_adopt: the entry's.
+    :param cancel_on_failure: the entry's.
+    :param superseded: whether the same task instance has an entry of a later try.
+    """
+    if task_state is UNKNOWN:
+        return Verdict.UNSURE
+    if superseded or task_state is None:
+        return Verdict.CANCEL
+    if task_state == "failed" and not cancel_on_failure:
+        return Verdict.UNSURE
+    if task_state in _ENDED or (task_state == "up_for_retry" and not will_adopt):
+        return Verdict.CANCEL
+    return Verdict.OWN

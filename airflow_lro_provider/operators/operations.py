@@ -117,6 +117,10 @@ class RunOperationOperator(OperationStarter):
         method = self._method
         return find_service(method.service).place_of_request_id(method.http_method, method.path) is not None
 
+    @property
+    def _starts_in_words(self) -> str:
+        return str(self._method)
+
     def _start(self, context: Context) -> Started:
         return self._start_again()
 

@@ -13,6 +13,7 @@ from airflow_lro_provider.arguments import check_outcomes, check_reference, chec
 from airflow_lro_provider.exceptions import FinalOperationFailedError, OperationWaitError
 from airflow_lro_provider.guard import Guard
 from airflow_lro_provider.hooks.operations import DEFAULT_CONN_ID
+from airflow_lro_provider.ledger import ledger_is_on
 from airflow_lro_provider.records import ArmedRecords
 from airflow_lro_provider.task import FIRST_LOOK_TIMEOUT, GuardedTask
 
@@ -44,8 +45,9 @@ class OperationSensor(GuardedTask, BaseSensorOperator):
         the operation itself as an upstream task returned it. (templated)
     :param service: the API's discovery name, e.g. ``aiplatform``, or its host. (templated)
     :param api_version: the API version, if not the preferred one. (templated)
-    :param cancel_on_kill: cancel the operation when this task is killed or times out. Not possible with
-        ``mode="reschedule"``, which leaves no process that could notice a kill.
+    :param cancel_on_kill: cancel the operation when this task is killed or times out. With
+        ``mode="reschedule"``, which leaves no process that could notice a kill, only where the ledger is on: there
+        the sweep does it (see :mod:`airflow_lro_provider.sweep`).
     :param cancel_on_failure: with ``cancel_on_kill``, cancel it also when the task fails otherwise (for
         instance because it lost the permission to look) and is not tried again.
     :param fail_on: the outcomes that fail the task. By default FAILED and NOT_FOUND.
@@ -92,11 +94,12 @@ class OperationSensor(GuardedTask, BaseSensorOperator):
             kwargs["poke_interval"] = poke_interval
         super().__init__(**kwargs)
         check_reference(operation_name, service, api_version, gcp_conn_id)
-        if self.mode == "reschedule" and cancel_on_kill and not deferrable:
+        if self.mode == "reschedule" and cancel_on_kill and not deferrable and not ledger_is_on():
             raise ValueError(
                 'mode="reschedule" leaves no process between two looks that could notice a kill, so'
                 " cancel_on_kill cannot be kept. Use deferrable=True, which frees the worker slot too, or"
-                " say cancel_on_kill=False."
+                " say cancel_on_kill=False. Or switch the ledger on ([lro] ledger = True) and run the sweep:"
+                " then a killed task's operation is cancelled by the next sweep."
             )
         self.operation_name = operation_name
         self.service = service
@@ -143,8 +146,8 @@ class OperationSensor(GuardedTask, BaseSensorOperator):
         records.remove()
         return result
 
-    def _records(self, context: Context) -> ArmedRecords:
-        return ArmedRecords(context, self.log, kept=self.cancel_on_kill)
+    def _keeps_record(self) -> bool:
+        return self.cancel_on_kill
 
     def _will_go_on(self, records: ArmedRecords) -> bool:
         return records.will_retry  # it waits for the same operation, whatever it knows of this try
