@@ -335,14 +335,14 @@ class Bed:
 
 _DETAILS = re.compile(r" (dag_id|run_id|task_id|ti_id|try_number|map_index|logger)=.*")
 _NOISE = re.compile(r"::group::|::endgroup::|DAG bundles loaded|Filling up the DagBag|Worker startup parse")
-_TROUBLE = re.compile(r"Executor .*reported that the task instance (.*) finished with state")
+_TROUBLE = re.compile(r"Executor .*reported that the task instance (.*) finished with state success")
 
 
 def own_trouble(log: str) -> list[str]:
     """The task instances that Airflow itself has failed, as the scheduler's log names them.
 
-    Airflow 3.3.2 does so, under load, to a task that is queued again quickly: its executor reports the end of an
-    earlier process when the scheduler has queued the next one already.
+    Airflow 3.3.2 does so, under load, to a task that is queued again quickly: its executor reports the good end of
+    an earlier process when the scheduler has queued the next one already. (A bad end is what a SIGKILL leads to.)
     """
     return _TROUBLE.findall(log)
 

@@ -106,7 +106,7 @@ def send(whom: str, sig: int) -> Callable[[Trial], None]:
         # The bound is generous: the orphan looks once a second, but finishes a completion first.
         is_orphan = whom == "supervisor" and sig == signal.SIGKILL
         if is_orphan and not trial.sees(lambda: not psutil.pid_exists(pid), 20):
-            trial.note = "the orphan did not end"
+            trial.faults.append("the orphan did not end")
 
     return act
 

@@ -50,7 +50,7 @@ class LocalPostgres:
 
     def __init__(self, start_within: float = 30.0) -> None:
         self._start_within = start_within
-        self._folder = Path()
+        self.folder = Path()
         self._process: subprocess.Popen[bytes] | None = None
         self._watchdog: _processes.Watchdog | None = None
         self._port = 0
@@ -74,6 +74,13 @@ class LocalPostgres:
         return LocalPostgres.why_not() is None
 
     @property
+    def pid(self) -> int:
+        """Process id of the server."""
+        if self._process is None:
+            raise PostgresError("PostgreSQL does not run")
+        return self._process.pid
+
+    @property
     def url(self) -> str:
         """SQLAlchemy's URL of the database, for Airflow."""
         return f"postgresql+psycopg2://airflow@127.0.0.1:{self._port}/airflow"
@@ -81,8 +88,8 @@ class LocalPostgres:
     def __enter__(self) -> LocalPostgres:
         if reason := self.why_not():
             raise PostgresError(f"No PostgreSQL: {reason}")
-        self._folder = Path(tempfile.mkdtemp(prefix="local-postgres-"))
-        self._watchdog = _processes.Watchdog(secrets.token_hex(8), self._folder)
+        self.folder = Path(tempfile.mkdtemp(prefix="local-postgres-"))
+        self._watchdog = _processes.Watchdog(secrets.token_hex(8), self.folder)
         try:
             self._start()
         except BaseException:
@@ -98,17 +105,17 @@ class LocalPostgres:
     def _start(self) -> None:
         user = _unprivileged() if os.geteuid() == 0 else None
         if user is not None:
-            shutil.chown(self._folder, user)
-        data, log = self._folder / "data", self._folder / "log"
+            shutil.chown(self.folder, user)
+        data, log = self.folder / "data", self.folder / "log"
         with log.open("wb") as output:
             shared = {
                 "stdin": subprocess.DEVNULL,
                 "stdout": output,
                 "stderr": subprocess.STDOUT,
-                "cwd": self._folder,
+                "cwd": self.folder,
                 "user": user,
                 # Its messages are read below.
-                "env": {**os.environ, "LC_ALL": "C", "HOME": str(self._folder)},
+                "env": {**os.environ, "LC_ALL": "C", "HOME": str(self.folder)},
                 "start_new_session": True,
             }
             create = [_program("initdb"), "-D", data, "-U", "airflow", "-A", "trust", "-E", "UTF8", "--no-sync"]
@@ -154,7 +161,7 @@ class LocalPostgres:
                 self._process.wait()
         if self._watchdog is not None:
             self._watchdog.dismiss()
-        _processes.remove(self._folder)
+        _processes.remove(self.folder)
         self._process = self._watchdog = None
 
 

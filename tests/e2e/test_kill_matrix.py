@@ -22,7 +22,6 @@ from trial import Row
 CELLS = {
     "failed": ["completing", "cancel"],
     "before-execute": ["poke", "started"],
-    "queued": ["running"],
     "error": ["started"],
     "error-retry": ["decorator"],
     "twice": ["running"],
@@ -60,7 +59,7 @@ def test_a_few_cells_of_the_kill_matrix(bed: Bed) -> None:
 def test_a_little_chaos(bed: Bed) -> None:
     """Random kills from a seed: no leak, no false kill, no duplicate, nothing green by its own kill."""
     lines: list[str] = []
-    chaos = Chaos(bed, SEED, kills=15 if bed.slots > 1 else 4, until=time.monotonic() + 30, echo=lines.append)
+    chaos = Chaos(bed, SEED, kills=12 if bed.slots > 1 else 4, until=time.monotonic() + 20, echo=lines.append)
     chaos.run(bed.slots)
     report = chaos.report()
     assert report["kills"] > 0, report

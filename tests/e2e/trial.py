@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bed import Bed, BedError, Task
@@ -111,6 +111,12 @@ class Trial:
 
     :param number: which one, from 0 on.
     :param key: by which its run and its operations are found.
+    :param killed_at: when it was killed, in seconds since the epoch.
+    :param process: of a test run: its process.
+    :param closed: of an operation that was left: whether the next try ended it, if that was tried.
+    :param note: what is worth knowing.
+    :param faults: what is wrong, besides what the judge sees.
+    :param begun: when it began.
     """
 
     bed: Bed
@@ -123,6 +129,7 @@ class Trial:
     process: subprocess.Popen[bytes] | None = None
     closed: bool | None = None
     note: str = ""
+    faults: list[str] = field(default_factory=list)
     begun: float = field(default_factory=time.time)
 
     @property
@@ -193,7 +200,7 @@ class Trial:
         judgement = self.judge()
         if judgement.leaks and self.cell.closes == "the next try":
             self.closed = self._is_closed_by_the_next_try()
-        return judgement
+        return replace(judgement, problems=(*judgement.problems, *self.faults))
 
     def tidy(self) -> None:
         """Leave nothing behind that takes a worker's time."""

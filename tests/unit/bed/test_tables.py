@@ -113,7 +113,8 @@ def test_airflows_own_trouble_is_that_of_one_run() -> None:
         " failed-poke-1-ab12cd [queued]> finished with state success, but the task instance's state attribute is"
         " queued. Learn more: …"
     )
-    [instance] = own_trouble(f"task failed-poke-3-ab12cd finished\n{log}\n")
+    killed = log.replace("failed-poke-1", "sigkill-poke-1").replace("state success", "state failed")
+    [instance] = own_trouble(f"task failed-poke-3-ab12cd finished\n{killed}\n{log}\n")
     assert is_of_run(instance, "failed-poke-1-ab12cd")
     assert not is_of_run(instance, "failed-poke-1-ab12c")
     assert not is_of_run(instance, "poke-1-ab12cd")
