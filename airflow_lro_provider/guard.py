@@ -48,6 +48,7 @@ from airflow.providers.common.compat.sdk import (
     AirflowTaskTimeout,
     TaskDeferred,
 )
+from airflow.sdk.exceptions import AirflowRescheduleException
 
 from airflow_lro_provider.exceptions import OperationKilled, OperationRunningError, OperationWaitError
 
@@ -358,7 +359,7 @@ def reason_to_cancel(error: BaseException, *, will_retry: bool, cancel_on_failur
     :param will_retry: Airflow will try again after an ordinary failure; the next try goes on with it.
     :param cancel_on_failure: what to do if it will not.
     """
-    if isinstance(error, TaskDeferred):
+    if isinstance(error, (TaskDeferred, AirflowRescheduleException)):
         return None
     if isinstance(error, OperationOrphaned):
         return None if will_retry else "the supervisor of this task is gone, and no retry will go on with it"

@@ -9,7 +9,12 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowTaskTimeout, TaskDeferred
+from airflow.providers.common.compat.sdk import (
+    AirflowSensorTimeout,
+    AirflowTaskTimeout,
+    TaskDeferred,
+)
+from airflow.sdk.exceptions import AirflowRescheduleException
 
 from airflow_lro_provider.exceptions import OperationInputError, OperationRunningError, OperationWaitError
 from airflow_lro_provider.guard import Guard, reason_to_cancel
@@ -260,7 +265,7 @@ class GuardedTask(OperationTask):
         guard.release(because)
         if because is not None and guard.cancelled_because is not None:
             records.write(self._reference, killed=guard.cancelled_because)
-        elif because is None and not self._will_go_on(records):
+        elif because is None and not self._will_go_on(records) and not isinstance(error, AirflowRescheduleException):
             records.let_go()
 
     def _give_up(self, records: ArmedRecords, error: BaseException, *, requested: bool = False) -> None:
