@@ -90,16 +90,19 @@ class ArmedRecords:
         earlier = self._earlier
         if earlier is not None and earlier.reference == record.reference and earlier.try_id != record.try_id:
             # Only now: between the two entries there is no moment without one.
-            self._ask("strike out", self.page, lambda page: page.remove(earlier.try_id))
+            self._ask("strike out", self.page, lambda page: page.remove(reference, earlier))
 
-    def remove(self) -> None:
-        """This try ends normally."""
+    def remove(self, reference: OperationReference | None = None) -> None:
+        """This try ends normally.
+
+        :param reference: its operation, if it is known.
+        """
         self._ask("remove", self._store, lambda store: store.delete(KEY))
-        self.let_go()
+        self.let_go(reference)
 
-    def let_go(self) -> None:
+    def let_go(self, reference: OperationReference | None = None) -> None:
         """The operation runs on, and is nobody's: the sweep must not end it."""
-        self._ask("strike out", self.page, lambda page: page.remove())
+        self._ask("strike out", self.page, lambda page: page.remove(reference))
 
     def _ask(self, what: str, whom: Any, question: Callable[[Any], Any]) -> Any:
         if whom is None:

@@ -222,7 +222,7 @@ class GuardedTask(OperationTask):
         seen = read_event(event)
         self._connect()
         if isinstance(seen, (Finished, Gone)):
-            records.remove()
+            records.remove(self._reference)
             operation = seen.operation if isinstance(seen, Finished) else None
             return self._settle((operation and operation.outcome) or Outcome.NOT_FOUND, operation)
         error = self._error_of(seen)
@@ -276,7 +276,7 @@ class GuardedTask(OperationTask):
         because = self._reason_to_cancel(records, error)
         if because is None:
             if not self._will_go_on(records):
-                records.let_go()
+                records.let_go(self._reference)
             return
         if not requested:
             self._cancel_now(self._reference, because)

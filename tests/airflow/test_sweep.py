@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -31,29 +31,29 @@ class PlayedAirflow:
 
     def __init__(self, emulator: Emulator) -> None:
         self.emulator = emulator
-        self.entries_by_try: dict[str, LedgerEntry | None] = {}
+        self.kept: dict[str, LedgerEntry | None] = {}
+        self.looks = self.reads = 0
         self.task_states: dict[tuple[str, str, str, int], Any] = {}
         self.questions: list[tuple[Any, ...]] = []
         self.down = False
         self.before_second_look: Callable[[], None] = lambda: None
         self.number = 0
 
-    def entries(self) -> Iterator[tuple[str, LedgerEntry | None]]:
-        """All."""
-        yield from list(self.entries_by_try.items())
+    def keys(self) -> list[str]:
+        """All; at the second look something may have happened since the first."""
+        self.looks += 1
+        if self.looks % 2 == 0:
+            self.before_second_look()
+        return list(self.kept)
 
-    def try_ids(self) -> list[str]:
-        """All; something may have happened since the first look."""
-        self.before_second_look()
-        return list(self.entries_by_try)
-
-    def read(self, try_id: str) -> LedgerEntry | None:
+    def read(self, key: str) -> LedgerEntry | None:
         """One."""
-        return self.entries_by_try.get(try_id)
+        self.reads += 1
+        return self.kept.get(key)
 
-    def remove(self, try_id: str) -> None:
+    def remove(self, key: str) -> None:
         """Strike out."""
-        self.entries_by_try.pop(try_id, None)
+        self.kept.pop(key, None)
 
     def states(
         self, dag_id: str, task_ids: list[str], run_ids: list[str], map_index: int | None
@@ -84,13 +84,14 @@ class PlayedAirflow:
             "reference": read_reference(name, "datafusion").to_dict(), **change,
         }  # fmt: skip
         entry = LedgerEntry(**fields)
-        self.entries_by_try[entry.try_id] = entry
+        self.kept[entry.key] = entry
         if state != "gone":
             self.task_states[entry.dag_id, entry.run_id, entry.task_id, entry.map_index] = state
         return entry
 
     def sweep(self, dry_run: bool = False, now: float | None = None) -> SweepResult:
         """Sweep once."""
+        self.looks = 0
         return sweep(self, now=time.time() if now is None else now, dry_run=dry_run, log=lambda *_: None)
 
     @property
@@ -114,6 +115,7 @@ def test_what_lives_is_left_alone(airflow: PlayedAirflow, state: str | None) -> 
     airflow.enter(state)
     assert airflow.sweep().counts == {"found": 1, "alive": 1, "over": 0, "cancelled": 0, "unsure": 0}
     assert airflow.emulator.requests() == []
+    assert (airflow.looks, airflow.reads) == (1, 0), "a list of keys says it all"
     assert airflow.questions == [("d", ("t",), ("r1",), -1)]
 
 
@@ -149,7 +151,7 @@ def test_an_operation_that_a_later_try_has_replaced_is_cancelled(airflow: Played
     airflow.sweep()
     requests = airflow.emulator.requests(verb="cancel")
     assert [request.name for request in requests] == [old.reference["name"]]  # type: ignore[index]
-    assert new.try_id in airflow.entries_by_try
+    assert new.key in airflow.kept
 
 
 def test_an_operation_that_a_later_try_has_adopted_lives(airflow: PlayedAirflow) -> None:
@@ -217,11 +219,11 @@ def test_what_cannot_be_reached_is_left_and_counted(airflow: PlayedAirflow) -> N
     airflow.enter(
         "failed", reference={"service": "datafusion", "version": "v1", "name": "../x", "host": "evil.example"}
     )
-    airflow.entries_by_try["junk"] = None
+    airflow.kept["junk"] = None
     airflow.enter("failed")
     result = airflow.sweep()
     assert result.counts == {"found": 5, "alive": 0, "over": 0, "cancelled": 1, "unsure": 4}
-    assert len(airflow.entries_by_try) == 5
+    assert len(airflow.kept) == 5
     assert any("PERMISSION_DENIED" in row.why for row in result.rows)
 
 
@@ -232,7 +234,7 @@ def test_a_start_that_was_never_answered_is_reported(airflow: PlayedAirflow) -> 
     assert result.counts["unsure"] == 1
     assert "look whether that has started something" in result.rows[0].why
     assert airflow.sweep(now=time.time() + 31 * 86400).counts["over"] == 1
-    assert airflow.entries_by_try == {}
+    assert airflow.kept == {}
 
 
 def test_a_start_under_way_is_alive(airflow: PlayedAirflow) -> None:
@@ -255,7 +257,7 @@ def test_one_that_is_gone_or_over_is_struck_out(airflow: PlayedAirflow) -> None:
     airflow.emulator.store.delete("datafusion", gone.reference["name"])  # type: ignore[index]
     airflow.enter("failed", airflow.emulator.create("datafusion", duration=0))
     assert airflow.sweep().counts["over"] == 2
-    assert (airflow.entries_by_try, airflow.cancels) == ({}, 0)
+    assert (airflow.kept, airflow.cancels) == ({}, 0)
 
 
 def test_a_dry_run_changes_nothing(airflow: PlayedAirflow) -> None:
@@ -265,7 +267,7 @@ def test_a_dry_run_changes_nothing(airflow: PlayedAirflow) -> None:
     result = airflow.sweep(dry_run=True)
     assert (result.counts["cancelled"], result.counts["over"]) == (1, 1)
     assert "would be cancelled" in " ".join(row.why for row in result.rows)
-    assert (len(airflow.entries_by_try), airflow.cancels) == (2, 0)
+    assert (len(airflow.kept), airflow.cancels) == (2, 0)
 
 
 def test_two_sweeps_side_by_side_are_harmless(airflow: PlayedAirflow) -> None:
@@ -280,7 +282,27 @@ def test_two_sweeps_side_by_side_are_harmless(airflow: PlayedAirflow) -> None:
     airflow.before_second_look = meanwhile
     assert airflow.sweep().counts["over"] == 1
     assert others[0].counts["cancelled"] == 1
-    assert (airflow.entries_by_try, airflow.cancels) == ({}, 1)
+    assert (airflow.kept, airflow.cancels) == ({}, 1)
+
+
+@pytest.mark.parametrize(
+    "odd", [{"run_id": "r/" * 5}, {"run_id": "manual run of Ümit"}, {"task_id": "t" * 250}, {"dag_id": "d" * 150}]
+)
+def test_ids_that_do_not_fit_into_a_key_are_read_from_the_value(airflow: PlayedAirflow, odd: dict[str, Any]) -> None:
+    """Alive stays alive, and dead is cancelled."""
+    airflow.enter("running", **odd)
+    airflow.enter("failed", **{"dag_id": "other", **odd})
+    assert all(len(key) < 220 for key in airflow.kept)
+    counts = airflow.sweep().counts
+    assert (counts["alive"], counts["cancelled"]) == (1, 1)
+
+
+@pytest.mark.parametrize("text", ["", "x", "a/b/c", "a/b/c/x/1/id/op", "a/b/c/-1/x/id/op", "a/b/c/-1/1/id/op/more"])
+def test_what_is_no_key_is_left_alone(airflow: PlayedAirflow, text: str) -> None:
+    """Somebody's own Variable below our prefix."""
+    airflow.kept[text] = None
+    assert airflow.sweep().counts["unsure"] == 1
+    assert text in airflow.kept
 
 
 def test_the_report_is_plain_json_and_leaves_the_living_out(airflow: PlayedAirflow) -> None:
@@ -327,10 +349,10 @@ def entries(variables: Variables) -> list[LedgerEntry]:
 def test_a_start_is_entered_before_it_is_sent_and_struck_out_at_the_end(
     lro_emulator: Emulator, variables: Variables
 ) -> None:
-    """Two writes and one removal; nothing is left."""
+    """Two writes, each with its removal; nothing is left."""
     lro_emulator.script(duration=0.1)
     execute(starter(), PlayedTry(lro_emulator, Store()))
-    assert variables.asked == ["set", "set", "delete"]
+    assert variables.asked == ["set", "set", "delete", "delete"]
     assert dict(variables) == {}
 
 

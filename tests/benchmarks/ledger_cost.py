@@ -84,7 +84,7 @@ class Bench:
                 reference=reference,
                 gcp_conn_id="google_cloud_default",
             )
-            variables[PREFIX + entry.try_id] = entry.to_json()
+            variables[PREFIX + entry.key] = entry.to_json()
         file = self._airflow.home / "entries.json"
         file.write_text(json.dumps(variables), encoding="utf-8")
         command = [sys.executable, "-m", "airflow", "variables", "import", str(file)]
