@@ -39,6 +39,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import (
@@ -58,7 +59,7 @@ if TYPE_CHECKING:
     from airflow_lro_provider.lro.operation import Operation
     from airflow_lro_provider.lro.reference import OperationReference
 
-__all__ = ["Guard", "OperationOrphaned", "Phase", "alarm_held_back", "reason_to_cancel"]
+__all__ = ["Guard", "OperationOrphaned", "Phase", "held_back", "reason_to_cancel"]
 
 BUDGET = 4.0
 """How long ``on_kill`` waits for the cancel, in seconds: from SIGTERM to SIGKILL there are 5.0."""
@@ -327,23 +328,37 @@ class _Canceller(threading.Thread):
 
 
 @contextlib.contextmanager
-def alarm_held_back() -> Iterator[None]:
-    """Let an execution_timeout (SIGALRM) that strikes meanwhile take effect at the end.
+def held_back(*signals: signal.Signals) -> Iterator[None]:
+    """Let signals that raise exceptions (an execution_timeout, Ctrl-C) take effect at the end.
 
-    For a request that starts something: an exception in its middle would lose the answer, and with it the
-    operation.
+    For what starts something: an exception in its middle would lose the answer, and with it the operation.
+    Whoever presses Ctrl-C a second time means it.
+
+    :param signals: SIGALRM, SIGINT.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    rang: list[int] = []
-    before = signal.signal(signal.SIGALRM, lambda number, frame: rang.append(number))
+    came: set[int] = set()
+    before = {number: signal.getsignal(number) for number in signals}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        handler = before[signal.Signals(number)]
+        if number == signal.SIGINT and number in came and callable(handler):
+            handler(number, frame)
+        came.add(number)
+
+    for number in signals:
+        if callable(before[number]):
+            signal.signal(number, note)
     try:
         yield
     finally:
-        signal.signal(signal.SIGALRM, before)
-        if rang:
-            signal.raise_signal(signal.SIGALRM)
+        for number in signals:
+            if callable(before[number]):
+                signal.signal(number, before[number])
+        for late in came:
+            signal.raise_signal(late)
 
 
 def _readable(descriptor: int, seconds: float) -> bool:

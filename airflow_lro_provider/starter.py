@@ -19,6 +19,7 @@ id                                          operation that it has started, if it
 from __future__ import annotations
 
 import contextlib
+import signal
 import time
 from collections.abc import Collection, Sequence
 from datetime import timedelta
@@ -28,7 +29,7 @@ from airflow.providers.common.compat.sdk import BaseOperator, conf
 
 from airflow_lro_provider.arguments import check_outcomes, check_seconds
 from airflow_lro_provider.exceptions import OperationRunningError, OperationWaitError
-from airflow_lro_provider.guard import alarm_held_back
+from airflow_lro_provider.guard import held_back
 from airflow_lro_provider.hooks.operations import DEFAULT_CONN_ID
 from airflow_lro_provider.records import ArmedRecords
 from airflow_lro_provider.task import FIRST_LOOK_TIMEOUT, GuardedTask
@@ -119,8 +120,8 @@ class OperationStarter(GuardedTask, BaseOperator):
         """
         raise NotImplementedError
 
-    _holds_alarm = True
-    """Whether an execution_timeout that strikes in the middle of a start waits for its answer."""
+    _held_back: tuple[signal.Signals, ...] = (signal.SIGALRM, signal.SIGINT)
+    """Which signals wait for the answer of a start: an execution_timeout, Ctrl-C."""
 
     @property
     def _is_repeatable(self) -> bool:
@@ -163,8 +164,7 @@ class OperationStarter(GuardedTask, BaseOperator):
         records.announce(self._starts_in_words, self._request_id if self._is_repeatable else None)
         guard.start()
         with contextlib.ExitStack() as held:
-            if self._holds_alarm:
-                held.enter_context(alarm_held_back())
+            held.enter_context(held_back(*self._held_back))
             try:
                 started = self._start(context)
             except Exception as error:
@@ -173,7 +173,7 @@ class OperationStarter(GuardedTask, BaseOperator):
                 if isinstance(error, NotAnOperationError) or not lost:
                     records.remove()
                 raise
-            held.enter_context(alarm_held_back())
+            held.enter_context(held_back(signal.SIGALRM, signal.SIGINT))
             self._reference, self._first = started.reference, started.operation
             if started.operation is not None and started.operation.done:
                 guard.over()

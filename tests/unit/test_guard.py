@@ -20,7 +20,7 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.exceptions import OperationKilled, OperationRunningError, OperationWaitError
-from airflow_lro_provider.guard import Guard, OperationOrphaned, Phase, alarm_held_back, reason_to_cancel
+from airflow_lro_provider.guard import Guard, OperationOrphaned, Phase, held_back, reason_to_cancel
 from airflow_lro_provider.lro.client import OperationsClient
 from airflow_lro_provider.lro.credentials import ConnectionSettings
 from airflow_lro_provider.lro.operation import Operation
@@ -361,12 +361,12 @@ def test_an_alarm_is_held_back_and_not_lost() -> None:
 
     before = signal.signal(signal.SIGALRM, alarm)
     try:
-        with alarm_held_back():
+        with held_back(signal.SIGALRM):
             pass
         reached: list[bool] = []
 
         def strike(error: Exception | None) -> None:
-            with alarm_held_back():
+            with held_back(signal.SIGALRM):
                 signal.raise_signal(signal.SIGALRM)
                 reached.append(True)
                 if error is not None:
@@ -386,10 +386,41 @@ def test_an_alarm_is_left_alone_in_other_threads() -> None:
     ran: list[bool] = []
 
     def work() -> None:
-        with alarm_held_back():
+        with held_back(signal.SIGALRM):
             ran.append(True)
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
     assert ran
+
+
+def test_a_second_ctrl_c_is_not_held_back() -> None:
+    """The first one waits for the end of the block; whoever presses it again means it."""
+    reached: list[str] = []
+
+    def press(times: int) -> None:
+        with held_back(signal.SIGINT):
+            for number in range(times):
+                signal.raise_signal(signal.SIGINT)
+                reached.append(f"{number + 1} of {times}")
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        for times in (1, 2):
+            with pytest.raises(KeyboardInterrupt):
+                press(times)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert reached == ["1 of 1", "1 of 2"]
+
+
+def test_an_ignored_signal_stays_ignored() -> None:
+    """A process in the background of a shell ignores SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with held_back(signal.SIGINT):
+            signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
