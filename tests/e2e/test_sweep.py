@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -107,3 +109,29 @@ def test_reschedule_mode_works_with_the_ledger(swept: Lab) -> None:
     run.reaches("success", timeout=90)
     assert run.cancels == 0
     assert sweep(swept)["found"] == 0
+
+
+def test_the_sweep_from_outside(swept: Lab) -> None:
+    """`airflow-lro sweep`: a dry run tells, the run does, by Airflow's public API."""
+    lab = swept
+    dead, living = lab.start("poke").waits(), begin(lab, "run_deferred").waits()
+    os.kill(dead.process(), signal.SIGKILL)
+    dead.reaches("failed")
+
+    def command(*more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "airflow_lro_provider.cli", "sweep", "--url", lab.airflow.url, *more],
+            env={**lab.airflow.environment, "AIRFLOW_API_TOKEN": lab.airflow.token},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    told = command("--dry-run")
+    assert dead.cancels == 0
+    assert "2 found, 1 alive, 0 over, 1 cancelled, 0 unsure" in told.stdout, told
+    assert dead.operation_name in told.stdout
+    done = command()
+    assert (done.returncode, dead.cancels, living.cancels) == (0, 1, 0), done
+    assert "1 over" in command().stdout
+    assert "1 found, 1 alive" in command().stdout
