@@ -161,7 +161,7 @@ class OperationStarter(GuardedTask, BaseOperator):
         guard = self._get_guard()
         if self._request_id is None:
             self._request_id = new_request_id(records.this_try["try_id"])
-        records.announce(self._starts_in_words, self._request_id if self._is_repeatable else None)
+        records.announce(self._starts_in_words, self._request_id)
         guard.start()
         with contextlib.ExitStack() as held:
             held.enter_context(held_back(*self._held_back))
@@ -170,7 +170,7 @@ class OperationStarter(GuardedTask, BaseOperator):
             except Exception as error:
                 guard.prepare()
                 lost = isinstance(error, OperationsError) and error.may_have_happened
-                if isinstance(error, NotAnOperationError) or not lost:
+                if isinstance(error, NotAnOperationError) or not (lost and self._is_repeatable):
                     records.remove()
                 raise
             held.enter_context(held_back(signal.SIGALRM, signal.SIGINT))
@@ -249,6 +249,11 @@ class OperationStarter(GuardedTask, BaseOperator):
             return False
         verdict = of_armed_record(record, **records.this_try)
         if record.reference is None:
+            if not self._is_repeatable:
+                self.log.warning(
+                    "Try %d died while it started something; what came of it is not known", record.try_number
+                )
+                return False
             if verdict is not Verdict.CANCEL:
                 self._request_id = record.request_id  # whatever that start did, it is not done twice
                 self.log.info("Try %d died while it started an operation; starting it again", record.try_number)

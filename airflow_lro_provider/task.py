@@ -222,9 +222,11 @@ class GuardedTask(OperationTask):
         seen = read_event(event)
         self._connect()
         if isinstance(seen, (Finished, Gone)):
-            records.remove(self._reference)
             operation = seen.operation if isinstance(seen, Finished) else None
-            return self._settle((operation and operation.outcome) or Outcome.NOT_FOUND, operation)
+            try:
+                return self._settle((operation and operation.outcome) or Outcome.NOT_FOUND, operation)
+            finally:
+                self._close(records)
         error = self._error_of(seen)
         self._give_up(records, error, requested=getattr(seen, "cancel_requested", False))
         raise error
@@ -253,13 +255,17 @@ class GuardedTask(OperationTask):
 
     # Ways out
 
+    def _close(self, records: ArmedRecords) -> None:
+        """The operation is over: nothing of it is left to the next try."""
+        records.remove(self._reference)
+
     def _leave(self, guard: Guard, records: ArmedRecords, error: BaseException) -> None:
         """The try ends with an error: cancel if it has to be, and leave the right record behind."""
         if isinstance(error, TaskDeferred):
             return  # it may still be called off: until then the guard stays
         if guard.is_over:
             guard.release()
-            records.remove()
+            self._close(records)
             return
         because = self._reason_to_cancel(records, error)
         guard.release(because)

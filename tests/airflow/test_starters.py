@@ -519,6 +519,51 @@ def test_a_process_that_is_out_of_date_starts_and_cancels_nothing(a_try: Callabl
     assert (late.starts, late.cancels, len(late.running)) == (1, 0, 1)
 
 
+class OutdatedStore(Store):
+    """The store of a try that Airflow does not know any more: it gives nothing, and takes nothing."""
+
+    def get(self, *_: Any) -> Any:
+        """As Airflow 3.3: indistinguishable from a record that is not there."""
+        return None
+
+    def set(self, key: str, value: Any) -> None:
+        """Refused with 404."""
+        error = SimpleNamespace(detail={"status_code": 404})
+        raise type("AirflowRuntimeError", (Exception,), {"error": error})("Task instance not found")
+
+
+@pytest.mark.parametrize("method", [REPEATABLE, PLAIN])
+def test_a_try_that_was_cleared_before_it_started_starts_nothing(a_try: Callable[..., Try], method: str) -> None:
+    """Its process lives on for some seconds, beside the next try: there must not be two operations."""
+    this = a_try(store=OutdatedStore())
+    with pytest.raises(OperationKilled, match="not Airflow's current one any more"):
+        this.run(method=method, service="developerconnect" if method == REPEATABLE else "datafusion")
+    assert this.starts == 0
+
+
+@pytest.mark.parametrize("state", ["failed", "success", "restarting", None])
+def test_a_task_that_was_marked_before_it_started_starts_nothing(
+    a_try: Callable[..., Try], monkeypatch: pytest.MonkeyPatch, state: str | None
+) -> None:
+    """The supervisor learns of it only at its next heartbeat; Airflow says it when it is asked."""
+    from airflow_lro_provider.triggers import ownership
+
+    monkeypatch.setattr(ownership, "ask_task_state", lambda owner: state)
+    this = a_try()
+    with pytest.raises(OperationKilled, match="nothing was started"):
+        this.run()
+    assert this.starts == 0
+
+
+def test_a_store_that_is_down_does_not_keep_a_task_from_starting(a_try: Callable[..., Try]) -> None:
+    """Only a clear answer does."""
+    from played import BrokenStore
+
+    this = a_try(store=BrokenStore())
+    this.emulator.script(duration=0)
+    assert this.run() == EMPTY
+
+
 def test_without_durable_nothing_is_recorded_or_adopted(a_try: Callable[..., Try]) -> None:
     """durable=False: a retry starts afresh."""
     first = a_try(max_tries=1)
