@@ -111,7 +111,8 @@ class _Google:
                 return
             answer, about = await self._carry_out(route, request, path, body)
             record.name = about
-            if route.routed and route.service and (latency := self._store.latency(route.service.name, about)):
+            latency = self._store.latency(route.service.name, about, route.verb) if route.service else 0.0
+            if route.routed and latency:
                 await self._pause(latency)
         if failure is not None:
             record.failure = str(failure.kind)

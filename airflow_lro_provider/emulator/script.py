@@ -125,6 +125,7 @@ class Script:
         (``{}``) or ``failed_precondition`` (400). The systems differ in this.
     :param latency: how long every answer about it is held back, the one to its start included. Requests
         are carried out when they arrive.
+    :param cancel_latency: how much longer the answer to a cancel request is held back.
     :param failures: failures of requests about it (only those that name it: not list, not start).
     """
 
@@ -136,12 +137,13 @@ class Script:
     cancel_delay: float = 0.0
     cancel_when_done: str = "ok"
     latency: float = 0.0
+    cancel_latency: float = 0.0
     failures: tuple[Failure, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the fields."""
         _seconds("duration", self.duration, optional=True)
-        for field in ("pending", "cancel_delay", "latency"):
+        for field in ("pending", "cancel_delay", "latency", "cancel_latency"):
             _seconds(field, getattr(self, field))
         _choice("cancel", self.cancel, CANCEL)
         _choice("cancel_when_done", self.cancel_when_done, CANCEL_WHEN_DONE)

@@ -108,11 +108,12 @@ class Store:
             own = operation.failures.take(verb, service, name, token) if operation is not None else None
             return own or self._failures.take(verb, service, name, token)
 
-    def latency(self, service: str, name: str | None) -> float:
+    def latency(self, service: str, name: str | None, verb: str | None = None) -> float:
         """How long the answer about an operation is held back, in seconds."""
         with self._lock:
             operation = self._operations.get((service, name or ""))
-            return (self.script(service) if operation is None else operation.script).latency
+            script = self.script(service) if operation is None else operation.script
+            return script.latency + (script.cancel_latency if verb == "cancel" else 0.0)
 
     # Requests
 

@@ -327,6 +327,14 @@ def test_latency_holds_the_answer_back_and_not_the_request(store, clock, pause, 
     assert store.look("datafusion", O).done_at == begin
 
 
+def test_the_answer_to_a_cancel_alone_can_be_slow(store, clock, pause, ask):
+    """A slow cancel, between looks that are as quick as ever."""
+    store.create("datafusion", O, script={"latency": 1, "cancel_latency": 4})
+    ask("GET", U)
+    ask("POST", f"{U}:cancel")
+    assert pause.slept == [1, 5]
+
+
 def test_latency_of_the_default_script_holds_back_start_and_list(store, pause, ask):
     """Where there is no operation yet, the API's default script says how slow the answer is."""
     store.set_script({"latency": 2}, "datafusion")

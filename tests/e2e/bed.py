@@ -1,0 +1,352 @@
+"""The test bed: a real Airflow, on PostgreSQL where there is one, the local server, and eyes on both."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import psutil
+from judge import Seen
+from postgres import LocalPostgres
+
+from airflow_lro_provider.demo.local_airflow import LocalAirflow, LocalAirflowError
+from airflow_lro_provider.emulator import Emulator, Store
+
+__all__ = ["Bed", "BedError", "CountingStore", "Task", "Watch", "is_of_run", "own_trouble"]
+
+HERE = Path(__file__).parent
+CLOSED_POOL = "closed"
+TASK = "it"
+
+
+class BedError(Exception):
+    """A repetition did not get into its situation, or the bed itself broke: it says nothing about the package."""
+
+
+class CountingStore(Store):
+    """A store that counts the looks at each operation: quicker to ask than the journal."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looks: dict[str, int] = defaultdict(int)
+        self.looked_at: dict[str, float] = {}
+        self.cancels: dict[str, list[float]] = defaultdict(list)
+        self.of_key: dict[str, dict[str, str]] = defaultdict(dict)
+
+    def create(self, service: str, name: str | None = None, **how: Any) -> Any:
+        """Start an operation, and remember its key: the last part of its target, or of its own name."""
+        view = super().create(service, name, **how)
+        key = (how.get("target") or view.name).rpartition("/")[2]
+        self.of_key[key].setdefault(view.name, view.service)
+        return view
+
+    def note_request(self, **fields: Any) -> Any:
+        """Count it."""
+        if fields["verb"] == "get":
+            self.looks[fields["name"]] += 1
+            self.looked_at[fields["name"]] = self.clock()
+        elif fields["verb"] == "cancel":
+            self.cancels[fields["name"]].append(self.clock())
+        return super().note_request(**fields)
+
+    def amend(self, name: str, **changes: Any) -> None:
+        """Let an operation that there is behave otherwise from now on; see :class:`Script` for the fields."""
+        with self._lock:
+            [operation] = [one for (_, known), one in self._operations.items() if known == name]
+            operation.script = operation.script.but(changes)
+
+
+class Task:
+    """What Airflow showed last of the one task of a run.
+
+    :param latest: the task instance, as the REST API gives it; empty if it has not been seen.
+    :param since: when it was first seen in its state and try.
+    """
+
+    def __init__(self) -> None:
+        self.latest: dict[str, Any] = {}
+        self.since = 0.0
+        self.states: list[tuple[float, str | None, int]] = []
+
+    @property
+    def state(self) -> str | None:
+        """Its state."""
+        return self.latest.get("state", "not seen")
+
+    @property
+    def tries(self) -> int:
+        """The number of its try."""
+        return int(self.latest.get("try_number") or 0)
+
+    @property
+    def may_retry(self) -> bool:
+        """Whether Airflow would try again if this try failed."""
+        return self.tries <= int(self.latest.get("max_tries") or 0)
+
+    @property
+    def triggerer(self) -> int | None:
+        """The id of the triggerer job that has its trigger."""
+        job = self.latest.get("triggerer_job")
+        return None if job is None else int(job["id"])
+
+    def note(self, found: dict[str, Any]) -> None:
+        """Take a newer look."""
+        now = time.time()
+        if (found["state"], found["try_number"]) != (self.state, self.tries):
+            self.since = now
+            self.states.append((now, found["state"], found["try_number"]))
+        self.latest = found
+
+
+class Watch(threading.Thread):
+    """One poller for all runs: it asks Airflow for what has changed, twice a second."""
+
+    INTERVAL = 0.5
+    PAGE = 100
+
+    def __init__(self, airflow: LocalAirflow) -> None:
+        super().__init__(name="watch of all tasks", daemon=True)
+        self._airflow = airflow
+        self._tasks: dict[str, Task] = defaultdict(Task)
+        self._over = threading.Event()
+        self.looked_at = time.time()
+
+    def task(self, run_id: str) -> Task:
+        """The task of a run."""
+        return self._tasks[run_id]
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._over.set()
+        self.join()
+
+    def run(self) -> None:
+        """Look until it is stopped."""
+        while not self._over.wait(self.INTERVAL):
+            began = time.time()
+            # Airflow is restarted now and then; what was missed is seen the next time.
+            with contextlib.suppress(LocalAirflowError):
+                self._look(self.looked_at - 3.0)
+                self.looked_at = began
+
+    def _look(self, since: float) -> None:
+        moment = datetime.fromtimestamp(since, timezone.utc)
+        offset, total = 0, 1
+        while offset < total:
+            page = self._airflow.api(
+                "GET",
+                "dags/~/dagRuns/~/taskInstances",
+                params={
+                    "updated_at_gte": moment.isoformat(),
+                    "task_id": TASK,
+                    "limit": self.PAGE,
+                    "offset": offset,
+                    "order_by": "id",
+                },
+            )
+            for found in page["task_instances"]:
+                if found["task_id"] == TASK and found["map_index"] < 0:
+                    self._tasks[found["dag_run_id"]].note(found)
+            offset, total = offset + self.PAGE, page["total_entries"]
+
+
+class Bed:
+    """Airflow, server and watch. Make one with :meth:`started`, or around an Airflow that runs already.
+
+    :param airflow: it has the Dags of ``dags/bed_dags.py``.
+    :param emulator: its store is a :class:`CountingStore`.
+    :param database: ``postgres`` or ``sqlite``.
+    :param slots: how many repetitions may go side by side.
+    :param triggerers: how many triggerers there are.
+    """
+
+    def __init__(
+        self, airflow: LocalAirflow, emulator: Emulator, *, database: str, slots: int, triggerers: int = 2
+    ) -> None:
+        assert isinstance(emulator.store, CountingStore)
+        self.airflow, self.emulator, self.store = airflow, emulator, emulator.store
+        self.database, self.slots, self.triggerers = database, slots, triggerers
+        self.watch = Watch(airflow)
+        self.stopping = threading.Event()
+        self._lock = threading.Lock()
+        self._read = 0
+        self._trouble: list[str] = []
+
+    @classmethod
+    @contextlib.contextmanager
+    def started(cls, database: str = "auto", *, slots: int = 16, home: Path | None = None) -> Iterator[Bed]:
+        """Start everything, and stop it at the end, whatever the end is.
+
+        :param database: ``postgres``, ``sqlite``, or ``auto``: PostgreSQL if there is one.
+        :param slots: how many repetitions may go side by side on PostgreSQL. On SQLite they go in sequence.
+        :param home: keep Airflow's database and logs here.
+        """
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            # So it is for what a shell starts in the background, and all children would have it so.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        if database == "auto":
+            database = "postgres" if LocalPostgres.available() else "sqlite"
+        with contextlib.ExitStack() as stack:
+            emulator = stack.enter_context(Emulator(store=CountingStore()))
+            url = stack.enter_context(LocalPostgres()).url if database == "postgres" else None
+            environment = {
+                "AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT": emulator.airflow_connection_json(),
+                # Airflow's own default: a kill is noticed within 5 s, and a task may defer before it is.
+                "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "5",
+                # A triggerer that stalls is noticed after 10 s instead of 30.
+                "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
+                "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
+                "AIRFLOW__TRIGGERER__RUNNER_HEALTH_CHECK_THRESHOLD": "8",
+                # Otherwise a queued task may wait for the next round of a busy scheduler.
+                "AIRFLOW__SCHEDULER__MAX_TIS_PER_QUERY": "32",
+                "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+            }
+            airflow = stack.enter_context(
+                LocalAirflow(
+                    home,
+                    dags=HERE / "dags",
+                    environment=environment,
+                    triggerers=2,
+                    database=url,
+                    parallelism=slots + 8,
+                )
+            )
+            if errors := airflow.import_errors():
+                raise BedError(f"Dags that cannot be read: {errors}")
+            yield stack.enter_context(cls(airflow, emulator, database=database, slots=slots if url else 1))
+
+    def __enter__(self) -> Bed:
+        with contextlib.suppress(LocalAirflowError):  # there is one already
+            self.airflow.api("POST", "pools", {"name": CLOSED_POOL, "slots": 0})
+        self.airflow.api("PATCH", "pools/default_pool", {"slots": 500}, params={"update_mask": "slots"})
+        self.watch.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stopping.set()
+        self.watch.stop()
+
+    # Looking
+
+    def until(self, question: Callable[[], Any], what: str, timeout: float) -> Any:
+        """Ask until the answer is true, and give it.
+
+        :raises BedError: if it is not, in time.
+        """
+        deadline = time.monotonic() + timeout
+        while not (answer := question()):
+            if time.monotonic() > deadline or self.stopping.is_set():
+                raise BedError(f"after {timeout:g} s still not: {what}")
+            time.sleep(0.1)
+        return answer
+
+    def looks(self, name: str) -> int:
+        """How often an operation was looked at."""
+        return self.store.looks[name]
+
+    def seen(self, key: str) -> list[Seen]:
+        """The operations of a key, oldest first."""
+        found = []
+        for name, service in list(self.store.of_key[key].items()):
+            view = self.store.look(service, name)
+            late = view.done_at is not None and any(at > view.done_at for at in self.store.cancels[name])
+            found.append(
+                Seen(name, view.state, view.created_at, view.done_at, view.cancel_requested_at, late_cancel=late)
+            )
+        return found
+
+    def finish(self, key: str) -> None:
+        """End all operations of a key."""
+        for name, service in list(self.store.of_key[key].items()):
+            self.store.finish(service, name)
+
+    def has_told(self, key: str, where: str) -> bool:
+        """Whether a task has said that it is there."""
+        return self.looks(f"projects/p/locations/told/operations/{key}-{where}") > 0
+
+    # Signals
+
+    def send(self, dag_id: str, run_id: str, whom: str, sig: int) -> int:
+        """Send a signal to a task's process, or to its supervisor.
+
+        :param whom: ``task`` or ``supervisor``.
+        :return: the process id of the task.
+        :raises BedError: if there is no such process.
+        """
+        pids = self.airflow.task_pids(dag_id, run_id, TASK)
+        if not pids:
+            raise BedError(f"{run_id} has no process")
+        pid = pids[-1]
+        try:
+            os.kill(pid if whom == "task" else psutil.Process(pid).ppid(), sig)
+        except (ProcessLookupError, psutil.NoSuchProcess):
+            raise BedError(f"{run_id} has no process any more") from None
+        return pid
+
+    def stall(self, index: int, sig: int = signal.SIGSTOP) -> None:
+        """Stop the process that runs the triggers, or let it go on (SIGCONT). Not its supervisor."""
+        name = "triggerer" if index == 0 else f"triggerer-{index}"
+        for child in psutil.Process(self.airflow.components[name].pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.send_signal(sig)
+
+    def spoiled(self, run_id: str) -> bool:
+        """Whether Airflow itself has failed the task of this run."""
+        with self._lock, (self.airflow.home / "scheduler.log").open("rb") as log:
+            log.seek(self._read)
+            # The last line may be half written.
+            new = log.read().rpartition(b"\n")[0]
+            self._read += len(new)
+            self._trouble += own_trouble(new.decode("utf-8", "replace"))
+            return any(is_of_run(instance, run_id) for instance in self._trouble)
+
+    def story(self, dag_id: str, run_id: str) -> str:
+        """A short account of a task: its states, and the end of its logs."""
+        task = self.watch.task(run_id)
+        begin = task.states[0][0] if task.states else 0.0
+        states = ", ".join(f"{at - begin:+.1f} s {state} (try {number})" for at, state, number in task.states)
+        logs = []
+        for number in range(1, task.tries + 1):
+            lines = self.airflow.log(dag_id, run_id, TASK, number).splitlines()
+            # Not what Airflow puts behind every line: the names of task, run and file.
+            told = [_DETAILS.sub("", line) for line in lines if not _NOISE.search(line)]
+            logs += [f"--- try {number}", *told[-15:]]
+        return "\n".join([f"{dag_id} {run_id}: {states}", *logs])
+
+    def log_folder(self, dag_id: str, run_id: str) -> Path:
+        """Where the logs of a task are, below Airflow's home."""
+        return Path("logs") / f"dag_id={dag_id}" / f"run_id={run_id}" / f"task_id={TASK}"
+
+    def start(self, dag_id: str, key: str, *, operation: str = "", script: Any = None) -> None:
+        """Start the run of a key; its run id is the key."""
+        body = {"key": key, "operation": operation, "script": json.dumps(script or {})}
+        self.airflow.trigger(dag_id, run_id=key, conf=body)
+
+
+_DETAILS = re.compile(r" (dag_id|run_id|task_id|ti_id|try_number|map_index|logger)=.*")
+_NOISE = re.compile(r"::group::|::endgroup::|DAG bundles loaded|Filling up the DagBag|Worker startup parse")
+_TROUBLE = re.compile(r"Executor .*reported that the task instance (.*) finished with state")
+
+
+def own_trouble(log: str) -> list[str]:
+    """The task instances that Airflow itself has failed, as the scheduler's log names them.
+
+    Airflow 3.3.2 does so, under load, to a task that is queued again quickly: its executor reports the end of an
+    earlier process when the scheduler has queued the next one already.
+    """
+    return _TROUBLE.findall(log)
+
+
+def is_of_run(instance: str, run_id: str) -> bool:
+    """Whether a task instance, as a log names it, is one of this run."""
+    return re.search(rf"(?<![\w-]){re.escape(run_id)}(?![\w-])", instance) is not None

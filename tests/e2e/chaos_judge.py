@@ -1,0 +1,140 @@
+"""What a chaos has done to the operations of one task. Pure; all times are in seconds since the epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from judge import History, Seen, duplicates, is_green, leaks
+
+__all__ = ["Account", "Finding", "Struck", "settle"]
+
+IN_A_MOMENT = 5.0
+"""A deferral this young may not have reached a triggerer, in seconds; on a loaded machine that takes so long."""
+SILENCE = 3.0
+"""A trigger that has not looked for so long is in no triggerer, in seconds: it looks once a second."""
+NOTICED = 12.0
+"""Until so long after a kill its triggerer may not have heard of it, in seconds."""
+DOWN = 45.0
+"""Until so long after it a triggerer's trouble may have cost a trigger its hook, in seconds."""
+FORETOLD = 120.0
+"""A cancel may come so long after the kill that it is for: a retry that is about to fail has to begin first."""
+ENDS = frozenset(
+    {"failed", "success", "clear", "run-failed", "sigterm", "sigterm-supervisor", "deadline", "revived", "airflow"}
+)
+"""What may cancel, whatever comes next."""
+CRASHES = frozenset({"sigkill", "sigkill-supervisor", "error"})
+"""What may cancel if there is no retry."""
+OF_USERS = frozenset({"failed", "success", "clear", "run-failed"})
+
+
+@dataclass(frozen=True)
+class Struck:
+    """One kill that took place.
+
+    :param kind: which; besides the plan's, ``revived`` (cleared when dead) and ``airflow`` (failed by Airflow's bug).
+    :param at: when.
+    :param state: Airflow's state of the task then.
+    :param since: when it had come into it.
+    :param may_retry: whether there was a retry left.
+    :param looked: when somebody had last looked at the newest operation of the task.
+    """
+
+    kind: str
+    at: float
+    state: str | None
+    since: float
+    may_retry: bool
+    looked: float
+
+
+@dataclass(frozen=True)
+class Account:
+    """All that is known of one task in the end.
+
+    :param down: when a triggerer was killed, restarted or stalled.
+    """
+
+    operations: Sequence[Seen]
+    state: str | None
+    struck: Sequence[Struck]
+    down: Sequence[float] = ()
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is not as it should be.
+
+    :param what: leak, false kill, duplicate or green.
+    :param operation: its name.
+    :param why: for a leak (or what came of one): why Airflow called no hook. Empty if that is not known: a defect.
+    """
+
+    what: str
+    operation: str
+    why: str = ""
+
+
+def settle(account: Account) -> list[Finding]:
+    """All that is not as it should be."""
+    history = History(
+        operations=account.operations,
+        state=account.state,
+        marked_success=any(blow.kind == "success" for blow in account.struck),
+    )
+    found = [Finding("leak", one.name, _why_left(account, one)) for one in leaks(history)]
+    for second in duplicates(account.operations):
+        older = [one for one in account.operations if one.is_live(second.created_at) and one is not second]
+        found.append(Finding("duplicate", second.name, _why_forgotten(account, older[0])))
+    found += [Finding("false kill", one.name) for one in account.operations if _is_false_kill(account, one)]
+    if is_green(history):
+        found.append(Finding("green", account.operations[-1].name))
+    return found
+
+
+def _is_false_kill(account: Account, operation: Seen) -> bool:
+    at = operation.cancel_requested_at
+    if at is None:
+        return False
+    before = [blow for blow in account.struck if at - FORETOLD <= blow.at <= at + 0.5]
+    return not any(blow.kind in ENDS or (blow.kind in CRASHES and not blow.may_retry) for blow in before)
+
+
+def _why_left(account: Account, operation: Seen) -> str:
+    """Why no hook was called for the death of the task that had this operation; empty if one should have been."""
+    later = [
+        blow for blow in account.struck if blow.at >= operation.created_at - IN_A_MOMENT and blow.kind != "revived"
+    ]
+    for blow in reversed(later):
+        if why := _without_a_hook(account, blow):
+            return why
+    return ""
+
+
+def _without_a_hook(account: Account, blow: Struck) -> str:
+    if blow.kind == "airflow":
+        return "Airflow itself had failed the task (its bug, not a kill)"
+    if blow.kind == "sigkill" and not blow.may_retry:
+        return "SIGKILL of the task without a retry"
+    if blow.kind not in OF_USERS:
+        return ""
+    if blow.state in (None, "scheduled", "queued", "up_for_retry", "restarting"):
+        return f"killed while it had no process (it was {blow.state or 'cleared'})"
+    if blow.state != "deferred":
+        return ""
+    # What a triggerer has, it looks at; so what was not looked at since the deferral, or for long, it did not have.
+    if blow.looked <= blow.since and blow.at - blow.since < IN_A_MOMENT:
+        return "killed in the moment of its deferral, before a triggerer had it"
+    if blow.at - blow.looked > SILENCE and any(0 <= blow.at - down <= DOWN for down in account.down):
+        return "its triggerer was down"
+    if any(0 <= down - blow.at <= NOTICED for down in account.down):
+        return "its triggerer went down before it heard of it"
+    return ""
+
+
+def _why_forgotten(account: Account, operation: Seen) -> str:
+    """Why a try may not have known of an older operation: its start was not answered when the process died."""
+    for blow in account.struck:
+        if blow.kind in ("sigkill", "sigkill-supervisor") and 0 <= blow.at - operation.created_at < 0.5:
+            return "SIGKILL before the start was answered"
+    return ""

@@ -1,0 +1,163 @@
+"""What the end-to-end tests do with one real Airflow and one local server."""
+
+from __future__ import annotations
+
+import signal
+import time
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import psutil
+from token_bank import TokenBank
+from waiting import wait_until
+
+from airflow_lro_provider.demo.local_airflow import LocalAirflow
+from airflow_lro_provider.emulator import Emulator
+
+__all__ = ["Lab", "Run"]
+
+
+@dataclass
+class Run:
+    """A run of a Dag with one task `it`, and its operation."""
+
+    lab: Lab
+    dag_id: str
+    run_id: str
+    operation_name: str
+    service: str = "datafusion"
+    map_index: int = -1
+
+    @property
+    def instance(self) -> dict[str, Any]:
+        """Airflow's view of the task."""
+        return self.lab.airflow.task_instance(self.dag_id, self.run_id, "it", self.map_index)
+
+    @property
+    def state(self) -> str | None:
+        """The task's state."""
+        return self.instance["state"]
+
+    def reaches(self, *states: str, timeout: float = 60.0) -> dict[str, Any]:
+        """Wait for one of these states."""
+        return self.lab.airflow.wait_for_state(
+            self.dag_id, self.run_id, "it", states, map_index=self.map_index, timeout=timeout
+        )
+
+    def reaches_try(self, number: int, *states: str, timeout: float = 60.0) -> dict[str, Any]:
+        """Wait until a later try is in one of these states."""
+
+        def there() -> dict[str, Any] | None:
+            task = self.instance
+            return task if task["try_number"] >= number and task["state"] in states else None
+
+        found: dict[str, Any] = wait_until(there, f"{self.dag_id} try {number} in {states}", timeout)
+        return found
+
+    def waits(self) -> Run:
+        """Wait until the task is well into its wait: polling, or loaded by the triggerer."""
+        deferred = self.dag_id.endswith("deferred") or self.dag_id.startswith("deferred")
+        self.reaches("deferred" if deferred else "running")
+        looks = 4 if deferred else 3
+        wait_until(
+            lambda: len(self.lab.emulator.requests(verb="get", name=self.operation_name)) >= looks,
+            f"{self.dag_id} polls its operation; its log:\n{self.log()}",
+        )
+        return self
+
+    def is_polled_again(self, what: str, timeout: float = 90) -> None:
+        """Wait until somebody goes on polling the operation."""
+        seen = len(self.lab.emulator.requests("get", self.operation_name))
+        wait_until(
+            lambda: len(self.lab.emulator.requests("get", self.operation_name)) > seen + 2,
+            f"{self.dag_id} is polled again {what}",
+            timeout,
+        )
+
+    def log(self, try_number: int = 1) -> str:
+        """Everything that a try logged."""
+        return self.lab.airflow.log(self.dag_id, self.run_id, "it", try_number, self.map_index)
+
+    @property
+    def view(self) -> Any:
+        """The server's view of the operation."""
+        return self.lab.emulator.operation(self.service, self.operation_name)
+
+    @property
+    def cancels(self) -> int:
+        """How many cancel requests reached the server."""
+        return int(self.view.cancel_requests)
+
+    def is_cancelled(self, timeout: float = 20.0) -> Run:
+        """The server saw a cancel, within seconds, and the operation is CANCELLED."""
+        wait_until(lambda: self.cancels, f"{self.dag_id}: operation cancelled; log:\n{self.log()}", timeout)
+        wait_until(lambda: self.view.operation.get("done"), "the operation is over")
+        assert self.view.operation["error"]["code"] == 1
+        return self
+
+    def result(self) -> Any:
+        """What the task returned."""
+        return self.lab.airflow.xcom(self.dag_id, self.run_id, "it", map_index=self.map_index)
+
+    def process(self) -> int:
+        """The pid of the running task process."""
+        [pid] = self.lab.airflow.task_pids(self.dag_id, self.run_id, "it", self.map_index)
+        return pid
+
+
+@dataclass
+class Lab:
+    """The Airflow, the server, and what the tests do with them."""
+
+    airflow: LocalAirflow
+    emulator: Emulator
+    runs: list[Run] = field(default_factory=list)
+    triggerers: int = 2
+    bank: TokenBank | None = None
+    current: ClassVar[Lab | None] = None
+
+    def stall(self, index: int, sig: int = signal.SIGSTOP) -> None:
+        """Stop the process that runs the triggers, or let it go on (SIGCONT).
+
+        Not its supervisor: that one may hold SQLite's only lock, and all of Airflow would stand still.
+        """
+        name = "triggerer" if index == 0 else f"triggerer-{index}"
+        for child in psutil.Process(self.airflow.components[name].pid).children(recursive=True):
+            child.send_signal(sig)
+
+    def triggerer_of(self, run: Run) -> int:
+        """Which triggerer, by its index, polls for a deferred task: found by stopping one for a moment."""
+        for index in range(self.triggerers):
+            self.stall(index)
+            try:
+                time.sleep(0.5)  # a request under way
+                seen = len(self.emulator.requests("get", run.operation_name))
+                time.sleep(3)
+                if len(self.emulator.requests("get", run.operation_name)) == seen:
+                    return index
+            finally:
+                self.stall(index, signal.SIGCONT)
+        raise AssertionError("no triggerer polls for it")
+
+    def start(self, dag_id: str, *, service: str = "datafusion", conf: Any = None, **script: Any) -> Run:
+        """Start an operation (one that never ends, if nothing else is said) and a run that waits for it."""
+        name = self.emulator.create(service, **{"duration": None, **script})
+        return self.run(dag_id, name, service, conf)
+
+    def run(self, dag_id: str, name: str, service: str = "datafusion", conf: Any = None) -> Run:
+        """Start a run for an operation."""
+        run_id = self.airflow.trigger(dag_id, conf={"operation": name, "service": service, **(conf or {})})
+        run = Run(self, dag_id, run_id, name, service)
+        self.runs.append(run)
+        return run
+
+    def kill(self, run: Run, how: str) -> None:
+        """Kill the task of a run as a user would."""
+        if how in ("failed", "success"):
+            self.airflow.set_task_state(run.dag_id, run.run_id, "it", how, run.map_index)
+        elif how == "clear":
+            self.airflow.clear(run.dag_id, run.run_id, ["it"])
+        elif how in ("run failed", "run success"):
+            self.airflow.set_run_state(run.dag_id, run.run_id, how.removeprefix("run "))
+        else:
+            raise ValueError(how)

@@ -1,0 +1,307 @@
+"""The kill matrix: how a task dies, by what it is doing; one declarative table.
+
+A row has a cell for each column: what is expected there (a word of :data:`judge.WORDS`), or why there is no such
+cell. :func:`deaths` has what the rows do, and :class:`trial.Trial` does it.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+
+import deaths
+from trial import COLUMNS, Cell, Row
+
+__all__ = ["ROWS", "blanks", "cells_of"]
+
+CANCELLED = Cell("cancelled")
+OVER = Cell("over", ends=("failed", "success"))
+ADOPTED = Cell("adopted", ends=("success",), tries=2)
+ALIVE = Cell("alive", ends=("success",))
+FRESH = Cell("replaced", ends=("success",), tries=2)
+NEXT_FAILS = Cell("cancelled", tries=2)
+"""A sensor's next try: its operation is gone, and it must not turn green by that."""
+NOTHING = Cell("nothing")
+
+NO_PROCESS = "no process while deferred"
+NO_TRIGGER = "not in the triggerer"
+NO_WAIT = "its wait is over"
+NO_START = "starts nothing"
+NO_CANCEL = "has cancelled before"
+SAME = "as when marked failed"
+
+
+def sweep(**how: object) -> Cell:
+    """No hook, and no next try by itself: left, until the task is cleared or the sweep finds it."""
+    return Cell("left", closes="the next try", **how)  # type: ignore[arg-type]
+
+
+def marked(state: str, **others: Cell | str) -> Mapping[str, Cell | str]:
+    """Killed by a user, in a way that leaves the task in a state."""
+    cell = Cell("cancelled", ends=(state,))
+    return {**dict.fromkeys(COLUMNS, cell), "completing": OVER, **others}
+
+
+def process_only(cell: Cell, **others: Cell | str) -> Mapping[str, Cell | str]:
+    """What befalls a process."""
+    found = {name: NO_PROCESS if column.deferred else cell for name, column in COLUMNS.items()}
+    return {**found, "completing": OVER, **others}
+
+
+def waiting_only(cell: Cell, **others: Cell | str) -> Mapping[str, Cell | str]:
+    """What needs an operation that runs."""
+    return {**dict.fromkeys(COLUMNS, cell), "completing": NO_WAIT, "cancel": NO_CANCEL, **others}
+
+
+def triggerer_only(cell: Cell) -> Mapping[str, Cell | str]:
+    """What befalls a triggerer."""
+    return {name: cell if column.deferred else NO_TRIGGER for name, column in COLUMNS.items()}
+
+
+AGAIN = {"running": FRESH, "poke": NEXT_FAILS, "deferred": NEXT_FAILS, "started": FRESH, "decorator": FRESH}
+"""What follows a clear."""
+TRIED_AGAIN = Cell("cancelled", ends=("success",), tries=2)
+DONE_AGAIN = Cell("over", ends=("success",), tries=2)
+IN_FLIGHT = {"poke": NO_START, "deferred": NO_START, "completing": NO_START, "cancel": NO_START}
+
+ROWS = [
+    Row("failed", "marked failed", marked("failed"), deaths.mark("failed")),
+    Row("success", "marked success", marked("success"), deaths.mark("success")),
+    Row("clear", "cleared", {**AGAIN, "completing": DONE_AGAIN, "cancel": TRIED_AGAIN}, deaths.clear),
+    Row(
+        "clear-again",
+        "cleared, and cleared again when that try is over",
+        {
+            **dict.fromkeys(COLUMNS, "each try starts afresh"),
+            "poke": Cell("cancelled", tries=3),
+            "deferred": Cell("cancelled", tries=3),
+            "completing": NO_WAIT,
+            "cancel": NO_CANCEL,
+        },
+        deaths.clear_again,
+    ),
+    Row("run-failed", "run marked failed", marked("failed"), deaths.mark_run("failed")),
+    Row("run-success", "run marked success", marked("success"), deaths.mark_run("success")),
+    Row(
+        "dagrun-timeout",
+        "`dagrun_timeout`",
+        marked("skipped", completing=SAME),
+        deaths.deadline,
+        situation=deaths.before_its_deadline,
+        variant="run_timeout",
+        within=40,
+    ),
+    Row(
+        "execution-timeout",
+        "`execution_timeout`",
+        marked("failed", completing=Cell("over")),
+        deaths.deadline,
+        variant="execution_timeout",
+        situation=deaths.before_its_deadline,
+    ),
+    Row(
+        "timeout",
+        "the sensor's or operator's own `timeout`",
+        marked("failed", completing=NO_WAIT),
+        deaths.deadline,
+        situation=deaths.before_its_deadline,
+        variant="timeout",
+    ),
+    Row("error", "an error that ends the task (403)", waiting_only(CANCELLED, cancel=CANCELLED), deaths.forbid),
+    Row("error-retry", "an error, with a retry", waiting_only(ADOPTED), deaths.forbid_once, variant="retry"),
+    Row("sigterm", "SIGTERM of the task", process_only(CANCELLED), deaths.send("task", signal.SIGTERM)),
+    Row(
+        "sigterm-supervisor",
+        "SIGTERM of its supervisor (worker shuts down)",
+        process_only(CANCELLED),
+        deaths.send("supervisor", signal.SIGTERM),
+    ),
+    Row(
+        "sigkill-retry",
+        "SIGKILL or OOM of the task, with a retry",
+        process_only(ADOPTED, completing=DONE_AGAIN, cancel=TRIED_AGAIN),
+        deaths.send("task", signal.SIGKILL),
+        variant="retry",
+    ),
+    Row(
+        "sigkill-supervisor-retry",
+        "SIGKILL of its supervisor, with a retry",
+        process_only(ADOPTED, completing=DONE_AGAIN, cancel=TRIED_AGAIN),
+        deaths.send("supervisor", signal.SIGKILL),
+        variant="retry",
+    ),
+    Row(
+        "sigkill-supervisor",
+        "SIGKILL of its supervisor, no retry",
+        process_only(CANCELLED),
+        deaths.send("supervisor", signal.SIGKILL),
+    ),
+    Row(
+        "sigkill",
+        "SIGKILL or OOM of the task, no retry",
+        process_only(sweep(), cancel=CANCELLED),
+        deaths.send("task", signal.SIGKILL),
+    ),
+    Row(
+        "sigint",
+        "SIGINT of the task's process",
+        process_only(sweep(), cancel=CANCELLED),
+        deaths.send("task", signal.SIGINT),
+    ),
+    Row(
+        "queued",
+        "marked failed before it has a process",
+        {
+            "running": NOTHING,
+            "poke": Cell("left", closes="the sweep"),
+            "deferred": Cell("left", closes="the sweep"),
+            "started": NOTHING,
+            "completing": NO_WAIT,
+            "decorator": NOTHING,
+            "cancel": NOTHING,
+        },
+        deaths.mark("failed"),
+        situation=deaths.scheduled,
+        variant="queued",
+    ),
+    Row(
+        "before-execute",
+        "marked failed before `execute`",
+        {
+            "running": NOTHING,
+            "poke": CANCELLED,
+            "deferred": CANCELLED,
+            "started": NOTHING,
+            "completing": NO_WAIT,
+            "decorator": NOTHING,
+            "cancel": NOTHING,
+        },
+        deaths.mark("failed"),
+        situation=deaths.held,
+        variant="held",
+    ),
+    Row(
+        "deferring",
+        "marked failed while running, deferred before the next heartbeat",
+        triggerer_only(CANCELLED),
+        deaths.mark("failed"),
+        situation=deaths.first_look,
+        script={"latency": 1.5},
+    ),
+    Row(
+        "just-deferred",
+        "marked failed in the second after the deferral",
+        triggerer_only(sweep()),
+        deaths.mark("failed"),
+        situation=deaths.just_deferred,
+    ),
+    Row(
+        "just-deferred-clear",
+        "cleared in the second after the deferral",
+        {**triggerer_only(NEXT_FAILS), "started": FRESH},
+        deaths.clear,
+        situation=deaths.just_deferred,
+    ),
+    Row(
+        "start-in-flight",
+        "marked failed while its start is in flight (2 s)",
+        waiting_only(CANCELLED, **IN_FLIGHT),
+        deaths.mark("failed"),
+        situation=deaths.starting,
+        script={"latency": 2},
+    ),
+    Row(
+        "long-start-in-flight",
+        "marked failed while its start is in flight (12 s)",
+        waiting_only(sweep(), decorator=Cell("left", closes="the sweep"), **IN_FLIGHT),
+        deaths.mark("failed"),
+        situation=deaths.starting,
+        script={"latency": 12},
+    ),
+    Row(
+        "asking",
+        "marked failed amid a question to its supervisor",
+        {
+            **dict.fromkeys(COLUMNS, "asks nothing while it waits"),
+            "running": CANCELLED,
+            "poke": CANCELLED,
+        },
+        deaths.mark("failed"),
+        situation=deaths.asking,
+        variant="asking",
+        within=10,
+    ),
+    Row(
+        "finishing",
+        "killed in the second in which the operation ends",
+        waiting_only(Cell("over", ends=("failed", "success"), late=True)),
+        deaths.finish_meanwhile,
+    ),
+    Row(
+        "twice",
+        "killed twice in a row (marked failed, SIGTERM)",
+        process_only(CANCELLED, completing=OVER),
+        deaths.twice,
+    ),
+    Row("cancel-503", "the cancel is answered with 503 once", waiting_only(CANCELLED), deaths.refuse_a_cancel_once),
+    Row(
+        "cancel-slow",
+        "the answer to the cancel takes 6 s",
+        waiting_only(CANCELLED),
+        deaths.mark("failed"),
+        script={"cancel_latency": 6},
+    ),
+    Row("triggerer-restart", "triggerers restarted", triggerer_only(ALIVE), together=deaths.restart_triggerers),
+    Row("triggerer-sigkill", "triggerers killed and restarted", triggerer_only(ALIVE), together=deaths.kill_triggerers),
+    Row(
+        "triggerer-stall",
+        "a triggerer stalls, is taken over, goes on",
+        triggerer_only(ALIVE),
+        together=deaths.stall_triggerers,
+    ),
+    Row(
+        "triggerer-dead",
+        "its triggerer dies, and it is marked failed before another has it",
+        triggerer_only(sweep()),
+        together=deaths.kill_the_owner,
+        before=deaths.only_one_triggerer,
+        after=deaths.all_triggerers,
+    ),
+    Row(
+        "no-triggerer",
+        "marked failed while there is no triggerer",
+        triggerer_only(CANCELLED),
+        together=deaths.without_triggerers,
+        within=40,
+    ),
+    Row(
+        "scheduler-restart",
+        "scheduler restarted",
+        {
+            **dict.fromkeys(COLUMNS, "LocalExecutor's tasks are the scheduler's own processes"),
+            "deferred": ALIVE,
+            "started": ALIVE,
+        },
+        together=deaths.restart_scheduler,
+    ),
+    Row("pause", "Dag paused", waiting_only(ALIVE), together=deaths.pause),
+    Row(
+        "ctrl-c",
+        "Ctrl-C in `airflow dags test`",
+        waiting_only(Cell("cancelled", ends=())),
+        deaths.ctrl_c,
+        variant="tested",
+        test_run=True,
+    ),
+    Row("normal", "the operation ends", waiting_only(ALIVE), deaths.finish),
+]
+
+
+def cells_of(row: Row) -> dict[str, Cell]:
+    """The cells of a row that there are, by column."""
+    return {name: cell for name, cell in row.cells.items() if isinstance(cell, Cell)}
+
+
+def blanks(row: Row) -> dict[str, str]:
+    """Why there are no others."""
+    return {name: cell for name, cell in row.cells.items() if isinstance(cell, str)}

@@ -1,0 +1,209 @@
+"""What the kill matrix has measured: as data, as a table for the terminal, and as the README's table."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from judge import Judgement
+from matrix import ROWS, blanks
+from trial import COLUMNS, Cell, Row
+
+__all__ = ["Outcome", "readme_table", "rewrite_readme", "summary", "table"]
+
+README = Path(__file__).parents[2] / "README.md"
+BEGIN, END = "<!-- kill matrix: begin -->", "<!-- kill matrix: end -->"
+COUNTS = ("leaks", "false_kills", "duplicates", "green", "late")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One repetition.
+
+    :param closed: of an operation that was left: whether the next try ended it, if that was tried.
+    :param note: what is worth knowing.
+    :param repeated: how often Airflow itself had spoiled it before.
+    """
+
+    row: Row
+    column: str
+    number: int
+    judgement: Judgement
+    closed: bool | None = None
+    note: str = ""
+    repeated: int = 0
+
+    @property
+    def cell(self) -> Cell:
+        """What was expected."""
+        cell = self.row.cells[self.column]
+        assert isinstance(cell, Cell)
+        return cell
+
+    @property
+    def is_hookless(self) -> bool:
+        """Whether Airflow calls no hook at this death, so that a leak is expected."""
+        return self.cell.expect == "left"
+
+    @property
+    def is_as_expected(self) -> bool:
+        """Whether there is nothing to say against it. That no hook is expected is no reason to complain of one."""
+        if self.is_hookless and self.judgement.word == "cancelled":
+            return not (self.judgement.false_kills or self.judgement.duplicates or self.judgement.green)
+        return not self.judgement.problems and self.closed is not False and self.note != "the orphan did not end"
+
+
+def summary(outcomes: Sequence[Outcome], rows: Sequence[Row], *, database: str, repeat: int) -> dict[str, Any]:
+    """Everything, as plain JSON, in the order of the table: no times of day, no paths, no names of machines."""
+    found = []
+    for row in rows:
+        for column in COLUMNS:
+            mine = [outcome for outcome in outcomes if outcome.row is row and outcome.column == column]
+            if mine:
+                found.append(_cell(row, column, mine))
+    return {
+        "database": database,
+        "repeat": repeat,
+        "cells": found,
+        "blank": [
+            {"row": row.name, "column": column, "why": why} for row in rows for column, why in blanks(row).items()
+        ],
+        "totals": _totals(found),
+    }
+
+
+def _cell(row: Row, column: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    cell = outcomes[0].cell
+    latencies = [one.judgement.latency for one in outcomes if one.judgement.latency is not None]
+    problems = {problem for one in outcomes if not one.is_as_expected for problem in one.judgement.problems}
+    tried = [one.closed for one in outcomes if one.closed is not None]
+    return {
+        "row": row.name,
+        "title": row.title,
+        "column": column,
+        "expected": cell.expect,
+        "hookless": outcomes[0].is_hookless,
+        "closes": cell.closes,
+        "runs": len(outcomes),
+        "as_expected": sum(one.is_as_expected for one in outcomes),
+        "seen": dict(sorted(Counter(one.judgement.word for one in outcomes).items())),
+        **{count: sum(getattr(one.judgement, count) for one in outcomes) for count in COUNTS},
+        "closed_by_next_try": f"{sum(tried)}/{len(tried)}" if tried else "",
+        "latency": {"median": round(statistics.median(latencies), 1), "max": round(max(latencies), 1)}
+        if latencies
+        else None,
+        "repeated": sum(one.repeated for one in outcomes),
+        "problems": sorted(problems),
+        "notes": dict(sorted(Counter(one.note for one in outcomes if one.note).items())),
+    }
+
+
+def _totals(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    hooked = [cell for cell in cells if not cell["hookless"]]
+    hookless = [cell for cell in cells if cell["hookless"]]
+    return {
+        "cells": len(cells),
+        "runs": sum(cell["runs"] for cell in cells),
+        "as_expected": sum(cell["as_expected"] for cell in cells),
+        **{count: sum(cell[count] for cell in (hooked if count == "leaks" else cells)) for count in COUNTS},
+        "hookless_runs": sum(cell["runs"] for cell in hookless),
+        "hookless_leaks": sum(cell["leaks"] for cell in hookless),
+        "repeated": sum(cell["repeated"] for cell in cells),
+    }
+
+
+def table(measured: Mapping[str, Any]) -> str:
+    """For the terminal: a line for each cell, and the totals."""
+    lines = []
+    before = ""
+    for cell in measured["cells"]:
+        if cell["row"] != before:
+            lines.append(f"\n{cell['title']}")
+            before = cell["row"]
+        seen = ", ".join(f"{word} {number}" if len(cell["seen"]) > 1 else word for word, number in cell["seen"].items())
+        latency = (
+            "" if not cell["latency"] else f"{cell['latency']['median']:.1f} s, max {cell['latency']['max']:.1f} s"
+        )
+        extra = [f"{cell[count]} {count.replace('_', ' ')}" for count in COUNTS if cell[count]]
+        if cell["hookless"]:
+            closed = cell["closed_by_next_try"]
+            extra.append(f"no hook; closes: {cell['closes']}" + (f" {closed}" if closed else ""))
+        if cell["repeated"]:
+            extra.append(f"{cell['repeated']} repeated")
+        score = f"{cell['as_expected']}/{cell['runs']}"
+        title = COLUMNS[cell["column"]].title
+        lines.append(f"  {title:<20} {score:>7}  {seen:<24} {latency:<22} {'; '.join(extra)}".rstrip())
+        lines += [f"      NOT: {problem}" for problem in cell["problems"]]
+    totals = measured["totals"]
+    lines.append(
+        f"\n{totals['as_expected']} of {totals['runs']} repetitions of {totals['cells']} cells as expected:"
+        f" {totals['leaks']} leaks, {totals['false_kills']} false kills, {totals['duplicates']} duplicates,"
+        f" {totals['green']} green by their own kill."
+        f"\nWithout a hook: {totals['hookless_leaks']} of {totals['hookless_runs']} left."
+        f" Repeated because Airflow itself had failed the task: {totals['repeated']}."
+    )
+    return "\n".join(lines)
+
+
+def readme_table(measured: Mapping[str, Any]) -> str:
+    """The README's table: what holds in the columns that matter most, and what closes it where no hook does."""
+    cells = {(cell["row"], cell["column"]): cell for cell in measured["cells"]}
+    lines = ["| how the task ends | running | deferred | from kill to cancel |", "|---|---|---|---|"]
+    for row in ROWS:
+        running = [cells[row.name, name] for name in ("running", "poke", "decorator") if (row.name, name) in cells]
+        deferred = [cells[row.name, name] for name in ("deferred", "started") if (row.name, name) in cells]
+        if running or deferred:
+            lines.append(
+                f"| {row.title} | {_holds(running)} | {_holds(deferred)} | {_latency([*running, *deferred])} |"
+            )
+    totals = measured["totals"]
+    lines += [
+        "",
+        f"{totals['runs']} kills in {totals['cells']} cells: {totals['leaks']} operations left where there is a hook,"
+        f" {totals['false_kills']} false kills, {totals['duplicates']} started beside a running one,"
+        f" {totals['green']} tasks green by their own kill; where Airflow calls no hook,"
+        f" {totals['hookless_leaks']} of {totals['hookless_runs']} were left at first.",
+    ]
+    return "\n".join(lines)
+
+
+def _holds(cells: Sequence[Mapping[str, Any]]) -> str:
+    """The same word for several columns is said once."""
+    if not cells:
+        return "-"
+    parts = []
+    for expected in dict.fromkeys(cell["expected"] for cell in cells):
+        same = [cell for cell in cells if cell["expected"] == expected]
+        score = f"{sum(cell['as_expected'] for cell in same)}/{sum(cell['runs'] for cell in same)}"
+        if expected == "left":
+            word = f"no hook: {' or '.join(dict.fromkeys(cell['closes'] for cell in same))}"
+            score = f"left {sum(cell['leaks'] for cell in same)}/{sum(cell['runs'] for cell in same)}"
+        else:
+            word = {"alive": "goes on", "nothing": "nothing started", "over": "left alone"}.get(expected, expected)
+        parts.append(f"{word} ({score})")
+    return ", ".join(parts)
+
+
+def _latency(cells: Sequence[Mapping[str, Any]]) -> str:
+    known = [cell["latency"] for cell in cells if cell["latency"]]
+    if not known:
+        return ""
+    median, longest = statistics.median(one["median"] for one in known), max(one["max"] for one in known)
+    return f"{median:.1f} s, at most {longest:.1f} s"
+
+
+def rewrite_readme(measured: Mapping[str, Any], readme: Path = README) -> None:
+    """Put the table into the README, between its two markers.
+
+    :raises ValueError: if they are not there.
+    """
+    text = readme.read_text("utf-8")
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{readme.name} has no {BEGIN} … {END}")
+    readme.write_text(f"{before}{BEGIN}\n{readme_table(measured)}\n{END}{after}", "utf-8")

@@ -1,0 +1,74 @@
+"""The kill matrix and the chaos, in short: a few cells once, and a minute of random kills.
+
+All of both: ``python tests/e2e/kill_matrix.py`` and ``python tests/e2e/chaos.py``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from bed import Bed
+from chaos import Chaos, in_words
+from conftest import Lab
+from kill_matrix import run
+from matrix import ROWS
+from postgres import LocalPostgres
+from report import Outcome, summary, table
+from trial import Row
+
+# Those that are cheap, and that no other test of this folder has.
+CELLS = {
+    "failed": ["completing", "cancel"],
+    "before-execute": ["poke", "started"],
+    "queued": ["running"],
+    "error": ["started"],
+    "error-retry": ["decorator"],
+    "twice": ["running"],
+    "cancel-503": ["deferred"],
+    "cancel-slow": ["running"],
+    "normal": ["started"],
+}
+SEED = 1
+
+
+@pytest.fixture(scope="module")
+def bed(request: pytest.FixtureRequest) -> Iterator[Bed]:
+    """On PostgreSQL, side by side, where there is one; else on the Airflow of all other tests, in sequence."""
+    if LocalPostgres.available():
+        with Bed.started("postgres", slots=8) as bed:
+            yield bed
+    else:
+        lab: Lab = request.getfixturevalue("lab")
+        with Bed(lab.airflow, lab.emulator, database="sqlite", slots=1, triggerers=lab.triggerers) as bed:
+            yield bed
+
+
+def test_a_few_cells_of_the_kill_matrix(bed: Bed) -> None:
+    """Each as expected."""
+    lines: list[str] = []
+    rows = {row.name: row for row in ROWS}
+    chosen = [_only(rows[name], columns) for name, columns in CELLS.items()]
+    columns = sorted({column for some in CELLS.values() for column in some})
+    outcomes: list[Outcome] = run(bed, chosen, columns, 1, lines.append)
+    assert len(outcomes) == sum(map(len, CELLS.values()))
+    measured = summary(outcomes, chosen, database=bed.database, repeat=1)
+    assert all(outcome.is_as_expected for outcome in outcomes), "\n".join([*lines, table(measured)])
+
+
+def test_a_little_chaos(bed: Bed) -> None:
+    """Random kills from a seed: no leak, no false kill, no duplicate, nothing green by its own kill."""
+    lines: list[str] = []
+    chaos = Chaos(bed, SEED, kills=15 if bed.slots > 1 else 4, until=time.monotonic() + 30, echo=lines.append)
+    chaos.run(bed.slots)
+    report = chaos.report()
+    assert report["kills"] > 0, report
+    defects = [report[count] for count in ("leaks", "false_kills", "duplicates", "green")]
+    assert defects == [0, 0, 0, 0], "\n".join([*lines, in_words(report)])
+
+
+def _only(row: Row, columns: list[str]) -> Row:
+    """A row with these cells only."""
+    cells = {column: cell for column, cell in row.cells.items() if column in columns}
+    return Row(**{**vars(row), "cells": cells})

@@ -1,0 +1,108 @@
+"""The chaos: its plan follows from the seed, and its judge excuses nothing without evidence."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Any
+
+import pytest
+from chaos_judge import Account, Struck, settle
+from chaos_plan import CRASHES, DEFERRED, PROCESS, life, upheavals
+from judge import Seen
+
+LIVES = [life(7, number) for number in range(400)]
+LEFT = Seen("a", "RUNNING", 50.0)
+CANCELLED = Seen("a", "CANCELLED", 50.0, 103.0, 102.0)
+
+
+def struck(kind: str, at: float = 100.0, state: str = "running", **how: Any) -> Struck:
+    """A kill of a task that has run, or waited, for a while."""
+    return Struck(kind, at, state, **{"since": at - 30, "may_retry": False, "looked": at - 1, **how})
+
+
+def test_the_plan_follows_from_the_seed() -> None:
+    """The same for the same seed, in whatever order it is asked for."""
+    assert [life(7, number) for number in reversed(range(50))] == LIVES[:50][::-1]
+    assert [life(8, number) for number in range(50)] != LIVES[:50]
+    assert list(islice(upheavals(7, 2), 20)) == list(islice(upheavals(7, 2), 20))
+
+
+def test_the_plan_makes_sense() -> None:
+    """Every shape comes; nobody sends signals to what has no process; a sensor is cancelled only in the end."""
+    assert {one.shape for one in LIVES} == {"running", "decorator", "started", "poke", "deferred"}
+    for one in LIVES:
+        kinds = [blow.kind for blow in one.blows]
+        assert kinds
+        assert not (one.shape in DEFERRED and set(kinds) & set(PROCESS))
+        if not one.starts:
+            assert set(kinds[:-1]) <= set(CRASHES)
+            assert len(kinds) == 1 or one.variant == "retries"
+    assert sum(len(one.blows) for one in LIVES) / len(LIVES) > 2
+
+
+@pytest.mark.parametrize(
+    ("blow", "why"),
+    [
+        (struck("sigkill"), "SIGKILL of the task without a retry"),
+        (struck("failed", state="queued"), "killed while it had no process (it was queued)"),
+        (
+            struck("clear", state="deferred", since=99.0, looked=98.8),
+            "killed in the moment of its deferral, before a triggerer had it",
+        ),
+        (struck("airflow", state="queued"), "Airflow itself had failed the task (its bug, not a kill)"),
+    ],
+)
+def test_a_leak_is_excused_where_airflow_calls_no_hook(blow: Struck, why: str) -> None:
+    """Each with its evidence."""
+    [finding] = settle(Account([LEFT], "failed", [blow]))
+    assert (finding.what, finding.why) == ("leak", why)
+
+
+def test_a_leak_without_evidence_is_a_defect() -> None:
+    """Where a hook is called, nothing excuses it."""
+    for blow in (
+        struck("failed"),
+        struck("failed", state="deferred"),
+        struck("failed", state="deferred", since=98.0, looked=99.5),
+        struck("sigkill", may_retry=True),
+        struck("sigkill-supervisor"),
+        struck("sigterm"),
+        struck("deadline"),
+    ):
+        assert [finding.why for finding in settle(Account([LEFT], "failed", [blow]))] == [""]
+    [before] = settle(Account([LEFT], "failed", [struck("sigkill", at=20.0)]))
+    assert before.why == "", "a kill before the operation was started has nothing to do with it"
+
+
+def test_a_triggerer_that_is_down_excuses_deferred_tasks_only() -> None:
+    """And only around that time."""
+    silent = struck("failed", state="deferred", looked=92.0)
+    assert settle(Account([LEFT], "failed", [silent], down=[90.0]))[0].why == "its triggerer was down"
+    looked_at = struck("failed", state="deferred")
+    assert settle(Account([LEFT], "failed", [looked_at], down=[105.0]))[0].why.startswith("its triggerer went down")
+    for blow, down in ((looked_at, 90.0), (silent, 20.0), (looked_at, 130.0), (struck("failed"), 101.0)):
+        assert settle(Account([LEFT], "failed", [blow], down=[down]))[0].why == ""
+
+
+def test_a_cancel_needs_a_kill_that_cancels() -> None:
+    """A crash with a retry, or a triggerer that is restarted, is none."""
+    assert settle(Account([CANCELLED], "failed", [struck("failed")])) == []
+    assert settle(Account([CANCELLED], "failed", [struck("sigkill-supervisor")])) == []
+    for blows in ([], [struck("sigkill", may_retry=True)], [struck("failed", at=110.0)]):
+        assert [finding.what for finding in settle(Account([CANCELLED], "failed", blows))] == ["false kill"]
+
+
+def test_a_duplicate_is_excused_only_by_a_start_without_an_answer() -> None:
+    """SIGKILL in the moment of the start."""
+    second = Seen("b", "SUCCEEDED", 104.0, 110.0)
+    [found, _] = settle(Account([LEFT, second], "success", [struck("sigkill", at=50.2, may_retry=True)]))[::-1]
+    assert (found.what, found.why) == ("duplicate", "SIGKILL before the start was answered")
+    later = settle(Account([LEFT, second], "success", [struck("sigkill", at=90.0, may_retry=True)]))
+    assert ("duplicate", "") in [(finding.what, finding.why) for finding in later]
+
+
+def test_green_by_its_own_kill() -> None:
+    """Unless a user said so."""
+    kinds = [finding.what for finding in settle(Account([CANCELLED], "success", [struck("clear")]))]
+    assert kinds == ["green"]
+    assert settle(Account([CANCELLED], "success", [struck("success")])) == []

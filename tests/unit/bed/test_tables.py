@@ -1,0 +1,120 @@
+"""The kill matrix is complete, and so is what it is made of and turned into."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from bed import is_of_run, own_trouble
+from judge import WORDS, Judgement
+from kill_matrix import main
+from matrix import ROWS, blanks, cells_of
+from report import BEGIN, END, Outcome, readme_table, rewrite_readme, summary, table
+from trial import COLUMNS, Cell
+
+
+def outcomes(repeat: int = 2) -> list[Outcome]:
+    """A matrix in which everything is as expected."""
+    return [
+        Outcome(row, column, number, Judgement(cell.expect, latency=float(number)))
+        for row in ROWS
+        for column, cell in cells_of(row).items()
+        for number in range(repeat)
+    ]
+
+
+def test_every_row_has_every_column_or_a_reason() -> None:
+    """No cell is forgotten."""
+    assert len({row.name for row in ROWS}) == len(ROWS)
+    for row in ROWS:
+        assert set(row.cells) == set(COLUMNS), row.name
+        assert set(cells_of(row)) | set(blanks(row)) == set(COLUMNS), row.name
+        assert all(blanks(row).values()), row.name
+        assert cells_of(row), row.name
+        assert (row.act is None) != (row.together is None), row.name
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_what_is_expected_can_be_seen(row: object) -> None:
+    """Every expectation is a word of the judge, and a death without a hook says what closes it."""
+    for column, cell in row.cells.items():  # type: ignore[attr-defined]
+        if isinstance(cell, Cell):
+            assert cell.expect in WORDS, column
+            assert bool(cell.closes) == (cell.expect == "left"), column
+
+
+def test_every_dag_is_there() -> None:
+    """Each cell's Dag is made by the Dags' file."""
+    text = (Path(__file__).parents[2] / "e2e" / "dags" / "bed_dags.py").read_text("utf-8")
+    for row in ROWS:
+        for cell in cells_of(row).values():
+            variant = row.variant if cell.variant is None else cell.variant
+            assert f'"{variant}"' in text
+
+
+def test_the_summary_is_deterministic_and_names_no_machine() -> None:
+    """In the order of the table, whatever the order of the outcomes; plain JSON."""
+    there, back = (summary(found, ROWS, database="postgres", repeat=2) for found in (outcomes(), outcomes()[::-1]))
+    assert there == back
+    assert json.loads(json.dumps(there)) == there
+    assert there["totals"]["as_expected"] == there["totals"]["runs"] == len(outcomes())
+    assert {(blank["row"], blank["column"]) for blank in there["blank"]} == {
+        (row.name, column) for row in ROWS for column in blanks(row)
+    }
+
+
+def test_hookless_leaks_are_counted_apart() -> None:
+    """They are expected, and no leak of ours."""
+    row = next(row for row in ROWS if row.name == "sigkill")
+    left = [Outcome(row, "poke", 0, Judgement("left", leaks=1), closed=True)]
+    totals = summary(left, [row], database="postgres", repeat=1)["totals"]
+    assert (totals["leaks"], totals["hookless_leaks"], totals["as_expected"]) == (0, 1, 1)
+    forgotten = Outcome(row, "poke", 0, Judgement("left", leaks=1), closed=False)
+    assert not forgotten.is_as_expected, "the next try must close it"
+
+
+def test_the_tables_show_what_is_wrong() -> None:
+    """A leak, a false kill and their number are in the terminal's table and in the README's."""
+    row = ROWS[0]
+    wrong = [Outcome(row, "poke", 0, Judgement("left", ("left, not cancelled",), leaks=1))]
+    measured = summary(wrong, [row], database="sqlite", repeat=1)
+    assert "NOT: left, not cancelled" in table(measured)
+    assert "1 leaks" in table(measured)
+    assert "cancelled (0/1)" in readme_table(measured)
+
+
+def test_the_readme_is_rewritten_between_its_markers(tmp_path: Path) -> None:
+    """All else stays."""
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    measured = summary(outcomes(), ROWS, database="postgres", repeat=2)
+    rewrite_readme(measured, readme)
+    text = readme.read_text()
+    assert text.startswith(f"before\n{BEGIN}\n| how the task ends |")
+    assert text.endswith(f"{END}\nafter\n")
+    assert "old" not in text
+    readme.write_text("no markers")
+    with pytest.raises(ValueError, match="kill matrix: begin"):
+        rewrite_readme(measured, readme)
+
+
+def test_the_list_needs_no_airflow(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--list` shows every row with every column."""
+    assert main(["--list"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"{row.name}: {row.title}" in shown for row in ROWS)
+
+
+def test_airflows_own_trouble_is_that_of_one_run() -> None:
+    """Its bug with quickly queued tasks, of exactly this run."""
+    log = (
+        "ERROR - Executor LocalExecutor(parallelism=24) reported that the task instance <TaskInstance: bed_poke.it"
+        " failed-poke-1-ab12cd [queued]> finished with state success, but the task instance's state attribute is"
+        " queued. Learn more: …"
+    )
+    [instance] = own_trouble(f"task failed-poke-3-ab12cd finished\n{log}\n")
+    assert is_of_run(instance, "failed-poke-1-ab12cd")
+    assert not is_of_run(instance, "failed-poke-1-ab12c")
+    assert not is_of_run(instance, "poke-1-ab12cd")
+    assert not is_of_run(instance, "failed-poke-2-ab12cd")
