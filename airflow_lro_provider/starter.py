@@ -178,7 +178,11 @@ class OperationStarter(GuardedTask, BaseOperator):
             if started.operation is not None and started.operation.done:
                 guard.over()
                 return
-            self._arm(hook)
+            try:
+                self._arm(hook)
+            except Exception:  # no thread, no descriptor left: what cannot be guarded must not run
+                self._cancel_now(self._reference, "it cannot be guarded")
+                raise
             self.log.info("Started %s", self._reference)
             records.write(self._reference)
         guard.watch()

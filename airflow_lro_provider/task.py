@@ -74,9 +74,11 @@ class OperationTask:
 
     def _get_guard(self) -> Guard:
         # Made late: Airflow copies operators, and a kill may come before `execute`.
-        if self._guard is None:
-            self._guard = Guard(self.log, cancels=self.cancel_on_kill)
-        return self._guard
+        if self._guard is not None:
+            return self._guard
+        # A kill in this very moment makes one too, and has noted itself there: `setdefault` keeps that one.
+        made: Guard = self.__dict__.setdefault("_guard", Guard(self.log, cancels=self.cancel_on_kill))
+        return made
 
     def _hook(self) -> OperationsHook:
         return OperationsHook(
@@ -168,6 +170,7 @@ class GuardedTask(OperationTask):
 
     def _look(self) -> Operation:
         """Look once; the guard's first look counts as one."""
+        self._get_guard().checkpoint()
         self._get_guard().check_supervisor()
         first, self._first = self._first, None
         if isinstance(first, Exception):

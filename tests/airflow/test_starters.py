@@ -347,6 +347,39 @@ def test_a_kill_cancels_what_was_started(
     assert this.store[KEY]["killed"]
 
 
+def test_a_kill_in_the_moment_in_which_the_guard_is_made_is_not_lost(a_try: Callable[..., Try]) -> None:
+    """The handler makes a guard too, and notes the kill there: that one is kept."""
+    this = a_try()
+
+    class Interrupted(RunOperationOperator):
+        @property
+        def log(self) -> Any:
+            if "_guard" not in self.__dict__ and not self.__dict__.get("interrupted"):
+                self.__dict__["interrupted"] = True
+                self.on_kill()
+            return super().log
+
+    operator = Interrupted(task_id="t", method=REPEATABLE, service="developerconnect")
+    ExecutorSafeguard.tracker.set(operator)
+    with pytest.raises(OperationKilled):
+        operator.execute(this.context)
+    assert this.starts == 0
+
+
+def test_what_cannot_be_guarded_does_not_run(a_try: Callable[..., Try], monkeypatch: pytest.MonkeyPatch) -> None:
+    """No thread or descriptor is left for the guard: the operation is cancelled at once, and the task fails."""
+    from airflow_lro_provider import guard
+
+    def no_thread(self: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(guard._Canceller, "start", no_thread)
+    this = a_try()
+    with pytest.raises(RuntimeError, match="new thread"):
+        this.run()
+    assert (len(this.started), this.running) == (1, [])
+
+
 def test_a_kill_before_the_start_starts_nothing(a_try: Callable[..., Try]) -> None:
     """A kill that came before execute is remembered: no start request is sent."""
     this = a_try()
