@@ -1,4 +1,4 @@
-"""The command line: ``airflow-lro emulator`` and ``airflow-lro demo``."""
+"""The command line: ``airflow-lro emulator``, ``airflow-lro demo`` and ``airflow-lro sweep``."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from airflow_lro_provider import __version__
 __all__ = ["main"]
 
 INTERRUPTED = 130
+_TOKEN, _PASSWORD = "AIRFLOW_API_TOKEN", "AIRFLOW_API_PASSWORD"
 _INSTALL = "pip install 'airflow-lro-provider[demo]'"
 
 
@@ -71,6 +72,23 @@ def _parser() -> argparse.ArgumentParser:
         "--keep", action="store_true", help="leave it all running then, until Ctrl-C, and print the URL of Airflow's UI"
     )
     demo.set_defaults(command=_demo)
+
+    text = (
+        "Compare the ledger of guarded operations with what Airflow's API shows of their tasks, and cancel those that"
+        " no task stands for any more. The same as SweepOperationsOperator, from outside: it needs a user of Airflow's"
+        f" API (a token in {_TOKEN}, or --user and a password in {_PASSWORD}) and the connections of the entries as"
+        " AIRFLOW_CONN_… variables. The exit status is 0 if nothing is left that could not be judged or reached."
+    )
+    sweep = commands.add_parser("sweep", help="cancel the operations of dead tasks", description=text)
+    sweep.add_argument("--url", required=True, help="of Airflow's web interface, e.g. https://airflow.example.com")
+    sweep.add_argument("--user", help="of Airflow's API; without one, a token is needed")
+    sweep.add_argument("--dry-run", action="store_true", help="change nothing; print what would be done")
+    sweep.add_argument(
+        "--default-credentials",
+        action="store_true",
+        help="use Google's application default credentials for connections that are not here",
+    )
+    sweep.set_defaults(command=_sweep)
     parser.set_defaults(command=None)
     return parser
 
@@ -138,6 +156,33 @@ def _demo(given: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         _fail("interrupted; everything is stopped and removed.")
         return INTERRUPTED
+
+
+def _sweep(given: argparse.Namespace) -> int:
+    if missing := _missing("airflow"):
+        return _fail(missing)
+    import time
+
+    from airflow_lro_provider.outside import AirflowApiError, FromOutside, log_in
+    from airflow_lro_provider.sweep import sweep
+
+    try:
+        if given.user:
+            if _PASSWORD not in os.environ:
+                return _fail(f"--user needs the password in {_PASSWORD}")
+            token = log_in(given.url.rstrip("/"), given.user, os.environ[_PASSWORD])
+        elif _TOKEN in os.environ:
+            token = os.environ[_TOKEN]
+        else:
+            return _fail(f"who are you? Set {_TOKEN}, or give --user and {_PASSWORD}")
+        airflow = FromOutside(given.url, token, default_credentials=given.default_credentials)
+        result = sweep(airflow, now=time.time(), dry_run=given.dry_run, log=lambda *_: None)
+    except AirflowApiError as error:
+        return _fail(str(error))
+    for row in (row.to_dict() for row in result.rows):
+        print(f"{row['what']:<9}  {row['operation']}\n           {row['task']}: {row['why']}")
+    print(", ".join(f"{number} {what}" for what, number in result.counts.items()))
+    return 1 if result.counts["unsure"] else 0
 
 
 if __name__ == "__main__":

@@ -25,7 +25,8 @@ RELEASED     done with the operation                                  does nothi
 ===========  =======================================================  ==================================
 
 It raises only where the supervisor is not being asked something: raising there would leave an answer
-unread, and the channel one answer behind for ever.
+unread, and the channel one answer behind for ever. And an exception may get lost (Python drops those that
+strike in a finalizer): so every look at the operation begins with a checkpoint.
 """
 
 from __future__ import annotations
@@ -36,9 +37,11 @@ import enum
 import os
 import select
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import (
@@ -48,6 +51,7 @@ from airflow.providers.common.compat.sdk import (
     AirflowTaskTimeout,
     TaskDeferred,
 )
+from airflow.sdk.exceptions import AirflowRescheduleException
 
 from airflow_lro_provider.exceptions import OperationKilled, OperationRunningError, OperationWaitError
 
@@ -57,7 +61,7 @@ if TYPE_CHECKING:
     from airflow_lro_provider.lro.operation import Operation
     from airflow_lro_provider.lro.reference import OperationReference
 
-__all__ = ["Guard", "OperationOrphaned", "Phase", "alarm_held_back", "reason_to_cancel"]
+__all__ = ["Guard", "OperationOrphaned", "Phase", "held_back", "reason_to_cancel"]
 
 BUDGET = 4.0
 """How long ``on_kill`` waits for the cancel, in seconds: from SIGTERM to SIGKILL there are 5.0."""
@@ -119,7 +123,7 @@ class Guard:
             if again and already_asked:
                 return  # the handler that this signal interrupted, or the frame behind it, is at it
             self._canceller.wait(BUDGET)
-        if self.phase is Phase.WAITING:
+        if self.phase is Phase.WAITING and not _asks_the_supervisor():
             raise OperationKilled(KILLED)
 
     def prepare(self) -> None:
@@ -240,15 +244,15 @@ class Guard:
             self._canceller.wait(PATIENCE)
 
 
-class _Canceller(threading.Thread):
-    """The thread behind a guard: one client, kept warm, and one thing to do with it.
+class _Canceller:
+    """The threads behind a guard: one client, kept warm by one thread, and used by another one.
 
-    Woken through a pipe: writing a byte needs no lock, as an ``Event`` or a ``Queue`` would, that the
-    interrupted frame could be holding.
+    The one that cancels does nothing else, so that nothing holds it up: no slow first look, no renewal of a
+    token. It is woken through a pipe: writing a byte needs no lock, as an ``Event`` or a ``Queue`` would, that
+    the interrupted frame could be holding.
     """
 
     def __init__(self, client: OperationsClient, reference: OperationReference, log: Any) -> None:
-        super().__init__(name=f"guard of {reference.name}", daemon=True)
         self.reason: str | None = None
         self.seen: Operation | OperationsError | None = None
         self._client, self._reference, self._log = client, reference, log
@@ -256,7 +260,19 @@ class _Canceller(threading.Thread):
         # The writing ends of these two are closed to say so: every waiter sees it, for ever.
         self.ready, self._say_ready = os.pipe()
         self._done, self._say_done = os.pipe()
-        self._context = contextvars.copy_context()
+        context = contextvars.copy_context()
+        self._threads = [
+            threading.Thread(name=f"guard of {reference.name}", target=context.run, args=[self._wait_and_cancel]),
+            threading.Thread(
+                name=f"warmth of {reference.name}", target=contextvars.copy_context().run, args=[self._keep_warm]
+            ),
+        ]
+
+    def start(self) -> None:
+        """Start both threads."""
+        for thread in self._threads:
+            thread.daemon = True
+            thread.start()
 
     def ask(self, reason: str) -> None:
         """Make the thread send the cancel. Safe in a signal handler; the first reason stands."""
@@ -274,24 +290,18 @@ class _Canceller(threading.Thread):
         if self._wake < 0:
             return
         os.write(self._wake, b"q")
-        self.join(timeout=1.0)
-        if not self.is_alive():
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join(timeout=1.0)
+        if not any(thread.is_alive() for thread in self._threads):
             for descriptor in (self._wake, self._wake_reader, self.ready, self._done):
                 os.close(descriptor)
             self._wake = -1
 
-    def run(self) -> None:
-        self._context.run(self._run)
-
-    def _run(self) -> None:
+    def _wait_and_cancel(self) -> None:
         line = None
         try:
-            if self.reason is None:
-                self._warm_up()
-            os.close(self._say_ready)
-            while not _readable(self._wake_reader, FRESHNESS_CHECK):
-                with contextlib.suppress(Exception):
-                    self._client.identity.headers()
+            _readable(self._wake_reader)
             if os.read(self._wake_reader, 1) == b"c":
                 line = self._cancel()
         finally:
@@ -301,6 +311,16 @@ class _Canceller(threading.Thread):
             # Only now: the interrupted frame may hold the log's lock, and the kill waited for us.
             if line is not None:
                 self._log.info(line)
+
+    def _keep_warm(self) -> None:
+        try:
+            if self.reason is None:
+                self._warm_up()
+        finally:
+            os.close(self._say_ready)
+        while not _readable(self._done, FRESHNESS_CHECK):
+            with contextlib.suppress(Exception):
+                self._client.identity.headers()
 
     def _warm_up(self) -> None:
         from airflow_lro_provider.lro.errors import OperationsError
@@ -316,6 +336,7 @@ class _Canceller(threading.Thread):
         asked = f"cancel of {self._reference} requested, because: {self.reason}"
         begin = time.monotonic()
         try:
+            self._client.urgent = True  # a token that lasts a moment will do
             over = self._client.cancel(self._reference)
         except Exception as error:
             return f"The {asked}. It was refused: {error}"
@@ -326,30 +347,54 @@ class _Canceller(threading.Thread):
 
 
 @contextlib.contextmanager
-def alarm_held_back() -> Iterator[None]:
-    """Let an execution_timeout (SIGALRM) that strikes meanwhile take effect at the end.
+def held_back(*signals: signal.Signals) -> Iterator[None]:
+    """Let signals that raise exceptions (an execution_timeout, Ctrl-C) take effect at the end.
 
-    For a request that starts something: an exception in its middle would lose the answer, and with it the
-    operation.
+    For what starts something: an exception in its middle would lose the answer, and with it the operation.
+    Whoever presses Ctrl-C a second time means it.
+
+    :param signals: SIGALRM, SIGINT.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    rang: list[int] = []
-    before = signal.signal(signal.SIGALRM, lambda number, frame: rang.append(number))
+    came: set[int] = set()
+    before = {number: signal.getsignal(number) for number in signals}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        handler = before[signal.Signals(number)]
+        if number == signal.SIGINT and number in came and callable(handler):
+            handler(number, frame)
+        came.add(number)
+
+    for number in signals:
+        if callable(before[number]):
+            signal.signal(number, note)
     try:
         yield
     finally:
-        signal.signal(signal.SIGALRM, before)
-        if rang:
-            signal.raise_signal(signal.SIGALRM)
+        for number in signals:
+            if callable(before[number]):
+                signal.signal(number, before[number])
+        for late in came:
+            signal.raise_signal(late)
 
 
-def _readable(descriptor: int, seconds: float) -> bool:
+def _asks_the_supervisor() -> bool:
+    """Whether the interrupted frame is in the middle of a question: raising there would lose the answer.
+
+    We ask nothing while we wait, but a user's subclass or callback may.
+    """
+    runner = sys.modules.get("airflow.sdk.execution_time.task_runner")
+    lock = getattr(getattr(runner, "SUPERVISOR_COMMS", None), "_thread_lock", None)
+    return lock is not None and bool(lock.locked())
+
+
+def _readable(descriptor: int, seconds: float | None = None) -> bool:
     """Wait for a byte, or for the other end to be closed. Not ``select``: it has a highest descriptor."""
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(max(seconds, 0.0) * 1000))
+    return bool(poll.poll(None if seconds is None else max(seconds, 0.0) * 1000))
 
 
 def reason_to_cancel(error: BaseException, *, will_retry: bool, cancel_on_failure: bool) -> str | None:
@@ -358,7 +403,7 @@ def reason_to_cancel(error: BaseException, *, will_retry: bool, cancel_on_failur
     :param will_retry: Airflow will try again after an ordinary failure; the next try goes on with it.
     :param cancel_on_failure: what to do if it will not.
     """
-    if isinstance(error, TaskDeferred):
+    if isinstance(error, (TaskDeferred, AirflowRescheduleException)):
         return None
     if isinstance(error, OperationOrphaned):
         return None if will_retry else "the supervisor of this task is gone, and no retry will go on with it"

@@ -2,9 +2,10 @@
 
 It is kept in Airflow's Variables: of all that a task can write without credentials of its own (Airflow 3.3),
 only they can be listed. XComs of other Dags cannot be listed by a task, asset states have no list of keys, and
-task states can be read by their own task only. An entry is a Variable ``airflow_lro_provider.ledger.TRY-ID``.
+task states can be read by their own task only. An entry is a Variable whose key says whose it is (see
+:mod:`airflow_lro_provider.lro.ledger`), so that a sweep over thousands of live tasks reads lists of keys only.
 
-It is off unless ``[lro] ledger`` (``AIRFLOW__LRO__LEDGER``) is true: it costs a task two or three small requests
+It is off unless ``[lro] ledger`` (``AIRFLOW__LRO__LEDGER``) is true: it costs a task two to four small requests
 to Airflow's API, and somebody has to run the sweep (:mod:`airflow_lro_provider.sweep`). Losing it cancels nothing:
 without an entry the sweep does not know of an operation.
 """
@@ -12,7 +13,7 @@ without an entry the sweep does not know of an operation.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import conf
@@ -20,6 +21,7 @@ from airflow.providers.common.compat.sdk import conf
 if TYPE_CHECKING:
     from airflow_lro_provider.lro.ledger import LedgerEntry
     from airflow_lro_provider.lro.reference import OperationReference
+    from airflow_lro_provider.lro.verdict import ArmedRecord
 
 __all__ = ["PREFIX", "Ledger", "LedgerPage", "ledger_is_on"]
 
@@ -36,27 +38,22 @@ class Ledger:
     """Reads and writes entries from within a task. Every method asks the supervisor."""
 
     def write(self, entry: LedgerEntry) -> None:
-        """Add or replace the entry of a try."""
-        _variables().set(PREFIX + entry.try_id, entry.to_json(), description=DESCRIPTION)
+        """Add an entry."""
+        _variables().set(PREFIX + entry.key, entry.to_json(), description=DESCRIPTION)
 
-    def remove(self, try_id: str) -> None:
-        """Remove the entry of a try. No-op if there is none."""
-        _variables().delete(PREFIX + try_id)
+    def remove(self, key: str) -> None:
+        """Strike an entry out. No-op if there is none."""
+        _variables().delete(PREFIX + key)
 
-    def try_ids(self) -> list[str]:
-        """The tries that have an entry."""
+    def keys(self) -> list[str]:
+        """The keys of all entries."""
         return [str(key)[len(PREFIX) :] for key in _variables().keys(prefix=PREFIX)]
 
-    def read(self, try_id: str) -> LedgerEntry | None:
-        """The entry of a try; ``None`` if there is none (any more), or it cannot be read."""
+    def read(self, key: str) -> LedgerEntry | None:
+        """An entry; ``None`` if there is none (any more), or it cannot be read."""
         from airflow_lro_provider.lro.ledger import LedgerEntry
 
-        return LedgerEntry.from_json(_variables().get(PREFIX + try_id, default=None))
-
-    def entries(self) -> Iterator[tuple[str, LedgerEntry | None]]:
-        """All entries, by try."""
-        for try_id in self.try_ids():
-            yield try_id, self.read(try_id)
+        return LedgerEntry.from_json(_variables().get(PREFIX + key, default=None))
 
 
 class LedgerPage:
@@ -71,6 +68,7 @@ class LedgerPage:
         self._ledger = Ledger()
         self._ti = ti
         self._policy = policy
+        self._written: set[str] = set()
 
     def write(self, reference: OperationReference | None, start: str = "", request_id: str | None = None) -> None:
         """Enter the operation.
@@ -79,10 +77,37 @@ class LedgerPage:
         :param start: which method starts it, in words.
         :param request_id: the id that it is started with.
         """
+        entry = self._entry(reference, start=start, request_id=request_id)
+        self._ledger.write(entry)
+        # Only now: there is no moment without an entry.
+        self._strike_out(self._written - {entry.key})
+        self._written.add(entry.key)
+
+    def remove(self, reference: OperationReference | None = None, earlier: ArmedRecord | None = None) -> None:
+        """Strike it out.
+
+        :param reference: the operation, if this process did not enter it.
+        :param earlier: strike that of an earlier try of this task out instead.
+        """
+        if earlier is not None:
+            entry = self._entry(reference)
+            old = replace(entry, try_id=earlier.try_id, try_number=earlier.try_number)
+            self._strike_out({old.key})
+            return
+        if reference is not None:
+            self._written.add(self._entry(reference).key)
+        self._strike_out(set(self._written))
+
+    def _strike_out(self, keys: set[str]) -> None:
+        for key in keys:
+            self._ledger.remove(key)
+            self._written.discard(key)
+
+    def _entry(self, reference: OperationReference | None, **fields: Any) -> LedgerEntry:
         from airflow_lro_provider.lro.ledger import LedgerEntry
 
         ti = self._ti
-        entry = LedgerEntry(
+        return LedgerEntry(
             try_id=str(ti.id),
             dag_id=ti.dag_id,
             run_id=ti.run_id,
@@ -91,18 +116,9 @@ class LedgerPage:
             try_number=ti.try_number,
             armed_since=time.time(),
             reference=None if reference is None else reference.to_dict(),
-            start=start,
-            request_id=request_id,
+            **fields,
             **self._policy,
         )
-        self._ledger.write(entry)
-
-    def remove(self, try_id: str | None = None) -> None:
-        """Remove it.
-
-        :param try_id: that of another try, instead.
-        """
-        self._ledger.remove(str(self._ti.id) if try_id is None else try_id)
 
 
 def _variables() -> Any:

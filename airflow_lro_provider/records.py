@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from airflow_lro_provider.exceptions import OperationKilled
+
 if TYPE_CHECKING:
     from airflow_lro_provider.ledger import LedgerPage
     from airflow_lro_provider.lro.reference import OperationReference
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["KEY", "ArmedRecords"]
 
 KEY = "airflow_lro_provider.armed"
+# Airflow gives every try an id of its own, and answers so to one that is over.
+_NOT_CURRENT = (404, 409, 410)
+_ENDED = (None, "failed", "success", "skipped", "upstream_failed", "removed", "restarting")
 
 
 class ArmedRecords:
@@ -65,17 +70,24 @@ class ArmedRecords:
         self._earlier = ArmedRecord.from_dict(self._ask("read", self._store, lambda store: store.get(KEY)))
         return self._earlier
 
-    def announce(self, start: str, request_id: str | None) -> None:
+    def announce(self, start: str, request_id: str) -> None:
         """Say that this try is about to start an operation.
 
+        The process of a task that was cleared lives on for some seconds, while the next try begins. Airflow does
+        not know this try any more then, and refuses the record: nothing may be started.
+
         :param start: which method starts it, in words.
-        :param request_id: the id that it is started with, if that makes the start repeatable.
+        :param request_id: the id that it is started with, if the method takes one.
+        :raises OperationKilled: if this try is not Airflow's current one any more, or its task has ended.
         """
         from airflow_lro_provider.lro.verdict import ArmedRecord
 
-        if request_id is not None:
-            record = ArmedRecord(reference=None, request_id=request_id, **self.this_try)
-            self._ask("write", self._store, lambda store: store.set(KEY, asdict(record)))
+        record = ArmedRecord(reference=None, request_id=request_id, **self.this_try)
+        error = self._ask("write", self._store, lambda store: store.set(KEY, asdict(record)))
+        if _status_of(error) in _NOT_CURRENT:
+            raise OperationKilled("this try is not Airflow's current one any more (cleared?); nothing was started")
+        if (state := self._state()) in _ENDED:
+            raise OperationKilled(f"this task is {state or 'cleared'}; nothing was started")
         self._ask("enter", self.page, lambda page: page.write(None, start, request_id))
 
     def write(self, reference: OperationReference, killed: str | None = None) -> None:
@@ -90,18 +102,30 @@ class ArmedRecords:
         earlier = self._earlier
         if earlier is not None and earlier.reference == record.reference and earlier.try_id != record.try_id:
             # Only now: between the two entries there is no moment without one.
-            self._ask("strike out", self.page, lambda page: page.remove(earlier.try_id))
+            self._ask("strike out", self.page, lambda page: page.remove(reference, earlier))
 
-    def remove(self) -> None:
-        """This try ends normally."""
+    def remove(self, reference: OperationReference | None = None) -> None:
+        """This try ends normally.
+
+        :param reference: its operation, if it is known.
+        """
         self._ask("remove", self._store, lambda store: store.delete(KEY))
-        self.let_go()
+        self.let_go(reference)
 
-    def let_go(self) -> None:
+    def let_go(self, reference: OperationReference | None = None) -> None:
         """The operation runs on, and is nobody's: the sweep must not end it."""
-        self._ask("strike out", self.page, lambda page: page.remove())
+        self._ask("strike out", self.page, lambda page: page.remove(reference))
+
+    def _state(self) -> Any:
+        """Airflow's state of this task."""
+        from airflow_lro_provider.triggers.ownership import ask_task_state
+
+        ti = self._ti
+        map_index = -1 if ti.map_index is None else ti.map_index
+        return ask_task_state({"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id, "map_index": map_index})
 
     def _ask(self, what: str, whom: Any, question: Callable[[Any], Any]) -> Any:
+        """Ask, and give the answer, or the error that came instead."""
         if whom is None:
             return None
         try:
@@ -109,4 +133,10 @@ class ArmedRecords:
         except Exception as error:
             # After a clear this try is not the current one any more and may not write: that is fine.
             self._log.info("Could not %s the record of this try: %s", what, str(error)[:300])
-            return None
+            return error
+
+
+def _status_of(error: Any) -> Any:
+    """The HTTP code of Airflow's API in an error of a question to the supervisor."""
+    detail = getattr(getattr(error, "error", None), "detail", None)
+    return detail.get("status_code") if isinstance(detail, dict) else None

@@ -19,6 +19,7 @@ id                                          operation that it has started, if it
 from __future__ import annotations
 
 import contextlib
+import signal
 import time
 from collections.abc import Collection, Sequence
 from datetime import timedelta
@@ -28,7 +29,7 @@ from airflow.providers.common.compat.sdk import BaseOperator, conf
 
 from airflow_lro_provider.arguments import check_outcomes, check_seconds
 from airflow_lro_provider.exceptions import OperationRunningError, OperationWaitError
-from airflow_lro_provider.guard import alarm_held_back
+from airflow_lro_provider.guard import held_back
 from airflow_lro_provider.hooks.operations import DEFAULT_CONN_ID
 from airflow_lro_provider.records import ArmedRecords
 from airflow_lro_provider.task import FIRST_LOOK_TIMEOUT, GuardedTask
@@ -119,8 +120,8 @@ class OperationStarter(GuardedTask, BaseOperator):
         """
         raise NotImplementedError
 
-    _holds_alarm = True
-    """Whether an execution_timeout that strikes in the middle of a start waits for its answer."""
+    _held_back: tuple[signal.Signals, ...] = (signal.SIGALRM, signal.SIGINT)
+    """Which signals wait for the answer of a start: an execution_timeout, Ctrl-C."""
 
     @property
     def _is_repeatable(self) -> bool:
@@ -160,25 +161,28 @@ class OperationStarter(GuardedTask, BaseOperator):
         guard = self._get_guard()
         if self._request_id is None:
             self._request_id = new_request_id(records.this_try["try_id"])
-        records.announce(self._starts_in_words, self._request_id if self._is_repeatable else None)
+        records.announce(self._starts_in_words, self._request_id)
         guard.start()
         with contextlib.ExitStack() as held:
-            if self._holds_alarm:
-                held.enter_context(alarm_held_back())
+            held.enter_context(held_back(*self._held_back))
             try:
                 started = self._start(context)
             except Exception as error:
                 guard.prepare()
                 lost = isinstance(error, OperationsError) and error.may_have_happened
-                if isinstance(error, NotAnOperationError) or not lost:
+                if isinstance(error, NotAnOperationError) or not (lost and self._is_repeatable):
                     records.remove()
                 raise
-            held.enter_context(alarm_held_back())
+            held.enter_context(held_back(signal.SIGALRM, signal.SIGINT))
             self._reference, self._first = started.reference, started.operation
             if started.operation is not None and started.operation.done:
                 guard.over()
                 return
-            self._arm(hook)
+            try:
+                self._arm(hook)
+            except Exception:  # no thread, no descriptor left: what cannot be guarded must not run
+                self._cancel_now(self._reference, "it cannot be guarded")
+                raise
             self.log.info("Started %s", self._reference)
             records.write(self._reference)
         guard.watch()
@@ -249,6 +253,11 @@ class OperationStarter(GuardedTask, BaseOperator):
             return False
         verdict = of_armed_record(record, **records.this_try)
         if record.reference is None:
+            if not self._is_repeatable:
+                self.log.warning(
+                    "Try %d died while it started something; what came of it is not known", record.try_number
+                )
+                return False
             if verdict is not Verdict.CANCEL:
                 self._request_id = record.request_id  # whatever that start did, it is not done twice
                 self.log.info("Try %d died while it started an operation; starting it again", record.try_number)

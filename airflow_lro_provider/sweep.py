@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_lro_provider.lro.credentials import ConnectionSettings
-    from airflow_lro_provider.lro.ledger import LedgerEntry
+    from airflow_lro_provider.lro.ledger import LedgerEntry, LedgerKey
     from airflow_lro_provider.lro.verdict import Evidence
 
 __all__ = ["Airflow", "Row", "SweepOperationsOperator", "SweepResult", "sweep", "sweep_dag"]
@@ -42,22 +42,19 @@ FORGET_AFTER = 30 * 86400.0
 """An entry of a start that was never answered is struck out after so many seconds: so long Google's APIs
 remember an operation."""
 
-ALIVE, OVER, CANCELLED, UNSURE = "alive", "over", "cancelled", "unsure"
+OVER, CANCELLED, UNSURE = "over", "cancelled", "unsure"
 
 
 class Airflow(Protocol):
     """What the sweep needs of Airflow: from within a task, or from outside."""
 
-    def entries(self) -> Iterator[tuple[str, LedgerEntry | None]]:
-        """All entries of the ledger, by try."""
+    def keys(self) -> Iterable[str]:
+        """The keys of all entries."""
 
-    def try_ids(self) -> Iterable[str]:
-        """The tries that have an entry."""
+    def read(self, key: str) -> LedgerEntry | None:
+        """One entry; ``None`` if it is gone, or is none."""
 
-    def read(self, try_id: str) -> LedgerEntry | None:
-        """One entry; ``None`` if it is gone."""
-
-    def remove(self, try_id: str) -> None:
+    def remove(self, key: str) -> None:
         """Strike an entry out."""
 
     def states(
@@ -74,9 +71,9 @@ class Airflow(Protocol):
 
 @dataclass(frozen=True)
 class Row:
-    """What the sweep makes of one entry.
+    """What the sweep makes of one entry that is not alive.
 
-    :param what: ``alive``, ``over``, ``cancelled`` or ``unsure``.
+    :param what: ``over``, ``cancelled`` or ``unsure``.
     :param why: in words.
     """
 
@@ -94,22 +91,25 @@ class Row:
 class SweepResult:
     """What a sweep found and did."""
 
-    rows: list[Row] = field(default_factory=list)
+    alive: int = 0
+    unknown: int = 0
     unreadable: int = 0
+    rows: list[Row] = field(default_factory=list)
 
     @property
     def counts(self) -> dict[str, int]:
         """How many entries were found, and what became of them."""
-        found = Counter(row.what for row in self.rows)
+        what = Counter(row.what for row in self.rows)
         return {
-            "found": len(self.rows) + self.unreadable,
-            **{what: found[what] for what in (ALIVE, OVER, CANCELLED)},
-            UNSURE: found[UNSURE] + self.unreadable,
+            "found": self.alive + self.unknown + self.unreadable + len(self.rows),
+            "alive": self.alive,
+            **{word: what[word] for word in (OVER, CANCELLED)},
+            UNSURE: what[UNSURE] + self.unknown + self.unreadable,
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON: the counts, and all entries but those that are alive."""
-        return {**self.counts, "operations": [row.to_dict() for row in self.rows if row.what != ALIVE]}
+        """Plain JSON: the counts, and all entries of dead tasks."""
+        return {**self.counts, "operations": [row.to_dict() for row in self.rows]}
 
 
 def sweep(airflow: Airflow, *, now: float, dry_run: bool = False, log: Callable[..., object]) -> SweepResult:
@@ -120,99 +120,137 @@ def sweep(airflow: Airflow, *, now: float, dry_run: bool = False, log: Callable[
     :param dry_run: look, but change nothing.
     :param log: is told, as a logger's ``info``, what is done and why.
     """
-    result = SweepResult()
-    entries: dict[str, LedgerEntry] = {}
-    for try_id, entry in airflow.entries():
-        if entry is None:
-            result.unreadable += 1
-            log("The entry of try %s cannot be read; it is left alone", try_id)
-        else:
-            entries[try_id] = entry
-    rows, dead = _judge(airflow, entries)
-    result.rows += rows
-    if dead:
-        # A try that adopts an operation enters it before it strikes the old entry out: whoever has entered it
-        # since we looked is found now.
-        for try_id in set(airflow.try_ids()) - set(entries):
-            if (late := airflow.read(try_id)) is not None:
-                entries[try_id] = late
-        wanted = {entry.operation for try_id, entry in entries.items() if try_id not in dead}
-        for try_id in list(dead):
-            if entries[try_id].operation is not None and entries[try_id].operation in wanted:
-                result.rows.append(Row(entries[try_id], ALIVE, "another task stands for it"))
-                del dead[try_id]
-        ended = asyncio.run(_end_all(airflow, [(entries[t], why) for t, why in dead.items()], now, dry_run))
-        for row in ended:
-            if row.what == OVER and not dry_run:
-                airflow.remove(row.entry.try_id)
-            log("%s of %s: %s, %s", (row.entry.reference or {}).get("name"), row.entry.task, row.what, row.why)
-        result.rows += ended
-    return result
+    return _Sweep(airflow, now, dry_run, log).run()
 
 
-def _judge(airflow: Airflow, entries: Mapping[str, LedgerEntry]) -> tuple[list[Row], dict[str, str]]:
-    """Tell the entries that are to be left alone from those of dead tasks (and why they are dead)."""
-    from airflow_lro_provider.lro.verdict import Evidence, Verdict, of_ledger_entry
+class _Sweep:
+    """One sweep: what is known of the entries so far."""
 
-    last: dict[tuple[Any, ...], int] = defaultdict(int)
-    for entry in entries.values():
-        last[_instance(entry)] = max(last[_instance(entry)], entry.try_number)
-    rows: list[Row] = []
-    dead: dict[str, str] = {}
-    for try_id, state in _states(airflow, entries):
-        entry = entries[try_id]
-        superseded = last[_instance(entry)] > entry.try_number
-        verdict = of_ledger_entry(
-            task_state=state,
-            will_adopt=entry.will_adopt,
-            cancel_on_failure=entry.cancel_on_failure,
-            superseded=superseded,
+    def __init__(self, airflow: Airflow, now: float, dry_run: bool, log: Callable[..., object]) -> None:
+        self._airflow, self._now, self._dry_run, self._log = airflow, now, dry_run, log
+        self._result = SweepResult()
+        self._seen: set[str] = set()
+        self._keys: dict[str, LedgerKey] = {}
+        self._values: dict[str, LedgerEntry] = {}
+
+    def run(self) -> SweepResult:
+        result = self._result
+        self._take(self._airflow.keys())
+        dead = self._judge()
+        if dead:
+            # A try that adopts an operation enters it before it strikes the old entry out: whoever has entered
+            # it since we looked is found now.
+            self._take(set(self._airflow.keys()) - self._seen)
+            wanted = {key.operation for text, key in self._keys.items() if text not in dead and key.operation}
+            for text in [text for text in dead if self._keys[text].operation in wanted]:
+                result.alive += 1  # another task stands for it
+                del dead[text]
+        ended = asyncio.run(
+            _end_all(self._airflow, [(self._values[t], why) for t, why in dead.items()], self._now, self._dry_run)
         )
-        said = "unknown" if state is Evidence.UNKNOWN else "gone" if state is None else state
-        why = "a later try has another operation" if superseded else f"its task is {said}"
-        if verdict is Verdict.CANCEL:
-            dead[try_id] = why
-        else:
-            rows.append(Row(entry, UNSURE if verdict is Verdict.UNSURE else ALIVE, why))
-    return rows, dead
+        for text, row in zip(dead, ended, strict=True):
+            if row.what == OVER and not self._dry_run:
+                self._airflow.remove(text)
+            name = (row.entry.reference or {}).get("name") or row.entry.start
+            self._log("%s of %s: %s, %s", name, row.entry.task, row.what, row.why)
+        result.rows = ended
+        return result
+
+    def _take(self, texts: Iterable[str]) -> None:
+        """Read these keys, and the values of those that do not say whose they are."""
+        from airflow_lro_provider.lro.ledger import LedgerKey
+
+        for text in texts:
+            self._seen.add(text)
+            key = LedgerKey.from_text(text)
+            if key is not None and key.owner is None and (entry := self._value(text)) is not None:
+                key = LedgerKey(entry.owner, entry.try_number, key.operation)
+            if key is not None and key.owner is not None:
+                self._keys[text] = key
+            elif key is None:
+                self._unreadable(text)
+
+    def _value(self, text: str) -> LedgerEntry | None:
+        if text not in self._values:
+            entry = self._airflow.read(text)
+            if entry is None:
+                self._unreadable(text)
+                return None
+            self._values[text] = entry
+        return self._values[text]
+
+    def _unreadable(self, text: str) -> None:
+        self._result.unreadable += 1
+        self._log("The entry %s cannot be read; it is left alone", text)
+
+    def _judge(self) -> dict[str, str]:
+        """Count the living, and give the keys of the entries of dead tasks, with the reason."""
+        from airflow_lro_provider.lro.verdict import Evidence, Verdict, of_ledger_entry
+
+        last: dict[Any, int] = defaultdict(int)
+        for key in self._keys.values():
+            last[key.owner] = max(last[key.owner], key.try_number)
+        dead: dict[str, str] = {}
+        for text, state in _states(self._airflow, self._keys):
+            superseded = last[self._keys[text].owner] > self._keys[text].try_number
+            verdicts = {
+                of_ledger_entry(task_state=state, will_adopt=policy, cancel_on_failure=policy, superseded=superseded)
+                for policy in (True, False)
+            }
+            # Most often the policy does not matter, and the value need not be read.
+            if len(verdicts) > 1 or Verdict.CANCEL in verdicts:
+                if (entry := self._value(text)) is None:
+                    continue
+                verdicts = {
+                    of_ledger_entry(
+                        task_state=state,
+                        will_adopt=entry.will_adopt,
+                        cancel_on_failure=entry.cancel_on_failure,
+                        superseded=superseded,
+                    )
+                }
+            said = "unknown" if state is Evidence.UNKNOWN else "gone" if state is None else state
+            if Verdict.CANCEL in verdicts:
+                dead[text] = "a later try has another operation" if superseded else f"its task is {said}"
+            elif Verdict.UNSURE in verdicts:
+                self._result.unknown += 1
+            else:
+                self._result.alive += 1
+        return dead
 
 
-def _instance(entry: LedgerEntry) -> tuple[Any, ...]:
-    return entry.dag_id, entry.run_id, entry.task_id, entry.map_index
-
-
-def _states(airflow: Airflow, entries: Mapping[str, LedgerEntry]) -> Iterator[tuple[str, str | Evidence | None]]:
+def _states(airflow: Airflow, keys: Mapping[str, LedgerKey]) -> Iterator[tuple[str, str | Evidence | None]]:
     """The state of the task of each entry, asked for many at once.
 
     A mapped task is asked for by itself: ``a_1`` is the name of a task as well as that of the second of ``a``.
     """
     from airflow_lro_provider.lro.verdict import Evidence
 
-    groups: dict[tuple[str, str | None], list[str]] = defaultdict(list)
-    for try_id, entry in entries.items():
-        groups[entry.dag_id, entry.task_id if entry.map_index >= 0 else None].append(try_id)
-    for (dag_id, mapped), try_ids in groups.items():
-        run_ids = sorted({entries[try_id].run_id for try_id in try_ids})
+    groups: dict[tuple[str, str | None], dict[str, list[tuple[str, str, int]]]] = defaultdict(lambda: defaultdict(list))
+    for text, key in keys.items():
+        dag_id, run_id, task_id, map_index = key.owner or ("", "", "", -1)
+        groups[dag_id, task_id if map_index >= 0 else None][run_id].append((text, task_id, map_index))
+    for (dag_id, mapped), runs in groups.items():
+        run_ids = sorted(runs)
         for begin in range(0, len(run_ids), RUN_IDS_AT_ONCE):
-            chunk = set(run_ids[begin : begin + RUN_IDS_AT_ONCE])
-            asked = [try_id for try_id in try_ids if entries[try_id].run_id in chunk]
-            task_ids = sorted({entries[try_id].task_id for try_id in asked})
+            chunk = run_ids[begin : begin + RUN_IDS_AT_ONCE]
+            task_ids = sorted({task_id for run_id in chunk for _, task_id, _ in runs[run_id]})
             try:
-                answer: Any = airflow.states(dag_id, task_ids, sorted(chunk), None if mapped else -1)
+                answer: Any = airflow.states(dag_id, task_ids, chunk, None if mapped else -1)
             except Exception:
                 answer = None
-            for try_id in asked:
-                entry = entries[try_id]
-                if not isinstance(answer, Mapping):
-                    yield try_id, Evidence.UNKNOWN
-                    continue
-                key = entry.task_id if entry.map_index < 0 else f"{entry.task_id}_{entry.map_index}"
-                states = answer.get(entry.run_id) or {}
-                if key not in states:
-                    yield try_id, None
-                else:
-                    state = states[key]
-                    yield try_id, "none" if state is None else str(getattr(state, "value", state))
+            for run_id in chunk:
+                for text, task_id, map_index in runs[run_id]:
+                    if not isinstance(answer, Mapping):
+                        yield text, Evidence.UNKNOWN
+                        continue
+                    name = task_id if map_index < 0 else f"{task_id}_{map_index}"
+                    states = answer.get(run_id) or {}
+                    if name not in states:
+                        yield text, None
+                    else:
+                        state = states[name]
+                        yield text, "none" if state is None else str(getattr(state, "value", state))
 
 
 async def _end_all(airflow: Airflow, dead: list[tuple[LedgerEntry, str]], now: float, dry_run: bool) -> list[Row]:
@@ -285,12 +323,7 @@ class _FromWithin:
         from airflow_lro_provider.ledger import Ledger
 
         ledger = Ledger()
-        self.entries, self.try_ids, self.read, self.remove = (
-            ledger.entries,
-            ledger.try_ids,
-            ledger.read,
-            ledger.remove,
-        )
+        self.keys, self.read, self.remove = ledger.keys, ledger.read, ledger.remove
 
     def states(
         self, dag_id: str, task_ids: list[str], run_ids: list[str], map_index: int | None

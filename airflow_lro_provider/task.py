@@ -9,7 +9,12 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowTaskTimeout, TaskDeferred
+from airflow.providers.common.compat.sdk import (
+    AirflowSensorTimeout,
+    AirflowTaskTimeout,
+    TaskDeferred,
+)
+from airflow.sdk.exceptions import AirflowRescheduleException
 
 from airflow_lro_provider.exceptions import OperationInputError, OperationRunningError, OperationWaitError
 from airflow_lro_provider.guard import Guard, reason_to_cancel
@@ -69,9 +74,11 @@ class OperationTask:
 
     def _get_guard(self) -> Guard:
         # Made late: Airflow copies operators, and a kill may come before `execute`.
-        if self._guard is None:
-            self._guard = Guard(self.log, cancels=self.cancel_on_kill)
-        return self._guard
+        if self._guard is not None:
+            return self._guard
+        # A kill in this very moment makes one too, and has noted itself there: `setdefault` keeps that one.
+        made: Guard = self.__dict__.setdefault("_guard", Guard(self.log, cancels=self.cancel_on_kill))
+        return made
 
     def _hook(self) -> OperationsHook:
         return OperationsHook(
@@ -163,6 +170,7 @@ class GuardedTask(OperationTask):
 
     def _look(self) -> Operation:
         """Look once; the guard's first look counts as one."""
+        self._get_guard().checkpoint()
         self._get_guard().check_supervisor()
         first, self._first = self._first, None
         if isinstance(first, Exception):
@@ -217,9 +225,11 @@ class GuardedTask(OperationTask):
         seen = read_event(event)
         self._connect()
         if isinstance(seen, (Finished, Gone)):
-            records.remove()
             operation = seen.operation if isinstance(seen, Finished) else None
-            return self._settle((operation and operation.outcome) or Outcome.NOT_FOUND, operation)
+            try:
+                return self._settle((operation and operation.outcome) or Outcome.NOT_FOUND, operation)
+            finally:
+                self._close(records)
         error = self._error_of(seen)
         self._give_up(records, error, requested=getattr(seen, "cancel_requested", False))
         raise error
@@ -248,19 +258,23 @@ class GuardedTask(OperationTask):
 
     # Ways out
 
+    def _close(self, records: ArmedRecords) -> None:
+        """The operation is over: nothing of it is left to the next try."""
+        records.remove(self._reference)
+
     def _leave(self, guard: Guard, records: ArmedRecords, error: BaseException) -> None:
         """The try ends with an error: cancel if it has to be, and leave the right record behind."""
         if isinstance(error, TaskDeferred):
             return  # it may still be called off: until then the guard stays
         if guard.is_over:
             guard.release()
-            records.remove()
+            self._close(records)
             return
         because = self._reason_to_cancel(records, error)
         guard.release(because)
         if because is not None and guard.cancelled_because is not None:
             records.write(self._reference, killed=guard.cancelled_because)
-        elif because is None and not self._will_go_on(records):
+        elif because is None and not self._will_go_on(records) and not isinstance(error, AirflowRescheduleException):
             records.let_go()
 
     def _give_up(self, records: ArmedRecords, error: BaseException, *, requested: bool = False) -> None:
@@ -271,7 +285,7 @@ class GuardedTask(OperationTask):
         because = self._reason_to_cancel(records, error)
         if because is None:
             if not self._will_go_on(records):
-                records.let_go()
+                records.let_go(self._reference)
             return
         if not requested:
             self._cancel_now(self._reference, because)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import signal
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -50,8 +51,8 @@ class OperationDecoratedOperator(OperationStarter, DecoratedOperator):
     custom_operator_name = "@task.operation"
     ui_color = "#e6f4ea"
 
-    # A function that hangs is what an execution_timeout is for.
-    _holds_alarm = False
+    # A function that hangs is what an execution_timeout is for. Ctrl-C waits; a second one does not.
+    _held_back = (signal.SIGINT,)
 
     def __init__(
         self,

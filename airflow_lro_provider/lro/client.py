@@ -57,6 +57,8 @@ class OperationsClient:
         self._timeouts = (connect_timeout, read_timeout)
         self._retries = settings.num_retries if retries is None else retries
         self._sleep = sleep
+        self.urgent = False
+        """Whether a token that is about to be renewed will do: there is no time to wait for another."""
         self._session = requests.Session()
         # Otherwise requests would put what it finds in ~/.netrc in the place of the token.
         self._session.auth = lambda request: request
@@ -189,7 +191,7 @@ class OperationsClient:
         return retrying(self._send_authorized, request)
 
     def _send_authorized(self, request: Request) -> Content:
-        headers = self.identity.headers()
+        headers = self.identity.headers(urgent=self.urgent)
         try:
             return self._send_once(request, headers)
         except UnauthenticatedError:

@@ -30,6 +30,8 @@ DEFAULT_SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 FAKE_TOKEN = "fake-token-for-an-emulator"  # noqa: S105 - no secret
 """The only token that is ever sent where the connection says ``"emulator": true``."""
 REFRESH_MARGIN = timedelta(minutes=5)
+LAST_MOMENT = timedelta(seconds=10)
+"""So long a token must be good for a request that cannot wait for another one."""
 """A token is renewed this long before it expires, so that a kill never has to wait for one."""
 NUM_RETRIES = 5
 _OLD_PREFIX = "extra__google_cloud_platform__"
@@ -210,6 +212,9 @@ class Identity:
     @property
     def fresh(self) -> bool:
         """Whether the token is good for at least :data:`REFRESH_MARGIN` more."""
+        return self._lasts(REFRESH_MARGIN)
+
+    def _lasts(self, margin: timedelta) -> bool:
         credentials = self._credentials
         if credentials is None:
             return True
@@ -220,17 +225,19 @@ class Identity:
             return True
         from google.auth import _helpers
 
-        return bool(_helpers.utcnow() + REFRESH_MARGIN < expiry)
+        return bool(_helpers.utcnow() + margin < expiry)
 
-    def headers(self) -> dict[str, str]:
+    def headers(self, *, urgent: bool = False) -> dict[str, str]:
         """Headers that authorize a request, with a fresh token.
 
+        :param urgent: one that is valid for a moment will do; it is not waited for another.
         :raises CredentialsError: if no token can be had.
         :raises TransportError: if the token server cannot be reached now.
         """
-        if not self.fresh:
+        margin = LAST_MOMENT if urgent else REFRESH_MARGIN
+        if not self._lasts(margin):
             with self._lock:
-                if not self.fresh:
+                if not self._lasts(margin):
                     self._refresh()
         return self._apply()
 

@@ -1,16 +1,55 @@
 """What the ledger says of one guarded operation: whose it is, and how to get at it. Never a secret.
 
+An entry has a **key**, of which thousands can be listed at once, and a **value**, which has to be read one by one. So
+the key says what most often decides: whose entry it is, and (by a fingerprint) which operation's::
+
+    DAG/RUN/TASK/MAP-INDEX/TRY-NUMBER/TRY-ID/FINGERPRINT
+
+Ids that are too long or have odd characters are left out of it (``~/TRY-ID/FINGERPRINT``); the value has them.
+
 Standard library only.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["LedgerEntry"]
+__all__ = ["LedgerEntry", "LedgerKey"]
+
+STARTING = "-"
+"""The fingerprint of an operation that has no name yet."""
+_LONGEST = 200
+_PLAIN = re.compile(r"[A-Za-z0-9_.~:+@-]+")
+
+
+@dataclass(frozen=True)
+class LedgerKey:
+    """What the key of an entry says.
+
+    :param owner: Dag, run, task and map index; ``None`` if they are left out.
+    :param try_number: which try.
+    :param operation: a fingerprint of the operation; ``None`` while it is being started.
+    """
+
+    owner: tuple[str, str, str, int] | None
+    try_number: int
+    operation: str | None
+
+    @classmethod
+    def from_text(cls, text: str) -> LedgerKey | None:
+        """Read a key; ``None`` for anything that is not one."""
+        parts = text.split("/")
+        fingerprint = None if parts[-1] == STARTING else parts[-1]
+        if len(parts) == 3 and parts[0] == "~":
+            return cls(None, 0, fingerprint)
+        if len(parts) != 7 or not re.fullmatch(r"-?\d{1,9}", parts[3]) or not re.fullmatch(r"\d{1,9}", parts[4]):
+            return None
+        return cls((parts[0], parts[1], parts[2], int(parts[3])), int(parts[4]), fingerprint)
 
 
 @dataclass(frozen=True)
@@ -50,12 +89,26 @@ class LedgerEntry:
     cancel_on_failure: bool = True
 
     @property
-    def operation(self) -> tuple[str, str, str] | None:
-        """What tells the operation from all others: service, host and name."""
+    def operation(self) -> str | None:
+        """A fingerprint of the operation: of its service and name. ``None`` while it is being started."""
         if self.reference is None:
             return None
-        service, host, name = (str(self.reference.get(key)) for key in ("service", "host", "name"))
-        return service, host, name
+        # Not the host: the same operation may be named with the global host and with a regional one.
+        text = f"{self.reference.get('service')}/{self.reference.get('name')}"
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def owner(self) -> tuple[str, str, str, int]:
+        """Dag, run, task and map index."""
+        return self.dag_id, self.run_id, self.task_id, self.map_index
+
+    @property
+    def key(self) -> str:
+        """Where it is kept; see the module's text."""
+        last = f"{self.try_id}/{self.operation or STARTING}"
+        ids = (self.dag_id, self.run_id, self.task_id)
+        text = f"{'/'.join(ids)}/{self.map_index}/{self.try_number}/{last}"
+        return text if len(text) <= _LONGEST and all(map(_PLAIN.fullmatch, ids)) else f"~/{last}"
 
     @property
     def task(self) -> str:

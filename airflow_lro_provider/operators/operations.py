@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_lro_provider.hooks.operations import OperationsHook
+    from airflow_lro_provider.lro.client import OperationsClient
     from airflow_lro_provider.lro.flows import Started
     from airflow_lro_provider.lro.many import Cancelled
     from airflow_lro_provider.lro.method import Method
@@ -222,13 +223,21 @@ class CancelOperationOperator(OperationTask, BaseOperator):
             watch = new_watch(time.monotonic(), timeout=self.timeout, interval=self.poll_interval)
             try:
                 operation = client.wait_until_done(
-                    reference, watch, on_change=lambda line: self.log.info("%s: %s", reference.name, line)
+                    reference,
+                    watch,
+                    look=lambda: self._look(client),
+                    on_change=lambda line: self.log.info("%s: %s", reference.name, line),
                 )
             except WaitTimeoutError:
                 return self._settle(reference, Outcome.STILL_RUNNING, watch.last)
             finally:
                 guard.release()
         return self._settle(reference, outcome_of_cancel(operation), operation)
+
+    def _look(self, client: OperationsClient) -> Operation:
+        self._get_guard().checkpoint()
+        self._get_guard().check_supervisor()
+        return client.get(self._reference, retries=0)
 
     def execute_complete(self, context: Context, event: Any, token: str | None = None) -> dict[str, Any]:
         """Go on after the trigger has waited."""

@@ -70,6 +70,7 @@ class OperationSensor(GuardedTask, BaseSensorOperator):
     _watch: Watch
     _leftover: ArmedRecord | None = None
     _left_by_try: int | None = None
+    _fell_with_try: int | None = None
     _waiting_since: float | None = None
 
     def __init__(
@@ -215,6 +216,14 @@ class OperationSensor(GuardedTask, BaseSensorOperator):
         elif verdict is Verdict.ADOPT and seen is not None:
             self._leftover = None  # it is this try's own now, and whoever cancels it from here on means it
 
+    def _close(self, records: ArmedRecords) -> None:
+        if self._fell_with_try is None:
+            super()._close(records)
+            return
+        # However often it is tried again: its operation fell to its own kill, and that is no success.
+        records.write(self._reference, killed=f"try {self._fell_with_try} of this task was killed")
+        records.let_go(self._reference)
+
     # -- looking ------------------------------------------------------------------------------------
 
     def poke(self, context: Context) -> PokeReturnValue:
@@ -277,6 +286,7 @@ class OperationSensor(GuardedTask, BaseSensorOperator):
         self._get_guard().over()
         left_by_try = self._left_by_try if self._leftover is None else self._leftover.try_number
         if outcome is Outcome.CANCELLED and left_by_try is not None:
+            self._fell_with_try = left_by_try
             raise FinalOperationFailedError(
                 f"{self._reference} was cancelled when try {left_by_try} of this task was killed;"
                 " clear the task that starts it"

@@ -44,5 +44,34 @@ class PlayedTry:
         self.ti = SimpleNamespace(
             id=uuid.uuid4(), try_number=number, max_tries=max_tries, dag_id="d", run_id="r", task_id="t", map_index=-1,
             xcom_push=lambda key, value: self.pushed.update({key: value}),
+            get_first_reschedule_date=lambda context: None,
         )  # fmt: skip
         self.context: Any = {"ti": self.ti, "task_state_store": store}
+
+
+class Variables(dict[str, str]):
+    """Airflow's Variables, in a dict; it counts what it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+
+    def set(self, key: str, value: str, description: str | None = None) -> None:
+        """Write."""
+        self.asked.append("set")
+        self[key] = value
+
+    def delete(self, key: str) -> None:
+        """Remove; nothing happens if there is none."""
+        self.asked.append("delete")
+        self.pop(key, None)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Read."""
+        self.asked.append("get")
+        return super().get(key, default)
+
+    def keys(self, prefix: str = "") -> Any:
+        """All keys that begin so."""
+        self.asked.append("keys")
+        return [key for key in self if key.startswith(prefix)]

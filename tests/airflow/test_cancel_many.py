@@ -36,7 +36,7 @@ def test_each_has_its_outcome(lro_emulator: Emulator) -> None:
     names = [
         make(lro_emulator),
         make(lro_emulator, cancel_delay=0.2),
-        make(lro_emulator, cancel="ignore", duration=0.2),
+        make(lro_emulator, cancel="ignore", duration=3),
     ]
     make(lro_emulator, duration=0)
     make(lro_emulator, parent="projects/other/locations/us-central1")

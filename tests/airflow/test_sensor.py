@@ -20,7 +20,12 @@ from airflow.sdk.bases.operator import ExecutorSafeguard
 from played import BrokenStore, PlayedTry, Store
 
 from airflow_lro_provider.emulator import Emulator
-from airflow_lro_provider.exceptions import OperationFailedError, OperationInputError, OperationWaitError
+from airflow_lro_provider.exceptions import (
+    FinalOperationFailedError,
+    OperationFailedError,
+    OperationInputError,
+    OperationWaitError,
+)
 from airflow_lro_provider.lro.errors import PermissionDeniedError
 from airflow_lro_provider.records import KEY
 from airflow_lro_provider.sensors.operations import OperationSensor
@@ -206,6 +211,28 @@ def test_a_clear_cancels_and_does_not_turn_green(a_try: Callable[..., Try]) -> N
     with pytest.raises(OperationFailedError, match="cancelled when try 1 of this task was killed; clear the task"):
         second.run()
     assert second.cancels == 1
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_it_never_turns_green_however_often_it_is_tried_again(a_try: Callable[..., Try], deferrable: bool) -> None:
+    """Airflow under load retries even what has failed for good: the next try, and the next, know it all the same."""
+    first = a_try(max_tries=1)
+    with pytest.raises(TaskDeferred):
+        first.run(deferrable=True)
+    words = "of this task was killed; clear the task"
+    for number in (2, 3, 4):
+        this = a_try(number=number, max_tries=2, name=first.name)
+        if not deferrable or number > 2:
+            with pytest.raises(FinalOperationFailedError, match=words):
+                this.run()
+            continue
+        sensor, deferral = deferred(this)
+        done = this.emulator.finish("datafusion", this.name, error={"code": 1}).operation
+        told = event(this, deferral, status="finished", operation=done)
+        with pytest.raises(FinalOperationFailedError, match=words):
+            sensor.execute_complete(this.context, told, **deferral.kwargs)
+    fresh = a_try(number=5, max_tries=2, duration=0)
+    assert fresh.run()["outcome"] == "SUCCEEDED", "the task that starts it was cleared too"
 
 
 def test_a_cleared_sensor_whose_operation_won_the_race_is_a_success(a_try: Callable[..., Try]) -> None:

@@ -347,6 +347,39 @@ def test_a_kill_cancels_what_was_started(
     assert this.store[KEY]["killed"]
 
 
+def test_a_kill_in_the_moment_in_which_the_guard_is_made_is_not_lost(a_try: Callable[..., Try]) -> None:
+    """The handler makes a guard too, and notes the kill there: that one is kept."""
+    this = a_try()
+
+    class Interrupted(RunOperationOperator):
+        @property
+        def log(self) -> Any:
+            if "_guard" not in self.__dict__ and not self.__dict__.get("interrupted"):
+                self.__dict__["interrupted"] = True
+                self.on_kill()
+            return super().log
+
+    operator = Interrupted(task_id="t", method=REPEATABLE, service="developerconnect")
+    ExecutorSafeguard.tracker.set(operator)
+    with pytest.raises(OperationKilled):
+        operator.execute(this.context)
+    assert this.starts == 0
+
+
+def test_what_cannot_be_guarded_does_not_run(a_try: Callable[..., Try], monkeypatch: pytest.MonkeyPatch) -> None:
+    """No thread or descriptor is left for the guard: the operation is cancelled at once, and the task fails."""
+    from airflow_lro_provider import guard
+
+    def no_thread(self: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(guard._Canceller, "start", no_thread)
+    this = a_try()
+    with pytest.raises(RuntimeError, match="new thread"):
+        this.run()
+    assert (len(this.started), this.running) == (1, [])
+
+
 def test_a_kill_before_the_start_starts_nothing(a_try: Callable[..., Try]) -> None:
     """A kill that came before execute is remembered: no start request is sent."""
     this = a_try()
@@ -517,6 +550,51 @@ def test_a_process_that_is_out_of_date_starts_and_cancels_nothing(a_try: Callabl
     with pytest.raises(OperationWaitError, match="Nothing was started or cancelled"):
         late.run()
     assert (late.starts, late.cancels, len(late.running)) == (1, 0, 1)
+
+
+class OutdatedStore(Store):
+    """The store of a try that Airflow does not know any more: it gives nothing, and takes nothing."""
+
+    def get(self, *_: Any) -> Any:
+        """As Airflow 3.3: indistinguishable from a record that is not there."""
+        return None
+
+    def set(self, key: str, value: Any) -> None:
+        """Refused with 404."""
+        error = SimpleNamespace(detail={"status_code": 404})
+        raise type("AirflowRuntimeError", (Exception,), {"error": error})("Task instance not found")
+
+
+@pytest.mark.parametrize("method", [REPEATABLE, PLAIN])
+def test_a_try_that_was_cleared_before_it_started_starts_nothing(a_try: Callable[..., Try], method: str) -> None:
+    """Its process lives on for some seconds, beside the next try: there must not be two operations."""
+    this = a_try(store=OutdatedStore())
+    with pytest.raises(OperationKilled, match="not Airflow's current one any more"):
+        this.run(method=method, service="developerconnect" if method == REPEATABLE else "datafusion")
+    assert this.starts == 0
+
+
+@pytest.mark.parametrize("state", ["failed", "success", "restarting", None])
+def test_a_task_that_was_marked_before_it_started_starts_nothing(
+    a_try: Callable[..., Try], monkeypatch: pytest.MonkeyPatch, state: str | None
+) -> None:
+    """The supervisor learns of it only at its next heartbeat; Airflow says it when it is asked."""
+    from airflow_lro_provider.triggers import ownership
+
+    monkeypatch.setattr(ownership, "ask_task_state", lambda owner: state)
+    this = a_try()
+    with pytest.raises(OperationKilled, match="nothing was started"):
+        this.run()
+    assert this.starts == 0
+
+
+def test_a_store_that_is_down_does_not_keep_a_task_from_starting(a_try: Callable[..., Try]) -> None:
+    """Only a clear answer does."""
+    from played import BrokenStore
+
+    this = a_try(store=BrokenStore())
+    this.emulator.script(duration=0)
+    assert this.run() == EMPTY
 
 
 def test_without_durable_nothing_is_recorded_or_adopted(a_try: Callable[..., Try]) -> None:

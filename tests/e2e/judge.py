@@ -24,6 +24,9 @@ WORDS = {
 """What can be seen, and so expected, of a repetition."""
 _UNHARMED = frozenset({"adopted", "alive", "over", "nothing"})
 
+ROUNDING = 0.01
+"""The server tells its times in milliseconds, rounded down."""
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -119,7 +122,7 @@ def false_kills(history: History, expected: str) -> list[Seen]:
         return []
     if expected in _UNHARMED - {"over"}:
         return cancelled
-    too_early = [one for one in cancelled if history.killed_at and _cancel_of(one) < history.killed_at]
+    too_early = [one for one in cancelled if history.killed_at and _cancel_of(one) < history.killed_at - ROUNDING]
     fresh = history.operations[1:] if expected == "replaced" else ()
     return [one for one in cancelled if one in too_early or one in fresh]
 

@@ -711,3 +711,24 @@ def test_refusals_are_of_one_family() -> None:
     """Everything that is wrong with a connection is refused before anything is sent."""
     assert issubclass(ConnectionSettingsError, InvalidRequestError)
     assert issubclass(ForbiddenEndpointError, InvalidRequestError)
+
+
+@pytest.mark.parametrize(("seconds", "urgent", "refreshed"), [(60, True, 0), (60, False, 1), (5, True, 1)])
+def test_what_is_urgent_does_not_wait_for_another_token(seconds: int, urgent: bool, refreshed: int) -> None:
+    """A cancel goes out with the token in hand while that is good for a moment; all else renews it in time."""
+    from google.auth import _helpers
+
+    class Credentials:
+        token, refreshes = "old", 0
+        expiry = _helpers.utcnow() + timedelta(seconds=seconds)
+
+        def refresh(self, request: Any) -> None:
+            self.refreshes += 1
+            self.token, self.expiry = "new", _helpers.utcnow() + timedelta(hours=1)
+
+        def apply(self, headers: dict[str, str]) -> None:
+            headers["authorization"] = f"Bearer {self.token}"
+
+    credentials = Credentials()
+    Identity(credentials).headers(urgent=urgent)
+    assert credentials.refreshes == refreshed

@@ -1,0 +1,480 @@
+"""The ledger and the sweep in one process: Airflow's answers are played, the server of the operations is real."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import TaskDeferred
+from airflow.sdk.bases.operator import ExecutorSafeguard
+from airflow.sdk.exceptions import AirflowRescheduleException
+from played import PlayedTry, Store, Variables
+
+from airflow_lro_provider import ledger
+from airflow_lro_provider.emulator import Emulator
+from airflow_lro_provider.lro.credentials import ConnectionSettings
+from airflow_lro_provider.lro.errors import ConnectionSettingsError, PermissionDeniedError
+from airflow_lro_provider.lro.ledger import LedgerEntry
+from airflow_lro_provider.lro.reference import read_reference
+from airflow_lro_provider.operators.operations import RunOperationOperator
+from airflow_lro_provider.sensors.operations import OperationSensor
+from airflow_lro_provider.sweep import SweepResult, sweep
+
+SECRET = "-----BEGIN PRIVATE KEY-----"
+
+
+class PlayedAirflow:
+    """What the sweep asks, answered from dicts."""
+
+    def __init__(self, emulator: Emulator) -> None:
+        self.emulator = emulator
+        self.kept: dict[str, LedgerEntry | None] = {}
+        self.looks = self.reads = 0
+        self.task_states: dict[tuple[str, str, str, int], Any] = {}
+        self.questions: list[tuple[Any, ...]] = []
+        self.down = False
+        self.before_second_look: Callable[[], None] = lambda: None
+        self.number = 0
+
+    def keys(self) -> list[str]:
+        """All; at the second look something may have happened since the first."""
+        self.looks += 1
+        if self.looks % 2 == 0:
+            self.before_second_look()
+        return list(self.kept)
+
+    def read(self, key: str) -> LedgerEntry | None:
+        """One."""
+        self.reads += 1
+        return self.kept.get(key)
+
+    def remove(self, key: str) -> None:
+        """Strike out."""
+        self.kept.pop(key, None)
+
+    def states(
+        self, dag_id: str, task_ids: list[str], run_ids: list[str], map_index: int | None
+    ) -> Mapping[str, Mapping[str, Any]]:
+        """As Airflow 3.3 answers, with its names for mapped tasks."""
+        self.questions.append((dag_id, tuple(task_ids), tuple(run_ids), map_index))
+        if self.down:
+            raise RuntimeError("the API server is down")
+        answer: dict[str, dict[str, Any]] = {}
+        for (dag, run, task, index), state in self.task_states.items():
+            if dag == dag_id and run in run_ids and task in task_ids and map_index in (None, index):
+                answer.setdefault(run, {})[task if index < 0 else f"{task}_{index}"] = state
+        return answer
+
+    def settings(self, gcp_conn_id: str | None, impersonation_chain: Any) -> ConnectionSettings:
+        """One connection is there."""
+        if gcp_conn_id != "google_cloud_default":
+            raise ConnectionSettingsError(f"connection {gcp_conn_id!r} is not defined")
+        return ConnectionSettings.from_extra(self.emulator.connection_extra())
+
+    def enter(self, state: Any = "gone", operation: str | None = None, **change: Any) -> LedgerEntry:
+        """An entry, its operation (one that never ends), and the state of its task ("gone": there is no such task)."""
+        self.number += 1
+        name = operation or self.emulator.create("datafusion", duration=None)
+        fields: dict[str, Any] = {
+            "try_id": f"try-{self.number}", "dag_id": "d", "run_id": f"r{self.number}", "task_id": "t", "map_index": -1,
+            "try_number": 1, "armed_since": time.time(), "gcp_conn_id": "google_cloud_default",
+            "reference": read_reference(name, "datafusion").to_dict(), **change,
+        }  # fmt: skip
+        entry = LedgerEntry(**fields)
+        self.kept[entry.key] = entry
+        if state != "gone":
+            self.task_states[entry.dag_id, entry.run_id, entry.task_id, entry.map_index] = state
+        return entry
+
+    def sweep(self, dry_run: bool = False, now: float | None = None) -> SweepResult:
+        """Sweep once."""
+        self.looks = 0
+        return sweep(self, now=time.time() if now is None else now, dry_run=dry_run, log=lambda *_: None)
+
+    @property
+    def cancels(self) -> int:
+        """How many cancel requests the server saw."""
+        return len(self.emulator.requests(verb="cancel"))
+
+
+@pytest.fixture
+def airflow(lro_emulator: Emulator) -> PlayedAirflow:
+    """Airflow, played."""
+    return PlayedAirflow(lro_emulator)
+
+
+ALIVE = ["running", "deferred", "queued", "scheduled", "restarting", "up_for_reschedule", None]
+
+
+@pytest.mark.parametrize("state", ALIVE)
+def test_what_lives_is_left_alone(airflow: PlayedAirflow, state: str | None) -> None:
+    """In none of these states an operation is so much as looked at."""
+    airflow.enter(state)
+    assert airflow.sweep().counts == {"found": 1, "alive": 1, "over": 0, "cancelled": 0, "unsure": 0}
+    assert airflow.emulator.requests() == []
+    assert (airflow.looks, airflow.reads) == (1, 0), "a list of keys says it all"
+    assert airflow.questions == [("d", ("t",), ("r1",), -1)]
+
+
+@pytest.mark.parametrize("state", ["failed", "success", "skipped", "upstream_failed", "removed", "gone"])
+def test_what_nobody_stands_for_is_cancelled_confirmed_and_struck_out(airflow: PlayedAirflow, state: str) -> None:
+    """One sweep cancels and sees it; the next strikes the entry out, and does not cancel again."""
+    airflow.enter(state)
+    assert airflow.sweep().counts["cancelled"] == 1
+    assert airflow.sweep().counts == {"found": 1, "alive": 0, "over": 1, "cancelled": 0, "unsure": 0}
+    assert airflow.sweep().counts["found"] == 0
+    assert airflow.cancels == 1
+
+
+@pytest.mark.parametrize(("adopts", "what"), [(True, "alive"), (False, "cancelled")])
+def test_a_task_that_waits_for_its_retry(airflow: PlayedAirflow, adopts: bool, what: str) -> None:
+    """Its operation lives if the retry goes on with it."""
+    airflow.enter("up_for_retry", will_adopt=adopts)
+    assert airflow.sweep().counts[what] == 1
+
+
+def test_a_failure_that_its_author_wants_to_leave_the_operation_is_not_second_guessed(airflow: PlayedAirflow) -> None:
+    """cancel_on_failure=False, failed: by itself or killed? It is counted and left."""
+    airflow.enter("failed", cancel_on_failure=False)
+    airflow.enter("success", cancel_on_failure=False)
+    counts = airflow.sweep().counts
+    assert (counts["unsure"], counts["cancelled"]) == (1, 1)
+
+
+def test_an_operation_that_a_later_try_has_replaced_is_cancelled(airflow: PlayedAirflow) -> None:
+    """The later try's own is not."""
+    old = airflow.enter("running")
+    new = airflow.enter("running", run_id=old.run_id, try_number=2)
+    airflow.sweep()
+    requests = airflow.emulator.requests(verb="cancel")
+    assert [request.name for request in requests] == [old.reference["name"]]  # type: ignore[index]
+    assert new.key in airflow.kept
+
+
+def test_an_operation_that_a_later_try_has_adopted_lives(airflow: PlayedAirflow) -> None:
+    """Two entries for one operation, as between the two writes of an adoption."""
+    old = airflow.enter("running")
+    airflow.enter("running", old.reference["name"], run_id=old.run_id, try_number=2)  # type: ignore[index]
+    assert airflow.sweep().counts["alive"] == 2
+    assert airflow.cancels == 0
+
+
+def test_an_adoption_in_the_middle_of_a_sweep_is_seen(airflow: PlayedAirflow) -> None:
+    """Whoever has entered the operation since the first look keeps it alive."""
+    old = airflow.enter("failed")
+
+    def adopt() -> None:
+        airflow.enter("running", old.reference["name"], run_id=old.run_id, try_number=2)  # type: ignore[index]
+
+    airflow.before_second_look = adopt
+    assert airflow.sweep().counts["alive"] == 1
+    assert airflow.cancels == 0
+
+
+def test_another_task_that_waits_for_the_same_operation_keeps_it_alive(airflow: PlayedAirflow) -> None:
+    """Two sensors, one of them dead."""
+    dead = airflow.enter("failed")
+    airflow.enter("deferred", dead.reference["name"], dag_id="other")  # type: ignore[index]
+    airflow.sweep()
+    assert airflow.cancels == 0
+
+
+def test_names_of_mapped_tasks_are_not_confused(airflow: PlayedAirflow) -> None:
+    """`a_1` is a task, and the second of the mapped task `a`: each has its own state."""
+    dead = airflow.enter("failed", task_id="a", map_index=1, run_id="r")
+    airflow.enter("running", task_id="a_1", run_id="r")
+    for index in range(100):
+        airflow.enter("running", task_id="b", map_index=index, run_id="r")
+    counts = airflow.sweep().counts
+    assert (counts["cancelled"], counts["alive"]) == (1, 101)
+    assert [request.name for request in airflow.emulator.requests(verb="cancel")] == [dead.reference["name"]]  # type: ignore[index]
+    assert len(airflow.questions) == 3
+
+
+def test_many_runs_are_asked_about_in_few_questions(airflow: PlayedAirflow) -> None:
+    """Fifty runs at a time: their ids stand in a URL."""
+    shared = airflow.emulator.create("datafusion", duration=None)
+    for _ in range(120):
+        airflow.enter("running", shared)
+    airflow.sweep()
+    assert [len(runs) for _, _, runs, _ in airflow.questions] == [50, 50, 20]
+
+
+def test_what_cannot_be_judged_is_left_and_counted(airflow: PlayedAirflow) -> None:
+    """Airflow does not answer: nothing is cancelled."""
+    airflow.enter("failed")
+    airflow.down = True
+    assert airflow.sweep().counts["unsure"] == 1
+    assert airflow.cancels == 0
+
+
+def test_what_cannot_be_reached_is_left_and_counted(airflow: PlayedAirflow) -> None:
+    """No permission, no connection, an entry that is none, a reference that was tampered with: the others go on."""
+    refused = airflow.enter("failed")
+    airflow.emulator.fail(403, verb="get", name=refused.reference["name"])  # type: ignore[index]
+    airflow.enter("failed", gcp_conn_id="another")
+    airflow.enter(
+        "failed", reference={"service": "datafusion", "version": "v1", "name": "../x", "host": "evil.example"}
+    )
+    airflow.kept["junk"] = None
+    airflow.enter("failed")
+    result = airflow.sweep()
+    assert result.counts == {"found": 5, "alive": 0, "over": 0, "cancelled": 1, "unsure": 4}
+    assert len(airflow.kept) == 5
+    assert any("PERMISSION_DENIED" in row.why for row in result.rows)
+
+
+def test_a_start_that_was_never_answered_is_reported(airflow: PlayedAirflow) -> None:
+    """Its operation, if there is one, has no name that we know: counted, told, and forgotten after a month."""
+    airflow.enter("failed", reference=None, start="POST //datafusion.googleapis.com/projects/p/locations/l/instances")
+    result = airflow.sweep()
+    assert result.counts["unsure"] == 1
+    assert "look whether that has started something" in result.rows[0].why
+    assert airflow.sweep(now=time.time() + 31 * 86400).counts["over"] == 1
+    assert airflow.kept == {}
+
+
+def test_a_start_under_way_is_alive(airflow: PlayedAirflow) -> None:
+    """Nothing to look at yet."""
+    airflow.enter("running", reference=None, start="POST //x/y")
+    assert airflow.sweep().counts["alive"] == 1
+
+
+def test_one_that_is_being_cancelled_is_not_asked_twice(airflow: PlayedAirflow) -> None:
+    """CANCELLING: the next sweep sees what comes of it."""
+    airflow.enter("failed", airflow.emulator.create("datafusion", duration=None, cancel_delay=60))
+    airflow.sweep()
+    assert airflow.sweep().counts["cancelled"] == 1
+    assert airflow.cancels == 1
+
+
+def test_one_that_is_gone_or_over_is_struck_out(airflow: PlayedAirflow) -> None:
+    """Nothing to cancel, nothing to remember."""
+    gone = airflow.enter("failed")
+    airflow.emulator.store.delete("datafusion", gone.reference["name"])  # type: ignore[index]
+    airflow.enter("failed", airflow.emulator.create("datafusion", duration=0))
+    assert airflow.sweep().counts["over"] == 2
+    assert (airflow.kept, airflow.cancels) == ({}, 0)
+
+
+def test_a_dry_run_changes_nothing(airflow: PlayedAirflow) -> None:
+    """It tells what would be done."""
+    airflow.enter("failed")
+    airflow.enter("failed", airflow.emulator.create("datafusion", duration=0))
+    result = airflow.sweep(dry_run=True)
+    assert (result.counts["cancelled"], result.counts["over"]) == (1, 1)
+    assert "would be cancelled" in " ".join(row.why for row in result.rows)
+    assert (len(airflow.kept), airflow.cancels) == (2, 0)
+
+
+def test_two_sweeps_side_by_side_are_harmless(airflow: PlayedAirflow) -> None:
+    """The second one, in the middle of the first, does the same and harms nothing."""
+    airflow.enter("failed")
+    others: list[SweepResult] = []
+
+    def meanwhile() -> None:
+        airflow.before_second_look = lambda: None
+        others.append(airflow.sweep())
+
+    airflow.before_second_look = meanwhile
+    assert airflow.sweep().counts["over"] == 1
+    assert others[0].counts["cancelled"] == 1
+    assert (airflow.kept, airflow.cancels) == ({}, 1)
+
+
+@pytest.mark.parametrize(
+    "odd", [{"run_id": "r/" * 5}, {"run_id": "manual run of Ümit"}, {"task_id": "t" * 250}, {"dag_id": "d" * 150}]
+)
+def test_ids_that_do_not_fit_into_a_key_are_read_from_the_value(airflow: PlayedAirflow, odd: dict[str, Any]) -> None:
+    """Alive stays alive, and dead is cancelled."""
+    airflow.enter("running", **odd)
+    airflow.enter("failed", **{"dag_id": "other", **odd})
+    assert all(len(key) < 220 for key in airflow.kept)
+    counts = airflow.sweep().counts
+    assert (counts["alive"], counts["cancelled"]) == (1, 1)
+
+
+@pytest.mark.parametrize("text", ["", "x", "a/b/c", "a/b/c/x/1/id/op", "a/b/c/-1/x/id/op", "a/b/c/-1/1/id/op/more"])
+def test_what_is_no_key_is_left_alone(airflow: PlayedAirflow, text: str) -> None:
+    """Somebody's own Variable below our prefix."""
+    airflow.kept[text] = None
+    assert airflow.sweep().counts["unsure"] == 1
+    assert text in airflow.kept
+
+
+def test_the_report_is_plain_json_and_leaves_the_living_out(airflow: PlayedAirflow) -> None:
+    """It goes to XCom."""
+    airflow.enter("running")
+    airflow.enter("failed")
+    report = json.loads(json.dumps(airflow.sweep().to_dict()))
+    [row] = report["operations"]
+    assert (row["task"], row["what"]) == ("d.t of r2, try 1", "cancelled")
+
+
+# -- what tasks enter ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def variables(lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Variables:
+    """The ledger is on, and Airflow's Variables are played."""
+    given = Variables()
+    monkeypatch.setenv("AIRFLOW__LRO__LEDGER", "True")
+    monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", lro_emulator.airflow_connection_json())
+    monkeypatch.setattr(ledger, "_variables", lambda: given)
+    return given
+
+
+def execute(task: Any, this: PlayedTry) -> Any:
+    """As the task runner does it."""
+    ExecutorSafeguard.tracker.set(task)
+    return task.execute(this.context)
+
+
+def starter(**arguments: Any) -> RunOperationOperator:
+    """An operator that starts."""
+    given = {"method": "projects/p/locations/l/connections", "service": "developerconnect", "poll_interval": 0.02}
+    return RunOperationOperator(task_id="t", **{**given, **arguments})
+
+
+def entries(variables: Variables) -> list[LedgerEntry]:
+    """What is in the ledger."""
+    found = [LedgerEntry.from_json(text) for text in variables.values()]
+    assert all(found)
+    return found  # type: ignore[return-value]
+
+
+def test_a_start_is_entered_before_it_is_sent_and_struck_out_at_the_end(
+    lro_emulator: Emulator, variables: Variables
+) -> None:
+    """Two writes, each with its removal; nothing is left."""
+    lro_emulator.script(duration=0.1)
+    execute(starter(), PlayedTry(lro_emulator, Store()))
+    assert variables.asked == ["set", "set", "delete", "delete"]
+    assert dict(variables) == {}
+
+
+def test_the_entry_has_all_that_a_sweep_needs_and_no_secret(lro_emulator: Emulator, variables: Variables) -> None:
+    """Whose it is, how to reach it, and the policy."""
+    lro_emulator.script(duration=None)
+    this = PlayedTry(lro_emulator, Store(), max_tries=1)
+    with pytest.raises(TaskDeferred):
+        execute(starter(deferrable=True, body={"secret": SECRET}), this)
+    [entry] = entries(variables)
+    assert (entry.try_id, entry.task, entry.will_adopt) == (str(this.ti.id), "d.t of r, try 1", True)
+    assert (
+        entry.reference == read_reference(lro_emulator.operations()[0].operation["name"], "developerconnect").to_dict()
+    )
+    assert entry.gcp_conn_id == "google_cloud_default"
+    assert SECRET not in json.dumps(dict(variables))
+
+
+def test_a_death_during_the_start_is_seen(
+    lro_emulator: Emulator, variables: Variables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The entry is there before the request is sent, with its request id."""
+    from airflow_lro_provider.lro.client import OperationsClient
+
+    def die(*_: Any, **__: Any) -> Any:
+        raise SystemExit
+
+    monkeypatch.setattr(OperationsClient, "start", die)
+    with pytest.raises(SystemExit):
+        execute(starter(), PlayedTry(lro_emulator, Store()))
+    [entry] = entries(variables)
+    assert entry.reference is None
+    assert entry.start == "POST //developerconnect.googleapis.com/projects/p/locations/l/connections"
+    assert entry.request_id
+
+
+def test_a_start_that_was_refused_leaves_no_entry(lro_emulator: Emulator, variables: Variables) -> None:
+    """Nothing was started."""
+    lro_emulator.fail(403, verb="start")
+    with pytest.raises(PermissionDeniedError):
+        execute(starter(), PlayedTry(lro_emulator, Store()))
+    assert dict(variables) == {}
+
+
+def test_an_adoption_is_entered_before_the_old_entry_is_struck_out(
+    lro_emulator: Emulator, variables: Variables
+) -> None:
+    """There is no moment without one."""
+    lro_emulator.script(duration=None)
+    store = Store()
+    with pytest.raises(TaskDeferred):
+        execute(starter(deferrable=True), PlayedTry(lro_emulator, store, max_tries=1))
+    variables.asked.clear()
+    second = PlayedTry(lro_emulator, store, 2, 1)
+    with pytest.raises(TaskDeferred):
+        execute(starter(deferrable=True), second)
+    assert variables.asked == ["set", "delete"]
+    assert [entry.try_id for entry in entries(variables)] == [str(second.ti.id)]
+
+
+def test_a_failure_whose_operation_is_left_alone_leaves_no_entry(lro_emulator: Emulator, variables: Variables) -> None:
+    """cancel_on_failure=False: the sweep must not do what the author did not want."""
+    lro_emulator.script(duration=None)
+    lro_emulator.fail(403, verb="get", times=None)
+    with pytest.raises(PermissionDeniedError):
+        execute(starter(cancel_on_failure=False), PlayedTry(lro_emulator, Store()))
+    assert dict(variables) == {}
+
+
+def test_a_cancel_is_left_for_the_sweep_to_confirm(lro_emulator: Emulator, variables: Variables) -> None:
+    """After a timeout the entry stays, until somebody has seen that the operation is over."""
+    lro_emulator.script(duration=None)
+    with pytest.raises(Exception, match="still running"):
+        execute(starter(timeout=0.05), PlayedTry(lro_emulator, Store()))
+    assert len(entries(variables)) == 1
+
+
+def test_an_observer_enters_nothing(lro_emulator: Emulator, variables: Variables) -> None:
+    """What is not its own is not in the ledger."""
+    name = lro_emulator.create("datafusion", duration=0.1)
+    arguments = {"task_id": "t", "operation_name": name, "service": "datafusion", "poke_interval": 0.02}
+    execute(OperationSensor(**arguments, cancel_on_kill=False), PlayedTry(lro_emulator, Store()))
+    assert variables.asked == []
+
+
+def test_reschedule_mode_is_possible_with_the_ledger(lro_emulator: Emulator, variables: Variables) -> None:
+    """The sweep closes what has no process."""
+    name = lro_emulator.create("datafusion", duration=None)
+    this = PlayedTry(lro_emulator, Store())
+    for _ in range(2):  # a process each
+        made = OperationSensor(task_id="t", operation_name=name, service="datafusion", mode="reschedule")
+        with pytest.raises(AirflowRescheduleException):
+            execute(made, this)
+    assert lro_emulator.requests(verb="cancel") == []
+    assert [entry.try_id for entry in entries(variables)] == [str(this.ti.id)]
+    lro_emulator.finish("datafusion", name)
+    made = OperationSensor(task_id="t", operation_name=name, service="datafusion", mode="reschedule")
+    assert execute(made, this)["outcome"] == "SUCCEEDED"
+    assert dict(variables) == {}
+
+
+def test_a_ledger_that_is_down_stops_nothing(
+    lro_emulator: Emulator, variables: Variables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The task goes on without, and says so."""
+
+    def down(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("the API server is down")
+
+    monkeypatch.setattr(variables, "set", down)
+    monkeypatch.setattr(variables, "delete", down)
+    lro_emulator.script(duration=0.1)
+    assert execute(starter(), PlayedTry(lro_emulator, Store())) is not None
+
+
+@pytest.mark.parametrize("text", [None, "", "{}", "[]", "3", "junk", '{"try_id": 1}', '{"map_index": "x"}', "[" * 9999])
+def test_what_is_no_entry_is_none(text: Any) -> None:
+    """Whatever somebody writes into such a Variable is no entry, and no error."""
+    assert LedgerEntry.from_json(text) is None
+
+
+def test_entries_survive_being_stored(airflow: PlayedAirflow) -> None:
+    """As JSON in a Variable."""
+    entry = airflow.enter("running", impersonation_chain=["a@b"], request_id="r", will_adopt=True)
+    assert LedgerEntry.from_json(entry.to_json()) == entry
