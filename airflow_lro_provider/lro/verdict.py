@@ -62,6 +62,9 @@ UNKNOWN = Evidence.UNKNOWN
 # A worker had the task after the deferral and ended this try by itself; it has decided about the
 # operation already, with more evidence than a trigger has.
 _ENDED_BY_ITS_WORKER = frozenset({"up_for_retry"})
+# Woken (by another triggerer, or in `dags test`), or cleared and about to begin anew: the token tells, once the new
+# try has begun and cleared it. Until then the next try will see to it.
+_ON_ITS_WAY = frozenset({"scheduled", "queued", "running"})
 
 
 def of_killed_trigger(
@@ -86,12 +89,14 @@ def of_killed_trigger(
         return Verdict.UNSURE
     if task_state in _ENDED_BY_ITS_WORKER:
         return Verdict.OWN
-    if task_state != "deferred":
+    if task_state != "deferred" and task_state not in _ON_ITS_WAY:
         return Verdict.CANCEL
-    if owner_token is UNKNOWN or owner_token is None:
+    if owner_token is UNKNOWN or (owner_token is None and task_state == "deferred"):
         # A deferred task of ours always has a token. One without was not cleared, it lost it.
         return Verdict.UNSURE
-    return Verdict.OWN if owner_token == my_token else Verdict.CANCEL
+    if owner_token != my_token:
+        return Verdict.CANCEL
+    return Verdict.OWN if task_state == "deferred" else Verdict.UNSURE
 
 
 # Nothing but a kill brings a task that is just deferring into one of these.

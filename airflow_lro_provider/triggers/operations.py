@@ -210,7 +210,7 @@ class OperationTrigger(BaseTrigger):
             else:
                 self.log.warning(
                     "%s is NOT cancelled, because it cannot be known whether its task lives (%s)."
-                    " If it does not, cancel the operation by hand.",
+                    " If it does not, its next try or the sweep cancels it; else cancel it by hand.",
                     self.reference,
                     evidence,
                 )
@@ -227,7 +227,7 @@ class OperationTrigger(BaseTrigger):
             if attempt:
                 await asyncio.sleep(min(2.0**attempt, 10.0))
             state = await task_state(self.owner)
-            token = await owner_token(self.owner) if state == "deferred" else Evidence.UNKNOWN
+            token = await owner_token(self.owner)
             if of_killed_trigger(task_state=state, owner_token=token, my_token=mine) is not Verdict.UNSURE:
                 break
         verdict = of_killed_trigger(task_state=state, owner_token=token, my_token=mine)

@@ -65,7 +65,8 @@ def in_words(task_state: str | Evidence | None, owner_token: str | Evidence | No
     """The evidence, for a log."""
     whose = {my_token: "this try", None: "nobody", Evidence.UNKNOWN: "unknown"}.get(owner_token, "another try")
     said = "unknown" if task_state is Evidence.UNKNOWN else task_state or "none"
-    return f"its state is {said}" + (f", its owner is {whose}" if task_state == "deferred" else "")
+    told = task_state in ("deferred", "scheduled", "queued", "running")
+    return f"its state is {said}" + (f", its owner is {whose}" if told else "")
 
 
 async def task_state(owner: Mapping[str, Any]) -> str | Evidence | None:

@@ -149,6 +149,8 @@ def test_a_triggerer_restart_leaves_the_operation_alone(lab: Lab) -> None:
 def test_ctrl_c_of_a_dags_test_cancels(lab: Lab, dag_id: str) -> None:
     """`airflow dags test` interrupted with Ctrl-C: the operation is cancelled, in poke mode and in line."""
     name = lab.emulator.create("datafusion", duration=None)
+    # Paused, or the scheduler would take part in the test run; the next run of it unpauses it again.
+    lab.airflow.api("PATCH", f"dags/{dag_id}", {"is_paused": True})
     process = subprocess.Popen(
         [sys.executable, "-m", "airflow", "dags", "test", dag_id, "-c", json.dumps({"operation": name})],
         env=lab.airflow.environment,

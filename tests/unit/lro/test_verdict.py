@@ -30,9 +30,6 @@ OWN, ADOPT, CANCEL, UNSURE = Verdict.OWN, Verdict.ADOPT, Verdict.CANCEL, Verdict
 DEAD_STATES: list[str | None] = [
     None,
     "removed",
-    "scheduled",
-    "queued",
-    "running",
     "success",
     "restarting",
     "failed",
@@ -56,6 +53,15 @@ def test_killed_trigger_of_a_dead_task(state: str | None, token: str | Evidence 
 def test_killed_trigger_of_a_deferred_task(token: str | Evidence | None, verdict: Verdict) -> None:
     """A deferred task is mine with my token, another try's with another, and unknown without an answer."""
     assert of_killed_trigger(task_state="deferred", owner_token=token, my_token=MINE) is verdict
+
+
+@pytest.mark.parametrize(
+    ("token", "verdict"), [(MINE, UNSURE), ("token-2", CANCEL), (None, CANCEL), (UNKNOWN, UNSURE)], ids=str
+)
+@pytest.mark.parametrize("state", ["scheduled", "queued", "running"])
+def test_killed_trigger_of_a_task_on_its_way(state: str, token: str | Evidence | None, verdict: Verdict) -> None:
+    """Woken, or cleared: with my token nobody knows yet; a new try that has begun has cleared it."""
+    assert of_killed_trigger(task_state=state, owner_token=token, my_token=MINE) is verdict
 
 
 @pytest.mark.parametrize("token", TOKENS, ids=str)
