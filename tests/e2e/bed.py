@@ -184,12 +184,15 @@ class Bed:
 
     @classmethod
     @contextlib.contextmanager
-    def started(cls, database: str = "auto", *, slots: int = 16, home: Path | None = None) -> Iterator[Bed]:
+    def started(
+        cls, database: str = "auto", *, slots: int = 16, home: Path | None = None, sweep: bool = False
+    ) -> Iterator[Bed]:
         """Start everything, and stop it at the end, whatever the end is.
 
         :param database: ``postgres``, ``sqlite``, or ``auto``: PostgreSQL if there is one.
         :param slots: how many repetitions may go side by side on PostgreSQL. On SQLite they go in sequence.
         :param home: keep Airflow's database and logs here.
+        :param sweep: switch the ledger on, and sweep once a minute.
         """
         if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
             # So it is for what a shell starts in the background, and all children would have it so.
@@ -210,6 +213,7 @@ class Bed:
                 # Otherwise a queued task may wait for the next round of a busy scheduler.
                 "AIRFLOW__SCHEDULER__MAX_TIS_PER_QUERY": "32",
                 "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+                "AIRFLOW__LRO__LEDGER": str(sweep),
             }
             airflow = stack.enter_context(
                 LocalAirflow(

@@ -289,3 +289,24 @@ def test_the_exit_status_is_the_tables(spoil: str) -> None:
         assert "the last words of the task" in text
     if spoil == "system":
         assert "WRONG: not in the table: Earth Engine" in text
+
+
+def test_a_sweep_wants_to_know_who_asks(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a token or a user nothing is asked."""
+    for variable in ("AIRFLOW_API_TOKEN", "AIRFLOW_API_PASSWORD"):
+        monkeypatch.delenv(variable, raising=False)
+    assert cli.main(["sweep", "--url", "http://127.0.0.1:1"]) == 1
+    assert "who are you?" in capsys.readouterr().err
+    assert cli.main(["sweep", "--url", "http://127.0.0.1:1", "--user", "admin"]) == 1
+    assert "AIRFLOW_API_PASSWORD" in capsys.readouterr().err
+
+
+def test_a_sweep_without_an_airflow_says_so(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line, and no token in it."""
+    monkeypatch.setenv("AIRFLOW_API_TOKEN", "very-secret")
+    assert cli.main(["sweep", "--url", "http://127.0.0.1:1"]) == 1
+    told = capsys.readouterr().err
+    assert "Airflow's API cannot be reached" in told
+    assert "very-secret" not in told

@@ -1,0 +1,8 @@
+"""The sweep of the test bed: once a minute where the ledger is on, else only when it is asked for."""
+
+from __future__ import annotations
+
+from airflow_lro_provider.ledger import ledger_is_on
+from airflow_lro_provider.sweep import sweep_dag
+
+dag = sweep_dag("bed_sweep", "* * * * *" if ledger_is_on() else None)
