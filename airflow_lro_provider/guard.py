@@ -283,7 +283,8 @@ class _Canceller:
 
     def wait(self, seconds: float) -> None:
         """Wait until the cancel was answered, or given up. Safe in a signal handler."""
-        _readable(self._done, seconds)
+        if self._threads[0].ident is not None:  # else there was no thread to be had
+            _readable(self._done, seconds)
 
     def stop(self) -> None:
         """End the thread, if it is idle, and give its descriptors back."""

@@ -166,7 +166,8 @@ class GuardedTask(OperationTask):
 
     def _arm(self, hook: OperationsHook) -> None:
         guard = self._get_guard()
-        guard.arm(hook.make_client(connect_timeout=2.0, read_timeout=3.0), self._reference)
+        # Short: a connection that died without a word must be noticed while there is time for another one.
+        guard.arm(hook.make_client(connect_timeout=2.0, read_timeout=2.0), self._reference)
 
     def _look(self) -> Operation:
         """Look once; the guard's first look counts as one."""
