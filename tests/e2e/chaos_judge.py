@@ -15,6 +15,8 @@ SILENCE = 3.0
 """A trigger that has not looked for so long is in no triggerer, in seconds: it looks once a second."""
 NOTICED = 12.0
 """Until so long after a kill its triggerer may not have heard of it, in seconds."""
+ORPHAN = 3.0
+"""Until so long after its supervisor's death an orphan may still look, in seconds: it looks once a second."""
 DOWN = 45.0
 """Until so long after it a triggerer's trouble may have cost a trigger its hook, in seconds."""
 FORETOLD = 120.0
@@ -120,11 +122,19 @@ def _without_a_hook(account: Account, blow: Struck) -> str:
         return ""
     if blow.state in (None, "scheduled", "queued", "up_for_retry", "restarting"):
         return f"killed while it had no process (it was {blow.state or 'cleared'})"
+    if blow.state == "running":
+        # Its process was gone before: nobody has looked since, and nobody is there who could hear of this.
+        gone = [one for one in account.struck if one.kind in ("sigkill", "sigkill-supervisor") and one.at < blow.at]
+        if any(one.may_retry and blow.looked <= one.at + ORPHAN and blow.at - one.at <= DOWN for one in gone):
+            return "killed when its process was gone by SIGKILL already, before Airflow knew"
+        return ""
     if blow.state != "deferred":
         return ""
     # What a triggerer has, it looks at; so what was not looked at since the deferral, or for long, it did not have.
     if blow.looked <= blow.since and blow.at - blow.since < IN_A_MOMENT:
         return "killed in the moment of its deferral, before a triggerer had it"
+    if any(blow.looked <= down <= blow.at and blow.at - down <= DOWN for down in account.down):
+        return "its triggerer was down"
     if blow.at - blow.looked > SILENCE and any(0 <= blow.at - down <= DOWN for down in account.down):
         return "its triggerer was down"
     if any(0 <= down - blow.at <= NOTICED for down in account.down):

@@ -84,6 +84,20 @@ def test_a_triggerer_that_is_down_excuses_deferred_tasks_only() -> None:
         assert settle(Account([LEFT], "failed", [blow], down=[down]))[0].why == ""
 
 
+def test_a_triggerer_that_died_after_the_last_look_was_down() -> None:
+    """Nobody has looked since: however short a time before the kill that was."""
+    blow = struck("failed", state="deferred", looked=98.5)
+    assert settle(Account([LEFT], "failed", [blow], down=[99.0]))[0].why == "its triggerer was down"
+    assert settle(Account([LEFT], "failed", [blow], down=[98.0]))[0].why == "", "somebody has looked since"
+
+
+def test_a_process_that_was_gone_already_hears_of_no_kill() -> None:
+    """SIGKILL of a supervisor, and marked failed before Airflow has missed it."""
+    gone = struck("sigkill-supervisor", at=80.0, may_retry=True)
+    assert settle(Account([LEFT], "failed", [gone, struck("failed", looked=81.0)]))[0].why.startswith("killed when its")
+    assert settle(Account([LEFT], "failed", [gone, struck("failed", looked=99.0)]))[0].why == "", "another try looks"
+
+
 def test_a_cancel_needs_a_kill_that_cancels() -> None:
     """A crash with a retry, or a triggerer that is restarted, is none."""
     assert settle(Account([CANCELLED], "failed", [struck("failed")])) == []
