@@ -29,6 +29,8 @@ CELLS = {
     "cancel-slow": ["running"],
     "normal": ["started"],
 }
+# One after the other, on SQLite, each takes 20 s.
+FEW = {"before-execute": ["poke"], "twice": ["running"], "cancel-503": ["deferred"], "error-retry": ["decorator"]}
 SEED = 1
 
 
@@ -48,10 +50,11 @@ def test_a_few_cells_of_the_kill_matrix(bed: Bed) -> None:
     """Each as expected."""
     lines: list[str] = []
     rows = {row.name: row for row in ROWS}
-    chosen = [_only(rows[name], columns) for name, columns in CELLS.items()]
-    columns = sorted({column for some in CELLS.values() for column in some})
+    cells = CELLS if bed.slots > 1 else FEW
+    chosen = [_only(rows[name], columns) for name, columns in cells.items()]
+    columns = sorted({column for some in cells.values() for column in some})
     outcomes: list[Outcome] = run(bed, chosen, columns, 1, lines.append)
-    assert len(outcomes) == sum(map(len, CELLS.values()))
+    assert len(outcomes) == sum(map(len, cells.values()))
     measured = summary(outcomes, chosen, database=bed.database, repeat=1)
     assert all(outcome.is_as_expected for outcome in outcomes), "\n".join([*lines, table(measured)])
 
