@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -146,21 +147,20 @@ def test_a_triggerer_restart_leaves_the_operation_alone(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("dag_id", SHAPES)
-def test_ctrl_c_of_a_dags_test_cancels(lab: Lab, dag_id: str) -> None:
+def test_ctrl_c_of_a_dags_test_cancels(lab: Lab, dag_id: str, tmp_path: Path) -> None:
     """`airflow dags test` interrupted with Ctrl-C: the operation is cancelled, in poke mode and in line."""
     name = lab.emulator.create("datafusion", duration=None)
-    # Paused, or the scheduler would take part in the test run; the next run of it unpauses it again.
-    lab.airflow.api("PATCH", f"dags/{dag_id}", {"is_paused": True})
-    process = subprocess.Popen(
-        [sys.executable, "-m", "airflow", "dags", "test", dag_id, "-c", json.dumps({"operation": name})],
-        env=lab.airflow.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        # Where the tests themselves run in the background of a shell, SIGINT is ignored, and that is inherited.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    output = tmp_path / "output"  # not a pipe: it says more than one holds
+    with output.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "airflow", "dags", "test", dag_id, "-c", json.dumps({"operation": name})],
+            env=lab.airflow.environment,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            # Where the tests themselves run in the background of a shell, SIGINT is ignored, and that is inherited.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
     try:
         wait_until(lambda: len(lab.emulator.requests("get", name)) >= 4, "the test run polls", 60)
         os.killpg(process.pid, signal.SIGINT)
@@ -168,5 +168,5 @@ def test_ctrl_c_of_a_dags_test_cancels(lab: Lab, dag_id: str) -> None:
         process.wait(timeout=30)
     finally:
         process.kill()
-        output = process.communicate()[0]
-    assert lab.emulator.operation("datafusion", name).cancel_requests == 1, output[-3000:]
+        process.wait()
+    assert lab.emulator.operation("datafusion", name).cancel_requests == 1, output.read_text()[-3000:]
