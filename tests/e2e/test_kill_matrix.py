@@ -30,7 +30,7 @@ CELLS = {
     "normal": ["started"],
 }
 # One after the other, on SQLite, each takes 20 s.
-FEW = {"before-execute": ["poke"], "twice": ["running"], "cancel-503": ["deferred"], "error-retry": ["decorator"]}
+FEW = {"before-execute": ["poke"], "cancel-503": ["deferred"], "error-retry": ["decorator"]}
 SEED = 1
 
 
@@ -62,7 +62,7 @@ def test_a_few_cells_of_the_kill_matrix(bed: Bed) -> None:
 def test_a_little_chaos(bed: Bed) -> None:
     """Random kills from a seed: no leak, no false kill, no duplicate, nothing green by its own kill."""
     lines: list[str] = []
-    chaos = Chaos(bed, SEED, kills=12 if bed.slots > 1 else 4, until=time.monotonic() + 20, echo=lines.append)
+    chaos = Chaos(bed, SEED, kills=12 if bed.slots > 1 else 2, until=time.monotonic() + 20, echo=lines.append)
     chaos.run(bed.slots)
     report = chaos.report()
     assert report["kills"] > 0, report
