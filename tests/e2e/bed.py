@@ -27,6 +27,8 @@ __all__ = ["Bed", "BedError", "CountingStore", "Task", "Watch", "is_of_run", "ow
 HERE = Path(__file__).parent
 CLOSED_POOL = "closed"
 TASK = "it"
+STARTS_AT_A_TIME = 4
+"""Two runs of one Dag that are created at once may wait for each other in Airflow's database."""
 
 
 class BedError(Exception):
@@ -179,6 +181,7 @@ class Bed:
         self.watch = Watch(airflow)
         self.stopping = threading.Event()
         self._lock = threading.Lock()
+        self._starts = threading.BoundedSemaphore(STARTS_AT_A_TIME)
         self._read = 0
         self._trouble: list[str] = []
 
@@ -213,6 +216,9 @@ class Bed:
                 # Otherwise a queued task may wait for the next round of a busy scheduler.
                 "AIRFLOW__SCHEDULER__MAX_TIS_PER_QUERY": "32",
                 "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+                # Airflow's API server takes two connections for one request, and with its usual 15 a few dozen
+                # requests at once stand still until the wait for the second one times out.
+                "AIRFLOW__DATABASE__SQL_ALCHEMY_POOL_SIZE": "40",
                 "AIRFLOW__LRO__LEDGER": str(sweep),
             }
             airflow = stack.enter_context(
@@ -334,7 +340,8 @@ class Bed:
     def start(self, dag_id: str, key: str, *, operation: str = "", script: Any = None) -> None:
         """Start the run of a key; its run id is the key."""
         body = {"key": key, "operation": operation, "script": json.dumps(script or {})}
-        self.airflow.trigger(dag_id, run_id=key, conf=body)
+        with self._starts:
+            self.airflow.trigger(dag_id, run_id=key, conf=body)
 
 
 _DETAILS = re.compile(r" (dag_id|run_id|task_id|ti_id|try_number|map_index|logger)=.*")
