@@ -21,6 +21,7 @@ from airflow.providers.common.compat.sdk import conf
 if TYPE_CHECKING:
     from airflow_lro_provider.lro.ledger import LedgerEntry
     from airflow_lro_provider.lro.reference import OperationReference
+    from airflow_lro_provider.lro.traces import Traces
     from airflow_lro_provider.lro.verdict import ArmedRecord
 
 __all__ = ["PREFIX", "Ledger", "LedgerPage", "ledger_is_on"]
@@ -70,14 +71,22 @@ class LedgerPage:
         self._policy = policy
         self._written: set[str] = set()
 
-    def write(self, reference: OperationReference | None, start: str = "", request_id: str | None = None) -> None:
+    def write(
+        self,
+        reference: OperationReference | None,
+        start: str = "",
+        request_id: str | None = None,
+        traces: Traces | None = None,
+    ) -> None:
         """Enter the operation.
 
         :param reference: ``None`` while it is being started.
         :param start: which method starts it, in words.
         :param request_id: the id that it is started with.
+        :param traces: by what it can be found if its name is never known.
         """
-        entry = self._entry(reference, start=start, request_id=request_id)
+        found_by = None if traces is None else traces.to_dict()
+        entry = self._entry(reference, start=start, request_id=request_id, traces=found_by)
         self._ledger.write(entry)
         # Only now: there is no moment without an entry.
         self._strike_out(self._written - {entry.key})

@@ -18,6 +18,7 @@ from airflow_lro_provider.exceptions import OperationKilled
 if TYPE_CHECKING:
     from airflow_lro_provider.ledger import LedgerPage
     from airflow_lro_provider.lro.reference import OperationReference
+    from airflow_lro_provider.lro.traces import Traces
     from airflow_lro_provider.lro.verdict import ArmedRecord
 
 __all__ = ["KEY", "ArmedRecords"]
@@ -46,6 +47,8 @@ class ArmedRecords:
         self._ti = context["ti"]
         self._log = log
         self._earlier: ArmedRecord | None = None
+        self._request_id: str | None = None
+        self._traces: Traces | None = None
 
     @property
     def this_try(self) -> dict[str, Any]:
@@ -70,7 +73,7 @@ class ArmedRecords:
         self._earlier = ArmedRecord.from_dict(self._ask("read", self._store, lambda store: store.get(KEY)))
         return self._earlier
 
-    def announce(self, start: str, request_id: str) -> None:
+    def announce(self, start: str, request_id: str, traces: Traces | None = None) -> None:
         """Say that this try is about to start an operation.
 
         The process of a task that was cleared lives on for some seconds, while the next try begins. Airflow does
@@ -78,17 +81,19 @@ class ArmedRecords:
 
         :param start: which method starts it, in words.
         :param request_id: the id that it is started with, if the method takes one.
+        :param traces: by what the operation can be found if its name is never known.
         :raises OperationKilled: if this try is not Airflow's current one any more, or its task has ended.
         """
         from airflow_lro_provider.lro.verdict import ArmedRecord
 
+        self._request_id, self._traces = request_id, traces
         record = ArmedRecord(reference=None, request_id=request_id, **self.this_try)
         error = self._ask("write", self._store, lambda store: store.set(KEY, asdict(record)))
         if _status_of(error) in _NOT_CURRENT:
             raise OperationKilled("this try is not Airflow's current one any more (cleared?); nothing was started")
         if (state := self._state()) in _ENDED:
             raise OperationKilled(f"this task is {state or 'cleared'}; nothing was started")
-        self._ask("enter", self.page, lambda page: page.write(None, start, request_id))
+        self._ask("enter", self.page, lambda page: page.write(None, start, request_id, traces))
 
     def write(self, reference: OperationReference, killed: str | None = None) -> None:
         """Say that this try waits for this operation; or why it asked for its end."""
@@ -100,9 +105,13 @@ class ArmedRecords:
             return  # the sweep sees to it that the cancel has come to something
         self._ask("enter", self.page, lambda page: page.write(reference))
         earlier = self._earlier
-        if earlier is not None and earlier.reference == record.reference and earlier.try_id != record.try_id:
-            # Only now: between the two entries there is no moment without one.
+        if earlier is None or earlier.try_id == record.try_id:
+            return
+        # Only now: between the two entries there is no moment without one.
+        if earlier.reference == record.reference:
             self._ask("strike out", self.page, lambda page: page.remove(reference, earlier))
+        elif earlier.reference is None and earlier.request_id == self._request_id:  # the same start, sent again
+            self._ask("strike out", self.page, lambda page: page.remove(None, earlier))
 
     def remove(self, reference: OperationReference | None = None) -> None:
         """This try ends normally.
@@ -115,6 +124,10 @@ class ArmedRecords:
     def let_go(self, reference: OperationReference | None = None) -> None:
         """The operation runs on, and is nobody's: the sweep must not end it."""
         self._ask("strike out", self.page, lambda page: page.remove(reference))
+        earlier = self._earlier
+        if earlier is not None and earlier.reference is None and self._traces is not None:
+            # What an earlier try may have started works on the same: the sweep would take this one for it.
+            self._ask("strike out", self.page, lambda page: page.remove(None, earlier))
 
     def _state(self) -> Any:
         """Airflow's state of this task."""

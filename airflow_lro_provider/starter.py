@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from airflow_lro_provider.lro.flows import Started
     from airflow_lro_provider.lro.operation import Operation, Outcome
     from airflow_lro_provider.lro.polling import Watch
+    from airflow_lro_provider.lro.traces import Traces
     from airflow_lro_provider.lro.verdict import ArmedRecord
     from airflow_lro_provider.result import ResultCheck
 
@@ -133,6 +134,11 @@ class OperationStarter(GuardedTask, BaseOperator):
         """What starts the operation, for the ledger."""
         raise NotImplementedError
 
+    @property
+    def _traces(self) -> Traces | None:
+        """By what the operation can be found if its start is never answered."""
+        return None
+
     # -- a try, from its beginning ------------------------------------------------------------------
 
     def execute(self, context: Context) -> Any:
@@ -161,7 +167,7 @@ class OperationStarter(GuardedTask, BaseOperator):
         guard = self._get_guard()
         if self._request_id is None:
             self._request_id = new_request_id(records.this_try["try_id"])
-        records.announce(self._starts_in_words, self._request_id)
+        records.announce(self._starts_in_words, self._request_id, self._traces)
         guard.start()
         with contextlib.ExitStack() as held:
             held.enter_context(held_back(*self._held_back))

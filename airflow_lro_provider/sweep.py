@@ -17,11 +17,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow.providers.common.compat.sdk import DAG, BaseOperator
+
+from airflow_lro_provider.ending import CANCELLED, OVER, UNSURE, Claims, Row, end_all
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -36,13 +38,6 @@ __all__ = ["Airflow", "Row", "SweepOperationsOperator", "SweepResult", "sweep", 
 
 RUN_IDS_AT_ONCE = 50
 """So many runs are asked about in one question; their ids stand in a URL."""
-PARALLEL = 8
-"""So many operations are looked at or cancelled at a time."""
-FORGET_AFTER = 30 * 86400.0
-"""An entry of a start that was never answered is struck out after so many seconds: so long Google's APIs
-remember an operation."""
-
-OVER, CANCELLED, UNSURE = "over", "cancelled", "unsure"
 
 
 class Airflow(Protocol):
@@ -67,24 +62,6 @@ class Airflow(Protocol):
 
     def settings(self, gcp_conn_id: str | None, impersonation_chain: Any) -> ConnectionSettings:
         """What a connection says."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """What the sweep makes of one entry that is not alive.
-
-    :param what: ``over``, ``cancelled`` or ``unsure``.
-    :param why: in words.
-    """
-
-    entry: LedgerEntry
-    what: str
-    why: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON."""
-        name = (self.entry.reference or {}).get("name") or self.entry.start
-        return {"operation": name, "task": self.entry.task, "what": self.what, "why": self.why}
 
 
 @dataclass
@@ -145,8 +122,15 @@ class _Sweep:
             for text in [text for text in dead if self._keys[text].operation in wanted]:
                 result.alive += 1  # another task stands for it
                 del dead[text]
+        entries = [(self._values[text], why) for text, why in dead.items()]
         ended = asyncio.run(
-            _end_all(self._airflow, [(self._values[t], why) for t, why in dead.items()], self._now, self._dry_run)
+            end_all(
+                entries,
+                settings=self._airflow.settings,
+                claims=lambda: self._claims(dead),
+                now=self._now,
+                dry_run=self._dry_run,
+            )
         )
         for text, row in zip(dead, ended, strict=True):
             if row.what == OVER and not self._dry_run:
@@ -155,6 +139,15 @@ class _Sweep:
             self._log("%s of %s: %s, %s", name, row.entry.task, row.what, row.why)
         result.rows = ended
         return result
+
+    def _claims(self, dead: Collection[str]) -> Claims:
+        """What the ledger says by now of operations that have an entry, and of those that are being started."""
+        self._take(set(self._airflow.keys()) - self._seen)
+        starting = [text for text, key in self._keys.items() if key.operation is None and text not in dead]
+        return Claims(
+            operations={key.operation for key in self._keys.values() if key.operation},
+            starting=[entry for text in starting if (entry := self._value(text)) is not None],
+        )
 
     def _take(self, texts: Iterable[str]) -> None:
         """Read these keys, and the values of those that do not say whose they are."""
@@ -251,69 +244,6 @@ def _states(airflow: Airflow, keys: Mapping[str, LedgerKey]) -> Iterator[tuple[s
                     else:
                         state = states[name]
                         yield text, "none" if state is None else str(getattr(state, "value", state))
-
-
-async def _end_all(airflow: Airflow, dead: list[tuple[LedgerEntry, str]], now: float, dry_run: bool) -> list[Row]:
-    """Look at the operations of dead tasks, and cancel those that run."""
-    from airflow_lro_provider.lro.aio import AsyncOperationsClient
-    from airflow_lro_provider.lro.errors import OperationsError
-
-    turn = asyncio.Semaphore(PARALLEL)
-    clients: dict[str, AsyncOperationsClient | str] = {}
-    for entry, _ in dead:
-        who = _who(entry)
-        if who not in clients and entry.reference is not None:
-            try:
-                settings = airflow.settings(entry.gcp_conn_id, entry.impersonation_chain)
-                clients[who] = await AsyncOperationsClient.create(settings)
-            except OperationsError as error:
-                clients[who] = str(error)
-
-    async def one(entry: LedgerEntry, why: str) -> Row:
-        if entry.reference is None:
-            if now - entry.armed_since > FORGET_AFTER:
-                return Row(entry, OVER, f"{why}; {entry.start} was never answered, long ago")
-            return Row(entry, UNSURE, f"{why} since it sent {entry.start}: look whether that has started something")
-        client = clients[_who(entry)]
-        if isinstance(client, str):
-            return Row(entry, UNSURE, client)
-        async with turn:
-            return await _end(client, entry, why, dry_run)
-
-    try:
-        return list(await asyncio.gather(*(one(entry, why) for entry, why in dead)))
-    finally:
-        for client in clients.values():
-            if not isinstance(client, str):
-                await client.close()
-
-
-def _who(entry: LedgerEntry) -> str:
-    return f"{entry.gcp_conn_id!r} as {entry.impersonation_chain!r}"
-
-
-async def _end(client: Any, entry: LedgerEntry, why: str, dry_run: bool) -> Row:
-    from airflow_lro_provider.lro.errors import NotFoundError, OperationsError
-    from airflow_lro_provider.lro.operation import State
-    from airflow_lro_provider.lro.reference import OperationReference
-
-    try:
-        reference = OperationReference.from_dict(entry.reference or {})
-        seen = await client.get(reference)
-        if seen.done:
-            return Row(entry, OVER, f"{why}; {seen.summary()}")
-        if dry_run:
-            return Row(entry, CANCELLED, f"{why}; would be cancelled: {seen.summary()}")
-        if seen.state is not State.CANCELLING:
-            await client.cancel(reference)
-            seen = await client.get(reference)
-        if seen.done:
-            return Row(entry, CANCELLED, f"{why}; {seen.summary()}")
-        return Row(entry, CANCELLED, f"{why}; asked for: {seen.summary()}")
-    except NotFoundError:
-        return Row(entry, OVER, f"{why}; the service does not know it any more")
-    except OperationsError as error:
-        return Row(entry, UNSURE, str(error))
 
 
 class _FromWithin:

@@ -19,12 +19,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["LedgerEntry", "LedgerKey"]
+__all__ = ["LedgerEntry", "LedgerKey", "fingerprint"]
 
 STARTING = "-"
 """The fingerprint of an operation that has no name yet."""
 _LONGEST = 200
 _PLAIN = re.compile(r"[A-Za-z0-9_.~:+@-]+")
+
+
+def fingerprint(reference: Mapping[str, Any]) -> str:
+    """What tells an operation from all others, in short.
+
+    :param reference: as :meth:`OperationReference.to_dict` gives it.
+    """
+    # Not the host: the same operation may be named with the global host and with a regional one.
+    text = f"{reference.get('service')}/{reference.get('name')}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -67,6 +77,8 @@ class LedgerEntry:
         being started.
     :param start: which method is to start it, in words, while that is not known yet.
     :param request_id: the id that it is started with, if the method takes one.
+    :param traces: by what it can be found at the service while its name is not known, as
+        :meth:`Traces.to_dict` gives it.
     :param gcp_conn_id: the connection to cancel it with.
     :param impersonation_chain: the account to act as.
     :param will_adopt: whether a retry goes on with it.
@@ -83,6 +95,7 @@ class LedgerEntry:
     reference: Mapping[str, Any] | None
     start: str = ""
     request_id: str | None = None
+    traces: Mapping[str, Any] | None = None
     gcp_conn_id: str | None = None
     impersonation_chain: str | Sequence[str] | None = None
     will_adopt: bool = False
@@ -91,11 +104,7 @@ class LedgerEntry:
     @property
     def operation(self) -> str | None:
         """A fingerprint of the operation: of its service and name. ``None`` while it is being started."""
-        if self.reference is None:
-            return None
-        # Not the host: the same operation may be named with the global host and with a regional one.
-        text = f"{self.reference.get('service')}/{self.reference.get('name')}"
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return None if self.reference is None else fingerprint(self.reference)
 
     @property
     def owner(self) -> tuple[str, str, str, int]:
@@ -134,6 +143,7 @@ class LedgerEntry:
                 reference=dict(reference) if reference is not None else None,
                 start=str(stored.get("start") or ""),
                 request_id=stored.get("request_id"),
+                traces=stored.get("traces"),
                 gcp_conn_id=stored.get("gcp_conn_id"),
                 impersonation_chain=stored.get("impersonation_chain"),
                 will_adopt=stored.get("will_adopt") is True,

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from airflow_lro_provider.lro.method import Method
     from airflow_lro_provider.lro.operation import Operation, Outcome
     from airflow_lro_provider.lro.reference import OperationReference
+    from airflow_lro_provider.lro.traces import Traces
 
 __all__ = ["CancelOperationOperator", "CancelOperationsOperator", "RunOperationOperator"]
 
@@ -121,6 +122,12 @@ class RunOperationOperator(OperationStarter):
     @property
     def _starts_in_words(self) -> str:
         return str(self._method)
+
+    @property
+    def _traces(self) -> Traces | None:
+        from airflow_lro_provider.lro.traces import traces_of
+
+        return traces_of(self._method, self.body)
 
     def _start(self, context: Context) -> Started:
         return self._start_again()

@@ -26,8 +26,10 @@ __all__ = ["OperationTrigger"]
 QUESTION_TRIES = 5
 """How often the ownership question is asked before it counts as unanswerable."""
 
-# Airflow 3.3 cancels `on_kill` itself after about a second: the work is done by a task of its own, and
-# somebody has to hold on to it.
+KILL_PATIENCE = 20.0
+"""How long `on_kill` goes on although it was cancelled itself, in seconds: less than Airflow's `on_kill_timeout`."""
+
+# However `on_kill` ends, the cancel goes on: the work is done by a task of its own, and somebody has to hold on to it.
 _detached: set[asyncio.Future[None]] = set()
 
 
@@ -136,7 +138,15 @@ class OperationTrigger(BaseTrigger):
             return
         self._killing = asyncio.create_task(self._kill(), name=f"cancel of {self.reference.name}")
         _hold(self._killing)
-        await asyncio.shield(self._killing)
+        patience = asyncio.get_running_loop().time() + KILL_PATIENCE
+        while not self._killing.done():
+            try:
+                await asyncio.shield(self._killing)
+            except asyncio.CancelledError:
+                # Airflow 3.3.2 interrupts on_kill when it is told of the same kill again, a second later, and then
+                # closes the task's log. The cancel would go on, but nobody could read what came of it.
+                if asyncio.get_running_loop().time() > patience:
+                    raise
 
     async def cleanup(self) -> None:
         """Give the connections back."""

@@ -815,12 +815,15 @@ def test_an_execution_timeout_ends_a_function_that_hangs(a_decorated_try: Callab
     def alarm(*_: Any) -> None:
         raise AirflowTaskTimeout("too late")
 
+    def hang() -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        time.sleep(20)
+
     before = signal.signal(signal.SIGALRM, alarm)
     begin = time.monotonic()
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.2)
         with pytest.raises(AirflowTaskTimeout):
-            a_decorated_try().run(function=lambda: time.sleep(20))
+            a_decorated_try().run(function=hang)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

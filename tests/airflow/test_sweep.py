@@ -18,7 +18,9 @@ from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.lro.credentials import ConnectionSettings
 from airflow_lro_provider.lro.errors import ConnectionSettingsError, PermissionDeniedError
 from airflow_lro_provider.lro.ledger import LedgerEntry
+from airflow_lro_provider.lro.method import read_method
 from airflow_lro_provider.lro.reference import read_reference
+from airflow_lro_provider.lro.traces import traces_of
 from airflow_lro_provider.operators.operations import RunOperationOperator
 from airflow_lro_provider.sensors.operations import OperationSensor
 from airflow_lro_provider.sweep import SweepResult, sweep
@@ -237,6 +239,110 @@ def test_a_start_that_was_never_answered_is_reported(airflow: PlayedAirflow) -> 
     assert airflow.kept == {}
 
 
+class Lost:
+    """A task that died before its start was answered, and what the server has begun for it.
+
+    :param state: of its task.
+    """
+
+    def __init__(self, airflow: PlayedAirflow, state: str = "failed", **change: Any) -> None:
+        self.airflow = airflow
+        method = read_method("projects/p/locations/l/instances?instanceId=x", "POST", "datafusion")
+        traces = traces_of(method)
+        assert traces is not None
+        entry = {"reference": None, "start": str(method), "traces": traces.to_dict(), **change}
+        self.entry = airflow.enter(state, **entry)
+
+    def begun(self, target: str = "projects/p/locations/l/instances/x", **script: Any) -> str:
+        """An operation at the server."""
+        parent = "projects/p/locations/l"
+        store = self.airflow.emulator.store
+        return store.create("datafusion", parent=parent, target=target, script={"duration": None, **script}).name
+
+
+def test_an_operation_whose_start_was_never_answered_is_found_and_cancelled(airflow: PlayedAirflow) -> None:
+    """By what it works on and when it began; nothing else is touched; the next sweep strikes the entry out."""
+    lost = Lost(airflow)
+    lost.begun("projects/p/locations/l/instances/y")
+    name = lost.begun()
+    result = airflow.sweep()
+    assert (result.counts["cancelled"], result.rows[0].to_dict()["operation"]) == (1, lost.entry.start)
+    assert [request.name for request in airflow.emulator.requests(verb="cancel")] == [name]
+    assert airflow.sweep().counts["over"] == 1
+    assert (airflow.kept, airflow.cancels) == ({}, 1)
+
+
+def test_a_found_operation_that_another_task_has_entered_is_left_alone(airflow: PlayedAirflow) -> None:
+    """A later try has started it, and stands for it, alive."""
+    lost = Lost(airflow)
+    airflow.enter("running", lost.begun(), run_id=lost.entry.run_id, try_number=2)
+    counts = airflow.sweep().counts
+    assert (counts["unsure"], counts["alive"], airflow.cancels) == (1, 1, 0)
+
+
+def test_a_found_operation_that_is_entered_during_the_search_is_left_alone(airflow: PlayedAirflow) -> None:
+    """The ledger is read after the list: whoever has started it meanwhile had announced it before."""
+    lost = Lost(airflow)
+    name = lost.begun()
+    looks: list[int] = []
+    real = airflow.keys
+
+    def keys() -> list[str]:
+        looks.append(len(airflow.emulator.requests(verb="list")))
+        if len(looks) == 3:
+            airflow.enter("running", name, dag_id="other")
+        return real()
+
+    airflow.keys = keys  # type: ignore[method-assign]
+    assert airflow.sweep().counts["cancelled"] == 0
+    assert (looks, airflow.cancels) == ([0, 0, 1], 0)
+
+
+def test_while_a_living_task_starts_the_same_nothing_is_cancelled(airflow: PlayedAirflow) -> None:
+    """Whose operation it is that the list shows cannot be said until that start is answered."""
+    lost = Lost(airflow)
+    Lost(airflow, "running", dag_id="other")
+    lost.begun()
+    counts = airflow.sweep().counts
+    assert (counts["unsure"], counts["alive"], airflow.cancels) == (1, 1, 0)
+
+
+def test_of_two_running_operations_none_is_guessed(airflow: PlayedAirflow) -> None:
+    """Both work on the same, and began in the same minute."""
+    lost = Lost(airflow)
+    names = [lost.begun(), lost.begun()]
+    result = airflow.sweep()
+    assert result.counts["unsure"] == 1
+    assert all(name in result.rows[0].why for name in names)
+    assert airflow.cancels == 0
+
+
+def test_a_start_that_has_begun_nothing_is_struck_out_after_an_hour(airflow: PlayedAirflow) -> None:
+    """Before, its request may still be under way."""
+    Lost(airflow)
+    assert airflow.sweep().counts["unsure"] == 1
+    result = airflow.sweep(now=time.time() + 4000)
+    assert result.counts["over"] == 1
+    assert "has started nothing" in result.rows[0].why
+    assert airflow.kept == {}
+
+
+def test_a_list_that_is_refused_leaves_the_entry(airflow: PlayedAirflow) -> None:
+    """No permission to list: unsure, and said so."""
+    Lost(airflow).begun()
+    airflow.emulator.fail(403, verb="list")
+    result = airflow.sweep()
+    assert result.counts["unsure"] == 1
+    assert "PERMISSION_DENIED" in result.rows[0].why
+
+
+def test_a_dry_run_tells_what_an_unanswered_start_has_begun(airflow: PlayedAirflow) -> None:
+    """And cancels nothing."""
+    Lost(airflow).begun()
+    result = airflow.sweep(dry_run=True)
+    assert (result.counts["cancelled"], airflow.cancels) == (1, 0)
+
+
 def test_a_start_under_way_is_alive(airflow: PlayedAirflow) -> None:
     """Nothing to look at yet."""
     airflow.enter("running", reference=None, start="POST //x/y")
@@ -387,6 +493,52 @@ def test_a_death_during_the_start_is_seen(
     assert entry.reference is None
     assert entry.start == "POST //developerconnect.googleapis.com/projects/p/locations/l/connections"
     assert entry.request_id
+
+
+def test_a_start_that_says_what_it_creates_leaves_traces(
+    lro_emulator: Emulator, variables: Variables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By them the sweep finds the operation, if the process dies before the answer."""
+    from airflow_lro_provider.lro.client import OperationsClient
+
+    def die(*_: Any, **__: Any) -> Any:
+        raise SystemExit
+
+    monkeypatch.setattr(OperationsClient, "start", die)
+    with pytest.raises(SystemExit):
+        execute(starter(method="projects/p/locations/l/connections?connectionId=x"), PlayedTry(lro_emulator, Store()))
+    [entry] = entries(variables)
+    assert entry.traces is not None
+    assert entry.traces["target"] == "projects/p/locations/l/connections/x"
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_start_that_is_sent_again_has_one_entry(
+    lro_emulator: Emulator, variables: Variables, monkeypatch: pytest.MonkeyPatch, waits: bool
+) -> None:
+    """The next try's; with wait_for_completion=False none: the sweep must not find what is nobody's."""
+    from airflow_lro_provider.lro.client import OperationsClient
+
+    lro_emulator.script(duration=None)
+    real, store = OperationsClient.start, Store()
+
+    def die(*arguments: Any, **others: Any) -> Any:
+        real(*arguments, **others)
+        raise SystemExit
+
+    how = {"method": "projects/p/locations/l/connections?connectionId=x", "deferrable": True}
+    with monkeypatch.context() as patch:
+        patch.setattr(OperationsClient, "start", die)
+        with pytest.raises(SystemExit):
+            execute(starter(**how), PlayedTry(lro_emulator, store, max_tries=1))
+    second = PlayedTry(lro_emulator, store, 2, 1)
+    if waits:
+        with pytest.raises(TaskDeferred):
+            execute(starter(**how), second)
+    else:
+        execute(starter(**how, wait_for_completion=False), second)
+    assert len(lro_emulator.operations()) == 1
+    assert [entry.try_id for entry in entries(variables)] == ([str(second.ti.id)] if waits else [])
 
 
 def test_a_start_that_was_refused_leaves_no_entry(lro_emulator: Emulator, variables: Variables) -> None:

@@ -194,13 +194,33 @@ async def test_a_kill_cancels_only_what_is_known_to_be_dead(
     assert cancels(lro_emulator, trigger) == expected
 
 
+@pytest.mark.parametrize("patience", [0.0, 20.0])
 async def test_a_kill_outlives_its_own_cancellation(
-    lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, killed: Any
+    lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, killed: Any, patience: float
 ) -> None:
-    """Airflow cancels on_kill after about a second; the cancel request is sent all the same."""
+    """Airflow cancels on_kill when it hears of the kill again; the cancel request is sent all the same."""
     answers(monkeypatch, "failed", "mine")
+    monkeypatch.setattr(module, "KILL_PATIENCE", patience)
     trigger = make(lro_emulator, {"latency": 0.3}, cancel_on_kill=True)
     await killed(trigger, patience=0.05)
+    assert cancels(lro_emulator, trigger) == 1
+
+
+async def test_a_kill_that_is_told_twice_ends_with_the_answer_to_the_cancel(
+    lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Airflow closes the task's log when on_kill returns: what came of the cancel must have been told by then."""
+    answers(monkeypatch, "failed", "mine")
+    trigger = make(lro_emulator, {"latency": 0.2}, cancel_on_kill=True)
+    task = asyncio.create_task(trigger.on_kill())
+    await asyncio.sleep(0)
+    for _ in range(2):
+        task.cancel()
+        await asyncio.sleep(0.01)
+    assert not task.done()
+    await task
+    await trigger.cleanup()
+    assert "The service took the request" in capsys.readouterr().out
     assert cancels(lro_emulator, trigger) == 1
 
 

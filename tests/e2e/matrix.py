@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Mapping
+from dataclasses import replace
 
 import deaths
 from trial import COLUMNS, Cell, Row
@@ -21,6 +22,8 @@ ALIVE = Cell("alive", ends=("success",))
 FRESH = Cell("replaced", ends=("success",), tries=2)
 NEXT_FAILS = Cell("cancelled", tries=2)
 """A sensor's next try: its operation is gone, and it must not turn green by that."""
+BOTH_CANCEL = {"late": True}
+"""Of a clear while deferred the trigger hears and the next try: both cancel, one of them perhaps after the end."""
 NOTHING = Cell("nothing")
 
 NO_PROCESS = "no process while deferred"
@@ -58,7 +61,13 @@ def triggerer_only(cell: Cell) -> Mapping[str, Cell | str]:
     return {name: cell if column.deferred else NO_TRIGGER for name, column in COLUMNS.items()}
 
 
-AGAIN = {"running": FRESH, "poke": NEXT_FAILS, "deferred": NEXT_FAILS, "started": FRESH, "decorator": FRESH}
+AGAIN = {
+    "running": FRESH,
+    "poke": NEXT_FAILS,
+    "deferred": replace(NEXT_FAILS, **BOTH_CANCEL),
+    "started": replace(FRESH, **BOTH_CANCEL),
+    "decorator": FRESH,
+}
 """What follows a clear."""
 TRIED_AGAIN = Cell("cancelled", ends=("success",), tries=2)
 DONE_AGAIN = Cell("over", ends=("success",), tries=2)
@@ -74,7 +83,7 @@ ROWS = [
         {
             **dict.fromkeys(COLUMNS, "each try starts afresh"),
             "poke": Cell("cancelled", tries=3),
-            "deferred": Cell("cancelled", tries=3),
+            "deferred": Cell("cancelled", tries=3, **BOTH_CANCEL),
             "completing": NO_WAIT,
             "cancel": NO_CANCEL,
         },
@@ -198,7 +207,7 @@ ROWS = [
     Row(
         "just-deferred-clear",
         "cleared in the second after the deferral",
-        {**triggerer_only(NEXT_FAILS), "started": FRESH},
+        {**triggerer_only(AGAIN["deferred"]), "started": AGAIN["started"]},
         deaths.clear,
         situation=deaths.just_deferred,
     ),
