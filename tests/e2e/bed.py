@@ -170,14 +170,22 @@ class Bed:
     :param database: ``postgres`` or ``sqlite``.
     :param slots: how many repetitions may go side by side.
     :param triggerers: how many triggerers there are.
+    :param sweeps: whether the ledger is on, and swept once a minute.
     """
 
     def __init__(
-        self, airflow: LocalAirflow, emulator: Emulator, *, database: str, slots: int, triggerers: int = 2
+        self,
+        airflow: LocalAirflow,
+        emulator: Emulator,
+        *,
+        database: str,
+        slots: int,
+        triggerers: int = 2,
+        sweeps: bool = False,
     ) -> None:
         assert isinstance(emulator.store, CountingStore)
         self.airflow, self.emulator, self.store = airflow, emulator, emulator.store
-        self.database, self.slots, self.triggerers = database, slots, triggerers
+        self.database, self.slots, self.triggerers, self.sweeps = database, slots, triggerers, sweeps
         self.watch = Watch(airflow)
         self.stopping = threading.Event()
         self._lock = threading.Lock()
@@ -233,7 +241,9 @@ class Bed:
             )
             if errors := airflow.import_errors():
                 raise BedError(f"Dags that cannot be read: {errors}")
-            yield stack.enter_context(cls(airflow, emulator, database=database, slots=slots if url else 1))
+            yield stack.enter_context(
+                cls(airflow, emulator, database=database, slots=slots if url else 1, sweeps=sweep)
+            )
 
     def __enter__(self) -> Bed:
         with contextlib.suppress(LocalAirflowError):  # there is one already

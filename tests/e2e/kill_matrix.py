@@ -20,7 +20,7 @@ from pathlib import Path
 from bed import Bed, BedError
 from judge import Judgement
 from matrix import ROWS, blanks, cells_of
-from report import Outcome, rewrite_readme, summary, table
+from report import Outcome, merge, rewrite_readme, summary, table
 from trial import COLUMNS, Row, Trial
 
 from airflow_lro_provider.demo.local_airflow import LocalAirflowError
@@ -46,17 +46,20 @@ class Place:
         return Trial(bed, self.row, COLUMNS[self.column], self.number, key)
 
 
-def run(bed: Bed, rows: Sequence[Row], columns: Sequence[str], repeat: int, echo: Echo) -> list[Outcome]:
+def run(
+    bed: Bed, rows: Sequence[Row], columns: Sequence[str], repeat: int, echo: Echo, *, hookless: bool = False
+) -> list[Outcome]:
     """Run these rows and columns.
 
     :param repeat: how often each cell.
     :param echo: is told how it goes, in lines.
+    :param hookless: only the cells in which Airflow calls no hook.
     """
     places = [
         Place(row, column, number)
         for row in rows
-        for column in cells_of(row)
-        if column in columns
+        for column, cell in cells_of(row).items()
+        if column in columns and (cell.expect == "left" or not hookless)
         for number in range(repeat)
     ]
     single = [place for place in places if not place.row.together and not place.row.test_run]
@@ -151,7 +154,9 @@ def _tidy(trial: Trial) -> None:
 
 
 def _outcome(trial: Trial, judgement: Judgement, attempt: int) -> Outcome:
-    return Outcome(trial.row, trial.column.name, trial.number, judgement, trial.closed, trial.note, attempt)
+    return Outcome(
+        trial.row, trial.column.name, trial.number, judgement, trial.closed, trial.swept, trial.note, attempt
+    )
 
 
 def _broken(trial: Trial, error: Exception, attempt: int) -> Outcome:
@@ -191,18 +196,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--repeat", type=int, default=10, metavar="N", help="how often each cell (10)")
     parser.add_argument("--rows", nargs="+", metavar="ROW", choices=[row.name for row in ROWS], help="only these")
     parser.add_argument("--columns", nargs="+", metavar="COLUMN", choices=list(COLUMNS), help="only these")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured")
+    parser.add_argument("--hookless", action="store_true", help="only cells in which Airflow calls no hook")
+    parser.add_argument("--sweep", action="store_true", help="with the ledger on, and a sweep a minute")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write everything that was measured; with --rows, into what is there"
+    )
     parser.add_argument("--list", action="store_true", help="show rows, columns and what is expected")
     parser.add_argument("--database", choices=["auto", "postgres", "sqlite"], default="auto")
     parser.add_argument("--slots", type=int, default=16, metavar="N", help="how many side by side, on PostgreSQL (16)")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep Airflow's database and logs there")
-    parser.add_argument("--readme", type=Path, metavar="FILE", help="write the README's matrix from this JSON, only")
+    parser.add_argument(
+        "--readme",
+        type=Path,
+        nargs=2,
+        metavar="FILE",
+        help="write the README's matrix from these JSONs, without and with --sweep, only",
+    )
     given = parser.parse_args(arguments)
     if given.list:
         print(_list())
         return 0
     if given.readme:
-        rewrite_readme(json.loads(given.readme.read_text("utf-8")))
+        rewrite_readme(*(json.loads(file.read_text("utf-8")) for file in given.readme))
         return 0
     rows = [row for row in ROWS if not given.rows or row.name in given.rows]
     columns = given.columns or list(COLUMNS)
@@ -210,10 +225,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def echo(line: str) -> None:
         print(line, flush=True)
 
-    with Bed.started(given.database, slots=given.slots, home=given.keep) as bed:
+    with Bed.started(given.database, slots=given.slots, home=given.keep, sweep=given.sweep) as bed:
         echo(f"Airflow runs on {bed.database}; {bed.slots} side by side.")
-        outcomes = run(bed, rows, columns, given.repeat, echo)
-        measured = summary(outcomes, rows, database=bed.database, repeat=given.repeat)
+        outcomes = run(bed, rows, columns, given.repeat, echo, hookless=given.hookless)
+        measured = summary(outcomes, rows, database=bed.database, repeat=given.repeat, sweeps=given.sweep)
+    if given.json and given.rows and given.json.exists():
+        measured = merge(json.loads(given.json.read_text("utf-8")), measured)
     if given.json:
         given.json.write_text(json.dumps(measured, indent=2) + "\n", "utf-8")
     echo(table(measured))

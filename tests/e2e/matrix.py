@@ -71,6 +71,8 @@ AGAIN = {
 """What follows a clear."""
 TRIED_AGAIN = Cell("cancelled", ends=("success",), tries=2)
 DONE_AGAIN = Cell("over", ends=("success",), tries=2)
+NEVER_RAN = Cell("left", closes="nobody (the sensor never ran)")
+NOT_RETURNED = Cell("left", closes="nobody (its function had not returned)")
 IN_FLIGHT = {"poke": NO_START, "deferred": NO_START, "completing": NO_START, "cancel": NO_START}
 
 ROWS = [
@@ -162,8 +164,8 @@ ROWS = [
         "marked failed before it has a process",
         {
             "running": NOTHING,
-            "poke": Cell("left", closes="the sweep"),
-            "deferred": Cell("left", closes="the sweep"),
+            "poke": NEVER_RAN,
+            "deferred": NEVER_RAN,
             "started": NOTHING,
             "completing": NO_WAIT,
             "decorator": NOTHING,
@@ -222,10 +224,18 @@ ROWS = [
     Row(
         "long-start-in-flight",
         "marked failed while its start is in flight (12 s)",
-        waiting_only(sweep(), decorator=Cell("left", closes="the sweep"), **IN_FLIGHT),
+        waiting_only(sweep(), decorator=NOT_RETURNED, **IN_FLIGHT),
         deaths.mark("failed"),
         situation=deaths.starting,
         script={"latency": 12},
+    ),
+    Row(
+        "sigkill-start",
+        "SIGKILL or OOM while its start is in flight, no retry",
+        waiting_only(sweep(), decorator=NOT_RETURNED, **IN_FLIGHT),
+        deaths.send("task", signal.SIGKILL),
+        situation=deaths.starting,
+        script={"latency": 4},
     ),
     Row(
         "asking",

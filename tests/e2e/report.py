@@ -13,10 +13,11 @@ from judge import Judgement
 from matrix import ROWS, blanks
 from trial import COLUMNS, Cell, Row
 
-__all__ = ["Outcome", "readme_table", "rewrite_readme", "summary", "table"]
+__all__ = ["Outcome", "merge", "readme_table", "rewrite_readme", "summary", "table"]
 
 README = Path(__file__).parents[2] / "README.md"
 BEGIN, END = "<!-- kill matrix: begin -->", "<!-- kill matrix: end -->"
+RUNNING, DEFERRED = ("running", "poke", "decorator"), ("deferred", "started")
 COUNTS = ("leaks", "false_kills", "duplicates", "green", "late")
 
 
@@ -24,7 +25,8 @@ COUNTS = ("leaks", "false_kills", "duplicates", "green", "late")
 class Outcome:
     """One repetition.
 
-    :param closed: of an operation that was left: whether the next try ended it, if that was tried.
+    :param closed: of an operation that was left: whether the next try, or the sweep, ended it, if that was tried.
+    :param swept: how long after its task's death the sweep has ended it, in seconds.
     :param note: what is worth knowing.
     :param repeated: how often Airflow itself had spoiled it before.
     """
@@ -34,6 +36,7 @@ class Outcome:
     number: int
     judgement: Judgement
     closed: bool | None = None
+    swept: float | None = None
     note: str = ""
     repeated: int = 0
 
@@ -52,12 +55,16 @@ class Outcome:
     @property
     def is_as_expected(self) -> bool:
         """Whether there is nothing to say against it. That no hook is expected is no reason to complain of one."""
+        if self.closed is False:
+            return False
         if self.is_hookless and self.judgement.word == "cancelled":
             return not (self.judgement.false_kills or self.judgement.duplicates or self.judgement.green)
-        return not self.judgement.problems and self.closed is not False
+        return not self.judgement.problems
 
 
-def summary(outcomes: Sequence[Outcome], rows: Sequence[Row], *, database: str, repeat: int) -> dict[str, Any]:
+def summary(
+    outcomes: Sequence[Outcome], rows: Sequence[Row], *, database: str, repeat: int, sweeps: bool = False
+) -> dict[str, Any]:
     """Everything, as plain JSON, in the order of the table: no times of day, no paths, no names of machines."""
     found = []
     for row in rows:
@@ -68,6 +75,7 @@ def summary(outcomes: Sequence[Outcome], rows: Sequence[Row], *, database: str, 
     return {
         "database": database,
         "repeat": repeat,
+        "sweeps": sweeps,
         "cells": found,
         "blank": [
             {"row": row.name, "column": column, "why": why} for row in rows for column, why in blanks(row).items()
@@ -76,11 +84,30 @@ def summary(outcomes: Sequence[Outcome], rows: Sequence[Row], *, database: str, 
     }
 
 
+def merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """What was measured earlier, but for the rows that were measured again.
+
+    :raises ValueError: if the two cannot be compared.
+    """
+    if any(old[what] != new[what] for what in ("database", "sweeps")):
+        raise ValueError("what was measured on another database, or without the sweep, is not mixed")
+    order = {name: index for index, name in enumerate([*(row.name for row in ROWS), *COLUMNS])}
+    again = {cell["row"] for cell in new["cells"]}
+
+    def both(what: str) -> list[dict[str, Any]]:
+        kept = [one for one in old[what] if one["row"] in order and one["row"] not in again]
+        return sorted([*kept, *new[what]], key=lambda one: (order[one["row"]], order[one["column"]]))
+
+    cells = both("cells")
+    return {**old, "cells": cells, "blank": both("blank"), "totals": _totals(cells)}
+
+
 def _cell(row: Row, column: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     cell = outcomes[0].cell
     latencies = [one.judgement.latency for one in outcomes if one.judgement.latency is not None]
     problems = {problem for one in outcomes if not one.is_as_expected for problem in one.judgement.problems}
     tried = [one.closed for one in outcomes if one.closed is not None]
+    swept = [one.swept for one in outcomes if one.swept is not None]
     return {
         "row": row.name,
         "title": row.title,
@@ -92,7 +119,8 @@ def _cell(row: Row, column: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "as_expected": sum(one.is_as_expected for one in outcomes),
         "seen": dict(sorted(Counter(one.judgement.word for one in outcomes).items())),
         **{count: sum(getattr(one.judgement, count) for one in outcomes) for count in COUNTS},
-        "closed_by_next_try": f"{sum(tried)}/{len(tried)}" if tried else "",
+        "closed": f"{sum(tried)}/{len(tried)}" if tried else "",
+        "swept": {"median": round(statistics.median(swept), 1), "max": round(max(swept), 1)} if swept else None,
         "latency": {"median": round(statistics.median(latencies), 1), "max": round(max(latencies), 1)}
         if latencies
         else None,
@@ -112,6 +140,8 @@ def _totals(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         **{count: sum(cell[count] for cell in (hooked if count == "leaks" else cells)) for count in COUNTS},
         "hookless_runs": sum(cell["runs"] for cell in hookless),
         "hookless_leaks": sum(cell["leaks"] for cell in hookless),
+        "to_sweep": sum(cell["runs"] for cell in hookless if cell["swept"]),
+        "swept": sum(cell["as_expected"] for cell in hookless if cell["swept"]),
         "repeated": sum(cell["repeated"] for cell in cells),
     }
 
@@ -130,8 +160,10 @@ def table(measured: Mapping[str, Any]) -> str:
         )
         extra = [f"{cell[count]} {count.replace('_', ' ')}" for count in COUNTS if cell[count]]
         if cell["hookless"]:
-            closed = cell["closed_by_next_try"]
-            extra.append(f"no hook; closes: {cell['closes']}" + (f" {closed}" if closed else ""))
+            if cell["swept"]:
+                extra.append(f"no hook; swept {cell['closed']} within {cell['swept']['max']:.0f} s")
+            else:
+                extra.append(f"no hook; closes: {cell['closes']} {cell['closed']}".rstrip())
         if cell["repeated"]:
             extra.append(f"{cell['repeated']} repeated")
         score = f"{cell['as_expected']}/{cell['runs']}"
@@ -149,17 +181,25 @@ def table(measured: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def readme_table(measured: Mapping[str, Any]) -> str:
-    """The README's table: what holds in the columns that matter most, and what closes it where no hook does."""
+def readme_table(measured: Mapping[str, Any], swept: Mapping[str, Any] | None = None) -> str:
+    """The README's table: what holds in the columns that matter most, and what closes it where no hook does.
+
+    :param measured: without the sweep.
+    :param swept: with it.
+    """
     cells = {(cell["row"], cell["column"]): cell for cell in measured["cells"]}
-    lines = ["| how the task ends | running | deferred | from kill to cancel |", "|---|---|---|---|"]
+    swept_cells = {(cell["row"], cell["column"]): cell for cell in swept["cells"]} if swept else {}
+    lines = [
+        "| how the task ends | running | deferred | from kill to cancel | with the sweep |",
+        "|---|---|---|---|---|",
+    ]
     for row in ROWS:
-        running = [cells[row.name, name] for name in ("running", "poke", "decorator") if (row.name, name) in cells]
-        deferred = [cells[row.name, name] for name in ("deferred", "started") if (row.name, name) in cells]
+        running = [cells[row.name, name] for name in RUNNING if (row.name, name) in cells]
+        deferred = [cells[row.name, name] for name in DEFERRED if (row.name, name) in cells]
+        with_sweep = [swept_cells[row.name, name] for name in (*RUNNING, *DEFERRED) if (row.name, name) in swept_cells]
         if running or deferred:
-            lines.append(
-                f"| {row.title} | {_holds(running)} | {_holds(deferred)} | {_latency([*running, *deferred])} |"
-            )
+            texts = _holds(running), _holds(deferred), _latency([*running, *deferred]), _swept(with_sweep)
+            lines.append(f"| {' | '.join([row.title, *texts])} |".replace("|  |", "| |"))
     totals = measured["totals"]
     lines += [
         "",
@@ -168,6 +208,13 @@ def readme_table(measured: Mapping[str, Any]) -> str:
         f" {totals['green']} tasks green by their own kill; where Airflow calls no hook,"
         f" {totals['hookless_leaks']} of {totals['hookless_runs']} were left at first.",
     ]
+    if swept:
+        totals = swept["totals"]
+        lines.append(
+            f"With the sweep, once a minute, {totals['runs']} more in {totals['cells']} cells: {totals['swept']} of"
+            f" {totals['to_sweep']} operations without a hook were cancelled within two sweeps of their task's end;"
+            f" {totals['false_kills']} false kills, {totals['duplicates']} duplicates."
+        )
     return "\n".join(lines)
 
 
@@ -176,11 +223,11 @@ def _holds(cells: Sequence[Mapping[str, Any]]) -> str:
     if not cells:
         return "-"
     parts = []
-    for expected in dict.fromkeys(cell["expected"] for cell in cells):
-        same = [cell for cell in cells if cell["expected"] == expected]
+    for expected, closes in dict.fromkeys((cell["expected"], cell["closes"]) for cell in cells):
+        same = [cell for cell in cells if (cell["expected"], cell["closes"]) == (expected, closes)]
         score = f"{sum(cell['as_expected'] for cell in same)}/{sum(cell['runs'] for cell in same)}"
         if expected == "left":
-            word = f"no hook: {' or '.join(dict.fromkeys(cell['closes'] for cell in same))}"
+            word = f"no hook: {closes}"
             score = f"left {sum(cell['leaks'] for cell in same)}/{sum(cell['runs'] for cell in same)}"
         else:
             word = {"alive": "goes on", "nothing": "nothing started", "over": "left alone"}.get(expected, expected)
@@ -188,15 +235,24 @@ def _holds(cells: Sequence[Mapping[str, Any]]) -> str:
     return ", ".join(parts)
 
 
+def _swept(cells: Sequence[Mapping[str, Any]]) -> str:
+    """What the sweep did about the cells without a hook."""
+    own = [cell for cell in cells if cell["hookless"] and cell["swept"]]
+    if not own:
+        return ""
+    score = f"{sum(cell['as_expected'] for cell in own)}/{sum(cell['runs'] for cell in own)}"
+    return f"cancelled ({score}), at most {max(cell['swept']['max'] for cell in own):.0f} s"
+
+
 def _latency(cells: Sequence[Mapping[str, Any]]) -> str:
-    known = [cell["latency"] for cell in cells if cell["latency"]]
+    known = [cell["latency"] for cell in cells if cell["latency"] and not cell["hookless"]]
     if not known:
         return ""
     median, longest = statistics.median(one["median"] for one in known), max(one["max"] for one in known)
     return f"{median:.1f} s, at most {longest:.1f} s"
 
 
-def rewrite_readme(measured: Mapping[str, Any], readme: Path = README) -> None:
+def rewrite_readme(measured: Mapping[str, Any], swept: Mapping[str, Any] | None = None, readme: Path = README) -> None:
     """Put the table into the README, between its two markers.
 
     :raises ValueError: if they are not there.
@@ -206,4 +262,4 @@ def rewrite_readme(measured: Mapping[str, Any], readme: Path = README) -> None:
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise ValueError(f"{readme.name} has no {BEGIN} … {END}")
-    readme.write_text(f"{before}{BEGIN}\n{readme_table(measured)}\n{END}{after}", "utf-8")
+    readme.write_text(f"{before}{BEGIN}\n{readme_table(measured, swept)}\n{END}{after}", "utf-8")

@@ -14,6 +14,8 @@ from judge import FINAL, History, Judgement, Seen, judge
 __all__ = ["COLUMNS", "Cell", "Column", "Row", "Trial", "waits"]
 
 PARENT = "projects/p/locations/us-central1/operations"
+TWO_SWEEPS = 120.0
+"""Within so many seconds after the end of its task, as Airflow sees it, the sweep ends an operation."""
 HOOKS = 20.0
 """How long a hook is waited for before an operation counts as left, in seconds: loaded, Airflow took 10."""
 
@@ -59,7 +61,7 @@ class Cell:
     :param expect: one of :data:`judge.WORDS`.
     :param ends: the states in which Airflow's task may end; empty for any.
     :param tries: how many tries it has at least.
-    :param closes: of a death without a hook: who ends the operation that is left.
+    :param closes: of a death without a hook: who ends the operation that is left, or that nobody does, and why.
     :param variant: the variant of the Dag, if not the row's.
     :param late: whether a cancel may come after the end of the operation, which does no harm: the task is killed
         before it can know of the end.
@@ -71,6 +73,11 @@ class Cell:
     closes: str = ""
     variant: str | None = None
     late: bool = False
+
+    @property
+    def is_swept(self) -> bool:
+        """Whether the sweep ends what is left."""
+        return self.expect == "left" and not self.closes.startswith("nobody")
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +120,8 @@ class Trial:
     :param key: by which its run and its operations are found.
     :param killed_at: when it was killed, in seconds since the epoch.
     :param process: of a test run: its process.
-    :param closed: of an operation that was left: whether the next try ended it, if that was tried.
+    :param closed: of an operation that was left: whether the next try, or the sweep, ended it, if that was tried.
+    :param swept: how long after the death of its task, as Airflow sees it, the sweep has ended it, in seconds.
     :param note: what is worth knowing.
     :param faults: what is wrong, besides what the judge sees.
     :param begun: when it began.
@@ -128,6 +136,7 @@ class Trial:
     marked_success: bool = False
     process: subprocess.Popen[bytes] | None = None
     closed: bool | None = None
+    swept: float | None = None
     note: str = ""
     faults: list[str] = field(default_factory=list)
     begun: float = field(default_factory=time.time)
@@ -198,7 +207,9 @@ class Trial:
         """Wait for what is expected, and judge what came."""
         _SETTLE[self.cell.expect](self)
         judgement = self.judge()
-        if judgement.leaks and self.cell.closes == "the next try":
+        if self.bed.sweeps and self.cell.is_swept:
+            self._note_the_sweep()
+        elif judgement.leaks and self.cell.closes == "the next try":
             self.closed = self._is_closed_by_the_next_try()
         return replace(judgement, problems=(*judgement.problems, *self.faults))
 
@@ -274,6 +285,15 @@ class Trial:
 
         return self.sees(rests, timeout)
 
+    def _note_the_sweep(self) -> None:
+        """Note how long it took, and whether that is what it promises."""
+        cancels = [one.cancel_requested_at for one in self.operations]
+        asked = [at for at in cancels if at is not None]
+        self.closed = bool(asked) and len(asked) == len(cancels)
+        if asked:
+            self.swept = max(0.0, max(asked) - self.task.since)
+            self.closed = self.closed and self.swept <= TWO_SWEEPS
+
     def _is_closed_by_the_next_try(self) -> bool:
         """Clear the task: whether its next try cancels what this one left."""
         left = [operation.name for operation in self.operations if operation.is_left]
@@ -341,7 +361,8 @@ def _settle_nothing(trial: Trial) -> None:
 
 def _settle_left(trial: Trial) -> None:
     trial.is_final()
-    trial.sees(lambda: not any(one.is_left for one in trial.operations), HOOKS)
+    patience = TWO_SWEEPS + 30 if trial.bed.sweeps and trial.cell.is_swept else HOOKS
+    trial.sees(lambda: not any(one.is_left for one in trial.operations), patience)
 
 
 _SETTLE: dict[str, Callable[[Trial], None]] = {

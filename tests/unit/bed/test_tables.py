@@ -10,7 +10,7 @@ from bed import is_of_run, own_trouble
 from judge import WORDS, Judgement
 from kill_matrix import main
 from matrix import ROWS, blanks, cells_of
-from report import BEGIN, END, Outcome, readme_table, rewrite_readme, summary, table
+from report import BEGIN, END, Outcome, merge, readme_table, rewrite_readme, summary, table
 from trial import COLUMNS, Cell
 
 
@@ -74,6 +74,37 @@ def test_hookless_leaks_are_counted_apart() -> None:
     assert not forgotten.is_as_expected, "the next try must close it"
 
 
+def test_rows_that_are_measured_again_replace_the_old_ones() -> None:
+    """All others stay, in the order of the table, and the totals are of all."""
+    old = summary(outcomes(1), ROWS, database="postgres", repeat=1)
+    row = ROWS[3]
+    again = [Outcome(row, column, 0, Judgement("left", ("left",), leaks=1)) for column in cells_of(row)]
+    new = summary(again, [row], database="postgres", repeat=1)
+    both = merge(old, new)
+    assert [(cell["row"], cell["column"]) for cell in both["cells"]] == [
+        (cell["row"], cell["column"]) for cell in old["cells"]
+    ]
+    assert both["blank"] == old["blank"]
+    assert both["totals"]["as_expected"] == old["totals"]["as_expected"] - len(again)
+    with pytest.raises(ValueError, match="not mixed"):
+        merge(old, {**new, "sweeps": True})
+
+
+def test_what_the_sweep_has_ended_is_the_last_column() -> None:
+    """In time: as expected. Too late, or never: not."""
+    row = next(row for row in ROWS if row.name == "sigkill")
+
+    def measured(**how: object) -> dict[str, object]:
+        one = Outcome(row, "poke", 0, Judgement("cancelled"), **how)  # type: ignore[arg-type]
+        return summary([one], [row], database="postgres", repeat=1, sweeps=True)
+
+    without = summary([Outcome(row, "poke", 0, Judgement("left", leaks=1))], [row], database="postgres", repeat=1)
+    assert "cancelled (1/1), at most 62 s" in readme_table(without, measured(closed=True, swept=61.6))
+    assert "cancelled (0/1), at most 150 s" in readme_table(without, measured(closed=False, swept=150.0))
+    assert "1 of 1 operations without a hook" in readme_table(without, measured(closed=True, swept=61.6))
+    assert "swept 1/1 within 62 s" in table(measured(closed=True, swept=61.6))
+
+
 def test_the_tables_show_what_is_wrong() -> None:
     """A leak, a false kill and their number are in the terminal's table and in the README's."""
     row = ROWS[0]
@@ -89,14 +120,14 @@ def test_the_readme_is_rewritten_between_its_markers(tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
     measured = summary(outcomes(), ROWS, database="postgres", repeat=2)
-    rewrite_readme(measured, readme)
+    rewrite_readme(measured, None, readme)
     text = readme.read_text()
     assert text.startswith(f"before\n{BEGIN}\n| how the task ends |")
     assert text.endswith(f"{END}\nafter\n")
     assert "old" not in text
     readme.write_text("no markers")
     with pytest.raises(ValueError, match="kill matrix: begin"):
-        rewrite_readme(measured, readme)
+        rewrite_readme(measured, None, readme)
 
 
 def test_the_list_needs_no_airflow(capsys: pytest.CaptureFixture[str]) -> None:
