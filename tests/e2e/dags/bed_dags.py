@@ -15,7 +15,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import DAG, BaseHook
+from airflow.sdk import DAG, BaseHook, task
 
 from airflow_lro_provider.decorators.operation import operation_task
 from airflow_lro_provider.operators.operations import CancelOperationOperator, RunOperationOperator
@@ -145,3 +145,15 @@ for column, (make, arguments) in SHAPES.items():
         one_task(column, variant, make, **arguments)
 one_task("poke", "asking", AskingSensor, **SHAPES["poke"][1])
 one_task("running", "asking", AskingOperator, **SHAPES["running"][1])
+
+with DAG("bed_mapped", schedule=None, catchup=False, max_active_tasks=200):
+
+    @task
+    def operations(dag_run: Any = None) -> list[str]:
+        """Their names."""
+        names: list[str] = dag_run.conf["operations"]
+        return names
+
+    OperationSensor.partial(task_id="it", service="datafusion", poke_interval=5, deferrable=True).expand(
+        operation_name=operations()
+    )
