@@ -2,7 +2,7 @@
 
 A hundred mapped tasks and two dozen others wait, of all shapes. One after the other, every part of Airflow is
 restarted, tasks are killed and go on with their operations, are cleared and start afresh; and after each of it there
-is a whole sweep. No operation of a living task may be cancelled. Others are killed by SIGKILL, and in the end a third of
+is a whole sweep. No operation of a living task may be cancelled. Others fall to SIGKILL, and in the end a third of
 the mapped ones while no triggerer is up: their operations must be, within two sweeps.
 """
 
