@@ -20,7 +20,7 @@ from airflow_lro_provider.demo._client import poll, tail
 from airflow_lro_provider.demo.local_airflow import LocalAirflow, LocalAirflowError
 from airflow_lro_provider.demo.rows import Row, plan, table
 from airflow_lro_provider.emulator import Emulator
-from airflow_lro_provider.lro.services import known_services
+from airflow_lro_provider.lro.services import SYSTEMS, find_service
 
 __all__ = ["Printer", "report", "run_demo"]
 
@@ -163,7 +163,7 @@ class _Story:
 
     def __init__(self, airflow: LocalAirflow, emulator: Emulator, out: Printer) -> None:
         self._airflow, self._emulator, self._out = airflow, emulator, out
-        self._rows = plan({name: service.title for name, service in known_services().items()})
+        self._rows = plan({name: find_service(name).title for name in SYSTEMS})
         self._run_id = ""
         self._errors = 0
 
@@ -284,7 +284,7 @@ def report(rows: Sequence[Row], airflow: LocalAirflow, out: Printer) -> int:
         out.line(tail(airflow.log(DAG_ID, "demo", row.task_id), 15) or "(no log)")
         out.line()
     there = {row.service for row in rows}
-    missing = [service.title for name, service in known_services().items() if name not in there]
+    missing = [find_service(name).title for name in SYSTEMS if name not in there]
     if missing:
         out.line(f"WRONG: not in the table: {', '.join(missing)}", "red")
     if wrong or missing:

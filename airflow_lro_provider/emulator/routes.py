@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-from airflow_lro_provider.lro.services import Service
+from airflow_lro_provider.lro.services import COLLECTIONS, Service
 
 __all__ = ["Route", "find_route"]
 
 _STARTERS = {"POST": "create", "PUT": "update", "PATCH": "update", "DELETE": "delete"}
-_POST_VERBS = ("cancel", "wait")
+_VERBS = ("cancel", "wait")
 
 
 @dataclass(frozen=True)
@@ -50,42 +50,58 @@ def find_route(services: Mapping[str, Service], method: str, raw_path: str) -> R
     """
     _, _, path = raw_path.partition("/")
     prefix, _, path = path.partition("/")
-    version, _, path = path.partition("/")
-    service, version = services.get(unquote(prefix)), unquote(version)
-    if service is None or version not in service.versions:
-        return Route(service)
-    if method == "GET":
-        return _look(service, version, unquote(path))
-    stem, verb = _split_verb(path) if method == "POST" else (path, "")
-    name = unquote(stem)
-    if verb in _POST_VERBS:
-        served = service.has_name(name, version) and service.offers(verb, name)
-        return Route(service, version, verb, name, routed=served)
-    if service.has_name(name, version):
-        deletes = method == "DELETE"
-        return Route(
-            service, version, "delete" if deletes else None, name, routed=deletes and service.offers("delete", name)
-        )
-    return _start(service, version, name, verb or _STARTERS.get(method, ""))
+    service = services.get(unquote(prefix))
+    if service is None:
+        return Route(None)
+    version, path = service.split_path(path)
+    stem, verb = _split_verb(path)
+    if version in service.versions and verb in _VERBS and method == service.http_methods.get(verb, "POST"):
+        name = unquote(stem)
+        return Route(service, version, verb, name, routed=service.offers(verb, name, version))
+    if version in service.versions and method in ("GET", "DELETE") and service.has_name(unquote(path), version):
+        verb, name = ("get" if method == "GET" else "delete"), unquote(path)
+        return Route(service, version, verb, name, routed=service.offers(verb, name, version))
+    return _other(service, method, raw_path.partition("/")[2].partition("/")[2])
+
+
+def _other(service: Service, method: str, raw_path: str) -> Route:
+    """A list or a start, or nothing that is known."""
+    for version in service.versions:
+        if method == "GET" and (parent := _listed(service, version, unquote(raw_path))) is not None:
+            return Route(service, version, "list", parent, routed=service.offers("list", parent, version))
+    for version in service.versions:
+        root = f"{service.root(version)}/"
+        if method != "GET" and raw_path.startswith(root):
+            rest = raw_path.removeprefix(root)
+            stem, verb = _split_verb(rest) if method == "POST" else (rest, "")
+            if service.has_name(unquote(stem), version):
+                return Route(service, version, name=unquote(stem))
+            return _start(service, version, unquote(stem), verb or _STARTERS.get(method, ""))
+    return Route(service)
+
+
+def _listed(service: Service, version: str, path: str) -> str | None:
+    """The parent that a list's path speaks of; ``None`` if it is none of this version."""
+    last = path.rpartition("/")[2]
+    if last in COLLECTIONS and path == service.path("list", last, version):
+        return last
+    root = f"{service.prefixes.get(version, version)}/"
+    if not path.startswith(root) or not path.endswith(service.list_suffix):
+        return None
+    parent = path[len(root) : -len(service.list_suffix)]
+    return parent if service.has_parent(parent, version) or is_parent(service, version, parent) else None
 
 
 def parent_of(name: str) -> str:
-    """The parent of an operation: all before ``/operations/``."""
-    return "" if name.startswith("operations/") else name.partition("/operations/")[0]
+    """The parent of an operation: all before ``/operations/``; empty for one that stands below nothing."""
+    if name.startswith("operations/") or "/operations/" not in name:
+        return ""
+    return name.partition("/operations/")[0]
 
 
 def is_parent(service: Service, version: str, parent: str) -> bool:
     """Whether operations of this API can stand below this: whether one there would have a good name."""
     return service.has_name(f"{parent}/operations/-", version)
-
-
-def _look(service: Service, version: str, name: str) -> Route:
-    if service.has_name(name, version):
-        return Route(service, version, "get", name, routed=service.offers("get", name))
-    parent, _, last = name.rpartition("/")
-    if last == "operations" and is_parent(service, version, parent):
-        return Route(service, version, "list", parent, routed=service.offers("list"))
-    return Route(service, version)
 
 
 def _start(service: Service, version: str, target: str, work: str) -> Route:
@@ -97,6 +113,8 @@ def _start(service: Service, version: str, target: str, work: str) -> Route:
         parent = "/".join(parts[:length])
         if is_parent(service, version, parent):
             return Route(service, version, "start", parent, routed=True, work=work, target=target)
+    if any(pattern.split("/")[0] in (*COLLECTIONS, "*") for pattern in service.names[version]):
+        return Route(service, version, "start", "", routed=True, work=work, target=target)
     return Route(service, version)
 
 

@@ -21,7 +21,7 @@ from airflow_lro_provider.emulator.journal import Journal, RequestRecord
 from airflow_lro_provider.emulator.routes import parent_of
 from airflow_lro_provider.emulator.script import Failure, Script, ScriptError, check_result
 from airflow_lro_provider.emulator.state import EmulatedOperation, OperationView
-from airflow_lro_provider.lro.services import Service, find_service, known_services
+from airflow_lro_provider.lro.services import COLLECTIONS, Service, find_service, known_services
 
 __all__ = ["Store"]
 
@@ -159,13 +159,13 @@ class Store:
         api = self.service(service)
         with self._lock:
             behaviour = self.script(api.name).but({} if script is None else script)
-            where = parent if parent is not None or name is not None else _some_parent(api, version)
+            where = parent
             known = self._requested.get((api.name, where or "", request_id)) if request_id else None
             if known is not None and (api.name, known) in self._operations:
                 return self._operations[api.name, known].view(self.clock())
             self._last += 1
             # Never the name of an operation of an emulator that was there before.
-            name = name or f"{where}/operations/operation-{self._last}-{secrets.token_hex(4)}"
+            name = name or _new_name(api, version, where, f"operation-{self._last}-{secrets.token_hex(4)}")
             if (api.name, name) in self._operations:
                 raise RefusedError("ALREADY_EXISTS", f"Operation {name} already exists.")
             operation = EmulatedOperation(
@@ -282,6 +282,7 @@ class Store:
         return operation
 
     def _below(self, service: str, parent: str) -> list[EmulatedOperation]:
+        parent = "" if parent in COLLECTIONS else parent
         if "-" not in parent.split("/"):
             return list(self._families.get((service, parent), {}).values())
         found = [
@@ -302,11 +303,17 @@ def _version_for(api: Service, version: str | None, name: str) -> str:
     raise ScriptError(f"{name!r:.200} is not a name of an operation of {api.title} ({', '.join(candidates)})")
 
 
-def _some_parent(api: Service, version: str | None) -> str:
-    """A parent for operations that nobody gave one, after the shortest pattern of the API."""
-    pattern = min(api.names[api.version(version)], key=len)
-    stem = re.sub(r"/?operations/\*{1,2}$", "", pattern.replace("[", "").replace("]", ""))
-    return stem.replace("locations/*", "locations/us-central1").replace("*", "emulated")
+def _new_name(api: Service, version: str | None, parent: str | None, new_id: str) -> str:
+    """A name for an operation: below its parent if it has one, else after the shortest pattern of the API."""
+    if parent:
+        return f"{parent}/operations/{new_id}"
+    version = api.version(version)
+    patterns = api.served("get", version) or api.names[version]
+    if parent is not None:
+        patterns = tuple(one for one in patterns if one.split("/")[0] in (*COLLECTIONS, "*")) or patterns
+    stem, _, _ = min(patterns, key=len).replace("[", "").replace("]", "").rpartition("*")
+    stem = stem.rstrip("*").replace("locations/*", "locations/us-central1").replace("*", "emulated")
+    return stem + new_id
 
 
 def _matches(pattern: str, parent: str) -> bool:

@@ -112,7 +112,7 @@ def ask_for_cancel(
     assert before is not None
     if before.done:
         return Asked(before.outcome, before, False)
-    if not find_service(reference.service).offers("cancel", reference.name):
+    if not find_service(reference.service).offers("cancel", reference.name, reference.version):
         return Asked(Outcome.CANCEL_UNSUPPORTED, before, False)
     try:
         over = yield from cancel(reference, endpoint)

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -87,30 +87,26 @@ class Page:
 
 def get(reference: OperationReference, endpoint: str) -> Request:
     """Ask how an operation is doing."""
-    return Request("get", "GET", _url(reference, endpoint), reference)
+    return _of_operation("get", reference, endpoint)
 
 
 def cancel(reference: OperationReference, endpoint: str) -> Request:
     """Ask for its cancellation. Best effort: a good answer says that the request was taken."""
-    find_service(reference.service).require("cancel", reference.name)
-    return Request("cancel", "POST", _url(reference, endpoint) + ":cancel", reference)
+    return _of_operation("cancel", reference, endpoint)
 
 
 def delete(reference: OperationReference, endpoint: str) -> Request:
     """Ask the service to forget it. This never cancels it."""
-    find_service(reference.service).require("delete", reference.name)
-    return Request("delete", "DELETE", _url(reference, endpoint), reference)
+    return _of_operation("delete", reference, endpoint)
 
 
 def wait(reference: OperationReference, endpoint: str, timeout: float) -> Request:
     """Ask the service to answer when it is over, or after ``timeout`` seconds, whichever is first."""
-    service = find_service(reference.service)
-    service.require("wait", reference.name)
-    url, duration = _url(reference, endpoint) + ":wait", f"{timeout:.3f}".rstrip("0").rstrip(".") + "s"
-    if service.wait == "query":
-        return Request("wait", "POST", f"{url}?{urlencode({'timeout': duration})}", reference, timeout=timeout)
-    body = json.dumps({"timeout": duration}).encode()
-    return Request("wait", "POST", url, reference, body, headers={"content-type": "application/json"}, timeout=timeout)
+    request = replace(_of_operation("wait", reference, endpoint), timeout=timeout)
+    duration = {"timeout": f"{timeout:.3f}".rstrip("0").rstrip(".") + "s"}
+    if find_service(reference.service).wait == "query":
+        return replace(request, url=f"{request.url}?{urlencode(duration)}")
+    return replace(request, body=json.dumps(duration).encode(), headers={"content-type": "application/json"})
 
 
 def list_(
@@ -122,10 +118,15 @@ def list_(
     page_token: str | None = None,
 ) -> Request:
     """Ask for one page of the operations of a parent (``parent.name``)."""
-    find_service(parent.service).require("list")
+    service = find_service(parent.service)
+    service.require("list", parent.name, parent.version)
+    if service.filter_required and not filter:
+        raise InvalidReferenceError(
+            f"{service.title} ({service.name}) lists operations only with a filter; nothing was sent. Give filter=…"
+        )
     query = {"filter": filter, "pageSize": page_size, "pageToken": page_token}
     query = {key: value for key, value in query.items() if value}
-    url = f"{_url(parent, endpoint)}/operations"
+    url = _url("list", parent, endpoint)
     return Request("list", "GET", f"{url}?{urlencode(query)}" if query else url, parent)
 
 
@@ -152,7 +153,8 @@ def start(
         data = json.dumps(content).encode() if body is not None or content else b""
     except (TypeError, ValueError) as error:
         raise InvalidReferenceError(f"`body` cannot be written as JSON: {error}") from None
-    url = f"{endpoint}/{method.version}/{quote(method.path, safe=_PATH)}"
+    root = find_service(method.service).root(method.version)
+    url = f"{endpoint}/{root}/{quote(method.path, safe=_PATH)}"
     return Request(
         "start",
         method.http_method,
@@ -222,9 +224,21 @@ def _read_page(content: dict[str, Any]) -> Page:
     return Page(tuple(Operation.from_json(row) for row in rows), token, tuple(map(str, unreachable)))
 
 
-def _url(reference: OperationReference, endpoint: str) -> str:
+_METHODS = {"get": "GET", "cancel": "POST", "delete": "DELETE", "wait": "POST"}
+
+
+def _of_operation(verb: str, reference: OperationReference, endpoint: str) -> Request:
+    service = find_service(reference.service)
+    if verb != "get":  # what cannot be asked for here may be known to the service all the same
+        service.require(verb, reference.name, reference.version)
+    method = service.http_methods.get(verb, _METHODS[verb])
+    return Request(verb, method, _url(verb, reference, endpoint), reference)
+
+
+def _url(verb: str, reference: OperationReference, endpoint: str) -> str:
     # The name has been checked: only path characters are left in it, so nothing is really quoted.
-    return f"{endpoint}/{reference.version}/{quote(reference.name, safe=_PATH)}"
+    path = find_service(reference.service).path(verb, reference.name, reference.version)
+    return f"{endpoint}/{quote(path, safe=_PATH)}"
 
 
 _PATH = "/:@!$&'()*+,;=~-._"

@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 from airflow_lro_provider.lro.errors import ForbiddenEndpointError, InvalidReferenceError
 from airflow_lro_provider.lro.services import (
+    SYSTEMS,
     Service,
     find_service,
     known_services,
@@ -112,8 +113,8 @@ def read_reference(
     if "://" in value:
         return _read_url(value, api, api_version, api_endpoint)
     if api is None:
-        raise InvalidReferenceError(_which_service(value))
-    version = api.version(api_version)
+        api = _service_of(value)
+    version = api.version(api_version) if api_version is not None else _version_of(value, api)
     name = check_name(value, api, version)
     return OperationReference(api.name, version, name, api.host_for(name))
 
@@ -163,8 +164,8 @@ def check_name(name: Any, service: Service, version: str) -> str:
             f"{name!r} ends in {verb[0]!r}, which belongs to the URL of that method and not to the name. Leave it out."
         )
     if not service.has_name(name, version):
-        others = [s.title for s in known_services().values() if s is not service and _fits(s, name)]
-        hint = f" It looks like one of {' or '.join(others)}." if others else ""
+        others = [s for s in known_services().values() if s is not service and _fits(s, name)]
+        hint = f" It looks like one of {_some(others)}." if others else ""
         raise InvalidReferenceError(
             f"{name!r} is not a name of an operation of {service.title} ({service.name} {version})."
             f" Expected {_examples(service.names[version])}.{hint}"
@@ -250,11 +251,12 @@ def _read_url(url: str, api: Service | None, api_version: str | None, api_endpoi
         for candidate in [api] if api else known_services().values():
             own = api_endpoint.replace("{service}", candidate.name).rstrip("/")
             if url.startswith(own + "/") and (api or "{service}" in api_endpoint):
-                version, _, name = url[len(own) + 1 :].partition("/")
+                version, name = candidate.split_path(url[len(own) + 1 :])
                 return _with_host(host, version, name, candidate, api_version, url, trusted=True)
     if scheme == "http" and service_of_host(host) is not None:
         raise InvalidReferenceError(f"{url!r:.200}: Google is spoken to over https only; nothing was sent.")
-    version, _, name = path[1:].partition("/")
+    owner = service_of_host(host) or api
+    version, name = owner.split_path(path[1:]) if owner else ("", path[1:])
     return _with_host(host, version, name, api, api_version, url)
 
 
@@ -334,14 +336,34 @@ def check_segments(name: str, what: str, *, wildcard: bool = False) -> None:
         raise InvalidReferenceError(f"{name!r:.200}: {location!r} is not a location; expected one like 'us-central1'.")
 
 
-def _which_service(name: str) -> str:
-    fitting = [service.name for service in known_services().values() if _fits(service, name)]
+def _service_of(name: str) -> Service:
+    """The only API that has such names.
+
+    :raises InvalidReferenceError: if there is none, or another one; naming them.
+    """
+    fitting = [service for service in known_services().values() if _fits(service, name)]
+    if len(fitting) == 1:
+        return fitting[0]
     if fitting:
-        return (
+        raise InvalidReferenceError(
             f"{name!r:.200} does not say which API it belongs to; give service=…"
-            f" ({' or '.join(fitting)}), or a full name //HOST/…"
+            f" ({_some(fitting)}), or a full name //HOST/…"
         )
-    return f"{name!r:.200} is not a name of an operation of any known API ({', '.join(known_services())})."
+    raise InvalidReferenceError(
+        f"{name!r:.200} is not a name of an operation of any known API (`airflow-lro services` lists them)."
+    )
+
+
+def _version_of(name: str, service: Service) -> str:
+    """The preferred version that has such names."""
+    return next((version for version in service.versions if service.has_name(name, version)), service.versions[0])
+
+
+def _some(services: Sequence[Service]) -> str:
+    """A few of these APIs, by name: the systems that most people use first."""
+    names = sorted((service.name for service in services), key=lambda name: (name not in SYSTEMS, name))
+    more = f", or one of {len(names) - 5} others" if len(names) > 5 else ""
+    return (", ".join(names[:5]) if more else " or ".join(names)) + more
 
 
 def _fits(service: Service, name: str) -> bool:

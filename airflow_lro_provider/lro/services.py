@@ -1,8 +1,8 @@
 """The table of APIs: what each is called, where it lives, which names and verbs it has.
 
-The table is data (``services.json``); another API is a few lines there and none here. A name pattern
-is written as in Google's HTTP rules (https://google.aip.dev/127): ``*`` is one segment, ``**`` one or
-more, and a part in brackets may be left out.
+The table is data (``services.json``), made from Google's discovery documents by ``tools/generate_services.py`` of this
+project's repository. A name pattern is written as in Google's HTTP rules (https://google.aip.dev/127): ``*`` is one
+segment, ``**`` one or more, and a part in brackets may be left out.
 
 Standard library only.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -20,10 +20,17 @@ from typing import Any
 
 from airflow_lro_provider.lro.errors import InvalidReferenceError, UnknownServiceError
 
-__all__ = ["VERBS", "Service", "find_service", "known_services"]
+__all__ = ["COLLECTIONS", "SYSTEMS", "VERBS", "Service", "find_service", "known_services"]
 
 VERBS = ("get", "list", "cancel", "delete", "wait")
 DEFAULT_UNIVERSE = "googleapis.com"
+
+
+SYSTEMS = ("aiplatform", "automl", "datafusion", "developerconnect", "earthengine")
+"""The systems that this package began with: in examples, in the demo, and tested most."""
+COLLECTIONS = ("operations", "transferOperations")
+"""What some APIs list operations at: the collection itself, and not what is above it."""
+_CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
 
 
 @dataclass(frozen=True)
@@ -36,13 +43,20 @@ class Service:
     :param versions: its versions, the preferred one first.
     :param verbs: which of :data:`VERBS` it offers.
     :param names: the patterns of its operations' names, by version.
-    :param without: the patterns that a verb does not serve, by verb.
+    :param only: the patterns that a verb serves, by verb and version, if these are not all names.
+    :param listed: the patterns of what operations can be listed below, by version, if the names do not say it.
+    :param prefixes: what stands before a name in a URL, by version, if it is not the version.
+    :param http_methods: the HTTP method of a verb, if it is not the usual one.
+    :param list_suffix: what stands behind the parent of a list, if it is not ``/operations``.
+    :param filter_required: whether a list has to have a filter.
     :param regional: which location of a name lives at which host, if not all at one.
+    :param locations: the locations that have a host of their own.
     :param wait: where ``:wait`` takes its timeout: in the ``query`` or in the ``body``.
     :param request_id: where a method that starts an operation takes the id that makes it repeatable
         (https://google.aip.dev/155): in the ``query`` or in the ``body``, and which methods do
         (``POST projects/*/locations/*/connections``).
     :param scopes: OAuth scopes, any of which suffices.
+    :param aliases: what else people call it.
     :param console: a page of the Google console, with ``{project}``.
     """
 
@@ -52,11 +66,17 @@ class Service:
     versions: tuple[str, ...]
     verbs: tuple[str, ...]
     names: Mapping[str, tuple[str, ...]]
-    without: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    only: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
+    listed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    prefixes: Mapping[str, str] = field(default_factory=dict)
+    http_methods: Mapping[str, str] = field(default_factory=dict)
+    list_suffix: str = "/operations"
+    filter_required: bool = False
     regional: Mapping[str, Any] = field(default_factory=dict)
+    locations: tuple[str, ...] = ()
     wait: str | None = None
     request_id: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    scopes: tuple[str, ...] = ()
+    scopes: tuple[str, ...] = (_CLOUD_PLATFORM,)
     aliases: tuple[str, ...] = ()
     console: str | None = None
 
@@ -75,27 +95,67 @@ class Service:
 
     def has_name(self, name: str, version: str) -> bool:
         """Whether an operation of this API and version can be called this."""
-        return any(pattern.fullmatch(name) for pattern in self._patterns[version])
+        return _fits_one(name, self.names[version])
 
     def has_parent(self, parent: str, version: str) -> bool:
         """Whether operations can be listed below this."""
-        return any(pattern.fullmatch(parent) for pattern in self._parents[version])
+        return _fits_one(parent, self.parents(version))
 
-    def offers(self, verb: str, name: str | None = None) -> bool:
-        """Whether this API has a verb, for this name if one is given."""
+    def served(self, verb: str, version: str) -> tuple[str, ...]:
+        """The patterns that a verb serves: of names, or of the parents of a list."""
         if verb not in self.verbs:
-            return False
-        return name is None or not any(pattern.fullmatch(name) for pattern in self._without.get(verb, ()))
+            return ()
+        if verb == "list":
+            return self.parents(version)
+        return self.only.get(verb, {}).get(version, self.names[version])
 
-    def require(self, verb: str, name: str | None = None) -> None:
+    def offers(self, verb: str, name: str | None = None, version: str | None = None) -> bool:
+        """Whether this API has a verb.
+
+        :param name: for this name (or parent of a list), if one is given.
+        :param version: in this version; otherwise in any.
+        """
+        patterns = [self.served(verb, one) for one in ([version] if version else self.versions)]
+        return any(patterns) if name is None else any(_fits_one(name, some) for some in patterns)
+
+    def require(self, verb: str, name: str | None = None, version: str | None = None) -> None:
         """Refuse a verb that this API does not have.
 
         :raises UnknownServiceError: naming the verbs that there are.
         """
-        if not self.offers(verb, name):
-            offered = ", ".join(v for v in self.verbs if self.offers(v, name))
-            place = f" for {name}" if name else ""
-            raise UnknownServiceError(f"{self.title} ({self.name}) does not offer {verb}{place}. It offers: {offered}.")
+        if not self.offers(verb, name, version):
+            offered = ", ".join(v for v in VERBS if self.offers(v, None if v == "list" else name, version))
+            what = " ".join(filter(None, [verb, version and f"in {version}", name and f"for {name}"]))
+            raise UnknownServiceError(f"{self.title} ({self.name}) does not offer {what}. It offers: {offered}.")
+
+    def path(self, verb: str, name: str, version: str) -> str:
+        """The path of a verb's URL, without a slash before it.
+
+        :param name: the operation's, or of a list the parent's.
+        """
+        if verb == "list" and name in COLLECTIONS:
+            return f"{version}/{name}"
+        path = f"{self.prefixes.get(version, version)}/{name}"
+        if verb == "list":
+            return path + self.list_suffix
+        return f"{path}:{verb}" if verb in ("cancel", "wait") else path
+
+    def split_path(self, path: str) -> tuple[str, str]:
+        """Take the path of a URL apart, without a slash before it.
+
+        :return: version and name. The version need not be one that there is.
+        """
+        prefixes = [(self.prefixes.get(version, version), version) for version in self.versions]
+        for prefix, version in sorted(prefixes, key=lambda one: (-len(one[0]), one[0] != one[1])):
+            if path.startswith(f"{prefix}/"):
+                return version, path[len(prefix) + 1 :]
+        version, _, name = path.partition("/")
+        return version, name
+
+    def root(self, version: str) -> str:
+        """What stands before the path of all other methods: most often the version, but ``dns/v1``."""
+        prefix = self.prefixes.get(version, version)
+        return prefix if prefix.endswith(f"/{version}") else version
 
     def place_of_request_id(self, http_method: str, path: str) -> str | None:
         """Where a method takes a request id: ``query``, ``body``, or ``None`` if it is not known to.
@@ -103,10 +163,7 @@ class Service:
         :param path: without the version.
         """
         called = f"{http_method} {path}"
-        for place, patterns in self._request_id.items():
-            if any(pattern.fullmatch(called) for pattern in patterns):
-                return place
-        return None
+        return next((place for place, patterns in self.request_id.items() if _fits_one(called, patterns)), None)
 
     def host_for(self, name: str) -> str:
         """The host that serves a name (or a parent), by the location in it.
@@ -156,27 +213,15 @@ class Service:
             rf"(?:\.(?P<after>[a-z0-9]+(?:-[a-z0-9]+)*)\.rep)?\.{re.escape(universe)}"
         )
 
-    @cached_property
-    def _patterns(self) -> dict[str, list[re.Pattern[str]]]:
-        return {version: [_compile(name) for name in names] for version, names in self.names.items()}
-
-    @cached_property
-    def _parents(self) -> dict[str, list[re.Pattern[str]]]:
-        return {version: [_compile(parent) for parent in self.parents(version)] for version in self.names}
-
-    def parents(self, version: str) -> list[str]:
+    def parents(self, version: str) -> tuple[str, ...]:
         """The patterns of what operations can be listed below."""
+        if "list" not in self.verbs:
+            return ()
+        if version in self.listed:
+            return self.listed[version]
         whole = [name for pattern in self.names[version] for name in _expand(pattern)]
         found = (re.sub(r"/operations/\*{1,2}$", "", name) for name in whole if "/operations/" in name)
-        return list(dict.fromkeys(found))
-
-    @cached_property
-    def _without(self) -> dict[str, list[re.Pattern[str]]]:
-        return {verb: [_compile(name) for name in names] for verb, names in self.without.items()}
-
-    @cached_property
-    def _request_id(self) -> dict[str, list[re.Pattern[str]]]:
-        return {place: [_compile(method) for method in methods] for place, methods in self.request_id.items()}
+        return tuple(dict.fromkeys(found))
 
 
 def location_of(name: str) -> str | None:
@@ -197,33 +242,68 @@ def _expand(pattern: str) -> tuple[str, ...]:
     return (match[1] + match[2], match[2]) if match else (pattern,)
 
 
-def _compile(pattern: str) -> re.Pattern[str]:
-    text = re.escape(pattern).replace(r"\[", "(?:").replace(r"\]", ")?")
-    return re.compile(text.replace(r"\*\*", r"[^/]+(?:/[^/]+)*").replace(r"\*", r"[^/]+"))
+@lru_cache(maxsize=4096)
+def _segments(pattern: str) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(one.split("/")) for one in _expand(pattern))
+
+
+def _fits_one(name: str, patterns: Iterable[str]) -> bool:
+    """Whether a name has the form of one of these patterns."""
+    parts = name.split("/")
+    return all(parts) and any(_fits(parts, one) for pattern in patterns for one in _segments(pattern))
+
+
+def _fits(parts: list[str], pattern: tuple[str, ...]) -> bool:
+    if "**" in pattern:
+        many = pattern.index("**")
+        rest = len(pattern) - many - 1
+        if len(parts) < len(pattern):
+            return False
+        parts = [*parts[:many], "**", *parts[len(parts) - rest :]]
+    return len(parts) == len(pattern) and all(map(_same, parts, pattern))
+
+
+def _same(part: str, wanted: str) -> bool:
+    return wanted in ("*", "**") or part == wanted
 
 
 @lru_cache(maxsize=1)
 def known_services() -> Mapping[str, Service]:
     """All APIs of the table, by discovery name."""
     table = json.loads(Path(__file__).with_name("services.json").read_text(encoding="utf-8"))
-    return {
-        name: Service(
-            name=name,
-            title=row["title"],
-            host=row["host"],
-            versions=tuple(row["versions"]),
-            verbs=tuple(row["verbs"]),
-            names={version: tuple(names) for version, names in row["names"].items()},
-            without={verb: tuple(names) for verb, names in row.get("without", {}).items()},
-            regional=row.get("regional", {}),
-            wait=row.get("wait"),
-            request_id={place: tuple(methods) for place, methods in row.get("request_id", {}).items()},
-            scopes=tuple(row.get("scopes", ())),
-            aliases=tuple(row.get("aliases", ())),
-            console=row.get("console"),
-        )
-        for name, row in table.items()
-    }
+    return {name: _read(name, row) for name, row in table.items()}
+
+
+def _read(name: str, row: Mapping[str, Any]) -> Service:
+    return Service(
+        name=name,
+        title=row["title"],
+        host=row["host"],
+        versions=tuple(row["versions"]),
+        verbs=tuple(row["verbs"]),
+        names=_by_version(row["names"]),
+        only={verb: _by_version(found) for verb, found in row.get("only", {}).items()},
+        listed=_by_version(row.get("parents", {})),
+        prefixes=row.get("prefixes", {}),
+        http_methods=row.get("http_methods", {}),
+        list_suffix=row.get("list_suffix", "/operations"),
+        filter_required=row.get("filter_required", False),
+        regional=row.get("regional", {}),
+        locations=tuple(row.get("locations", "").split()),
+        wait=row.get("wait"),
+        request_id={place: tuple(methods) for place, methods in row.get("request_id", {}).items()},
+        scopes=tuple(row.get("scopes", (_CLOUD_PLATFORM,))),
+        aliases=tuple(row.get("aliases", ())),
+        console=row.get("console"),
+    )
+
+
+def _by_version(found: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Patterns by version; a text in their place names a version that has the same."""
+    return {version: tuple(found[some] if isinstance(some, str) else some) for version, some in found.items()}
+
+
+_WHICH = "`airflow-lro services` lists all that are known."
 
 
 def find_service(wanted: str) -> Service:
@@ -233,9 +313,7 @@ def find_service(wanted: str) -> Service:
     """
     services = known_services()
     if not isinstance(wanted, str) or not wanted.strip():
-        raise UnknownServiceError(
-            f"`service` must be the name of an API, got {wanted!r}. Known: {', '.join(services)}."
-        )
+        raise UnknownServiceError(f"`service` must be the name of an API, got {wanted!r}. {_WHICH}")
     if wanted in services:
         return services[wanted]
     if (by_host := service_of_host(wanted)) is not None:
@@ -246,11 +324,13 @@ def find_service(wanted: str) -> Service:
     near.update(words[match] for match in difflib.get_close_matches(word, words, n=2, cutoff=0.7))
     hint = f" Did you mean {' or '.join(repr(name) for name in sorted(near))}?" if near else ""
     raise UnknownServiceError(
-        f"Unknown service {wanted!r}.{hint} It must be the API's discovery name or its host."
-        f" Known: {', '.join(services)}."
+        f"Unknown service {wanted!r}.{hint} It must be the API's discovery name or its host. {_WHICH}"
     )
 
 
 def service_of_host(host: str) -> Service | None:
     """The API that one of Google's hosts belongs to, or ``None``."""
-    return next((service for service in known_services().values() if service.has_host(host)), None)
+    if not isinstance(host, str):
+        return None
+    likely = (service for service in known_services().values() if service.host.partition(".")[0] in host)
+    return next((service for service in likely if service.has_host(host)), None)

@@ -29,7 +29,7 @@ from airflow_lro_provider.lro.method import read_method
 from airflow_lro_provider.lro.operation import Outcome, State
 from airflow_lro_provider.lro.polling import new_watch
 from airflow_lro_provider.lro.reference import OperationReference, read_parent, read_reference
-from airflow_lro_provider.lro.services import known_services
+from airflow_lro_provider.lro.services import SYSTEMS, known_services
 
 
 class Subject:
@@ -85,9 +85,6 @@ def subject(request: pytest.FixtureRequest, lro_emulator: Emulator) -> Iterator[
 def running(emulator: Emulator, service: str = "datafusion", **script: Any) -> OperationReference:
     """An operation on the server, and the reference to it."""
     return read_reference(emulator.create(service, **{"duration": None, **script}), service)
-
-
-SYSTEMS = sorted(known_services())
 
 
 @pytest.mark.parametrize("service", SYSTEMS)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from conftest import Lab, wait_until
 
-from airflow_lro_provider.lro.services import known_services
+from airflow_lro_provider.lro.services import SYSTEMS
 
 MODES = ["poke", "deferred"]
 
@@ -16,7 +16,7 @@ MODES = ["poke", "deferred"]
 def test_a_sensor_waits_for_each_system(lab: Lab, mode: str) -> None:
     """An operation of every system is waited for, its result returned, and nothing is cancelled."""
     response = {"@type": "type.googleapis.com/Thing", "size": "3"}
-    for run in [lab.start(mode, service=service, duration=6, response=response) for service in known_services()]:
+    for run in [lab.start(mode, service=service, duration=6, response=response) for service in SYSTEMS]:
         run.reaches("success")
         result = run.result()
         assert result["outcome"] == "SUCCEEDED"

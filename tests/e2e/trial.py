@@ -270,9 +270,9 @@ class Trial:
         return True
 
     def is_polled_again(self, timeout: float = 90.0) -> bool:
-        """Wait until somebody goes on looking at its newest operation."""
+        """Wait until somebody goes on looking at its newest operation, or the task ends."""
         seen = self.looks()
-        return self.sees(lambda: self.looks() > seen + 2, timeout)
+        return self.sees(lambda: self.looks() > seen + 2 or self.state in FINAL, timeout)
 
     def is_final(self, timeout: float = 60.0) -> bool:
         """Wait until Airflow's task rests in a final state."""

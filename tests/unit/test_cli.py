@@ -21,7 +21,7 @@ from airflow_lro_provider.demo.local_airflow import LocalAirflow, LocalAirflowEr
 from airflow_lro_provider.demo.rows import Row, plan, table
 from airflow_lro_provider.demo.story import Printer, report
 from airflow_lro_provider.hooks.operations import OperationsHook
-from airflow_lro_provider.lro.services import known_services
+from airflow_lro_provider.lro.services import SYSTEMS, find_service
 
 
 @contextmanager
@@ -119,7 +119,7 @@ def test_the_emulator_serves_until_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> No
         options = dict(zip(words[4::2], words[5::2], strict=True))
         connection = {"conn_type": options["--conn-type"], "extra": json.loads(options["--conn-extra"])}
         monkeypatch.setenv(f"AIRFLOW_CONN_{words[3].upper()}", json.dumps(connection))
-        for service in known_services():
+        for service in SYSTEMS:
             answer = requests.post(f"{url}/emulator/operations", json={"service": service}, timeout=10)
             name = answer.json()["operation"]["name"]
             assert OperationsHook(service=service).wait(name, timeout=10, poll_interval=0.05).outcome == "SUCCEEDED"
@@ -209,8 +209,8 @@ def test_importing_the_command_line_is_light() -> None:
 
 def test_every_system_is_planned_in_every_way() -> None:
     """The demo kills a running and a deferred task of every system, and leaves one alone."""
-    rows = plan({name: service.title for name, service in known_services().items()})
-    for service in known_services():
+    rows = plan({name: find_service(name).title for name in SYSTEMS})
+    for service in SYSTEMS:
         assert {"left_alone", "poke", "deferred"} <= {row.kind for row in rows if row.service == service}
     assert [row.kind for row in rows].count("cancel") == 1
 
@@ -254,7 +254,7 @@ def test_a_slow_cancel_is_said_in_the_table() -> None:
 
 def all_rows() -> list[Row]:
     """The demo's rows, all as they have to be."""
-    rows = plan({name: service.title for name, service in known_services().items()})
+    rows = plan({name: find_service(name).title for name in SYSTEMS})
     for row in rows:
         fields = KILLED if row.to_kill else ALONE
         if row.kind == "cancel":

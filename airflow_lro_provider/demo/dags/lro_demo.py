@@ -6,7 +6,7 @@ from typing import Any
 
 from airflow.sdk import DAG, BaseHook, Param, TaskGroup, get_current_context, task
 
-from airflow_lro_provider.lro.services import known_services
+from airflow_lro_provider.lro.services import SYSTEMS
 from airflow_lro_provider.operators.operations import CancelOperationOperator
 from airflow_lro_provider.sensors.operations import OperationSensor
 
@@ -21,7 +21,7 @@ with DAG(
     catchup=False,
     max_active_tasks=4,
 ):
-    for number, service in enumerate(known_services()):
+    for number, service in enumerate(SYSTEMS):
         wait: dict[str, Any] = {"operation_name": NAME, "service": service, "poke_interval": 1}
         with TaskGroup(service):
             OperationSensor(task_id="left_alone", deferrable=number % 2 == 0, priority_weight=3, **wait)
@@ -37,7 +37,7 @@ with DAG(
     schedule=None,
     catchup=False,
     max_active_tasks=4,
-    params={"service": Param("datafusion", enum=list(known_services()), description="The system")},
+    params={"service": Param("datafusion", enum=list(SYSTEMS), description="The system")},
 ):
 
     @task

@@ -21,7 +21,7 @@ from airflow_lro_provider.lro.errors import (
 from airflow_lro_provider.lro.operation import Outcome
 from airflow_lro_provider.lro.protocol import Answer
 from airflow_lro_provider.lro.reference import read_parent, read_reference
-from airflow_lro_provider.lro.services import known_services
+from airflow_lro_provider.lro.services import SYSTEMS, find_service
 
 L = "projects/p/locations/us-central1"
 O = f"{L}/operations/o"  # noqa: E741 - an operation
@@ -66,7 +66,7 @@ def test_the_life_of_an_operation(store, clock, speak, service):
         speak(protocol.get(reference, endpoint(service)))
 
 
-@pytest.mark.parametrize("service", [name for name, api in known_services().items() if "wait" in api.verbs])
+@pytest.mark.parametrize("service", [name for name in SYSTEMS if "wait" in find_service(name).verbs])
 def test_wait_ends_with_the_operation(store, clock, pause, speak, service):
     """Where the system has :wait it answers right at the operation's end, wherever the timeout stands."""
     reference = read_reference(NAMES.get(service, O), service)
@@ -76,7 +76,7 @@ def test_wait_ends_with_the_operation(store, clock, pause, speak, service):
     assert clock.now == pytest.approx(begin + 7)
 
 
-@pytest.mark.parametrize("service", [name for name, api in known_services().items() if "wait" in api.verbs])
+@pytest.mark.parametrize("service", [name for name in SYSTEMS if "wait" in find_service(name).verbs])
 def test_wait_ends_with_its_timeout(store, clock, speak, service):
     """An operation that takes longer than the timeout is answered as it is then."""
     reference = read_reference(NAMES.get(service, O), service)

@@ -172,7 +172,7 @@ def test_an_endpoint_with_a_path_keeps_it() -> None:
 def test_a_verb_that_is_not_there_is_refused(verb: str, service: str, name: str, arguments: tuple[float, ...]) -> None:
     """What an API does not offer is refused before there is a request, with what it offers."""
     reference = read_reference(name, service)
-    with pytest.raises(UnknownServiceError, match=rf"does not offer {verb} for {name}\. It offers: get, list"):
+    with pytest.raises(UnknownServiceError, match=rf"does not offer {verb} in v1 for {name}\. It offers: get, list"):
         getattr(protocol, verb)(reference, endpoint_of(reference), *arguments)
 
 

@@ -308,19 +308,19 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], type[Exception], str]] = {
         NAMES["earthengine"],
         {"service": "datafusion"},
         InvalidReferenceError,
-        "It looks like one of Earth Engine",
+        "It looks like one of earthengine, ",
     ),
     "Vertex AI's name at Data Fusion": (
         NAMES["aiplatform"],
         {"service": "datafusion"},
         InvalidReferenceError,
-        "It looks like one of Vertex AI",
+        "It looks like one of aiplatform",
     ),
     "Data Fusion's name at Earth Engine": (
         DATAFUSION,
         {"service": "earthengine"},
         InvalidReferenceError,
-        r"Expected projects/\*/operations/\*\*\. It looks like one of .*Data Fusion",
+        r"Expected projects/\*/operations/\*\*\. It looks like one of .*datafusion",
     ),
     "a name of v1beta1 at v1": (
         "projects/p/locations/us-central1/solvers/1/operations/2",
@@ -345,7 +345,7 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], type[Exception], str]] = {
         "buckets/b/operations/o",
         {},
         InvalidReferenceError,
-        r"not a name of an operation of any known API \(.*earthengine",
+        r"not a name of an operation of any known API \(`airflow-lro services` lists them\)",
     ),
     "service with a near miss": (
         DATAFUSION,

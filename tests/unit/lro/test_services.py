@@ -6,6 +6,7 @@ import pytest
 
 from airflow_lro_provider.lro.errors import InvalidReferenceError, UnknownServiceError
 from airflow_lro_provider.lro.services import (
+    SYSTEMS,
     VERBS,
     find_service,
     known_services,
@@ -27,8 +28,9 @@ FACTS = {
 
 
 def test_the_five_systems_are_there() -> None:
-    """Each of the five systems has a row."""
-    assert set(FACTS) <= set(known_services())
+    """Each of the five systems has a row, and a page of the console."""
+    assert set(FACTS) == set(SYSTEMS) <= set(known_services())
+    assert all(find_service(name).console for name in FACTS)
 
 
 @pytest.mark.parametrize("name", FACTS)
@@ -55,9 +57,10 @@ def test_every_row_is_complete(name: str) -> None:
     assert "get" in service.verbs
     assert (service.wait in ("query", "body")) is ("wait" in service.verbs)
     assert service.scopes
-    assert set(service.without) <= set(service.verbs)
+    assert set(service.only) <= set(service.verbs)
     assert service.host.endswith(".googleapis.com")
-    assert (service.console or "").startswith(("https://console.cloud.google.com/", "https://code.earthengine."))
+    pages = ("https://console.cloud.google.com/", "https://code.earthengine.")
+    assert service.console is None or service.console.startswith(pages)
 
 
 @pytest.mark.parametrize("name", FACTS)
@@ -166,8 +169,8 @@ def test_near_misses_get_a_did_you_mean(wanted: str, meant: str) -> None:
 
 @pytest.mark.parametrize("wanted", ["zzz", "projects/p", "xn--q", "http://"])
 def test_a_far_miss_gets_the_list(wanted: str) -> None:
-    """A name that is like none of them is refused without a guess, with the whole list."""
-    with pytest.raises(UnknownServiceError, match=r"Known: .*earthengine") as caught:
+    """A name that is like none of them is refused without a guess, and told where the list is."""
+    with pytest.raises(UnknownServiceError, match="`airflow-lro services` lists all") as caught:
         find_service(wanted)
     assert "Did you mean" not in str(caught.value)
 

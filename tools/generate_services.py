@@ -1,0 +1,400 @@
+"""Write ``services.json``, the package's table of APIs: ``python tools/generate_services.py [--check]``.
+
+It is read from the discovery documents that google-api-python-client ships (a development dependency), and from
+``services_by_hand.json`` beside this file, which has what they do not say: two APIs that are absent there, nicknames,
+and pages of the console.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+BY_HAND = HERE / "services_by_hand.json"
+TABLE = HERE.parent / "airflow_lro_provider" / "lro" / "services.json"
+VERBS = ("get", "list", "cancel", "delete", "wait")
+DEFAULT_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+DEFAULT_METHODS = {"get": "GET", "list": "GET", "cancel": "POST", "delete": "DELETE", "wait": "POST"}
+LOCATION = "projects/*/locations/*/"
+LEFT_OUT = {
+    "storage": "operations have no name of their own: bucket and id are separate",
+    "drive": "its operations have no documented names",
+}
+"""APIs whose answers are operations, and whose paths are of another kind."""
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A method of a discovery document that looks after operations.
+
+    :param id: as the document calls it.
+    :param pattern: of the operation's name, or of the parent of a list.
+    :param prefix: what stands before the name in the path; most often the version.
+    :param suffix: what stands behind it, but for the verb's own.
+    """
+
+    id: str
+    verb: str
+    http_method: str
+    pattern: str
+    prefix: str
+    suffix: str = ""
+    query: tuple[str, ...] = ()
+    body: bool = False
+    filter_required: bool = False
+
+
+@dataclass
+class Document:
+    """What one discovery document says.
+
+    :param false_friends: patterns of resources that are only called operations.
+    """
+
+    raw: Mapping[str, Any]
+    verbs: list[Verb] = field(default_factory=list)
+    false_friends: set[str] = field(default_factory=set)
+    starts: dict[str, str | None] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The API's name."""
+        return str(self.raw["name"])
+
+    @property
+    def version(self) -> str:
+        """The API's version."""
+        return str(self.raw["version"])
+
+
+def documents_folder() -> Path:
+    """Where google-api-python-client has them."""
+    import googleapiclient
+
+    return Path(googleapiclient.__file__).parent / "discovery_cache" / "documents"
+
+
+def methods_of(node: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """All methods of a document, however deep."""
+    yield from node.get("methods", {}).values()
+    for child in node.get("resources", {}).values():
+        yield from methods_of(child)
+
+
+@lru_cache(maxsize=1)
+def documents() -> list[Document]:
+    """All documents, read."""
+    found = []
+    for file in sorted(documents_folder().glob("*.json")):
+        raw = json.loads(file.read_text("utf-8"))
+        if "name" not in raw or "version" not in raw:
+            continue
+        document = Document(raw)
+        for method in methods_of(raw):
+            if (verb := read_verb(raw, method)) is not None:
+                document.verbs.append(verb)
+            elif _parts(method)[1] == "get" and re.search(_RESOURCE, _parts(method)[0]):
+                document.false_friends.update(_name_patterns(method))
+            elif (start := read_start(raw, method)) is not None:
+                document.starts[start[0]] = start[1]
+        found.append(document)
+    return found
+
+
+def read_verb(document: Mapping[str, Any], method: Mapping[str, Any]) -> Verb | None:
+    """A method as a verb of the operations service; ``None`` if it is none, or of another kind."""
+    resource, verb = _parts(method)
+    if verb not in VERBS or not re.search(_RESOURCE, resource):
+        return None
+    schema = _schema(document, method.get("response"))
+    if (verb == "get" and not _is_operation(schema)) or (verb == "list" and not _lists_operations(document, schema)):
+        return None
+    path = str(method["path"])
+    if document.get("servicePath"):
+        return None
+    version = str(document["version"])
+    if match := re.fullmatch(r"(v[^/]+)/apps/\{appsId\}/operations(/\{operationsId\})?", path):  # App Engine
+        return Verb(method["id"], verb, method["httpMethod"], "apps/*/operations/*" if match[2] else "apps/*", version)
+    if re.fullmatch(r"v[^/]+/projects/\{projectsId\}/locations/\{locationsId\}/operations(/\{operationsId\})?", path):
+        name = "projects/*/locations/*" + ("/operations/*" if verb != "list" else "")
+        return Verb(method["id"], verb, method["httpMethod"], name, version)
+    parameters = method.get("parameters", {})
+    query = tuple(name for name, one in parameters.items() if one.get("location") == "query")
+    if verb == "list" and re.fullmatch(r"v[^/]+/operations", path):
+        return Verb(method["id"], verb, "GET", "operations", version, "", query)
+    match = re.fullmatch(r"(?P<prefix>.+?)/\{\+(?P<name>name|parent)\}(?P<rest>.*)", path)
+    if match is None or "{" in match["rest"]:
+        return None
+    pattern = _pattern(parameters[match["name"]])
+    if pattern == "**":  # the ids of Speech-to-Text: plain numbers
+        pattern = "*"
+    suffix = match["rest"].removeprefix("/operations") if verb == "list" else match["rest"].removeprefix(f":{verb}")
+    if verb == "list" and match["rest"] not in ("", "/operations", "/lro"):
+        return None  # Spanner's lists of one kind of operation
+    if verb == "list" and match["rest"] == "":
+        if pattern.endswith("/operations"):
+            pattern = pattern.removesuffix("/operations")  # the same path, cut at another place
+        elif pattern not in ("operations", "transferOperations"):
+            return None
+    return Verb(
+        method["id"],
+        verb,
+        str(method["httpMethod"]),
+        pattern,
+        match["prefix"],
+        suffix,
+        query,
+        "request" in method,
+        bool(parameters.get("filter", {}).get("required")),
+    )
+
+
+_RESOURCE = r"(?i)operations?$|lro$"
+
+
+def _parts(method: Mapping[str, Any]) -> tuple[str, str]:
+    """The last two parts of a method's id: ``operations``, ``get``."""
+    *_, resource, verb = ["", *str(method["id"]).split(".")]
+    return resource, verb
+
+
+def _name_patterns(method: Mapping[str, Any]) -> Iterator[str]:
+    for one in method.get("parameters", {}).values():
+        if one.get("location") == "path":
+            yield _pattern(one)
+
+
+def _pattern(parameter: Mapping[str, Any]) -> str:
+    """Google's regular expression, as a pattern of segments."""
+    return str(parameter.get("pattern", "*")).strip("^$").replace("[^/]+", "*").replace(".*", "**")
+
+
+def read_start(document: Mapping[str, Any], method: Mapping[str, Any]) -> tuple[str, str | None] | None:
+    """A method that starts an operation, and where it takes a request id: ``query``, ``body`` or ``None``."""
+    if not _is_operation(_schema(document, method.get("response"))) or method["httpMethod"] == "GET":
+        return None
+    parameters = method.get("parameters", {})
+    path = str(method["path"])
+    for name, one in parameters.items():
+        if one.get("location") == "path":
+            path = path.replace(f"{{+{name}}}", _pattern(one)).replace(f"{{{name}}}", "*")
+    path = path.removeprefix(f"{document['version']}/")
+    place = None
+    if "requestId" in parameters:
+        place = "query"
+    elif "requestId" in _schema(document, method.get("request")).get("properties", {}):
+        place = "body"
+    return f"{method['httpMethod']} {path}", place
+
+
+def _schema(document: Mapping[str, Any], holder: Any) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = document.get("schemas", {}).get((holder or {}).get("$ref"), {})
+    return found
+
+
+def _is_operation(schema: Mapping[str, Any]) -> bool:
+    properties = set(schema.get("properties", {}))
+    return {"name", "done"} <= properties and bool({"error", "response", "metadata"} & properties)
+
+
+def _lists_operations(document: Mapping[str, Any], schema: Mapping[str, Any]) -> bool:
+    items = schema.get("properties", {}).get("operations", {}).get("items", {})
+    return _is_operation(_schema(document, items))
+
+
+# -- one API of several documents ---------------------------------------------------------------------------
+
+
+def preferred_first(versions: Sequence[str]) -> list[str]:
+    """Stable ones before others, newer ones before older ones."""
+
+    def rank(version: str) -> tuple[int, int, int, str]:
+        match = re.fullmatch(r"v(\d+)(?:(alpha|beta|p\d+beta|p\d+alpha)(\d*))?(.*)", version)
+        if match is None:
+            return (3, 0, 0, version)
+        stage = {"": 0, "b": 1, "p": 1, "a": 2}[(match[2] or "")[:1]]
+        return (stage, -int(match[1]), -int(match[3] or 0), version)
+
+    return sorted(versions, key=rank)
+
+
+def table_of(name: str, given: Sequence[Document]) -> dict[str, Any] | None:
+    """The entry of one API; ``None`` if it has no operations that can be asked for."""
+    by_version = {document.version: document for document in given if _has_operations(document)}
+    if not any(one.verb == "get" for document in by_version.values() for one in document.verbs):
+        return None
+    raw = [document.raw for document in by_version.values()]
+    preferred = [document.version for document in given if document.raw.get("preferred")]
+    row: dict[str, Any] = {
+        "title": _title(raw[0]),
+        "host": raw[0]["rootUrl"].removeprefix("https://").rstrip("/"),
+        "versions": sorted(preferred_first(list(by_version)), key=lambda v: _rank(by_version[v], v in preferred)),
+    }
+    names: dict[str, list[str]] = {}
+    only: dict[str, dict[str, list[str]]] = {}
+    parents: dict[str, list[str]] = {}
+    row["prefixes"], row["http_methods"] = {}, {}
+    for version in row["versions"]:
+        document = by_version[version]
+        served = {verb: list(_served(document, verb)) for verb in VERBS}
+        patterns = {verb: {one.pattern for one in served[verb]} for verb in VERBS}
+        of_names = set().union(*(patterns[verb] for verb in VERBS if verb != "list"))
+        names[version] = compact(of_names)
+        if patterns["list"] != {parent for pattern in of_names if (parent := parent_of(pattern))}:
+            parents[version] = compact(patterns["list"])
+        for verb in VERBS:
+            if verb != "list" and patterns[verb] != of_names:
+                only.setdefault(verb, {})[version] = compact(patterns[verb])
+            for one in served[verb]:
+                if one.prefix != version:
+                    row["prefixes"][version] = one.prefix
+                if one.http_method != DEFAULT_METHODS[verb]:
+                    row["http_methods"][verb] = one.http_method
+    everything = [one for document in by_version.values() for verb in VERBS for one in _served(document, verb)]
+    row["verbs"] = [verb for verb in VERBS if any(one.verb == verb for one in everything)]
+    row["names"], row["parents"] = same_once(names), same_once(parents)
+    row["only"] = {verb: same_once(found) for verb, found in only.items() if verb in row["verbs"]}
+    row["list_suffix"] = next((one.suffix for one in everything if one.verb == "list" and one.suffix), None)
+    row["filter_required"] = any(one.filter_required for one in everything)
+    waits = [one for one in everything if one.verb == "wait"]
+    row["wait"] = None if not waits else "query" if "timeout" in waits[0].query else "body" if waits[0].body else "none"
+    row["scopes"] = _scopes(raw)
+    row["locations"] = _locations(raw)
+    row["request_id"] = _request_ids(list(by_version.values()))
+    return {key: value for key, value in row.items() if value}
+
+
+def _has_operations(document: Document) -> bool:
+    return document.name not in LEFT_OUT and any(True for verb in VERBS for _ in _served(document, verb))
+
+
+def _rank(document: Document, is_preferred: bool) -> tuple[bool, bool]:
+    """First what can be looked at, then what Google prefers."""
+    return not any(one.verb == "get" for one in document.verbs), not is_preferred
+
+
+def _served(document: Document, verb: str) -> Iterator[Verb]:
+    """The methods of a verb; of two spellings of the same, the plain one."""
+    friends = set() if verb == "list" else document.false_friends
+    mine = [one for one in document.verbs if one.verb == verb and one.pattern not in friends]
+    plain = [one for one in mine if one.prefix == document.version] or mine
+    others = {one.pattern for one in plain} - {"operations"}
+    # `operations?name=…` beside `{name}/operations` says the same in another way.
+    yield from (one for one in plain if not (one.pattern == "operations" and "name" in one.query and others))
+
+
+def parent_of(pattern: str) -> str:
+    """What operations of such a name are listed below; empty if that cannot be said."""
+    match = re.fullmatch(r"(.+)/operations/\*{1,2}", pattern)
+    return match[1] if match else ""
+
+
+def compact(patterns: set[str]) -> list[str]:
+    """Two patterns that differ by their project and location only are one, with a bracket."""
+    found = []
+    for pattern in sorted(patterns):
+        if pattern.startswith(LOCATION) and pattern.removeprefix(LOCATION) in patterns:
+            found.append(f"[{LOCATION}]{pattern.removeprefix(LOCATION)}")
+        elif LOCATION + pattern not in patterns:
+            found.append(pattern)
+    return sorted(found)
+
+
+def same_once(by_version: Mapping[str, list[str]]) -> dict[str, Any]:
+    """What a version has in common with an earlier one is written once."""
+    written: dict[str, Any] = {}
+    for version, value in by_version.items():
+        twin = next((v for v, known in written.items() if known == value), None)
+        written[version] = value if twin is None else twin
+    return written
+
+
+def _title(raw: Mapping[str, Any]) -> str:
+    title = str(raw.get("canonicalName") or raw["title"])
+    title = re.sub(r"\s+(Admin\s+)?API$", "", str(raw["title"])) or title
+    return re.sub(r"^(Google )?Cloud (?=\S+ )|^Google (?=\S+ )", "", title)
+
+
+def _scopes(raws: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The scopes any of which suffices for a look; left out where it is cloud-platform alone."""
+    found: set[str] = set()
+    for raw in raws:
+        for method in methods_of(raw):
+            if read_verb(raw, method) is not None:
+                found.update(method.get("scopes", []))
+    return [] if not found or found == {DEFAULT_SCOPE} else sorted(found)
+
+
+def _locations(raws: Sequence[Mapping[str, Any]]) -> str:
+    """The locations that have a host of their own, in one text."""
+    found = {
+        str(one["location"])
+        for raw in raws
+        for one in raw.get("endpoints", [])
+        if ".googleapis.com" in one["endpointUrl"]
+    }
+    return " ".join(sorted(found))
+
+
+def _request_ids(given: Sequence[Document]) -> dict[str, list[str]]:
+    """Where all versions of a method agree on the place of its request id."""
+    places: dict[str, set[str | None]] = {}
+    for document in given:
+        for start, place in document.starts.items():
+            places.setdefault(start, set()).add(place)
+    found: dict[str, list[str]] = {}
+    for start, seen in sorted(places.items()):
+        if len(seen) == 1 and (place := next(iter(seen))):
+            found.setdefault(place, []).append(start)
+    return found
+
+
+# -- all of them ---------------------------------------------------------------------------------------------
+
+
+def generate() -> dict[str, Any]:
+    """The whole table."""
+    by_name: dict[str, list[Document]] = {}
+    for document in documents():
+        by_name.setdefault(document.name, []).append(document)
+    by_hand = json.loads(BY_HAND.read_text("utf-8"))
+    table = {}
+    for name in sorted({*by_name, *by_hand}):
+        row = table_of(name, by_name.get(name, [])) or {}
+        row.update(by_hand.get(name, {}))
+        if row:
+            table[name] = row
+    return table
+
+
+def render(table: Mapping[str, Any]) -> str:
+    """One line for each API: short, and good to compare."""
+    rows = [f"{json.dumps(name)}:{json.dumps(row, separators=(',', ':'))}" for name, row in table.items()]
+    return "{\n" + ",\n".join(rows) + "\n}\n"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(description="Write the table of APIs from Google's discovery documents.")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if the table is not up to date")
+    given = parser.parse_args(arguments)
+    text = render(generate())
+    if given.check:
+        same = TABLE.read_text("utf-8") == text
+        print("services.json is up to date" if same else "services.json is not up to date")
+        return 0 if same else 1
+    TABLE.write_text(text, "utf-8")
+    print(f"{TABLE.name}: {len(text)} bytes")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
