@@ -53,6 +53,9 @@ def find_route(services: Mapping[str, Service], method: str, raw_path: str) -> R
     service = services.get(unquote(prefix))
     if service is None:
         return Route(None)
+    if method == "GET" and (found := _list(service, unquote(path))) is not None:
+        return found
+    whole = path
     version, path = service.split_path(path)
     stem, verb = _split_verb(path)
     if version in service.versions and verb in _VERBS and method == service.http_methods.get(verb, "POST"):
@@ -61,14 +64,19 @@ def find_route(services: Mapping[str, Service], method: str, raw_path: str) -> R
     if version in service.versions and method in ("GET", "DELETE") and service.has_name(unquote(path), version):
         verb, name = ("get" if method == "GET" else "delete"), unquote(path)
         return Route(service, version, verb, name, routed=service.offers(verb, name, version))
-    return _other(service, method, raw_path.partition("/")[2].partition("/")[2])
+    return _other(service, method, whole)
+
+
+def _list(service: Service, path: str) -> Route | None:
+    """A list, if it is one."""
+    for version in service.versions:
+        if (parent := _listed(service, version, path)) is not None:
+            return Route(service, version, "list", parent, routed=service.offers("list", parent, version))
+    return None
 
 
 def _other(service: Service, method: str, raw_path: str) -> Route:
-    """A list or a start, or nothing that is known."""
-    for version in service.versions:
-        if method == "GET" and (parent := _listed(service, version, unquote(raw_path))) is not None:
-            return Route(service, version, "list", parent, routed=service.offers("list", parent, version))
+    """A start, or nothing that is known."""
     for version in service.versions:
         root = f"{service.root(version)}/"
         if method != "GET" and raw_path.startswith(root):

@@ -1,0 +1,89 @@
+"""The local server speaks for every API of the table, in the words of the core's own protocol."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from airflow_lro_provider.lro import protocol
+from airflow_lro_provider.lro.operation import Outcome
+from airflow_lro_provider.lro.protocol import Answer, Request
+from airflow_lro_provider.lro.reference import read_parent, read_reference
+from airflow_lro_provider.lro.services import Service, known_services
+
+SERVICES = sorted(known_services())
+
+
+def sample(pattern: str) -> list[str]:
+    """Names of this form."""
+    match = re.fullmatch(r"\[(.*)\](.*)", pattern)
+    whole = [match[1] + match[2], match[2]] if match else [pattern]
+    filled = [one.replace("**", "a/b").replace("*", "x-1") for one in whole]
+    return [one.replace("locations/x-1", "locations/us-central1") for one in filled]
+
+
+def names(service: Service, verb: str) -> list[tuple[str, str]]:
+    """Version and name of everything that a verb serves."""
+    return [
+        (version, name)
+        for version in service.versions
+        for pattern in service.served(verb, version)
+        for name in sample(pattern)
+    ]
+
+
+@pytest.fixture
+def speak(ask: Any) -> Any:
+    """Requests built and answers read by the core's own protocol."""
+
+    def speak(request: Request) -> Any:
+        url = request.url.removeprefix("http://emulator")
+        reply = ask(request.method, url, data=request.body, headers=dict(request.headers))
+        return protocol.read(request, Answer(reply.status, reply.headers, reply.body))
+
+    return speak
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_verb_of_every_name_is_served(store: Any, speak: Any, name: str) -> None:
+    """Where the table says that an API has a verb, the local server has it, at the same place."""
+    service, endpoint = known_services()[name], f"http://emulator/{name}"
+    seen = 0
+    for verb in service.verbs:
+        for version, one in names(service, verb):
+            seen += 1
+            store.reset()
+            if verb == "list":
+                parent = read_parent(one, name, version)
+                page = speak(protocol.list_(parent, endpoint, filter="done:true"))
+                assert page.operations == (), (verb, version, one)
+                continue
+            reference = read_reference(one, name, version)
+            assert reference.version == version
+            store.create(name, one, version=version)
+            request = (
+                protocol.wait(reference, endpoint, 0.1)
+                if verb == "wait"
+                else getattr(protocol, verb)(reference, endpoint)
+            )
+            answer = speak(request)
+            assert answer is None if verb in ("cancel", "delete") else answer.name == one, (verb, version, one)
+            if verb == "cancel" and (version, one) in names(service, "get"):
+                assert speak(protocol.get(reference, endpoint)).outcome is Outcome.CANCELLED
+    assert seen
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_name_is_made_up_for_every_api_and_it_can_be_listed(store: Any, speak: Any, name: str) -> None:
+    """An operation that nobody named can be looked at, and is found in the list of its parent if there is one."""
+    service, endpoint = known_services()[name], f"http://emulator/{name}"
+    view = store.create(name, script={"duration": 0})
+    reference = read_reference(view.name, name)
+    assert speak(protocol.get(reference, endpoint)).done
+    for parent in ("operations", "transferOperations", view.name.rpartition("/operations/")[0]):
+        if parent and service.offers("list", parent, reference.version):
+            listed = speak(protocol.list_(read_parent(parent, name, reference.version), endpoint, filter="done:true"))
+            if view.name.startswith(f"{parent}/"):
+                assert [one.name for one in listed.operations] == [view.name]
