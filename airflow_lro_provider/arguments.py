@@ -40,32 +40,39 @@ def is_literal(value: Any) -> bool:
     return False  # an XComArg, or something else that is resolved later
 
 
-def check_reference(operation_name: Any, service: Any, api_version: Any, gcp_conn_id: Any) -> None:
+def check_reference(operation_name: Any, service: Any, api_version: Any, gcp_conn_id: Any, *verbs: str) -> None:
     """Check, at parse time, as much of a reference as is literal.
 
+    :param verbs: what the service has to offer for it.
     :raises InvalidRequestError: for what can never be right.
     """
     from airflow_lro_provider.lro.reference import endpoint_of, names_unknown_host, read_reference
+    from airflow_lro_provider.lro.services import find_service
 
-    check_service(service, api_version)
+    check_service(service, api_version, *verbs)
     if not is_literal(operation_name) or not is_literal(service) or not is_literal(api_version):
         return
     if gcp_conn_id is not None and names_unknown_host(operation_name):
         return  # only the connection knows whether it names this host; `execute` will ask it
-    endpoint_of(read_reference(operation_name, service, api_version))
+    reference = read_reference(operation_name, service, api_version)
+    endpoint_of(reference)
+    for verb in verbs:
+        find_service(reference.service).require(verb, reference.name, reference.version)
 
 
-def check_service(service: Any, api_version: Any) -> None:
+def check_service(service: Any, api_version: Any, *verbs: str) -> None:
     """Check, at parse time, a service and a version as far as they are literal.
 
-    :raises UnknownServiceError: with a did-you-mean.
+    :param verbs: what the service has to offer.
+    :raises UnknownServiceError: with a did-you-mean, or with what it offers.
     """
     from airflow_lro_provider.lro.services import find_service
 
     if service is not None and is_literal(service):
         known = find_service(service)
-        if is_literal(api_version):
-            known.version(api_version)
+        version = known.version(api_version) if api_version is not None and is_literal(api_version) else None
+        for verb in verbs:
+            known.require(verb, version=version)
 
 
 def check_method(method: Any, http_method: Any, body: Any, service: Any, api_version: Any, gcp_conn_id: Any) -> None:
@@ -87,12 +94,13 @@ def check_method(method: Any, http_method: Any, body: Any, service: Any, api_ver
 
 
 def check_parent(parent: Any, service: Any, api_version: Any) -> None:
-    """Check, at parse time, as much of the parent of operations as is literal.
+    """Check, at parse time, as much of the parent of operations that are to be cancelled as is literal.
 
     :raises InvalidRequestError: for what can never be right.
     """
     from airflow_lro_provider.lro.reference import read_parent
 
+    check_service(service, api_version, "list", "cancel")
     if all(map(is_literal, (parent, service, api_version))):
         read_parent(parent, service, api_version)
 

@@ -1,4 +1,4 @@
-"""The command line: ``airflow-lro emulator``, ``airflow-lro demo`` and ``airflow-lro sweep``."""
+"""The command line ``airflow-lro``: local server, demo and sweep; what it does with operations is in ``shell.py``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from airflow_lro_provider import __version__
+from airflow_lro_provider.shell import add_commands
 
 __all__ = ["main"]
 
@@ -89,6 +90,8 @@ def _parser() -> argparse.ArgumentParser:
         help="use Google's application default credentials for connections that are not here",
     )
     sweep.set_defaults(command=_sweep)
+
+    add_commands(commands, _seconds)
     parser.set_defaults(command=None)
     return parser
 

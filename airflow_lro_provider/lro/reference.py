@@ -139,6 +139,7 @@ def read_parent(parent: Any, service: str, api_version: str | None = None) -> Op
     """
     api = find_service(service)
     version = api.version(api_version)
+    api.require("list", version=version)
     if not isinstance(parent, str):
         raise InvalidReferenceError(f"a parent is a string, not {type(parent).__name__}")
     parent = parent.removesuffix("/operations")
@@ -341,7 +342,8 @@ def _service_of(name: str) -> Service:
 
     :raises InvalidReferenceError: if there is none, or another one; naming them.
     """
-    fitting = [service for service in known_services().values() if _fits(service, name)]
+    # A plain id is no name that speaks for itself, although Speech-to-Text has such.
+    fitting = [service for service in known_services().values() if "/" in name and _fits(service, name)]
     if len(fitting) == 1:
         return fitting[0]
     if fitting:

@@ -187,7 +187,7 @@ class CancelOperationOperator(OperationTask, BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_reference(operation_name, service, api_version, gcp_conn_id)
+        check_reference(operation_name, service, api_version, gcp_conn_id, "cancel")
         if fail_on is None:
             fail_on = {"CANCEL_UNSUPPORTED", "NOT_FOUND"} | ({"STILL_RUNNING"} if wait_for_completion else set())
         self.operation_name = operation_name

@@ -24,7 +24,7 @@ BOTH = [OperationSensor, CancelOperationOperator]
     ("arguments", "words"),
     [
         ({"operation_name": "operations"}, "is not a name of an operation of Data Fusion"),
-        ({"operation_name": "projects/p/operations/o"}, "It looks like one of Earth Engine"),
+        ({"operation_name": "projects/p/operations/o"}, "It looks like one of earthengine"),
         ({"operation_name": NAME + ":cancel"}, "Leave it out"),
         ({"operation_name": 7}, "by a string or by its dict, not by int"),
         ({"operation_name": "{'name': 'x'}"}, "Jinja turned into a string"),
