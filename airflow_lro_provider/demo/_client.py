@@ -135,9 +135,15 @@ class AirflowClient:
         raise LocalAirflowError(f"Run {run_id} of {dag_id} is still {state} after {timeout} s. Its tasks: {tasks}")
 
     def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
-        """All task instances of a run."""
-        path = f"{self._run(dag_id, run_id)}/taskInstances"
-        return list(self.api("GET", path, params={"limit": 1000})["task_instances"])
+        """All task instances of a run. The API gives at most 100 at a time."""
+        path, found, total = f"{self._run(dag_id, run_id)}/taskInstances", [], 1
+        while len(found) < total:
+            page = self.api("GET", path, params={"limit": 100, "offset": len(found), "order_by": "id"})
+            if not page["task_instances"]:
+                break
+            found += page["task_instances"]
+            total = page["total_entries"]
+        return found
 
     def task_instance(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> dict[str, Any]:
         """One task instance: ``state``, ``try_number``, ``pid``, ``trigger`` and more."""
