@@ -65,6 +65,9 @@ class Airflow(Protocol):
         :param map_index: -1 for those that are not mapped; ``None`` for all.
         """
 
+    def is_gone(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> bool:
+        """Whether there is no such task instance. Asked of one that :meth:`states` left out."""
+
     def settings(self, gcp_conn_id: str | None, impersonation_chain: Any) -> ConnectionSettings:
         """What a connection says."""
 
@@ -247,10 +250,17 @@ def _states(airflow: Airflow, keys: Mapping[str, LedgerKey]) -> Iterator[tuple[s
                     name = task_id if map_index < 0 else f"{task_id}_{map_index}"
                     states = answer.get(run_id) or {}
                     if name not in states:
-                        yield text, None
+                        yield text, None if _is_gone(airflow, dag_id, run_id, task_id, map_index) else Evidence.UNKNOWN
                     else:
                         state = states[name]
                         yield text, "none" if state is None else str(getattr(state, "value", state))
+
+
+def _is_gone(airflow: Airflow, *task: Any) -> bool:
+    try:
+        return airflow.is_gone(*task)
+    except Exception:
+        return False
 
 
 async def _end_all(airflow: Airflow, dead: list[tuple[LedgerEntry, str]], now: float, dry_run: bool) -> list[Row]:
@@ -333,6 +343,9 @@ class _FromWithin:
         return RuntimeTaskInstance.get_task_states(
             dag_id=dag_id, task_ids=task_ids, run_ids=run_ids, map_index=map_index
         )
+
+    def is_gone(self, *_: Any) -> bool:
+        return True  # a task sees the states of all others, and in one piece
 
     def settings(self, gcp_conn_id: str | None, impersonation_chain: Any) -> ConnectionSettings:
         from airflow_lro_provider.hooks.operations import OperationsHook

@@ -68,6 +68,10 @@ class PlayedAirflow:
                 answer.setdefault(run, {})[task if index < 0 else f"{task}_{index}"] = state
         return answer
 
+    def is_gone(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> bool:
+        """Whether there is no such task instance at all."""
+        return (dag_id, run_id, task_id, map_index) not in self.task_states
+
     def settings(self, gcp_conn_id: str | None, impersonation_chain: Any) -> ConnectionSettings:
         """One connection is there."""
         if gcp_conn_id != "google_cloud_default":
@@ -312,6 +316,31 @@ def test_the_report_is_plain_json_and_leaves_the_living_out(airflow: PlayedAirfl
     report = json.loads(json.dumps(airflow.sweep().to_dict()))
     [row] = report["operations"]
     assert (row["task"], row["what"]) == ("d.t of r2, try 1", "cancelled")
+
+
+def test_a_task_that_an_answer_leaves_out_is_not_taken_for_gone(
+    airflow: PlayedAirflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not readable for whoever sweeps, or lost between two pages: its operation lives, and is counted as unsure."""
+    airflow.enter("running")
+    monkeypatch.setattr(airflow, "states", lambda *_: {})
+    assert airflow.sweep().counts["unsure"] == 1
+    assert airflow.cancels == 0
+
+
+def test_a_task_that_cannot_be_asked_about_is_not_taken_for_gone(
+    airflow: PlayedAirflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second question fails (403): nothing is cancelled, and the others are judged."""
+
+    def refuse(*_: Any) -> bool:
+        raise RuntimeError("403")
+
+    airflow.enter("gone")
+    airflow.enter("running", dag_id="other")
+    monkeypatch.setattr(airflow, "is_gone", refuse)
+    counts = airflow.sweep().counts
+    assert (counts["unsure"], counts["alive"], airflow.cancels) == (1, 1, 0)
 
 
 # -- what tasks enter ------------------------------------------------------------------------------------
