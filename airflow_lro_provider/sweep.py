@@ -142,9 +142,13 @@ class _Sweep:
         dead = self._judge()
         if dead:
             # A try that adopts an operation enters it before it strikes the old entry out: whoever has entered
-            # it since we looked is found now.
-            self._take(set(self._airflow.keys()) - self._seen)
-            wanted = {key.operation for text, key in self._keys.items() if text not in dead and key.operation}
+            # it since we looked is found now. And a task that ends well strikes its entry out before Airflow shows
+            # its end: one that has vanished is none of ours, though its task may look dead.
+            entered = set(self._airflow.keys())
+            self._take(entered - self._seen)
+            dead = {text: why for text, why in dead.items() if text in entered}
+            living = entered - set(dead)
+            wanted = {key.operation for text, key in self._keys.items() if text in living and key.operation}
             for text in [text for text in dead if self._keys[text].operation in wanted]:
                 result.alive += 1  # another task stands for it
                 del dead[text]
@@ -153,7 +157,7 @@ class _Sweep:
         )
         for text, row in zip(dead, ended, strict=True):
             if row.what == OVER and not self._dry_run:
-                self._airflow.remove(text)
+                self._strike_out(text)
             name = (row.entry.reference or {}).get("name") or row.entry.start
             self._log("%s of %s: %s, %s", name, row.entry.task, row.what, row.why)
         result.rows = ended
@@ -167,7 +171,7 @@ class _Sweep:
             self._seen.add(text)
             key = LedgerKey.from_text(text)
             if key is not None and key.owner is None and (entry := self._value(text)) is not None:
-                key = LedgerKey(entry.owner, entry.try_number, key.operation)
+                key = LedgerKey(entry.owner, entry.try_number, entry.try_id, key.operation)
             if key is not None and key.owner is not None:
                 self._keys[text] = key
             elif key is None:
@@ -175,12 +179,22 @@ class _Sweep:
 
     def _value(self, text: str) -> LedgerEntry | None:
         if text not in self._values:
-            entry = self._airflow.read(text)
+            try:
+                entry = self._airflow.read(text)
+            except Exception as error:
+                self._log("Airflow does not give %s: %s", text, type(error).__name__)
+                entry = None
             if entry is None:
                 self._unreadable(text)
                 return None
             self._values[text] = entry
         return self._values[text]
+
+    def _strike_out(self, text: str) -> None:
+        try:
+            self._airflow.remove(text)
+        except Exception as error:  # the next sweep finds it again
+            self._log("The entry %s cannot be struck out: %s", text, type(error).__name__)
 
     def _unreadable(self, text: str) -> None:
         self._result.unreadable += 1
@@ -190,12 +204,12 @@ class _Sweep:
         """Count the living, and give the keys of the entries of dead tasks, with the reason."""
         from airflow_lro_provider.lro.verdict import Evidence, Verdict, of_ledger_entry
 
-        last: dict[Any, int] = defaultdict(int)
+        last: dict[Any, LedgerKey] = {}
         for key in self._keys.values():
-            last[key.owner] = max(last[key.owner], key.try_number)
+            last[key.owner] = max(key, last.get(key.owner, key), key=lambda one: one.try_number)
         dead: dict[str, str] = {}
         for text, state in _states(self._airflow, self._keys):
-            superseded = last[self._keys[text].owner] > self._keys[text].try_number
+            superseded = self._keys[text].is_superseded_by(last[self._keys[text].owner])
             verdicts = {
                 of_ledger_entry(task_state=state, will_adopt=policy, cancel_on_failure=policy, superseded=superseded)
                 for policy in (True, False)
@@ -278,6 +292,8 @@ async def _end_all(airflow: Airflow, dead: list[tuple[LedgerEntry, str]], now: f
                 clients[who] = await AsyncOperationsClient.create(settings)
             except OperationsError as error:
                 clients[who] = str(error)
+            except Exception as error:  # of Airflow: its text may tell more than a report should
+                clients[who] = f"connection {entry.gcp_conn_id!r} cannot be had: {type(error).__name__}"
 
     async def one(entry: LedgerEntry, why: str) -> Row:
         if entry.reference is None:
