@@ -227,7 +227,6 @@ class OperationStarter(GuardedTask, BaseOperator):
             Watch(started=started, interval=self.poll_interval),
             deadline_of(started, timeout=self.timeout, execution_timeout=execution_timeout),
             waiting_since=started,
-            reference=self._reference.to_dict(),
         )
 
     # -- what an earlier try left -------------------------------------------------------------------
@@ -361,21 +360,8 @@ class OperationStarter(GuardedTask, BaseOperator):
         return records.will_adopt
 
     def _resumed(self, reference: dict[str, Any] | None = None, waiting_since: float | None = None, **_: Any) -> None:
-        from airflow_lro_provider.lro.reference import OperationReference
-
+        super()._resumed(reference)
         self._waiting_since = waiting_since
-        if reference is not None:
-            self._reference = OperationReference.from_dict(reference)
-
-    def _recall(self, records: ArmedRecords) -> bool:
-        from airflow_lro_provider.lro.reference import OperationReference
-
-        record = records.read()
-        if record is None or record.reference is None or record.try_id != records.this_try["try_id"]:
-            self.log.warning("It is not known any more which operation this task has started.")
-            return False
-        self._reference = OperationReference.from_dict(record.reference)
-        return True
 
     def _settle(self, outcome: Outcome, operation: Operation | None) -> Any:
         from airflow_lro_provider.result import settle
