@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import uuid
 from collections.abc import Mapping
 from datetime import timedelta
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
+from airflow_lro_provider.guard import is_in_line
 from airflow_lro_provider.lro.polling import Deadline, earliest
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class _AfterDeferral:
         from airflow_lro_provider.triggers.ownership import ask_owner_token, ask_task_state, in_words
 
         get_listener_manager().pm.unregister(self)
-        if _is_in_line():
+        if is_in_line():
             self._guard.ask()  # `dags test`: this process goes on, with the trigger in it
             return
         state = ask_task_state(self._owner)
@@ -145,11 +145,3 @@ class _AfterDeferral:
                 self._reference,
                 evidence,
             )
-
-
-def _is_in_line() -> bool:
-    """Whether this process has no supervisor, but plays its own (`dags test`)."""
-    supervisor = sys.modules.get("airflow.sdk.execution_time.supervisor")
-    runner = sys.modules.get("airflow.sdk.execution_time.task_runner")
-    played = getattr(supervisor, "InProcessSupervisorComms", None)
-    return played is not None and isinstance(getattr(runner, "SUPERVISOR_COMMS", None), played)
