@@ -293,7 +293,7 @@ class GuardedTask(OperationTask):
         guard.release(because)
         if because is not None and guard.cancelled_because is not None:
             records.write(self._reference, killed=guard.cancelled_because)
-        elif because is None and not self._will_go_on(records) and not isinstance(error, AirflowRescheduleException):
+        elif because is None and not self._goes_on_after(error, records):
             records.let_go()
 
     def _give_up(self, records: ArmedRecords, error: BaseException, *, requested: bool = False) -> None:
@@ -301,9 +301,10 @@ class GuardedTask(OperationTask):
 
         :param requested: whether the trigger has asked for the cancellation already.
         """
+        records.check()
         because = self._reason_to_cancel(records, error)
         if because is None:
-            if not self._will_go_on(records):
+            if not self._goes_on_after(error, records):
                 records.let_go(self._reference)
             return
         if not requested:
@@ -315,7 +316,14 @@ class GuardedTask(OperationTask):
             return None
         if self._get_guard().killed:
             return KILLED  # whatever else went wrong meanwhile: no next try goes on with it
-        return reason_to_cancel(error, will_retry=self._will_go_on(records), cancel_on_failure=self.cancel_on_failure)
+        will_retry = self._goes_on_after(error, records)
+        return reason_to_cancel(error, will_retry=will_retry, cancel_on_failure=self.cancel_on_failure)
+
+    def _goes_on_after(self, error: BaseException, records: ArmedRecords) -> bool:
+        """Whether, after this error, a next try or the next look of this one goes on with the operation."""
+        if isinstance(error, AirflowRescheduleException):
+            return True
+        return self._will_go_on(records) and not records.is_last(error, getattr(self, "retry_policy", None))
 
     def _cancel_now(self, reference: OperationReference, because: str) -> None:
         """Ask for the cancellation of an operation that no guard stands for any more."""
