@@ -12,7 +12,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_lro_provider.events import DeadlinePassed, Event, Finished, Gone, Lost, without_response
 from airflow_lro_provider.hooks.operations import DEFAULT_CONN_ID, OperationsAsyncHook
-from airflow_lro_provider.lro.errors import NotFoundError, OperationsError, WaitTimeoutError
+from airflow_lro_provider.lro.errors import ConnectionSettingsError, NotFoundError, OperationsError, WaitTimeoutError
 from airflow_lro_provider.lro.polling import Deadline, Watch
 from airflow_lro_provider.lro.reference import OperationReference
 from airflow_lro_provider.lro.verdict import Evidence, Verdict, of_killed_trigger
@@ -25,6 +25,10 @@ __all__ = ["OperationTrigger"]
 
 QUESTION_TRIES = 5
 """How often the ownership question is asked before it counts as unanswerable."""
+CONNECTION_TRIES = 5
+"""How often Airflow is asked for the connection: it says "not defined" also when a secrets backend is down."""
+PAUSE = 5.0
+"""Between two of these, in seconds."""
 
 # Airflow 3.3 cancels `on_kill` itself after about a second: the work is done by a task of its own, and
 # somebody has to hold on to it.
@@ -161,7 +165,7 @@ class OperationTrigger(BaseTrigger):
             tolerant=self.tolerant,
         )
         try:
-            client = await self._client()
+            client = await self._reach()
             operation = await client.wait_until_done(
                 self.reference,
                 watch,
@@ -183,6 +187,27 @@ class OperationTrigger(BaseTrigger):
         await self._hook.reference(self.reference)  # the connection may have been changed meanwhile
         return await self._hook.get_conn()
 
+    async def _reach(self) -> AsyncOperationsClient:
+        """The client, with some patience for Airflow.
+
+        :raises OperationsError: if there is none. Anything else would end the trigger, and the task with it, which
+            would not even be told which operation it had.
+        """
+        for attempt in range(CONNECTION_TRIES):
+            if attempt:
+                await asyncio.sleep(PAUSE)
+            try:
+                return await self._client()
+            except ConnectionSettingsError as error:
+                last: OperationsError = error
+            except OperationsError:
+                raise
+            except Exception as error:  # its text may hold what the connection holds
+                last = ConnectionSettingsError(
+                    f"connection {self.gcp_conn_id!r} cannot be had from Airflow: {type(error).__name__}."
+                )
+        raise last
+
     async def _cancel(self, because: str) -> bool:
         """Ask for the cancellation, and log what came of it.
 
@@ -190,7 +215,7 @@ class OperationTrigger(BaseTrigger):
         """
         asked = f"cancel of {self.reference} requested, because: {because}"
         try:
-            over = await (await self._client()).cancel(self.reference)
+            over = await (await self._reach()).cancel(self.reference)
         except OperationsError as error:
             self.log.warning("The %s. It was refused: %s", asked, error)
             return False
@@ -227,7 +252,8 @@ class OperationTrigger(BaseTrigger):
             if attempt:
                 await asyncio.sleep(min(2.0**attempt, 10.0))
             state = await task_state(self.owner)
-            token = await owner_token(self.owner)
+            if of_killed_trigger(task_state=state, owner_token=Evidence.UNKNOWN, my_token=mine) is Verdict.UNSURE:
+                token = await owner_token(self.owner)
             if of_killed_trigger(task_state=state, owner_token=token, my_token=mine) is not Verdict.UNSURE:
                 break
         verdict = of_killed_trigger(task_state=state, owner_token=token, my_token=mine)
