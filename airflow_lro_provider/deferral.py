@@ -46,16 +46,19 @@ def new_token() -> str:
     return uuid.uuid4().hex
 
 
-def new_owner(context: Any) -> dict[str, Any]:
-    """Claim the operation for this try: push a fresh token to XCom, and say whose it is.
+def new_owner(context: Any, token: str | None = None) -> dict[str, Any]:
+    """Claim the operation for this try: push its token to XCom, and say whose it is.
 
     The token is what tells a killed try from one that only moves to another triggerer. It goes through
     the configured XCom backend, here as in the triggerer.
+
+    :param token: the one that this try has deferred with before, if it was woken for nothing: its first trigger may
+        still run, and must not take its own task for that of another try when Airflow takes it down.
     """
     from airflow_lro_provider.triggers.ownership import OWNER_KEY
 
     ti = context["ti"]
-    token = new_token()
+    token = token or new_token()
     ti.xcom_push(key=OWNER_KEY, value=token)
     map_index = -1 if ti.map_index is None else ti.map_index
     return {

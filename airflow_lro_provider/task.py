@@ -121,6 +121,7 @@ class GuardedTask(OperationTask):
 
     _client: OperationsClient
     _first: Any = None
+    _token: str | None = None
 
     # What is different in sensors and in operators that start something
 
@@ -205,7 +206,7 @@ class GuardedTask(OperationTask):
 
         guard = self._get_guard()
         guard.ask()
-        owner = new_owner(context)
+        owner = new_owner(context, self._token)
         self.defer(  # type: ignore[attr-defined]
             trigger=make_trigger(
                 guard,
@@ -235,6 +236,7 @@ class GuardedTask(OperationTask):
         self._resumed(**kwargs)
         if is_for_another(event, token):
             self.log.warning("Airflow delivered the event of another task; looking again.")
+            self._token = token
             return self.execute(context)
         records = self._records(context)
         try:
