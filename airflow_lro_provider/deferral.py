@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import uuid
 from collections.abc import Mapping
 from datetime import timedelta
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
+from airflow_lro_provider.guard import is_in_line
 from airflow_lro_provider.lro.polling import Deadline, earliest
 
 if TYPE_CHECKING:
@@ -46,16 +46,19 @@ def new_token() -> str:
     return uuid.uuid4().hex
 
 
-def new_owner(context: Any) -> dict[str, Any]:
-    """Claim the operation for this try: push a fresh token to XCom, and say whose it is.
+def new_owner(context: Any, token: str | None = None) -> dict[str, Any]:
+    """Claim the operation for this try: push its token to XCom, and say whose it is.
 
     The token is what tells a killed try from one that only moves to another triggerer. It goes through
     the configured XCom backend, here as in the triggerer.
+
+    :param token: the one that this try has deferred with before, if it was woken for nothing: its first trigger may
+        still run, and must not take its own task for that of another try when Airflow takes it down.
     """
     from airflow_lro_provider.triggers.ownership import OWNER_KEY
 
     ti = context["ti"]
-    token = new_token()
+    token = token or new_token()
     ti.xcom_push(key=OWNER_KEY, value=token)
     map_index = -1 if ti.map_index is None else ti.map_index
     return {
@@ -127,7 +130,7 @@ class _AfterDeferral:
         from airflow_lro_provider.triggers.ownership import ask_owner_token, ask_task_state, in_words
 
         get_listener_manager().pm.unregister(self)
-        if _is_in_line():
+        if is_in_line():
             self._guard.ask()  # `dags test`: this process goes on, with the trigger in it
             return
         state = ask_task_state(self._owner)
@@ -145,11 +148,3 @@ class _AfterDeferral:
                 self._reference,
                 evidence,
             )
-
-
-def _is_in_line() -> bool:
-    """Whether this process has no supervisor, but plays its own (`dags test`)."""
-    supervisor = sys.modules.get("airflow.sdk.execution_time.supervisor")
-    runner = sys.modules.get("airflow.sdk.execution_time.task_runner")
-    played = getattr(supervisor, "InProcessSupervisorComms", None)
-    return played is not None and isinstance(getattr(runner, "SUPERVISOR_COMMS", None), played)

@@ -138,8 +138,16 @@ class _Ending:
 
     async def _connect(self, entry: LedgerEntry) -> AsyncOperationsClient:
         from airflow_lro_provider.lro.aio import AsyncOperationsClient
+        from airflow_lro_provider.lro.errors import ConnectionSettingsError, OperationsError
 
-        return await AsyncOperationsClient.create(self._settings(entry.gcp_conn_id, entry.impersonation_chain))
+        try:
+            settings = self._settings(entry.gcp_conn_id, entry.impersonation_chain)
+        except OperationsError:
+            raise
+        except Exception as error:  # of Airflow: its text may tell more than a report should
+            text = f"connection {entry.gcp_conn_id!r} cannot be had: {type(error).__name__}"
+            raise ConnectionSettingsError(text) from None
+        return await AsyncOperationsClient.create(settings)
 
     async def _end(
         self, client: AsyncOperationsClient, reference: OperationReference, entry: LedgerEntry, why: str

@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from airflow_lro_provider.lro.operation import Operation
     from airflow_lro_provider.lro.reference import OperationReference
 
-__all__ = ["Guard", "OperationOrphaned", "Phase", "held_back", "reason_to_cancel"]
+__all__ = ["Guard", "OperationOrphaned", "Phase", "held_back", "is_in_line", "reason_to_cancel"]
 
 BUDGET = 4.0
 """How long ``on_kill`` waits for the cancel, in seconds: from SIGTERM to SIGKILL there are 5.0."""
@@ -188,7 +188,8 @@ class Guard:
 
         :raises OperationOrphaned: if the supervisor is gone.
         """
-        if os.getppid() != self._supervisor:
+        # In `dags test` the parent is somebody's shell, which may end and leave the run to itself.
+        if os.getppid() != self._supervisor and not is_in_line():
             raise OperationOrphaned("the supervisor of this task is gone; Airflow counts it as lost")
 
     def ask(self) -> None:
@@ -379,6 +380,14 @@ def held_back(*signals: signal.Signals) -> Iterator[None]:
                 signal.signal(number, before[number])
         for late in came:
             signal.raise_signal(late)
+
+
+def is_in_line() -> bool:
+    """Whether this process has no supervisor, but plays its own (`dags test`)."""
+    supervisor = sys.modules.get("airflow.sdk.execution_time.supervisor")
+    runner = sys.modules.get("airflow.sdk.execution_time.task_runner")
+    played = getattr(supervisor, "InProcessSupervisorComms", None)
+    return played is not None and isinstance(getattr(runner, "SUPERVISOR_COMMS", None), played)
 
 
 def _asks_the_supervisor() -> bool:

@@ -95,6 +95,18 @@ class FromOutside:
                 answer.setdefault(row["dag_run_id"], {})[name] = row["state"]
         return answer
 
+    def is_gone(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> bool:
+        """Whether there is no such task instance.
+
+        A list leaves out what this user may not read, and what moved from one page to another while it was read
+        (a retry gives a task instance another id, and by that they are sorted).
+
+        :raises AirflowApiError: if it may not be known.
+        """
+        parts = (dag_id, "dagRuns", run_id, "taskInstances", task_id, str(map_index))
+        path = "/".join(quote(part, safe="~:@+") for part in parts)
+        return not self._ask("GET", f"dags/{path}", missing_is_fine=True)
+
     def settings(self, gcp_conn_id: str | None, impersonation_chain: Any) -> ConnectionSettings:
         """What a connection says that this process knows of."""
         from airflow_lro_provider.hooks.operations import OperationsHook

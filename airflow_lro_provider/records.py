@@ -44,11 +44,13 @@ class ArmedRecords:
 
     def __init__(self, context: Any, log: Any, *, kept: bool = True) -> None:
         self._store = context.get("task_state_store") if kept else None
+        self._context = context
         self._ti = context["ti"]
         self._log = log
         self._earlier: ArmedRecord | None = None
         self._request_id: str | None = None
         self._traces: Traces | None = None
+        self._is_there: bool | None = None  # the record of this try; None: not known
 
     @property
     def this_try(self) -> dict[str, Any]:
@@ -64,14 +66,43 @@ class ArmedRecords:
     @property
     def will_adopt(self) -> bool:
         """Whether that next try will find the record of this one."""
-        return self.will_retry and self._store is not None
+        return self.will_retry and self._store is not None and self._is_there is not False
+
+    def is_last(self, error: BaseException, policy: Any) -> bool:
+        """Whether the task's retry policy (Airflow 3.3) ends it after this error, retries or not.
+
+        :param policy: the operator's ``retry_policy``, if it has one.
+        """
+        if policy is None or not isinstance(error, Exception):
+            return False
+        from airflow.sdk.definitions.retry_policy import RetryAction
+
+        this = self._ti
+        try:
+            decision = policy.evaluate(
+                exception=error, try_number=this.try_number, max_tries=this.max_tries, context=self._context
+            )
+        except Exception:
+            return False  # as Airflow sees it
+        return bool(decision.action is RetryAction.FAIL)
 
     def read(self) -> ArmedRecord | None:
         """The record that is there, whoever left it."""
         from airflow_lro_provider.lro.verdict import ArmedRecord
 
-        self._earlier = ArmedRecord.from_dict(self._ask("read", self._store, lambda store: store.get(KEY)))
+        answer = self._ask("read", self._store, lambda store: store.get(KEY))
+        self._earlier = ArmedRecord.from_dict(answer)
         return self._earlier
+
+    def check(self) -> None:
+        """See whether the record of this try is there, if another process has written it."""
+        from airflow_lro_provider.lro.verdict import ArmedRecord
+
+        if self._is_there is None:
+            answer = self._ask("read", self._store, lambda store: store.get(KEY))
+            record = ArmedRecord.from_dict(answer)
+            if not isinstance(answer, Exception):
+                self._is_there = record is not None and record.try_id == self.this_try["try_id"]
 
     def announce(self, start: str, request_id: str, traces: Traces | None = None) -> None:
         """Say that this try is about to start an operation.
@@ -88,7 +119,7 @@ class ArmedRecords:
 
         self._request_id, self._traces = request_id, traces
         record = ArmedRecord(reference=None, request_id=request_id, **self.this_try)
-        error = self._ask("write", self._store, lambda store: store.set(KEY, asdict(record)))
+        error = self._set(record)
         if _status_of(error) in _NOT_CURRENT:
             raise OperationKilled("this try is not Airflow's current one any more (cleared?); nothing was started")
         if (state := self._state()) in _ENDED:
@@ -100,7 +131,7 @@ class ArmedRecords:
         from airflow_lro_provider.lro.verdict import ArmedRecord
 
         record = ArmedRecord(reference=reference.to_dict(), killed=killed, **self.this_try)
-        self._ask("write", self._store, lambda store: store.set(KEY, asdict(record)))
+        self._set(record)
         if killed is not None:
             return  # the sweep sees to it that the cancel has come to something
         self._ask("enter", self.page, lambda page: page.write(reference))
@@ -128,6 +159,11 @@ class ArmedRecords:
         if earlier is not None and earlier.reference is None and self._traces is not None:
             # What an earlier try may have started works on the same: the sweep would take this one for it.
             self._ask("strike out", self.page, lambda page: page.remove(None, earlier))
+
+    def _set(self, record: ArmedRecord) -> Any:
+        answer = self._ask("write", self._store, lambda store: store.set(KEY, asdict(record)))
+        self._is_there = not isinstance(answer, Exception)
+        return answer
 
     def _state(self) -> Any:
         """Airflow's state of this task."""

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
 from airflow_lro_provider.arguments import check_outcomes, check_seconds
-from airflow_lro_provider.exceptions import OperationRunningError, OperationWaitError
+from airflow_lro_provider.exceptions import OperationKilled, OperationRunningError, OperationWaitError
 from airflow_lro_provider.guard import held_back
 from airflow_lro_provider.hooks.operations import DEFAULT_CONN_ID
 from airflow_lro_provider.records import ArmedRecords
@@ -165,10 +165,16 @@ class OperationStarter(GuardedTask, BaseOperator):
         from airflow_lro_provider.lro.method import new_request_id
 
         guard = self._get_guard()
-        if self._request_id is None:
-            self._request_id = new_request_id(records.this_try["try_id"])
-        records.announce(self._starts_in_words, self._request_id, self._traces)
-        guard.start()
+        is_first = self._request_id is None
+        self._request_id = self._request_id or new_request_id(records.this_try["try_id"])
+        guard.check_supervisor()  # an orphan's record is not written: whatever it starts, nobody finds
+        try:
+            records.announce(self._starts_in_words, self._request_id, self._traces)
+            guard.start()
+        except OperationKilled:
+            if is_first:  # nothing was sent; with the request id of an earlier try, something may have been
+                records.remove()
+            raise
         with contextlib.ExitStack() as held:
             held.enter_context(held_back(*self._held_back))
             try:
@@ -233,7 +239,6 @@ class OperationStarter(GuardedTask, BaseOperator):
             Watch(started=started, interval=self.poll_interval),
             deadline_of(started, timeout=self.timeout, execution_timeout=execution_timeout),
             waiting_since=started,
-            reference=self._reference.to_dict(),
         )
 
     # -- what an earlier try left -------------------------------------------------------------------
@@ -309,6 +314,8 @@ class OperationStarter(GuardedTask, BaseOperator):
         try:
             started = self._start_again()
         except OperationsError as error:
+            if error.transient:
+                raise  # the record stays, for the next try
             self.log.warning("What try %d has started cannot be found out: %s", record.try_number, error)
             return False
         finally:
@@ -334,7 +341,10 @@ class OperationStarter(GuardedTask, BaseOperator):
             watch = new_watch(time.monotonic(), timeout=REPLACE_WITHIN, interval=self.poll_interval)
             try:
                 self._client.wait_until_done(
-                    self._reference, watch, on_change=lambda line: self.log.info("%s: %s", self._reference, line)
+                    self._reference,
+                    watch,
+                    look=self._look,
+                    on_change=lambda line: self.log.info("%s: %s", self._reference, line),
                 )
             except NotFoundError:
                 pass
@@ -367,21 +377,8 @@ class OperationStarter(GuardedTask, BaseOperator):
         return records.will_adopt
 
     def _resumed(self, reference: dict[str, Any] | None = None, waiting_since: float | None = None, **_: Any) -> None:
-        from airflow_lro_provider.lro.reference import OperationReference
-
+        super()._resumed(reference)
         self._waiting_since = waiting_since
-        if reference is not None:
-            self._reference = OperationReference.from_dict(reference)
-
-    def _recall(self, records: ArmedRecords) -> bool:
-        from airflow_lro_provider.lro.reference import OperationReference
-
-        record = records.read()
-        if record is None or record.reference is None or record.try_id != records.this_try["try_id"]:
-            self.log.warning("It is not known any more which operation this task has started.")
-            return False
-        self._reference = OperationReference.from_dict(record.reference)
-        return True
 
     def _settle(self, outcome: Outcome, operation: Operation | None) -> Any:
         from airflow_lro_provider.result import settle

@@ -60,6 +60,9 @@ class Airflow(Protocol):
         :param map_index: -1 for those that are not mapped; ``None`` for all.
         """
 
+    def is_gone(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> bool:
+        """Whether there is no such task instance. Asked of one that :meth:`states` left out."""
+
     def settings(self, gcp_conn_id: str | None, impersonation_chain: Any) -> ConnectionSettings:
         """What a connection says."""
 
@@ -116,9 +119,13 @@ class _Sweep:
         dead = self._judge()
         if dead:
             # A try that adopts an operation enters it before it strikes the old entry out: whoever has entered
-            # it since we looked is found now.
-            self._take(set(self._airflow.keys()) - self._seen)
-            wanted = {key.operation for text, key in self._keys.items() if text not in dead and key.operation}
+            # it since we looked is found now. And a task that ends well strikes its entry out before Airflow shows
+            # its end: one that has vanished is none of ours, though its task may look dead.
+            entered = set(self._airflow.keys())
+            self._take(entered - self._seen)
+            dead = {text: why for text, why in dead.items() if text in entered}
+            living = entered - set(dead)
+            wanted = {key.operation for text, key in self._keys.items() if text in living and key.operation}
             for text in [text for text in dead if self._keys[text].operation in wanted]:
                 result.alive += 1  # another task stands for it
                 del dead[text]
@@ -134,7 +141,7 @@ class _Sweep:
         )
         for text, row in zip(dead, ended, strict=True):
             if row.what == OVER and not self._dry_run:
-                self._airflow.remove(text)
+                self._strike_out(text)
             name = (row.entry.reference or {}).get("name") or row.entry.start
             self._log("%s of %s: %s, %s", name, row.entry.task, row.what, row.why)
         result.rows = ended
@@ -157,7 +164,7 @@ class _Sweep:
             self._seen.add(text)
             key = LedgerKey.from_text(text)
             if key is not None and key.owner is None and (entry := self._value(text)) is not None:
-                key = LedgerKey(entry.owner, entry.try_number, key.operation)
+                key = LedgerKey(entry.owner, entry.try_number, entry.try_id, key.operation)
             if key is not None and key.owner is not None:
                 self._keys[text] = key
             elif key is None:
@@ -165,12 +172,22 @@ class _Sweep:
 
     def _value(self, text: str) -> LedgerEntry | None:
         if text not in self._values:
-            entry = self._airflow.read(text)
+            try:
+                entry = self._airflow.read(text)
+            except Exception as error:
+                self._log("Airflow does not give %s: %s", text, type(error).__name__)
+                entry = None
             if entry is None:
                 self._unreadable(text)
                 return None
             self._values[text] = entry
         return self._values[text]
+
+    def _strike_out(self, text: str) -> None:
+        try:
+            self._airflow.remove(text)
+        except Exception as error:  # the next sweep finds it again
+            self._log("The entry %s cannot be struck out: %s", text, type(error).__name__)
 
     def _unreadable(self, text: str) -> None:
         self._result.unreadable += 1
@@ -180,12 +197,12 @@ class _Sweep:
         """Count the living, and give the keys of the entries of dead tasks, with the reason."""
         from airflow_lro_provider.lro.verdict import Evidence, Verdict, of_ledger_entry
 
-        last: dict[Any, int] = defaultdict(int)
+        last: dict[Any, LedgerKey] = {}
         for key in self._keys.values():
-            last[key.owner] = max(last[key.owner], key.try_number)
+            last[key.owner] = max(key, last.get(key.owner, key), key=lambda one: one.try_number)
         dead: dict[str, str] = {}
         for text, state in _states(self._airflow, self._keys):
-            superseded = last[self._keys[text].owner] > self._keys[text].try_number
+            superseded = self._keys[text].is_superseded_by(last[self._keys[text].owner])
             verdicts = {
                 of_ledger_entry(task_state=state, will_adopt=policy, cancel_on_failure=policy, superseded=superseded)
                 for policy in (True, False)
@@ -240,10 +257,17 @@ def _states(airflow: Airflow, keys: Mapping[str, LedgerKey]) -> Iterator[tuple[s
                     name = task_id if map_index < 0 else f"{task_id}_{map_index}"
                     states = answer.get(run_id) or {}
                     if name not in states:
-                        yield text, None
+                        yield text, None if _is_gone(airflow, dag_id, run_id, task_id, map_index) else Evidence.UNKNOWN
                     else:
                         state = states[name]
                         yield text, "none" if state is None else str(getattr(state, "value", state))
+
+
+def _is_gone(airflow: Airflow, *task: Any) -> bool:
+    try:
+        return airflow.is_gone(*task)
+    except Exception:
+        return False
 
 
 class _FromWithin:
@@ -263,6 +287,9 @@ class _FromWithin:
         return RuntimeTaskInstance.get_task_states(
             dag_id=dag_id, task_ids=task_ids, run_ids=run_ids, map_index=map_index
         )
+
+    def is_gone(self, *_: Any) -> bool:
+        return True  # a task sees the states of all others, and in one piece
 
     def settings(self, gcp_conn_id: str | None, impersonation_chain: Any) -> ConnectionSettings:
         from airflow_lro_provider.hooks.operations import OperationsHook

@@ -17,7 +17,7 @@ from airflow.providers.common.compat.sdk import (
 from airflow.sdk.exceptions import AirflowRescheduleException
 
 from airflow_lro_provider.exceptions import OperationInputError, OperationRunningError, OperationWaitError
-from airflow_lro_provider.guard import Guard, reason_to_cancel
+from airflow_lro_provider.guard import KILLED, Guard, reason_to_cancel
 from airflow_lro_provider.hooks.operations import OperationsHook
 from airflow_lro_provider.ledger import LedgerPage, ledger_is_on
 from airflow_lro_provider.links.operations import OperationLink
@@ -121,6 +121,7 @@ class GuardedTask(OperationTask):
 
     _client: OperationsClient
     _first: Any = None
+    _token: str | None = None
 
     # What is different in sensors and in operators that start something
 
@@ -136,12 +137,26 @@ class GuardedTask(OperationTask):
         """Turn what became of the operation into the task's result, or into its error."""
         raise NotImplementedError
 
-    def _resumed(self, **kwargs: Any) -> None:
-        """Take back what was handed over with the deferral."""
-        raise NotImplementedError
+    def _resumed(self, reference: dict[str, Any] | None = None, **_: Any) -> None:
+        """Take back what was handed over with the deferral.
+
+        :param reference: the operation. A template may say another one by now.
+        """
+        from airflow_lro_provider.lro.reference import OperationReference
+
+        if reference is None:  # deferred by an older version
+            self._connect()
+        else:
+            self._reference = OperationReference.from_dict(reference)
 
     def _recall(self, records: ArmedRecords) -> bool:
         """Whether it is known which operation this is, although nothing was handed back."""
+        from airflow_lro_provider.lro.reference import OperationReference
+
+        record = records.read()
+        if record is None or record.reference is None or record.try_id != records.this_try["try_id"]:
+            return False
+        self._reference = OperationReference.from_dict(record.reference)
         return True
 
     if TYPE_CHECKING:
@@ -191,7 +206,7 @@ class GuardedTask(OperationTask):
 
         guard = self._get_guard()
         guard.ask()
-        owner = new_owner(context)
+        owner = new_owner(context, self._token)
         self.defer(  # type: ignore[attr-defined]
             trigger=make_trigger(
                 guard,
@@ -210,7 +225,7 @@ class GuardedTask(OperationTask):
                 include_response=self.include_response or self.result_check is not None,
             ),
             method_name="execute_complete",
-            kwargs={"token": owner["token"], **kwargs},
+            kwargs={"token": owner["token"], "reference": self._reference.to_dict(), **kwargs},
         )
 
     def execute_complete(self, context: Context, event: Any, token: str | None = None, **kwargs: Any) -> Any:
@@ -221,10 +236,14 @@ class GuardedTask(OperationTask):
         self._resumed(**kwargs)
         if is_for_another(event, token):
             self.log.warning("Airflow delivered the event of another task; looking again.")
+            self._token = token
             return self.execute(context)
         records = self._records(context)
-        seen = read_event(event)
-        self._connect()
+        try:
+            seen = read_event(event)
+        except ValueError as odd:
+            self._give_up(records, odd)
+            raise
         if isinstance(seen, (Finished, Gone)):
             operation = seen.operation if isinstance(seen, Finished) else None
             try:
@@ -251,10 +270,11 @@ class GuardedTask(OperationTask):
             return super().resume_execution(next_method, next_kwargs, context)  # type: ignore[misc]
         except BaseException as error:
             if next_method == "__fail__":  # the trigger broke, or a timeout that is not ours
-                self._connect()
                 records = self._records(context)
                 if self._recall(records):
                     self._give_up(records, error)
+                else:
+                    self.log.warning("It is not known any more which operation this task stands for.")
             raise
 
     # Ways out
@@ -275,7 +295,7 @@ class GuardedTask(OperationTask):
         guard.release(because)
         if because is not None and guard.cancelled_because is not None:
             records.write(self._reference, killed=guard.cancelled_because)
-        elif because is None and not self._will_go_on(records) and not isinstance(error, AirflowRescheduleException):
+        elif because is None and not self._goes_on_after(error, records):
             records.let_go()
 
     def _give_up(self, records: ArmedRecords, error: BaseException, *, requested: bool = False) -> None:
@@ -283,9 +303,10 @@ class GuardedTask(OperationTask):
 
         :param requested: whether the trigger has asked for the cancellation already.
         """
+        records.check()
         because = self._reason_to_cancel(records, error)
         if because is None:
-            if not self._will_go_on(records):
+            if not self._goes_on_after(error, records):
                 records.let_go(self._reference)
             return
         if not requested:
@@ -295,7 +316,16 @@ class GuardedTask(OperationTask):
     def _reason_to_cancel(self, records: ArmedRecords, error: BaseException) -> str | None:
         if not self.cancel_on_kill:
             return None
-        return reason_to_cancel(error, will_retry=self._will_go_on(records), cancel_on_failure=self.cancel_on_failure)
+        if self._get_guard().killed:
+            return KILLED  # whatever else went wrong meanwhile: no next try goes on with it
+        will_retry = self._goes_on_after(error, records)
+        return reason_to_cancel(error, will_retry=will_retry, cancel_on_failure=self.cancel_on_failure)
+
+    def _goes_on_after(self, error: BaseException, records: ArmedRecords) -> bool:
+        """Whether, after this error, a next try or the next look of this one goes on with the operation."""
+        if isinstance(error, AirflowRescheduleException):
+            return True
+        return self._will_go_on(records) and not records.is_last(error, getattr(self, "retry_policy", None))
 
     def _cancel_now(self, reference: OperationReference, because: str) -> None:
         """Ask for the cancellation of an operation that no guard stands for any more."""
@@ -307,3 +337,5 @@ class GuardedTask(OperationTask):
             self.log.info("The cancel of %s requested, because: %s", reference, because)
         except OperationsError as error:
             self.log.error("The cancel of %s was refused: %s", reference, error)
+        except Exception as error:  # of Airflow, about the connection; what ends the task is more important
+            self.log.error("The cancel of %s failed: %s", reference, type(error).__name__)

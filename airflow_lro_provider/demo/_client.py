@@ -136,7 +136,9 @@ class AirflowClient:
 
     def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         """All task instances of a run. The API gives at most 100 at a time."""
-        path, found, total = f"{self._run(dag_id, run_id)}/taskInstances", [], 1
+        path = f"{self._run(dag_id, run_id)}/taskInstances"
+        found: list[dict[str, Any]] = []
+        total = 1
         while len(found) < total:
             page = self.api("GET", path, params={"limit": 100, "offset": len(found), "order_by": "id"})
             if not page["task_instances"]:

@@ -258,9 +258,13 @@ class Identity:
         """The server did not accept the token of these headers: the next request gets a new one."""
         if self._credentials is None or not self._renewable:
             return
-        with self._lock:
-            if self._apply().get("authorization") == headers.get("authorization"):
-                self._credentials.token = None
+        # Never waited for: this is called on event loops, and whoever holds the lock is at another token already.
+        if self._lock.acquire(blocking=False):
+            try:
+                if self._apply().get("authorization") == headers.get("authorization"):
+                    self._credentials.token = None
+            finally:
+                self._lock.release()
 
     def _apply(self) -> dict[str, str]:
         headers: dict[str, str] = {}

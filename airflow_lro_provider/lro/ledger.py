@@ -19,6 +19,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from airflow_lro_provider.lro.verdict import is_younger
+
 __all__ = ["LedgerEntry", "LedgerKey", "fingerprint"]
 
 STARTING = "-"
@@ -43,12 +45,22 @@ class LedgerKey:
 
     :param owner: Dag, run, task and map index; ``None`` if they are left out.
     :param try_number: which try.
+    :param try_id: its id.
     :param operation: a fingerprint of the operation; ``None`` while it is being started.
     """
 
     owner: tuple[str, str, str, int] | None
     try_number: int
+    try_id: str
     operation: str | None
+
+    def is_superseded_by(self, other: LedgerKey) -> bool:
+        """Whether that is a later try of the same task.
+
+        Its number alone does not say so: a task instance that was deleted, or whose run was, and that was made
+        anew counts from 1 again.
+        """
+        return other.try_number > self.try_number and not is_younger(self.try_id, other.try_id)
 
     @classmethod
     def from_text(cls, text: str) -> LedgerKey | None:
@@ -56,10 +68,10 @@ class LedgerKey:
         parts = text.split("/")
         fingerprint = None if parts[-1] == STARTING else parts[-1]
         if len(parts) == 3 and parts[0] == "~":
-            return cls(None, 0, fingerprint)
+            return cls(None, 0, parts[1], fingerprint)
         if len(parts) != 7 or not re.fullmatch(r"-?\d{1,9}", parts[3]) or not re.fullmatch(r"\d{1,9}", parts[4]):
             return None
-        return cls((parts[0], parts[1], parts[2], int(parts[3])), int(parts[4]), fingerprint)
+        return cls((parts[0], parts[1], parts[2], int(parts[3])), int(parts[4]), parts[5], fingerprint)
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ __all__ = [
     "ArmedRecord",
     "Evidence",
     "Verdict",
+    "is_younger",
     "of_armed_record",
     "of_deferral",
     "of_killed_trigger",
@@ -215,10 +216,10 @@ def of_armed_record(
         return Verdict.CANCEL
     if try_number > record.try_number:
         return Verdict.ADOPT
-    return Verdict.CANCEL if _is_younger(try_id, record.try_id) else Verdict.UNSURE
+    return Verdict.CANCEL if is_younger(try_id, record.try_id) else Verdict.UNSURE
 
 
-def _is_younger(one: str, other: str) -> bool:
+def is_younger(one: str, other: str) -> bool:
     """Whether a task instance id is younger than another; Airflow's are UUIDs of version 7, which tell."""
     try:
         first, second = uuid.UUID(one), uuid.UUID(other)

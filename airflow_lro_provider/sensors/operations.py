@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowSkipException, BaseSensorOperator, PokeReturnValue, conf
 
 from airflow_lro_provider.arguments import check_outcomes, check_reference, check_seconds
-from airflow_lro_provider.exceptions import FinalOperationFailedError, OperationWaitError
+from airflow_lro_provider.exceptions import FinalOperationFailedError, OperationInputError, OperationWaitError
 from airflow_lro_provider.guard import Guard
 from airflow_lro_provider.hooks.operations import DEFAULT_CONN_ID
 from airflow_lro_provider.ledger import ledger_is_on
@@ -20,6 +21,8 @@ from airflow_lro_provider.task import FIRST_LOOK_TIMEOUT, GuardedTask
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_lro_provider.events import DeadlinePassed, Lost
+    from airflow_lro_provider.hooks.operations import OperationsHook
     from airflow_lro_provider.lro.operation import Operation, Outcome
     from airflow_lro_provider.lro.polling import Watch
     from airflow_lro_provider.lro.verdict import ArmedRecord
@@ -267,17 +270,37 @@ class OperationSensor(GuardedTask, BaseSensorOperator):
 
     # -- after a deferral ---------------------------------------------------------------------------
 
-    def _resumed(self, waiting_since: float | None = None, left_by_try: int | None = None, **_: Any) -> None:
+    def _resumed(
+        self,
+        reference: dict[str, Any] | None = None,
+        waiting_since: float | None = None,
+        left_by_try: int | None = None,
+        **_: Any,
+    ) -> None:
+        super()._resumed(reference)
         self._waiting_since, self._left_by_try = waiting_since, left_by_try
 
-    def execute_complete(self, context: Context, event: Any, token: str | None = None, **kwargs: Any) -> Any:
-        """Go on after the trigger has waited."""
-        try:
-            return super().execute_complete(context, event, token, **kwargs)
-        except OperationWaitError as error:
-            if self.never_fail:
-                raise AirflowSkipException("Skipping due to never_fail is set to True.") from error
-            raise
+    def _recall(self, records: ArmedRecords) -> bool:
+        if super()._recall(records):
+            return True
+        with contextlib.suppress(OperationInputError):
+            self._connect()
+            return True
+        return False
+
+    def _read_arguments(self, hook: OperationsHook) -> None:
+        if self._waiting_since is None:
+            super()._read_arguments(hook)
+        else:  # this try has begun to wait already: whatever the template says by now, for this one
+            hook.reference(self._reference)
+
+    def _error_of(self, seen: DeadlinePassed | Lost) -> BaseException:
+        error = super()._error_of(seen)
+        if not self.never_fail or not isinstance(error, OperationWaitError):
+            return error
+        skip = AirflowSkipException("Skipping due to never_fail is set to True.")
+        skip.__cause__ = error
+        return skip
 
     def _settle(self, outcome: Outcome, operation: Operation | None) -> dict[str, Any]:
         from airflow_lro_provider.lro.operation import Outcome

@@ -12,7 +12,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_lro_provider.events import DeadlinePassed, Event, Finished, Gone, Lost, without_response
 from airflow_lro_provider.hooks.operations import DEFAULT_CONN_ID, OperationsAsyncHook
-from airflow_lro_provider.lro.errors import NotFoundError, OperationsError, WaitTimeoutError
+from airflow_lro_provider.lro.errors import ConnectionSettingsError, NotFoundError, OperationsError, WaitTimeoutError
 from airflow_lro_provider.lro.polling import Deadline, Watch
 from airflow_lro_provider.lro.reference import OperationReference
 from airflow_lro_provider.lro.verdict import Evidence, Verdict, of_killed_trigger
@@ -25,6 +25,10 @@ __all__ = ["OperationTrigger"]
 
 QUESTION_TRIES = 5
 """How often the ownership question is asked before it counts as unanswerable."""
+CONNECTION_TRIES = 5
+"""How often Airflow is asked for the connection: it says "not defined" also when a secrets backend is down."""
+PAUSE = 5.0
+"""Between two of these, in seconds."""
 
 KILL_PATIENCE = 20.0
 """How long `on_kill` goes on although it was cancelled itself, in seconds: less than Airflow's `on_kill_timeout`."""
@@ -171,7 +175,7 @@ class OperationTrigger(BaseTrigger):
             tolerant=self.tolerant,
         )
         try:
-            client = await self._client()
+            client = await self._reach()
             operation = await client.wait_until_done(
                 self.reference,
                 watch,
@@ -193,6 +197,27 @@ class OperationTrigger(BaseTrigger):
         await self._hook.reference(self.reference)  # the connection may have been changed meanwhile
         return await self._hook.get_conn()
 
+    async def _reach(self) -> AsyncOperationsClient:
+        """The client, with some patience for Airflow.
+
+        :raises OperationsError: if there is none. Anything else would end the trigger, and the task with it, which
+            would not even be told which operation it had.
+        """
+        for attempt in range(CONNECTION_TRIES):
+            if attempt:
+                await asyncio.sleep(PAUSE)
+            try:
+                return await self._client()
+            except ConnectionSettingsError as error:
+                last: OperationsError = error
+            except OperationsError:
+                raise
+            except Exception as error:  # its text may hold what the connection holds
+                last = ConnectionSettingsError(
+                    f"connection {self.gcp_conn_id!r} cannot be had from Airflow: {type(error).__name__}."
+                )
+        raise last
+
     async def _cancel(self, because: str) -> bool:
         """Ask for the cancellation, and log what came of it.
 
@@ -200,7 +225,7 @@ class OperationTrigger(BaseTrigger):
         """
         asked = f"cancel of {self.reference} requested, because: {because}"
         try:
-            over = await (await self._client()).cancel(self.reference)
+            over = await (await self._reach()).cancel(self.reference)
         except OperationsError as error:
             self.log.warning("The %s. It was refused: %s", asked, error)
             return False
@@ -237,7 +262,8 @@ class OperationTrigger(BaseTrigger):
             if attempt:
                 await asyncio.sleep(min(2.0**attempt, 10.0))
             state = await task_state(self.owner)
-            token = await owner_token(self.owner)
+            if of_killed_trigger(task_state=state, owner_token=Evidence.UNKNOWN, my_token=mine) is Verdict.UNSURE:
+                token = await owner_token(self.owner)
             if of_killed_trigger(task_state=state, owner_token=token, my_token=mine) is not Verdict.UNSURE:
                 break
         verdict = of_killed_trigger(task_state=state, owner_token=token, my_token=mine)

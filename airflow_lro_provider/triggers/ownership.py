@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 # Imported with the trigger, before any wait begins: within on_kill this import alone took seconds.
 from airflow.providers.common.compat.sdk import XCom
@@ -21,7 +22,10 @@ OWNER_KEY = "operation_owner"
 """XCom key of the owner token: which try of the task a deferred operation belongs to."""
 TIMEOUT = 15.0
 """How long one question may take, in seconds."""
+AT_ONCE = 3
+"""So many questions are asked at a time: they share the threads of the loop with whoever renews a token."""
 _Answer = TypeVar("_Answer")
+_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
 
 def ask_task_state(owner: Mapping[str, Any]) -> str | Evidence | None:
@@ -80,7 +84,9 @@ async def owner_token(owner: Mapping[str, Any]) -> str | Evidence | None:
 
 
 async def _in_time(question: Callable[[Mapping[str, Any]], _Answer], owner: Mapping[str, Any]) -> _Answer | Evidence:
-    try:
-        return await asyncio.wait_for(asyncio.to_thread(question, owner), TIMEOUT)
-    except asyncio.TimeoutError:
-        return Evidence.UNKNOWN
+    # A run with hundreds of deferred tasks may be marked at once: waiting for one's turn is no lack of an answer.
+    async with _turns.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(AT_ONCE)):
+        try:
+            return await asyncio.wait_for(asyncio.to_thread(question, owner), TIMEOUT)
+        except asyncio.TimeoutError:
+            return Evidence.UNKNOWN

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
     AirflowTaskTimeout,
@@ -337,7 +338,9 @@ def test_an_event_of_another_task_is_not_believed(a_try: Callable[..., Try]) -> 
     first, second = (found.trigger.serialize()[1] for found in (deferral, again.value))
     assert second["reference"] == first["reference"]
     assert second["deadline"] == first["deadline"], "the wait began when it began"
-    assert second["owner"] != first["owner"]
+    # The first trigger may still be there, and is told to stop: it must see its own try, and not another's.
+    assert second["owner"] == first["owner"]
+    assert this.pushed["operation_owner"] == first["owner"]["token"]
 
 
 @pytest.mark.parametrize(
@@ -368,6 +371,87 @@ def test_a_broken_wait_does_not_forget_the_operation(
     with pytest.raises(Exception):  # noqa: B017 - Airflow's own, or ours
         sensor.resume_execution(method, kwargs, this.context)
     assert this.cancels == cancels
+
+
+@pytest.mark.parametrize("how", ["a deadline", "the trigger broke"])
+def test_the_operation_is_the_one_that_was_deferred_whatever_its_template_says_by_now(
+    a_try: Callable[..., Try], how: str
+) -> None:
+    """The task before was cleared alone and has started another one meanwhile: that one is not touched."""
+    this = a_try()
+    _, deferral = deferred(this)
+    other = a_try()
+    sensor = other.sensor(deferrable=True)
+    method, kwargs = "__fail__", {"error": "Trigger failure"}
+    if how == "a deadline":
+        told = event(
+            this, deferral, status="deadline", cause="execution_timeout", seconds=5.0, cancel_requested=False,
+            operation=None,
+        )  # fmt: skip
+        method, kwargs = "execute_complete", {"event": told, **deferral.kwargs}
+    with pytest.raises(BaseException, match=r"passed while deferred|Trigger failure"):
+        sensor.resume_execution(method, kwargs, this.context)
+    assert (this.cancels, other.cancels) == (1, 0)
+    assert this.store[KEY]["reference"]["name"] == this.name
+
+
+@pytest.mark.parametrize("how", ["lost", "the trigger broke"])
+def test_a_kill_while_it_resumes_is_not_forgotten(a_try: Callable[..., Try], how: str) -> None:
+    """Marked failed in the moment in which it learns that the wait was lost: no next try goes on with the operation."""
+    this = a_try(max_tries=1)
+    sensor, deferral = deferred(this)
+    told = event(this, deferral, status="lost", message="403")
+    method, kwargs = "execute_complete", {"event": told, **deferral.kwargs}
+    if how != "lost":
+        method, kwargs = "__fail__", {"error": "Trigger failure"}
+    sensor.on_kill()
+    with pytest.raises(Exception):  # noqa: B017 - Airflow's own, or ours
+        sensor.resume_execution(method, kwargs, this.context)
+    assert this.cancels == 1
+
+
+def test_never_fail_leaves_no_operation_to_a_retry_that_does_not_come(a_try: Callable[..., Try]) -> None:
+    """Skipped is the end, although the task has a retry left: as in poke mode, the operation is cancelled."""
+    this = a_try(max_tries=1)
+    sensor, deferral = deferred(this, never_fail=True)
+    told = event(this, deferral, status="lost", message="403")
+    with pytest.raises(AirflowSkipException):
+        sensor.resume_execution("execute_complete", {"event": told, **deferral.kwargs}, this.context)
+    assert this.cancels == 1
+
+
+@pytest.mark.parametrize(("max_tries", "cancels"), [(0, 1), (1, 0)], ids=["no retry", "a retry to come"])
+def test_an_unknown_event_does_not_forget_the_operation(
+    a_try: Callable[..., Try], max_tries: int, cancels: int
+) -> None:
+    """It ends the task as any other error does."""
+    this = a_try(max_tries=max_tries)
+    sensor, deferral = deferred(this)
+    with pytest.raises(ValueError, match="not understood"):
+        sensor.execute_complete(this.context, {"owner": deferral.kwargs["token"]}, **deferral.kwargs)
+    assert this.cancels == cancels
+
+
+@pytest.mark.parametrize("how", ["finished", "lost", "the trigger broke"])
+def test_a_connection_that_is_gone_when_it_resumes_is_no_final_failure(
+    a_try: Callable[..., Try], monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """A secrets backend that is down looks so: what is over is over, and what runs is left to the retry."""
+    this = a_try(max_tries=1)
+    sensor, deferral = deferred(this)
+    monkeypatch.delenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT")
+    if how == "finished":
+        done = this.emulator.finish("datafusion", this.name).operation
+        told = event(this, deferral, status="finished", operation=done)
+        assert sensor.execute_complete(this.context, told, **deferral.kwargs)["outcome"] == "SUCCEEDED"
+        return
+    told = event(this, deferral, status="lost", message="connection 'google_cloud_default' is not defined")
+    method, kwargs = "execute_complete", {"event": told, **deferral.kwargs}
+    if how != "lost":
+        method, kwargs = "__fail__", {"error": "Trigger failure"}
+    with pytest.raises(Exception, match=r"not defined|Trigger failure") as caught:
+        sensor.resume_execution(method, kwargs, this.context)
+    assert not isinstance(caught.value, AirflowFailException)
 
 
 def test_a_deferral_timeout_of_airflow_cancels_as_a_backstop(a_try: Callable[..., Try]) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout, TaskDeferred
 from airflow.sdk.bases.operator import ExecutorSafeguard
+from airflow.sdk.definitions.retry_policy import ExceptionRetryPolicy, RetryAction, RetryRule
 from played import PlayedTry, Store
 
 from airflow_lro_provider import starter
@@ -31,7 +32,9 @@ from airflow_lro_provider.exceptions import (
     OperationStartError,
     OperationWaitError,
 )
-from airflow_lro_provider.lro.errors import PermissionDeniedError
+from airflow_lro_provider.guard import OperationOrphaned
+from airflow_lro_provider.lro import credentials
+from airflow_lro_provider.lro.errors import PermissionDeniedError, UnavailableError
 from airflow_lro_provider.operators.operations import RunOperationOperator
 from airflow_lro_provider.records import KEY
 
@@ -436,6 +439,56 @@ def test_lost_permission(a_try: Callable[..., Try], max_tries: int, arguments: d
     assert this.cancels == cancels
 
 
+@pytest.mark.parametrize("shape", ["waiting", "deferred"])
+def test_a_retry_that_will_find_no_record_is_no_reason_to_leave_the_operation(
+    a_try: Callable[..., Try], shape: str
+) -> None:
+    """The store took nothing: the retry would start a second one beside it."""
+
+    class Refusing(Store):
+        def set(self, key: str, value: Any) -> None:
+            raise RuntimeError("507")
+
+    this = a_try(max_tries=1, store=Refusing())
+    if shape == "waiting":
+        this.emulator.fail(403, verb="get", times=None)
+        with pytest.raises(PermissionDeniedError):
+            this.run()
+    else:
+        operator, deferral = deferred(this)
+        told = event(deferral, status="lost", message="403")
+        with pytest.raises(OperationWaitError):
+            operator.execute_complete(this.context, told, **deferral.kwargs)
+    assert this.cancels == 1
+
+
+@pytest.mark.parametrize("cancel_on_failure", [True, False])
+def test_a_retry_policy_that_ends_the_task_leaves_no_operation(
+    a_try: Callable[..., Try], cancel_on_failure: bool
+) -> None:
+    """Airflow 3.3 asks it whether to retry after this error: if not, no next try goes on with the operation."""
+    this = a_try(max_tries=3)
+    this.emulator.fail(403, verb="get", times=None)
+    rule = RetryRule(exception=PermissionDeniedError, action=RetryAction.FAIL)
+    with pytest.raises(PermissionDeniedError):
+        this.run(retry_policy=ExceptionRetryPolicy(rules=[rule]), cancel_on_failure=cancel_on_failure)
+    assert this.cancels == cancel_on_failure
+
+
+def test_a_retry_policy_that_cannot_be_asked_changes_nothing(a_try: Callable[..., Try]) -> None:
+    """As Airflow does with one that raises: the number of retries decides."""
+
+    class Broken(ExceptionRetryPolicy):
+        def evaluate(self, **_: Any) -> Any:
+            raise RuntimeError
+
+    this = a_try(max_tries=1)
+    this.emulator.fail(403, verb="get", times=None)
+    with pytest.raises(PermissionDeniedError):
+        this.run(retry_policy=Broken(rules=[]))
+    assert this.cancels == 0
+
+
 # -- surviving -------------------------------------------------------------------------------------------
 
 
@@ -586,6 +639,95 @@ def test_a_task_that_was_marked_before_it_started_starts_nothing(
     with pytest.raises(OperationKilled, match="nothing was started"):
         this.run()
     assert this.starts == 0
+
+
+@pytest.mark.parametrize("how", ["marked", "killed"])
+def test_a_start_that_was_not_sent_is_not_looked_for_after_a_clear(
+    a_try: Callable[..., Try], monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Looking for it means to send it, and to cancel what comes of that."""
+    from airflow_lro_provider.triggers import ownership
+
+    first = a_try()
+    operator = first.operator()
+    with monkeypatch.context() as patch:
+        if how == "marked":
+            patch.setattr(ownership, "ask_task_state", lambda owner: "failed")
+        else:
+            operator.on_kill()
+        with pytest.raises(OperationKilled):
+            operator.execute(first.context)
+    assert first.store == {}
+    first.emulator.script(duration=0)
+    a_try(number=2, max_tries=1).run()
+    assert (first.starts, first.cancels) == (1, 0)
+
+
+def test_a_start_of_an_earlier_try_is_not_forgotten_by_a_kill_before_it_is_repeated(
+    a_try: Callable[..., Try],
+) -> None:
+    """That one may have been carried out: the record with its request id stays."""
+    first = a_try(max_tries=1)
+    first.emulator.fail("reset", verb="start", after=True, times=None)
+    from airflow_lro_provider.lro.client import OperationsClient
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OperationsClient, "_run", die_after(OperationsClient._run))
+        with pytest.raises(SystemExit):
+            first.run()
+    before = first.store[KEY]["request_id"]
+    second = a_try(number=2, max_tries=1)
+    operator = second.operator()
+    operator.on_kill()
+    with pytest.raises(OperationKilled):
+        operator.execute(second.context)
+    assert first.store[KEY]["request_id"] == before
+
+
+def test_an_orphan_starts_nothing(a_try: Callable[..., Try]) -> None:
+    """Airflow counts it as lost, and a next try may be at it already; its record could not even be written."""
+    this = a_try(max_tries=1)
+    operator = this.operator()
+    operator._get_guard()._supervisor = -1
+    with pytest.raises(OperationOrphaned):
+        operator.execute(this.context)
+    assert this.starts == 0
+
+
+def test_an_orphan_does_not_wait_for_the_end_of_an_old_operation(a_try: Callable[..., Try]) -> None:
+    """It would start another one then, beside that of the next try."""
+    first = a_try()
+    first.emulator.script(duration=None, cancel="ignore")
+    crash(first)
+    second = a_try(number=2, max_tries=1)
+    operator = second.operator()
+    operator._get_guard()._supervisor = -1
+    begin = time.monotonic()
+    with pytest.raises(OperationOrphaned):
+        operator.execute(second.context)
+    assert time.monotonic() - begin < 5
+    assert first.starts == 1
+
+
+def test_what_a_lost_start_did_is_not_given_up_for_a_bad_moment(a_try: Callable[..., Try]) -> None:
+    """After a clear the service does not answer: nothing is started beside what may be running."""
+    first = a_try()
+    from airflow_lro_provider.lro.client import OperationsClient
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OperationsClient, "_run", die_after(OperationsClient._run))
+        with pytest.raises(SystemExit):
+            first.run()
+    assert len(first.running) == 1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(credentials, "NUM_RETRIES", 0)
+        first.emulator.fail(503, verb="start")
+        with pytest.raises(UnavailableError):
+            a_try(number=2, max_tries=1).run()
+    assert len(first.started) == 1
+    first.emulator.script(duration=0)
+    a_try(number=3, max_tries=2).run()
+    assert (len(first.started), first.running) == (2, [])
 
 
 def test_a_store_that_is_down_does_not_keep_a_task_from_starting(a_try: Callable[..., Try]) -> None:

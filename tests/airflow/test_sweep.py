@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -69,6 +70,10 @@ class PlayedAirflow:
             if dag == dag_id and run in run_ids and task in task_ids and map_index in (None, index):
                 answer.setdefault(run, {})[task if index < 0 else f"{task}_{index}"] = state
         return answer
+
+    def is_gone(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> bool:
+        """Whether there is no such task instance at all."""
+        return (dag_id, run_id, task_id, map_index) not in self.task_states
 
     def settings(self, gcp_conn_id: str | None, impersonation_chain: Any) -> ConnectionSettings:
         """One connection is there."""
@@ -203,6 +208,50 @@ def test_many_runs_are_asked_about_in_few_questions(airflow: PlayedAirflow) -> N
         airflow.enter("running", shared)
     airflow.sweep()
     assert [len(runs) for _, _, runs, _ in airflow.questions] == [50, 50, 20]
+
+
+def uuid7(moment: int) -> str:
+    """An id as Airflow gives them: the time is in it."""
+    return str(uuid.UUID(int=(moment << 80) | (7 << 76) | (2 << 62) | 1))
+
+
+def test_a_task_that_was_made_anew_has_not_been_replaced_by_its_past(airflow: PlayedAirflow) -> None:
+    """A run that was deleted and made again counts its tries from 1: what is left of the old one's try 2 is older."""
+    airflow.enter("running", try_number=2, try_id=uuid7(1000), run_id="r")
+    new = airflow.enter("running", try_number=1, try_id=uuid7(2000), run_id="r")
+    airflow.sweep()
+    assert new.reference is not None
+    assert airflow.emulator.requests(verb="cancel", name=new.reference["name"]) == []
+
+
+def test_what_is_struck_out_in_the_middle_of_a_sweep_is_not_cancelled(airflow: PlayedAirflow) -> None:
+    """A task that does not wait for its operation has ended well meanwhile: the operation is nobody's, and runs on."""
+    entry = airflow.enter("success", run_id="a run whose id does not fit into a key")
+    airflow.before_second_look = lambda: airflow.remove(entry.key)
+    assert airflow.sweep().counts["cancelled"] == 0
+    assert airflow.cancels == 0
+
+
+@pytest.mark.parametrize("what", ["read", "settings", "remove"])
+def test_one_entry_that_cannot_be_dealt_with_does_not_keep_the_others(
+    airflow: PlayedAirflow, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Whatever Airflow answers about it: it is left and counted, and the others are cancelled."""
+    bad = airflow.enter("failed", gcp_conn_id="bad")
+    if what == "remove":
+        airflow.emulator.finish("datafusion", bad.reference["name"])  # type: ignore[index]
+        bad = airflow.enter("failed", airflow.emulator.create("datafusion", duration=0))
+    airflow.enter("failed")
+    real = getattr(airflow, what)
+
+    def fail(first: Any, *rest: Any) -> Any:
+        if first in (bad.key, "bad"):
+            raise RuntimeError("500")
+        return real(first, *rest)
+
+    monkeypatch.setattr(airflow, what, fail)
+    assert airflow.sweep().counts["cancelled"] == 1
+    assert bad.key in airflow.kept
 
 
 def test_what_cannot_be_judged_is_left_and_counted(airflow: PlayedAirflow) -> None:
@@ -418,6 +467,31 @@ def test_the_report_is_plain_json_and_leaves_the_living_out(airflow: PlayedAirfl
     report = json.loads(json.dumps(airflow.sweep().to_dict()))
     [row] = report["operations"]
     assert (row["task"], row["what"]) == ("d.t of r2, try 1", "cancelled")
+
+
+def test_a_task_that_an_answer_leaves_out_is_not_taken_for_gone(
+    airflow: PlayedAirflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not readable for whoever sweeps, or lost between two pages: its operation lives, and is counted as unsure."""
+    airflow.enter("running")
+    monkeypatch.setattr(airflow, "states", lambda *_: {})
+    assert airflow.sweep().counts["unsure"] == 1
+    assert airflow.cancels == 0
+
+
+def test_a_task_that_cannot_be_asked_about_is_not_taken_for_gone(
+    airflow: PlayedAirflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second question fails (403): nothing is cancelled, and the others are judged."""
+
+    def refuse(*_: Any) -> bool:
+        raise RuntimeError("403")
+
+    airflow.enter("gone")
+    airflow.enter("running", dag_id="other")
+    monkeypatch.setattr(airflow, "is_gone", refuse)
+    counts = airflow.sweep().counts
+    assert (counts["unsure"], counts["alive"], airflow.cancels) == (1, 1, 0)
 
 
 # -- what tasks enter ------------------------------------------------------------------------------------

@@ -14,11 +14,13 @@ from airflow.triggers.base import TriggerEvent
 
 from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.events import DeadlinePassed, Finished, Gone, Lost, read_event
+from airflow_lro_provider.hooks.operations import OperationsAsyncHook
 from airflow_lro_provider.lro.operation import Outcome
 from airflow_lro_provider.lro.polling import Deadline
 from airflow_lro_provider.lro.reference import read_reference
 from airflow_lro_provider.lro.verdict import Evidence
 from airflow_lro_provider.triggers import operations as module
+from airflow_lro_provider.triggers import ownership
 from airflow_lro_provider.triggers.operations import OperationTrigger
 
 OWNER = {"dag_id": "d", "run_id": "r", "task_id": "t", "map_index": -1, "token": "mine"}
@@ -123,8 +125,9 @@ async def test_lost_permission_is_told(lro_emulator: Emulator) -> None:
     assert "PERMISSION_DENIED" in event.message
 
 
-async def test_a_missing_connection_is_told(lro_emulator: Emulator) -> None:
+async def test_a_missing_connection_is_told(lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection that was deleted meanwhile is an event that says so."""
+    monkeypatch.setattr(module, "PAUSE", 0.01)
     event = read_event(await event_of(make(lro_emulator, gcp_conn_id="deleted")))
     assert isinstance(event, Lost)
     assert "'deleted' is not defined" in event.message
@@ -192,6 +195,64 @@ async def test_a_kill_cancels_only_what_is_known_to_be_dead(
     trigger = make(lro_emulator, cancel_on_kill=True)
     await killed(trigger)
     assert cancels(lro_emulator, trigger) == expected
+
+
+async def test_many_kills_at_once_lose_none_to_the_queue(
+    lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run with hundreds of deferred tasks is marked: waiting for one's turn is not held against a question."""
+
+    def slow(_: Any) -> str:
+        time.sleep(0.02)  # in a thread, as the real question
+        return "failed"
+
+    monkeypatch.setattr(ownership, "TIMEOUT", 0.2)
+    monkeypatch.setattr(module, "QUESTION_TRIES", 1)
+    monkeypatch.setattr(ownership, "ask_task_state", slow)
+    answers_ = await asyncio.gather(*(ownership.task_state(OWNER) for _ in range(100)))
+    assert answers_ == ["failed"] * 100
+
+
+async def test_a_dead_task_is_not_asked_for_its_token(
+    lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, killed: Any
+) -> None:
+    """Its state says it all: one question less for each of many."""
+
+    async def failed(_: Any) -> str:
+        return "failed"
+
+    async def never(_: Any) -> str:
+        pytest.fail("asked")
+
+    monkeypatch.setattr(module, "task_state", failed)
+    monkeypatch.setattr(module, "owner_token", never)
+    trigger = make(lro_emulator, cancel_on_kill=True)
+    await killed(trigger)
+    assert cancels(lro_emulator, trigger) == 1
+
+
+@pytest.mark.parametrize("moments", [1, 99])
+async def test_an_airflow_that_does_not_give_the_connection_is_asked_again_and_then_told(
+    lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, moments: int
+) -> None:
+    """A triggerer that restarts in a bad moment of Airflow's: no exception, for which Airflow hands nothing back."""
+    real, asked = OperationsAsyncHook._extra, []
+
+    async def extra(self: Any) -> Any:
+        asked.append(1)
+        if len(asked) <= moments:
+            raise RuntimeError("a secret in its text")
+        return await real(self)
+
+    monkeypatch.setattr(OperationsAsyncHook, "_extra", extra)
+    monkeypatch.setattr(module, "PAUSE", 0.01)
+    event = read_event(await event_of(make(lro_emulator, {"duration": 0})))
+    if moments == 1:
+        assert isinstance(event, Finished)
+    else:
+        assert isinstance(event, Lost)
+        assert "RuntimeError" in event.message
+        assert "secret" not in event.message
 
 
 @pytest.mark.parametrize("patience", [0.0, 20.0])

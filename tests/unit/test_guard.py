@@ -275,6 +275,21 @@ def test_an_orphan_notices_that_its_supervisor_is_gone(make_task: Callable[..., 
         task.guard.check_supervisor()
 
 
+def test_a_run_without_a_supervisor_has_none_to_lose(
+    make_task: Callable[..., Task], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`dags test` in the background: the shell that began it may end, and the run goes on."""
+    played = type("InProcessSupervisorComms", (), {})
+    for name, module in {
+        "supervisor": SimpleNamespace(InProcessSupervisorComms=played),
+        "task_runner": SimpleNamespace(SUPERVISOR_COMMS=played()),
+    }.items():
+        monkeypatch.setitem(sys.modules, f"airflow.sdk.execution_time.{name}", module)
+    task = make_task()
+    task.guard._supervisor = -1
+    task.guard.check_supervisor()
+
+
 def skip_after(cause: BaseException | None) -> AirflowSkipException:
     """The skip that soft_fail or never_fail makes of an error."""
     skip = AirflowSkipException("skipped")

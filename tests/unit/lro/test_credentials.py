@@ -8,6 +8,7 @@ import http.server
 import itertools
 import json
 import threading
+import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -674,6 +675,32 @@ def test_threads_and_tasks_share_a_token() -> None:
     identity.headers()
     assert asyncio.run(identity.async_headers()) == {"authorization": "Bearer token-1"}
     assert credentials.refreshes == 1
+
+
+def test_rejecting_does_not_wait_for_a_renewal() -> None:
+    """It is called on event loops: many triggers that learn of a revoked token at once must not stop the triggerer."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    class Slow(Counted):
+        def refresh(self, request: Any) -> None:
+            if self.refreshes:
+                begun.set()
+                go_on.wait(5)
+            super().refresh(request)
+
+    identity = Identity(Slow())
+    revoked = identity.headers()
+    identity.reject(revoked)
+    renewal = threading.Thread(target=identity.headers)
+    renewal.start()
+    assert begun.wait(5)
+    begin = time.monotonic()
+    identity.reject(revoked)
+    took = time.monotonic() - begin
+    go_on.set()
+    renewal.join()
+    assert took < 1
+    assert identity.headers() == {"authorization": "Bearer token-2"}
 
 
 def test_rejecting_makes_room_for_another_token() -> None:
