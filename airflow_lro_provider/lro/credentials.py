@@ -36,6 +36,7 @@ FAKE_TOKEN = "fake-token-for-an-emulator"  # noqa: S105 - no secret
 _identities: dict[str, Identity] = {}
 _building: dict[str, threading.Lock] = {}
 _identities_lock = threading.Lock()
+_AWS_TOKEN = "urn:ietf:params:aws:token-type:aws4_request"  # noqa: S105 - a name
 # What decides who one is, and what one may.
 _DECISIVE = (
     "key_path",
@@ -179,29 +180,16 @@ def _service_account(key: Any, scopes: tuple[str, ...], place: str) -> Credentia
 
 
 def _configured(settings: ConnectionSettings) -> Credentials:
-    """Credentials of a credential configuration: of any type that google-auth knows.
-
-    They are scoped afterwards: google-auth would otherwise get a token and ask Resource Manager for the
-    project's name, which nobody here wants to know.
-    """
-    import google.auth
-    from google.auth.credentials import with_scopes_if_required
-
+    """Credentials of a credential configuration: of any type that google-auth knows."""
     given = settings.credential_config_file or ""
     info = json.loads(given) if given.startswith("{") else _read_json(given, "credential_config_file")
-    scopes = list(settings.scopes)
     try:
-        if info["type"] == "external_account":
-            if settings.idp_issuer_url:
-                from airflow_lro_provider.lro.token_sources import IdentityProvider
+        if settings.idp_issuer_url and info["type"] == "external_account":
+            from airflow_lro_provider.lro.token_sources import IdentityProvider
 
-                info = {**info, "subject_token_supplier": IdentityProvider(settings)}
-                info.pop("credential_source", None)  # google-auth takes one or the other
-            credentials = google.auth.load_credentials_from_dict(info)[0]
-        else:
-            credentials = google.auth.load_credentials_from_dict(info, scopes=scopes)[0]
-        found: Credentials = with_scopes_if_required(credentials, scopes)
-        return found
+            info = {**info, "subject_token_supplier": IdentityProvider(settings)}
+            info.pop("credential_source", None)  # google-auth takes one or the other
+        return _of_type(info["type"], info, list(settings.scopes))
     except Exception as error:
         # As above: its text may quote the configuration, which may hold a client's secret.
         problem = type(error).__name__
@@ -211,8 +199,51 @@ def _configured(settings: ConnectionSettings) -> Credentials:
     )
 
 
+def _of_type(kind: str, info: dict[str, Any], scopes: list[str]) -> Credentials:
+    """What google-auth makes of a file of credentials.
+
+    Its own function for all types is deprecated, and gets a token of a federated identity to ask Resource
+    Manager for the project's name, which nobody here wants to know.
+
+    :raises ValueError: for a type that it does not know.
+    """
+    found: Any
+    if kind == "service_account":
+        from google.oauth2 import service_account
+
+        found = service_account.Credentials.from_service_account_info(info, scopes=scopes)
+    elif kind == "authorized_user":
+        from google.oauth2 import credentials as login
+
+        found = login.Credentials.from_authorized_user_info(info, scopes=scopes)
+    elif kind == "external_account":
+        from google.auth import aws, identity_pool, pluggable
+
+        if info.get("subject_token_type") == _AWS_TOKEN:
+            found = aws.Credentials.from_info(info, scopes=scopes)
+        elif (info.get("credential_source") or {}).get("executable") is not None:
+            found = pluggable.Credentials.from_info(info, scopes=scopes)
+        else:
+            found = identity_pool.Credentials.from_info(info, scopes=scopes)
+    elif kind == "external_account_authorized_user":
+        from google.auth import external_account_authorized_user
+
+        found = external_account_authorized_user.Credentials.from_info(info)
+    elif kind == "impersonated_service_account":
+        from google.auth import impersonated_credentials
+
+        found = impersonated_credentials.Credentials.from_impersonated_service_account_info(info, scopes=scopes)
+    else:
+        raise ValueError("an unknown type of credentials")
+    credentials: Credentials = found.with_quota_project_from_environment()
+    return credentials
+
+
 def _default(scopes: tuple[str, ...]) -> tuple[Credentials, str | None]:
-    """The application default credentials, and the project that they name. Scoped afterwards, as above."""
+    """The application default credentials, and the project that they name.
+
+    They are scoped afterwards, for the reason that :func:`_of_type` gives.
+    """
     import google.auth
     from google.auth.credentials import with_scopes_if_required
     from google.auth.exceptions import DefaultCredentialsError

@@ -219,6 +219,9 @@ class Identity:
         problem: OperationsError | None = None
         try:
             self._credentials.refresh(transport)
+            if not self._credentials.token or not isinstance(self._credentials.token, (str, bytes)):
+                self._credentials.token = None
+                problem = CredentialsError(f"no token for {self.description}: its server answered without one.")
         except Exception as error:
             # Whatever it is, what it says may quote a token or an answer: it is told in our words, and
             # raised below, because here it would keep that error as its context.
