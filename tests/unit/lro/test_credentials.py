@@ -68,9 +68,23 @@ def test_an_empty_connection() -> None:
         is_anonymous=False,
         api_endpoint=None,
         emulator=False,
+        credential_config_file=None,
+        key_secret_name=None,
+        key_secret_project_id=None,
+        idp_issuer_url=None,
+        client_id=None,
+        client_secret=None,
+        idp_extra_parameters=None,
+        universe_domain="googleapis.com",
     )
 
 
+IDP = {
+    "credential_config_file": "/keys/federation",
+    "idp_issuer_url": "https://idp.example/token",
+    "client_id": "me",
+    "client_secret": SECRET,
+}
 FIELDS: dict[str, tuple[dict[str, Any], str, Any]] = {
     "project": ({"project": "p"}, "project", "p"),
     "project with blanks": ({"project": " p\n"}, "project", "p"),
@@ -83,6 +97,38 @@ FIELDS: dict[str, tuple[dict[str, Any], str, Any]] = {
         "keyfile_dict",
         json.dumps({"private_key": "-----BEGIN\nx\n"}),
     ),
+    "credential_config_file, a path": (
+        {"credential_config_file": "/keys/federation"},
+        "credential_config_file",
+        "/keys/federation",
+    ),
+    "credential_config_file as text": (
+        {"credential_config_file": ' {"b": 1, "a": 2}'},
+        "credential_config_file",
+        '{"a": 2, "b": 1}',
+    ),
+    "credential_config_file as an object": (
+        {"credential_config_file": {"b": 1, "a": 2}},
+        "credential_config_file",
+        '{"a": 2, "b": 1}',
+    ),
+    "key_secret_name": ({"key_secret_name": "my_key-1"}, "key_secret_name", "my_key-1"),
+    "key_secret_project_id": ({"key_secret_project_id": "example.com:p"}, "key_secret_project_id", "example.com:p"),
+    "idp_issuer_url": ({**IDP}, "idp_issuer_url", "https://idp.example/token"),
+    "idp_issuer_url beside a key": (
+        {"idp_issuer_url": "https://idp.example/token", "key_path": "/keys/k.json"},
+        "key_path",
+        "/keys/k.json",
+    ),
+    "client_id": ({**IDP}, "client_id", "me"),
+    "client_secret": ({**IDP}, "client_secret", SECRET),
+    "idp_extra_parameters as text": (
+        {"idp_extra_parameters": '{"b": 1, "a": "x"}'},
+        "idp_extra_parameters",
+        '{"a": "x", "b": 1}',
+    ),
+    "idp_extra_params": ({"idp_extra_params": {"a": "x"}}, "idp_extra_parameters", '{"a": "x"}'),
+    "universe_domain": ({"universe_domain": "Universe.Example"}, "universe_domain", "universe.example"),
     "scope": ({"scope": f"{SCOPE_A},{SCOPE_B}"}, "scopes", (SCOPE_A, SCOPE_B)),
     "scope with blanks": ({"scope": f" {SCOPE_A} , {SCOPE_B},"}, "scopes", (SCOPE_A, SCOPE_B)),
     "scope as a list": ({"scope": [SCOPE_A, SCOPE_B]}, "scopes", (SCOPE_A, SCOPE_B)),
@@ -168,6 +214,52 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"key_path": "/k.json", "keyfile_dict": "{}"},
         "`key_path` and `keyfile_dict` are both given; keep one of them",
     ),
+    "a key and a secret": (
+        {"keyfile_dict": "{}", "key_secret_name": "k"},
+        "`keyfile_dict` and `key_secret_name` are both given; keep one of them",
+    ),
+    "a key and a configuration": (
+        {"key_path": "/k.json", "credential_config_file": "/f"},
+        "`key_path` and `credential_config_file` are both given; keep one of them",
+    ),
+    "credential_config_file is broken JSON": (
+        {"credential_config_file": f'{{"client_secret": "{SECRET}"'},
+        "`credential_config_file` is not valid JSON; give the path",
+    ),
+    "credential_config_file is a list": (
+        {"credential_config_file": [SECRET]},
+        "`credential_config_file` must be a JSON object; give the path",
+    ),
+    "key_secret_name with its project": (
+        {"key_secret_name": "projects/p/secrets/s"},
+        "`key_secret_name` must be the plain name of a secret",
+    ),
+    "key_secret_name that leads elsewhere": ({"key_secret_name": "../x"}, "`key_secret_name` must be the plain name"),
+    "key_secret_project_id that leads elsewhere": (
+        {"key_secret_name": "s", "key_secret_project_id": "p/secrets/other"},
+        "`key_secret_project_id` must be the id of a project",
+    ),
+    "idp_issuer_url alone": (
+        {"idp_issuer_url": "https://idp.example/token"},
+        "`idp_issuer_url` needs `credential_config_file`",
+    ),
+    "idp_issuer_url without client_id": (
+        {key: value for key, value in IDP.items() if key != "client_id"},
+        "`idp_issuer_url` needs `client_id`",
+    ),
+    "idp_issuer_url without client_secret": (
+        {key: value for key, value in IDP.items() if key != "client_secret"},
+        "`idp_issuer_url` needs `client_secret`",
+    ),
+    "idp_extra_parameters is no JSON": (
+        {"idp_extra_parameters": SECRET},
+        "`idp_extra_parameters` is not valid JSON; give a JSON object",
+    ),
+    "idp_extra_parameters has a list": (
+        {"idp_extra_parameters": {"a": [SECRET]}},
+        "`idp_extra_parameters` must hold plain values",
+    ),
+    "client_secret is a number": ({"client_secret": 7}, "`client_secret` must be a string, not int"),
     "keyfile_dict is broken JSON": (
         {"keyfile_dict": f'{{"private_key": "{SECRET}"'},
         "`keyfile_dict` is not valid JSON; paste the whole content of the key file",
@@ -219,9 +311,15 @@ def test_endpoints_are_checked_with_the_connection(extra: dict[str, Any], why: s
 
 def test_a_repr_of_settings_has_no_key() -> None:
     """Settings can be printed: the key is not in them."""
-    settings = read(keyfile_dict={"private_key": SECRET}, project="visible")
+    settings = read(
+        keyfile_dict={"private_key": SECRET},
+        idp_extra_parameters={"assertion": SECRET},
+        client_secret=SECRET,
+        project="visible",
+    )
     assert SECRET not in repr(settings)
     assert "visible" in repr(settings)
+    assert SECRET not in repr(read(credential_config_file={"client_secret": SECRET}))
 
 
 # --- identities ------------------------------------------------------------------------------------
@@ -489,6 +587,18 @@ def test_a_repr_of_an_identity_has_no_secret(private_pem: str, token_server: Tok
     assert repr(identity) == f"<Identity {EMAIL}>"
 
 
+CONFIGURATION = json.dumps(
+    {
+        "type": "external_account",
+        "audience": "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/providers/q",
+        "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+        "token_url": "http://127.0.0.1:9/token",
+        "credential_source": {"file": "/subject"},
+    }
+)
+PROVIDER = {"idp_issuer_url": "http://127.0.0.1:9/idp", "client_id": "me", "client_secret": SECRET}
+
+
 def test_the_same_settings_are_the_same_identity(private_pem: str) -> None:
     """Everyone with the same settings shares one identity, and so one token."""
     key = key_file(private_pem, "http://127.0.0.1:9/token")
@@ -505,13 +615,28 @@ def test_the_same_settings_are_the_same_identity(private_pem: str) -> None:
         {"quota_project_id": "payer"},
         {"impersonation_chain": ("a@x",)},
         {"is_anonymous": True},
+        {"keyfile_dict": None, "credential_config_file": CONFIGURATION},
+        {"keyfile_dict": None, "credential_config_file": CONFIGURATION, **PROVIDER},
+        {"keyfile_dict": None, "credential_config_file": CONFIGURATION, **PROVIDER, "client_id": "other"},
+        {"keyfile_dict": None, "credential_config_file": CONFIGURATION, **PROVIDER, "client_secret": "other"},
+        {"keyfile_dict": None, "credential_config_file": CONFIGURATION, **PROVIDER, "idp_extra_parameters": "{}"},
     ],
     ids=lambda change: ", ".join(change),
 )
 def test_other_settings_are_another_identity(private_pem: str, change: dict[str, Any]) -> None:
     """What decides who one is, or what one may, is never shared."""
     settings = read(keyfile_dict=key_file(private_pem, "http://127.0.0.1:9/token"))
-    assert identity_for(dataclasses.replace(settings, **change)) is not identity_for(settings)
+    plain = dataclasses.replace(settings, keyfile_dict=None, credential_config_file=CONFIGURATION)
+    idp = dataclasses.replace(plain, **PROVIDER)
+    changed = dataclasses.replace(settings, **change)
+    others = {identity_for(other) for other in (settings, plain, idp) if other != changed}
+    assert identity_for(changed) not in others
+
+
+def test_every_setting_is_known_to_decide_or_not() -> None:
+    """A new setting is either part of who one is, or named here as one that is not."""
+    indifferent = {"project", "num_retries", "api_endpoint"}
+    assert {field.name for field in dataclasses.fields(ConnectionSettings)} == {*subject._DECISIVE} | indifferent
 
 
 def test_a_failure_is_not_kept(private_pem: str, tmp_path: Path) -> None:
