@@ -271,7 +271,7 @@ class OperationsHook(_OperationsBaseHook):
         except OperationsError as error:
             return False, str(error)
         except Exception as error:  # not of our making: its text may quote what the connection holds
-            return False, f"{type(error).__name__} while getting a token; the log of the server has more."
+            return False, f"No token: {type(error).__name__}."
         identity = client.identity
         where = f" at {settings.api_endpoint}" if settings.api_endpoint else ""
         if settings.is_anonymous:

@@ -323,6 +323,18 @@ ROWS: dict[str, Row] = {
         "key",
         EMAIL,
     ),
+    "quota_project_id by its variable": Row(
+        ("credential_config_file",),
+        "GOOGLE_CLOUD_QUOTA_PROJECT counts for files of credentials, as for the default ones",
+        lambda place: (
+            place.monkeypatch.setenv("GOOGLE_CLOUD_QUOTA_PROJECT", "payer")
+            or {"credential_config_file": place.servers.key}
+        ),
+        ["key"],
+        "key",
+        EMAIL,
+        lambda servers, headers, _: headers["x-goog-user-project"] == "payer",
+    ),
     "key_secret_name": Row(
         ("key_secret_name",),
         "a secret of Secret Manager (latest version) that holds a key, read with the default credentials",

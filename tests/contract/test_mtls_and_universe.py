@@ -331,3 +331,5 @@ def test_there_are_no_mtls_hosts_in_another_universe(
     settings = read(keyfile_dict=key_of(servers, UNIVERSE), universe_domain=UNIVERSE)
     with pytest.raises(ConnectionSettingsError, match="GOOGLE_API_USE_MTLS_ENDPOINT=never"):
         OperationsClient(settings)
+    named = read(keyfile_dict=key_of(servers, UNIVERSE), universe_domain=UNIVERSE, api_endpoint="https://psc.example")
+    assert not mtls.channel_for(named).mtls_hosts
