@@ -61,7 +61,8 @@ def identity_for(settings: ConnectionSettings) -> Identity:
     """The identity that these settings describe; the same object for the same settings.
 
     Building one reads files, parses keys, and may ask the metadata server or Secret Manager: it is done
-    once per process, and belongs in a thread where there is an event loop.
+    once per process, and belongs in a thread where there is an event loop. One that was refused is built
+    anew: its key may have been replaced where it is kept.
 
     :raises ConnectionSettingsError: if the key cannot be used.
     :raises CredentialsError: if there are no credentials here at all.
@@ -72,7 +73,8 @@ def identity_for(settings: ConnectionSettings) -> Identity:
     with _identities_lock:
         building = _building.setdefault(key, threading.Lock())
     with building:  # one that waits for a server keeps nobody else waiting
-        if key not in _identities:
+        known = _identities.get(key)
+        if known is None or known.refused:
             _identities[key] = Identity(_build(settings), renewable=not settings.emulator)
         return _identities[key]
 

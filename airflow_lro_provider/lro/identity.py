@@ -79,6 +79,8 @@ class Identity:
         self._lock = threading.Lock()
         self._flight: Future[OperationsError | None] | None = None
         self._pause_until = float("-inf")
+        self.refused = False
+        """Whether the last refresh was refused: a key that was replaced since has to be read anew."""
         self._refreshing: dict[asyncio.AbstractEventLoop, asyncio.Task[dict[str, str]]] = {}
 
     def __repr__(self) -> str:
@@ -228,6 +230,7 @@ class Identity:
             problem = explain(error, self.description, transport.refusal)
         finally:
             transport.close()
+        self.refused = isinstance(problem, CredentialsError)
         if problem is not None:
             raise problem
 

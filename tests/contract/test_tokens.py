@@ -175,6 +175,25 @@ def test_a_signal_in_the_middle_of_a_refresh_is_not_the_others(servers: Identity
     assert {"authorization": "Bearer good"} in results
 
 
+@pytest.mark.parametrize("place", ["file", "secret"])
+def test_a_key_that_was_replaced_is_read_anew(servers: IdentityServers, tmp_path: Path, place: str) -> None:
+    """A process that lives for weeks takes up a new key in the old place, once the old one is refused; not before."""
+    old = {**servers.key, "client_email": "deleted@my-project.iam.gserviceaccount.com"}
+    path = tmp_path / "key.json"
+    settings = read(key_path=str(path)) if place == "file" else read(key_secret_name="my-key")
+    path.write_text(json.dumps(old), encoding="utf-8")
+    servers.secret = old
+    stale = identity_for(settings)
+    path.write_text(json.dumps(servers.key), encoding="utf-8")
+    servers.secret = servers.key
+    assert identity_for(settings) is stale
+    with pytest.raises(CredentialsError, match="deleted@my-project"):
+        stale.headers()
+    fresh = identity_for(settings)
+    assert fresh.headers()["authorization"] == f"Bearer {servers.tokens[-1]}"
+    assert identity_for(settings) is fresh
+
+
 # --- in time ---------------------------------------------------------------------------------------
 
 
