@@ -68,6 +68,26 @@ def get_provider_info() -> dict[str, Any]:
                     "project": _text("Project id", "The default project."),
                     "key_path": _text("Key file path", "Path of a service account's key file (.json) on the workers."),
                     "keyfile_dict": _text("Key file JSON", "The content of such a file.", format="password"),
+                    "credential_config_file": _text(
+                        "Credential configuration file",
+                        "Workload identity federation: the path of the configuration on the workers, or its content.",
+                    ),
+                    "key_secret_name": _text(
+                        "Key file secret name",
+                        "The secret in Google's Secret Manager that holds a key file; read with the application"
+                        " default credentials.",
+                    ),
+                    "key_secret_project_id": _text("Key file secret project id", "The project of that secret."),
+                    "idp_issuer_url": _text(
+                        "IdP token URL",
+                        "The token endpoint (client credentials grant) of an identity provider, whose tokens the"
+                        " credential configuration exchanges.",
+                    ),
+                    "client_id": _text("IdP client id", "The client's id at the identity provider."),
+                    "client_secret": _text("IdP client secret", "The client's secret there.", format="password"),
+                    "idp_extra_parameters": _text(
+                        "IdP extra parameters", "More parameters for that request, as a JSON object."
+                    ),
                     "impersonation_chain": _text(
                         "Impersonation chain", "Accounts to act as, comma separated; the last one is the one to be."
                     ),
@@ -78,6 +98,11 @@ def get_provider_info() -> dict[str, Any]:
                         "description": "How often one request is tried again after a transient error. Default: 5.",
                         "schema": {"type": ["integer", "null"], "minimum": 0},
                     },
+                    "universe_domain": _text(
+                        "Universe domain",
+                        "The domain of Google's APIs and credentials, if not googleapis.com (or what"
+                        " GOOGLE_CLOUD_UNIVERSE_DOMAIN says).",
+                    ),
                     "api_endpoint": _text(
                         "API endpoint",
                         "Where to send requests instead of Google's hosts: a private endpoint or an emulator."

@@ -86,26 +86,38 @@ class _OperationsBaseHook(BaseHook):
             raise ConnectionSettingsError(f"connection {self.gcp_conn_id!r}: its extra is not a JSON object.")
 
     def _reference(self, name: Any, settings: ConnectionSettings) -> OperationReference:
-        from airflow_lro_provider.lro.reference import OperationReference, endpoint_of, read_reference
+        from airflow_lro_provider.lro.reference import OperationReference, read_reference
 
         reference = (
             name
             if isinstance(name, OperationReference)
-            else read_reference(name, self.service, self.api_version, api_endpoint=settings.api_endpoint)
+            else read_reference(
+                name,
+                self.service,
+                self.api_version,
+                api_endpoint=settings.api_endpoint,
+                universe=settings.universe_domain,
+            )
         )
-        endpoint_of(reference, settings.api_endpoint)  # refuses a foreign host
+        settings.endpoint(reference)  # refuses a foreign host
         return reference
 
     def _method(self, method: Any, http_method: str, settings: ConnectionSettings) -> Method:
         from airflow_lro_provider.lro.method import Method, read_method
-        from airflow_lro_provider.lro.reference import endpoint_of
 
         checked = (
             method
             if isinstance(method, Method)
-            else read_method(method, http_method, self.service, self.api_version, api_endpoint=settings.api_endpoint)
+            else read_method(
+                method,
+                http_method,
+                self.service,
+                self.api_version,
+                api_endpoint=settings.api_endpoint,
+                universe=settings.universe_domain,
+            )
         )
-        endpoint_of(checked.about, settings.api_endpoint)  # refuses a foreign host
+        settings.endpoint(checked.about)  # refuses a foreign host
         return checked
 
     def _parent(self, parent: str) -> OperationReference:
@@ -247,14 +259,33 @@ class OperationsHook(_OperationsBaseHook):
         )
 
     def test_connection(self) -> tuple[bool, str]:
-        """Get a token, and say for whom."""
+        """Get a token, and say for whom, with which scopes, and what is missing; never a secret."""
+        from airflow_lro_provider.lro.errors import OperationsError
+        from airflow_lro_provider.lro.services import find_service, known_services
+
         try:
+            settings = self.settings
             client = self.get_conn()
             client.identity.headers()
-        except Exception as error:
+            services = [find_service(self.service)] if self.service else list(known_services().values())
+        except OperationsError as error:
             return False, str(error)
-        place = f" at {client.settings.api_endpoint}" if client.settings.api_endpoint else ""
-        return True, f"A token was given to {client.identity.description}{place}."
+        except Exception as error:  # not of our making: its text may quote what the connection holds
+            return False, f"No token: {type(error).__name__}."
+        identity = client.identity
+        where = f" at {settings.api_endpoint}" if settings.api_endpoint else ""
+        if settings.is_anonymous:
+            return True, f"Requests go out without a token{where}: Google's own APIs refuse them (`is_anonymous`)."
+        who = (
+            identity.description
+            if identity.description == identity.kind
+            else (f"{identity.description} ({identity.kind})")
+        )
+        lacking = [service for service in services if service.scopes and not set(settings.scopes) & set(service.scopes)]
+        missing = "".join(
+            f" {service.title} needs another one: add {' or '.join(service.scopes)} to `scope`." for service in lacking
+        )
+        return True, f"A token was given to {who}{where}. Scopes: {', '.join(settings.scopes)}.{missing}"
 
 
 class OperationsAsyncHook(_OperationsBaseHook):

@@ -31,10 +31,11 @@ from airflow_lro_provider.lro.client import (
 from airflow_lro_provider.lro.credentials import ConnectionSettings, Identity, identity_for
 from airflow_lro_provider.lro.errors import OperationsError, UnauthenticatedError
 from airflow_lro_provider.lro.method import Method
+from airflow_lro_provider.lro.mtls import Channel, channel_for
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.polling import Watch
 from airflow_lro_provider.lro.protocol import Answer, Page, Request
-from airflow_lro_provider.lro.reference import OperationReference, endpoint_of
+from airflow_lro_provider.lro.reference import OperationReference
 
 __all__ = ["AsyncOperationsClient"]
 
@@ -82,6 +83,7 @@ class AsyncOperationsClient:
         settings: ConnectionSettings,
         identity: Identity,
         *,
+        channel: Channel,
         connect_timeout: float = CONNECT_TIMEOUT,
         read_timeout: float = READ_TIMEOUT,
         retries: int | None = None,
@@ -89,6 +91,7 @@ class AsyncOperationsClient:
     ) -> None:
         self.settings = settings
         self.identity = identity
+        self._channel = channel
         self._timeouts = (connect_timeout, read_timeout)
         self._retries = settings.num_retries if retries is None else retries
         self._sleep = sleep
@@ -100,7 +103,8 @@ class AsyncOperationsClient:
 
         :param settings: what the connection says.
         """
-        return cls(settings, await asyncio.to_thread(identity_for, settings), **kwargs)
+        identity, channel = await asyncio.to_thread(lambda: (identity_for(settings), channel_for(settings)))
+        return cls(settings, identity, channel=channel, **kwargs)
 
     async def __aenter__(self) -> AsyncOperationsClient:
         return self
@@ -116,7 +120,7 @@ class AsyncOperationsClient:
 
     def endpoint(self, reference: OperationReference) -> str:
         """Where requests about this operation go."""
-        return endpoint_of(reference, self.settings.api_endpoint)
+        return self.settings.endpoint(reference, mtls=self._channel.mtls_hosts)
 
     async def get(self, reference: OperationReference, *, retries: int | None = None) -> Operation:
         """Look at an operation. See :meth:`OperationsClient.get`."""
@@ -137,8 +141,7 @@ class AsyncOperationsClient:
         self, method: Method, body: Mapping[str, Any] | None = None, *, request_id: str | None = None
     ) -> flows.Started:
         """Call a method that starts an operation. See :meth:`OperationsClient.start`."""
-        endpoint = endpoint_of(method.about, self.settings.api_endpoint)
-        return await self._run(flows.start(method, endpoint, body, request_id))
+        return await self._run(flows.start(method, self.endpoint(method.about), body, request_id))
 
     async def delete(self, reference: OperationReference) -> None:
         """Make the service forget an operation. This does not cancel it."""
@@ -232,6 +235,7 @@ class AsyncOperationsClient:
                 # No limit for the whole: waiting for one's turn among many is not the server's fault.
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect, sock_read=read + request.timeout),
                 allow_redirects=False,
+                ssl=self._channel.context or True,
             ) as response:
                 body = await response.read()
                 answer = Answer(response.status, {k.lower(): v for k, v in response.headers.items()}, body)

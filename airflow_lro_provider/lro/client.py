@@ -16,10 +16,11 @@ from airflow_lro_provider.lro import flows, protocol
 from airflow_lro_provider.lro.credentials import ConnectionSettings, Identity, identity_for
 from airflow_lro_provider.lro.errors import OperationsError, TransportError, UnauthenticatedError
 from airflow_lro_provider.lro.method import Method
+from airflow_lro_provider.lro.mtls import CertificateAdapter, channel_for
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.polling import Watch
 from airflow_lro_provider.lro.protocol import Answer, Page, Request
-from airflow_lro_provider.lro.reference import OperationReference, endpoint_of
+from airflow_lro_provider.lro.reference import OperationReference
 
 __all__ = ["OperationsClient"]
 
@@ -62,6 +63,9 @@ class OperationsClient:
         self._session = requests.Session()
         # Otherwise requests would put what it finds in ~/.netrc in the place of the token.
         self._session.auth = lambda request: request
+        self._channel = channel_for(settings)
+        if self._channel.context is not None:
+            self._session.mount("https://", CertificateAdapter(self._channel.context))
 
     def __enter__(self) -> OperationsClient:
         return self
@@ -75,7 +79,7 @@ class OperationsClient:
 
     def endpoint(self, reference: OperationReference) -> str:
         """Where requests about this operation go."""
-        return endpoint_of(reference, self.settings.api_endpoint)
+        return self.settings.endpoint(reference, mtls=self._channel.mtls_hosts)
 
     def get(self, reference: OperationReference, *, retries: int | None = None) -> Operation:
         """Look at an operation.
@@ -103,8 +107,7 @@ class OperationsClient:
 
         :param request_id: see :func:`protocol.start`.
         """
-        endpoint = endpoint_of(method.about, self.settings.api_endpoint)
-        return self._run(flows.start(method, endpoint, body, request_id))
+        return self._run(flows.start(method, self.endpoint(method.about), body, request_id))
 
     def delete(self, reference: OperationReference) -> None:
         """Make the service forget an operation. This does not cancel it."""

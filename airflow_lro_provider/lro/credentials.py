@@ -1,340 +1,120 @@
-"""From a connection's settings to a token, kept fresh and shared.
+"""From a connection's settings to an identity: credentials of google-auth, of every kind that one can name.
 
-:class:`ConnectionSettings` is what a Google connection says, under the field names that users have in
-their connections today. :func:`identity_for` turns it into an :class:`Identity`: credentials of
-google-auth and one token for the whole process, refreshed once however many wait for it.
+:func:`identity_for` gives the same :class:`Identity` for the same settings, so that a process has one
+token for each, refreshed once however many wait for it.
 
 A key or a token is never in a message, a ``repr`` or a log line of this module.
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_lro_provider.lro.errors import ConnectionSettingsError, CredentialsError, TransportError
-from airflow_lro_provider.lro.reference import check_endpoint
+from airflow_lro_provider.lro.errors import ConnectionSettingsError, CredentialsError, OperationsError
+from airflow_lro_provider.lro.identity import LAST_MOMENT, REFRESH_MARGIN, Identity, explain
+from airflow_lro_provider.lro.settings import DEFAULT_SCOPES, ConnectionSettings
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
 
-__all__ = ["ConnectionSettings", "Identity", "identity_for"]
+__all__ = [
+    "DEFAULT_SCOPES",
+    "FAKE_TOKEN",
+    "LAST_MOMENT",
+    "REFRESH_MARGIN",
+    "ConnectionSettings",
+    "Identity",
+    "identity_for",
+]
 
-DEFAULT_SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 FAKE_TOKEN = "fake-token-for-an-emulator"  # noqa: S105 - no secret
 """The only token that is ever sent where the connection says ``"emulator": true``."""
-REFRESH_MARGIN = timedelta(minutes=5)
-LAST_MOMENT = timedelta(seconds=10)
-"""So long a token must be good for a request that cannot wait for another one."""
-"""A token is renewed this long before it expires, so that a kill never has to wait for one."""
-NUM_RETRIES = 5
-_OLD_PREFIX = "extra__google_cloud_platform__"
-
-
-@dataclass(frozen=True)
-class ConnectionSettings:
-    """What a connection says, checked. The names are those of Google connections in Airflow.
-
-    :param key_path: a service account's key file.
-    :param keyfile_dict: the content of such a file, as JSON.
-    :param scopes: OAuth scopes.
-    :param project: the default project.
-    :param quota_project_id: the project that quota and billing are counted on.
-    :param impersonation_chain: accounts to act as; the last one is the one to be.
-    :param num_retries: how often one request is tried again.
-    :param is_anonymous: send no token at all.
-    :param api_endpoint: where to send requests instead of Google's hosts; ``{service}`` in it becomes
-        the API's name.
-    :param emulator: the endpoint is not Google: plain http is allowed, and only a fake token is sent.
-    """
-
-    key_path: str | None = None
-    keyfile_dict: str | None = field(default=None, repr=False)
-    scopes: tuple[str, ...] = DEFAULT_SCOPES
-    project: str | None = None
-    quota_project_id: str | None = None
-    impersonation_chain: tuple[str, ...] = ()
-    num_retries: int = NUM_RETRIES
-    is_anonymous: bool = False
-    api_endpoint: str | None = None
-    emulator: bool = False
-
-    @classmethod
-    def from_extra(
-        cls,
-        extra: Mapping[str, Any],
-        *,
-        impersonation_chain: str | tuple[str, ...] | list[str] | None = None,
-        conn_id: str = "",
-    ) -> ConnectionSettings:
-        """Read the extra of a connection.
-
-        :param impersonation_chain: the task's own, which goes before the connection's.
-        :param conn_id: for messages.
-        :raises ConnectionSettingsError: naming the field that cannot be used, never its content.
-        """
-        reader = _Extra(extra, conn_id)
-        endpoint, emulator = reader.text("api_endpoint"), reader.boolean("emulator")
-        if endpoint is not None:
-            endpoint = check_endpoint(endpoint, emulator=emulator)
-        elif emulator:
-            raise reader.wrong("emulator", "needs `api_endpoint`: where is the emulator?")
-        key_path, keyfile_dict = reader.text("key_path"), reader.key()
-        if key_path and keyfile_dict:
-            raise reader.wrong("key_path", "and `keyfile_dict` are both given; keep one of them")
-        if key_path and not key_path.endswith(".json"):
-            raise reader.wrong("key_path", "must be the path of a .json key file")
-        scope = reader.texts("scope")
-        return cls(
-            key_path=key_path,
-            keyfile_dict=keyfile_dict,
-            scopes=scope or DEFAULT_SCOPES,
-            project=reader.text("project"),
-            quota_project_id=reader.text("quota_project_id"),
-            impersonation_chain=_chain(impersonation_chain) or reader.texts("impersonation_chain"),
-            num_retries=reader.number("num_retries", NUM_RETRIES),
-            is_anonymous=reader.boolean("is_anonymous"),
-            api_endpoint=endpoint,
-            emulator=emulator,
-        )
-
-
-def _chain(chain: str | tuple[str, ...] | list[str] | None) -> tuple[str, ...]:
-    if chain is None:
-        return ()
-    parts = chain.split(",") if isinstance(chain, str) else chain
-    return tuple(part.strip() for part in parts if part.strip())
-
-
-class _Extra:
-    """The extra of a connection, read field by field; old prefixed names are understood."""
-
-    def __init__(self, extra: Mapping[str, Any], conn_id: str) -> None:
-        self._extra, self._conn_id = extra, conn_id
-
-    def wrong(self, key: str, why: str) -> ConnectionSettingsError:
-        return ConnectionSettingsError(f"connection {self._conn_id!r}: `{key}` {why}.")
-
-    def _get(self, key: str) -> Any:
-        value = self._extra.get(key)
-        return self._extra.get(_OLD_PREFIX + key) if value in (None, "") else value
-
-    def text(self, key: str) -> str | None:
-        value = self._get(key)
-        if value is None or value == "":
-            return None
-        if not isinstance(value, str):
-            raise self.wrong(key, f"must be a string, not {type(value).__name__}")
-        return value.strip()
-
-    def texts(self, key: str) -> tuple[str, ...]:
-        value = self._get(key)
-        if isinstance(value, (list, tuple)) and all(isinstance(part, str) for part in value):
-            return _chain(list(value))
-        return _chain(self.text(key))
-
-    def boolean(self, key: str) -> bool:
-        value = self._get(key)
-        if isinstance(value, str) and value.strip().lower() in ("true", "false", "1", "0", "yes", "no"):
-            return value.strip().lower() in ("true", "1", "yes")
-        if value in (None, ""):
-            return False
-        if not isinstance(value, (bool, int)):
-            raise self.wrong(key, "must be true or false")
-        return bool(value)
-
-    def number(self, key: str, default: int) -> int:
-        value = self._get(key)
-        if value in (None, ""):
-            return default
-        try:
-            number = int(value)
-        except (TypeError, ValueError, OverflowError):
-            number = None
-        if number is None or (isinstance(value, float) and value != number):
-            raise self.wrong(key, "must be a whole number")
-        if number < 0:
-            raise self.wrong(key, "must not be negative")
-        return number
-
-    def key(self) -> str | None:
-        """The key as canonical JSON. What is wrong with it is said without quoting it."""
-        value = self._get("keyfile_dict")
-        if value is None or value == "":
-            return None
-        if isinstance(value, str):
-            try:
-                value = json.loads(value)
-            except (ValueError, RecursionError):
-                raise self.wrong("keyfile_dict", "is not valid JSON; paste the whole content of the key file") from None
-        if not isinstance(value, Mapping):
-            raise self.wrong("keyfile_dict", "must be a JSON object: the whole content of the key file")
-        key = dict(value)
-        if isinstance(key.get("private_key"), str):
-            # A key that went through an environment variable often has its newlines escaped.
-            key["private_key"] = key["private_key"].replace("\\n", "\n")
-        return json.dumps(key, sort_keys=True)
-
-
-class Identity:
-    """Who one is: credentials, and a token that all threads and loops of this process share.
-
-    :param credentials: of google-auth; ``None`` sends no token.
-    :param renewable: whether another token can be had (a fake one stays as it is).
-    """
-
-    def __init__(self, credentials: Credentials | None, *, renewable: bool = True) -> None:
-        self._credentials = credentials
-        self._renewable = renewable
-        self._lock = threading.Lock()
-        self._refreshing: dict[asyncio.AbstractEventLoop, asyncio.Task[dict[str, str]]] = {}
-
-    def __repr__(self) -> str:
-        return f"<Identity {self.description}>"
-
-    @property
-    def description(self) -> str:
-        """Who this is, in words without secrets."""
-        if self._credentials is None:
-            return "anonymous"
-        for attribute in ("service_account_email", "_target_principal", "signer_email"):
-            value = getattr(self._credentials, attribute, None)
-            if isinstance(value, str) and value and value != "default":
-                return value
-        return type(self._credentials).__module__.removeprefix("google.") + " credentials"
-
-    @property
-    def fresh(self) -> bool:
-        """Whether the token is good for at least :data:`REFRESH_MARGIN` more."""
-        return self._lasts(REFRESH_MARGIN)
-
-    def _lasts(self, margin: timedelta) -> bool:
-        credentials = self._credentials
-        if credentials is None:
-            return True
-        if not credentials.token:
-            return False
-        expiry: datetime | None = getattr(credentials, "expiry", None)
-        if expiry is None:
-            return True
-        from google.auth import _helpers
-
-        return bool(_helpers.utcnow() + margin < expiry)
-
-    def headers(self, *, urgent: bool = False) -> dict[str, str]:
-        """Headers that authorize a request, with a fresh token.
-
-        :param urgent: one that is valid for a moment will do; it is not waited for another.
-        :raises CredentialsError: if no token can be had.
-        :raises TransportError: if the token server cannot be reached now.
-        """
-        margin = LAST_MOMENT if urgent else REFRESH_MARGIN
-        if not self._lasts(margin):
-            with self._lock:
-                if not self._lasts(margin):
-                    self._refresh()
-        return self._apply()
-
-    async def async_headers(self) -> dict[str, str]:
-        """The same on an event loop, which a refresh never blocks."""
-        if not self.fresh:
-            loop = asyncio.get_running_loop()
-            task = self._refreshing.get(loop)
-            if task is None:
-                task = loop.create_task(asyncio.to_thread(self.headers), name="refresh of a Google token")
-                self._refreshing[loop] = task
-                task.add_done_callback(lambda _: self._refreshing.pop(loop, None))
-            # Shielded: one trigger that is cancelled must not take the token from the others.
-            await asyncio.shield(task)
-        return self._apply()
-
-    def reject(self, headers: Mapping[str, str]) -> None:
-        """The server did not accept the token of these headers: the next request gets a new one."""
-        if self._credentials is None or not self._renewable:
-            return
-        # Never waited for: this is called on event loops, and whoever holds the lock is at another token already.
-        if self._lock.acquire(blocking=False):
-            try:
-                if self._apply().get("authorization") == headers.get("authorization"):
-                    self._credentials.token = None
-            finally:
-                self._lock.release()
-
-    def _apply(self) -> dict[str, str]:
-        headers: dict[str, str] = {}
-        if self._credentials is not None:
-            self._credentials.apply(headers)
-        return {key.lower(): value for key, value in headers.items()}
-
-    def _refresh(self) -> None:
-        from google.auth.exceptions import GoogleAuthError
-        from google.auth.transport.requests import Request
-
-        assert self._credentials is not None
-        try:
-            self._credentials.refresh(Request())
-        except GoogleAuthError as error:
-            # The text of the error may quote the answer of the token server; that one names no key.
-            if getattr(error, "retryable", False) or type(error).__name__ == "TransportError":
-                raise TransportError(f"no token for {self.description} now: {_first_line(error)}") from None
-            raise CredentialsError(
-                f"no token for {self.description}: {_first_line(error)}. Check the key, the account and its"
-                " rights (impersonation needs roles/iam.serviceAccountTokenCreator)."
-            ) from None
-        except Exception as error:
-            raise CredentialsError(f"no token for {self.description}: {type(error).__name__}.") from None
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error.args[0] if error.args else error).strip()
-    return text.splitlines()[0][:300].rstrip(".") if text else type(error).__name__
-
 
 _identities: dict[str, Identity] = {}
+_building: dict[str, threading.Lock] = {}
 _identities_lock = threading.Lock()
+_AWS_TOKEN = "urn:ietf:params:aws:token-type:aws4_request"  # noqa: S105 - a name
+# What decides who one is, and what one may.
+_DECISIVE = (
+    "key_path",
+    "keyfile_dict",
+    "credential_config_file",
+    "key_secret_name",
+    "key_secret_project_id",
+    "idp_issuer_url",
+    "client_id",
+    "client_secret",
+    "idp_extra_parameters",
+    "scopes",
+    "quota_project_id",
+    "impersonation_chain",
+    "is_anonymous",
+    "universe_domain",
+    "emulator",
+)
 
 
 def identity_for(settings: ConnectionSettings) -> Identity:
     """The identity that these settings describe; the same object for the same settings.
 
-    Building one reads files and parses keys: it is done once per process, and belongs in a thread
-    where there is an event loop.
+    Building one reads files, parses keys, and may ask the metadata server or Secret Manager: it is done
+    once per process, and belongs in a thread where there is an event loop. One that was refused is built
+    anew: its key may have been replaced where it is kept.
 
     :raises ConnectionSettingsError: if the key cannot be used.
     :raises CredentialsError: if there are no credentials here at all.
+    :raises TransportError: if something that has to be asked for them cannot be reached now.
     """
-    described = (
-        settings.key_path,
-        settings.keyfile_dict,
-        settings.scopes,
-        settings.quota_project_id,
-        settings.impersonation_chain,
-        settings.is_anonymous,
-        settings.emulator,
-    )
+    described = [getattr(settings, name) for name in _DECISIVE]
     key = hashlib.sha256(repr(described).encode()).hexdigest()
     with _identities_lock:
-        if key not in _identities:
+        building = _building.setdefault(key, threading.Lock())
+    with building:  # one that waits for a server keeps nobody else waiting
+        known = _identities.get(key)
+        if known is None or known.refused:
             _identities[key] = Identity(_build(settings), renewable=not settings.emulator)
         return _identities[key]
 
 
-def _build(settings: ConnectionSettings) -> Any:
+def _build(settings: ConnectionSettings) -> Credentials | None:
     if settings.is_anonymous:
         return None
     if settings.emulator:
         from google.oauth2.credentials import Credentials as TokenCredentials
 
         return TokenCredentials(token=FAKE_TOKEN)
-    credentials = _source(settings)
-    if settings.quota_project_id and hasattr(credentials, "with_quota_project"):
-        credentials = credentials.with_quota_project(settings.quota_project_id)
+    problem: OperationsError | None = None
+    try:
+        credentials = _source(settings)
+        check_universe_of(credentials, settings)
+        return _as(credentials, settings)
+    except OperationsError:
+        raise
+    except Exception as error:
+        # google-auth asks the metadata server already for some of this, and may quote what it read.
+        problem = explain(error, "these credentials")
+    raise problem
+
+
+def check_universe_of(credentials: Credentials, settings: ConnectionSettings) -> None:
+    """Refuse credentials that belong to another universe than the connection.
+
+    :raises ConnectionSettingsError: naming both.
+    """
+    universe = credentials.universe_domain
+    if universe != settings.universe_domain:
+        raise ConnectionSettingsError(
+            f"the credentials belong to the universe {universe}, but the connection to {settings.universe_domain};"
+            f" nothing was sent. Set the connection's `universe_domain` (or GOOGLE_CLOUD_UNIVERSE_DOMAIN) to"
+            f" {universe}, or use credentials of {settings.universe_domain}."
+        )
+
+
+def _as(credentials: Any, settings: ConnectionSettings) -> Credentials:
+    """The account to be, and who pays for its requests; getting its token is not billed there."""
     if settings.impersonation_chain:
         from google.auth import impersonated_credentials
 
@@ -344,44 +124,156 @@ def _build(settings: ConnectionSettings) -> Any:
             target_principal=target,
             delegates=delegates or None,
             target_scopes=list(settings.scopes),
-            quota_project_id=settings.quota_project_id,
         )
+    if settings.quota_project_id and hasattr(credentials, "with_quota_project"):
+        credentials = credentials.with_quota_project(settings.quota_project_id)
+    found: Credentials = credentials
+    return found
+
+
+def _source(settings: ConnectionSettings) -> Credentials:
+    """The credentials that the connection holds or names, in the order in which Google's own hook looks."""
+    scopes = settings.scopes
+    if settings.key_path:
+        return _service_account(_read_json(settings.key_path, "key_path"), scopes, "`key_path`")
+    if settings.key_secret_name:
+        return _service_account(_key_of_secret(settings), scopes, f"secret {settings.key_secret_name!r}")
+    if settings.keyfile_dict:
+        return _service_account(json.loads(settings.keyfile_dict), scopes, "`keyfile_dict`")
+    if settings.credential_config_file:
+        return _configured(settings)
+    return _default(scopes)[0]
+
+
+def _read_json(path: str, field: str) -> Any:
+    """The content of a file; ``None`` if it is no JSON."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+    except OSError as error:
+        reason = error.strerror
+    except UnicodeDecodeError:
+        return None
+    else:
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            return None
+    raise ConnectionSettingsError(f"the connection's `{field}` {path!r} cannot be read: {reason}.")
+
+
+def _service_account(key: Any, scopes: tuple[str, ...], place: str) -> Credentials:
+    """Credentials of a service account's key.
+
+    :param place: where the key is, for the message.
+    """
+    from google.oauth2 import service_account
+
+    try:
+        found: Credentials = service_account.Credentials.from_service_account_info(key, scopes=list(scopes))
+        return found
+    except Exception as error:
+        # A key that cannot be parsed: the error's own text may quote a part of it.
+        problem = type(error).__name__
+    raise ConnectionSettingsError(
+        f"the connection's {place} holds no usable key of a service account ({problem});"
+        " expected the JSON file that Google gave, whole and unchanged."
+    )
+
+
+def _configured(settings: ConnectionSettings) -> Credentials:
+    """Credentials of a credential configuration: of any type that google-auth knows."""
+    given = settings.credential_config_file or ""
+    info = json.loads(given) if given.startswith("{") else _read_json(given, "credential_config_file")
+    try:
+        if settings.idp_issuer_url and info["type"] == "external_account":
+            from airflow_lro_provider.lro.token_sources import IdentityProvider
+
+            info = {**info, "subject_token_supplier": IdentityProvider(settings)}
+            info.pop("credential_source", None)  # google-auth takes one or the other
+        return _of_type(info["type"], info, list(settings.scopes))
+    except Exception as error:
+        # As above: its text may quote the configuration, which may hold a client's secret.
+        problem = type(error).__name__
+    raise ConnectionSettingsError(
+        f"the connection's `credential_config_file` holds no usable credential configuration ({problem}); expected"
+        " the JSON of `gcloud iam workload-identity-pools create-cred-config`, or a file of credentials."
+    )
+
+
+def _of_type(kind: str, info: dict[str, Any], scopes: list[str]) -> Credentials:
+    """What google-auth makes of a file of credentials.
+
+    Its own function for all types is deprecated, and gets a token of a federated identity to ask Resource
+    Manager for the project's name, which nobody here wants to know.
+
+    :raises ValueError: for a type that it does not know.
+    """
+    found: Any
+    if kind == "service_account":
+        from google.oauth2 import service_account
+
+        found = service_account.Credentials.from_service_account_info(info, scopes=scopes)
+    elif kind == "authorized_user":
+        from google.oauth2 import credentials as login
+
+        found = login.Credentials.from_authorized_user_info(info, scopes=scopes)
+    elif kind == "external_account":
+        from google.auth import aws, identity_pool, pluggable
+
+        if info.get("subject_token_type") == _AWS_TOKEN:
+            found = aws.Credentials.from_info(info, scopes=scopes)
+        elif (info.get("credential_source") or {}).get("executable") is not None:
+            found = pluggable.Credentials.from_info(info, scopes=scopes)
+        else:
+            found = identity_pool.Credentials.from_info(info, scopes=scopes)
+    elif kind == "external_account_authorized_user":
+        from google.auth import external_account_authorized_user
+
+        found = external_account_authorized_user.Credentials.from_info(info)
+    elif kind == "impersonated_service_account":
+        from google.auth import impersonated_credentials
+
+        found = impersonated_credentials.Credentials.from_impersonated_service_account_info(info, scopes=scopes)
+    else:
+        raise ValueError("an unknown type of credentials")
+    credentials: Credentials = found.with_quota_project_from_environment()
     return credentials
 
 
-def _source(settings: ConnectionSettings) -> Any:
-    if not settings.keyfile_dict and not settings.key_path:
-        return _default(settings)
-    from google.oauth2 import service_account
+def _default(scopes: tuple[str, ...]) -> tuple[Credentials, str | None]:
+    """The application default credentials, and the project that they name.
 
-    scopes = list(settings.scopes)
-    try:
-        if settings.keyfile_dict:
-            return service_account.Credentials.from_service_account_info(
-                json.loads(settings.keyfile_dict), scopes=scopes
-            )
-        return service_account.Credentials.from_service_account_file(settings.key_path, scopes=scopes)
-    except OSError as error:
-        raise ConnectionSettingsError(
-            f"the connection's `key_path` {settings.key_path!r} cannot be read: {error.strerror}."
-        ) from None
-    except Exception as error:
-        # A key that cannot be parsed: the error's own text may quote a part of it.
-        place = "keyfile_dict" if settings.keyfile_dict else "key_path"
-        raise ConnectionSettingsError(
-            f"the connection's `{place}` holds no usable key of a service account ({type(error).__name__});"
-            " expected the JSON file that Google gave, whole and unchanged."
-        ) from None
-
-
-def _default(settings: ConnectionSettings) -> Any:
+    They are scoped afterwards, for the reason that :func:`_of_type` gives.
+    """
     import google.auth
-    from google.auth.exceptions import GoogleAuthError
+    from google.auth.credentials import with_scopes_if_required
+    from google.auth.exceptions import DefaultCredentialsError
+
+    from airflow_lro_provider.lro.token_transport import TokenTransport, redact
 
     try:
-        return google.auth.default(scopes=list(settings.scopes))[0]
-    except GoogleAuthError as error:
-        raise CredentialsError(
-            f"no Google credentials here: {_first_line(error)}. Give the connection a key, or log this machine"
-            " in (gcloud auth application-default login)."
-        ) from None
+        credentials, project = google.auth.default(request=TokenTransport())
+        return with_scopes_if_required(credentials, list(scopes)), project
+    except DefaultCredentialsError as error:
+        problem = redact(str(error.args[0] if error.args else error))
+    raise CredentialsError(
+        f"no Google credentials here: {problem}. Give the connection a key, or log this machine"
+        " in (gcloud auth application-default login)."
+    )
+
+
+def _key_of_secret(settings: ConnectionSettings) -> Any:
+    """The key that Secret Manager keeps, read with the application default credentials."""
+    from airflow_lro_provider.lro.token_sources import read_secret
+
+    credentials, project = _default(DEFAULT_SCOPES)
+    check_universe_of(credentials, settings)
+    # Secret Manager takes a project's number as well, which is all that a federated identity names.
+    project = settings.key_secret_project_id or project or getattr(credentials, "project_number", None)
+    if not project:
+        raise ConnectionSettingsError(
+            "the connection's `key_secret_name` needs `key_secret_project_id`: the application default credentials"
+            " name no project."
+        )
+    return read_secret(Identity(credentials), project, str(settings.key_secret_name), settings.universe_domain)

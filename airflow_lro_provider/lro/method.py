@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from airflow_lro_provider.lro.errors import ForbiddenEndpointError, InvalidReferenceError
+from airflow_lro_provider.lro.hosts import DEFAULT_UNIVERSE, host_in_table
 from airflow_lro_provider.lro.reference import OperationReference, check_segments, split_url
 from airflow_lro_provider.lro.services import Service, find_service, known_services, service_of_host
 
@@ -75,6 +76,7 @@ def read_method(
     api_version: str | None = None,
     *,
     api_endpoint: str | None = None,
+    universe: str = DEFAULT_UNIVERSE,
 ) -> Method:
     """Read a method in any of its forms. See the module's text.
 
@@ -83,6 +85,7 @@ def read_method(
     :param service: the API, if ``value`` does not say it itself.
     :param api_version: the API version, if not the preferred one.
     :param api_endpoint: the connection's own endpoint; a URL that begins with it is understood.
+    :param universe: the domain of the connection's universe.
     :raises InvalidReferenceError: if it cannot be a method.
     :raises UnknownServiceError: if the service or the version is not known.
     """
@@ -95,7 +98,7 @@ def read_method(
     _check_query(query, address)
     host: str | None = None
     if "://" in address:
-        api, host, address = _split(address, api, api_endpoint)
+        api, host, address = _split(address, api, api_endpoint, universe)
     if api is None:
         raise InvalidReferenceError(f"{address!r:.200} does not say which API it belongs to; give service=…")
     version, path = _split_version(address, api, api_version)
@@ -135,7 +138,7 @@ def _check_query(query: str, address: str) -> None:
         raise InvalidReferenceError(f"the query of the method {address!r:.200} must not have {name!r}.")
 
 
-def _split(address: str, api: Service | None, api_endpoint: str | None) -> tuple[Service, str, str]:
+def _split(address: str, api: Service | None, api_endpoint: str | None, universe: str) -> tuple[Service, str, str]:
     """Take a URL apart: the API, the host, version and path."""
     scheme, host, path = split_url(address)
     if api_endpoint is not None:
@@ -143,6 +146,7 @@ def _split(address: str, api: Service | None, api_endpoint: str | None) -> tuple
             own = api_endpoint.replace("{service}", candidate.name).rstrip("/")
             if address.startswith(own + "/") and (api or "{service}" in api_endpoint):
                 return candidate, host, address[len(own) + 1 :]
+    host = host_in_table(host, universe, exact=True)
     owner = service_of_host(host)
     if owner is None and api is None:
         raise ForbiddenEndpointError(

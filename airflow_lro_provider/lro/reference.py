@@ -22,6 +22,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from airflow_lro_provider.lro.errors import ForbiddenEndpointError, InvalidReferenceError
+from airflow_lro_provider.lro.hosts import DEFAULT_UNIVERSE, host_in_table, host_to_send_to
 from airflow_lro_provider.lro.services import (
     SYSTEMS,
     Service,
@@ -84,6 +85,7 @@ def read_reference(
     api_version: str | None = None,
     *,
     api_endpoint: str | None = None,
+    universe: str = DEFAULT_UNIVERSE,
 ) -> OperationReference:
     """Read a reference in any of its forms. See the module's text.
 
@@ -91,6 +93,7 @@ def read_reference(
     :param service: the API, if ``value`` does not say it itself.
     :param api_version: the API version, if not the preferred one.
     :param api_endpoint: the connection's own endpoint; a URL that begins with it is understood.
+    :param universe: the domain of the connection's universe.
     :raises InvalidReferenceError: if it is no name of an operation of that service.
     :raises UnknownServiceError: if the service or the version is not known.
     """
@@ -109,9 +112,9 @@ def read_reference(
         )
     if value.startswith("//"):
         host, _, name = value[2:].partition("/")
-        return _with_host(host.lower(), None, name, api, api_version, value)
+        return _with_host(host_in_table(host.lower(), universe), None, name, api, api_version, value)
     if "://" in value:
-        return _read_url(value, api, api_version, api_endpoint)
+        return _read_url(value, api, api_version, api_endpoint, universe)
     if api is None:
         api = _service_of(value)
     version = api.version(api_version) if api_version is not None else _version_of(value, api)
@@ -174,10 +177,18 @@ def check_name(name: Any, service: Service, version: str) -> str:
     return name
 
 
-def endpoint_of(reference: OperationReference, api_endpoint: str | None = None) -> str:
+def endpoint_of(
+    reference: OperationReference,
+    api_endpoint: str | None = None,
+    universe: str = DEFAULT_UNIVERSE,
+    *,
+    mtls: bool = False,
+) -> str:
     """The base URL to send to, without a trailing slash: Google's host, or the connection's endpoint.
 
     :param api_endpoint: the connection's; ``{service}`` in it becomes the API's name.
+    :param universe: the domain of the connection's universe.
+    :param mtls: whether to use Google's mTLS hosts.
     :raises ForbiddenEndpointError: if the user's reference names a host that is neither Google's for
         this service nor that of the connection.
     """
@@ -189,7 +200,7 @@ def endpoint_of(reference: OperationReference, api_endpoint: str | None = None) 
                 f"{reference.host} is not a host of {service.title} ({service.host}); nothing was sent."
                 " If it is a private endpoint, name it in the connection's extra as `api_endpoint`."
             )
-        return f"https://{reference.host}"
+        return f"https://{host_to_send_to(reference.host, universe, mtls=mtls)}"
     endpoint = api_endpoint.replace("{service}", reference.service).rstrip("/")
     if not googles and reference.host != split_url(endpoint)[1]:
         raise ForbiddenEndpointError(
@@ -242,7 +253,9 @@ def split_url(endpoint: str) -> tuple[str, str, str]:
     return scheme.lower(), host.lower(), slash + path
 
 
-def _read_url(url: str, api: Service | None, api_version: str | None, api_endpoint: str | None) -> OperationReference:
+def _read_url(
+    url: str, api: Service | None, api_version: str | None, api_endpoint: str | None, universe: str
+) -> OperationReference:
     scheme, host, path = split_url(url)
     if not _HOST.fullmatch(host):
         raise InvalidReferenceError(f"{url!r:.200} has no usable host.")
@@ -254,6 +267,7 @@ def _read_url(url: str, api: Service | None, api_version: str | None, api_endpoi
             if url.startswith(own + "/") and (api or "{service}" in api_endpoint):
                 version, name = candidate.split_path(url[len(own) + 1 :])
                 return _with_host(host, version, name, candidate, api_version, url, trusted=True)
+    host = host_in_table(host, universe, exact=True)
     if scheme == "http" and service_of_host(host) is not None:
         raise InvalidReferenceError(f"{url!r:.200}: Google is spoken to over https only; nothing was sent.")
     owner = service_of_host(host) or api

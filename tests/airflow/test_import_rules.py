@@ -13,8 +13,9 @@ import airflow_lro_provider
 PACKAGE = Path(airflow_lro_provider.__file__).parent
 STANDARD_ONLY = {
     *("operation", "reference", "method", "foreign", "services", "protocol", "flows", "errors", "polling", "verdict"),
+    *("hosts", "settings"),
 }
-CLIENTS = {"client", "aio", "many", "watcher", "credentials"}
+CLIENTS = {"client", "aio", "many", "watcher", "credentials", "identity", "mtls", "token_transport", "token_sources"}
 CLIENT_LIBRARIES = {"google", "requests", "aiohttp", "tenacity", "yarl"}
 LAZY = {"google", "requests", "aiohttp", "tenacity", "yarl", "starlette", "uvicorn"}
 

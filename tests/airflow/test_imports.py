@@ -45,7 +45,7 @@ def test_the_pure_core_imports_only_the_standard_library() -> None:
     code = (
         "import sys; before = set(sys.modules)\n"
         "from airflow_lro_provider.lro import errors, flows, foreign, method, operation, polling, protocol\n"
-        "from airflow_lro_provider.lro import reference, services, verdict\n"
+        "from airflow_lro_provider.lro import hosts, reference, services, settings, verdict\n"
         "services.known_services()\n"
         "print(*sorted({name.split('.')[0] for name in set(sys.modules) - before}))"
     )

@@ -111,6 +111,13 @@ VALUES: dict[str, Any] = {
     "project": "p",
     "key_path": "/keys/k.json",
     "keyfile_dict": "{}",
+    "credential_config_file": "/keys/federation.json",
+    "key_secret_name": "key",
+    "key_secret_project_id": "p",
+    "idp_issuer_url": "https://idp.example/token",
+    "client_id": "client",
+    "client_secret": "s3cret",
+    "idp_extra_parameters": '{"audience": "x"}',
     "impersonation_chain": "a@x",
     "quota_project_id": "q",
     "scope": "https://www.googleapis.com/auth/earthengine",
@@ -118,6 +125,12 @@ VALUES: dict[str, Any] = {
     "api_endpoint": "https://psc.example",
     "emulator": True,
     "is_anonymous": True,
+    "universe_domain": "universe.example",
+}
+# Fields that say nothing by themselves.
+COMPANY: dict[str, dict[str, Any]] = {
+    "emulator": {"api_endpoint": "https://psc.example"},
+    "idp_issuer_url": {"credential_config_file": "/keys/f.json", "client_id": "c", "client_secret": "s"},
 }
 
 
@@ -130,7 +143,7 @@ def test_the_form_has_the_fields_of_the_settings() -> None:
 @pytest.mark.parametrize("field", CONNECTION["conn-fields"])
 def test_each_field_of_the_form_is_read(field: str) -> None:
     """What a user fills in, as the form's own schema allows it, changes the settings; left empty it does not."""
-    base = {"api_endpoint": "https://psc.example"} if field == "emulator" else {}
+    base = COMPANY.get(field, {})
     schema = CONNECTION["conn-fields"][field]["schema"]
     jsonschema.validate(VALUES[field], schema)
     jsonschema.validate(None, schema)
@@ -149,10 +162,10 @@ def test_the_form_refuses_what_is_of_another_type(field: str, wrong: Any) -> Non
         jsonschema.validate(wrong, CONNECTION["conn-fields"][field]["schema"])
 
 
-def test_the_key_is_hidden_in_the_form() -> None:
-    """The one field that holds a secret is a password field."""
+def test_secrets_are_hidden_in_the_form() -> None:
+    """The fields that hold a secret are password fields."""
     hidden = {name for name, field in CONNECTION["conn-fields"].items() if field["schema"].get("format") == "password"}
-    assert hidden == {"keyfile_dict"}
+    assert hidden == {"keyfile_dict", "client_secret"}
 
 
 def test_it_is_installed_as_an_entry_point() -> None:

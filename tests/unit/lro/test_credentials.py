@@ -10,7 +10,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -18,7 +18,6 @@ from urllib.parse import parse_qs
 import google.auth.exceptions
 import google.auth.transport.requests
 import pytest
-import requests
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from google.auth import _helpers, jwt
@@ -70,9 +69,23 @@ def test_an_empty_connection() -> None:
         is_anonymous=False,
         api_endpoint=None,
         emulator=False,
+        credential_config_file=None,
+        key_secret_name=None,
+        key_secret_project_id=None,
+        idp_issuer_url=None,
+        client_id=None,
+        client_secret=None,
+        idp_extra_parameters=None,
+        universe_domain="googleapis.com",
     )
 
 
+IDP = {
+    "credential_config_file": "/keys/federation",
+    "idp_issuer_url": "https://idp.example/token",
+    "client_id": "me",
+    "client_secret": SECRET,
+}
 FIELDS: dict[str, tuple[dict[str, Any], str, Any]] = {
     "project": ({"project": "p"}, "project", "p"),
     "project with blanks": ({"project": " p\n"}, "project", "p"),
@@ -85,6 +98,38 @@ FIELDS: dict[str, tuple[dict[str, Any], str, Any]] = {
         "keyfile_dict",
         json.dumps({"private_key": "-----BEGIN\nx\n"}),
     ),
+    "credential_config_file, a path": (
+        {"credential_config_file": "/keys/federation"},
+        "credential_config_file",
+        "/keys/federation",
+    ),
+    "credential_config_file as text": (
+        {"credential_config_file": ' {"b": 1, "a": 2}'},
+        "credential_config_file",
+        '{"a": 2, "b": 1}',
+    ),
+    "credential_config_file as an object": (
+        {"credential_config_file": {"b": 1, "a": 2}},
+        "credential_config_file",
+        '{"a": 2, "b": 1}',
+    ),
+    "key_secret_name": ({"key_secret_name": "my_key-1"}, "key_secret_name", "my_key-1"),
+    "key_secret_project_id": ({"key_secret_project_id": "example.com:p"}, "key_secret_project_id", "example.com:p"),
+    "idp_issuer_url": ({**IDP}, "idp_issuer_url", "https://idp.example/token"),
+    "idp_issuer_url beside a key": (
+        {"idp_issuer_url": "https://idp.example/token", "key_path": "/keys/k.json"},
+        "key_path",
+        "/keys/k.json",
+    ),
+    "client_id": ({**IDP}, "client_id", "me"),
+    "client_secret": ({**IDP}, "client_secret", SECRET),
+    "idp_extra_parameters as text": (
+        {"idp_extra_parameters": '{"b": 1, "a": "x"}'},
+        "idp_extra_parameters",
+        '{"a": "x", "b": 1}',
+    ),
+    "idp_extra_params": ({"idp_extra_params": {"a": "x"}}, "idp_extra_parameters", '{"a": "x"}'),
+    "universe_domain": ({"universe_domain": "Universe.Example"}, "universe_domain", "universe.example"),
     "scope": ({"scope": f"{SCOPE_A},{SCOPE_B}"}, "scopes", (SCOPE_A, SCOPE_B)),
     "scope with blanks": ({"scope": f" {SCOPE_A} , {SCOPE_B},"}, "scopes", (SCOPE_A, SCOPE_B)),
     "scope as a list": ({"scope": [SCOPE_A, SCOPE_B]}, "scopes", (SCOPE_A, SCOPE_B)),
@@ -170,6 +215,52 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"key_path": "/k.json", "keyfile_dict": "{}"},
         "`key_path` and `keyfile_dict` are both given; keep one of them",
     ),
+    "a key and a secret": (
+        {"keyfile_dict": "{}", "key_secret_name": "k"},
+        "`keyfile_dict` and `key_secret_name` are both given; keep one of them",
+    ),
+    "a key and a configuration": (
+        {"key_path": "/k.json", "credential_config_file": "/f"},
+        "`key_path` and `credential_config_file` are both given; keep one of them",
+    ),
+    "credential_config_file is broken JSON": (
+        {"credential_config_file": f'{{"client_secret": "{SECRET}"'},
+        "`credential_config_file` is not valid JSON; give the path",
+    ),
+    "credential_config_file is a list": (
+        {"credential_config_file": [SECRET]},
+        "`credential_config_file` must be a JSON object; give the path",
+    ),
+    "key_secret_name with its project": (
+        {"key_secret_name": "projects/p/secrets/s"},
+        "`key_secret_name` must be the plain name of a secret",
+    ),
+    "key_secret_name that leads elsewhere": ({"key_secret_name": "../x"}, "`key_secret_name` must be the plain name"),
+    "key_secret_project_id that leads elsewhere": (
+        {"key_secret_name": "s", "key_secret_project_id": "p/secrets/other"},
+        "`key_secret_project_id` must be the id of a project",
+    ),
+    "idp_issuer_url alone": (
+        {"idp_issuer_url": "https://idp.example/token"},
+        "`idp_issuer_url` needs `credential_config_file`",
+    ),
+    "idp_issuer_url without client_id": (
+        {key: value for key, value in IDP.items() if key != "client_id"},
+        "`idp_issuer_url` needs `client_id`",
+    ),
+    "idp_issuer_url without client_secret": (
+        {key: value for key, value in IDP.items() if key != "client_secret"},
+        "`idp_issuer_url` needs `client_secret`",
+    ),
+    "idp_extra_parameters is no JSON": (
+        {"idp_extra_parameters": SECRET},
+        "`idp_extra_parameters` is not valid JSON; give a JSON object",
+    ),
+    "idp_extra_parameters has a list": (
+        {"idp_extra_parameters": {"a": [SECRET]}},
+        "`idp_extra_parameters` must hold plain values",
+    ),
+    "client_secret is a number": ({"client_secret": 7}, "`client_secret` must be a string, not int"),
     "keyfile_dict is broken JSON": (
         {"keyfile_dict": f'{{"private_key": "{SECRET}"'},
         "`keyfile_dict` is not valid JSON; paste the whole content of the key file",
@@ -221,9 +312,15 @@ def test_endpoints_are_checked_with_the_connection(extra: dict[str, Any], why: s
 
 def test_a_repr_of_settings_has_no_key() -> None:
     """Settings can be printed: the key is not in them."""
-    settings = read(keyfile_dict={"private_key": SECRET}, project="visible")
+    settings = read(
+        keyfile_dict={"private_key": SECRET},
+        idp_extra_parameters={"assertion": SECRET},
+        client_secret=SECRET,
+        project="visible",
+    )
     assert SECRET not in repr(settings)
     assert "visible" in repr(settings)
+    assert SECRET not in repr(read(credential_config_file={"client_secret": SECRET}))
 
 
 # --- identities ------------------------------------------------------------------------------------
@@ -419,8 +516,7 @@ def test_a_broken_key_is_one_clear_sentence(private_pem: str, tmp_path: Path, ki
     for text in (str(caught.value), repr(caught.value)):
         assert SECRET not in text
         assert not any(line in text for line in private_pem.splitlines())
-    assert caught.value.__cause__ is None
-    assert caught.value.__suppress_context__
+    assert (caught.value.__cause__, caught.value.__context__) == (None, None)
 
 
 def test_a_key_file_that_is_not_there(tmp_path: Path) -> None:
@@ -459,39 +555,6 @@ def test_default_credentials(
     assert claims["scope"] == SCOPE_A
 
 
-def test_impersonation(monkeypatch: pytest.MonkeyPatch, private_pem: str, token_server: TokenServer) -> None:
-    """The last account of a chain is the one to be, the others delegate, and its scopes are the connection's."""
-    asked: list[tuple[str, dict[str, Any], str]] = []
-    real = google.auth.transport.requests.Request()
-
-    def transport(url: str, method: str = "GET", body: Any = None, headers: Any = None, **kwargs: Any) -> Any:
-        """Stand in for Google's IAM service only; everything else goes its way."""
-        if "iamcredentials" not in url:
-            return real(url, method, body, headers, **kwargs)
-        asked.append((url, json.loads(body), headers["authorization"]))
-        expiry = (datetime.now(timezone.utc) + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
-        answer = requests.Response()
-        answer.status_code = 200
-        answer._content = json.dumps({"accessToken": "token-of-target", "expireTime": expiry}).encode()
-        return google.auth.transport.requests._Response(answer)  # type: ignore[no-untyped-call]
-
-    monkeypatch.setattr(google.auth.transport.requests, "Request", lambda: transport)
-    identity = identity_for(
-        read(
-            keyfile_dict=key_file(private_pem, token_server.uri),
-            impersonation_chain="first@x, second@x, target@x",
-            scope=SCOPE_A,
-            quota_project_id="payer",
-        )
-    )
-    assert identity.description == "target@x"
-    assert identity.headers() == {"authorization": "Bearer token-of-target", "x-goog-user-project": "payer"}
-    [(url, body, authorization)] = asked
-    assert url.endswith("/serviceAccounts/target@x:generateAccessToken")
-    assert body["delegates"] == ["first@x", "second@x"]
-    assert (body["scope"], authorization) == ([SCOPE_A], "Bearer token-1")
-
-
 def test_the_emulator_gets_an_obviously_fake_token(private_pem: str, token_server: TokenServer) -> None:
     """Where the connection says emulator, a real key is not even looked at."""
     settings = read(
@@ -525,6 +588,18 @@ def test_a_repr_of_an_identity_has_no_secret(private_pem: str, token_server: Tok
     assert repr(identity) == f"<Identity {EMAIL}>"
 
 
+CONFIGURATION = json.dumps(
+    {
+        "type": "external_account",
+        "audience": "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/providers/q",
+        "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+        "token_url": "http://127.0.0.1:9/token",
+        "credential_source": {"file": "/subject"},
+    }
+)
+PROVIDER = {"idp_issuer_url": "http://127.0.0.1:9/idp", "client_id": "me", "client_secret": SECRET}
+
+
 def test_the_same_settings_are_the_same_identity(private_pem: str) -> None:
     """Everyone with the same settings shares one identity, and so one token."""
     key = key_file(private_pem, "http://127.0.0.1:9/token")
@@ -541,13 +616,28 @@ def test_the_same_settings_are_the_same_identity(private_pem: str) -> None:
         {"quota_project_id": "payer"},
         {"impersonation_chain": ("a@x",)},
         {"is_anonymous": True},
+        {"keyfile_dict": None, "credential_config_file": CONFIGURATION},
+        {"keyfile_dict": None, "credential_config_file": CONFIGURATION, **PROVIDER},
+        {"keyfile_dict": None, "credential_config_file": CONFIGURATION, **PROVIDER, "client_id": "other"},
+        {"keyfile_dict": None, "credential_config_file": CONFIGURATION, **PROVIDER, "client_secret": "other"},
+        {"keyfile_dict": None, "credential_config_file": CONFIGURATION, **PROVIDER, "idp_extra_parameters": "{}"},
     ],
     ids=lambda change: ", ".join(change),
 )
 def test_other_settings_are_another_identity(private_pem: str, change: dict[str, Any]) -> None:
     """What decides who one is, or what one may, is never shared."""
     settings = read(keyfile_dict=key_file(private_pem, "http://127.0.0.1:9/token"))
-    assert identity_for(dataclasses.replace(settings, **change)) is not identity_for(settings)
+    plain = dataclasses.replace(settings, keyfile_dict=None, credential_config_file=CONFIGURATION)
+    idp = dataclasses.replace(plain, **PROVIDER)
+    changed = dataclasses.replace(settings, **change)
+    others = {identity_for(other) for other in (settings, plain, idp) if other != changed}
+    assert identity_for(changed) not in others
+
+
+def test_every_setting_is_known_to_decide_or_not() -> None:
+    """A new setting is either part of who one is, or named here as one that is not."""
+    indifferent = {"project", "num_retries", "api_endpoint"}
+    assert {field.name for field in dataclasses.fields(ConnectionSettings)} == {*subject._DECISIVE} | indifferent
 
 
 def test_a_failure_is_not_kept(private_pem: str, tmp_path: Path) -> None:
