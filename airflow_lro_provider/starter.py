@@ -171,6 +171,7 @@ class OperationStarter(GuardedTask, BaseOperator):
             raise
         with contextlib.ExitStack() as held:
             held.enter_context(held_back(*self._held_back))
+            self._client.abandons = lambda: guard.killed
             try:
                 started = self._start(context)
             except Exception as error:

@@ -350,6 +350,32 @@ def test_a_kill_cancels_what_was_started(
     assert this.store[KEY]["killed"]
 
 
+def test_a_start_that_was_refused_is_not_sent_again_after_a_kill(
+    a_try: Callable[..., Try], killable: Callable[[Any, float], None]
+) -> None:
+    """What it started then would have 5 seconds to be known and cancelled."""
+    this = a_try()
+    this.emulator.fail(503, verb="start", times=3)
+    operator = this.operator()
+    killable(operator, 0.2)
+    with pytest.raises(UnavailableError):
+        operator.execute(this.context)
+    assert (this.starts, this.started, this.store) == (1, [], {})
+
+
+def test_a_start_whose_answer_was_lost_is_asked_for_also_after_a_kill(
+    a_try: Callable[..., Try], killable: Callable[[Any, float], None]
+) -> None:
+    """Only so it is known what to cancel."""
+    this = a_try()
+    this.emulator.fail("reset", verb="start", after=True)
+    operator = this.operator()
+    killable(operator, 0.2)
+    with pytest.raises(OperationKilled):
+        operator.execute(this.context)
+    assert (len(this.started), this.starts, this.running) == (1, 2, [])
+
+
 def test_a_kill_in_the_moment_in_which_the_guard_is_made_is_not_lost(a_try: Callable[..., Try]) -> None:
     """The handler makes a guard too, and notes the kill there: that one is kept."""
     this = a_try()
