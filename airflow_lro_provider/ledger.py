@@ -78,10 +78,11 @@ class LedgerPage:
         :param request_id: the id that it is started with.
         """
         entry = self._entry(reference, start=start, request_id=request_id)
+        before = set(self._written)
+        self._written.add(entry.key)  # also if it seems to fail: Airflow may have taken it
         self._ledger.write(entry)
         # Only now: there is no moment without an entry.
-        self._strike_out(self._written - {entry.key})
-        self._written.add(entry.key)
+        self._strike_out(before - {entry.key})
 
     def remove(self, reference: OperationReference | None = None, earlier: ArmedRecord | None = None) -> None:
         """Strike it out.

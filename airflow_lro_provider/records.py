@@ -47,6 +47,7 @@ class ArmedRecords:
         self._ti = context["ti"]
         self._log = log
         self._earlier: ArmedRecord | None = None
+        self._announced: str | None = None
         self._is_there: bool | None = None  # the record of this try; None: not known
 
     @property
@@ -113,6 +114,7 @@ class ArmedRecords:
         """
         from airflow_lro_provider.lro.verdict import ArmedRecord
 
+        self._announced = request_id
         record = ArmedRecord(reference=None, request_id=request_id, **self.this_try)
         error = self._set(record)
         if _status_of(error) in _NOT_CURRENT:
@@ -130,10 +132,21 @@ class ArmedRecords:
         if killed is not None:
             return  # the sweep sees to it that the cancel has come to something
         self._ask("enter", self.page, lambda page: page.write(reference))
+        # Only now: between the two entries there is no moment without one.
+        if self._earlier is not None and self._earlier.reference == record.reference:
+            self.strike_out_earlier()
+        elif self._earlier is not None and self._earlier.request_id == self._announced is not None:
+            self.strike_out_earlier()  # its start was sent again, and this came of it
+
+    def strike_out_earlier(self) -> None:
+        """What the earlier try stood for is over, or this one's now."""
+        from airflow_lro_provider.lro.reference import OperationReference
+
         earlier = self._earlier
-        if earlier is not None and earlier.reference == record.reference and earlier.try_id != record.try_id:
-            # Only now: between the two entries there is no moment without one.
-            self._ask("strike out", self.page, lambda page: page.remove(reference, earlier))
+        if earlier is None or earlier.try_id == self.this_try["try_id"]:
+            return
+        reference = None if earlier.reference is None else OperationReference.from_dict(earlier.reference)
+        self._ask("strike out", self.page, lambda page: page.remove(reference, earlier))
 
     def remove(self, reference: OperationReference | None = None) -> None:
         """This try ends normally.

@@ -293,6 +293,7 @@ class OperationStarter(GuardedTask, BaseOperator):
         self._tell(record, records, known, verdict)
         if isinstance(seen, NotFoundError) or verdict is Verdict.CANCEL:
             self._end(record, seen)
+            records.strike_out_earlier()
             return False
         guard.ask()
         records.write(self._reference)
