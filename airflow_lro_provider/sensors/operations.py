@@ -129,9 +129,9 @@ class OperationSensor(GuardedTask, BaseSensorOperator):
         try:
             with hook.make_client() as self._client:
                 if self.cancel_on_kill:
+                    self._arm(hook)  # first of all: Airflow may take its time with its answers
                     self._leftover = self._take_over(records)
                     records.write(self._reference)
-                    self._arm(hook)
                     guard.watch()
                     self._first = guard.first_look(FIRST_LOOK_TIMEOUT)
                     self._judge_leftover(records, guard)

@@ -26,6 +26,7 @@ from airflow_lro_provider.exceptions import (
     FinalOperationFailedError,
     OperationFailedError,
     OperationInputError,
+    OperationKilled,
     OperationWaitError,
 )
 from airflow_lro_provider.lro.errors import PermissionDeniedError
@@ -260,6 +261,23 @@ def test_a_store_that_is_down_cancels_nothing_and_stops_nothing(a_try: Callable[
     this = a_try(duration=0.1, store=BrokenStore())
     assert this.run()["outcome"] == "SUCCEEDED"
     assert this.cancels == 0
+
+
+def test_a_kill_while_the_store_takes_its_time_is_acted_on_at_once(a_try: Callable[..., Try]) -> None:
+    """The operation is known from the beginning: a slow Airflow must not use up the 5 seconds that a kill leaves."""
+    cancelled: list[int] = []
+
+    class Slow(Store):
+        def get(self, *_: Any) -> Any:
+            sensor.on_kill()  # the signal strikes here
+            cancelled.append(this.cancels)
+
+    this = a_try(store=Slow())
+    sensor = this.sensor()
+    with pytest.raises(OperationKilled):
+        sensor.execute(this.context)
+    assert cancelled == [1]
+    assert this.store[KEY]["killed"]
 
 
 def test_bad_input_known_late_fails_at_once_and_sends_nothing(a_try: Callable[..., Try]) -> None:
