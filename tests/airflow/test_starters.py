@@ -577,8 +577,20 @@ def test_an_old_one_that_does_not_end_is_not_doubled(
     assert first.starts == 1
 
 
-def test_one_that_is_gone_is_not_waited_for(a_try: Callable[..., Try]) -> None:
+@pytest.mark.parametrize("max_tries", [1, 2], ids=["a retry", "a clear"])
+def test_one_that_is_not_found_at_once_is_not_taken_for_gone(a_try: Callable[..., Try], max_tries: int) -> None:
+    """A new operation may not be found everywhere yet: no second one is started beside it."""
+    first = a_try(max_tries=1)
+    first.emulator.script(duration=None, cancel_delay=0)
+    crash(first)
+    first.emulator.fail(404, verb="get", times=2)
+    crash(a_try(number=2, max_tries=max_tries))
+    assert (len(first.running), first.starts, first.cancels) == (1, max_tries, max_tries - 1)
+
+
+def test_one_that_is_gone_is_not_waited_for(a_try: Callable[..., Try], monkeypatch: pytest.MonkeyPatch) -> None:
     """An operation that the service has forgotten cannot be adopted: a fresh one starts."""
+    monkeypatch.setattr(starter, "GRACE", 0.1)
     first = a_try(max_tries=1)
     crash(first)
     first.emulator.store.delete("developerconnect", first.started[0].operation["name"])
