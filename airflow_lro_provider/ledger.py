@@ -87,10 +87,11 @@ class LedgerPage:
         """
         found_by = None if traces is None else traces.to_dict()
         entry = self._entry(reference, start=start, request_id=request_id, traces=found_by)
+        before = set(self._written)
+        self._written.add(entry.key)  # also if it seems to fail: Airflow may have taken it
         self._ledger.write(entry)
         # Only now: there is no moment without an entry.
-        self._strike_out(self._written - {entry.key})
-        self._written.add(entry.key)
+        self._strike_out(before - {entry.key})
 
     def remove(self, reference: OperationReference | None = None, earlier: ArmedRecord | None = None) -> None:
         """Strike it out.

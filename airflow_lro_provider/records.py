@@ -48,7 +48,7 @@ class ArmedRecords:
         self._ti = context["ti"]
         self._log = log
         self._earlier: ArmedRecord | None = None
-        self._request_id: str | None = None
+        self._announced: str | None = None
         self._traces: Traces | None = None
         self._is_there: bool | None = None  # the record of this try; None: not known
 
@@ -117,7 +117,7 @@ class ArmedRecords:
         """
         from airflow_lro_provider.lro.verdict import ArmedRecord
 
-        self._request_id, self._traces = request_id, traces
+        self._announced, self._traces = request_id, traces
         record = ArmedRecord(reference=None, request_id=request_id, **self.this_try)
         error = self._set(record)
         if _status_of(error) in _NOT_CURRENT:
@@ -135,14 +135,21 @@ class ArmedRecords:
         if killed is not None:
             return  # the sweep sees to it that the cancel has come to something
         self._ask("enter", self.page, lambda page: page.write(reference))
-        earlier = self._earlier
-        if earlier is None or earlier.try_id == record.try_id:
-            return
         # Only now: between the two entries there is no moment without one.
-        if earlier.reference == record.reference:
-            self._ask("strike out", self.page, lambda page: page.remove(reference, earlier))
-        elif earlier.reference is None and earlier.request_id == self._request_id:  # the same start, sent again
-            self._ask("strike out", self.page, lambda page: page.remove(None, earlier))
+        if self._earlier is not None and self._earlier.reference == record.reference:
+            self.strike_out_earlier()
+        elif self._earlier is not None and self._earlier.request_id == self._announced is not None:
+            self.strike_out_earlier()  # its start was sent again, and this came of it
+
+    def strike_out_earlier(self) -> None:
+        """What the earlier try stood for is over, or this one's now."""
+        from airflow_lro_provider.lro.reference import OperationReference
+
+        earlier = self._earlier
+        if earlier is None or earlier.try_id == self.this_try["try_id"]:
+            return
+        reference = None if earlier.reference is None else OperationReference.from_dict(earlier.reference)
+        self._ask("strike out", self.page, lambda page: page.remove(reference, earlier))
 
     def remove(self, reference: OperationReference | None = None) -> None:
         """This try ends normally.
@@ -155,10 +162,9 @@ class ArmedRecords:
     def let_go(self, reference: OperationReference | None = None) -> None:
         """The operation runs on, and is nobody's: the sweep must not end it."""
         self._ask("strike out", self.page, lambda page: page.remove(reference))
-        earlier = self._earlier
-        if earlier is not None and earlier.reference is None and self._traces is not None:
+        if self._earlier is not None and self._earlier.reference is None and self._traces is not None:
             # What an earlier try may have started works on the same: the sweep would take this one for it.
-            self._ask("strike out", self.page, lambda page: page.remove(None, earlier))
+            self.strike_out_earlier()
 
     def _set(self, record: ArmedRecord) -> Any:
         answer = self._ask("write", self._store, lambda store: store.set(KEY, asdict(record)))

@@ -31,6 +31,7 @@ from airflow_lro_provider.arguments import check_outcomes, check_seconds
 from airflow_lro_provider.exceptions import OperationKilled, OperationRunningError, OperationWaitError
 from airflow_lro_provider.guard import held_back
 from airflow_lro_provider.hooks.operations import DEFAULT_CONN_ID
+from airflow_lro_provider.lro.polling import GRACE
 from airflow_lro_provider.records import ArmedRecords
 from airflow_lro_provider.task import FIRST_LOOK_TIMEOUT, GuardedTask
 
@@ -177,6 +178,7 @@ class OperationStarter(GuardedTask, BaseOperator):
             raise
         with contextlib.ExitStack() as held:
             held.enter_context(held_back(*self._held_back))
+            self._client.abandons = lambda: guard.killed
             try:
                 started = self._start(context)
             except Exception as error:
@@ -287,7 +289,7 @@ class OperationStarter(GuardedTask, BaseOperator):
             return False
         self._arm(hook)
         guard.watch()
-        seen = self._first = guard.first_look(FIRST_LOOK_TIMEOUT)
+        seen = self._first = self._look_for_it(guard.first_look(FIRST_LOOK_TIMEOUT))
         known = seen if isinstance(seen, Operation) else None
         verdict = of_armed_record(
             record,
@@ -298,11 +300,25 @@ class OperationStarter(GuardedTask, BaseOperator):
         self._tell(record, records, known, verdict)
         if isinstance(seen, NotFoundError) or verdict is Verdict.CANCEL:
             self._end(record, seen)
+            records.strike_out_earlier()
             return False
         guard.ask()
         records.write(self._reference)
         guard.watch()
         return True
+
+    def _look_for_it(self, seen: Any) -> Any:
+        """A 404 of an operation that may be new is no proof yet: its try may have died a moment after the start."""
+        from airflow_lro_provider.lro.errors import NotFoundError, OperationsError
+
+        begun = time.monotonic()
+        while isinstance(seen, NotFoundError) and time.monotonic() - begun < GRACE:
+            time.sleep(min(1.0, GRACE))
+            try:
+                seen = self._client.get(self._reference, retries=0)
+            except OperationsError as error:
+                seen = error
+        return seen
 
     def _find_out(self, record: ArmedRecord) -> bool:
         """Learn what a start without an answer has started, by sending it again with its request id."""

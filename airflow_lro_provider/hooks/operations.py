@@ -261,13 +261,13 @@ class OperationsHook(_OperationsBaseHook):
     def test_connection(self) -> tuple[bool, str]:
         """Get a token, and say for whom, with which scopes, and what is missing; never a secret."""
         from airflow_lro_provider.lro.errors import OperationsError
-        from airflow_lro_provider.lro.services import find_service, known_services
+        from airflow_lro_provider.lro.services import SYSTEMS, find_service
 
         try:
             settings = self.settings
             client = self.get_conn()
             client.identity.headers()
-            services = [find_service(self.service)] if self.service else list(known_services().values())
+            services = [find_service(name) for name in ([self.service] if self.service else SYSTEMS)]
         except OperationsError as error:
             return False, str(error)
         except Exception as error:  # not of our making: its text may quote what the connection holds

@@ -60,6 +60,8 @@ class OperationsClient:
         self._sleep = sleep
         self.urgent = False
         """Whether a token that is about to be renewed will do: there is no time to wait for another."""
+        self.abandons: Callable[[], bool] = lambda: False
+        """Whether a start that was refused is given up instead of being sent again: its task was killed meanwhile."""
         self._session = requests.Session()
         # Otherwise requests would put what it finds in ~/.netrc in the place of the token.
         self._session.auth = lambda request: request
@@ -184,11 +186,19 @@ class OperationsClient:
             return cast(_T, end.value)
 
     def _send(self, request: Request, retries: int | None = None) -> Content:
+        errors: list[Any] = []
+
+        def pause(seconds: float) -> None:
+            self._sleep(seconds)
+            if request.verb == "start" and not errors[-1].may_have_happened and self.abandons():
+                raise errors[-1]
+
         retrying = tenacity.Retrying(
             retry=retry_of(request),
             stop=tenacity.stop_after_attempt(1 + (self._retries if retries is None else retries)),
             wait=wait_before_retry,
-            sleep=self._sleep,
+            before_sleep=lambda state: errors.append(state.outcome and state.outcome.exception()),
+            sleep=pause,
             reraise=True,
         )
         return retrying(self._send_authorized, request)

@@ -206,7 +206,7 @@ class Identity:
         # Never waited for: this is called on event loops, and whoever holds the lock is at another token already.
         if self._lock.acquire(blocking=False):
             try:
-                if self._apply().get("authorization") == headers.get("authorization"):
+                if self._credentials.token and self._apply().get("authorization") == headers.get("authorization"):
                     self._credentials.token = None
             finally:
                 self._lock.release()

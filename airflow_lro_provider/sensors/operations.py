@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Collection, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, BaseSensorOperator, PokeReturnValue, conf
@@ -129,17 +129,15 @@ class OperationSensor(GuardedTask, BaseSensorOperator):
         try:
             with hook.make_client() as self._client:
                 if self.cancel_on_kill:
+                    self._arm(hook)  # first of all: Airflow may take its time with its answers
                     self._leftover = self._take_over(records)
                     records.write(self._reference)
-                    self._arm(hook)
                     guard.watch()
                     self._first = guard.first_look(FIRST_LOOK_TIMEOUT)
                     self._judge_leftover(records, guard)
                 else:
                     guard.watch()
-                self._watch = self._new_watch(
-                    (self._waiting_since or time.time()) if self.deferrable else time.monotonic()
-                )
+                self._watch = self._new_watch(self._began(context))
                 # Airflow's own loop, also when deferring: `poke` leaves it by deferring, so that
                 # soft_fail, silent_fail and never_fail are decided in one place, which is not ours.
                 result = super().execute(context)
@@ -254,7 +252,17 @@ class OperationSensor(GuardedTask, BaseSensorOperator):
     def _get_next_poke_interval(
         self, started_at: datetime | float, run_duration: Callable[[], float], poke_count: int
     ) -> float:
+        if self.reschedule and self.exponential_backoff:  # every look is the first one of its process
+            return super()._get_next_poke_interval(started_at, run_duration, poke_count)
         return self._watch.delay(time.monotonic())
+
+    def _began(self, context: Context) -> float:
+        """When the wait began, on the clock that its watch goes by."""
+        if self.deferrable:
+            return self._waiting_since or time.time()
+        first = context["ti"].get_first_reschedule_date(context) if self.reschedule else None
+        age = 0.0 if first is None else (datetime.now(tz=timezone.utc) - first).total_seconds()
+        return time.monotonic() - max(age, 0.0)
 
     def _new_watch(self, now: float) -> Watch:
         from airflow_lro_provider.lro.polling import Deadline, Watch

@@ -6,7 +6,7 @@ Airflow's side of it (the task instance, the task state store) is played; the en
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -18,6 +18,7 @@ from airflow.providers.common.compat.sdk import (
     TaskDeferred,
 )
 from airflow.sdk.bases.operator import ExecutorSafeguard
+from airflow.sdk.exceptions import AirflowRescheduleException
 from played import BrokenStore, PlayedTry, Store
 
 from airflow_lro_provider.emulator import Emulator
@@ -25,6 +26,7 @@ from airflow_lro_provider.exceptions import (
     FinalOperationFailedError,
     OperationFailedError,
     OperationInputError,
+    OperationKilled,
     OperationWaitError,
 )
 from airflow_lro_provider.lro.errors import PermissionDeniedError
@@ -261,6 +263,23 @@ def test_a_store_that_is_down_cancels_nothing_and_stops_nothing(a_try: Callable[
     assert this.cancels == 0
 
 
+def test_a_kill_while_the_store_takes_its_time_is_acted_on_at_once(a_try: Callable[..., Try]) -> None:
+    """The operation is known from the beginning: a slow Airflow must not use up the 5 seconds that a kill leaves."""
+    cancelled: list[int] = []
+
+    class Slow(Store):
+        def get(self, *_: Any) -> Any:
+            sensor.on_kill()  # the signal strikes here
+            cancelled.append(this.cancels)
+
+    this = a_try(store=Slow())
+    sensor = this.sensor()
+    with pytest.raises(OperationKilled):
+        sensor.execute(this.context)
+    assert cancelled == [1]
+    assert this.store[KEY]["killed"]
+
+
 def test_bad_input_known_late_fails_at_once_and_sends_nothing(a_try: Callable[..., Try]) -> None:
     """What only the running task knows is refused first thing, and not retried."""
     this = a_try()
@@ -290,6 +309,29 @@ def test_a_deferral_carries_everything_that_a_cancel_needs(a_try: Callable[..., 
     }  # fmt: skip
     assert (arguments["deadline"]["cause"], arguments["deadline"]["seconds"]) == ("execution_timeout", 60.0)
     assert deferral.timeout is None, "Airflow's own deferral timeout calls no hook"
+
+
+@pytest.mark.parametrize("backoff", [True, False])
+def test_a_rescheduled_wait_grows_older_from_look_to_look(a_try: Callable[..., Try], backoff: bool) -> None:
+    """Every look is a process of its own: a wait of an hour is not looked at, and rescheduled, every second."""
+    this = a_try()
+    now = datetime.now(tz=timezone.utc)
+    this.ti.get_first_reschedule_date = lambda context: now - timedelta(hours=1)
+    arguments = {"operation_name": this.name, "service": "datafusion", "mode": "reschedule", "timeout": 86400}
+    sensor = OperationSensor(task_id="t", cancel_on_kill=False, exponential_backoff=backoff, **arguments)
+    ExecutorSafeguard.tracker.set(sensor)
+    with pytest.raises(AirflowRescheduleException) as caught:
+        sensor.execute(this.context)
+    assert caught.value.reschedule_date - now > timedelta(seconds=50)
+
+
+def test_a_rescheduled_wait_does_not_forgive_a_404_at_every_look(a_try: Callable[..., Try]) -> None:
+    """The grace for a new operation ends, also if every look is the first one of its process."""
+    this = a_try()
+    this.emulator.store.delete("datafusion", this.name)
+    this.ti.get_first_reschedule_date = lambda context: datetime.now(tz=timezone.utc) - timedelta(minutes=1)
+    with pytest.raises(FinalOperationFailedError, match="was not found"):
+        this.run(mode="reschedule", cancel_on_kill=False)
 
 
 def test_a_kill_before_the_deferral_is_taken_calls_it_off(a_try: Callable[..., Try]) -> None:

@@ -33,7 +33,7 @@ from airflow_lro_provider.exceptions import (
     OperationWaitError,
 )
 from airflow_lro_provider.guard import OperationOrphaned
-from airflow_lro_provider.lro import credentials
+from airflow_lro_provider.lro import settings
 from airflow_lro_provider.lro.errors import PermissionDeniedError, UnavailableError
 from airflow_lro_provider.operators.operations import RunOperationOperator
 from airflow_lro_provider.records import KEY
@@ -92,20 +92,28 @@ def a_try(lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Callable[.
     return make
 
 
-@pytest.fixture
-def killable() -> Iterator[Callable[[Any, float], None]]:
-    """Wire SIGTERM to an operator's on_kill as Airflow's task runner does, and send it a little later."""
-    before = signal.getsignal(signal.SIGTERM)
-    timers: list[threading.Timer] = []
+Killable = Callable[[Any, Callable[[], Any]], None]
 
-    def kill(operator: Any, after: float) -> None:
+
+@pytest.fixture
+def killable() -> Iterator[Killable]:
+    """Wire SIGTERM to an operator's on_kill as Airflow's task runner does, and send it when something is the case."""
+    before = signal.getsignal(signal.SIGTERM)
+    killers: list[threading.Thread] = []
+
+    def kill(operator: Any, when: Callable[[], Any]) -> None:
+        def wait_and_kill() -> None:
+            while not when():
+                time.sleep(0.005)
+            os.kill(os.getpid(), signal.SIGTERM)
+
         signal.signal(signal.SIGTERM, lambda *_: operator.on_kill())
-        timers.append(threading.Timer(after, os.kill, (os.getpid(), signal.SIGTERM)))
-        timers[-1].start()
+        killers.append(threading.Thread(target=wait_and_kill))
+        killers[-1].start()
 
     yield kill
-    for timer in timers:
-        timer.join()
+    for killer in killers:
+        killer.join()
     signal.signal(signal.SIGTERM, before)
 
 
@@ -332,22 +340,46 @@ def test_an_execution_timeout_in_the_middle_of_a_start_loses_nothing(a_try: Call
 # -- kills -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("after", [0.2, 0.7], ids=["while it starts", "while it waits"])
+@pytest.mark.parametrize("verb", ["start", "get"], ids=["while it starts", "while it waits"])
 @pytest.mark.parametrize(
     ("method", "service"), [(REPEATABLE, "developerconnect"), (PLAIN, "datafusion")], ids=["with id", "without"]
 )
 def test_a_kill_cancels_what_was_started(
-    a_try: Callable[..., Try], killable: Callable[[Any, float], None], after: float, method: str, service: str
+    a_try: Callable[..., Try], killable: Killable, verb: str, method: str, service: str
 ) -> None:
     """In the middle of the start request or of the wait: one operation, one cancel, and a marked record."""
     this = a_try()
     this.emulator.script(duration=None, latency=0.4)
     operator = this.operator(method=method, service=service)
-    killable(operator, after)
+    killable(operator, lambda: this.started if verb == "start" else this.emulator.requests(verb="get"))
     with pytest.raises(OperationKilled):
         operator.execute(this.context)
     assert (len(this.started), this.cancels, this.running) == (1, 1, [])
     assert this.store[KEY]["killed"]
+
+
+def test_a_start_that_was_refused_is_not_sent_again_after_a_kill(a_try: Callable[..., Try], killable: Killable) -> None:
+    """What it started then would have 5 seconds to be known and cancelled."""
+    this = a_try()
+    this.emulator.fail(503, verb="start", times=3)
+    operator = this.operator()
+    killable(operator, lambda: this.starts)
+    with pytest.raises(UnavailableError):
+        operator.execute(this.context)
+    assert (this.starts, this.started, this.store) == (1, [], {})
+
+
+def test_a_start_whose_answer_was_lost_is_asked_for_also_after_a_kill(
+    a_try: Callable[..., Try], killable: Killable
+) -> None:
+    """Only so it is known what to cancel."""
+    this = a_try()
+    this.emulator.fail("reset", verb="start", after=True)
+    operator = this.operator()
+    killable(operator, lambda: this.starts)
+    with pytest.raises(OperationKilled):
+        operator.execute(this.context)
+    assert (len(this.started), this.starts, this.running) == (1, 2, [])
 
 
 def test_a_kill_in_the_moment_in_which_the_guard_is_made_is_not_lost(a_try: Callable[..., Try]) -> None:
@@ -393,13 +425,11 @@ def test_a_kill_before_the_start_starts_nothing(a_try: Callable[..., Try]) -> No
     assert this.emulator.requests(verb="start") == []
 
 
-def test_a_kill_of_one_who_does_not_cancel_ends_the_task_only(
-    a_try: Callable[..., Try], killable: Callable[[Any, float], None]
-) -> None:
+def test_a_kill_of_one_who_does_not_cancel_ends_the_task_only(a_try: Callable[..., Try], killable: Killable) -> None:
     """With cancel_on_kill=False the operation runs on, and a retry goes on with it."""
     this = a_try(max_tries=1)
     operator = this.operator(cancel_on_kill=False)
-    killable(operator, 0.3)
+    killable(operator, lambda: this.emulator.requests(verb="get"))
     with pytest.raises(OperationKilled):
         operator.execute(this.context)
     assert len(this.running) == 1
@@ -551,8 +581,20 @@ def test_an_old_one_that_does_not_end_is_not_doubled(
     assert first.starts == 1
 
 
-def test_one_that_is_gone_is_not_waited_for(a_try: Callable[..., Try]) -> None:
+@pytest.mark.parametrize("max_tries", [1, 2], ids=["a retry", "a clear"])
+def test_one_that_is_not_found_at_once_is_not_taken_for_gone(a_try: Callable[..., Try], max_tries: int) -> None:
+    """A new operation may not be found everywhere yet: no second one is started beside it."""
+    first = a_try(max_tries=1)
+    first.emulator.script(duration=None, cancel_delay=0)
+    crash(first)
+    first.emulator.fail(404, verb="get", times=2)
+    crash(a_try(number=2, max_tries=max_tries))
+    assert (len(first.running), first.starts, first.cancels) == (1, max_tries, max_tries - 1)
+
+
+def test_one_that_is_gone_is_not_waited_for(a_try: Callable[..., Try], monkeypatch: pytest.MonkeyPatch) -> None:
     """An operation that the service has forgotten cannot be adopted: a fresh one starts."""
+    monkeypatch.setattr(starter, "GRACE", 0.1)
     first = a_try(max_tries=1)
     crash(first)
     first.emulator.store.delete("developerconnect", first.started[0].operation["name"])
@@ -720,7 +762,7 @@ def test_what_a_lost_start_did_is_not_given_up_for_a_bad_moment(a_try: Callable[
             first.run()
     assert len(first.running) == 1
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(credentials, "NUM_RETRIES", 0)
+        patch.setattr(settings, "NUM_RETRIES", 0)
         first.emulator.fail(503, verb="start")
         with pytest.raises(UnavailableError):
             a_try(number=2, max_tries=1).run()
@@ -921,19 +963,21 @@ def test_a_function_that_returns_no_operation_fails_at_once(
 
 
 def test_a_kill_does_not_raise_into_the_function(
-    a_decorated_try: Callable[..., DecoratedTry], killable: Callable[[Any, float], None]
+    a_decorated_try: Callable[..., DecoratedTry], killable: Killable
 ) -> None:
     """It runs to its end; what it returns is cancelled."""
     this = a_decorated_try()
-    ended: list[bool] = []
+    begun, ended = threading.Event(), []
 
     def start() -> str:
-        time.sleep(0.5)
+        begun.set()
+        while not operator._guard.killed:
+            time.sleep(0.005)
         ended.append(True)
         return this.emulator.create("datafusion")
 
     operator = this.operator(function=start)
-    killable(operator, 0.2)
+    killable(operator, begun.is_set)
     with pytest.raises(OperationKilled):
         operator.execute(this.context)
     assert ended

@@ -639,6 +639,47 @@ def test_an_adoption_is_entered_before_the_old_entry_is_struck_out(
     assert [entry.try_id for entry in entries(variables)] == [str(second.ti.id)]
 
 
+@pytest.mark.parametrize("max_tries", [1, 2], ids=["a retry", "a clear"])
+def test_a_start_that_a_later_try_has_found_out_is_struck_out(
+    lro_emulator: Emulator, variables: Variables, monkeypatch: pytest.MonkeyPatch, max_tries: int
+) -> None:
+    """Sent again with its request id, and taken over or ended: nobody has to look for it for a month."""
+    from airflow_lro_provider.lro.client import OperationsClient
+
+    def die(*_: Any, **__: Any) -> Any:
+        raise SystemExit
+
+    store = Store()
+    with monkeypatch.context() as patch:
+        patch.setattr(OperationsClient, "start", die)
+        with pytest.raises(SystemExit):
+            execute(starter(), PlayedTry(lro_emulator, store, max_tries=1))
+    assert len(entries(variables)) == 1
+    lro_emulator.script(duration=None)
+    second = PlayedTry(lro_emulator, store, 2, max_tries)
+    with pytest.raises(TaskDeferred):
+        execute(starter(deferrable=True), second)
+    assert [entry.try_id for entry in entries(variables)] == [str(second.ti.id)]
+
+
+@pytest.mark.parametrize("how", ["the answer is lost", "the task waits for nothing"])
+def test_an_entry_whose_writing_seemed_to_fail_is_struck_out_all_the_same(
+    lro_emulator: Emulator, variables: Variables, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Airflow took it, and its answer was lost: a task that does not wait would have its operation swept."""
+    real = variables.set
+
+    def set_and_fail(*args: Any, **kwargs: Any) -> None:
+        real(*args, **kwargs)
+        if how == "the answer is lost":
+            raise RuntimeError("504")
+
+    monkeypatch.setattr(variables, "set", set_and_fail)
+    lro_emulator.script(duration=None)
+    execute(starter(wait_for_completion=False), PlayedTry(lro_emulator, Store()))
+    assert dict(variables) == {}
+
+
 def test_a_failure_whose_operation_is_left_alone_leaves_no_entry(lro_emulator: Emulator, variables: Variables) -> None:
     """cancel_on_failure=False: the sweep must not do what the author did not want."""
     lro_emulator.script(duration=None)
