@@ -54,10 +54,18 @@ def check_reference(operation_name: Any, service: Any, api_version: Any, gcp_con
         return
     if gcp_conn_id is not None and names_unknown_host(operation_name):
         return  # only the connection knows whether it names this host; `execute` will ask it
-    reference = read_reference(operation_name, service, api_version)
-    endpoint_of(reference)
+    universe = _universe(gcp_conn_id)
+    reference = read_reference(operation_name, service, api_version, universe=universe)
+    endpoint_of(reference, universe=universe)
     for verb in verbs:
         find_service(reference.service).require(verb, reference.name, reference.version)
+
+
+def _universe(gcp_conn_id: Any) -> str:
+    """The universe that hosts are checked for: without a connection, the environment names it."""
+    from airflow_lro_provider.lro.hosts import DEFAULT_UNIVERSE, universe_of_environment
+
+    return universe_of_environment() if gcp_conn_id is None else DEFAULT_UNIVERSE
 
 
 def check_service(service: Any, api_version: Any, *verbs: str) -> None:
@@ -90,7 +98,8 @@ def check_method(method: Any, http_method: Any, body: Any, service: Any, api_ver
         return
     if gcp_conn_id is not None and names_unknown_host(method):
         return  # only the connection knows whether it names this host; `execute` will ask it
-    endpoint_of(read_method(method, http_method, service, api_version).about)
+    universe = _universe(gcp_conn_id)
+    endpoint_of(read_method(method, http_method, service, api_version, universe=universe).about, universe=universe)
 
 
 def check_parent(parent: Any, service: Any, api_version: Any) -> None:

@@ -209,7 +209,11 @@ def _with_operation(given: argparse.Namespace, act: Callable[[OperationsClient, 
     try:
         settings = _settings(given)
         reference = read_reference(
-            given.operation, given.service, given.api_version, api_endpoint=settings.api_endpoint
+            given.operation,
+            given.service,
+            given.api_version,
+            api_endpoint=settings.api_endpoint,
+            universe=settings.universe_domain,
         )
         with OperationsClient(settings) as client:
             return act(client, reference)

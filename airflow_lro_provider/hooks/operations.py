@@ -261,13 +261,11 @@ class OperationsHook(_OperationsBaseHook):
     def test_connection(self) -> tuple[bool, str]:
         """Get a token, and say for whom, with which scopes, and what is missing; never a secret."""
         from airflow_lro_provider.lro.errors import OperationsError
-        from airflow_lro_provider.lro.services import SYSTEMS, find_service
 
         try:
             settings = self.settings
             client = self.get_conn()
             client.identity.headers()
-            services = [find_service(name) for name in ([self.service] if self.service else SYSTEMS)]
         except OperationsError as error:
             return False, str(error)
         except Exception as error:  # not of our making: its text may quote what the connection holds
@@ -281,11 +279,24 @@ class OperationsHook(_OperationsBaseHook):
             if identity.description == identity.kind
             else (f"{identity.description} ({identity.kind})")
         )
-        lacking = [service for service in services if service.scopes and not set(settings.scopes) & set(service.scopes)]
-        missing = "".join(
-            f" {service.title} needs another one: add {' or '.join(service.scopes)} to `scope`." for service in lacking
-        )
+        missing = _missing_scopes(settings.scopes, self.service)
         return True, f"A token was given to {who}{where}. Scopes: {', '.join(settings.scopes)}.{missing}"
+
+
+def _missing_scopes(scopes: tuple[str, ...], service: str | None) -> str:
+    """Which scopes an API, or all others but a few, would need; empty if none is missing."""
+    from airflow_lro_provider.lro.credentials import DEFAULT_SCOPES
+    from airflow_lro_provider.lro.services import find_service, known_services
+
+    if service is not None:
+        api = find_service(service)
+        enough = not api.scopes or set(scopes) & set(api.scopes)
+        return "" if enough else f" {api.title} needs another one: add {' or '.join(api.scopes)} to `scope`."
+    if set(scopes) & set(DEFAULT_SCOPES):
+        return ""  # which suffices for all but a few, and those have scopes of their own
+    fitting = sorted(api.title for api in known_services().values() if set(scopes) & set(api.scopes))
+    others = f"Other APIs than {', '.join(fitting)} need" if fitting else "Every API needs"
+    return f" {others} another one: add {DEFAULT_SCOPES[0]} to `scope`."
 
 
 class OperationsAsyncHook(_OperationsBaseHook):

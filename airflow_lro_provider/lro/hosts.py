@@ -8,12 +8,20 @@ knows, and :func:`host_to_send_to` alone says which host that is for a connectio
 
 from __future__ import annotations
 
+import os
 import re
 
 from airflow_lro_provider.lro.errors import ConnectionSettingsError, ForbiddenEndpointError
 from airflow_lro_provider.lro.services import DEFAULT_UNIVERSE
 
-__all__ = ["DEFAULT_UNIVERSE", "belongs_to", "check_universe", "host_in_table", "host_to_send_to"]
+__all__ = [
+    "DEFAULT_UNIVERSE",
+    "belongs_to",
+    "check_universe",
+    "host_in_table",
+    "host_to_send_to",
+    "universe_of_environment",
+]
 
 _DOMAIN = re.compile(r"(?=.{4,253}$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]")
 
@@ -28,6 +36,11 @@ def check_universe(domain: str) -> str:
             f"`universe_domain` {domain!r:.100} is not a domain; expected one like {DEFAULT_UNIVERSE!r}."
         )
     return domain.strip().lower()
+
+
+def universe_of_environment() -> str:
+    """The universe of whoever says nothing else: what Google's own clients take."""
+    return check_universe(os.environ.get("GOOGLE_CLOUD_UNIVERSE_DOMAIN") or DEFAULT_UNIVERSE)
 
 
 def belongs_to(host: str, universe: str) -> bool:

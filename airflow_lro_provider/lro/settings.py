@@ -8,21 +8,19 @@ opened and nothing is sent here. Standard library only.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_lro_provider.lro.errors import ConnectionSettingsError
-from airflow_lro_provider.lro.hosts import DEFAULT_UNIVERSE, belongs_to, check_universe
+from airflow_lro_provider.lro.hosts import DEFAULT_UNIVERSE, belongs_to, check_universe, universe_of_environment
 from airflow_lro_provider.lro.reference import OperationReference, check_endpoint, endpoint_of, split_url
 
 __all__ = ["ConnectionSettings"]
 
 DEFAULT_SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 NUM_RETRIES = 5
-UNIVERSE_VARIABLE = "GOOGLE_CLOUD_UNIVERSE_DOMAIN"
 _OLD_PREFIX = "extra__google_cloud_platform__"
 _KINDS = ("key_path", "keyfile_dict", "credential_config_file", "key_secret_name")
 _SECRET_NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
@@ -92,9 +90,8 @@ class ConnectionSettings:
         :raises ConnectionSettingsError: naming the field that cannot be used, never its content.
         """
         reader = _Extra(extra, conn_id)
-        universe = check_universe(
-            reader.text("universe_domain") or os.environ.get(UNIVERSE_VARIABLE) or DEFAULT_UNIVERSE
-        )
+        named = reader.text("universe_domain")
+        universe = check_universe(named) if named else universe_of_environment()
         settings = cls(
             key_path=reader.text("key_path"),
             keyfile_dict=reader.key(),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_lro_provider.arguments import check_outcomes, check_reference, check_seconds, is_literal
+from airflow_lro_provider.arguments import check_method, check_outcomes, check_reference, check_seconds, is_literal
 from airflow_lro_provider.lro.errors import ForbiddenEndpointError, InvalidReferenceError, UnknownServiceError
 from airflow_lro_provider.lro.operation import Outcome
 
@@ -78,6 +78,19 @@ def test_is_literal(value: Any, literal: bool) -> None:
 def test_what_may_be_right_is_let_through(arguments: tuple[Any, ...]) -> None:
     """Right literals pass, and so does what only the run or the connection can tell."""
     check_reference(*arguments)
+
+
+def test_without_a_connection_the_environment_names_the_universe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Default credentials belong to the universe of GOOGLE_CLOUD_UNIVERSE_DOMAIN: its hosts pass, others do not."""
+    url = f"https://datafusion.universe.example/v1/{NAME}"
+    method = "https://datafusion.universe.example/v1/projects/p/locations/l/instances"
+    with pytest.raises(ForbiddenEndpointError):
+        check_reference(url, None, None, None)
+    monkeypatch.setenv("GOOGLE_CLOUD_UNIVERSE_DOMAIN", "universe.example")
+    check_reference(url, None, None, None)
+    check_method(method, "POST", None, None, None, None)
+    with pytest.raises(ForbiddenEndpointError, match=r"of the universe googleapis\.com"):
+        check_reference(f"https://datafusion.googleapis.com/v1/{NAME}", None, None, None)
 
 
 @pytest.mark.parametrize(
