@@ -20,6 +20,7 @@ from airflow_lro_provider.triggers.ownership import in_words, owner_token, task_
 
 if TYPE_CHECKING:
     from airflow_lro_provider.lro.aio import AsyncOperationsClient
+    from airflow_lro_provider.lro.operation import Operation
 
 __all__ = ["OperationTrigger"]
 
@@ -225,7 +226,9 @@ class OperationTrigger(BaseTrigger):
         """
         asked = f"cancel of {self.reference} requested, because: {because}"
         try:
-            over = await (await self._reach()).cancel(self.reference)
+            client = await self._reach()
+            # Airflow may have taken its time to say whose the operation is: meanwhile it may have ended well.
+            over = await self._is_over(client) or await client.cancel(self.reference)
         except OperationsError as error:
             self.log.warning("The %s. It was refused: %s", asked, error)
             return False
@@ -234,6 +237,14 @@ class OperationTrigger(BaseTrigger):
         else:
             self.log.info("The %s. The service took the request.", asked)
         return True
+
+    async def _is_over(self, client: AsyncOperationsClient) -> Operation | None:
+        """The operation if it is over; ``None`` if it is not, or nobody says so at once."""
+        try:
+            operation = await client.get(self.reference, retries=0)
+        except OperationsError:
+            return None
+        return operation if operation.done else None
 
     async def _kill(self) -> None:
         try:

@@ -285,6 +285,30 @@ async def test_a_kill_that_is_told_twice_ends_with_the_answer_to_the_cancel(
     assert cancels(lro_emulator, trigger) == 1
 
 
+async def test_what_is_over_by_the_time_the_answer_comes_is_not_cancelled(
+    lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A triggerer that stalled hears of a success that another one has waited for."""
+    answers(monkeypatch, "success", "mine")
+    trigger = make(lro_emulator, {"duration": 0}, cancel_on_kill=True)
+    await trigger.on_kill()
+    await trigger.cleanup()
+    assert cancels(lro_emulator, trigger) == 0
+    assert "The operation was over already" in capsys.readouterr().out
+
+
+async def test_what_may_not_be_looked_at_is_cancelled_all_the_same(
+    lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The look before the cancel decides nothing if it fails."""
+    answers(monkeypatch, "failed", "mine")
+    trigger = make(lro_emulator, cancel_on_kill=True)
+    lro_emulator.fail(403, verb="get", times=None)
+    await trigger.on_kill()
+    await trigger.cleanup()
+    assert cancels(lro_emulator, trigger) == 1
+
+
 async def test_a_kill_survives_bad_moments(
     lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, killed: Any
 ) -> None:
