@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_lro_provider.lro.errors import CredentialsError, OperationsError, TransportError
 
@@ -79,6 +79,7 @@ class Identity:
         self._lock = threading.Lock()
         self._flight: Future[OperationsError | None] | None = None
         self._pause_until = float("-inf")
+        self._rejected: Any = None
         self.refused = False
         """Whether the last refresh was refused: a key that was replaced since has to be read anew."""
         self._refreshing: dict[asyncio.AbstractEventLoop, asyncio.Task[dict[str, str]]] = {}
@@ -116,7 +117,7 @@ class Identity:
         credentials = self._credentials
         if credentials is None:
             return True
-        if not credentials.token:
+        if not credentials.token or credentials.token == self._rejected:
             return False
         expiry: datetime | None = getattr(credentials, "expiry", None)
         if expiry is None:
@@ -203,13 +204,10 @@ class Identity:
         """The server did not accept the token of these headers: the next request gets a new one."""
         if self._credentials is None or not self._renewable:
             return
-        # Never waited for: this is called on event loops, and whoever holds the lock is at another token already.
-        if self._lock.acquire(blocking=False):
-            try:
-                if self._credentials.token and self._apply().get("authorization") == headers.get("authorization"):
-                    self._credentials.token = None
-            finally:
-                self._lock.release()
+        # Not taken away, for somebody may be about to send it; and no lock: nothing here is waited for.
+        token = self._credentials.token
+        if token and self._apply().get("authorization") == headers.get("authorization"):
+            self._rejected = token
 
     def _apply(self) -> dict[str, str]:
         headers: dict[str, str] = {}
@@ -235,6 +233,8 @@ class Identity:
         finally:
             transport.close()
         self.refused = isinstance(problem, CredentialsError)
+        if problem is None:
+            self._rejected = None  # a metadata server may give the same one again
         if problem is not None:
             raise problem
 

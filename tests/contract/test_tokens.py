@@ -194,6 +194,28 @@ def test_a_key_that_was_replaced_is_read_anew(servers: IdentityServers, tmp_path
     assert identity_for(settings) is fresh
 
 
+def test_many_who_learn_of_a_revoked_token_ask_for_one_other(servers: IdentityServers) -> None:
+    """Everybody rejects the same token, in any order; one renewal serves all, and a late no means nothing."""
+    identity = identity_for(read(keyfile_dict=servers.key))
+    revoked = identity.headers()
+    hold_until_all_wait(servers)
+    results: list[Any] = []
+
+    def learn() -> None:
+        identity.reject(revoked)
+        identity.reject(revoked)
+        results.append(identity.headers())
+
+    threads = [threading.Thread(target=learn) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    identity.reject(revoked)
+    assert [*results, identity.headers()] == [{"authorization": f"Bearer {servers.tokens[1]}"}] * 9
+    assert servers.count("key") == 2
+
+
 # --- in time ---------------------------------------------------------------------------------------
 
 
