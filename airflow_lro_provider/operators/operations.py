@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -399,18 +400,22 @@ class CancelOperationsOperator(OperationTask, BaseOperator):
 
     async def _cancel(self, hook: OperationsHook) -> list[Cancelled]:
         from airflow_lro_provider.lro.aio import AsyncOperationsClient
+        from airflow_lro_provider.lro.errors import InvalidRequestError
         from airflow_lro_provider.lro.many import Cancelled, cancel_many
         from airflow_lro_provider.lro.operation import Outcome
 
         async with await AsyncOperationsClient.create(hook.settings) as client:
-            running = [
-                (hook.reference({"name": seen.name}), seen)
-                async for seen in client.list(self._reference, filter=self.filter)
-                if not seen.done
-            ]
+            running, odd = [], []
+            async for seen in client.list(self._reference, filter=self.filter):
+                if seen.done:
+                    continue
+                try:
+                    running.append((hook.reference({"name": seen.name}), seen))
+                except InvalidRequestError as error:
+                    odd.append(Cancelled(replace(self._reference, name=seen.name), None, str(error)))
             if self.only_looks:
-                return [Cancelled(reference, Outcome.STILL_RUNNING) for reference, _ in running]
-            return await cancel_many(
+                return odd + [Cancelled(reference, Outcome.STILL_RUNNING) for reference, _ in running]
+            return odd + await cancel_many(
                 client,
                 running,
                 limit=self.max_parallel,

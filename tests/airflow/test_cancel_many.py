@@ -8,6 +8,8 @@ import pytest
 
 from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.exceptions import OperationFailedError, OperationInputError, OperationRunningError
+from airflow_lro_provider.lro.aio import AsyncOperationsClient
+from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.operators.operations import CancelOperationsOperator
 
 PARENT = "projects/p/locations/us-central1"
@@ -44,6 +46,24 @@ def test_each_has_its_outcome(lro_emulator: Emulator) -> None:
     assert result["outcomes"] == {"CANCELLED": 2, "COMPLETED_DESPITE_CANCEL": 1}
     assert [row["name"] for row in result["operations"]] == names
     assert len(lro_emulator.requests(verb="cancel")) == 3
+
+
+def test_one_of_an_unknown_kind_does_not_keep_the_others(
+    lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service may list operations of names that we do not know of: reported, and the others are cancelled."""
+    make(lro_emulator)
+    real = AsyncOperationsClient.list
+
+    async def with_another(self: Any, *args: Any, **kwargs: Any) -> Any:
+        yield Operation.from_json({"name": "tenants/t/operations/o"})
+        async for seen in real(self, *args, **kwargs):
+            yield seen
+
+    monkeypatch.setattr(AsyncOperationsClient, "list", with_another)
+    with pytest.raises(OperationFailedError, match=r"1 of 2 .*: ERROR"):
+        run()
+    assert len(lro_emulator.requests(verb="cancel")) == 1
 
 
 def test_a_dry_run_cancels_nothing(lro_emulator: Emulator) -> None:
