@@ -32,10 +32,11 @@ AIRFLOWS_OWN_TROUBLE = re.compile(
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All tests of this folder need the real Airflow."""
+    """All tests of this folder need the real Airflow: one process has it, while another one runs all the rest."""
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.e2e)
+            item.add_marker(pytest.mark.xdist_group("airflow"))
 
 
 def trouble(lab: Lab) -> int:
