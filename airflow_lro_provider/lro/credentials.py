@@ -12,13 +12,19 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import re
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_lro_provider.lro.errors import ConnectionSettingsError, CredentialsError, TransportError
+from airflow_lro_provider.lro.errors import (
+    ConnectionSettingsError,
+    CredentialsError,
+    TransportError,
+    without_secrets,
+)
 from airflow_lro_provider.lro.reference import check_endpoint
 
 if TYPE_CHECKING:
@@ -34,6 +40,8 @@ LAST_MOMENT = timedelta(seconds=10)
 """So long a token must be good for a request that cannot wait for another one."""
 """A token is renewed this long before it expires, so that a kill never has to wait for one."""
 NUM_RETRIES = 5
+# What may stand in a header after "Bearer" (RFC 6750), and no longer than a server takes a header.
+_TOKEN = re.compile(r"[!-~]{1,8000}")
 _OLD_PREFIX = "extra__google_cloud_platform__"
 
 
@@ -270,13 +278,14 @@ class Identity:
 
     def _refresh(self) -> None:
         from google.auth.exceptions import GoogleAuthError
-        from google.auth.transport.requests import Request
+
+        from airflow_lro_provider.lro.transport import TokenRequest
 
         assert self._credentials is not None
         try:
-            self._credentials.refresh(Request())
+            self._credentials.refresh(TokenRequest())
         except GoogleAuthError as error:
-            # The text of the error may quote the answer of the token server; that one names no key.
+            # The text of the error may quote the answer of the token server, and that one what it was sent.
             if getattr(error, "retryable", False) or type(error).__name__ == "TransportError":
                 raise TransportError(f"no token for {self.description} now: {_first_line(error)}") from None
             raise CredentialsError(
@@ -285,10 +294,15 @@ class Identity:
             ) from None
         except Exception as error:
             raise CredentialsError(f"no token for {self.description}: {type(error).__name__}.") from None
+        token: Any = self._credentials.token
+        text = token.decode("latin-1") if isinstance(token, bytes) else token
+        if not isinstance(text, str) or not _TOKEN.fullmatch(text):
+            self._credentials.token = None
+            raise CredentialsError(f"no token for {self.description}: what the token server gave is none.")
 
 
 def _first_line(error: BaseException) -> str:
-    text = str(error.args[0] if error.args else error).strip()
+    text = without_secrets(str(error.args[0] if error.args else error).strip())
     return text.splitlines()[0][:300].rstrip(".") if text else type(error).__name__
 
 

@@ -18,6 +18,7 @@
     │   ├── ResourceExhaustedError *       429
     │   └── UnavailableError *             500, 502, 503, 504
     ├── MalformedAnswerError *             something answered, but not in the API's language
+    │   └── OversizedAnswerError           an answer that is more than is taken of one: final
     ├── TransportError *                   nothing answered: connection, TLS, time
     ├── StartUnknownError                  a start whose answer was lost: it may have started something
     ├── NotAnOperationError                a start that was answered with something else
@@ -33,11 +34,13 @@ only.
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any, ClassVar
+
+from airflow_lro_provider.lro.strict_json import read_json
 
 # google/rpc/code.proto, and the HTTP code that each is sent with.
 CODES: dict[str, int] = {
@@ -117,6 +120,12 @@ class MalformedAnswerError(OperationsError):
     transient = True
     retry_after: float | None = None
     may_have_happened = True
+
+
+class OversizedAnswerError(MalformedAnswerError):
+    """An answer that is larger, deeper or longer than any that is taken. It would be so again."""
+
+    transient = False
 
 
 class TransportError(OperationsError):
@@ -358,7 +367,9 @@ def error_from_answer(
     details = tuple(d for d in details if isinstance(d, Mapping)) if isinstance(details, list) else ()
     message = error.get("message") if error else None
     reason = _detail(details, "google.rpc.ErrorInfo", "reason")
-    request_id = _detail(details, "google.rpc.RequestInfo", "requestId")
+    request_id = _detail(details, "google.rpc.RequestInfo", "requestId") or next(
+        (headers[key] for key in _REQUEST_IDS if headers.get(key)), None
+    )
     return _BY_STATUS.get(status, ApiError)(
         service=service,
         verb=verb,
@@ -366,11 +377,9 @@ def error_from_answer(
         http_status=http_status,
         status=status,
         message=_shorten(message) if isinstance(message, str) and message else "no explanation was given",
-        reason=reason if isinstance(reason, str) else None,
+        reason=_shorten(reason, 100) if isinstance(reason, str) else None,
         details=details,
-        request_id=request_id
-        if isinstance(request_id, str) and request_id
-        else next((headers[key] for key in _REQUEST_IDS if headers.get(key)), None),
+        request_id=_shorten(request_id, 100) if isinstance(request_id, str) and request_id else None,
         retry_after=_retry_after(headers.get("retry-after"), details, now),
     )
 
@@ -378,8 +387,8 @@ def error_from_answer(
 def _status_of(body: bytes) -> Mapping[str, Any] | None:
     """The ``error`` of a JSON answer; ``None`` if it is something else (HTML, nothing, garbage)."""
     try:
-        content = json.loads(body)
-    except (ValueError, RecursionError):
+        content = read_json(body)
+    except ValueError:
         return None
     if isinstance(content, list) and content:  # streaming methods wrap it in a list
         content = content[0]
@@ -421,4 +430,23 @@ def _seconds(text: str) -> float | None:
 
 
 def _shorten(text: str, limit: int = 1000) -> str:
+    text = _CONTROL.sub("\ufffd", without_secrets(text))
     return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+# What would write over a terminal, or turn the direction of its text.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+# What a server that quotes a request in its complaint may quote: access tokens, JWTs, refresh tokens, client secrets,
+# keys, and whatever is as long as those without a break. No name of an operation has such parts.
+_SECRET = re.compile(
+    r"-----BEGIN [A-Z ]*PRIVATE KEY-----(?:.*?-----END [A-Z ]*PRIVATE KEY-----|.*)"
+    r"|\b(?:ya29\.|GOCSPX-|1//|eyJ)[\w.+/=~-]{6,}"
+    r"|(?i:\b(?:bearer|basic)(?:\s|%20|\+)+)[\w.+/=~%-]{6,}"
+    r"|[\w.+=~-]{90,}",
+    re.ASCII | re.DOTALL,
+)
+
+
+def without_secrets(text: str) -> str:
+    """A text from outside, fit for an error or a log: without anything that looks like a token or a key."""
+    return _SECRET.sub("[hidden]", text)

@@ -13,10 +13,11 @@ import airflow_lro_provider
 PACKAGE = Path(airflow_lro_provider.__file__).parent
 STANDARD_ONLY = {
     *("operation", "reference", "method", "foreign", "services", "protocol", "flows", "errors", "polling", "verdict"),
+    *("content", "paging", "strict_json", "ledger"),
 }
-CLIENTS = {"client", "aio", "many", "watcher", "credentials"}
-CLIENT_LIBRARIES = {"google", "requests", "aiohttp", "tenacity", "yarl"}
-LAZY = {"google", "requests", "aiohttp", "tenacity", "yarl", "starlette", "uvicorn"}
+CLIENTS = {"client", "aio", "many", "watcher", "credentials", "transport"}
+CLIENT_LIBRARIES = {"google", "requests", "aiohttp", "tenacity", "urllib3", "yarl"}
+LAZY = {"google", "requests", "aiohttp", "tenacity", "urllib3", "yarl", "starlette", "uvicorn"}
 
 
 def modules() -> list[Path]:

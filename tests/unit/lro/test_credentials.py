@@ -474,7 +474,7 @@ def test_impersonation(monkeypatch: pytest.MonkeyPatch, private_pem: str, token_
         answer._content = json.dumps({"accessToken": "token-of-target", "expireTime": expiry}).encode()
         return google.auth.transport.requests._Response(answer)  # type: ignore[no-untyped-call]
 
-    monkeypatch.setattr(google.auth.transport.requests, "Request", lambda: transport)
+    monkeypatch.setattr("airflow_lro_provider.lro.transport.TokenRequest", lambda: transport)
     identity = identity_for(
         read(
             keyfile_dict=key_file(private_pem, token_server.uri),

@@ -14,6 +14,7 @@ from airflow_lro_provider.lro.errors import (
     MalformedAnswerError,
     NotFoundError,
     OperationsError,
+    OversizedAnswerError,
     ResourceExhaustedError,
     UnknownServiceError,
 )
@@ -226,8 +227,8 @@ def test_what_is_no_operation_is_malformed(verb: str, body: bytes) -> None:
 
 def test_json_that_is_nested_too_deeply_is_malformed() -> None:
     """A body made to exhaust the parser is an error like any other."""
-    with pytest.raises(MalformedAnswerError, match="it is not JSON"):
-        protocol.read(any_request("get"), answer(200, b"[" * 200_000))
+    with pytest.raises(OversizedAnswerError, match="it is nested deeper than 100 levels"):
+        protocol.read(any_request("get"), answer(200, b'{"metadata":' + b"[" * 100_000 + b"]" * 100_000 + b"}"))
 
 
 @pytest.mark.parametrize(
