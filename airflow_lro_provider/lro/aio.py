@@ -247,7 +247,6 @@ class AsyncOperationsClient:
         self, session: aiohttp.ClientSession, request: Request, url: URL, headers: dict[str, str]
     ) -> Answer:
         connect, read = self._timeouts
-        proxy, proxy_auth = _proxy(request.url)
         async with session.request(
             request.method,
             url,
@@ -255,8 +254,7 @@ class AsyncOperationsClient:
             headers={**request.headers, **headers},
             timeout=aiohttp.ClientTimeout(total=connect + read + request.timeout, sock_connect=connect),
             allow_redirects=False,
-            proxy=proxy,
-            proxy_auth=proxy_auth,
+            proxy=_proxy(request.url),
         ) as response:
             found = {key.lower(): value for key, value in response.headers.items()}
             body = Body(response.status, found)
@@ -268,13 +266,10 @@ class AsyncOperationsClient:
             return Answer(response.status, found, body.finish())
 
 
-def _proxy(url: str) -> tuple[URL | None, aiohttp.BasicAuth | None]:
-    """The proxy for a URL, and the account in its own."""
+def _proxy(url: str) -> URL | None:
+    """The proxy for a URL, perhaps with an account; a kind that aiohttp cannot use does not count."""
     named = proxy_for(url)
     if not named:
-        return None, None
+        return None
     proxy = URL(named if "://" in named else f"http://{named}")
-    if proxy.scheme not in ("http", "https"):
-        return None, None
-    auth = aiohttp.BasicAuth(proxy.user, proxy.password or "") if proxy.user else None
-    return proxy.with_user(None), auth
+    return proxy if proxy.scheme in ("http", "https") else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -42,11 +43,13 @@ class HostileServer:
     is closed; after ``None`` it is kept for the next request. A client that hangs up ends the play.
 
     :param plays: what to answer.
+    :param tls: its side of TLS, if it speaks that.
     """
 
-    def __init__(self, *plays: Play) -> None:
+    def __init__(self, *plays: Play, tls: ssl.SSLContext | None = None) -> None:
         self.plays = list(plays)
         self.heard: list[Heard] = []
+        self._tls = tls
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._socket.getsockname()[1]
         self._closing = threading.Event()
@@ -56,7 +59,7 @@ class HostileServer:
     @property
     def url(self) -> str:
         """Where it is."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http{'s' if self._tls else ''}://127.0.0.1:{self.port}"
 
     def __enter__(self) -> HostileServer:
         return self
@@ -83,6 +86,8 @@ class HostileServer:
     def _serve(self, connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):
             connection.settimeout(10)
+            if self._tls is not None:
+                connection = self._tls.wrap_socket(connection, server_side=True)
             kept = True
             while kept:
                 kept = False
