@@ -434,8 +434,8 @@ def _shorten(text: str, limit: int = 1000) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
-# What would write over a terminal, or turn the direction of its text.
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+# What would write over a terminal, or turn the direction of its text, or (half a character) cannot be written at all.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 # What a server that quotes a request in its complaint may quote: access tokens, JWTs, refresh tokens, client secrets,
 # keys, and whatever is as long as those without a break. No name of an operation has such parts.
 _SECRET = re.compile(

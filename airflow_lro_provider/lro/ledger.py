@@ -19,6 +19,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from airflow_lro_provider.lro.strict_json import read_json
+
 __all__ = ["LedgerEntry", "LedgerKey"]
 
 STARTING = "-"
@@ -124,7 +126,7 @@ class LedgerEntry:
     def from_json(cls, text: Any) -> LedgerEntry | None:
         """Read it back; ``None`` for anything that is not an entry."""
         try:
-            stored = json.loads(text)
+            stored = read_json(text.encode())
             reference = stored.get("reference")
             entry = cls(
                 **{field: str(stored[field]) for field in ("try_id", "dag_id", "run_id", "task_id")},
@@ -133,12 +135,24 @@ class LedgerEntry:
                 armed_since=float(stored["armed_since"]),
                 reference=dict(reference) if reference is not None else None,
                 start=str(stored.get("start") or ""),
-                request_id=stored.get("request_id"),
-                gcp_conn_id=stored.get("gcp_conn_id"),
-                impersonation_chain=stored.get("impersonation_chain"),
+                request_id=_text(stored.get("request_id")),
+                gcp_conn_id=_text(stored.get("gcp_conn_id")),
+                impersonation_chain=_chain(stored.get("impersonation_chain")),
                 will_adopt=stored.get("will_adopt") is True,
                 cancel_on_failure=stored.get("cancel_on_failure") is not False,
             )
-        except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError):
             return None
         return entry
+
+
+def _text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise TypeError
+
+
+def _chain(value: Any) -> str | list[str] | None:
+    if isinstance(value, list) and all(isinstance(account, str) for account in value):
+        return value
+    return _text(value)

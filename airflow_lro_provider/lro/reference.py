@@ -108,7 +108,7 @@ def read_reference(
         )
     if value.startswith("//"):
         host, _, name = value[2:].partition("/")
-        return _with_host(host.lower(), None, name, api, api_version, value)
+        return _with_host(_lower(host), None, name, api, api_version, value)
     if "://" in value:
         return _read_url(value, api, api_version, api_endpoint)
     if api is None:
@@ -123,7 +123,7 @@ def names_unknown_host(value: Any) -> bool:
     if not isinstance(value, str):
         return False
     if value.startswith("//"):
-        host = value[2:].partition("/")[0].lower()
+        host = _lower(value[2:].partition("/")[0])
     elif "://" in value:
         host = split_url(value)[1]
     else:
@@ -204,7 +204,7 @@ def check_endpoint(api_endpoint: str, *, emulator: bool = False) -> str:
     :raises ForbiddenEndpointError: for anything but https, or http to this machine.
     """
     scheme, host, path = split_url(api_endpoint.replace("{service}", "service"))
-    if not _is_server(host) or re.search(r"[^!-~]|[?#\\@%]", path) or "/." in path:
+    if not api_endpoint.isascii() or not _is_server(host) or re.search(r"[^!-~]|[?#\\@%]", path) or "/." in path:
         raise ForbiddenEndpointError(
             f"`api_endpoint` {api_endpoint!r} is not a URL of a server. Expected https://HOST[:PORT][/PATH]."
         )
@@ -237,7 +237,12 @@ def split_url(endpoint: str) -> tuple[str, str, str]:
     """Scheme, host (both in lower case) and path of a URL."""
     scheme, _, rest = endpoint.partition("://")
     host, slash, path = rest.partition("/")
-    return scheme.lower(), host.lower(), slash + path
+    return _lower(scheme), _lower(host), slash + path
+
+
+def _lower(host: str) -> str:
+    """In lower case, if it can be a host: some letters have an ASCII one as their lower case (U+212A is a k)."""
+    return host.lower() if host.isascii() else host
 
 
 def _read_url(url: str, api: Service | None, api_version: str | None, api_endpoint: str | None) -> OperationReference:
