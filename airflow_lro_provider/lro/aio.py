@@ -31,7 +31,7 @@ from airflow_lro_provider.lro.client import (
 )
 from airflow_lro_provider.lro.content import ACCEPT_ENCODING, Body
 from airflow_lro_provider.lro.credentials import ConnectionSettings, Identity, identity_for
-from airflow_lro_provider.lro.errors import MalformedAnswerError, OperationsError, UnauthenticatedError
+from airflow_lro_provider.lro.errors import MalformedAnswerError, OperationsError, UnauthenticatedError, forgetting
 from airflow_lro_provider.lro.method import Method
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.paging import Paging
@@ -233,14 +233,15 @@ class AsyncOperationsClient:
             self._sessions = _loops.setdefault(asyncio.get_running_loop(), _Sessions())
             self._sessions.users += 1
         sessions, url = self._sessions, URL(request.url, encoded=True)
-        try:
-            async with sessions.turn(request.verb, url.authority):
-                answer = await self._fetch(sessions.of(request.verb), request, url, headers)
-        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
-            sent = not isinstance(error, aiohttp.ClientConnectorError)
-            raise transport_error(request, error, sent=sent) from None
-        except MalformedAnswerError as error:
-            raise protocol.unreadable(request, error) from None
+        with forgetting():  # aiohttp's errors have the request's headers in their repr
+            try:
+                async with sessions.turn(request.verb, url.authority):
+                    answer = await self._fetch(sessions.of(request.verb), request, url, headers)
+            except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+                sent = not isinstance(error, aiohttp.ClientConnectorError)
+                raise transport_error(request, error, sent=sent) from None
+            except MalformedAnswerError as error:
+                raise protocol.unreadable(request, error) from None
         return protocol.read(request, answer.without(headers), datetime.now(timezone.utc))
 
     async def _fetch(

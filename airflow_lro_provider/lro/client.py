@@ -19,6 +19,7 @@ from airflow_lro_provider.lro.errors import (
     OperationsError,
     TransportError,
     UnauthenticatedError,
+    forgetting,
 )
 from airflow_lro_provider.lro.method import Method
 from airflow_lro_provider.lro.operation import Operation
@@ -198,6 +199,7 @@ class OperationsClient:
             self.identity.reject(headers)
             return self._send_once(request, self.identity.headers())
 
+    @forgetting()  # requests' errors have the request at hand, with its headers
     def _send_once(self, request: Request, headers: dict[str, str]) -> Content:
         connect, read = self._timeouts
         try:

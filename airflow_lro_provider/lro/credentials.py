@@ -23,6 +23,7 @@ from airflow_lro_provider.lro.errors import (
     ConnectionSettingsError,
     CredentialsError,
     TransportError,
+    forgetting,
     without_secrets,
 )
 from airflow_lro_provider.lro.reference import check_endpoint
@@ -171,6 +172,7 @@ class _Extra:
             raise self.wrong(key, "must not be negative")
         return number
 
+    @forgetting()
     def key(self) -> str | None:
         """The key as canonical JSON. What is wrong with it is said without quoting it."""
         value = self._get("keyfile_dict")
@@ -276,6 +278,7 @@ class Identity:
             self._credentials.apply(headers)
         return {key.lower(): value for key, value in headers.items()}
 
+    @forgetting()
     def _refresh(self) -> None:
         from google.auth.exceptions import GoogleAuthError
 
@@ -359,6 +362,7 @@ def _build(settings: ConnectionSettings) -> Any:
     return credentials
 
 
+@forgetting()
 def _source(settings: ConnectionSettings) -> Any:
     if not settings.keyfile_dict and not settings.key_path:
         return _default(settings)

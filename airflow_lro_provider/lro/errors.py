@@ -34,6 +34,7 @@ only.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping
 from datetime import datetime, timezone
@@ -92,6 +93,21 @@ class OperationsError(Exception):
     def may_have_happened(self) -> bool:
         """Whether the service may have done what was asked all the same."""
         return False
+
+
+class forgetting(contextlib.ContextDecorator):  # noqa: N801 - used like a function
+    """Errors of this tree get out without the error that they stand for: that one's text or attributes hold a secret.
+
+    ``raise … from None`` keeps it from being shown, but not from being there.
+    """
+
+    def __enter__(self) -> None:
+        """Nothing yet."""
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        """Cut the tie."""
+        if isinstance(error, OperationsError):
+            error.__context__ = None
 
 
 class InvalidRequestError(OperationsError, ValueError):
@@ -441,7 +457,7 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud
 _SECRET = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----(?:.*?-----END [A-Z ]*PRIVATE KEY-----|.*)"
     r"|\b(?:ya29\.|GOCSPX-|1//|eyJ)[\w.+/=~-]{6,}"
-    r"|(?i:\b(?:bearer|basic)(?:\s|%20|\+)+)[\w.+/=~%-]{6,}"
+    r"|(?i:\b(?:bearer|basic)(?:\s|%20|\+)+)[\w.+/=~%-]{16,}"
     r"|[\w.+=~-]{90,}",
     re.ASCII | re.DOTALL,
 )

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -132,7 +133,7 @@ class LedgerEntry:
                 **{field: str(stored[field]) for field in ("try_id", "dag_id", "run_id", "task_id")},
                 map_index=int(stored["map_index"]),
                 try_number=int(stored["try_number"]),
-                armed_since=float(stored["armed_since"]),
+                armed_since=_moment(stored["armed_since"]),
                 reference=dict(reference) if reference is not None else None,
                 start=str(stored.get("start") or ""),
                 request_id=_text(stored.get("request_id")),
@@ -144,6 +145,13 @@ class LedgerEntry:
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError):
             return None
         return entry
+
+
+def _moment(value: Any) -> float:
+    moment = float(value)
+    if not math.isfinite(moment):
+        raise ValueError
+    return moment
 
 
 def _text(value: Any) -> str | None:

@@ -20,6 +20,7 @@ Standard library only. Source: google/longrunning/operations.proto and the REST 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -80,12 +81,19 @@ class Answer:
         :param sent: the headers that authorized the request.
         """
         token = sent.get("authorization", "").rpartition(" ")[2]
-        if len(token) < 8 or not (
-            token.encode() in self.body or any(token in value for value in self.headers.values())
-        ):
+        body = _ESCAPED.sub(_unescape, self.body) if b"\\u00" in self.body or b"\\/" in self.body else self.body
+        if len(token) < 8 or not (token.encode() in body or any(token in value for value in self.headers.values())):
             return self
         headers = {key: value.replace(token, _HIDDEN) for key, value in self.headers.items()}
-        return Answer(self.status, headers, self.body.replace(token.encode(), _HIDDEN.encode()))
+        return Answer(self.status, headers, body.replace(token.encode(), _HIDDEN.encode()))
+
+
+# Characters that JSON may escape and need not; an escaped backslash is no beginning of one.
+_ESCAPED = re.compile(rb"\\\\|\\u00(2[013-9A-Fa-f]|[346][0-9A-Fa-f]|5[0-9ABD-Fabd-f]|7[0-9A-Ea-e])|\\(/)")
+
+
+def _unescape(found: re.Match[bytes]) -> bytes:
+    return bytes.fromhex(found[1].decode()) if found[1] else found[2] or found[0]
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def check_request(request: Request, endpoint: str, googles: bool) -> None:
     url, base = urlsplit(request.url), urlsplit(endpoint)
     asked = {
         (url.scheme, url.hostname, url.port),
-        (URL(request.url, encoded=True).scheme, URL(request.url, encoded=True).host, url.port),
+        (URL(request.url, encoded=True).scheme, URL(request.url, encoded=True).raw_host, url.port),
         (parse_url(request.url).scheme, (parse_url(request.url).host or "").strip("[]"), parse_url(request.url).port),
     }
     if asked != {(base.scheme, base.hostname, base.port)} or url.username is not None or url.fragment:
@@ -231,7 +231,7 @@ def fuzz_endpoint(random: Random) -> object:
         or url.hostname in ("localhost", "::1")
         or url.hostname.startswith("127.")
     )
-    assert str(URL(kept.replace("{service}", "datafusion"), encoded=True).host).lower() == url.hostname
+    assert str(URL(kept.replace("{service}", "datafusion"), encoded=True).raw_host).lower() == url.hostname
     return endpoint
 
 
@@ -469,7 +469,7 @@ def fuzz_ledger(random: Random) -> object:
         key = LedgerKey.from_text(entry.key)
         assert isinstance(entry.task, str)
         assert key is None or key.owner in (None, entry.owner) or "/" in "".join(entry.owner[:3])
-        assert LedgerEntry.from_json(entry.to_json()) == entry or "NaN" in entry.to_json()
+        assert LedgerEntry.from_json(entry.to_json()) == entry
     return text
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import time
 import tracemalloc
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -16,6 +18,8 @@ from hostile_server import Heard, HostileServer, Play, chunk, for_ever, head, pl
 from subjects import KINDS, NAME, REFERENCE, TOKEN, Client
 
 from airflow_lro_provider.lro import content, paging
+from airflow_lro_provider.lro.aio import MAX_CONNECTIONS_PER_HOST, AsyncOperationsClient
+from airflow_lro_provider.lro.credentials import ConnectionSettings, Identity
 from airflow_lro_provider.lro.errors import (
     ApiError,
     InvalidReferenceError,
@@ -406,3 +410,28 @@ def test_a_token_that_is_repeated_is_not_told(kind: str, status: str) -> None:
             told = f"{error} {vars(error)}"
     assert "[hidden]" in told
     assert "MARKED" not in told
+
+
+def test_waiting_for_ones_turn_is_not_on_the_clock() -> None:
+    """More requests than connections: the last ones wait longer than an answer may take, and are answered."""
+
+    def slowly(request: Heard) -> Iterator[bytes | None]:
+        time.sleep(0.25)
+        yield from plain(OPERATION)(request)
+
+    async def many(client: Any) -> list[Any]:
+        return await asyncio.gather(*(client.get(REFERENCE) for _ in range(3 * MAX_CONNECTIONS_PER_HOST + 1)))
+
+    identity = Identity(None)
+    settings = ConnectionSettings(num_retries=0)
+
+    async def ask(url: str) -> list[Any]:
+        there = replace(settings, api_endpoint=url)
+        async with AsyncOperationsClient(there, identity, read_timeout=0.4, connect_timeout=0.4) as client:
+            return await many(client)
+
+    with HostileServer(slowly) as server:
+        begun = time.monotonic()
+        assert len(asyncio.run(ask(server.url))) == 25
+        assert time.monotonic() - begun > 0.95
+        assert server.at_once <= MAX_CONNECTIONS_PER_HOST
