@@ -16,6 +16,9 @@ __all__ = ["MAX_DEPTH", "JsonLimitError", "read_json"]
 
 MAX_DEPTH = 100
 """Brackets within brackets. Google's answers are written from protocol buffers, whose parsers go no deeper."""
+MAX_NODES = 300_000
+"""Objects and lists in one answer. Two bytes of brackets cost Python some hundred: what is small enough as a text may
+be large as objects. The largest answers of real services have one in fifty bytes."""
 MAX_DIGITS = 1000
 """Of one whole number: beyond any field of an API, and below what Python itself refuses (4,300)."""
 
@@ -28,14 +31,17 @@ def read_json(body: bytes) -> Any:
     """Read the body of an answer.
 
     :raises ValueError: if it is no JSON in UTF-8.
-    :raises JsonLimitError: if it is nested too deeply, or has a number that is too long or infinite.
+    :raises JsonLimitError: if it is nested too deeply, has too many objects, or a number that is too long or infinite.
     """
     text = body.decode("utf-8-sig")
+    nodes = text.count("[") + text.count("{")  # or more, if there are some in its texts
+    if nodes > MAX_NODES:
+        raise JsonLimitError(f"it has more than {MAX_NODES} objects and lists")
     try:
         content = json.loads(text, parse_constant=_no_constant, parse_float=_float, parse_int=_int)
     except RecursionError:
         raise JsonLimitError(f"it is nested deeper than {MAX_DEPTH} levels") from None
-    if text.count("[") + text.count("{") > MAX_DEPTH and _is_deep(content):
+    if nodes > MAX_DEPTH and _is_deep(content):
         raise JsonLimitError(f"it is nested deeper than {MAX_DEPTH} levels")
     if "\\ud" in text or "\\uD" in text:
         json.dumps(content, ensure_ascii=False).encode()  # a lone surrogate: UnicodeEncodeError is a ValueError

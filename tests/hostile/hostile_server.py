@@ -49,14 +49,10 @@ class HostileServer:
     def __init__(self, *plays: Play, tls: ssl.SSLContext | None = None) -> None:
         self.plays = list(plays)
         self.heard: list[Heard] = []
-        self.at_once = 0
-        """How many connections there were at the same time, at most."""
-        self._open = 0
         self._tls = tls
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._socket.getsockname()[1]
         self._closing = threading.Event()
-        self._lock = threading.Lock()
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
 
@@ -88,16 +84,6 @@ class HostileServer:
             thread.start()
 
     def _serve(self, connection: socket.socket) -> None:
-        with self._lock:
-            self._open += 1
-            self.at_once = max(self.at_once, self._open)
-        try:
-            self._play(connection)
-        finally:
-            with self._lock:
-                self._open -= 1
-
-    def _play(self, connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):
             connection.settimeout(10)
             if self._tls is not None:

@@ -1,17 +1,19 @@
 """What hostile answers cost: ``python tests/hostile/peak_memory.py``. Each case in a process of its own.
 
-Printed are the seconds, the error, and by how much the answer raised the process's peak of memory (RSS).
+Printed are the seconds, the error, and by how much the process's memory (RSS) was higher at its peak than before
+the answer. Linux only: the peak is reset by /proc.
 """
 
 from __future__ import annotations
 
+import gc
 import json
-import resource
 import subprocess
 import sys
 import time
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from hostile_server import HostileServer, Play, chunk, for_ever, head
@@ -19,6 +21,7 @@ from subjects import KINDS, NAME, REFERENCE, Client
 
 from airflow_lro_provider.lro.content import MAX_BYTES
 from airflow_lro_provider.lro.errors import OperationsError
+from airflow_lro_provider.lro.strict_json import MAX_NODES
 
 MB = 2**20
 CHUNKS = "Transfer-Encoding: chunked"
@@ -38,10 +41,13 @@ def _whole(body: bytes) -> Play:
 
 
 def _filled(piece: bytes) -> bytes:
-    """The largest answer that is taken, made of these pieces in a list."""
+    """The largest answer that is taken, made of these pieces in a list, or the most objects, and a text."""
     start, end = json.dumps({"name": NAME, "metadata": {"a": []}}).encode().split(b"[]")
-    room = (MAX_BYTES - len(start) - len(end) - 2) // (len(piece) + 1)
-    return start + b"[" + b",".join([piece] * room) + b"]" + end
+    room = (MAX_BYTES - len(start) - len(end) - 50) // (len(piece) + 1)
+    if piece.startswith(b"{"):
+        room = min(room, MAX_NODES - 10)
+    filled = start + b"[" + b",".join([piece] * room) + b"]" + end
+    return filled[:-1] + b',"response":"' + b"x" * (MAX_BYTES - len(filled) - 20) + b'"}'
 
 
 CASES: dict[str, Callable[[], Play]] = {
@@ -62,13 +68,16 @@ CASES: dict[str, Callable[[], Play]] = {
     "100,000 brackets": lambda: _whole(b'{"metadata":' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
     "as large as may be: a text": lambda: _whole(_filled(b'"' + b"x" * 1000 + b'"')),
     "as large as may be: numbers": lambda: _whole(_filled(b"1234567")),
-    "as large as may be: {}": lambda: _whole(_filled(b"{}")),
+    "as many objects as may be": lambda: _whole(_filled(b'{"a":1}')),
+    "more objects": lambda: _whole(b'{"metadata":{"a":[' + b"{}," * 2_500_000 + b"1]}}"),
 }
 TIMEOUT = 3.0
 
 
-def _rss() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+def _memory(what: str) -> int:
+    """``VmRSS`` is the memory of this process now, ``VmHWM`` its peak."""
+    rows = dict(row.split(":", 1) for row in Path("/proc/self/status").read_text().splitlines())
+    return int(rows[what].split()[0]) * 1024
 
 
 def _ask(kind: str, url: str) -> dict[str, Any]:
@@ -76,12 +85,14 @@ def _ask(kind: str, url: str) -> dict[str, Any]:
     with Client(kind, url, retries=0, read_timeout=TIMEOUT) as client:
         with HostileServer(CASES["an ordinary answer"]()) as ordinary, Client(kind, ordinary.url) as warm:
             warm.get(REFERENCE)  # everything is imported then
-        before, begun, said = _rss(), time.monotonic(), "taken"
+        gc.collect()
+        Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+        before, begun, said = _memory("VmRSS"), time.monotonic(), "taken"
         try:
             client.get(REFERENCE)
         except OperationsError as error:
             said = type(error).__name__
-        return {"seconds": time.monotonic() - begun, "said": said, "before": before, "more": _rss() - before}
+        return {"seconds": time.monotonic() - begun, "said": said, "before": before, "more": _memory("VmHWM") - before}
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_lro_provider.lro.strict_json import MAX_DEPTH, MAX_DIGITS, JsonLimitError, read_json
+from airflow_lro_provider.lro.strict_json import MAX_DEPTH, MAX_DIGITS, MAX_NODES, JsonLimitError, read_json
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,7 @@ from airflow_lro_provider.lro.strict_json import MAX_DEPTH, MAX_DIGITS, JsonLimi
         (b"7" * MAX_DIGITS, int("7" * MAX_DIGITS)),
         (b"[" * MAX_DEPTH + b"]" * MAX_DEPTH, None),
         (b"[" + b"[]," * 500 + b"{}]", None),
+        (b"[" + b"{}," * (MAX_NODES - 2) + b"{}]", None),
         (b'{"a":"' + b"[" * 5000 + b'"}', {"a": "[" * 5000}),
     ],
     ids=lambda value: str(value)[:20],
@@ -63,6 +64,7 @@ def test_what_is_no_json_is_refused(body: bytes) -> None:
         (b'{"a":' * 101 + b"1" + b"}" * 101, "deeper than 100"),
         (b"[" * 100_000 + b"]" * 100_000, "deeper than 100"),
         (b"[" * 100_000, "deeper than 100"),
+        (b"[" + b"{}," * MAX_NODES + b"1]", "more than 300000 objects"),
         (b"1" + b"0" * MAX_DIGITS, "1001 digits"),
         (b"-" + b"9" * 10_000, "10001 digits"),
         (b'{"a":1e999}', "out of range"),
