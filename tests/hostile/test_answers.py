@@ -290,7 +290,7 @@ def test_a_connection_is_kept_and_has_all_its_time_again(kind: str) -> None:
 def test_cookies_are_not_kept(kind: str) -> None:
     """A server cannot make the clients carry anything from one request to the next."""
     cookie = plain(OPERATION, "200 OK", "Set-Cookie: a=b; Path=/", "Set-Cookie: c=d")
-    with HostileServer(cookie) as server, Client(kind, server.url) as client:
+    with HostileServer(cookie) as server, Client(kind, server.url.replace("127.0.0.1", "localhost")) as client:
         client.get(REFERENCE)
         client.get(REFERENCE)
         assert [request.headers.get("cookie") for request in server.heard] == [None, None]
