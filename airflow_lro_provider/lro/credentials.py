@@ -24,8 +24,8 @@ from airflow_lro_provider.lro.errors import (
     CredentialsError,
     TransportError,
     forgetting,
-    without_secrets,
 )
+from airflow_lro_provider.lro.redaction import without_secrets
 from airflow_lro_provider.lro.reference import check_endpoint
 
 if TYPE_CHECKING:

@@ -35,12 +35,12 @@ only.
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any, ClassVar
 
+from airflow_lro_provider.lro.redaction import legible, without_secrets
 from airflow_lro_provider.lro.strict_json import read_json
 
 # google/rpc/code.proto, and the HTTP code that each is sent with.
@@ -446,23 +446,5 @@ def _seconds(text: str) -> float | None:
 
 
 def _shorten(text: str, limit: int = 1000) -> str:
-    text = _CONTROL.sub("\ufffd", without_secrets(text))
+    text = legible(without_secrets(text[: 20 * limit]))
     return text if len(text) <= limit else text[: limit - 3] + "..."
-
-
-# What would write over a terminal, or turn the direction of its text, or (half a character) cannot be written at all.
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-# What a server that quotes a request in its complaint may quote: access tokens, JWTs, refresh tokens, client secrets,
-# keys, and whatever is as long as those without a break. No name of an operation has such parts.
-_SECRET = re.compile(
-    r"-----BEGIN [A-Z ]*PRIVATE KEY-----(?:.*?-----END [A-Z ]*PRIVATE KEY-----|.*)"
-    r"|\b(?:ya29\.|GOCSPX-|1//|eyJ)[\w.+/=~-]{6,}"
-    r"|(?i:\b(?:bearer|basic)(?:\s|%20|\+)+)[\w.+/=~%-]{16,}"
-    r"|[\w.+=~-]{90,}",
-    re.ASCII | re.DOTALL,
-)
-
-
-def without_secrets(text: str) -> str:
-    """A text from outside, fit for an error or a log: without anything that looks like a token or a key."""
-    return _SECRET.sub("[hidden]", text)

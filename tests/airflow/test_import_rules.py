@@ -13,7 +13,7 @@ import airflow_lro_provider
 PACKAGE = Path(airflow_lro_provider.__file__).parent
 STANDARD_ONLY = {
     *("operation", "reference", "method", "foreign", "services", "protocol", "flows", "errors", "polling", "verdict"),
-    *("content", "paging", "strict_json", "ledger"),
+    *("content", "paging", "strict_json", "redaction", "ledger"),
 }
 CLIENTS = {"client", "aio", "many", "watcher", "credentials", "transport"}
 CLIENT_LIBRARIES = {"google", "requests", "aiohttp", "tenacity", "urllib3", "yarl"}

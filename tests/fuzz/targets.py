@@ -31,13 +31,13 @@ from airflow_lro_provider.lro.errors import (
     MalformedAnswerError,
     OperationsError,
     error_from_answer,
-    without_secrets,
 )
 from airflow_lro_provider.lro.ledger import LedgerEntry, LedgerKey
 from airflow_lro_provider.lro.method import Method, new_request_id, read_method
 from airflow_lro_provider.lro.operation import Operation, Outcome, State
 from airflow_lro_provider.lro.paging import Paging
 from airflow_lro_provider.lro.protocol import Answer, Page, Request
+from airflow_lro_provider.lro.redaction import without_secrets
 from airflow_lro_provider.lro.reference import (
     OperationReference,
     check_endpoint,
