@@ -38,7 +38,13 @@ def log_in(url: str, user: str, password: str) -> str:
 
     return str(
         _content(
-            lambda: requests.post(f"{url}/auth/token", json={"username": user, "password": password}, timeout=TIMEOUT)
+            # No redirect: the password goes to the place that was named, and to no other.
+            lambda: requests.post(
+                f"{url}/auth/token",
+                json={"username": user, "password": password},
+                timeout=TIMEOUT,
+                allow_redirects=False,
+            )
         )["access_token"]
     )
 

@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from airflow_lro_provider.lro.redaction import legible
+
 if TYPE_CHECKING:
     from airflow_lro_provider.lro.client import OperationsClient
     from airflow_lro_provider.lro.credentials import ConnectionSettings
@@ -215,6 +217,7 @@ def _with_operation(given: argparse.Namespace, act: Callable[[OperationsClient, 
             api_endpoint=settings.api_endpoint,
             universe=settings.universe_domain,
         )
+        settings.endpoint(reference)  # a foreign host is refused before anybody is asked for a token
         with OperationsClient(settings) as client:
             return act(client, reference)
     except OperationsError as error:
@@ -240,7 +243,7 @@ def _show(operation: Operation, as_json: bool, *, named: bool = False) -> None:
     if as_json:
         print(json.dumps(operation.raw, indent=None if named else 2))
     else:
-        print(f"{operation.name}  {operation.summary()}" if named else operation.summary())
+        print(f"{legible(operation.name)}  {operation.summary()}" if named else operation.summary())
 
 
 def _fail(message: str) -> int:

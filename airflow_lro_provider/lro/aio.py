@@ -2,7 +2,8 @@
 
 Sockets are what waiting costs in memory (256 KiB each under TLS), so all clients of a loop share one
 session of at most eight connections per host. Cancels have a session of their own: a kill must not
-queue behind polls that a slow server keeps waiting.
+queue behind polls that a slow server keeps waiting. Whoever waits for a turn waits before the clock of
+the request runs: that others are many is not the server's fault.
 """
 
 from __future__ import annotations
@@ -28,14 +29,17 @@ from airflow_lro_provider.lro.client import (
     transport_error,
     wait_before_retry,
 )
+from airflow_lro_provider.lro.content import ACCEPT_ENCODING, Body
 from airflow_lro_provider.lro.credentials import ConnectionSettings, Identity, identity_for
-from airflow_lro_provider.lro.errors import OperationsError, UnauthenticatedError
+from airflow_lro_provider.lro.errors import MalformedAnswerError, OperationsError, UnauthenticatedError, forgetting
 from airflow_lro_provider.lro.method import Method
 from airflow_lro_provider.lro.mtls import Channel, channel_for
 from airflow_lro_provider.lro.operation import Operation
+from airflow_lro_provider.lro.paging import Paging
 from airflow_lro_provider.lro.polling import Watch
 from airflow_lro_provider.lro.protocol import Answer, Page, Request
 from airflow_lro_provider.lro.reference import OperationReference
+from airflow_lro_provider.lro.transport import proxy_for
 
 __all__ = ["AsyncOperationsClient"]
 
@@ -49,16 +53,25 @@ class _Sessions:
     def __init__(self) -> None:
         self.users = 0
         self._sessions: dict[str, aiohttp.ClientSession] = {}
+        self._turns: dict[tuple[str, str], asyncio.Semaphore] = {}
 
     def of(self, verb: str) -> aiohttp.ClientSession:
-        kind = "cancel" if verb == "cancel" else "poll"
+        kind = _kind(verb)
         if kind not in self._sessions:
             connector = aiohttp.TCPConnector(limit=0, limit_per_host=MAX_CONNECTIONS_PER_HOST)
-            # trust_env: proxies are taken from the environment, as requests does.
+            # Not trust_env: that would also take an account from ~/.netrc. Nor cookies: clients of several
+            # connections share the session.
             self._sessions[kind] = aiohttp.ClientSession(
-                connector=connector, trust_env=True, headers={"user-agent": USER_AGENT}, auto_decompress=True
+                connector=connector,
+                headers={"user-agent": USER_AGENT, "accept-encoding": ACCEPT_ENCODING},
+                auto_decompress=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
             )
         return self._sessions[kind]
+
+    def turn(self, verb: str, host: str) -> asyncio.Semaphore:
+        """One of the connections to a host."""
+        return self._turns.setdefault((_kind(verb), host), asyncio.Semaphore(MAX_CONNECTIONS_PER_HOST))
 
     async def leave(self) -> None:
         self.users -= 1
@@ -66,6 +79,10 @@ class _Sessions:
             sessions, self._sessions = self._sessions, {}
             for session in sessions.values():
                 await session.close()
+
+
+def _kind(verb: str) -> str:
+    return "cancel" if verb == "cancel" else "poll"
 
 
 _loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Sessions] = WeakKeyDictionary()
@@ -151,17 +168,10 @@ class AsyncOperationsClient:
         self, parent: OperationReference, *, filter: str | None = None, page_size: int | None = None
     ) -> AsyncIterator[Operation]:
         """All operations of a parent, page by page as they are asked for."""
-        token: str | None = None
-        while True:
-            request = protocol.list_(
-                parent, self.endpoint(parent), filter=filter, page_size=page_size, page_token=token
-            )
-            page = cast(Page, await self._send(request))
-            for operation in page.operations:
+        paging = Paging(parent, self.endpoint(parent), filter=filter, page_size=page_size)
+        while (request := paging.request()) is not None:
+            for operation in paging.new_on(cast(Page, await self._send(request))):
                 yield operation
-            token = page.next_page_token
-            if not token:
-                return
 
     async def wait(self, reference: OperationReference, timeout: float = READ_TIMEOUT) -> Operation:
         """The service's own ``:wait``. See :meth:`OperationsClient.wait`."""
@@ -225,21 +235,46 @@ class AsyncOperationsClient:
         if self._sessions is None:
             self._sessions = _loops.setdefault(asyncio.get_running_loop(), _Sessions())
             self._sessions.users += 1
+        sessions, url = self._sessions, URL(request.url, encoded=True)
+        with forgetting():  # aiohttp's errors have the request's headers in their repr
+            try:
+                async with sessions.turn(request.verb, url.authority):
+                    answer = await self._fetch(sessions.of(request.verb), request, url, headers)
+            except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+                sent = not isinstance(error, aiohttp.ClientConnectorError)
+                raise transport_error(request, error, sent=sent) from None
+            except MalformedAnswerError as error:
+                raise protocol.unreadable(request, error) from None
+        return protocol.read(request, answer.without(headers), datetime.now(timezone.utc))
+
+    async def _fetch(
+        self, session: aiohttp.ClientSession, request: Request, url: URL, headers: dict[str, str]
+    ) -> Answer:
         connect, read = self._timeouts
-        try:
-            async with self._sessions.of(request.verb).request(
-                request.method,
-                URL(request.url, encoded=True),
-                data=request.body,
-                headers={**request.headers, **headers},
-                # No limit for the whole: waiting for one's turn among many is not the server's fault.
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect, sock_read=read + request.timeout),
-                allow_redirects=False,
-                ssl=self._channel.context or True,
-            ) as response:
-                body = await response.read()
-                answer = Answer(response.status, {k.lower(): v for k, v in response.headers.items()}, body)
-        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
-            sent = not isinstance(error, aiohttp.ClientConnectorError)
-            raise transport_error(request, error, sent=sent) from None
-        return protocol.read(request, answer, datetime.now(timezone.utc))
+        async with session.request(
+            request.method,
+            url,
+            data=request.body,
+            headers={**request.headers, **headers},
+            timeout=aiohttp.ClientTimeout(total=connect + read + request.timeout, sock_connect=connect),
+            allow_redirects=False,
+            proxy=_proxy(request.url),
+            ssl=self._channel.context or True,
+        ) as response:
+            found = {key.lower(): value for key, value in response.headers.items()}
+            body = Body(response.status, found)
+            async for piece in response.content.iter_any():
+                if not body.feed(piece):
+                    break
+            if not response.content.at_eof():
+                response.close()
+            return Answer(response.status, found, body.finish())
+
+
+def _proxy(url: str) -> URL | None:
+    """The proxy for a URL, perhaps with an account; a kind that aiohttp cannot use does not count."""
+    named = proxy_for(url)
+    if not named:
+        return None
+    proxy = URL(named if "://" in named else f"http://{named}")
+    return proxy if proxy.scheme in ("http", "https") else None

@@ -14,13 +14,21 @@ from urllib3.exceptions import NewConnectionError
 from airflow_lro_provider import __version__
 from airflow_lro_provider.lro import flows, protocol
 from airflow_lro_provider.lro.credentials import ConnectionSettings, Identity, identity_for
-from airflow_lro_provider.lro.errors import OperationsError, TransportError, UnauthenticatedError
+from airflow_lro_provider.lro.errors import (
+    MalformedAnswerError,
+    OperationsError,
+    TransportError,
+    UnauthenticatedError,
+    forgetting,
+)
 from airflow_lro_provider.lro.method import Method
-from airflow_lro_provider.lro.mtls import CertificateAdapter, channel_for
+from airflow_lro_provider.lro.mtls import channel_for
 from airflow_lro_provider.lro.operation import Operation
+from airflow_lro_provider.lro.paging import Paging
 from airflow_lro_provider.lro.polling import Watch
-from airflow_lro_provider.lro.protocol import Answer, Page, Request
+from airflow_lro_provider.lro.protocol import Page, Request
 from airflow_lro_provider.lro.reference import OperationReference
+from airflow_lro_provider.lro.transport import BoundedSession
 
 __all__ = ["OperationsClient"]
 
@@ -37,7 +45,7 @@ class OperationsClient:
     :param settings: what the connection says.
     :param identity: who one is; taken from the settings if not given.
     :param connect_timeout: seconds for a connection.
-    :param read_timeout: seconds for an answer.
+    :param read_timeout: seconds for an answer, the whole of it.
     :param retries: how often a request is tried again after a transient error; as the connection says
         if not given.
     :param sleep: what waits between tries.
@@ -62,12 +70,8 @@ class OperationsClient:
         """Whether a token that is about to be renewed will do: there is no time to wait for another."""
         self.abandons: Callable[[], bool] = lambda: False
         """Whether a start that was refused is given up instead of being sent again: its task was killed meanwhile."""
-        self._session = requests.Session()
-        # Otherwise requests would put what it finds in ~/.netrc in the place of the token.
-        self._session.auth = lambda request: request
         self._channel = channel_for(settings)
-        if self._channel.context is not None:
-            self._session.mount("https://", CertificateAdapter(self._channel.context))
+        self._session = BoundedSession(self._channel.context)
 
     def __enter__(self) -> OperationsClient:
         return self
@@ -121,17 +125,11 @@ class OperationsClient:
         """All operations of a parent, page by page as they are asked for.
 
         :param filter: in the service's own dialect, e.g. ``done:false``.
+        :raises OversizedAnswerError: if the pages do not come to an end.
         """
-        token: str | None = None
-        while True:
-            request = protocol.list_(
-                parent, self.endpoint(parent), filter=filter, page_size=page_size, page_token=token
-            )
-            page = cast(Page, self._send(request))
-            yield from page.operations
-            token = page.next_page_token
-            if not token:
-                return
+        paging = Paging(parent, self.endpoint(parent), filter=filter, page_size=page_size)
+        while (request := paging.request()) is not None:
+            yield from paging.new_on(cast(Page, self._send(request)))
 
     def wait(self, reference: OperationReference, timeout: float = READ_TIMEOUT) -> Operation:
         """The service's own ``:wait``: it answers when the operation is over or the timeout has passed.
@@ -212,21 +210,23 @@ class OperationsClient:
             self.identity.reject(headers)
             return self._send_once(request, self.identity.headers())
 
+    @forgetting()  # requests' errors have the request at hand, with its headers
     def _send_once(self, request: Request, headers: dict[str, str]) -> Content:
         connect, read = self._timeouts
         try:
-            response = self._session.request(
+            answer = self._session.fetch(
                 request.method,
                 request.url,
-                data=request.body,
+                body=request.body,
                 headers={"user-agent": USER_AGENT, **request.headers, **headers},
-                timeout=(connect, read + request.timeout),
-                allow_redirects=False,
+                connect=connect,
+                read=read + request.timeout,
             )
         except requests.RequestException as error:
             raise transport_error(request, error, sent=_was_sent(error)) from None
-        answer = Answer(response.status_code, {k.lower(): v for k, v in response.headers.items()}, response.content)
-        return protocol.read(request, answer, datetime.now(timezone.utc))
+        except MalformedAnswerError as error:
+            raise protocol.unreadable(request, error) from None
+        return protocol.read(request, answer.without(headers), datetime.now(timezone.utc))
 
 
 def retry_of(request: Request) -> tenacity.retry_base:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_lro_provider.lro.errors import ConnectionSettingsError, CredentialsError, OperationsError
 from airflow_lro_provider.lro.identity import LAST_MOMENT, REFRESH_MARGIN, Identity, explain
+from airflow_lro_provider.lro.redaction import in_brief
 from airflow_lro_provider.lro.settings import DEFAULT_SCOPES, ConnectionSettings
 
 if TYPE_CHECKING:
@@ -250,13 +251,13 @@ def _default(scopes: tuple[str, ...]) -> tuple[Credentials, str | None]:
     from google.auth.credentials import with_scopes_if_required
     from google.auth.exceptions import DefaultCredentialsError
 
-    from airflow_lro_provider.lro.token_transport import TokenTransport, redact
+    from airflow_lro_provider.lro.token_transport import TokenTransport
 
     try:
         credentials, project = google.auth.default(request=TokenTransport())
         return with_scopes_if_required(credentials, list(scopes)), project
     except DefaultCredentialsError as error:
-        problem = redact(str(error.args[0] if error.args else error))
+        problem = in_brief(str(error.args[0] if error.args else error))
     raise CredentialsError(
         f"no Google credentials here: {problem}. Give the connection a key, or log this machine"
         " in (gcloud auth application-default login)."

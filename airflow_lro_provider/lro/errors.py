@@ -18,6 +18,7 @@
     │   ├── ResourceExhaustedError *       429
     │   └── UnavailableError *             500, 502, 503, 504
     ├── MalformedAnswerError *             something answered, but not in the API's language
+    │   └── OversizedAnswerError           an answer that is more than is taken of one: final
     ├── TransportError *                   nothing answered: connection, TLS, time
     ├── StartUnknownError                  a start whose answer was lost: it may have started something
     ├── NotAnOperationError                a start that was answered with something else
@@ -33,11 +34,14 @@ only.
 
 from __future__ import annotations
 
-import json
+import contextlib
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any, ClassVar
+
+from airflow_lro_provider.lro.redaction import legible, without_secrets
+from airflow_lro_provider.lro.strict_json import read_json
 
 # google/rpc/code.proto, and the HTTP code that each is sent with.
 CODES: dict[str, int] = {
@@ -91,6 +95,21 @@ class OperationsError(Exception):
         return False
 
 
+class forgetting(contextlib.ContextDecorator):  # noqa: N801 - used like a function
+    """Errors of this tree get out without the error that they stand for: that one's text or attributes hold a secret.
+
+    ``raise … from None`` keeps it from being shown, but not from being there.
+    """
+
+    def __enter__(self) -> None:
+        """Nothing yet."""
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        """Cut the tie."""
+        if isinstance(error, OperationsError):
+            error.__context__ = None
+
+
 class InvalidRequestError(OperationsError, ValueError):
     """Refused before anything was sent."""
 
@@ -117,6 +136,12 @@ class MalformedAnswerError(OperationsError):
     transient = True
     retry_after: float | None = None
     may_have_happened = True
+
+
+class OversizedAnswerError(MalformedAnswerError):
+    """An answer that is larger, deeper or longer than any that is taken. It would be so again."""
+
+    transient = False
 
 
 class TransportError(OperationsError):
@@ -358,7 +383,9 @@ def error_from_answer(
     details = tuple(d for d in details if isinstance(d, Mapping)) if isinstance(details, list) else ()
     message = error.get("message") if error else None
     reason = _detail(details, "google.rpc.ErrorInfo", "reason")
-    request_id = _detail(details, "google.rpc.RequestInfo", "requestId")
+    request_id = _detail(details, "google.rpc.RequestInfo", "requestId") or next(
+        (headers[key] for key in _REQUEST_IDS if headers.get(key)), None
+    )
     return _BY_STATUS.get(status, ApiError)(
         service=service,
         verb=verb,
@@ -366,11 +393,9 @@ def error_from_answer(
         http_status=http_status,
         status=status,
         message=_shorten(message) if isinstance(message, str) and message else "no explanation was given",
-        reason=reason if isinstance(reason, str) else None,
+        reason=_shorten(reason, 100) if isinstance(reason, str) else None,
         details=details,
-        request_id=request_id
-        if isinstance(request_id, str) and request_id
-        else next((headers[key] for key in _REQUEST_IDS if headers.get(key)), None),
+        request_id=_shorten(request_id, 100) if isinstance(request_id, str) and request_id else None,
         retry_after=_retry_after(headers.get("retry-after"), details, now),
     )
 
@@ -378,8 +403,8 @@ def error_from_answer(
 def _status_of(body: bytes) -> Mapping[str, Any] | None:
     """The ``error`` of a JSON answer; ``None`` if it is something else (HTML, nothing, garbage)."""
     try:
-        content = json.loads(body)
-    except (ValueError, RecursionError):
+        content = read_json(body)
+    except ValueError:
         return None
     if isinstance(content, list) and content:  # streaming methods wrap it in a list
         content = content[0]
@@ -421,4 +446,5 @@ def _seconds(text: str) -> float | None:
 
 
 def _shorten(text: str, limit: int = 1000) -> str:
+    text = legible(without_secrets(text[: 20 * limit]))
     return text if len(text) <= limit else text[: limit - 3] + "..."

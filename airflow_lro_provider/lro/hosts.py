@@ -31,7 +31,7 @@ def check_universe(domain: str) -> str:
 
     :raises ConnectionSettingsError: if it is no domain.
     """
-    if not _DOMAIN.fullmatch(domain.strip().lower()):
+    if not domain.isascii() or not _DOMAIN.fullmatch(domain.strip().lower()):  # a Kelvin sign is no k
         raise ConnectionSettingsError(
             f"`universe_domain` {domain!r:.100} is not a domain; expected one like {DEFAULT_UNIVERSE!r}."
         )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_lro_provider.lro.errors import CredentialsError, OperationsError, TransportError
+from airflow_lro_provider.lro.redaction import in_brief
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -29,6 +31,8 @@ LAST_MOMENT = timedelta(seconds=10)
 """So long a token must be good for a request that cannot wait for another one."""
 PAUSE = 30.0
 """Seconds until a renewal that failed is tried again, while the token in hand is still good."""
+# What may stand in a header after "Bearer" (RFC 6750), and no longer than a server takes a header.
+_TOKEN = re.compile(r"[!-~]{1,8000}")
 
 _KINDS = {
     "google.oauth2.service_account": "key of a service account",
@@ -223,7 +227,7 @@ class Identity:
         problem: OperationsError | None = None
         try:
             self._credentials.refresh(transport)
-            if not self._credentials.token or not isinstance(self._credentials.token, (str, bytes)):
+            if not _is_token(self._credentials.token):
                 self._credentials.token = None
                 problem = CredentialsError(f"no token for {self.description}: its server answered without one.")
         except Exception as error:
@@ -239,6 +243,11 @@ class Identity:
             raise problem
 
 
+def _is_token(token: Any) -> bool:
+    text = token.decode("latin-1") if isinstance(token, bytes) else token
+    return isinstance(text, str) and _TOKEN.fullmatch(text) is not None
+
+
 def explain(error: Exception, who: str, refusal: Refusal | None = None) -> OperationsError:
     """Why there is no token, in one line without secrets, and what to do.
 
@@ -248,13 +257,11 @@ def explain(error: Exception, who: str, refusal: Refusal | None = None) -> Opera
     from google.auth.exceptions import GoogleAuthError
     from google.auth.exceptions import TransportError as NotReached
 
-    from airflow_lro_provider.lro.token_transport import redact
-
     if isinstance(error, OperationsError):
         return copy.copy(error)
     if refusal is None and not isinstance(error, GoogleAuthError):
         return CredentialsError(f"no token for {who}: {type(error).__name__}.")
-    said = str(refusal) if refusal else redact(str(error.args[0] if error.args else "")) or type(error).__name__
+    said = str(refusal) if refusal else in_brief(str(error.args[0] if error.args else "")) or type(error).__name__
     passes = refusal.transient if refusal else isinstance(error, NotReached)
     if passes or getattr(error, "retryable", False):
         return TransportError(f"no token for {who} now: {said}.")

@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from airflow_lro_provider.lro.strict_json import read_json
 from airflow_lro_provider.lro.verdict import is_younger
 
 __all__ = ["LedgerEntry", "LedgerKey", "fingerprint"]
@@ -145,22 +147,49 @@ class LedgerEntry:
     def from_json(cls, text: Any) -> LedgerEntry | None:
         """Read it back; ``None`` for anything that is not an entry."""
         try:
-            stored = json.loads(text)
+            stored = read_json(text.encode())
             reference = stored.get("reference")
             entry = cls(
                 **{field: str(stored[field]) for field in ("try_id", "dag_id", "run_id", "task_id")},
                 map_index=int(stored["map_index"]),
                 try_number=int(stored["try_number"]),
-                armed_since=float(stored["armed_since"]),
+                armed_since=_moment(stored["armed_since"]),
                 reference=dict(reference) if reference is not None else None,
                 start=str(stored.get("start") or ""),
-                request_id=stored.get("request_id"),
-                traces=stored.get("traces"),
-                gcp_conn_id=stored.get("gcp_conn_id"),
-                impersonation_chain=stored.get("impersonation_chain"),
+                request_id=_text(stored.get("request_id")),
+                traces=_texts(stored.get("traces")),
+                gcp_conn_id=_text(stored.get("gcp_conn_id")),
+                impersonation_chain=_chain(stored.get("impersonation_chain")),
                 will_adopt=stored.get("will_adopt") is True,
                 cancel_on_failure=stored.get("cancel_on_failure") is not False,
             )
-        except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError):
             return None
         return entry
+
+
+def _moment(value: Any) -> float:
+    moment = float(value)
+    if not math.isfinite(moment):
+        raise ValueError
+    return moment
+
+
+def _text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise TypeError
+
+
+def _texts(value: Any) -> dict[str, str] | None:
+    if value is None:
+        return None
+    if isinstance(value, dict) and all(isinstance(text, str) for text in value.values()):
+        return value
+    raise TypeError
+
+
+def _chain(value: Any) -> str | list[str] | None:
+    if isinstance(value, list) and all(isinstance(account, str) for account in value):
+        return value
+    return _text(value)

@@ -11,9 +11,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-
-from requests.adapters import HTTPAdapter
+from typing import TYPE_CHECKING
 
 from airflow_lro_provider.lro.errors import ConnectionSettingsError
 from airflow_lro_provider.lro.hosts import DEFAULT_UNIVERSE
@@ -23,7 +21,10 @@ if TYPE_CHECKING:
 
     from airflow_lro_provider.lro.settings import ConnectionSettings
 
-__all__ = ["CertificateAdapter", "Channel", "channel_for"]
+__all__ = ["Channel", "certificate_for", "channel_for"]
+
+# Where Google takes client certificates, as google-auth has it: mTLS hosts, and Private Service Connect.
+_MTLS_HOSTS = (".mtls.googleapis.com", ".mtls.sandbox.googleapis.com", ".p.googleapis.com", ".mtls.run.app")
 
 
 @dataclass(frozen=True)
@@ -36,25 +37,6 @@ class Channel:
 
     context: ssl.SSLContext | None = field(default=None, repr=False)
     mtls_hosts: bool = False
-
-
-class CertificateAdapter(HTTPAdapter):
-    """Lets ``requests`` show the client certificate.
-
-    :param context: has the certificate.
-    """
-
-    def __init__(self, context: ssl.SSLContext) -> None:
-        self._context = context
-        super().__init__()
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        """Give the context to direct connections."""
-        super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
-
-    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        """Give the context to connections through a proxy."""
-        return super().proxy_manager_for(proxy, **kwargs, ssl_context=self._context)
 
 
 _current: tuple[str, ssl.SSLContext] | None = None
@@ -88,6 +70,15 @@ def channel_for(settings: ConnectionSettings) -> Channel:
     raise ConnectionSettingsError(
         f"the client certificate that GOOGLE_API_USE_CLIENT_CERTIFICATE asks for cannot be used: {problem}."
     )
+
+
+def certificate_for(host: str) -> ssl.SSLContext | None:
+    """A context with the certificate for a token server that takes one; ``None`` for any other, or if none is shown.
+
+    :raises GoogleAuthError: or ``OSError`` or ``ValueError``, if the certificate cannot be used. What they say
+        may quote it.
+    """
+    return _context() if f".{host.rstrip('.').lower()}".endswith(_MTLS_HOSTS) else None
 
 
 def _context() -> ssl.SSLContext | None:

@@ -18,6 +18,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from airflow_lro_provider.lro.errors import CODES, MalformedAnswerError
+from airflow_lro_provider.lro.redaction import legible
 
 __all__ = ["Operation", "Outcome", "State"]
 
@@ -213,6 +214,7 @@ class Operation:
             parts.append(f"{self.progress:.0%}")
         text = self.error_message if self.error is not None else self.message
         if text:
+            text = legible(" ".join(text[:1000].splitlines()))
             parts.append(text if len(text) <= 300 else text[:297] + "...")
         return " · ".join(parts)
 

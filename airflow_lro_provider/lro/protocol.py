@@ -20,6 +20,7 @@ Standard library only. Source: google/longrunning/operations.proto and the REST 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -30,12 +31,15 @@ from airflow_lro_provider.lro.errors import (
     InvalidReferenceError,
     MalformedAnswerError,
     NotAnOperationError,
+    OversizedAnswerError,
     error_from_answer,
 )
 from airflow_lro_provider.lro.method import REQUEST_ID, Method, check_body
 from airflow_lro_provider.lro.operation import Operation
+from airflow_lro_provider.lro.redaction import HIDDEN
 from airflow_lro_provider.lro.reference import OperationReference
 from airflow_lro_provider.lro.services import find_service
+from airflow_lro_provider.lro.strict_json import JsonLimitError, read_json
 
 __all__ = ["Answer", "Page", "Request"]
 
@@ -69,6 +73,26 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+    def without(self, sent: Mapping[str, str]) -> Answer:
+        """The same answer without the token that the request was sent with, should the server repeat it.
+
+        :param sent: the headers that authorized the request.
+        """
+        token = sent.get("authorization", "").rpartition(" ")[2]
+        body = _ESCAPED.sub(_unescape, self.body) if b"\\u00" in self.body or b"\\/" in self.body else self.body
+        if len(token) < 8 or not (token.encode() in body or any(token in value for value in self.headers.values())):
+            return self
+        headers = {key: value.replace(token, HIDDEN) for key, value in self.headers.items()}
+        return Answer(self.status, headers, body.replace(token.encode(), HIDDEN.encode()))
+
+
+# Characters that JSON may escape and need not; an escaped backslash is no beginning of one.
+_ESCAPED = re.compile(rb"\\\\|\\u00(2[013-9A-Fa-f]|[346][0-9A-Fa-f]|5[0-9ABD-Fabd-f]|7[0-9A-Ea-e])|\\(/)")
+
+
+def _unescape(found: re.Match[bytes]) -> bytes:
+    return bytes.fromhex(found[1].decode()) if found[1] else found[2] or found[0]
 
 
 @dataclass(frozen=True)
@@ -256,8 +280,10 @@ def _read_object(request: Request, answer: Answer, now: datetime | None) -> dict
             now=now,
         )
     try:
-        content = json.loads(answer.body)
-    except (ValueError, RecursionError):
+        content = read_json(answer.body)
+    except JsonLimitError as error:
+        raise unreadable(request, OversizedAnswerError(str(error))) from None
+    except ValueError:
         raise _malformed(request, "it is not JSON") from None
     if not isinstance(content, dict):
         raise _malformed(request, f"it is a JSON {type(content).__name__}, not an object")
@@ -265,7 +291,15 @@ def _read_object(request: Request, answer: Answer, now: datetime | None) -> dict
 
 
 def _malformed(request: Request, why: str) -> MalformedAnswerError:
-    return MalformedAnswerError(
-        f"{request.reference.service}: {request.verb} {request.reference.name}: the answer cannot be read: {why}."
+    return unreadable(request, MalformedAnswerError(why))
+
+
+def unreadable(request: Request, error: MalformedAnswerError) -> MalformedAnswerError:
+    """The same error, with what was tried and what to do next.
+
+    :param error: says what is wrong with the answer.
+    """
+    return type(error)(
+        f"{request.reference.service}: {request.verb} {request.reference.name}: the answer cannot be read: {error}."
         " Check that the endpoint is the API's and that no proxy answers in its place."
     )

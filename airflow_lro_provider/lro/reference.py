@@ -112,7 +112,7 @@ def read_reference(
         )
     if value.startswith("//"):
         host, _, name = value[2:].partition("/")
-        return _with_host(host_in_table(host.lower(), universe), None, name, api, api_version, value)
+        return _with_host(host_in_table(_lower(host), universe), None, name, api, api_version, value)
     if "://" in value:
         return _read_url(value, api, api_version, api_endpoint, universe)
     if api is None:
@@ -127,7 +127,7 @@ def names_unknown_host(value: Any) -> bool:
     if not isinstance(value, str):
         return False
     if value.startswith("//"):
-        host = value[2:].partition("/")[0].lower()
+        host = _lower(value[2:].partition("/")[0])
     elif "://" in value:
         host = split_url(value)[1]
     else:
@@ -142,17 +142,27 @@ def read_parent(parent: Any, service: str, api_version: str | None = None) -> Op
     """
     api = find_service(service)
     version = api.version(api_version)
-    api.require("list", version=version)
+    parent = check_parent(parent, api, version)
+    return OperationReference(api.name, version, parent, api.host_for(parent))
+
+
+def check_parent(parent: Any, service: Service, version: str) -> str:
+    """Check the parent of a list against a service's own patterns, and give it back.
+
+    :raises UnknownServiceError: if the service lists no operations.
+    :raises InvalidReferenceError: saying what is wrong with it.
+    """
+    service.require("list", version=version)
     if not isinstance(parent, str):
         raise InvalidReferenceError(f"a parent is a string, not {type(parent).__name__}")
-    parent = parent.removesuffix("/operations")
-    check_segments(parent, "parent", wildcard=True)
-    if not api.has_parent(parent, version):
+    checked: str = parent.removesuffix("/operations")
+    check_segments(checked, "parent", wildcard=True)
+    if not service.has_parent(checked, version):
         raise InvalidReferenceError(
-            f"{parent!r} is not a parent of operations of {api.title} ({api.name} {version})."
-            f" Expected {_examples(api.parents(version))}."
+            f"{checked!r} is not a parent of operations of {service.title} ({service.name} {version})."
+            f" Expected {_examples(service.parents(version))}."
         )
-    return OperationReference(api.name, version, parent, api.host_for(parent))
+    return checked
 
 
 def check_name(name: Any, service: Service, version: str) -> str:
@@ -217,7 +227,7 @@ def check_endpoint(api_endpoint: str, *, emulator: bool = False) -> str:
     :raises ForbiddenEndpointError: for anything but https, or http to this machine.
     """
     scheme, host, path = split_url(api_endpoint.replace("{service}", "service"))
-    if not _is_server(host) or re.search(r"[^!-~]|[?#\\@%]", path) or "/." in path:
+    if not api_endpoint.isascii() or not _is_server(host) or re.search(r"[^!-~]|[?#\\@%]", path) or "/." in path:
         raise ForbiddenEndpointError(
             f"`api_endpoint` {api_endpoint!r} is not a URL of a server. Expected https://HOST[:PORT][/PATH]."
         )
@@ -250,7 +260,12 @@ def split_url(endpoint: str) -> tuple[str, str, str]:
     """Scheme, host (both in lower case) and path of a URL."""
     scheme, _, rest = endpoint.partition("://")
     host, slash, path = rest.partition("/")
-    return scheme.lower(), host.lower(), slash + path
+    return _lower(scheme), _lower(host), slash + path
+
+
+def _lower(host: str) -> str:
+    """In lower case, if it can be a host: some letters have an ASCII one as their lower case (U+212A is a k)."""
+    return host.lower() if host.isascii() else host
 
 
 def _read_url(

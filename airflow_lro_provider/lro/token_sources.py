@@ -7,11 +7,12 @@ import json
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
-from google.auth.exceptions import RefreshError, TransportError
+from google.auth.exceptions import GoogleAuthError, RefreshError
 from google.auth.identity_pool import SubjectTokenSupplier
 
 from airflow_lro_provider.lro.errors import CredentialsError
 from airflow_lro_provider.lro.errors import TransportError as NotReachedError
+from airflow_lro_provider.lro.strict_json import read_json
 from airflow_lro_provider.lro.token_transport import TokenTransport
 
 if TYPE_CHECKING:
@@ -54,8 +55,8 @@ class IdentityProvider(SubjectTokenSupplier):
             body=urlencode(self._form).encode(),
         )
         try:
-            token = json.loads(response.data).get("access_token") if response.status == 200 else None
-        except (ValueError, RecursionError, AttributeError):
+            token = read_json(response.data).get("access_token") if response.status == 200 else None
+        except (ValueError, AttributeError):
             token = None
         if not isinstance(token, str) or not token:
             raise RefreshError("the identity provider (`idp_issuer_url`) answered without an `access_token`")
@@ -82,7 +83,7 @@ def read_secret(reader: Identity, project: str, name: str, universe: str) -> Any
         response = transport(url, headers=headers)
         if transport.refusal is None:
             return _content(response.data)
-    except TransportError:
+    except GoogleAuthError:
         pass  # the refusal says it
     finally:
         transport.close()
@@ -97,6 +98,6 @@ def read_secret(reader: Identity, project: str, name: str, universe: str) -> Any
 
 def _content(answer: bytes) -> Any:
     try:
-        return json.loads(base64.b64decode(json.loads(answer)["payload"]["data"]))
-    except (ValueError, KeyError, TypeError, RecursionError):
+        return read_json(base64.b64decode(read_json(answer)["payload"]["data"]))
+    except (ValueError, KeyError, TypeError):
         return None

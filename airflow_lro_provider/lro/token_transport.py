@@ -1,38 +1,37 @@
 """How requests for tokens travel: never in a log, never in the clear, never to where a redirect leads.
 
-google-auth sends them with a transport that its caller provides. This one adds to google-auth's own what
-a password needs, and remembers a refusal, so that an error can say who refused what, without what was sent.
+google-auth sends them with a transport that its caller provides. This one fetches answers within the same
+limits as ours of an API (:mod:`~airflow_lro_provider.lro.transport`), adds what a password needs, and remembers
+a refusal, so that an error can say who refused what, without what was sent.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, quote_plus, urlsplit
 
 import requests
-from google.auth.exceptions import ClientCertError, MutualTLSChannelError, TransportError
-from google.auth.transport.requests import Request, _Response
+from google.auth.exceptions import GoogleAuthError, RefreshError, TransportError
+from google.auth.transport.requests import Request
+from requests.structures import CaseInsensitiveDict
 
-from airflow_lro_provider.lro.errors import ForbiddenEndpointError
+from airflow_lro_provider.lro.errors import ForbiddenEndpointError, MalformedAnswerError
+from airflow_lro_provider.lro.mtls import certificate_for
+from airflow_lro_provider.lro.redaction import in_brief
+from airflow_lro_provider.lro.strict_json import read_json
+from airflow_lro_provider.lro.transport import BoundedSession
 
-__all__ = ["Refusal", "TokenTransport", "redact"]
+__all__ = ["Refusal", "TokenTransport"]
 
 CONNECT_TIMEOUT = 5.0
 READ_TIMEOUT = 30.0
 RETRYABLE = (408, 429, 500, 502, 503, 504)
-MAX_QUOTE = 300
 _METADATA_VARIABLES = ("GCE_METADATA_HOST", "GCE_METADATA_ROOT", "GCE_METADATA_IP")
 _NOT_SECRET = {"grant_type", "audience", "scope", "requested_token_type", "subject_token_type", "client_id", "resource"}
-# JSON web tokens, Google's access tokens, PEM, and whatever is long enough to be a key.
-_SECRET_LIKE = re.compile(
-    r"eyJ[\w-]+(?:\.[\w-]*)*|ya29\.\S+|-----BEGIN.*?(?:-----END[^-]*-----|$)|[A-Za-z0-9+/_-]{40,}={0,2}", re.DOTALL
-)
 
 
 @dataclass(frozen=True)
@@ -41,43 +40,53 @@ class Refusal:
 
     :param url: which was asked.
     :param grant: the OAuth ``grant_type``, if the request had one.
-    :param status: the HTTP code; ``None`` if there was no answer.
-    :param words: the server's own words, without what was sent to it.
+    :param status: the HTTP code; ``None`` if there was no answer, or none that can be read.
+    :param words: the server's own words, without what was sent to it; ours, if there was no answer.
+    :param final: whether it would be so again, if the HTTP code does not say it.
     """
 
     url: str
     grant: str | None
     status: int | None
     words: str
+    final: bool = False
 
     @property
     def transient(self) -> bool:
         """Whether another moment may be better."""
-        return self.status is None or self.status in RETRYABLE
+        return not self.final and (self.status is None or self.status in RETRYABLE)
 
     def __str__(self) -> str:
         host = urlsplit(self.url).hostname
         if self.status is None:
-            return f"{host} cannot be reached ({self.words})"
+            return f"{host} {self.words}"
         return f"{self.words} ({host}, HTTP {self.status})" if self.words else f"{host} answered HTTP {self.status}"
 
 
+@dataclass(frozen=True)
+class _Response:
+    """An answer under the names of :class:`google.auth.transport.Response`."""
+
+    status: int
+    headers: Mapping[str, str]
+    data: bytes
+
+
 class TokenTransport(Request):
-    """google-auth's transport without its logging (which has headers), ``~/.netrc``, and redirects.
+    """google-auth's transport without its logging (which has headers), ``~/.netrc``, redirects and endless answers.
 
     :attr:`refusal` is what the last request was refused with, if it was.
     """
 
     def __init__(self) -> None:
-        session = requests.Session()
-        # Otherwise requests would put what it finds in ~/.netrc in the place of a token.
-        session.auth = lambda request: request
-        super().__init__(session)
+        self._bounded = BoundedSession()
+        # google-auth wants one of its own class, and its session, to give it what mTLS needs for the metadata server.
+        super().__init__(self._bounded.session)
         self.refusal: Refusal | None = None
 
     def close(self) -> None:
         """Close the connections."""
-        self.session.close()
+        self._bounded.close()
 
     def __call__(
         self,
@@ -90,54 +99,65 @@ class TokenTransport(Request):
     ) -> Any:
         """Send a request, as google-auth wants it.
 
-        :param timeout: seconds for an answer; google-auth's own default of two minutes is cut.
+        :param timeout: seconds for the whole answer; google-auth's own default of two minutes is cut.
+        :param kwargs: ``cert`` or ``verify``, as requests wants them.
         :raises ForbiddenEndpointError: if it would carry a secret over plain http to another machine.
+        :raises TransportError: google-auth's, if there is no answer now.
+        :raises RefreshError: google-auth's, if the answer is more than is taken of one.
         """
         _check_url(url, method, headers or {})
         form = _form(body)
         grant = form.get("grant_type")
-        if not kwargs.get("cert"):
+        sent = tuple(_sent_secrets(form, headers or {}))
+        seconds = min(timeout or READ_TIMEOUT, READ_TIMEOUT)
+        trouble, final = None if kwargs.get("cert") else self._show_certificate(url), False
+        if trouble is None:
             try:
-                self._configure_mtls_if_needed(url)
-            except (MutualTLSChannelError, ClientCertError, OSError) as error:
-                self.refusal = Refusal(url, grant, None, f"the client certificate: {type(error).__name__}")
-                raise TransportError(str(self.refusal)) from None
+                answer = self._bounded.fetch(
+                    method,
+                    url,
+                    headers=headers or {},
+                    body=body,
+                    connect=min(seconds, CONNECT_TIMEOUT),
+                    read=seconds,
+                    **kwargs,
+                )
+            except requests.RequestException as error:
+                trouble = f"cannot be reached ({type(error).__name__})"
+            except MalformedAnswerError as error:
+                trouble, final = (
+                    f"gave an answer that cannot be read: {in_brief(str(error), sent)}",
+                    not error.transient,
+                )
+        self.refusal = None if trouble is None else Refusal(url, grant, None, trouble, final)
+        if self.refusal is not None:  # raised here, because the errors above have the request at hand
+            raise (RefreshError if final else TransportError)(str(self.refusal))
+        if not 200 <= answer.status < 300:
+            is_redirect = 300 <= answer.status < 400
+            words = "a redirect, which is not followed" if is_redirect else in_brief(_words(answer.body), sent)
+            self.refusal = Refusal(url, grant, answer.status, words)
+        return _Response(answer.status, CaseInsensitiveDict(answer.headers), answer.body)
+
+    def _show_certificate(self, url: str) -> str | None:
+        """Prepare for a server that takes the client certificate of this machine.
+
+        :return: what is wrong with it, if anything, without what it holds.
+        """
+        place = urlsplit(url)
         try:
-            response = self.session.request(
-                method,
-                url,
-                data=body,
-                headers=dict(headers or {}),
-                timeout=(CONNECT_TIMEOUT, min(timeout or READ_TIMEOUT, READ_TIMEOUT)),
-                allow_redirects=False,
-                **kwargs,
-            )
-        except requests.RequestException as error:
-            self.refusal = Refusal(url, grant, None, type(error).__name__)
-            raise TransportError(str(self.refusal)) from None
-        self.refusal = None
-        if not 200 <= response.status_code < 300:
-            sent = _sent_secrets(form, headers or {})
-            self.refusal = Refusal(url, grant, response.status_code, redact(_words(response.content), sent))
-        return _Response(response)
-
-
-def redact(text: str, secrets: tuple[str, ...] = ()) -> str:
-    """One line of a text, without these secrets and without what looks like one.
-
-    :param secrets: what must not be in it.
-    """
-    for secret in sorted(secrets, key=len, reverse=True):
-        text = text.replace(secret, "***") if len(secret) > 3 else text
-    text = _SECRET_LIKE.sub("***", text).strip()
-    return text.splitlines()[0][:MAX_QUOTE].rstrip(" .") if text else ""
+            context = certificate_for(place.hostname or "")
+        except (GoogleAuthError, OSError, ValueError) as error:
+            return f"cannot be shown the client certificate ({type(error).__name__})"
+        if context is not None:
+            self._bounded.show_certificate(f"{place.scheme}://{place.netloc.lower()}", context)
+        return None
 
 
 def _words(body: bytes) -> str:
     """What an answer says is wrong: OAuth's error (RFC 6749 section 5.2) or google.rpc.Status; never its raw text."""
     try:
-        answer = json.loads(body)
-    except (ValueError, RecursionError):
+        answer = read_json(body)
+    except ValueError:
         return ""
     error = answer.get("error") if isinstance(answer, dict) else None
     if isinstance(error, dict):
@@ -154,10 +174,15 @@ def _form(body: bytes | str | None) -> dict[str, str]:
     return {} if text.lstrip().startswith("{") else dict(parse_qsl(text))
 
 
-def _sent_secrets(form: Mapping[str, str], headers: Mapping[str, str]) -> tuple[str, ...]:
-    authorization = [value for name, value in headers.items() if name.lower() == "authorization"]
-    words = [word for value in authorization for word in value.split()[1:]]
-    return (*words, *(value for name, value in form.items() if name not in _NOT_SECRET))
+def _sent_secrets(form: Mapping[str, str], headers: Mapping[str, str]) -> Iterator[str]:
+    """What was sent and is not to be said, as it is and as it was written in the form."""
+    for name, value in headers.items():
+        if name.lower() == "authorization":
+            yield from value.split()[1:]
+    for name, value in form.items():
+        if name not in _NOT_SECRET:
+            yield value
+            yield quote_plus(value)
 
 
 def _check_url(url: str, method: str, headers: Mapping[str, str]) -> None:

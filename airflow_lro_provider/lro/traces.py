@@ -13,9 +13,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from airflow_lro_provider.lro.errors import InvalidRequestError
 from airflow_lro_provider.lro.method import REQUEST_ID, Method
 from airflow_lro_provider.lro.operation import Operation
-from airflow_lro_provider.lro.reference import OperationReference
+from airflow_lro_provider.lro.reference import OperationReference, check_parent
 from airflow_lro_provider.lro.services import find_service
 
 __all__ = ["Found", "Traces", "find", "traces_of"]
@@ -57,11 +58,19 @@ class Traces:
 
     @classmethod
     def from_dict(cls, stored: Any) -> Traces | None:
-        """Read them back; ``None`` for anything else."""
+        """Read them back, and check them again, for records can be tampered with; ``None`` for anything else."""
         if not isinstance(stored, Mapping):
             return None
-        fields = {name: stored.get(name) for name in cls.__dataclass_fields__}
-        return cls(**fields) if all(isinstance(value, str) for value in fields.values()) else None  # type: ignore[arg-type]
+        fields: dict[str, Any] = {name: stored.get(name) for name in cls.__dataclass_fields__}
+        if not all(isinstance(value, str) for value in fields.values()):
+            return None
+        traces = cls(**fields)
+        try:
+            api = find_service(traces.service)
+            parent = check_parent(traces.parent, api, api.version(traces.version))
+        except InvalidRequestError:
+            return None
+        return traces if (api.name, parent) == (traces.service, traces.parent) else None
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,14 @@ import airflow_lro_provider
 PACKAGE = Path(airflow_lro_provider.__file__).parent
 STANDARD_ONLY = {
     *("operation", "reference", "method", "foreign", "services", "protocol", "flows", "errors", "polling", "verdict"),
-    *("hosts", "settings"),
+    *("content", "hosts", "ledger", "paging", "redaction", "settings", "strict_json", "traces"),
 }
-CLIENTS = {"client", "aio", "many", "watcher", "credentials", "identity", "mtls", "token_transport", "token_sources"}
-CLIENT_LIBRARIES = {"google", "requests", "aiohttp", "tenacity", "yarl"}
-LAZY = {"google", "requests", "aiohttp", "tenacity", "yarl", "starlette", "uvicorn"}
+CLIENTS = {
+    *("client", "aio", "many", "watcher", "credentials", "identity", "mtls"),
+    *("token_transport", "token_sources", "transport"),
+}
+CLIENT_LIBRARIES = {"google", "requests", "aiohttp", "tenacity", "urllib3", "yarl"}
+LAZY = {"google", "requests", "aiohttp", "tenacity", "urllib3", "yarl", "starlette", "uvicorn"}
 
 
 def modules() -> list[Path]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.auth.exceptions import TransportError
 from identity_servers import EMAIL, IdentityServers
 from tls_server import Authority, TlsServer
 
@@ -19,6 +20,7 @@ from airflow_lro_provider.lro.credentials import ConnectionSettings, identity_fo
 from airflow_lro_provider.lro.errors import ConnectionSettingsError, ForbiddenEndpointError
 from airflow_lro_provider.lro.method import read_method
 from airflow_lro_provider.lro.reference import read_reference
+from airflow_lro_provider.lro.token_transport import TokenTransport
 
 NAME = "projects/p/locations/us-central1/operations/o"
 UNIVERSE = "universe.example"
@@ -156,6 +158,47 @@ def test_a_new_certificate_is_taken_up(
         Path(path).write_bytes(new.read_bytes())
     get("sync", settings)
     assert [shown for _, _, shown in google.seen] == [DEVICE, "renewed"]
+
+
+def test_a_token_server_that_takes_certificates_is_shown_it(
+    google: TlsServer, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Google's mTLS hosts see this machine's certificate, if it is asked for; other hosts do not."""
+    for asked_for in ("true", "false"):
+        monkeypatch.setenv("GOOGLE_API_USE_CLIENT_CERTIFICATE", asked_for)
+        transport = TokenTransport()
+        for host in (MTLS, PLAIN, MTLS):
+            assert transport(f"https://{host}/v1/{NAME}").status == 200
+        transport.close()
+    nobody = [(host, None, None) for host in (MTLS, PLAIN, MTLS)]
+    assert google.seen == [(MTLS, None, DEVICE), (PLAIN, None, None), (MTLS, None, DEVICE), *nobody]
+
+
+def test_files_of_a_certificate_are_shown_to_a_token_server(
+    google: TlsServer, authority: Authority, certificate: Path
+) -> None:
+    """Federation by an X.509 certificate names its files with the request, and they are used."""
+    workload = json.loads(certificate.read_text(encoding="utf-8"))["cert_configs"]["workload"]
+    transport = TokenTransport()
+    transport(f"https://{PLAIN}/v1/{NAME}", cert=(workload["cert_path"], workload["key_path"]))
+    transport.close()
+    assert google.seen == [(PLAIN, None, DEVICE)]
+
+
+def test_a_broken_certificate_is_not_quoted_to_whoever_wants_a_token(
+    google: TlsServer, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is a refusal that names the host, and nothing is sent without it."""
+    monkeypatch.setenv("GOOGLE_API_USE_CLIENT_CERTIFICATE", "true")
+    workload = json.loads(certificate.read_text(encoding="utf-8"))["cert_configs"]["workload"]
+    Path(workload["key_path"]).write_text(
+        "-----BEGIN PRIVATE KEY-----\nczNjcmV0\n-----END PRIVATE KEY-----\n", encoding="utf-8"
+    )
+    transport = TokenTransport()
+    with pytest.raises(TransportError, match=rf"{MTLS} cannot be shown the client certificate") as caught:
+        transport(f"https://{MTLS}/v1/{NAME}")
+    assert "czNjcmV0" not in f"{caught.value!r} {caught.value.__context__!r} {transport.refusal!r}"
+    assert google.seen == []
 
 
 def test_an_emulator_sees_no_certificate(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote_plus, urlsplit
 
 import pytest
 from google.auth import _helpers
 from identity_servers import CLIENT_ID, EMAIL, Asked, IdentityServers
 
 from airflow_lro_provider.hooks.operations import OperationsHook
+from airflow_lro_provider.lro.content import MAX_BYTES
 from airflow_lro_provider.lro.credentials import ConnectionSettings, Identity, identity_for
 from airflow_lro_provider.lro.errors import (
     ConnectionSettingsError,
@@ -27,7 +28,10 @@ from airflow_lro_provider.lro.errors import (
     TransportError,
 )
 from airflow_lro_provider.lro.identity import PAUSE
-from airflow_lro_provider.lro.token_transport import TokenTransport, redact
+from airflow_lro_provider.lro.protocol import Answer
+from airflow_lro_provider.lro.redaction import in_brief
+from airflow_lro_provider.lro.token_transport import TokenTransport
+from airflow_lro_provider.lro.transport import BoundedSession
 
 
 def read(**extra: Any) -> ConnectionSettings:
@@ -413,6 +417,19 @@ def test_no_secret_is_said(
         assert not [line for line in logged if secret in line]
 
 
+def test_no_secret_is_said_in_the_spelling_of_a_form(servers: IdentityServers, tmp_path: Path) -> None:
+    """A server that quotes a password as it was written in the request's form is not quoted either."""
+    servers.client_secret = "s+cr/t pass"
+    servers.answer["idp"] = lambda asked: (
+        400,
+        {"error": f"sent {quote_plus(asked.form['client_secret'])}, {asked.form}"},
+    )
+    with pytest.raises(CredentialsError, match=r"sent \[hidden\], ") as caught:
+        identity_for(read(**with_idp(servers, tmp_path))).headers()
+    assert "cr/t" not in str(caught.value)
+    assert "cr%2Ft" not in str(caught.value)
+
+
 def servers_identities() -> list[Identity]:
     """All identities of this process."""
     from airflow_lro_provider.lro import credentials
@@ -467,6 +484,27 @@ def test_a_server_that_is_busy_is_a_bad_moment(
     assert caught.value.transient
 
 
+@pytest.mark.parametrize("status", [200, 400, 503])
+@pytest.mark.parametrize("step", [step for step in STEPS if step != "machine"])
+def test_an_answer_without_end_is_one_clear_error(
+    servers: IdentityServers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, status: int
+) -> None:
+    """On every step of the way, more than is taken of an answer is an error that says so and is not asked for again."""
+    from google.auth import _exponential_backoff
+
+    monkeypatch.setattr(_exponential_backoff.time, "sleep", lambda _: None)
+    extra, more, last, _ = STEPS[step]
+    servers.answer[last] = lambda _: (status, b" " * (MAX_BYTES + 1))
+    with pytest.raises((CredentialsError, TransportError)) as caught:
+        identity_for(read(**extra(servers, tmp_path, **more))).headers()
+    if status == 200:
+        assert "127.0.0.1 gave an answer that cannot be read: it is larger than 8388608 bytes" in str(caught.value)
+        assert isinstance(caught.value, CredentialsError)
+        assert servers.count(last) == 1
+    else:
+        assert f"127.0.0.1 answered HTTP {status}" in str(caught.value)
+
+
 @pytest.mark.parametrize("content", [None, [], "text", {"type": "authorized_user"}], ids=repr)
 def test_a_secret_that_holds_no_key(servers: IdentityServers, content: Any) -> None:
     """What a secret holds instead of a key is not quoted."""
@@ -502,7 +540,7 @@ def test_a_redirect_is_not_followed(servers: IdentityServers) -> None:
     with IdentityServers() as elsewhere:
         servers.location = f"{elsewhere.url}/token"
         servers.answer["key"] = lambda _: (307, {"error": "moved"})
-        with pytest.raises(CredentialsError, match=r"moved \(127\.0\.0\.1, HTTP 307\)"):
+        with pytest.raises(CredentialsError, match=r"a redirect, which is not followed \(127\.0\.0\.1, HTTP 307\)"):
             identity_for(read(keyfile_dict=servers.key)).headers()
         assert (servers.journey(), elsewhere.asked) == (["key"], [])
 
@@ -555,11 +593,12 @@ def test_where_plain_http_is_fine(
     """Only this machine, its metadata server, and what is asked without a secret may be spoken to in the clear."""
     sent: list[str] = []
 
-    class Answer:
-        status_code, content, headers = 200, b"{}", {}
+    def fetch(_: BoundedSession, method: str, url: str, **__: Any) -> Answer:
+        sent.append(url)
+        return Answer(200, {}, b"{}")
 
     transport = TokenTransport()
-    monkeypatch.setattr(transport.session, "request", lambda method, url, **_: sent.append(url) or Answer())
+    monkeypatch.setattr(BoundedSession, "fetch", fetch)
     if fine:
         transport(url, method=method, headers=headers)
     else:
@@ -572,11 +611,11 @@ def test_where_plain_http_is_fine(
     ("text", "left"),
     [
         ("Invalid JWT Signature.", "Invalid JWT Signature"),
-        ("token ya29.a0Af-x_y is old", "token *** is old"),
-        ("got eyJhbGciOi.eyJpc3Mi.c2ln here", "got *** here"),
-        ("-----BEGIN PRIVATE KEY-----\nabc\n-----END PRIVATE KEY-----\nmore", "***"),
-        ("key " + "A1b2" * 12, "key ***"),
-        ("you sent hush now", "you sent *** now"),
+        ("token ya29.a0Af-x_y is old", "token [hidden] is old"),
+        ("got eyJhbGciOi.eyJpc3Mi.c2ln here", "got [hidden] here"),
+        ("-----BEGIN PRIVATE KEY-----\nabc\n-----END PRIVATE KEY-----\nmore", "[hidden]"),
+        ("key " + "A1b2" * 12, "key [hidden]"),
+        ("you sent hush now", "you sent [hidden] now"),
         ("one\ntwo", "one"),
         ("", ""),
         (
@@ -585,9 +624,9 @@ def test_where_plain_http_is_fine(
         ),
     ],
 )
-def test_redact(text: str, left: str) -> None:
+def test_what_a_token_server_says_in_brief(text: str, left: str) -> None:
     """What looks like a secret is taken out of a text, what helps stays."""
-    assert redact(text, ("hush",)) == left
+    assert in_brief(text, ("hush",)) == left
 
 
 # --- test_connection -------------------------------------------------------------------------------

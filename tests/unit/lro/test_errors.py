@@ -352,8 +352,8 @@ def test_braces_in_the_apis_words_are_no_template() -> None:
 
 def test_long_words_are_cut() -> None:
     """A message of the API is at most a thousand characters long."""
-    assert api_error(400, {"error": {"message": "x" * 1000}}).message == "x" * 1000
-    assert api_error(400, {"error": {"message": "x" * 1001}}).message == "x" * 997 + "..."
+    assert api_error(400, {"error": {"message": "x y " * 250}}).message == "x y " * 250
+    assert api_error(400, {"error": {"message": "x y " * 251}}).message == ("x y " * 250)[:997] + "..."
 
 
 @pytest.mark.parametrize("message", ["", None, 7, ["x"], {"x": 1}], ids=repr)
@@ -428,4 +428,36 @@ def test_the_picture_is_complete() -> None:
         name for name, thing in vars(errors).items() if isinstance(thing, type) and issubclass(thing, OperationsError)
     }
     assert {name for name in names if name not in (errors.__doc__ or "")} == set()
-    assert len(names) == 21
+    assert len(names) == 22
+
+
+def test_forgetting_cuts_the_tie_to_what_holds_a_secret() -> None:
+    """An error of the tree comes out without its context; any other error stays as it is."""
+
+    @errors.forgetting()
+    def fail(kind: type[Exception]) -> None:
+        try:
+            raise ValueError("s3cret")
+        except ValueError:
+            raise kind("fine") from None
+
+    with pytest.raises(OperationsError) as caught:
+        fail(OperationsError)
+    assert caught.value.__context__ is None
+    with pytest.raises(KeyError) as other:
+        fail(KeyError)
+    assert isinstance(other.value.__context__, ValueError)
+
+
+@pytest.mark.parametrize("odd", ["\x1b", "\x00", "\r", "\u202e", "\udc80", "\x7f", "\x9b"])
+def test_words_that_would_write_over_a_terminal(odd: str) -> None:
+    """Control characters of an answer's headers and words are replaced; a line break may stay."""
+    error = read(
+        403,
+        json.dumps({"error": {"message": f"a{odd if odd != chr(0xDC80) else ''}b\nc"}}).encode(),
+        **{"x-request-id": f"i{odd}d"},
+    )
+    assert odd not in str(error)
+    assert "b\nc" in str(error)
+    assert "i\ufffdd" in str(error)
+    str(error).encode()

@@ -668,3 +668,9 @@ def test_state_words(word: str, state: State) -> None:
 def test_any_field_of_an_operation_makes_one(field: dict[str, Any]) -> None:
     """A validate-only call may answer without a name: one field of an operation is enough to be one."""
     assert Operation.from_json({**field, "unknown": 1}).raw == {**field, "unknown": 1}
+
+
+def test_a_summary_writes_over_no_terminal_and_no_log() -> None:
+    """Control characters of a service's words are replaced, and its line breaks are blanks."""
+    raw = {"name": "o", "done": True, "error": {"code": 3, "message": "a\x1b[2Jb\r\n2026-01-01 INFO \u202ec"}}
+    assert Operation.from_json(raw).summary() == "FAILED · a\ufffd[2Jb 2026-01-01 INFO \ufffdc"

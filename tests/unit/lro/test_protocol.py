@@ -14,6 +14,7 @@ from airflow_lro_provider.lro.errors import (
     MalformedAnswerError,
     NotFoundError,
     OperationsError,
+    OversizedAnswerError,
     ResourceExhaustedError,
     UnknownServiceError,
 )
@@ -226,8 +227,8 @@ def test_what_is_no_operation_is_malformed(verb: str, body: bytes) -> None:
 
 def test_json_that_is_nested_too_deeply_is_malformed() -> None:
     """A body made to exhaust the parser is an error like any other."""
-    with pytest.raises(MalformedAnswerError, match="it is not JSON"):
-        protocol.read(any_request("get"), answer(200, b"[" * 200_000))
+    with pytest.raises(OversizedAnswerError, match="it is nested deeper than 100 levels"):
+        protocol.read(any_request("get"), answer(200, b'{"metadata":' + b"[" * 100_000 + b"]" * 100_000 + b"}"))
 
 
 @pytest.mark.parametrize(
@@ -296,3 +297,38 @@ def test_a_retry_after_date_needs_the_time() -> None:
     with pytest.raises(ResourceExhaustedError) as caught:
         protocol.read(any_request("get"), late)
     assert caught.value.retry_after is None
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        b"Bearer ya29.SECRET/x",
+        b"ya29.SECRET/x",
+        rb"ya29.SECRET\/x",
+        rb"\u0079a29\u002eSECRET\u002fx",
+        rb"\\\u0079a29.SECRET/x",
+    ],
+)
+def test_an_answer_forgets_the_token_that_it_repeats(told: bytes) -> None:
+    """However JSON spells it, in the body and in the headers; the rest of the answer stays."""
+    found = Answer(200, {"x": f"<{told.decode()}>"}, b'{"metadata":{"a":"' + told + b'","b":"\\u00e4"}}')
+    kept = found.without({"authorization": "Bearer ya29.SECRET/x"})
+    content = json.loads(kept.body)
+    assert "SECRET" not in str(content)
+    assert "[hidden]" in content["metadata"]["a"]
+    assert content["metadata"]["b"] == "ä"
+    assert "ya29.SECRET/x" not in kept.headers["x"]
+
+
+@pytest.mark.parametrize("sent", [{}, {"authorization": "Bearer ya29.other-token"}, {"authorization": "Bearer a"}])
+def test_an_answer_without_the_token_stays_as_it_is(sent: dict[str, str]) -> None:
+    """Nothing is rewritten that need not be: not even how it is escaped."""
+    found = Answer(200, {"x": "a"}, rb'{"a":"\\u0061 \u0061 \/ \u0022"}')
+    assert found.without(sent) is found
+
+
+def test_escapes_that_have_a_meaning_are_kept() -> None:
+    """A quote, a backslash and a control character stay escaped; what follows an escaped backslash is text."""
+    found = Answer(200, {}, rb'{"a":"\u0022 \u005c \u000a \\u0061 \\\u0061","t":"ya29.SECRET"}')
+    kept = found.without({"authorization": "Bearer ya29.SECRET"})
+    assert json.loads(kept.body) == {**json.loads(found.body), "t": "[hidden]"}

@@ -681,6 +681,7 @@ def test_endpoints_that_a_connection_may_name(endpoint: str, emulator: bool, kep
         ("https://psc.example:\u0668\u0660", False, "not a URL of a server"),
         ("https://.", False, "not a URL of a server"),
         ("https://psc..example", False, "not a URL of a server"),
+        ("https://psc.example\u212a", False, "not a URL of a server"),  # its lower case is an ASCII k
         ("https://" + "x" * 64 + ".example", False, "not a URL of a server"),
         ("https://psc.exämple", False, "not a URL of a server"),
     ],
@@ -809,3 +810,11 @@ def test_a_reference_reads_as_its_full_name() -> None:
     reference = read_reference(DATAFUSION, "datafusion")
     assert str(reference) == f"//datafusion.googleapis.com/{DATAFUSION}"
     assert read_reference(str(reference)) == reference
+
+
+@pytest.mark.parametrize("text", ["//{}/" + DATAFUSION, "https://{}/v1/" + DATAFUSION])
+def test_a_letter_with_an_ascii_lower_case_makes_no_host(text: str) -> None:
+    """A Kelvin sign is no k: hosts are compared only if they are ASCII."""
+    assert "\u212a".lower() == "k"
+    with pytest.raises(InvalidReferenceError, match="has no usable host"):
+        read_reference(text.format("psc.example\u212a"), "datafusion", api_endpoint="https://psc.examplek")

@@ -109,3 +109,25 @@ def found(*operations: Operation) -> tuple[int, bool]:
 def test_only_what_was_created_then_and_works_on_the_same_is_meant(seen: Operation, expected: tuple[int, bool]) -> None:
     """What does not say what it works on, or since when, makes the answer uncertain."""
     assert found(seen) == expected
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("service", "nothing"),
+        ("service", "datafusion.googleapis.com"),
+        ("version", "v99"),
+        ("parent", "projects/../locations/us-central1"),
+        ("parent", f"{L}?x="),
+        ("parent", f"{L}/operations"),
+        ("parent", "https://evil.example"),
+        ("parent", 7),
+        ("target", None),
+    ],
+)
+def test_traces_that_were_tampered_with_are_none(field: str, value: Any) -> None:
+    """What is read back from a ledger is checked again: it becomes a part of a URL."""
+    left = traces(f"{L}/instances?instanceId=x")
+    assert left is not None
+    assert Traces.from_dict(left.to_dict()) == left
+    assert Traces.from_dict({**left.to_dict(), field: value}) is None
