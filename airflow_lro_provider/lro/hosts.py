@@ -20,6 +20,8 @@ __all__ = [
     "check_universe",
     "host_in_table",
     "host_to_send_to",
+    "lower_host",
+    "split_url",
     "universe_of_environment",
 ]
 
@@ -76,3 +78,15 @@ def host_to_send_to(host: str, universe: str, *, mtls: bool = False) -> str:
     if mtls and not rest.startswith("mtls."):
         host = f"{first}.mtls.{rest}"
     return host if universe == DEFAULT_UNIVERSE else f"{host[: -len(DEFAULT_UNIVERSE)]}{universe}"
+
+
+def split_url(endpoint: str) -> tuple[str, str, str]:
+    """Scheme, host (both in lower case) and path of a URL."""
+    scheme, _, rest = endpoint.partition("://")
+    host, slash, path = rest.partition("/")
+    return lower_host(scheme), lower_host(host), slash + path
+
+
+def lower_host(host: str) -> str:
+    """In lower case, if it can be a host: some letters have an ASCII one as their lower case (U+212A is a k)."""
+    return host.lower() if host.isascii() else host

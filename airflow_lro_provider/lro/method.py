@@ -19,8 +19,8 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from airflow_lro_provider.lro.errors import ForbiddenEndpointError, InvalidReferenceError
-from airflow_lro_provider.lro.hosts import DEFAULT_UNIVERSE, host_in_table
-from airflow_lro_provider.lro.reference import OperationReference, check_segments, split_url
+from airflow_lro_provider.lro.hosts import DEFAULT_UNIVERSE, host_in_table, split_url
+from airflow_lro_provider.lro.reference import OperationReference, check_segments
 from airflow_lro_provider.lro.services import Service, find_service, known_services, service_of_host
 
 __all__ = ["HTTP_METHODS", "Method", "check_body", "new_request_id", "read_method"]

@@ -22,7 +22,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from airflow_lro_provider.lro.errors import ForbiddenEndpointError, InvalidReferenceError
-from airflow_lro_provider.lro.hosts import DEFAULT_UNIVERSE, host_in_table, host_to_send_to
+from airflow_lro_provider.lro.hosts import DEFAULT_UNIVERSE, host_in_table, host_to_send_to, lower_host, split_url
 from airflow_lro_provider.lro.services import (
     SYSTEMS,
     Service,
@@ -112,7 +112,7 @@ def read_reference(
         )
     if value.startswith("//"):
         host, _, name = value[2:].partition("/")
-        return _with_host(host_in_table(_lower(host), universe), None, name, api, api_version, value)
+        return _with_host(host_in_table(lower_host(host), universe), None, name, api, api_version, value)
     if "://" in value:
         return _read_url(value, api, api_version, api_endpoint, universe)
     if api is None:
@@ -127,7 +127,7 @@ def names_unknown_host(value: Any) -> bool:
     if not isinstance(value, str):
         return False
     if value.startswith("//"):
-        host = _lower(value[2:].partition("/")[0])
+        host = lower_host(value[2:].partition("/")[0])
     elif "://" in value:
         host = split_url(value)[1]
     else:
@@ -254,18 +254,6 @@ def _is_server(host: str) -> bool:
         return bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False
-
-
-def split_url(endpoint: str) -> tuple[str, str, str]:
-    """Scheme, host (both in lower case) and path of a URL."""
-    scheme, _, rest = endpoint.partition("://")
-    host, slash, path = rest.partition("/")
-    return _lower(scheme), _lower(host), slash + path
-
-
-def _lower(host: str) -> str:
-    """In lower case, if it can be a host: some letters have an ASCII one as their lower case (U+212A is a k)."""
-    return host.lower() if host.isascii() else host
 
 
 def _read_url(

@@ -14,8 +14,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_lro_provider.lro.errors import ConnectionSettingsError
-from airflow_lro_provider.lro.hosts import DEFAULT_UNIVERSE, belongs_to, check_universe, universe_of_environment
-from airflow_lro_provider.lro.reference import OperationReference, check_endpoint, endpoint_of, split_url
+from airflow_lro_provider.lro.hosts import (
+    DEFAULT_UNIVERSE,
+    belongs_to,
+    check_universe,
+    split_url,
+    universe_of_environment,
+)
+from airflow_lro_provider.lro.reference import OperationReference, check_endpoint, endpoint_of
 
 __all__ = ["ConnectionSettings"]
 
