@@ -41,6 +41,8 @@ class ArmedRecords:
 
     page: LedgerPage | None = None
     """The entry in the ledger, if there is to be one."""
+    refused_with: Any = None
+    """The HTTP code with which Airflow has refused the record of this try, if it has."""
 
     def __init__(self, context: Any, log: Any, *, kept: bool = True) -> None:
         self._store = context.get("task_state_store") if kept else None
@@ -56,6 +58,16 @@ class ArmedRecords:
     def this_try(self) -> dict[str, Any]:
         """What tells this try from others, as :func:`verdict.of_armed_record` wants it."""
         return {"try_number": self._ti.try_number, "try_id": str(self._ti.id), "max_tries": self._ti.max_tries}
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether Airflow has another try of this task by now, and refused the record for that."""
+        return bool(self.refused_with == 404)
+
+    @property
+    def seed(self) -> str:
+        """What stands for this try and for no other one: the id alone may be that of an earlier one as well."""
+        return f"{self._ti.id}/{self._ti.try_number}"
 
     @property
     def will_retry(self) -> bool:
@@ -102,7 +114,7 @@ class ArmedRecords:
             answer = self._ask("read", self._store, lambda store: store.get(KEY))
             record = ArmedRecord.from_dict(answer)
             if not isinstance(answer, Exception):
-                self._is_there = record is not None and record.try_id == self.this_try["try_id"]
+                self._is_there = record is not None and self.is_own(record)
 
     def announce(self, start: str, request_id: str, traces: Traces | None = None) -> None:
         """Say that this try is about to start an operation.
@@ -119,8 +131,8 @@ class ArmedRecords:
 
         self._announced, self._traces = request_id, traces
         record = ArmedRecord(reference=None, request_id=request_id, **self.this_try)
-        error = self._set(record)
-        if _status_of(error) in _NOT_CURRENT:
+        self._set(record)
+        if self.refused_with in _NOT_CURRENT:
             raise OperationKilled("this try is not Airflow's current one any more (cleared?); nothing was started")
         if (state := self._state()) in _ENDED:
             raise OperationKilled(f"this task is {state or 'cleared'}; nothing was started")
@@ -146,7 +158,7 @@ class ArmedRecords:
         from airflow_lro_provider.lro.reference import OperationReference
 
         earlier = self._earlier
-        if earlier is None or earlier.try_id == self.this_try["try_id"]:
+        if earlier is None or self.is_own(earlier):
             return
         reference = None if earlier.reference is None else OperationReference.from_dict(earlier.reference)
         self._ask("strike out", self.page, lambda page: page.remove(reference, earlier))
@@ -166,9 +178,14 @@ class ArmedRecords:
             # What an earlier try may have started works on the same: the sweep would take this one for it.
             self.strike_out_earlier()
 
+    def is_own(self, record: ArmedRecord) -> bool:
+        """Whether this very try has left it."""
+        return record.is_of(self._ti.try_number, str(self._ti.id))
+
     def _set(self, record: ArmedRecord) -> Any:
         answer = self._ask("write", self._store, lambda store: store.set(KEY, asdict(record)))
         self._is_there = not isinstance(answer, Exception)
+        self.refused_with = _status_of(answer)
         return answer
 
     def _state(self) -> Any:

@@ -167,7 +167,7 @@ class OperationStarter(GuardedTask, BaseOperator):
 
         guard = self._get_guard()
         is_first = self._request_id is None
-        self._request_id = self._request_id or new_request_id(records.this_try["try_id"])
+        self._request_id = self._request_id or new_request_id(records.seed)
         guard.check_supervisor()  # an orphan's record is not written: whatever it starts, nobody finds
         try:
             records.announce(self._starts_in_words, self._request_id, self._traces)

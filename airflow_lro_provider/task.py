@@ -154,7 +154,7 @@ class GuardedTask(OperationTask):
         from airflow_lro_provider.lro.reference import OperationReference
 
         record = records.read()
-        if record is None or record.reference is None or record.try_id != records.this_try["try_id"]:
+        if record is None or record.reference is None or not records.is_own(record):
             return False
         self._reference = OperationReference.from_dict(record.reference)
         return True

@@ -143,7 +143,8 @@ class ArmedRecord:
         was about to start one and has not had the answer.
     :param request_id: the id that its start was sent with, if it was.
     :param try_number: the try that armed it.
-    :param try_id: the task instance's id, which Airflow changes with every try.
+    :param try_id: the task instance's id, which Airflow changes with every try (but not when it fails a task that
+        it has queued itself).
     :param max_tries: Airflow's ``max_tries`` at the time; a clear raises it, a retry does not.
     :param killed: why the dying process asked for a cancel, if it lived long enough to say so.
     """
@@ -154,6 +155,10 @@ class ArmedRecord:
     max_tries: int
     killed: str | None = None
     request_id: str | None = None
+
+    def is_of(self, try_number: int, try_id: str) -> bool:
+        """Whether this very try has left it."""
+        return self.try_id == try_id and self.try_number == try_number
 
     @classmethod
     def from_dict(cls, stored: Any) -> ArmedRecord | None:
@@ -191,7 +196,7 @@ def of_armed_record(
     =================================  =======================================================
     evidence                           verdict
     =================================  =======================================================
-    same task instance id              OWN: this very try armed it (it comes back from a deferral)
+    same task instance id and number   OWN: this very try armed it (it comes back from a deferral)
     the dying process marked it        CANCEL: it was killed, and asked for the cancel
     operation CANCELLING or CANCELLED  CANCEL: somebody asked for its end
     ``max_tries`` differs              CANCEL: the task was cleared
@@ -208,7 +213,7 @@ def of_armed_record(
     :param state: the operation's state, if it was looked at.
     :param outcome: the operation's outcome, if it was looked at.
     """
-    if record.try_id == try_id:
+    if record.is_of(try_number, try_id):
         return Verdict.CANCEL if record.killed else Verdict.OWN
     if record.killed or state is State.CANCELLING or outcome is Outcome.CANCELLED:
         return Verdict.CANCEL

@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowSkipException, BaseSensorOperator, PokeReturnValue, conf
 
 from airflow_lro_provider.arguments import check_outcomes, check_reference, check_seconds
-from airflow_lro_provider.exceptions import FinalOperationFailedError, OperationInputError, OperationWaitError
+from airflow_lro_provider.exceptions import (
+    FinalOperationFailedError,
+    OperationInputError,
+    OperationKilled,
+    OperationWaitError,
+)
 from airflow_lro_provider.guard import Guard
 from airflow_lro_provider.hooks.operations import DEFAULT_CONN_ID
 from airflow_lro_provider.ledger import ledger_is_on
@@ -132,6 +137,11 @@ class OperationSensor(GuardedTask, BaseSensorOperator):
                     self._arm(hook)  # first of all: Airflow may take its time with its answers
                     self._leftover = self._take_over(records)
                     records.write(self._reference)
+                    if records.is_outdated:
+                        guard.over()
+                        raise OperationKilled(
+                            "this try was cleared before it stood for the operation; the next one waits for it"
+                        )
                     guard.watch()
                     self._first = guard.first_look(FIRST_LOOK_TIMEOUT)
                     self._judge_leftover(records, guard)
@@ -172,11 +182,7 @@ class OperationSensor(GuardedTask, BaseSensorOperator):
         from airflow_lro_provider.lro.verdict import Verdict, of_armed_record
 
         record = records.read()
-        if (
-            record is None
-            or record.reference is None
-            or (record.try_id == records.this_try["try_id"] and not record.killed)
-        ):
+        if record is None or record.reference is None or (records.is_own(record) and not record.killed):
             return None
         same = {key: record.reference.get(key) for key in ("service", "name")}
         if same == {"service": self._reference.service, "name": self._reference.name}:

@@ -13,6 +13,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_lro_provider.events import DeadlinePassed, Event, Finished, Gone, Lost, without_response
 from airflow_lro_provider.hooks.operations import DEFAULT_CONN_ID, OperationsAsyncHook
 from airflow_lro_provider.lro.errors import ConnectionSettingsError, NotFoundError, OperationsError, WaitTimeoutError
+from airflow_lro_provider.lro.operation import Outcome
 from airflow_lro_provider.lro.polling import Deadline, Watch
 from airflow_lro_provider.lro.reference import OperationReference
 from airflow_lro_provider.lro.verdict import Evidence, Verdict, of_killed_trigger
@@ -192,7 +193,11 @@ class OperationTrigger(BaseTrigger):
             return Gone(str(error))
         except OperationsError as error:
             return Lost(str(error))
-        return Finished(operation if self.include_response else without_response(operation))
+        told = operation if self.include_response else without_response(operation)
+        if self.cancel_on_kill and operation.outcome is Outcome.CANCELLED and deadline and time.time() >= deadline.at:
+            # Cancelled at the deadline, by a triggerer that died before it could say so: no end that was waited for.
+            return DeadlinePassed(deadline.cause, deadline.seconds, True, told)
+        return Finished(told)
 
     async def _client(self) -> AsyncOperationsClient:
         await self._hook.reference(self.reference)  # the connection may have been changed meanwhile

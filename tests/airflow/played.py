@@ -31,6 +31,19 @@ class BrokenStore(Store):
     set = delete = get
 
 
+class OutdatedStore(Store):
+    """The store of a try that Airflow does not know any more: it gives nothing, and takes nothing."""
+
+    def get(self, *_: Any) -> Any:
+        """As Airflow 3.3: indistinguishable from a record that is not there."""
+        return None
+
+    def set(self, key: str, value: Any) -> None:
+        """Refused with 404."""
+        error = SimpleNamespace(detail={"status_code": 404})
+        raise type("AirflowRuntimeError", (Exception,), {"error": error})("Task instance not found")
+
+
 class PlayedTry:
     """A try of a task.
 

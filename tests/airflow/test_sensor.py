@@ -5,6 +5,7 @@ Airflow's side of it (the task instance, the task state store) is played; the en
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -19,7 +20,7 @@ from airflow.providers.common.compat.sdk import (
 )
 from airflow.sdk.bases.operator import ExecutorSafeguard
 from airflow.sdk.exceptions import AirflowRescheduleException
-from played import BrokenStore, PlayedTry, Store
+from played import BrokenStore, OutdatedStore, PlayedTry, Store
 
 from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.exceptions import (
@@ -236,6 +237,37 @@ def test_it_never_turns_green_however_often_it_is_tried_again(a_try: Callable[..
             sensor.execute_complete(this.context, told, **deferral.kwargs)
     fresh = a_try(number=5, max_tries=2, duration=0)
     assert fresh.run()["outcome"] == "SUCCEEDED", "the task that starts it was cleared too"
+
+
+def test_a_sensor_that_was_cleared_before_it_stood_for_the_operation_leaves_it_to_the_next_try(
+    a_try: Callable[..., Try],
+) -> None:
+    """Its record is refused, so the next try could not know whose kill the operation fell to."""
+    first = a_try(store=OutdatedStore())
+    sensor = first.sensor()
+    with pytest.raises(OperationKilled, match="the next one waits for it"):
+        sensor.execute(first.context)
+    sensor.on_kill()
+    assert first.cancels == 0
+    first.emulator.finish("datafusion", first.name)
+    assert a_try(number=2, max_tries=1, name=first.name).run()["outcome"] == "SUCCEEDED"
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_it_does_not_turn_green_in_a_later_try_of_the_same_id(a_try: Callable[..., Try], deferrable: bool) -> None:
+    """Airflow 3.3.2 gives the next try the same id when it fails a task that it had queued again itself."""
+    first = a_try()
+    with pytest.raises(TaskDeferred):
+        first.run(deferrable=True)
+    second = a_try(number=2, max_tries=1, name=first.name)
+    with pytest.raises(TaskDeferred):
+        second.run(deferrable=True)
+    while not second.emulator.operation("datafusion", first.name).done:
+        time.sleep(0.01)
+    third = a_try(number=3, max_tries=1, name=first.name)
+    third.ti.id = second.ti.id
+    with pytest.raises(FinalOperationFailedError, match="was cancelled when try 2 of this task was killed"):
+        third.run(deferrable=deferrable)
 
 
 def test_a_cleared_sensor_whose_operation_won_the_race_is_a_success(a_try: Callable[..., Try]) -> None:

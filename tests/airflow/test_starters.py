@@ -19,7 +19,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout, TaskDeferred
 from airflow.sdk.bases.operator import ExecutorSafeguard
 from airflow.sdk.definitions.retry_policy import ExceptionRetryPolicy, RetryAction, RetryRule
-from played import PlayedTry, Store
+from played import OutdatedStore, PlayedTry, Store
 
 from airflow_lro_provider import starter
 from airflow_lro_provider.decorators.operation import OperationDecoratedOperator
@@ -645,19 +645,6 @@ def test_a_process_that_is_out_of_date_starts_and_cancels_nothing(a_try: Callabl
     with pytest.raises(OperationWaitError, match="Nothing was started or cancelled"):
         late.run()
     assert (late.starts, late.cancels, len(late.running)) == (1, 0, 1)
-
-
-class OutdatedStore(Store):
-    """The store of a try that Airflow does not know any more: it gives nothing, and takes nothing."""
-
-    def get(self, *_: Any) -> Any:
-        """As Airflow 3.3: indistinguishable from a record that is not there."""
-        return None
-
-    def set(self, key: str, value: Any) -> None:
-        """Refused with 404."""
-        error = SimpleNamespace(detail={"status_code": 404})
-        raise type("AirflowRuntimeError", (Exception,), {"error": error})("Task instance not found")
 
 
 @pytest.mark.parametrize("method", [REPEATABLE, PLAIN])

@@ -109,6 +109,19 @@ async def test_the_deadline_is_enforced_here(lro_emulator: Emulator, owns: bool)
     assert (event.cause, event.cancel_requested, cancels(lro_emulator, trigger)) == ("execution_timeout", owns, owns)
 
 
+@pytest.mark.parametrize(("owns", "kind"), [(True, DeadlinePassed), (False, Finished)])
+async def test_what_was_cancelled_at_the_deadline_is_no_end_that_was_waited_for(
+    lro_emulator: Emulator, owns: bool, kind: type
+) -> None:
+    """A triggerer that died after its cancel, before its event: the next one finds the operation CANCELLED."""
+    past = Deadline(time.time() - 1, "execution_timeout", 8.0).to_dict()
+    trigger = make(lro_emulator, deadline=past, cancel_on_kill=owns)
+    lro_emulator.store.cancel("datafusion", trigger.reference.name)
+    event = read_event(await event_of(trigger))
+    assert isinstance(event, kind)
+    assert cancels(lro_emulator, trigger) == 0
+
+
 async def test_an_operation_that_is_gone_is_told(lro_emulator: Emulator) -> None:
     """404 after the grace is an event of its own."""
     trigger = make(lro_emulator, started=time.time() - 3600)

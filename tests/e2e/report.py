@@ -13,7 +13,7 @@ from judge import Judgement
 from matrix import ROWS, blanks
 from trial import COLUMNS, Cell, Row
 
-__all__ = ["Outcome", "merge", "readme_table", "rewrite_readme", "summary", "table"]
+__all__ = ["README", "Outcome", "merge", "readme_table", "rewrite_readme", "summary", "table"]
 
 README = Path(__file__).parents[2] / "README.md"
 BEGIN, END = "<!-- kill matrix: begin -->", "<!-- kill matrix: end -->"

@@ -10,7 +10,7 @@ from bed import is_of_run, own_trouble
 from judge import WORDS, Judgement
 from kill_matrix import main
 from matrix import ROWS, blanks, cells_of
-from report import BEGIN, END, Outcome, merge, readme_table, rewrite_readme, summary, table
+from report import BEGIN, END, README, Outcome, merge, readme_table, rewrite_readme, summary, table
 from trial import COLUMNS, Cell
 
 
@@ -150,3 +150,25 @@ def test_airflows_own_trouble_is_that_of_one_run() -> None:
     assert not is_of_run(instance, "failed-poke-1-ab12c")
     assert not is_of_run(instance, "poke-1-ab12cd")
     assert not is_of_run(instance, "failed-poke-2-ab12cd")
+
+
+MEASURED = [Path(__file__).parents[2] / "e2e" / name for name in ("kill_matrix.json", "kill_matrix_sweep.json")]
+
+
+def test_the_readme_shows_what_was_measured() -> None:
+    """Its table is the one that is made from the two files beside the matrix."""
+    without, swept = (json.loads(file.read_text("utf-8")) for file in MEASURED)
+    text = README.read_text("utf-8")
+    assert text.partition(BEGIN)[2].partition(END)[0].strip() == readme_table(without, swept)
+
+
+def test_what_was_measured_is_the_matrix_as_it_is() -> None:
+    """Every cell of today's matrix, ten times, with nothing wrong; the sweep's file has those without a hook."""
+    without, swept = (json.loads(file.read_text("utf-8")) for file in MEASURED)
+    cells = {(row.name, column): cell for row in ROWS for column, cell in cells_of(row).items()}
+    assert {(cell["row"], cell["column"]) for cell in without["cells"]} == set(cells)
+    hookless = {place for place, cell in cells.items() if cell.expect == "left"}
+    assert {(cell["row"], cell["column"]) for cell in swept["cells"]} == hookless
+    for measured in (without, swept):
+        assert all(cell["runs"] == cell["as_expected"] >= 10 for cell in measured["cells"])
+        assert [measured["totals"][what] for what in ("leaks", "false_kills", "duplicates", "green")] == [0, 0, 0, 0]

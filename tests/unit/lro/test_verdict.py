@@ -101,6 +101,12 @@ TABLE: dict[str, tuple[ArmedRecord, dict[str, Any], Verdict]] = {
         {"try_number": 1, "try_id": "id-1", "max_tries": 1, "state": State.CANCELLING},
         OWN,
     ),
+    "a later try with the same id": (record(), {"try_number": 2, "try_id": "id-1", "max_tries": 1}, ADOPT),
+    "a later try with the same id, and it fell": (
+        record(),
+        {"try_number": 2, "try_id": "id-1", "max_tries": 1, "outcome": Outcome.CANCELLED},
+        CANCEL,
+    ),
     "this very try, marked": (record(killed="kill"), {"try_number": 1, "try_id": "id-1", "max_tries": 1}, CANCEL),
     "marked by the dying process": (record(killed="kill"), {"try_number": 2, "try_id": "id-2", "max_tries": 1}, CANCEL),
     "operation is cancelling": (
