@@ -101,6 +101,14 @@ class FromOutside:
                 answer.setdefault(row["dag_run_id"], {})[name] = row["state"]
         return answer
 
+    def run_state(self, dag_id: str, run_id: str) -> str:
+        """The state of a run.
+
+        :raises AirflowApiError: if it may not be known.
+        """
+        path = f"dags/{quote(dag_id, safe='~:@+')}/dagRuns/{quote(run_id, safe='~:@+')}"
+        return str(self._ask("GET", path)["state"])
+
     def is_gone(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> bool:
         """Whether there is no such task instance.
 

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Airflow", "Row", "SweepOperationsOperator", "SweepResult", "sweep", "sweep_dag"]
 
+RUNS_TO_ASK_FOR = 200
+"""So many runs are asked for their state in one sweep, of tasks that wait to run: one question each."""
 RUN_IDS_AT_ONCE = 50
 """So many runs are asked about in one question; their ids stand in a URL."""
 
@@ -62,6 +64,9 @@ class Airflow(Protocol):
 
     def is_gone(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> bool:
         """Whether there is no such task instance. Asked of one that :meth:`states` left out."""
+
+    def run_state(self, dag_id: str, run_id: str) -> str:
+        """The state of a run."""
 
     def settings(self, gcp_conn_id: str | None, impersonation_chain: Any) -> ConnectionSettings:
         """What a connection says."""
@@ -195,18 +200,24 @@ class _Sweep:
 
     def _judge(self) -> dict[str, str]:
         """Count the living, and give the keys of the entries of dead tasks, with the reason."""
-        from airflow_lro_provider.lro.verdict import Evidence, Verdict, of_ledger_entry
+        from airflow_lro_provider.lro.verdict import WAITS_FOR_ITS_RUN, Evidence, Verdict, of_ledger_entry
 
         last: dict[Any, LedgerKey] = {}
         for key in self._keys.values():
             last[key.owner] = max(key, last.get(key.owner, key), key=lambda one: one.try_number)
         dead: dict[str, str] = {}
+        run_states: dict[tuple[str, str], str | None] = {}
         for text, state in _states(self._airflow, self._keys):
             superseded = self._keys[text].is_superseded_by(last[self._keys[text].owner])
             verdicts = {
                 of_ledger_entry(task_state=state, will_adopt=policy, cancel_on_failure=policy, superseded=superseded)
                 for policy in (True, False)
             }
+            run_state = None
+            if Verdict.OWN in verdicts and state in WAITS_FOR_ITS_RUN:
+                run_state = self._run_state(self._keys[text], run_states)
+                if run_state in ("failed", "success"):
+                    verdicts.add(Verdict.CANCEL)
             # Most often the policy does not matter, and the value need not be read.
             if len(verdicts) > 1 or Verdict.CANCEL in verdicts:
                 if (entry := self._value(text)) is None:
@@ -217,9 +228,12 @@ class _Sweep:
                         will_adopt=entry.will_adopt,
                         cancel_on_failure=entry.cancel_on_failure,
                         superseded=superseded,
+                        run_state=run_state,
                     )
                 }
-            said = "unknown" if state is Evidence.UNKNOWN else "gone" if state is None else state
+            said = "unknown" if state is Evidence.UNKNOWN else "gone" if state is None else str(state)
+            if run_state in ("failed", "success"):
+                said += f" in a run that is {run_state}"
             if Verdict.CANCEL in verdicts:
                 dead[text] = "a later try has another operation" if superseded else f"its task is {said}"
             elif Verdict.UNSURE in verdicts:
@@ -227,6 +241,16 @@ class _Sweep:
             else:
                 self._result.alive += 1
         return dead
+
+    def _run_state(self, key: LedgerKey, known: dict[tuple[str, str], str | None]) -> str | None:
+        """The state of a task's run; ``None`` if it is not known, or too many were asked for in this sweep."""
+        dag_id, run_id, *_ = key.owner or ("", "")
+        if (dag_id, run_id) not in known and len(known) < RUNS_TO_ASK_FOR:
+            try:
+                known[dag_id, run_id] = str(self._airflow.run_state(dag_id, run_id))
+            except Exception:
+                known[dag_id, run_id] = None
+        return known.get((dag_id, run_id))
 
 
 def _states(airflow: Airflow, keys: Mapping[str, LedgerKey]) -> Iterator[tuple[str, str | Evidence | None]]:
@@ -287,6 +311,11 @@ class _FromWithin:
         return RuntimeTaskInstance.get_task_states(
             dag_id=dag_id, task_ids=task_ids, run_ids=run_ids, map_index=map_index
         )
+
+    def run_state(self, dag_id: str, run_id: str) -> str:
+        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+        return str(RuntimeTaskInstance.get_dagrun_state(dag_id, run_id))
 
     def is_gone(self, *_: Any) -> bool:
         return True  # a task sees the states of all others, and in one piece

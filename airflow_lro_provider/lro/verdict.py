@@ -30,6 +30,7 @@ from airflow_lro_provider.lro.operation import Outcome, State
 __all__ = [
     "ArmedRecord",
     "Evidence",
+    "WAITS_FOR_ITS_RUN",
     "Verdict",
     "is_younger",
     "of_armed_record",
@@ -235,6 +236,8 @@ def is_younger(one: str, other: str) -> bool:
 
 # A task in one of these has ended, or will never run (again) of itself.
 _ENDED = frozenset({"failed", "success", "skipped", "upstream_failed", "removed"})
+# A task in one of these is to run, if its run goes on.
+WAITS_FOR_ITS_RUN = frozenset({"none", "scheduled", "queued", "up_for_retry"})
 
 
 def of_ledger_entry(
@@ -243,6 +246,7 @@ def of_ledger_entry(
     will_adopt: bool,
     cancel_on_failure: bool,
     superseded: bool,
+    run_state: str | None = None,
 ) -> Verdict:
     """Judge an operation by its entry in the ledger.
 
@@ -255,6 +259,8 @@ def of_ledger_entry(
     - failed, and ``cancel_on_failure=False``  UNSURE: it may have failed by itself
     up for retry, and the retry adopts       OWN
     up for retry, and it does not            CANCEL
+    up for retry, queued, … no state, but    CANCEL: Airflow never looks at it again (3.3.2 can leave one so that
+    its run is over                          was marked in the moment in which it failed)
     running, deferred, queued, … no state    OWN: alive, or the next try will see to it
     the question got no answer               UNSURE
     =======================================  ======================================================
@@ -264,6 +270,7 @@ def of_ledger_entry(
     :param will_adopt: the entry's.
     :param cancel_on_failure: the entry's.
     :param superseded: whether the same task instance has an entry of a later try.
+    :param run_state: the state of its run, if that was asked for.
     """
     if task_state is UNKNOWN:
         return Verdict.UNSURE
@@ -272,5 +279,7 @@ def of_ledger_entry(
     if task_state == "failed" and not cancel_on_failure:
         return Verdict.UNSURE
     if task_state in _ENDED or (task_state == "up_for_retry" and not will_adopt):
+        return Verdict.CANCEL
+    if task_state in WAITS_FOR_ITS_RUN and run_state in ("failed", "success"):
         return Verdict.CANCEL
     return Verdict.OWN

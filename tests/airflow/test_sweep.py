@@ -38,6 +38,8 @@ class PlayedAirflow:
         self.looks = self.reads = 0
         self.task_states: dict[tuple[str, str, str, int], Any] = {}
         self.questions: list[tuple[Any, ...]] = []
+        self.run_states: dict[tuple[str, str], str] = {}
+        self.run_questions: list[tuple[str, str]] = []
         self.down = False
         self.before_second_look: Callable[[], None] = lambda: None
         self.number = 0
@@ -74,6 +76,11 @@ class PlayedAirflow:
     def is_gone(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> bool:
         """Whether there is no such task instance at all."""
         return (dag_id, run_id, task_id, map_index) not in self.task_states
+
+    def run_state(self, dag_id: str, run_id: str) -> str:
+        """Of runs."""
+        self.run_questions.append((dag_id, run_id))
+        return self.run_states.get((dag_id, run_id), "running")
 
     def settings(self, gcp_conn_id: str | None, impersonation_chain: Any) -> ConnectionSettings:
         """One connection is there."""
@@ -141,6 +148,27 @@ def test_a_task_that_waits_for_its_retry(airflow: PlayedAirflow, adopts: bool, w
     """Its operation lives if the retry goes on with it."""
     airflow.enter("up_for_retry", will_adopt=adopts)
     assert airflow.sweep().counts[what] == 1
+
+
+@pytest.mark.parametrize("state", ["up_for_retry", "queued", "scheduled", None])
+@pytest.mark.parametrize(("run", "what"), [("running", "alive"), ("queued", "alive"), ("failed", "cancelled")])
+def test_a_task_that_waits_in_a_run_that_is_over_waits_in_vain(
+    airflow: PlayedAirflow, state: str | None, run: str, what: str
+) -> None:
+    """Airflow 3.3.2 can leave one so that was marked in the moment in which it failed by itself."""
+    entry = airflow.enter(state, will_adopt=True)
+    airflow.run_states[entry.dag_id, entry.run_id] = run
+    result = airflow.sweep()
+    assert result.counts[what] == 1
+    assert airflow.run_questions == [(entry.dag_id, entry.run_id)]
+
+
+@pytest.mark.parametrize("state", ["running", "deferred", "up_for_reschedule", "failed"])
+def test_the_run_is_not_asked_for_if_the_task_says_enough(airflow: PlayedAirflow, state: str) -> None:
+    """One question for each run would be too many for thousands of tasks."""
+    airflow.enter(state)
+    airflow.sweep()
+    assert airflow.run_questions == []
 
 
 def test_a_failure_that_its_author_wants_to_leave_the_operation_is_not_second_guessed(airflow: PlayedAirflow) -> None:
