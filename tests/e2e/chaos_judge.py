@@ -27,6 +27,8 @@ ENDS = frozenset(
 """What may cancel, whatever comes next."""
 CRASHES = frozenset({"sigkill", "sigkill-supervisor", "error"})
 """What may cancel if there is no retry."""
+NEVER_RAN = "the sensor was killed before it ever looked: the operation was not its own"
+"""What no sweep ends either."""
 OF_USERS = frozenset({"failed", "success", "clear", "run-failed"})
 
 
@@ -55,12 +57,14 @@ class Account:
     """All that is known of one task in the end.
 
     :param down: when a triggerer was killed, restarted or stalled.
+    :param unseen: whether nobody has ever looked at the operation, which the task does not start itself.
     """
 
     operations: Sequence[Seen]
     state: str | None
     struck: Sequence[Struck]
     down: Sequence[float] = ()
+    unseen: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,8 @@ def _why_left(account: Account, operation: Seen) -> str:
     later = [
         blow for blow in account.struck if blow.at >= operation.created_at - IN_A_MOMENT and blow.kind != "revived"
     ]
+    if account.unseen:
+        return NEVER_RAN
     for blow in reversed(later):
         if why := _without_a_hook(account, blow):
             return why

@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Any
 
 import pytest
-from chaos_judge import Account, Struck, settle
+from chaos_judge import NEVER_RAN, Account, Struck, settle
 from chaos_plan import CRASHES, DEFERRED, PROCESS, life, upheavals
 from judge import Seen
 
@@ -18,6 +18,12 @@ CANCELLED = Seen("a", "CANCELLED", 50.0, 103.0, 102.0)
 def struck(kind: str, at: float = 100.0, state: str = "running", **how: Any) -> Struck:
     """A kill of a task that has run, or waited, for a while."""
     return Struck(kind, at, state, **{"since": at - 30, "may_retry": False, "looked": at - 1, **how})
+
+
+def test_a_sensor_that_never_looked_had_no_operation() -> None:
+    """Killed in its first moment, before it stood for anything; one that has looked is not excused."""
+    assert [one.why for one in settle(Account([LEFT], "failed", [struck("sigterm")], unseen=True))] == [NEVER_RAN]
+    assert [one.why for one in settle(Account([LEFT], "failed", [struck("sigterm")]))] == [""]
 
 
 def test_the_plan_follows_from_the_seed() -> None:
