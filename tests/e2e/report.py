@@ -199,7 +199,7 @@ def readme_table(measured: Mapping[str, Any], swept: Mapping[str, Any] | None = 
         with_sweep = [swept_cells[row.name, name] for name in (*RUNNING, *DEFERRED) if (row.name, name) in swept_cells]
         if running or deferred:
             texts = _holds(running), _holds(deferred), _latency([*running, *deferred]), _swept(with_sweep)
-            lines.append(f"| {' | '.join([row.title, *texts])} |".replace("|  |", "| |"))
+            lines.append(" ".join(["|", *(f"{text} |".lstrip() for text in (row.title, *texts))]))
     totals = measured["totals"]
     lines += [
         "",
