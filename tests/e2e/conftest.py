@@ -25,7 +25,8 @@ HERE = Path(__file__).parent
 
 
 # What Airflow 3.3.2 itself gets wrong under load, whatever its tasks do: a task that is queued again quickly is
-# failed by the scheduler, and SQLite's lock is waited for in vain. A test that met one of them is run once more.
+# failed by the scheduler, SQLite's lock is waited for in vain, and now and then its API server answers nobody for a
+# minute. A test that met one of them is run once more.
 AIRFLOWS_OWN_TROUBLE = re.compile(
     r"Executor .*reported that the task instance .* finished with state|database is locked"
 )
@@ -37,6 +38,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.e2e)
             item.add_marker(pytest.mark.xdist_group("airflow"))
+
+
+STALLED = re.compile(r"Read timed out\. \(read timeout=60\)|'exception_type': 'ReadTimeout'")
 
 
 def trouble(lab: Lab) -> int:
@@ -53,7 +57,9 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     before = trouble(Lab.current) if Lab.current else 0
     reports = runtestprotocol(item, nextitem=nextitem, log=False)
-    if any(report.failed for report in reports) and nextitem and Lab.current and trouble(Lab.current) > before:
+    failed = [report for report in reports if report.failed]
+    stalled = any(STALLED.search(report.longreprtext) for report in failed)
+    if failed and nextitem and (stalled or (Lab.current and trouble(Lab.current) > before)):
         warnings.warn(pytest.PytestWarning(f"run again, Airflow had trouble of its own: {item.nodeid}"), stacklevel=1)
         item._initrequest()  # type: ignore[attr-defined]
         reports = runtestprotocol(item, nextitem=nextitem, log=False)
