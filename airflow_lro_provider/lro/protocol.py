@@ -37,7 +37,7 @@ from airflow_lro_provider.lro.errors import (
 from airflow_lro_provider.lro.method import REQUEST_ID, Method, check_body
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.redaction import HIDDEN
-from airflow_lro_provider.lro.reference import OperationReference
+from airflow_lro_provider.lro.reference import OperationReference, check_name
 from airflow_lro_provider.lro.services import find_service
 from airflow_lro_provider.lro.strict_json import JsonLimitError, read_json
 
@@ -200,9 +200,14 @@ def started(request: Request, content: Mapping[str, Any]) -> tuple[OperationRefe
     """
     about = request.reference
     service, name = find_service(about.service), content.get("name")
-    if isinstance(name, str) and service.has_name(name, about.version):
-        host = about.host if about.host != service.host else service.host_for(name)
-        return OperationReference(about.service, about.version, name, host), Operation.from_json(content)
+    try:
+        # Checked like a name that a user gives: what answers may be anybody.
+        good = check_name(name, service, about.version)
+        host = about.host if about.host != service.host else service.host_for(good)
+    except InvalidReferenceError:
+        pass
+    else:
+        return OperationReference(about.service, about.version, good, host), Operation.from_json(content)
     if content.get("done") is True and ("response" in content or "error" in content):
         return about, Operation.from_json(content)
     what = f"{about.service}: {request.method} {about.name} was answered with"

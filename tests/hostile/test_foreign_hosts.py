@@ -331,7 +331,22 @@ def test_no_redirect_is_followed(kind: str, status: str, to: str, strangers: lis
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", [f"//{EVIL}/{NAME}", f"https://{EVIL}/v1/{NAME}", f"{NAME}@{EVIL}/x", f"../{NAME}", 7])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(f"//{EVIL}/{NAME}", f"https://{EVIL}/v1/{NAME}", f"{NAME}@{EVIL}/x", f"../{NAME}", 7),
+        *(
+            f"{NAME[:-1]}..",
+            f"{NAME[:-1]}.",
+            f"{NAME}?x",
+            f"{NAME}#x",
+            f"{NAME}%2F",
+            f"{NAME}:cancel",
+            f"{NAME}\r\nHost: x",
+        ),
+        *(f"projects/p/locations/{EVIL}/operations/o", "projects/../locations/us-central1/operations/o"),
+    ],
+)
 def test_a_start_that_is_answered_with_a_foreign_name(kind: str, name: Any, strangers: list[str]) -> None:
     """What a start gives is looked at where it was started, or not at all."""
     method = read_method("projects/p/locations/us-central1/instances", service="datafusion")
