@@ -579,16 +579,21 @@ def test_the_entry_has_all_that_a_sweep_needs_and_no_secret(lro_emulator: Emulat
     assert SECRET not in json.dumps(dict(variables))
 
 
-def test_a_death_during_the_start_is_seen(
-    lro_emulator: Emulator, variables: Variables, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The entry is there before the request is sent, with its request id."""
+def die_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process dies in the moment in which it would send a start."""
     from airflow_lro_provider.lro.client import OperationsClient
 
     def die(*_: Any, **__: Any) -> Any:
         raise SystemExit
 
     monkeypatch.setattr(OperationsClient, "start", die)
+
+
+def test_a_death_during_the_start_is_seen(
+    lro_emulator: Emulator, variables: Variables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The entry is there before the request is sent, with its request id."""
+    die_at_the_start(monkeypatch)
     with pytest.raises(SystemExit):
         execute(starter(), PlayedTry(lro_emulator, Store()))
     [entry] = entries(variables)
@@ -601,12 +606,7 @@ def test_a_start_that_says_what_it_creates_leaves_traces(
     lro_emulator: Emulator, variables: Variables, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By them the sweep finds the operation, if the process dies before the answer."""
-    from airflow_lro_provider.lro.client import OperationsClient
-
-    def die(*_: Any, **__: Any) -> Any:
-        raise SystemExit
-
-    monkeypatch.setattr(OperationsClient, "start", die)
+    die_at_the_start(monkeypatch)
     with pytest.raises(SystemExit):
         execute(starter(method="projects/p/locations/l/connections?connectionId=x"), PlayedTry(lro_emulator, Store()))
     [entry] = entries(variables)
