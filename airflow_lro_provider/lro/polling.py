@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_lro_provider.lro.errors import NotFoundError, OperationsError, WaitTimeoutError
-from airflow_lro_provider.lro.operation import Operation
+from airflow_lro_provider.lro.operation import Operation, Outcome
 
 __all__ = ["Deadline", "Watch", "earliest", "new_watch"]
 
@@ -136,6 +136,14 @@ class Watch:
     def done(self) -> Operation | None:
         """The operation, once a look has shown that it is over."""
         return self.last if self.last is not None and self.last.done else None
+
+    def fell_to_its_deadline(self, now: float) -> bool:
+        """Whether it was cancelled because its time was up, by a triggerer that died before it could say so.
+
+        It is no end that was waited for.
+        """
+        fell = self.done is not None and self.done.outcome is Outcome.CANCELLED
+        return fell and self.deadline is not None and now >= self.deadline.at
 
     def check_deadline(self, now: float, name: str) -> None:
         """End the wait if it is time.

@@ -13,7 +13,6 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_lro_provider.events import DeadlinePassed, Event, Finished, Gone, Lost, without_response
 from airflow_lro_provider.hooks.operations import DEFAULT_CONN_ID, OperationsAsyncHook
 from airflow_lro_provider.lro.errors import ConnectionSettingsError, NotFoundError, OperationsError, WaitTimeoutError
-from airflow_lro_provider.lro.operation import Outcome
 from airflow_lro_provider.lro.polling import Deadline, Watch
 from airflow_lro_provider.lro.reference import OperationReference
 from airflow_lro_provider.lro.verdict import Evidence, Verdict, of_killed_trigger
@@ -194,8 +193,7 @@ class OperationTrigger(BaseTrigger):
         except OperationsError as error:
             return Lost(str(error))
         told = operation if self.include_response else without_response(operation)
-        if self.cancel_on_kill and operation.outcome is Outcome.CANCELLED and deadline and time.time() >= deadline.at:
-            # Cancelled at the deadline, by a triggerer that died before it could say so: no end that was waited for.
+        if self.cancel_on_kill and deadline is not None and watch.fell_to_its_deadline(time.time()):
             return DeadlinePassed(deadline.cause, deadline.seconds, True, told)
         return Finished(told)
 

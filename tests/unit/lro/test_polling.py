@@ -233,6 +233,17 @@ def test_the_deadline_ends_the_wait(cause: str, words: str) -> None:
         subject.check_deadline(START + 90, NAME)
 
 
+@pytest.mark.parametrize(
+    ("code", "late", "fell"), [(1, 0.0, True), (1, -0.01, False), (13, 0.0, False), (None, 0.0, False)]
+)
+def test_what_was_cancelled_at_the_deadline_fell_to_it(code: int | None, late: float, fell: bool) -> None:
+    """Neither a failure nor a success did, nor what was cancelled before."""
+    subject = watch(deadline=Deadline(START + 90, "timeout", 90.0))
+    end: dict[str, object] = {"response": {}} if code is None else {"error": {"code": code}}
+    subject.saw(Operation.from_json({"name": NAME, "done": True, **end}))
+    assert subject.fell_to_its_deadline(START + 90 + late) is fell
+
+
 def test_without_a_deadline_a_wait_has_no_end() -> None:
     """No deadline never passes."""
     subject = watch()
