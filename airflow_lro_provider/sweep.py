@@ -19,6 +19,7 @@ import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow.providers.common.compat.sdk import DAG, BaseOperator
@@ -200,7 +201,7 @@ class _Sweep:
 
     def _judge(self) -> dict[str, str]:
         """Count the living, and give the keys of the entries of dead tasks, with the reason."""
-        from airflow_lro_provider.lro.verdict import WAITS_FOR_ITS_RUN, Evidence, Verdict, of_ledger_entry
+        from airflow_lro_provider.lro.verdict import RUN_IS_OVER, WAITS_FOR_ITS_RUN, Evidence, Verdict, of_ledger_entry
 
         last: dict[Any, LedgerKey] = {}
         for key in self._keys.values():
@@ -209,30 +210,20 @@ class _Sweep:
         run_states: dict[tuple[str, str], str | None] = {}
         for text, state in _states(self._airflow, self._keys):
             superseded = self._keys[text].is_superseded_by(last[self._keys[text].owner])
-            verdicts = {
-                of_ledger_entry(task_state=state, will_adopt=policy, cancel_on_failure=policy, superseded=superseded)
-                for policy in (True, False)
-            }
+            judge = partial(of_ledger_entry, task_state=state, superseded=superseded)
+            verdicts = {judge(will_adopt=policy, cancel_on_failure=policy) for policy in (True, False)}
             run_state = None
             if Verdict.OWN in verdicts and state in WAITS_FOR_ITS_RUN:
                 run_state = self._run_state(self._keys[text], run_states)
-                if run_state in ("failed", "success"):
-                    verdicts.add(Verdict.CANCEL)
+                judge = partial(judge, run_state=run_state)
+                verdicts = {judge(will_adopt=policy, cancel_on_failure=policy) for policy in (True, False)}
             # Most often the policy does not matter, and the value need not be read.
             if len(verdicts) > 1 or Verdict.CANCEL in verdicts:
                 if (entry := self._value(text)) is None:
                     continue
-                verdicts = {
-                    of_ledger_entry(
-                        task_state=state,
-                        will_adopt=entry.will_adopt,
-                        cancel_on_failure=entry.cancel_on_failure,
-                        superseded=superseded,
-                        run_state=run_state,
-                    )
-                }
+                verdicts = {judge(will_adopt=entry.will_adopt, cancel_on_failure=entry.cancel_on_failure)}
             said = "unknown" if state is Evidence.UNKNOWN else "gone" if state is None else str(state)
-            if run_state in ("failed", "success"):
+            if run_state in RUN_IS_OVER:
                 said += f" in a run that is {run_state}"
             if Verdict.CANCEL in verdicts:
                 dead[text] = "a later try has another operation" if superseded else f"its task is {said}"

@@ -30,6 +30,7 @@ from airflow_lro_provider.lro.operation import Outcome, State
 __all__ = [
     "ArmedRecord",
     "Evidence",
+    "RUN_IS_OVER",
     "WAITS_FOR_ITS_RUN",
     "Verdict",
     "is_younger",
@@ -238,6 +239,7 @@ def is_younger(one: str, other: str) -> bool:
 _ENDED = frozenset({"failed", "success", "skipped", "upstream_failed", "removed"})
 # A task in one of these is to run, if its run goes on.
 WAITS_FOR_ITS_RUN = frozenset({"none", "scheduled", "queued", "up_for_retry"})
+RUN_IS_OVER = frozenset({"failed", "success"})
 
 
 def of_ledger_entry(
@@ -280,6 +282,6 @@ def of_ledger_entry(
         return Verdict.UNSURE
     if task_state in _ENDED or (task_state == "up_for_retry" and not will_adopt):
         return Verdict.CANCEL
-    if task_state in WAITS_FOR_ITS_RUN and run_state in ("failed", "success"):
+    if task_state in WAITS_FOR_ITS_RUN and run_state in RUN_IS_OVER:
         return Verdict.CANCEL
     return Verdict.OWN
