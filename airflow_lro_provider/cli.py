@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from airflow_lro_provider import __version__
-from airflow_lro_provider.shell import add_commands
+from airflow_lro_provider.shell import add_commands, fail
 
 __all__ = ["main"]
 
@@ -112,11 +112,6 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _fail(message: str) -> int:
-    print(f"airflow-lro: {message}", file=sys.stderr, flush=True)
-    return 1
-
-
 def _missing(*packages: str) -> str | None:
     """One sentence about what is not installed; ``None`` if all of it is."""
     missing = [package for package in packages if importlib.util.find_spec(package) is None]
@@ -127,7 +122,7 @@ def _missing(*packages: str) -> str | None:
 
 def _emulator(given: argparse.Namespace) -> int:
     if missing := _missing("starlette", "uvicorn"):
-        return _fail(missing)
+        return fail(missing)
     from airflow_lro_provider.emulator import Store, serve
 
     store = Store()
@@ -139,31 +134,31 @@ def _emulator(given: argparse.Namespace) -> int:
         raise
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            return _fail(f"port {given.port} is in use; choose another by --port (0 takes a free one).")
-        return _fail(f"cannot listen at {given.host}, port {given.port}: {error.strerror or error}.")
+            return fail(f"port {given.port} is in use; choose another by --port (0 takes a free one).")
+        return fail(f"cannot listen at {given.host}, port {given.port}: {error.strerror or error}.")
     return 0
 
 
 def _demo(given: argparse.Namespace) -> int:
     if os.name != "posix":
-        return _fail("the demo needs Linux or macOS, as Airflow does; on Windows, use WSL.")
+        return fail("the demo needs Linux or macOS, as Airflow does; on Windows, use WSL.")
     if missing := _missing("airflow", "starlette", "uvicorn"):
-        return _fail(missing)
+        return fail(missing)
     from airflow_lro_provider.demo.local_airflow import LocalAirflowError
     from airflow_lro_provider.demo.story import run_demo
 
     try:
         return run_demo(keep=given.keep)
     except LocalAirflowError as error:
-        return _fail(f"{error}\nEverything is stopped and removed.")
+        return fail(f"{error}\nEverything is stopped and removed.")
     except KeyboardInterrupt:
-        _fail("interrupted; everything is stopped and removed.")
+        fail("interrupted; everything is stopped and removed.")
         return INTERRUPTED
 
 
 def _sweep(given: argparse.Namespace) -> int:
     if missing := _missing("airflow"):
-        return _fail(missing)
+        return fail(missing)
     import time
 
     from airflow_lro_provider.outside import AirflowApiError, FromOutside, log_in
@@ -172,16 +167,16 @@ def _sweep(given: argparse.Namespace) -> int:
     try:
         if given.user:
             if _PASSWORD not in os.environ:
-                return _fail(f"--user needs the password in {_PASSWORD}")
+                return fail(f"--user needs the password in {_PASSWORD}")
             token = log_in(given.url.rstrip("/"), given.user, os.environ[_PASSWORD])
         elif _TOKEN in os.environ:
             token = os.environ[_TOKEN]
         else:
-            return _fail(f"who are you? Set {_TOKEN}, or give --user and {_PASSWORD}")
+            return fail(f"who are you? Set {_TOKEN}, or give --user and {_PASSWORD}")
         airflow = FromOutside(given.url, token, default_credentials=given.default_credentials)
         result = sweep(airflow, now=time.time(), dry_run=given.dry_run, log=lambda *_: None)
     except AirflowApiError as error:
-        return _fail(str(error))
+        return fail(str(error))
     for row in (row.to_dict() for row in result.rows):
         print(f"{row['what']:<9}  {row['operation']}\n           {row['task']}: {row['why']}")
     print(", ".join(f"{number} {what}" for what, number in result.counts.items()))

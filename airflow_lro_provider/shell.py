@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from airflow_lro_provider.lro.reference import OperationReference
     from airflow_lro_provider.lro.services import Service
 
-__all__ = ["add_commands"]
+__all__ = ["add_commands", "fail"]
 
 RUNNING, WRONG = 3, 1
 """Exit statuses besides 0: it runs still; it failed, was cancelled, or could not be asked for."""
@@ -107,7 +107,7 @@ def _services(given: argparse.Namespace) -> int:
     try:
         print("\n".join(_about(find_service(given.name))))
     except UnknownServiceError as error:
-        return _fail(str(error))
+        return fail(str(error))
     return 0
 
 
@@ -196,7 +196,7 @@ def _list(given: argparse.Namespace) -> int:
             for operation in itertools.islice(client.list(parent, filter=given.filter), given.limit):
                 _show(operation, given.json, named=True)
     except OperationsError as error:
-        return _fail(str(error))
+        return fail(str(error))
     return 0
 
 
@@ -221,7 +221,7 @@ def _with_operation(given: argparse.Namespace, act: Callable[[OperationsClient, 
         with OperationsClient(settings) as client:
             return act(client, reference)
     except OperationsError as error:
-        return _fail(str(error))
+        return fail(str(error))
 
 
 def _settings(given: argparse.Namespace) -> ConnectionSettings:
@@ -246,7 +246,8 @@ def _show(operation: Operation, as_json: bool, *, named: bool = False) -> None:
         print(f"{legible(operation.name)}  {operation.summary()}" if named else operation.summary())
 
 
-def _fail(message: str) -> int:
+def fail(message: str) -> int:
+    """Say on standard error what is wrong; gives the exit status."""
     print(f"airflow-lro: {message}", file=sys.stderr, flush=True)
     return WRONG
 

@@ -159,13 +159,12 @@ class Store:
         api = self.service(service)
         with self._lock:
             behaviour = self.script(api.name).but({} if script is None else script)
-            where = parent
-            known = self._requested.get((api.name, where or "", request_id)) if request_id else None
+            known = self._requested.get((api.name, parent or "", request_id)) if request_id else None
             if known is not None and (api.name, known) in self._operations:
                 return self._operations[api.name, known].view(self.clock())
             self._last += 1
             # Never the name of an operation of an emulator that was there before.
-            name = name or _new_name(api, version, where, f"operation-{self._last}-{secrets.token_hex(4)}")
+            name = name or _new_name(api, version, parent, f"operation-{self._last}-{secrets.token_hex(4)}")
             if (api.name, name) in self._operations:
                 raise RefusedError("ALREADY_EXISTS", f"Operation {name} already exists.")
             operation = EmulatedOperation(
@@ -181,7 +180,7 @@ class Store:
             self._operations[api.name, name] = operation
             self._families.setdefault((api.name, parent_of(name)), {})[name] = operation
             if request_id:
-                self._requested[api.name, where or "", request_id] = name
+                self._requested[api.name, parent or "", request_id] = name
             return operation.view(self.clock())
 
     def look(self, service: str, name: str) -> OperationView:
