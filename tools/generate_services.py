@@ -17,10 +17,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from airflow_lro_provider.lro.services import VERBS, listed_below
+
 HERE = Path(__file__).parent
 BY_HAND = HERE / "services_by_hand.json"
 TABLE = HERE.parent / "airflow_lro_provider" / "lro" / "services.json"
-VERBS = ("get", "list", "cancel", "delete", "wait")
 DEFAULT_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 DEFAULT_METHODS = {"get": "GET", "list": "GET", "cancel": "POST", "delete": "DELETE", "wait": "POST"}
 LOCATION = "projects/*/locations/*/"
@@ -248,7 +249,7 @@ def table_of(name: str, given: Sequence[Document]) -> dict[str, Any] | None:
         patterns = {verb: {one.pattern for one in served[verb]} for verb in VERBS}
         of_names = set().union(*(patterns[verb] for verb in VERBS if verb != "list"))
         names[version] = compact(of_names)
-        if patterns["list"] != {parent for pattern in of_names if (parent := parent_of(pattern))}:
+        if patterns["list"] != {parent for pattern in of_names if (parent := listed_below(pattern))}:
             parents[version] = compact(patterns["list"])
         for verb in VERBS:
             if verb != "list" and patterns[verb] != of_names:
@@ -289,12 +290,6 @@ def _served(document: Document, verb: str) -> Iterator[Verb]:
     others = {one.pattern for one in plain} - {"operations"}
     # `operations?name=…` beside `{name}/operations` says the same in another way.
     yield from (one for one in plain if not (one.pattern == "operations" and "name" in one.query and others))
-
-
-def parent_of(pattern: str) -> str:
-    """What operations of such a name are listed below; empty if that cannot be said."""
-    match = re.fullmatch(r"(.+)/operations/\*{1,2}", pattern)
-    return match[1] if match else ""
 
 
 def compact(patterns: set[str]) -> list[str]:

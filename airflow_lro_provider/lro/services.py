@@ -219,9 +219,14 @@ class Service:
             return ()
         if version in self.listed:
             return self.listed[version]
-        whole = [name for pattern in self.names[version] for name in _expand(pattern)]
-        found = (re.sub(r"/operations/\*{1,2}$", "", name) for name in whole if "/operations/" in name)
-        return tuple(dict.fromkeys(found))
+        found = (listed_below(name) for pattern in self.names[version] for name in _expand(pattern))
+        return tuple(dict.fromkeys(parent for parent in found if parent))
+
+
+def listed_below(pattern: str) -> str:
+    """What operations of such a name are listed below, if nothing else is said; empty if that cannot be said."""
+    match = re.fullmatch(r"(.+)/operations/\*{1,2}", pattern)
+    return match[1] if match else ""
 
 
 def location_of(name: str) -> str | None:
