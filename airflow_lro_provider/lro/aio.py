@@ -23,7 +23,6 @@ from airflow_lro_provider.lro.client import (
     CONNECT_TIMEOUT,
     READ_TIMEOUT,
     USER_AGENT,
-    Content,
     retry_of,
     transport_error,
     wait_before_retry,
@@ -32,13 +31,15 @@ from airflow_lro_provider.lro.credentials import ConnectionSettings, Identity, i
 from airflow_lro_provider.lro.errors import OperationsError, UnauthenticatedError
 from airflow_lro_provider.lro.method import Method
 from airflow_lro_provider.lro.operation import Operation
+from airflow_lro_provider.lro.pace import MAX_IN_FLIGHT
 from airflow_lro_provider.lro.polling import Watch
-from airflow_lro_provider.lro.protocol import Answer, Page, Request
+from airflow_lro_provider.lro.protocol import Answer, Page, Request, Rows
 from airflow_lro_provider.lro.reference import OperationReference, endpoint_of
 
 __all__ = ["AsyncOperationsClient"]
 
-MAX_CONNECTIONS_PER_HOST = 8
+MAX_CONNECTIONS_PER_HOST = MAX_IN_FLIGHT
+_Read = Callable[[Request, Answer, datetime], Any]
 _T = TypeVar("_T")
 
 
@@ -160,9 +161,26 @@ class AsyncOperationsClient:
             if not token:
                 return
 
-    async def wait(self, reference: OperationReference, timeout: float = READ_TIMEOUT) -> Operation:
+    async def rows(
+        self,
+        parent: OperationReference,
+        *,
+        filter: str | None = None,
+        page_size: int | None = None,
+        page_token: str | None = None,
+        retries: int | None = None,
+    ) -> Rows:
+        """One page of a parent's operations, as it came."""
+        request = protocol.list_(
+            parent, self.endpoint(parent), filter=filter, page_size=page_size, page_token=page_token
+        )
+        return cast(Rows, await self._send(request, retries, protocol.read_rows))
+
+    async def wait(
+        self, reference: OperationReference, timeout: float = READ_TIMEOUT, *, retries: int | None = None
+    ) -> Operation:
         """The service's own ``:wait``. See :meth:`OperationsClient.wait`."""
-        return cast(Operation, await self._send(protocol.wait(reference, self.endpoint(reference), timeout)))
+        return cast(Operation, await self._send(protocol.wait(reference, self.endpoint(reference), timeout), retries))
 
     async def wait_until_done(
         self,
@@ -200,7 +218,7 @@ class AsyncOperationsClient:
         except StopIteration as end:
             return cast(_T, end.value)
 
-    async def _send(self, request: Request, retries: int | None = None) -> Content:
+    async def _send(self, request: Request, retries: int | None = None, read: _Read = protocol.read) -> Any:
         retrying = tenacity.AsyncRetrying(
             retry=retry_of(request),
             stop=tenacity.stop_after_attempt(1 + (self._retries if retries is None else retries)),
@@ -208,21 +226,21 @@ class AsyncOperationsClient:
             sleep=self._sleep,
             reraise=True,
         )
-        return cast("Content", await retrying(self._send_authorized, request))
+        return await retrying(self._send_authorized, request, read)
 
-    async def _send_authorized(self, request: Request) -> Content:
+    async def _send_authorized(self, request: Request, read: _Read) -> Any:
         headers = await self.identity.async_headers()
         try:
-            return await self._send_once(request, headers)
+            return await self._send_once(request, headers, read)
         except UnauthenticatedError:
             self.identity.reject(headers)
-            return await self._send_once(request, await self.identity.async_headers())
+            return await self._send_once(request, await self.identity.async_headers(), read)
 
-    async def _send_once(self, request: Request, headers: dict[str, str]) -> Content:
+    async def _send_once(self, request: Request, headers: dict[str, str], read: _Read) -> Any:
         if self._sessions is None:
             self._sessions = _loops.setdefault(asyncio.get_running_loop(), _Sessions())
             self._sessions.users += 1
-        connect, read = self._timeouts
+        connect, patience = self._timeouts
         try:
             async with self._sessions.of(request.verb).request(
                 request.method,
@@ -230,7 +248,7 @@ class AsyncOperationsClient:
                 data=request.body,
                 headers={**request.headers, **headers},
                 # No limit for the whole: waiting for one's turn among many is not the server's fault.
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect, sock_read=read + request.timeout),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect, sock_read=patience + request.timeout),
                 allow_redirects=False,
             ) as response:
                 body = await response.read()
@@ -238,4 +256,4 @@ class AsyncOperationsClient:
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
             sent = not isinstance(error, aiohttp.ClientConnectorError)
             raise transport_error(request, error, sent=sent) from None
-        return protocol.read(request, answer, datetime.now(timezone.utc))
+        return read(request, answer, datetime.now(timezone.utc))

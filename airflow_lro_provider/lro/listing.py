@@ -45,6 +45,7 @@ class Listing:
     page_size: int = PAGE_SIZE
     _not_before: float = -math.inf
     _failures: int = 0
+    _forgiven: bool = False
 
     @property
     def name(self) -> str:
@@ -67,7 +68,7 @@ class Listing:
 
     def measured(self, pages: int, size: int) -> None:
         """Note a complete list."""
-        self.pages, self.size, self._failures = pages, size, 0
+        self.pages, self.size, self._failures, self._forgiven = pages, size, 0, False
         per_page = size / pages if pages else 0
         if per_page > LARGEST_PAGE:
             self.page_size = max(int(self.page_size * LARGEST_PAGE / per_page), 10)
@@ -80,6 +81,11 @@ class Listing:
         """Note a failure that may pass: the GETs in between show whether it is the list's or the endpoint's."""
         self._failures += 1
         self.rest(now, min(FIRST_REST * 2.0 ** min(self._failures - 1, 30), LEARN_FOR))
+
+    def forgive(self) -> None:
+        """It was the endpoint that failed, and it is well again: try at once. Not twice without a success."""
+        if self._failures and not self._forgiven:
+            self._failures, self._not_before, self._forgiven = 0, -math.inf, True
 
 
 def cheapest(ways: list[Listing], waiting: int, now: float) -> Listing | None:

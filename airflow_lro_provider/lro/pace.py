@@ -8,8 +8,9 @@ in as an argument, in seconds.
 state                  how many may be asked
 =====================  ==================================================================================
 well                   :data:`MAX_IN_FLIGHT` at a time
-throttled              one after the other, with a gap that doubles with every 429 and halves with every
-                       good answer; none before ``Retry-After`` is over
+throttled              one after the other, with a gap that doubles with every 429 and shrinks with every
+                       good answer, quickly down to the gap that was too short, then slowly; none before
+                       ``Retry-After`` is over
 down                   one probe at a time, after pauses that double up to :attr:`Pace.patience`
 =====================  ==================================================================================
 
@@ -38,6 +39,8 @@ FIRST_PAUSE = 0.5
 """The first pause of an endpoint that is down, in seconds."""
 FIRST_GAP = 0.1
 """The gap between requests after the first 429, in seconds."""
+SHRINK = 0.9
+"""What a good answer leaves of a gap that is near the one that was too short."""
 NO_GAP = 0.02
 """A gap that is shorter than this, in seconds, is none."""
 
@@ -75,7 +78,7 @@ class Pace:
     def __init__(self, patience: float = 5.0, rng: Callable[[], float] = random.random) -> None:
         self.patience = patience
         self.in_flight = 0
-        self.gap = 0.0
+        self.gap = self._too_short = 0.0
         self._rng = rng
         self._failures = 0
         self._pauses = 0
@@ -131,7 +134,9 @@ class Pace:
             return False
         ended = self.troubled
         self._failures = self._pauses = 0
-        self.gap = self.gap / 2 if self.gap / 2 >= NO_GAP else 0.0
+        self.gap *= 0.5 if self.gap / 2 > self._too_short else SHRINK
+        if self.gap < NO_GAP:
+            self.gap = 0.0
         return ended
 
     def failed(self, ticket: Ticket, error: OperationsError, now: float) -> bool:
@@ -152,7 +157,9 @@ class Pace:
         began = not self.troubled
         pause = min(FIRST_PAUSE * 2.0 ** min(self._pauses, 30), self.patience) * (0.8 + 0.2 * self._rng())
         if throttled:
-            self.gap = min(max(2 * self.gap, FIRST_GAP), self.patience / 2)
+            if began:
+                self._too_short = max(self.gap, FIRST_GAP / 2)
+            self.gap = min(max(2 * self.gap, FIRST_GAP), self.patience / 4)
         self._pauses += 1
         self._closed_at, self._closed_until = now, now + max(pause, retry_after or 0.0)
         return began

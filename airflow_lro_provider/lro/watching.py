@@ -115,6 +115,11 @@ class Family:
         return len(self.members)
 
     @property
+    def next_deadline(self) -> float:
+        """No deadline of those who wait is before this."""
+        return self._next_deadline
+
+    @property
     def waiters(self) -> Iterable[Waiter]:
         """All of them."""
         return (waiter for same in self.members.values() for waiter in same)
@@ -166,7 +171,8 @@ class Family:
         if self._sweep is not None:
             ask, self._sweep.next = self._sweep.next, None
             return [] if ask is None else [ask]
-        if (way := self._worth_listing(now)) is not None:
+        by_wait = long_polls > 0 and self._waits and now >= self._no_wait_before
+        if not by_wait and (way := self._worth_listing(now)) is not None:
             return [self._begin(way, now)]
         found: list[Ask] = []
         while len(found) < room:
@@ -179,7 +185,7 @@ class Family:
                 self._queue.put(waiter, now + GATHER)
                 continue
             waiter.busy = True
-            timeout = self._long_poll(same, now) if long_polls > 0 else 0.0
+            timeout = self._long_poll(same, now) if by_wait and long_polls > 0 else 0.0
             long_polls -= timeout > 0
             self.choice = ":wait" if timeout else "GET"
             found.append(Ask("wait" if timeout else "get", waiter.name, timeout))
@@ -225,7 +231,7 @@ class Family:
 
     def _long_poll(self, same: Sequence[Waiter], now: float) -> float:
         """How long a ``:wait`` for this operation may take; 0 if a GET is better."""
-        if not self._waits or now < self._no_wait_before or not all(waiter.watch.looks for waiter in same):
+        if not all(waiter.watch.looks for waiter in same):
             return 0.0
         intervals = [waiter.watch.interval for waiter in same if waiter.watch.interval is not None]
         ends = [waiter.watch.deadline.at - now for waiter in same if waiter.watch.deadline is not None]
@@ -337,6 +343,11 @@ class Family:
             return None
         sweep.way.rest(now, LEARN_FOR)
         return f"{sweep.way.name} was refused, asking for each operation by name: {error}"
+
+    def recovered(self) -> None:
+        """The endpoint was in trouble, and is well again."""
+        for way in self._ways:
+            way.forgive()
 
     def _show(
         self, waiter: Waiter, raw: Mapping[str, Any], now: float, told: list[Told], operation: Operation | None = None

@@ -62,19 +62,34 @@ def test_retry_after_closes_the_endpoint_for_everybody() -> None:
 
 
 def test_429_slows_down_and_good_answers_set_free() -> None:
-    """After a 429 requests go one by one, with a gap that halves with every answer."""
+    """After a 429 requests go one by one, with a gap that shrinks with every answer until there is none."""
     pace = Pace(rng=lambda: 1.0)
     pace.failed(pace.send(0.0), throttled(), 0.0)
     now = pace.opens_at(0.0)
     assert pace.answered(pace.send(now))
-    assert pace.gap == FIRST_GAP / 2
+    assert FIRST_GAP / 2 <= pace.gap < FIRST_GAP
     assert pace.room(now) == 0
-    assert pace.opens_at(now) == pytest.approx(now + FIRST_GAP / 2)
-    for _ in range(3):
+    assert pace.opens_at(now) == pytest.approx(now + pace.gap)
+    answers = 0
+    while pace.gap:
         now = pace.opens_at(now)
         pace.answered(pace.send(now))
-    assert pace.gap == 0
+        answers += 1
+    assert answers < 20
     assert pace.room(now) == MAX_IN_FLIGHT
+
+
+def test_a_storm_leaves_no_long_gap() -> None:
+    """After many 429 in a row the speed is back within the patience."""
+    pace, now = Pace(8.0, rng=lambda: 1.0), 0.0
+    for _ in range(20):
+        now = pace.opens_at(now)
+        pace.failed(pace.send(now), throttled(), now)
+    begun = now = pace.opens_at(now)
+    while pace.gap or pace.troubled:
+        now = pace.opens_at(now)
+        pace.answered(pace.send(now))
+    assert now - begun <= 8.0
 
 
 def test_one_bad_operation_does_not_bring_the_endpoint_down() -> None:
