@@ -21,7 +21,7 @@ from weakref import WeakKeyDictionary
 
 from airflow_lro_provider.lro.aio import AsyncOperationsClient
 from airflow_lro_provider.lro.credentials import ConnectionSettings, Identity, identity_for
-from airflow_lro_provider.lro.errors import ApiError, CredentialsError, OperationsError, ResourceExhaustedError
+from airflow_lro_provider.lro.errors import ApiError, OperationsError, ResourceExhaustedError
 from airflow_lro_provider.lro.meter import Meter
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.pace import Pace, Ticket
@@ -275,8 +275,9 @@ class _Endpoint:
         except Exception as error:
             # Nobody may wait for ever because of a bug.
             log.exception("the watcher of %s has failed", self.url)
+            end = OperationsError(f"the watcher of {self.url} has failed ({error!r}); see the triggerer's log")
             for group in list(self.groups.values()):
-                start(self._deliver(group, [(waiter, error) for waiter in group.family.waiters]))  # type: ignore[misc]
+                start(self._deliver(group, [(waiter, end) for waiter in group.family.waiters]))
 
     def _ask_all(self, now: float) -> float:
         """Send what is due; gives the time of the next look at it."""
@@ -339,7 +340,7 @@ class _Endpoint:
         if not isinstance(error, OperationsError):
             pace.drop(ticket)
             log.error("the watcher could not %s %s", ask.verb, ask.name, exc_info=error)
-            error = CredentialsError(f"{ask.verb} {ask.name} failed: {type(error).__name__}: {error}")
+            error = OperationsError(f"{ask.verb} {ask.name} failed: {error!r}; see the triggerer's log")
         elif error.transient:
             if isinstance(error, ResourceExhaustedError):
                 meter.throttled(group.service)

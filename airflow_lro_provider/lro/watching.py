@@ -373,6 +373,7 @@ class Family:
             if line:
                 told.append((waiter, line))
         except OperationsError as end:
+            watch.last = operation or Operation.from_json(raw)
             told.append((waiter, end))
             return False
         watch.last = None  # thousands of answers are not kept

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_lro_provider.events import DeadlinePassed, Event, Finished, Gone, Lost, without_response
-from airflow_lro_provider.hooks.operations import DEFAULT_CONN_ID, OperationsAsyncHook
+from airflow_lro_provider.hooks.operations import DEFAULT_CONN_ID
 from airflow_lro_provider.lro.errors import NotFoundError, OperationsError, WaitTimeoutError
+from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.polling import Deadline, Watch
 from airflow_lro_provider.lro.reference import OperationReference
 from airflow_lro_provider.lro.verdict import Evidence, Verdict, of_killed_trigger
 from airflow_lro_provider.triggers.ownership import in_words, owner_token, task_state
+from airflow_lro_provider.triggers.sharing import settings_of
 
 if TYPE_CHECKING:
-    from airflow_lro_provider.lro.aio import AsyncOperationsClient
+    from airflow_lro_provider.lro.watcher import Waiting
 
 __all__ = ["OperationTrigger"]
 
@@ -33,6 +36,9 @@ _detached: set[asyncio.Future[None]] = set()
 
 class OperationTrigger(BaseTrigger):
     """Waits until an operation is over, or a deadline has passed.
+
+    It asks for nothing itself: all triggers of a loop share one watcher
+    (:mod:`airflow_lro_provider.lro.watcher`), and each holds a future.
 
     :param reference: the operation, as :meth:`OperationReference.to_dict` gives it.
     :param gcp_conn_id: the Airflow connection; never a secret itself.
@@ -49,6 +55,13 @@ class OperationTrigger(BaseTrigger):
     :param owner: whose operation it is: ``dag_id``, ``run_id``, ``task_id``, ``map_index`` and ``token``.
     :param include_response: whether the response belongs into the event.
     """
+
+    # Thousands of them wait in one process, so what is the same for all is kept once.
+    before_serialize: Callable[[], None] = staticmethod(lambda: None)
+    """Called when Airflow serializes the trigger: the worker's last chance to call a deferral off."""
+    _over: bool = False
+    _killing: asyncio.Task[None] | None = None
+    _kept: ClassVar[tuple[str, ...]] = ("name", "token")
 
     def __init__(
         self,
@@ -67,7 +80,7 @@ class OperationTrigger(BaseTrigger):
         include_response: bool = True,
     ) -> None:
         super().__init__()
-        self._stored = dict(reference)
+        self._stored = self._compact(reference)
         self.gcp_conn_id = gcp_conn_id
         self.impersonation_chain = impersonation_chain
         self.started = started
@@ -77,13 +90,8 @@ class OperationTrigger(BaseTrigger):
         self.max_wait = max_wait
         self.tolerant = tolerant
         self.cancel_on_kill = cancel_on_kill
-        self.owner = dict(owner or {})
+        self.owner = self._compact(owner or {})
         self.include_response = include_response
-        self.before_serialize: Callable[[], None] = lambda: None
-        """Called when Airflow serializes the trigger: the worker's last chance to call a deferral off."""
-        self._hook = OperationsAsyncHook(gcp_conn_id=gcp_conn_id, impersonation_chain=impersonation_chain)
-        self._over = False
-        self._killing: asyncio.Task[None] | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Everything that a cancel needs, and no secret."""
@@ -106,20 +114,42 @@ class OperationTrigger(BaseTrigger):
             },
         )
 
-    @cached_property
+    @classmethod
+    def _compact(cls, stored: Mapping[str, Any]) -> dict[str, Any]:
+        """Strings that many triggers have in common, once in memory."""
+        return {
+            key: sys.intern(value) if type(value) is str and key not in cls._kept else value
+            for key, value in stored.items()
+        }
+
+    @property
+    def log(self) -> Any:
+        """One logger for all of them."""
+        return type(self).logger()
+
+    @property
     def reference(self) -> OperationReference:
         """The operation. Read late: what a trigger's constructor raises takes the whole triggerer down."""
         return OperationReference.from_dict(self._stored)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, then tell the task what came."""
+        waiting: Waiting | None = None
         try:
-            event = await self._wait()
+            try:
+                waiting = await self._join()
+                operation = await waiting  # at rest there is this frame, and a future
+            except OperationsError as error:
+                event = await self._ended_by(error, waiting)
+            else:
+                event = Finished(self._shown(operation))
         except asyncio.CancelledError:
             if self._is_inline and self.cancel_on_kill:
                 await asyncio.shield(self._cancel("the run was interrupted (Ctrl-C)"))
             raise  # always: Airflow calls on_kill only if it gets out
         finally:
+            if waiting is not None:
+                waiting.leave()
             if self._is_inline:
                 await self.cleanup()
         # Before the event is out: on_kill comes also to a trigger that lingers after it.
@@ -139,58 +169,66 @@ class OperationTrigger(BaseTrigger):
         await asyncio.shield(self._killing)
 
     async def cleanup(self) -> None:
-        """Give the connections back."""
-        if self._killing is None or self._killing.done():
-            await self._hook.close()
-        else:
-            self._killing.add_done_callback(lambda _: _hold(asyncio.ensure_future(self._hook.close())))
+        """See the connections closed, if this was the last trigger that needed them."""
+        from airflow_lro_provider.lro.watcher import Watcher
+
+        await Watcher.of_loop().settle()
 
     @property
     def _is_inline(self) -> bool:
         """Whether `dags test` runs it in its own process: that calls neither on_kill nor cleanup."""
         return self.trigger_id is None and self.task_instance is None
 
-    async def _wait(self) -> Event:
+    async def _join(self) -> Waiting:
+        from airflow_lro_provider.lro.watcher import Watcher
+
+        reference = self.reference
+        # The connection may have been changed since the task has read it.
+        settings = await settings_of(self.gcp_conn_id, self.impersonation_chain)
+        watcher = Watcher.of_loop()
+        # The deadline is a moment for all machines; the watcher's clock is one that nobody sets.
+        offset = watcher.clock() - time.time()
         deadline = None if self.deadline is None else Deadline.from_dict(self.deadline)
         watch = Watch(
-            started=self.started,
-            deadline=deadline,
+            started=self.started + offset,
+            deadline=None if deadline is None else replace(deadline, at=deadline.at + offset),
             interval=self.poll_interval,
             exponential_backoff=self.exponential_backoff,
             max_wait=self.max_wait,
             tolerant=self.tolerant,
         )
-        try:
-            client = await self._client()
-            operation = await client.wait_until_done(
-                self.reference,
-                watch,
-                on_change=lambda line: self.log.info("%s: %s", self.reference.name, line),
-                clock=time.time,  # shared with other machines
-            )
-        except WaitTimeoutError as error:
-            assert deadline is not None
-            requested = self.cancel_on_kill and await self._cancel(str(error))
-            last = watch.last if self.include_response or watch.last is None else without_response(watch.last)
-            return DeadlinePassed(deadline.cause, deadline.seconds, requested, last)
-        except NotFoundError as error:
-            return Gone(str(error))
-        except OperationsError as error:
-            return Lost(str(error))
-        return Finished(operation if self.include_response else without_response(operation))
+        return await watcher.join(settings, reference, watch, self._tell)
 
-    async def _client(self) -> AsyncOperationsClient:
-        await self._hook.reference(self.reference)  # the connection may have been changed meanwhile
-        return await self._hook.get_conn()
+    def _tell(self, line: str) -> None:
+        self.log.info("%s: %s", self._stored.get("name"), line)
+
+    def _shown(self, operation: Operation) -> Operation:
+        return operation if self.include_response else without_response(operation)
+
+    async def _ended_by(self, error: OperationsError, waiting: Waiting | None) -> Event:
+        if isinstance(error, WaitTimeoutError) and waiting is not None and self.deadline is not None:
+            deadline, last = Deadline.from_dict(self.deadline), waiting.watch.last
+            requested = self.cancel_on_kill and await self._cancel(str(error))
+            return DeadlinePassed(
+                deadline.cause, deadline.seconds, requested, None if last is None else self._shown(last)
+            )
+        if isinstance(error, NotFoundError):
+            return Gone(str(error))
+        return Lost(str(error))
 
     async def _cancel(self, because: str) -> bool:
         """Ask for the cancellation, and log what came of it.
 
         :return: whether it needs no more asking.
         """
-        asked = f"cancel of {self.reference} requested, because: {because}"
+        from airflow_lro_provider.lro.aio import AsyncOperationsClient
+
+        reference = self.reference
+        asked = f"cancel of {reference} requested, because: {because}"
         try:
-            over = await (await self._client()).cancel(self.reference)
+            settings = await settings_of(self.gcp_conn_id, self.impersonation_chain)
+            async with await AsyncOperationsClient.create(settings) as client:
+                over = await client.cancel(reference)
         except OperationsError as error:
             self.log.warning("The %s. It was refused: %s", asked, error)
             return False
@@ -226,7 +264,9 @@ class OperationTrigger(BaseTrigger):
         for attempt in range(QUESTION_TRIES):
             if attempt:
                 await asyncio.sleep(min(2.0**attempt, 10.0))
-            state = await task_state(self.owner)
+            state, token = await task_state(self.owner), Evidence.UNKNOWN
+            if of_killed_trigger(task_state=state, owner_token=token, my_token=mine) is not Verdict.UNSURE:
+                break  # the state says it all
             token = await owner_token(self.owner)
             if of_killed_trigger(task_state=state, owner_token=token, my_token=mine) is not Verdict.UNSURE:
                 break

@@ -280,3 +280,57 @@ async def test_many_triggers_share_the_sockets_of_a_loop(lro_emulator: Emulator)
     assert connections <= aio.MAX_CONNECTIONS_PER_HOST
     assert all(read_event(payload) for payload in await asyncio.gather(*tasks))
     assert session.closed, "the last one out closes the session"
+
+
+async def test_a_kill_leaves_the_others_untouched(
+    lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, killed: Any
+) -> None:
+    """Of thirty that wait together ten are killed: their operations are cancelled, the others are seen to their end."""
+    answers(monkeypatch, "failed", "mine")
+    triggers = [make(lro_emulator, {"duration": 1.0}, cancel_on_kill=True, poll_interval=0.1) for _ in range(30)]
+    others = [asyncio.create_task(event_of(trigger)) for trigger in triggers[10:]]
+    victims = [asyncio.create_task(event_of(trigger)) for trigger in triggers[:10]]
+    await asyncio.sleep(0.3)
+    for task, trigger in zip(victims, triggers, strict=False):
+        task.cancel("__airflow_user_action__")
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await trigger.on_kill()
+        await trigger.cleanup()
+    assert [cancels(lro_emulator, trigger) for trigger in triggers] == [1] * 10 + [0] * 20
+    events = [read_event(payload) for payload in await asyncio.gather(*others)]
+    assert all(isinstance(event, Finished) and event.operation.outcome is Outcome.SUCCEEDED for event in events)
+
+
+async def test_many_that_come_at_once_read_their_connection_once(
+    lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hundred triggers ask the supervisor for their connection one time."""
+    from airflow_lro_provider.hooks.operations import OperationsAsyncHook
+
+    asked, read = [], OperationsAsyncHook.settings
+
+    async def settings(self: Any) -> Any:
+        asked.append(self.gcp_conn_id)
+        return await read(self)
+
+    monkeypatch.setattr(OperationsAsyncHook, "settings", settings)
+    triggers = [make(lro_emulator, {"duration": 0.2}) for _ in range(100)]
+    await asyncio.gather(*map(event_of, triggers))
+    assert len(asked) == 1
+
+
+async def test_a_deadline_tells_the_last_look(lro_emulator: Emulator) -> None:
+    """The event of a deadline carries the operation as it was then, although looks are not kept."""
+    soon = Deadline(time.time() + 0.5, "timeout", 0.5).to_dict()
+    event = read_event(await event_of(make(lro_emulator, deadline=soon, poll_interval=0.1)))
+    assert isinstance(event, DeadlinePassed)
+    assert event.operation is not None
+    assert not event.operation.done
+
+
+async def test_a_moved_clock_does_not_move_a_deadline(lro_emulator: Emulator) -> None:
+    """The deadline is a moment for all machines; waiting for it is not done by their clock."""
+    later = Deadline(time.time() + 3600, "timeout", 3600).to_dict()
+    trigger = make(lro_emulator, {"duration": 0.3}, deadline=later, started=time.time() - 7200)
+    assert isinstance(read_event(await event_of(trigger)), Finished)
