@@ -201,6 +201,7 @@ class CancelOperationOperator(OperationTask, BaseOperator):
         from airflow_lro_provider.lro.flows import outcome_of_cancel
         from airflow_lro_provider.lro.operation import Outcome
         from airflow_lro_provider.lro.polling import new_watch
+        from airflow_lro_provider.metrics import StatsMeter
 
         guard = self._get_guard()
         guard.prepare()
@@ -210,6 +211,7 @@ class CancelOperationOperator(OperationTask, BaseOperator):
             guard.start()  # a kill waits until it is known whether the request was taken
             asked = client.ask_for_cancel(reference)
             if asked.requested:
+                StatsMeter().cancel(reference.service, "REQUESTED")
                 self.log.info(
                     "Cancel of %s requested; it was: %s", reference, asked.operation and asked.operation.summary()
                 )
@@ -285,10 +287,12 @@ class CancelOperationOperator(OperationTask, BaseOperator):
         )
 
     def _settle(self, reference: OperationReference, outcome: Outcome, operation: Operation | None) -> dict[str, Any]:
+        from airflow_lro_provider.metrics import StatsMeter
         from airflow_lro_provider.result import settle
 
         self._get_guard().release()
         self.log.info("%s: %s", reference, outcome.value)
+        StatsMeter().cancel(reference.service, outcome.value)
         return settle(reference, outcome, operation, fail_on=self.fail_on, include_response=self.include_response)
 
 

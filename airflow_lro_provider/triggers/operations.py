@@ -18,6 +18,7 @@ from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.polling import Deadline, Watch
 from airflow_lro_provider.lro.reference import OperationReference
 from airflow_lro_provider.lro.verdict import Evidence, Verdict, of_killed_trigger
+from airflow_lro_provider.metrics import StatsMeter
 from airflow_lro_provider.triggers.ownership import in_words, owner_token, task_state
 from airflow_lro_provider.triggers.sharing import settings_of
 
@@ -32,6 +33,7 @@ QUESTION_TRIES = 5
 # Airflow 3.3 cancels `on_kill` itself after about a second: the work is done by a task of its own, and
 # somebody has to hold on to it.
 _detached: set[asyncio.Future[None]] = set()
+_meter = StatsMeter()
 
 
 class OperationTrigger(BaseTrigger):
@@ -185,7 +187,7 @@ class OperationTrigger(BaseTrigger):
         reference = self.reference
         # The connection may have been changed since the task has read it.
         settings = await settings_of(self.gcp_conn_id, self.impersonation_chain)
-        watcher = Watcher.of_loop()
+        watcher = Watcher.of_loop(_meter)
         # The deadline is a moment for all machines; the watcher's clock is one that nobody sets.
         offset = watcher.clock() - time.time()
         deadline = None if self.deadline is None else Deadline.from_dict(self.deadline)
@@ -231,7 +233,9 @@ class OperationTrigger(BaseTrigger):
                 over = await client.cancel(reference)
         except OperationsError as error:
             self.log.warning("The %s. It was refused: %s", asked, error)
+            _meter.cancel(reference.service, "REFUSED")
             return False
+        _meter.cancel(reference.service, "REQUESTED" if over is None else str(over.outcome and over.outcome.value))
         if over is not None:
             self.log.info("The %s. The operation was over already: %s.", asked, over.summary())
         else:
