@@ -23,7 +23,7 @@ import marshal
 import math
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from airflow_lro_provider.lro.errors import MalformedAnswerError, OperationsError
@@ -98,7 +98,7 @@ class Family:
         self.choice = ""
         """How it is asked at present, in words."""
         self._plain, self._running = Listing(page_size=page_size), Listing(RUNNING_ONLY, page_size=page_size)
-        self._ways = [self._plain] if lists else []
+        self._lists, self._filters = lists, False
         self._waits = waits
         self._rng = rng
         self._queue = Queue()
@@ -212,7 +212,9 @@ class Family:
 
     def _worth_listing(self, now: float) -> Listing | None:
         waiting = len(self.members)
-        way = cheapest(self._ways, waiting, now)
+        if not self._lists:
+            return None
+        way = cheapest(self._plain, self._running if self._filters else None, waiting, now)
         if way is None:
             return None
         doubtful, self._doubtful = self._doubtful, 0
@@ -242,6 +244,9 @@ class Family:
         self._sweeps += 1
         self._sweep = _Sweep(way, self._sweeps, now, len(self.members))
         self.choice = way.name
+        return self._ask_for(way)
+
+    def _ask_for(self, way: Listing) -> Ask:
         return Ask("list", self.parent, filter=way.filter, page_size=way.page_size)
 
     # -- what an answer means ------------------------------------------------------------------------
@@ -290,16 +295,13 @@ class Family:
             self._queue.put(waiter, now + waiter.watch.delay(now))
         return told
 
-    def page(self, rows: Sequence[Any], next_page_token: str, size: int, now: float) -> list[Told]:
-        """Deal out a page of a list.
-
-        :param rows: the operations on it, as they came.
-        :param size: how many bytes the answer had.
-        """
-        sweep, told = self._sweep, []  # type: _Sweep | None, list[Told]
+    def rows(self, rows: Sequence[Any], now: float) -> list[Told]:
+        """Deal out a piece of a page: operations as they came. :meth:`page` ends the page."""
+        sweep = self._sweep
+        told: list[Told] = []
         if sweep is None:
-            return []
-        sweep.pages, sweep.size, sweep.rows = sweep.pages + 1, sweep.size + size, sweep.rows + len(rows)
+            return told
+        sweep.rows += len(rows)
         for row in rows:
             name = row.get("name") if isinstance(row, dict) else None
             same = self.members.get(name) if isinstance(name, str) else None
@@ -310,6 +312,17 @@ class Family:
             for waiter in same:
                 waiter.seen_in = sweep.number
                 self._show(waiter, row, now, told)
+        return told
+
+    def page(self, next_page_token: str, size: int, now: float) -> None:
+        """End a page of a list.
+
+        :param size: how many bytes the answer had.
+        """
+        sweep = self._sweep
+        if sweep is None:
+            return
+        sweep.pages, sweep.size = sweep.pages + 1, sweep.size + size
         # Pages come one after the other, GETs eight at a time.
         slow = now - sweep.started > SLOW_LIST and sweep.pages * MAX_IN_FLIGHT > sweep.worth
         if not next_page_token:
@@ -321,14 +334,7 @@ class Family:
             self._consider_filter(sweep)
             self._reschedule(sweep, now, whole=False)
         else:
-            sweep.next = Ask(
-                "list",
-                self.parent,
-                filter=sweep.way.filter,
-                page_size=sweep.way.page_size,
-                page_token=next_page_token,
-            )
-        return told
+            sweep.next = replace(self._ask_for(sweep.way), page_token=next_page_token)
 
     def list_failed(self, error: OperationsError, now: float) -> str | None:
         """Note that a list was answered with an error: everybody is asked for by name for a while.
@@ -346,8 +352,8 @@ class Family:
 
     def recovered(self) -> None:
         """The endpoint was in trouble, and is well again."""
-        for way in self._ways:
-            way.forgive()
+        self._plain.forgive()
+        self._running.forgive()
 
     def _show(
         self, waiter: Waiter, raw: Mapping[str, Any], now: float, told: list[Told], operation: Operation | None = None
@@ -390,8 +396,8 @@ class Family:
                 sweep.way.rest(now, LEARN_FOR)
 
     def _consider_filter(self, sweep: _Sweep) -> None:
-        if sweep.way is self._plain and sweep.rows > 2 * sweep.matched and self._running not in self._ways:
-            self._ways.append(self._running)
+        if sweep.way is self._plain and sweep.rows > 2 * sweep.matched:
+            self._filters = True
 
     def _reschedule(self, sweep: _Sweep, now: float, *, whole: bool) -> int:
         """Put everybody back into the queue after a list.

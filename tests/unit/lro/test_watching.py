@@ -106,7 +106,9 @@ def play(family: Family, service: Service, until: float, now: float = 0.0) -> di
             _, _, sent, ask = heapq.heappop(flying)
             if ask.verb == "list":
                 try:
-                    told = family.page(*service.page(ask, now), now)
+                    rows, token, size = service.page(ask, now)
+                    told = family.rows(rows, now)
+                    family.page(token, size, now)
                 except InvalidArgumentError as refusal:
                     family.list_failed(refusal, now)
                     told = []
@@ -228,7 +230,7 @@ def test_a_list_that_fails_for_a_moment_is_tried_again() -> None:
 def test_an_error_is_that_of_its_operation_alone() -> None:
     """404 ends the wait for one; the others do not hear of it."""
     family, _ = waiting(3)
-    family._ways.clear()
+    family._lists = False
     asks = family.asks(GRACE + 1, 8)
     told = family.refused(asks[0], error(NotFoundError, "get"), GRACE + 1)
     assert [(w.name, type(e)) for w, e in told] == [(asks[0].name, NotFoundError)]
