@@ -32,7 +32,7 @@ GRACE = 10.0
 """A new operation may not be found everywhere at once: so long a 404 is forgiven, in seconds."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Deadline:
     """A moment at which a wait ends.
 

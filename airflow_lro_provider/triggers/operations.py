@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
@@ -63,7 +63,6 @@ class OperationTrigger(BaseTrigger):
     """Called when Airflow serializes the trigger: the worker's last chance to call a deferral off."""
     _over: bool = False
     _killing: asyncio.Task[None] | None = None
-    _kept: ClassVar[tuple[str, ...]] = ("name", "token")
 
     def __init__(
         self,
@@ -82,17 +81,17 @@ class OperationTrigger(BaseTrigger):
         include_response: bool = True,
     ) -> None:
         super().__init__()
-        self._stored = self._compact(reference)
+        self._reference = _pack(reference)
         self.gcp_conn_id = gcp_conn_id
         self.impersonation_chain = impersonation_chain
         self.started = started
-        self.deadline = None if deadline is None else dict(deadline)
+        self._deadline = None if deadline is None else _pack(deadline)
         self.poll_interval = poll_interval
         self.exponential_backoff = exponential_backoff
         self.max_wait = max_wait
         self.tolerant = tolerant
         self.cancel_on_kill = cancel_on_kill
-        self.owner = self._compact(owner or {})
+        self._owner = _pack(owner or {})
         self.include_response = include_response
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -101,7 +100,7 @@ class OperationTrigger(BaseTrigger):
         return (
             "airflow_lro_provider.triggers.operations.OperationTrigger",
             {
-                "reference": self._stored,
+                "reference": _unpack(self._reference),
                 "gcp_conn_id": self.gcp_conn_id,
                 "impersonation_chain": self.impersonation_chain,
                 "started": self.started,
@@ -116,13 +115,15 @@ class OperationTrigger(BaseTrigger):
             },
         )
 
-    @classmethod
-    def _compact(cls, stored: Mapping[str, Any]) -> dict[str, Any]:
-        """Strings that many triggers have in common, once in memory."""
-        return {
-            key: sys.intern(value) if type(value) is str and key not in cls._kept else value
-            for key, value in stored.items()
-        }
+    @property
+    def owner(self) -> dict[str, Any]:
+        """Whose operation it is."""
+        return _unpack(self._owner)
+
+    @property
+    def deadline(self) -> dict[str, Any] | None:
+        """The deadline, as it was given."""
+        return None if self._deadline is None else _unpack(self._deadline)
 
     @property
     def log(self) -> Any:
@@ -132,7 +133,7 @@ class OperationTrigger(BaseTrigger):
     @property
     def reference(self) -> OperationReference:
         """The operation. Read late: what a trigger's constructor raises takes the whole triggerer down."""
-        return OperationReference.from_dict(self._stored)
+        return OperationReference.from_dict(_unpack(self._reference))
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, then tell the task what came."""
@@ -190,7 +191,7 @@ class OperationTrigger(BaseTrigger):
         watcher = Watcher.of_loop(_meter)
         # The deadline is a moment for all machines; the watcher's clock is one that nobody sets.
         offset = watcher.clock() - time.time()
-        deadline = None if self.deadline is None else Deadline.from_dict(self.deadline)
+        deadline = None if (given := self.deadline) is None else Deadline.from_dict(given)
         watch = Watch(
             started=self.started + offset,
             deadline=None if deadline is None else replace(deadline, at=deadline.at + offset),
@@ -202,14 +203,14 @@ class OperationTrigger(BaseTrigger):
         return await watcher.join(settings, reference, watch, self._tell)
 
     def _tell(self, line: str) -> None:
-        self.log.info("%s: %s", self._stored.get("name"), line)
+        self.log.info("%s: %s", _unpack(self._reference).get("name"), line)
 
     def _shown(self, operation: Operation) -> Operation:
         return operation if self.include_response else without_response(operation)
 
     async def _ended_by(self, error: OperationsError, waiting: Waiting | None) -> Event:
-        if isinstance(error, WaitTimeoutError) and waiting is not None and self.deadline is not None:
-            deadline, last = Deadline.from_dict(self.deadline), waiting.watch.last
+        if isinstance(error, WaitTimeoutError) and waiting is not None and (given := self.deadline) is not None:
+            deadline, last = Deadline.from_dict(given), waiting.watch.last
             requested = self.cancel_on_kill and await self._cancel(str(error))
             return DeadlinePassed(
                 deadline.cause, deadline.seconds, requested, None if last is None else self._shown(last)
@@ -260,22 +261,40 @@ class OperationTrigger(BaseTrigger):
             self.log.exception("The cancel of %s failed", self.reference)
 
     async def _verdict(self) -> tuple[Verdict, str]:
-        if not self.owner:
+        owner = self.owner
+        if not owner:
             return Verdict.UNSURE, "the trigger was created without an owner"
         state: str | Evidence | None = Evidence.UNKNOWN
         token: str | Evidence | None = Evidence.UNKNOWN
-        mine = str(self.owner["token"])
+        mine = str(owner["token"])
         for attempt in range(QUESTION_TRIES):
             if attempt:
                 await asyncio.sleep(min(2.0**attempt, 10.0))
-            state, token = await task_state(self.owner), Evidence.UNKNOWN
+            state, token = await task_state(owner), Evidence.UNKNOWN
             if of_killed_trigger(task_state=state, owner_token=token, my_token=mine) is not Verdict.UNSURE:
                 break  # the state says it all
-            token = await owner_token(self.owner)
+            token = await owner_token(owner)
             if of_killed_trigger(task_state=state, owner_token=token, my_token=mine) is not Verdict.UNSURE:
                 break
         verdict = of_killed_trigger(task_state=state, owner_token=token, my_token=mine)
         return verdict, in_words(state, token, mine)
+
+
+# A dict of a few fields takes twice the memory of a tuple, and thousands of triggers have the same fields.
+_fields: dict[tuple[str, ...], tuple[str, ...]] = {}
+
+
+def _pack(stored: Mapping[str, Any]) -> tuple[Any, ...]:
+    """A dict in less memory: its keys, kept once for all, and its values; what many have in common, once."""
+    keys = _fields.setdefault(tuple(stored), tuple(stored))
+    return keys, *(
+        sys.intern(value) if type(value) is str and key not in ("name", "token") else value
+        for key, value in stored.items()
+    )
+
+
+def _unpack(packed: tuple[Any, ...]) -> dict[str, Any]:
+    return dict(zip(packed[0], packed[1:], strict=True))
 
 
 def _hold(task: asyncio.Future[None]) -> None:
