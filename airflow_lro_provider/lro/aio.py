@@ -29,12 +29,14 @@ from airflow_lro_provider.lro.client import (
 )
 from airflow_lro_provider.lro.credentials import ConnectionSettings, Identity, identity_for
 from airflow_lro_provider.lro.errors import OperationsError, UnauthenticatedError
+from airflow_lro_provider.lro.longpoll import LongPolls
 from airflow_lro_provider.lro.method import Method
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.pace import MAX_IN_FLIGHT
 from airflow_lro_provider.lro.polling import Watch
 from airflow_lro_provider.lro.protocol import Answer, Page, Request, Rows
 from airflow_lro_provider.lro.reference import OperationReference, endpoint_of
+from airflow_lro_provider.lro.services import find_service
 
 __all__ = ["AsyncOperationsClient"]
 
@@ -191,19 +193,33 @@ class AsyncOperationsClient:
         clock: Callable[[], float] = time.monotonic,
     ) -> Operation:
         """Poll until the operation is over. See :meth:`OperationsClient.wait_until_done`."""
+        polls = LongPolls(find_service(reference.service).offers("wait", reference.name))
         while True:
+            asked = clock()
+            timeout = polls.timeout([watch], asked)
             try:
-                operation = await self.get(reference, retries=0)
+                operation = await (
+                    self.wait(reference, timeout, retries=0) if timeout else self.get(reference, retries=0)
+                )
             except OperationsError as error:
-                line = watch.failed(error, clock())
+                if timeout:
+                    polls.failed(clock())
+                    if not error.transient:
+                        continue  # a GET tells whose error it is
+                line, timeout = watch.failed(error, clock()), 0.0
             else:
                 line = watch.saw(operation)
             if line:
                 on_change(line)
             if watch.done:
                 return watch.done
-            watch.check_deadline(clock(), str(reference))
-            await self._sleep(watch.delay(clock()))
+            now = clock()
+            watch.check_deadline(now, str(reference))
+            if timeout:
+                polls.judge(timeout, now - asked, now)
+                await self._sleep(polls.delay(watch, now - asked, now))
+            else:
+                await self._sleep(watch.delay(now))
 
     async def _run(self, flow: Generator[Request, Any, _T], retries: int | None = None) -> _T:
         try:

@@ -15,11 +15,13 @@ from airflow_lro_provider import __version__
 from airflow_lro_provider.lro import flows, protocol
 from airflow_lro_provider.lro.credentials import ConnectionSettings, Identity, identity_for
 from airflow_lro_provider.lro.errors import OperationsError, TransportError, UnauthenticatedError
+from airflow_lro_provider.lro.longpoll import LongPolls
 from airflow_lro_provider.lro.method import Method
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.polling import Watch
 from airflow_lro_provider.lro.protocol import Answer, Page, Request
 from airflow_lro_provider.lro.reference import OperationReference, endpoint_of
+from airflow_lro_provider.lro.services import find_service
 
 __all__ = ["OperationsClient"]
 
@@ -137,35 +139,54 @@ class OperationsClient:
         """
         return cast(Operation, self._send(protocol.wait(reference, self.endpoint(reference), timeout)))
 
+    def look(self, reference: OperationReference, timeout: float = 0.0) -> Operation:
+        """One look of a wait, which is not tried again: a ``:wait`` of so many seconds, or else a GET."""
+        if not timeout:
+            return self.get(reference, retries=0)
+        return cast(Operation, self._send(protocol.wait(reference, self.endpoint(reference), timeout), 0))
+
     def wait_until_done(
         self,
         reference: OperationReference,
         watch: Watch,
         *,
-        look: Callable[[], Operation] | None = None,
+        look: Callable[[float], Operation] | None = None,
         on_change: Callable[[str], object] = lambda line: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> Operation:
-        """Poll until the operation is over.
+        """Poll until the operation is over; where the service has a ``:wait``, with that.
 
         :param watch: when to look, and until when; on the same clock.
-        :param look: how to look, if not by :meth:`get`.
+        :param look: how to look, if not by :meth:`look`: it is given the seconds that a ``:wait`` may take,
+            or 0 for a GET.
         :param on_change: is told, in one line, whenever state or progress changed.
         :raises WaitTimeoutError: at the deadline. The operation runs on.
         """
+        polls = LongPolls(find_service(reference.service).offers("wait", reference.name))
         while True:
+            asked = clock()
+            timeout = polls.timeout([watch], asked)
             try:
-                operation = self.get(reference, retries=0) if look is None else look()
+                operation = self.look(reference, timeout) if look is None else look(timeout)
             except OperationsError as error:
-                line = watch.failed(error, clock())
+                if timeout:
+                    polls.failed(clock())
+                    if not error.transient:
+                        continue  # a GET tells whose error it is
+                line, timeout = watch.failed(error, clock()), 0.0
             else:
                 line = watch.saw(operation)
             if line:
                 on_change(line)
             if watch.done:
                 return watch.done
-            watch.check_deadline(clock(), str(reference))
-            self._sleep(watch.delay(clock()))
+            now = clock()
+            watch.check_deadline(now, str(reference))
+            if timeout:
+                polls.judge(timeout, now - asked, now)
+                self._sleep(polls.delay(watch, now - asked, now))
+            else:
+                self._sleep(watch.delay(now))
 
     def _run(self, flow: Generator[Request, Any, _T], retries: int | None = None) -> _T:
         try:

@@ -28,6 +28,7 @@ from typing import Any
 
 from airflow_lro_provider.lro.errors import MalformedAnswerError, OperationsError
 from airflow_lro_provider.lro.listing import LEARN_FOR, Listing, cheapest
+from airflow_lro_provider.lro.longpoll import LongPolls
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.pace import MAX_IN_FLIGHT
 from airflow_lro_provider.lro.waiters import Queue, Waiter
@@ -38,12 +39,8 @@ GATHER = 0.05
 """Those who come within so many seconds get their first look together."""
 RUNNING_ONLY = "done=false"
 """The filter that is tried on a parent with a long history (https://google.aip.dev/160)."""
-LONG_POLL = 30.0
-"""How long one ``:wait`` may take, in seconds."""
 FEW = 4
 """No more than so many ``:wait`` at a time: half of an endpoint's room."""
-GIVE_UP_WAIT = 2
-"""So many disappointments, and ``:wait`` rests."""
 SLOW_LIST = 1.0
 """A list that takes longer, in seconds, and longer than GETs would, keeps everybody waiting."""
 UNHURRIED = 2.0
@@ -99,7 +96,7 @@ class Family:
         """How it is asked at present, in words."""
         self._plain, self._running = Listing(page_size=page_size), Listing(RUNNING_ONLY, page_size=page_size)
         self._lists, self._filters = lists, False
-        self._waits = waits
+        self._long_polls = LongPolls(waits)
         self._rng = rng
         self._queue = Queue()
         self._sweeps = 0
@@ -107,8 +104,6 @@ class Family:
         self._unripe_until = -math.inf
         self._doubtful = 0
         self._joined = 0
-        self._disappointments = 0
-        self._no_wait_before = -math.inf
         self._next_deadline = math.inf
 
     def __len__(self) -> int:
@@ -171,7 +166,7 @@ class Family:
         if self._sweep is not None:
             ask, self._sweep.next = self._sweep.next, None
             return [] if ask is None else [ask]
-        by_wait = long_polls > 0 and self._waits and now >= self._no_wait_before
+        by_wait = long_polls > 0 and self._long_polls.usable(now)
         if not by_wait and (way := self._worth_listing(now)) is not None:
             return [self._begin(way, now)]
         found: list[Ask] = []
@@ -185,7 +180,7 @@ class Family:
                 self._queue.put(waiter, now + GATHER)
                 continue
             waiter.busy = True
-            timeout = self._long_poll(same, now) if by_wait and long_polls > 0 else 0.0
+            timeout = self._long_polls.timeout((w.watch for w in same), now) if by_wait and long_polls > 0 else 0.0
             long_polls -= timeout > 0
             self.choice = ":wait" if timeout else "GET"
             found.append(Ask("wait" if timeout else "get", waiter.name, timeout))
@@ -231,15 +226,6 @@ class Family:
         self._unripe_until = ripe[int(cost)] if len(ripe) > cost else math.inf
         return way if self._unripe_until <= now else None
 
-    def _long_poll(self, same: Sequence[Waiter], now: float) -> float:
-        """How long a ``:wait`` for this operation may take; 0 if a GET is better."""
-        if not all(waiter.watch.looks for waiter in same):
-            return 0.0
-        intervals = [waiter.watch.interval for waiter in same if waiter.watch.interval is not None]
-        ends = [waiter.watch.deadline.at - now for waiter in same if waiter.watch.deadline is not None]
-        timeout = min([LONG_POLL, *intervals, *ends])
-        return timeout if timeout >= 1.0 else 0.0
-
     def _begin(self, way: Listing, now: float) -> Ask:
         self._sweeps += 1
         self._sweep = _Sweep(way, self._sweeps, now, len(self.members))
@@ -258,26 +244,25 @@ class Family:
         """
         told: list[Told] = []
         if ask.verb == "wait" and not operation.done:
-            self._judge_wait(now - sent >= ask.timeout / 2, now)
+            self._long_polls.judge(ask.timeout, now - sent, now)
         for waiter in self.members.get(ask.name, ()):
             waiter.busy = False
             if self._show(waiter, operation.raw, now, told, operation):
-                first = waiter.watch.looks == 1
-                # Those who began together drift apart.
-                part = 0.5 + 0.5 * self._rng() if first else 1.0
-                delay = waiter.watch.delay(now) * part
                 if ask.verb == "wait":
-                    delay = min((waiter.watch.interval or 1.0) - (now - sent), delay)
+                    delay = self._long_polls.delay(waiter.watch, now - sent, now)
+                else:
+                    # Those who began together drift apart.
+                    delay = waiter.watch.delay(now) * (0.5 + 0.5 * self._rng() if waiter.watch.looks == 1 else 1.0)
                 waiter.looked = now
                 waiter.listable = bool(waiter.listable)  # it runs, and the list does not show it
-                self._queue.put(waiter, now + max(delay, 0.0))
+                self._queue.put(waiter, now + delay)
         return told
 
     def refused(self, ask: Ask, error: OperationsError, now: float) -> list[Told]:
         """Deal out an error that a GET or a ``:wait`` was answered with: it is only that operation's."""
         told: list[Told] = []
         if ask.verb == "wait":
-            self._judge_wait(False, now)
+            self._long_polls.failed(now)
         for waiter in self.members.get(ask.name, ()):
             waiter.busy = False
             if ask.verb == "wait" and not error.transient:
@@ -416,11 +401,6 @@ class Family:
                 waiter.listable, waiter.due = None, min(waiter.due, now)
         self._queue.rebuild(self.waiters)
         return missing
-
-    def _judge_wait(self, good: bool, now: float) -> None:
-        self._disappointments = 0 if good else self._disappointments + 1
-        if self._disappointments >= GIVE_UP_WAIT:
-            self._no_wait_before, self._disappointments = now + LEARN_FOR, 0
 
     def _check_deadline(self, waiter: Waiter, now: float, told: list[Told]) -> None:
         try:

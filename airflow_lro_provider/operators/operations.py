@@ -227,7 +227,7 @@ class CancelOperationOperator(OperationTask, BaseOperator):
                 operation = client.wait_until_done(
                     reference,
                     watch,
-                    look=lambda: self._look(client),
+                    look=lambda timeout: self._look(client, timeout),
                     on_change=lambda line: self.log.info("%s: %s", reference.name, line),
                 )
             except WaitTimeoutError:
@@ -236,10 +236,10 @@ class CancelOperationOperator(OperationTask, BaseOperator):
                 guard.release()
         return self._settle(reference, outcome_of_cancel(operation), operation)
 
-    def _look(self, client: OperationsClient) -> Operation:
+    def _look(self, client: OperationsClient, timeout: float) -> Operation:
         self._get_guard().checkpoint()
         self._get_guard().check_supervisor()
-        return client.get(self._reference, retries=0)
+        return client.look(self._reference, timeout)
 
     def execute_complete(self, context: Context, event: Any, token: str | None = None) -> dict[str, Any]:
         """Go on after the trigger has waited."""

@@ -13,7 +13,7 @@ import airflow_lro_provider
 PACKAGE = Path(airflow_lro_provider.__file__).parent
 STANDARD_ONLY = {
     *("operation", "reference", "method", "foreign", "services", "protocol", "flows", "errors", "polling", "verdict"),
-    *("listing", "pace", "waiters", "watching", "meter"),
+    *("listing", "pace", "waiters", "watching", "meter", "longpoll"),
 }
 CLIENTS = {"client", "aio", "many", "watcher", "credentials"}
 CLIENT_LIBRARIES = {"google", "requests", "aiohttp", "tenacity", "yarl"}

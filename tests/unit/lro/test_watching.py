@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_lro_provider.lro import watching
+from airflow_lro_provider.lro import longpoll, watching
 from airflow_lro_provider.lro.errors import (
     InvalidArgumentError,
     NotFoundError,
@@ -285,7 +285,7 @@ def test_few_are_waited_for_with_the_services_own_wait() -> None:
         family.add(waiter, 0.0)
     ends = play(family, service, 200)
     assert all(ends[w][0] - service.ends[w.name] <= 2 * service.latency for w in waiters)
-    assert service.count("wait") <= 3 * (100 / watching.LONG_POLL + 2)
+    assert service.count("wait") <= 3 * (100 / longpoll.LONGEST + 2)
 
 
 def test_a_wait_keeps_the_poll_interval() -> None:
@@ -308,7 +308,7 @@ def test_a_wait_that_does_not_wait_is_given_up() -> None:
         [ask] = family.asks(now, 8, 4)
         verbs.append(ask.verb)
         family.saw(ask, Operation.from_json({"name": name(0)}), now, now + 0.01)
-    assert verbs.count("wait") == watching.GIVE_UP_WAIT
+    assert verbs.count("wait") == longpoll.DISAPPOINTMENTS
     assert now >= 15
 
 
