@@ -1,20 +1,18 @@
 """What is counted, through Airflow's own Stats (``[metrics]`` in airflow.cfg: StatsD or OpenTelemetry).
 
-===================================  =======  =============================================================
-name (tags)                          kind     what it says
-===================================  =======  =============================================================
-``google_lro.waiting``               gauge    operations that this triggerer waits for (``service``)
-``google_lro.requests``              counter  requests of the watcher (``service``, ``verb``: get, list or
-                                              wait, ``result``: ok or the name of the error)
-``google_lro.throttled``             counter  answers of 429 among them (``service``)
-``google_lro.known_after``           timer    from the end of an operation, by the service's clock, to its
-                                              being known; only where the service says when it ended
-                                              (``service``)
-``google_lro.cancels``               counter  cancellations by what came of them (``service``, ``outcome``):
-                                              REQUESTED when the service took the request, REFUSED when it
-                                              did not; CANCELLED, COMPLETED_DESPITE_CANCEL and so on once the
-                                              end was seen
-===================================  =======  =============================================================
+=======================  =======  =========================================================================
+name (tags)              kind     what it says
+=======================  =======  =========================================================================
+``lro.waiting``          gauge    operations that this triggerer waits for (``service``)
+``lro.requests``         counter  requests of the watcher (``service``, ``verb``: get, list or wait,
+                                  ``result``: ok or the name of the error)
+``lro.throttled``        counter  answers of 429 among them (``service``)
+``lro.known_after``      timer    from the end of an operation, by the service's clock, to its being known;
+                                  only where the service says when it ended (``service``)
+``lro.cancels``          counter  cancellations by what came of them (``service``, ``outcome``): REQUESTED
+                                  when the service took the request, REFUSED when it did not; CANCELLED,
+                                  COMPLETED_DESPITE_CANCEL and so on once the end was seen
+=======================  =======  =========================================================================
 
 Durations are in milliseconds, as all of Airflow's. Counting never fails a wait.
 """
@@ -30,7 +28,7 @@ from airflow_lro_provider.lro.meter import Meter
 
 __all__ = ["StatsMeter"]
 
-PREFIX = "google_lro"
+PREFIX = "lro"
 log = logging.getLogger(__name__)
 
 
@@ -41,25 +39,25 @@ class StatsMeter(Meter):
         self._broken = False
 
     def waiting(self, service: str, number: int) -> None:
-        """``google_lro.waiting``."""
+        """``lro.waiting``."""
         self._say(lambda stats: stats.gauge(f"{PREFIX}.waiting", number, tags={"service": service}))
 
     def request(self, service: str, verb: str, result: str) -> None:
-        """``google_lro.requests``."""
+        """``lro.requests``."""
         tags = {"service": service, "verb": verb, "result": result}
         self._say(lambda stats: stats.incr(f"{PREFIX}.requests", tags=tags))
 
     def throttled(self, service: str) -> None:
-        """``google_lro.throttled``."""
+        """``lro.throttled``."""
         self._say(lambda stats: stats.incr(f"{PREFIX}.throttled", tags={"service": service}))
 
     def known(self, service: str, seconds: float) -> None:
-        """``google_lro.known_after``."""
+        """``lro.known_after``."""
         took = timedelta(seconds=seconds)
         self._say(lambda stats: stats.timing(f"{PREFIX}.known_after", took, tags={"service": service}))
 
     def cancel(self, service: str, outcome: str) -> None:
-        """``google_lro.cancels``."""
+        """``lro.cancels``."""
         self._say(lambda stats: stats.incr(f"{PREFIX}.cancels", tags={"service": service, "outcome": outcome}))
 
     def _say(self, count: Callable[[Any], object]) -> None:

@@ -39,8 +39,8 @@ TICK = 0.01
 """The shortest sleep, in seconds: what is due within it is asked together."""
 ROWS_AT_A_TIME = 200
 """So many rows of a page are read before others get their turn: new ones take 10 ms, known ones nothing."""
-AT_A_TIME = 32
-"""So many are told of their end before others get their turn on the loop."""
+AT_A_TIME = 16
+"""So many are told of their end before others get their turn on the loop: the end of a trigger takes Airflow 1 ms."""
 LEAST_PATIENCE, MOST_PATIENCE = 1.0, 30.0
 """Limits of :attr:`Pace.patience`, in seconds."""
 SAY_AGAIN = 60.0

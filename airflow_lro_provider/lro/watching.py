@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from airflow_lro_provider.lro.errors import MalformedAnswerError, OperationsError
-from airflow_lro_provider.lro.listing import LEARN_FOR, Listing, cheapest
+from airflow_lro_provider.lro.listing import LEARN_FOR, Listing, Sweep, cheapest
 from airflow_lro_provider.lro.longpoll import LongPolls
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.pace import MAX_IN_FLIGHT
@@ -68,16 +68,6 @@ Told = tuple[Waiter, "Operation | OperationsError | str"]
 """Whom to tell what: the operation that is over, the error that ends the wait, or a line for the log."""
 
 
-class _Sweep:
-    """A list that is under way, page by page."""
-
-    def __init__(self, way: Listing, number: int, started: float, worth: int) -> None:
-        self.way, self.number, self.started, self.worth = way, number, started, worth
-        self.pages = self.size = self.rows = self.matched = 0
-        self.next: Ask | None = None
-        self.shows_done = False
-
-
 class Family:
     """All who wait below one parent.
 
@@ -100,7 +90,7 @@ class Family:
         self._rng = rng
         self._queue = Queue()
         self._sweeps = 0
-        self._sweep: _Sweep | None = None
+        self._sweep: Sweep | None = None
         self._unripe_until = -math.inf
         self._doubtful = 0
         self._joined = 0
@@ -151,7 +141,7 @@ class Family:
         """When to ask again what to ask; infinity if that is when an answer comes."""
         if self._sweep is not None:
             # Who is in the queue is being looked at. Only deadlines go on.
-            return now if self._sweep.next is not None else self._next_deadline + UNHURRIED
+            return now if self._sweep.next_page is not None else self._next_deadline + UNHURRIED
         head = self._queue.head()
         return math.inf if head is None else head.due
 
@@ -164,8 +154,8 @@ class Family:
         if room <= 0:
             return []
         if self._sweep is not None:
-            ask, self._sweep.next = self._sweep.next, None
-            return [] if ask is None else [ask]
+            token, self._sweep.next_page = self._sweep.next_page, None
+            return [] if token is None else [replace(self._ask_for(self._sweep.way), page_token=token)]
         by_wait = long_polls > 0 and self._long_polls.usable(now)
         if not by_wait and (way := self._worth_listing(now)) is not None:
             return [self._begin(way, now)]
@@ -228,7 +218,7 @@ class Family:
 
     def _begin(self, way: Listing, now: float) -> Ask:
         self._sweeps += 1
-        self._sweep = _Sweep(way, self._sweeps, now, len(self.members))
+        self._sweep = Sweep(way, self._sweeps, now, len(self.members))
         self.choice = way.name
         return self._ask_for(way)
 
@@ -319,7 +309,7 @@ class Family:
             self._consider_filter(sweep)
             self._reschedule(sweep, now, whole=False)
         else:
-            sweep.next = replace(self._ask_for(sweep.way), page_token=next_page_token)
+            sweep.next_page = next_page_token
 
     def list_failed(self, error: OperationsError, now: float) -> str | None:
         """Note that a list was answered with an error: everybody is asked for by name for a while.
@@ -370,7 +360,7 @@ class Family:
         watch.last = None  # thousands of answers are not kept
         return True
 
-    def _end(self, sweep: _Sweep, now: float) -> None:
+    def _end(self, sweep: Sweep, now: float) -> None:
         missing = self._reschedule(sweep, now, whole=True)
         sweep.way.measured(sweep.pages, sweep.size)
         if sweep.way.filter is None:
@@ -380,11 +370,11 @@ class Family:
             if sweep.shows_done:  # a filter that is not heeded is none
                 sweep.way.rest(now, LEARN_FOR)
 
-    def _consider_filter(self, sweep: _Sweep) -> None:
+    def _consider_filter(self, sweep: Sweep) -> None:
         if sweep.way is self._plain and sweep.rows > 2 * sweep.matched:
             self._filters = True
 
-    def _reschedule(self, sweep: _Sweep, now: float, *, whole: bool) -> int:
+    def _reschedule(self, sweep: Sweep, now: float, *, whole: bool) -> int:
         """Put everybody back into the queue after a list.
 
         :param whole: whether it came to its end.

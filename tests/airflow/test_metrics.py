@@ -73,11 +73,11 @@ async def test_a_wait_is_counted(lro_emulator: Emulator, backend: Backend) -> No
     [event] = [event async for event in trigger(lro_emulator, {"duration": 0.3}).run()]
     assert event.payload["operation"]["done"]
     service = {"service": "datafusion"}
-    assert (1, {**service, "verb": "get", "result": "RESOURCE_EXHAUSTED"}) in backend.of("google_lro.requests")
-    assert (1, {**service, "verb": "get", "result": "ok"}) in backend.of("google_lro.requests")
-    assert backend.of("google_lro.throttled") == [(1, service)]
-    assert [value for value, _ in backend.of("google_lro.waiting")] == [1, 0]
-    [(late, tags)] = backend.of("google_lro.known_after")
+    assert (1, {**service, "verb": "get", "result": "RESOURCE_EXHAUSTED"}) in backend.of("lro.requests")
+    assert (1, {**service, "verb": "get", "result": "ok"}) in backend.of("lro.requests")
+    assert backend.of("lro.throttled") == [(1, service)]
+    assert [value for value, _ in backend.of("lro.waiting")] == [1, 0]
+    [(late, tags)] = backend.of("lro.known_after")
     assert tags == service
     assert 0 <= late.total_seconds() < 5
 
@@ -87,7 +87,7 @@ async def test_a_cancel_is_counted(lro_emulator: Emulator, backend: Backend) -> 
     past = Deadline(time.time() - 1, "timeout", 1.0).to_dict()
     one = trigger(lro_emulator, {"duration": None}, deadline=past, cancel_on_kill=True)
     assert [event async for event in one.run()]
-    assert backend.of("google_lro.cancels") == [(1, {"service": "datafusion", "outcome": "REQUESTED"})]
+    assert backend.of("lro.cancels") == [(1, {"service": "datafusion", "outcome": "REQUESTED"})]
 
 
 def test_what_came_of_a_cancel_is_counted(lro_emulator: Emulator, backend: Backend) -> None:
@@ -96,7 +96,7 @@ def test_what_came_of_a_cancel_is_counted(lro_emulator: Emulator, backend: Backe
     CancelOperationOperator(
         task_id="t", operation_name=name, service="datafusion", poll_interval=0.05, deferrable=False
     ).execute({})
-    outcomes = [tags["outcome"] for _, tags in backend.of("google_lro.cancels")]
+    outcomes = [tags["outcome"] for _, tags in backend.of("lro.cancels")]
     assert outcomes == ["REQUESTED", "CANCELLED"]
 
 

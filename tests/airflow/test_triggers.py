@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -334,3 +335,41 @@ async def test_a_moved_clock_does_not_move_a_deadline(lro_emulator: Emulator) ->
     later = Deadline(time.time() + 3600, "timeout", 3600).to_dict()
     trigger = make(lro_emulator, {"duration": 0.3}, deadline=later, started=time.time() - 7200)
     assert isinstance(read_event(await event_of(trigger)), Finished)
+
+
+async def test_a_mass_redistribution_cancels_nothing_and_asks_in_batches(
+    lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five hundred triggers that move at once: few questions for states, four at a time for tokens, no cancel."""
+    from airflow_lro_provider.triggers import ownership
+
+    asked: list[str] = []
+    asking = most = 0
+    lock = threading.Lock()
+
+    def states(*, dag_id: str, run_ids: list[str], task_ids: list[str], map_index: int | None) -> Any:
+        asked.append("states")
+        return {"r": {f"t_{index}": "deferred" for index in range(500)}}
+
+    def token(**_: Any) -> str:
+        nonlocal asking, most
+        with lock:
+            asking += 1
+            most = max(most, asking)
+        time.sleep(0.001)
+        with lock:
+            asking -= 1
+        return "mine"
+
+    monkeypatch.setattr(ownership.RuntimeTaskInstance, "get_task_states", states)
+    monkeypatch.setattr(ownership.XCom, "get_one", token)
+    triggers = [make(lro_emulator, cancel_on_kill=True, owner={**OWNER, "map_index": i}) for i in range(500)]
+    tasks = [asyncio.create_task(event_of(trigger)) for trigger in triggers]
+    await asyncio.sleep(0.5)
+    for task in tasks:
+        task.cancel("__airflow_user_action__")
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.gather(*(trigger.on_kill() for trigger in triggers))
+    assert len(asked) <= 5
+    assert most <= ownership.AT_A_TIME
+    assert lro_emulator.requests(verb="cancel") == []

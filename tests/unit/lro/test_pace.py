@@ -136,3 +136,9 @@ def test_an_outage_costs_a_bounded_number_of_requests(
             pace.failed(ticket, kind, now)
     assert sent <= most_requests_of_an_outage(outage, patience)
     assert now <= outage + max(patience, getattr(kind, "retry_after", None) or 0.0, latency) + 1e-6
+
+
+@pytest.mark.parametrize(("seconds", "patience"), [(60, 1), (60, 5), (60, 30), (3600, 5)])
+def test_the_bound_is_the_one_that_is_documented(seconds: float, patience: float) -> None:
+    """README: 14 + log2(2p) + d / 0.8p."""
+    assert most_requests_of_an_outage(seconds, patience) <= 14 + math.log2(2 * patience) + seconds / (0.8 * patience)
