@@ -175,7 +175,7 @@ class OperationTrigger(BaseTrigger):
         """See the connections closed, if this was the last trigger that needed them."""
         from airflow_lro_provider.lro.watcher import Watcher
 
-        await Watcher.of_loop().settle()
+        await Watcher.of_loop(_meter).settle()
 
     @property
     def _is_inline(self) -> bool:

@@ -89,15 +89,16 @@ def run(strategy: str, kind: str, count: int, chosen: argparse.Namespace, files:
             [sys.executable, str(HERE / "waiting_run.py"), json.dumps(asked)],
             env=environment,
             stdout=subprocess.PIPE,
-            stderr=None if chosen.verbose else subprocess.DEVNULL,
+            stderr=None if chosen.verbose else subprocess.PIPE,
             text=True,
             timeout=settle + chosen.seconds + 300,
         )
-    lines = done.stdout.strip().splitlines()
-    if not lines or not lines[-1].startswith("{"):
-        return {"strategy": strategy, "server": kind, "count": count, "failed": done.returncode}
-    found: dict[str, Any] = json.loads(lines[-1])
-    return found
+    for line in reversed(done.stdout.splitlines()):
+        if line.startswith('{"strategy"'):
+            found: dict[str, Any] = json.loads(line)
+            return found
+    print((done.stderr or "")[-3000:], file=sys.stderr)
+    return {"strategy": strategy, "server": kind, "count": count, "failed": done.returncode}
 
 
 def table(rows: list[dict[str, Any]]) -> str:

@@ -159,12 +159,10 @@ def main() -> None:
     import structlog
 
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory(), cache_logger_on_first_use=True)
-    found = asyncio.run(_measured(options))
-    print(json.dumps(found), flush=True)
-    os._exit(0)
+    asyncio.run(_measured(options))
 
 
-async def _measured(options: dict[str, Any]) -> dict[str, Any]:
+async def _measured(options: dict[str, Any]) -> None:
     found = await measure(options)
     print(json.dumps(found), flush=True)
     os._exit(0)
