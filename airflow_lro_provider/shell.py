@@ -152,8 +152,8 @@ def _wait_for(
     watch = new_watch(time.monotonic(), timeout=given.timeout, interval=given.poll_interval)
     bar = _Bar()
 
-    def look() -> Operation:
-        operation = client.get(reference, retries=0)
+    def look(timeout: float) -> Operation:
+        operation = client.look(reference, timeout)
         bar.show(operation)
         return operation
 

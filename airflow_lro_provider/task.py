@@ -184,14 +184,17 @@ class GuardedTask(OperationTask):
         # Short: a connection that died without a word must be noticed while there is time for another one.
         guard.arm(hook.make_client(connect_timeout=2.0, read_timeout=2.0), self._reference)
 
-    def _look(self) -> Operation:
-        """Look once; the guard's first look counts as one."""
+    def _look(self, timeout: float = 0.0) -> Operation:
+        """Look once; the guard's first look counts as one.
+
+        :param timeout: how long a ``:wait`` may take, in seconds; 0 is a GET.
+        """
         self._get_guard().checkpoint()
         self._get_guard().check_supervisor()
         first, self._first = self._first, None
         if isinstance(first, Exception):
             raise first
-        return first if first is not None else self._client.get(self._reference, retries=0)
+        return first if first is not None else self._client.look(self._reference, timeout)
 
     # Deferring, and what comes after
 

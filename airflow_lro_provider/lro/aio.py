@@ -19,12 +19,11 @@ import aiohttp
 import tenacity
 from yarl import URL
 
-from airflow_lro_provider.lro import flows, protocol
+from airflow_lro_provider.lro import flows, longpoll, protocol
 from airflow_lro_provider.lro.client import (
     CONNECT_TIMEOUT,
     READ_TIMEOUT,
     USER_AGENT,
-    Content,
     retry_of,
     transport_error,
     wait_before_retry,
@@ -35,15 +34,18 @@ from airflow_lro_provider.lro.errors import MalformedAnswerError, OperationsErro
 from airflow_lro_provider.lro.method import Method
 from airflow_lro_provider.lro.mtls import Channel, channel_for
 from airflow_lro_provider.lro.operation import Operation
+from airflow_lro_provider.lro.pace import MAX_IN_FLIGHT
 from airflow_lro_provider.lro.paging import Paging
 from airflow_lro_provider.lro.polling import Watch
-from airflow_lro_provider.lro.protocol import Answer, Page, Request
+from airflow_lro_provider.lro.protocol import Answer, Page, Request, Rows
 from airflow_lro_provider.lro.reference import OperationReference
+from airflow_lro_provider.lro.services import find_service
 from airflow_lro_provider.lro.transport import proxy_for
 
 __all__ = ["AsyncOperationsClient"]
 
-MAX_CONNECTIONS_PER_HOST = 8
+MAX_CONNECTIONS_PER_HOST = MAX_IN_FLIGHT
+_Read = Callable[[Request, Answer, datetime], Any]
 _T = TypeVar("_T")
 
 
@@ -173,9 +175,30 @@ class AsyncOperationsClient:
             for operation in paging.new_on(cast(Page, await self._send(request))):
                 yield operation
 
-    async def wait(self, reference: OperationReference, timeout: float = READ_TIMEOUT) -> Operation:
+    async def rows(
+        self,
+        parent: OperationReference,
+        *,
+        filter: str | None = None,
+        page_size: int | None = None,
+        page_token: str | None = None,
+        retries: int | None = None,
+    ) -> Rows:
+        """One page of a parent's operations, as it came."""
+        request = protocol.list_(
+            parent, self.endpoint(parent), filter=filter, page_size=page_size, page_token=page_token
+        )
+        return cast(Rows, await self._send(request, retries, protocol.read_rows))
+
+    async def wait(
+        self, reference: OperationReference, timeout: float = READ_TIMEOUT, *, retries: int | None = None
+    ) -> Operation:
         """The service's own ``:wait``. See :meth:`OperationsClient.wait`."""
-        return cast(Operation, await self._send(protocol.wait(reference, self.endpoint(reference), timeout)))
+        return cast(Operation, await self._send(protocol.wait(reference, self.endpoint(reference), timeout), retries))
+
+    async def look(self, reference: OperationReference, timeout: float = 0.0) -> Operation:
+        """One look of a wait, which is not tried again. See :meth:`OperationsClient.look`."""
+        return await (self.wait(reference, timeout, retries=0) if timeout else self.get(reference, retries=0))
 
     async def wait_until_done(
         self,
@@ -186,19 +209,28 @@ class AsyncOperationsClient:
         clock: Callable[[], float] = time.monotonic,
     ) -> Operation:
         """Poll until the operation is over. See :meth:`OperationsClient.wait_until_done`."""
-        while True:
-            try:
-                operation = await self.get(reference, retries=0)
-            except OperationsError as error:
-                line = watch.failed(error, clock())
-            else:
-                line = watch.saw(operation)
-            if line:
-                on_change(line)
-            if watch.done:
-                return watch.done
-            watch.check_deadline(clock(), str(reference))
-            await self._sleep(watch.delay(clock()))
+        wait = longpoll.looks(
+            watch,
+            str(reference),
+            offered=find_service(reference.service).offers("wait", reference.name, reference.version),
+            on_change=on_change,
+            clock=clock,
+        )
+        try:
+            step = next(wait)
+            while True:
+                if isinstance(step, longpoll.Pause):
+                    await self._sleep(step.seconds)
+                    step = next(wait)
+                    continue
+                try:
+                    operation = await self.look(reference, step.timeout)
+                except OperationsError as error:
+                    step = wait.throw(error)
+                else:
+                    step = wait.send(operation)
+        except StopIteration as end:
+            return cast(Operation, end.value)
 
     async def _run(self, flow: Generator[Request, Any, _T], retries: int | None = None) -> _T:
         try:
@@ -213,7 +245,7 @@ class AsyncOperationsClient:
         except StopIteration as end:
             return cast(_T, end.value)
 
-    async def _send(self, request: Request, retries: int | None = None) -> Content:
+    async def _send(self, request: Request, retries: int | None = None, read: _Read = protocol.read) -> Any:
         retrying = tenacity.AsyncRetrying(
             retry=retry_of(request),
             stop=tenacity.stop_after_attempt(1 + (self._retries if retries is None else retries)),
@@ -221,17 +253,17 @@ class AsyncOperationsClient:
             sleep=self._sleep,
             reraise=True,
         )
-        return cast("Content", await retrying(self._send_authorized, request))
+        return await retrying(self._send_authorized, request, read)
 
-    async def _send_authorized(self, request: Request) -> Content:
+    async def _send_authorized(self, request: Request, read: _Read) -> Any:
         headers = await self.identity.async_headers()
         try:
-            return await self._send_once(request, headers)
+            return await self._send_once(request, headers, read)
         except UnauthenticatedError:
             self.identity.reject(headers)
-            return await self._send_once(request, await self.identity.async_headers())
+            return await self._send_once(request, await self.identity.async_headers(), read)
 
-    async def _send_once(self, request: Request, headers: dict[str, str]) -> Content:
+    async def _send_once(self, request: Request, headers: dict[str, str], read: _Read) -> Any:
         if self._sessions is None:
             self._sessions = _loops.setdefault(asyncio.get_running_loop(), _Sessions())
             self._sessions.users += 1
@@ -245,7 +277,7 @@ class AsyncOperationsClient:
                 raise transport_error(request, error, sent=sent) from None
             except MalformedAnswerError as error:
                 raise protocol.unreadable(request, error) from None
-        return protocol.read(request, answer.without(headers), datetime.now(timezone.utc))
+        return read(request, answer.without(headers), datetime.now(timezone.utc))
 
     async def _fetch(
         self, session: aiohttp.ClientSession, request: Request, url: URL, headers: dict[str, str]

@@ -12,7 +12,7 @@ import tenacity
 from urllib3.exceptions import NewConnectionError
 
 from airflow_lro_provider import __version__
-from airflow_lro_provider.lro import flows, protocol
+from airflow_lro_provider.lro import flows, longpoll, protocol
 from airflow_lro_provider.lro.credentials import ConnectionSettings, Identity, identity_for
 from airflow_lro_provider.lro.errors import (
     MalformedAnswerError,
@@ -28,6 +28,7 @@ from airflow_lro_provider.lro.paging import Paging
 from airflow_lro_provider.lro.polling import Watch
 from airflow_lro_provider.lro.protocol import Page, Request
 from airflow_lro_provider.lro.reference import OperationReference
+from airflow_lro_provider.lro.services import find_service
 from airflow_lro_provider.lro.transport import BoundedSession
 
 __all__ = ["OperationsClient"]
@@ -131,44 +132,60 @@ class OperationsClient:
         while (request := paging.request()) is not None:
             yield from paging.new_on(cast(Page, self._send(request)))
 
-    def wait(self, reference: OperationReference, timeout: float = READ_TIMEOUT) -> Operation:
+    def wait(
+        self, reference: OperationReference, timeout: float = READ_TIMEOUT, *, retries: int | None = None
+    ) -> Operation:
         """The service's own ``:wait``: it answers when the operation is over or the timeout has passed.
 
         :param timeout: in seconds.
         :raises UnknownServiceError: if the service has no ``:wait``; :meth:`wait_until_done` works
             everywhere.
         """
-        return cast(Operation, self._send(protocol.wait(reference, self.endpoint(reference), timeout)))
+        return cast(Operation, self._send(protocol.wait(reference, self.endpoint(reference), timeout), retries))
+
+    def look(self, reference: OperationReference, timeout: float = 0.0) -> Operation:
+        """One look of a wait, which is not tried again: a ``:wait`` of so many seconds, or else a GET."""
+        return self.wait(reference, timeout, retries=0) if timeout else self.get(reference, retries=0)
 
     def wait_until_done(
         self,
         reference: OperationReference,
         watch: Watch,
         *,
-        look: Callable[[], Operation] | None = None,
+        look: Callable[[float], Operation] | None = None,
         on_change: Callable[[str], object] = lambda line: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> Operation:
-        """Poll until the operation is over.
+        """Poll until the operation is over; where the service has a ``:wait``, with that.
 
         :param watch: when to look, and until when; on the same clock.
-        :param look: how to look, if not by :meth:`get`.
+        :param look: how to look, if not by :meth:`look`: it is given the seconds that a ``:wait`` may take,
+            or 0 for a GET.
         :param on_change: is told, in one line, whenever state or progress changed.
         :raises WaitTimeoutError: at the deadline. The operation runs on.
         """
-        while True:
-            try:
-                operation = self.get(reference, retries=0) if look is None else look()
-            except OperationsError as error:
-                line = watch.failed(error, clock())
-            else:
-                line = watch.saw(operation)
-            if line:
-                on_change(line)
-            if watch.done:
-                return watch.done
-            watch.check_deadline(clock(), str(reference))
-            self._sleep(watch.delay(clock()))
+        wait = longpoll.looks(
+            watch,
+            str(reference),
+            offered=find_service(reference.service).offers("wait", reference.name, reference.version),
+            on_change=on_change,
+            clock=clock,
+        )
+        try:
+            step = next(wait)
+            while True:
+                if isinstance(step, longpoll.Pause):
+                    self._sleep(step.seconds)
+                    step = next(wait)
+                    continue
+                try:
+                    operation = self.look(reference, step.timeout) if look is None else look(step.timeout)
+                except OperationsError as error:
+                    step = wait.throw(error)
+                else:
+                    step = wait.send(operation)
+        except StopIteration as end:
+            return cast(Operation, end.value)
 
     def _run(self, flow: Generator[Request, Any, _T], retries: int | None = None) -> _T:
         try:

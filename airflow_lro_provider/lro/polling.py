@@ -32,7 +32,7 @@ GRACE = 10.0
 """A new operation may not be found everywhere at once: so long a 404 is forgiven, in seconds."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Deadline:
     """A moment at which a wait ends.
 
@@ -74,6 +74,12 @@ class Watch:
     :param rng: gives numbers from 0 to 1.
     """
 
+    # Five thousand of them wait in one process.
+    __slots__ = (
+        *("started", "deadline", "interval", "exponential_backoff", "max_wait", "tolerant", "looks", "last"),
+        *("_rng", "_retry_after", "_mark", "_trouble"),
+    )
+
     def __init__(
         self,
         *,
@@ -95,7 +101,7 @@ class Watch:
         self.last: Operation | None = None
         self._rng = rng
         self._retry_after = 0.0
-        self._mark: tuple[Any, ...] = ()
+        self._mark: int | None = None
         self._trouble = ""
 
     def saw(self, operation: Operation) -> str | None:
@@ -106,11 +112,16 @@ class Watch:
         self.looks += 1
         self.last, self._retry_after, self._trouble = operation, 0.0, ""
         progress = None if operation.progress is None else int(operation.progress * 100)
-        mark = (operation.state, operation.outcome, progress, operation.message)
+        mark = hash((operation.state, operation.outcome, progress, operation.message))
         if mark == self._mark:
             return None
         self._mark = mark
         return operation.summary()
+
+    def saw_no_change(self) -> None:
+        """Take note of a look that showed the same as the one before: still running."""
+        self.looks += 1
+        self._retry_after, self._trouble = 0.0, ""
 
     def failed(self, error: OperationsError, now: float) -> str | None:
         """Take note of a look that failed, or end the wait.
@@ -121,7 +132,7 @@ class Watch:
         """
         self.looks += 1
         forgiven = error.transient or (
-            isinstance(error, NotFoundError) and self.last is None and now - self.started < GRACE
+            isinstance(error, NotFoundError) and self._mark is None and now - self.started < GRACE
         )
         if not forgiven and not self.tolerant:
             raise error

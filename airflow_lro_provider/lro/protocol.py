@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -41,7 +41,7 @@ from airflow_lro_provider.lro.reference import OperationReference, check_name
 from airflow_lro_provider.lro.services import find_service
 from airflow_lro_provider.lro.strict_json import JsonLimitError, read_json
 
-__all__ = ["Answer", "Page", "Request"]
+__all__ = ["Answer", "Page", "Request", "Rows"]
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,19 @@ class Page:
     operations: tuple[Operation, ...]
     next_page_token: str = ""
     unreachable: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One page of a list as it came: whoever looks for a few in thousands builds an operation of those only.
+
+    :param rows: the operations on it, unchecked.
+    :param size: how many bytes the answer had.
+    """
+
+    rows: Sequence[Any]
+    next_page_token: str = ""
+    size: int = 0
 
 
 def get(reference: OperationReference, endpoint: str) -> Request:
@@ -243,6 +256,19 @@ def read(request: Request, answer: Answer, now: datetime | None = None) -> Opera
         return _read_page(content) if request.verb == "list" else Operation.from_json(content)
     except MalformedAnswerError as error:
         raise _malformed(request, str(error)) from None
+
+
+def read_rows(request: Request, answer: Answer, now: datetime | None = None) -> Rows:
+    """Read the answer to a list without reading what is listed.
+
+    :raises ApiError: the error that the API answered with.
+    :raises MalformedAnswerError: for an answer that is no list.
+    """
+    content = _read_object(request, answer, now)
+    rows, token = content.get("operations", []), content.get("nextPageToken", "")
+    if not isinstance(rows, list) or not isinstance(token, str):
+        raise _malformed(request, "a field of the list has the wrong type")
+    return Rows(rows, token, len(answer.body))
 
 
 def _read_page(content: dict[str, Any]) -> Page:

@@ -229,6 +229,15 @@ def listed_below(pattern: str) -> str:
     return match[1] if match else ""
 
 
+def parent_of(name: str) -> str:
+    """What an operation is listed below, by its name; empty if that cannot be said."""
+    above, found, _ = name.rpartition("/operations/")
+    if found:
+        return above
+    collection, _, rest = name.partition("/")
+    return collection if collection in COLLECTIONS and rest else ""
+
+
 def location_of(name: str) -> str | None:
     """The location that a name or a parent speaks of: ``projects/*/locations/HERE/…``."""
     match = re.match(r"[^/]+/[^/]+/locations/([^/]+)(?:/|$)", name)

@@ -209,6 +209,7 @@ class CancelOperationOperator(OperationTask, BaseOperator):
         from airflow_lro_provider.lro.flows import outcome_of_cancel
         from airflow_lro_provider.lro.operation import Outcome
         from airflow_lro_provider.lro.polling import new_watch
+        from airflow_lro_provider.metrics import StatsMeter
 
         guard = self._get_guard()
         guard.prepare()
@@ -218,6 +219,7 @@ class CancelOperationOperator(OperationTask, BaseOperator):
             guard.start()  # a kill waits until it is known whether the request was taken
             asked = client.ask_for_cancel(reference)
             if asked.requested:
+                StatsMeter().cancel(reference.service, "REQUESTED")
                 self.log.info(
                     "Cancel of %s requested; it was: %s", reference, asked.operation and asked.operation.summary()
                 )
@@ -233,7 +235,7 @@ class CancelOperationOperator(OperationTask, BaseOperator):
                 operation = client.wait_until_done(
                     reference,
                     watch,
-                    look=lambda: self._look(client),
+                    look=lambda timeout: self._look(client, timeout),
                     on_change=lambda line: self.log.info("%s: %s", reference.name, line),
                 )
             except WaitTimeoutError:
@@ -242,10 +244,10 @@ class CancelOperationOperator(OperationTask, BaseOperator):
                 guard.release()
         return self._settle(reference, outcome_of_cancel(operation), operation)
 
-    def _look(self, client: OperationsClient) -> Operation:
+    def _look(self, client: OperationsClient, timeout: float) -> Operation:
         self._get_guard().checkpoint()
         self._get_guard().check_supervisor()
-        return client.get(self._reference, retries=0)
+        return client.look(self._reference, timeout)
 
     def execute_complete(self, context: Context, event: Any, token: str | None = None) -> dict[str, Any]:
         """Go on after the trigger has waited."""
@@ -293,10 +295,12 @@ class CancelOperationOperator(OperationTask, BaseOperator):
         )
 
     def _settle(self, reference: OperationReference, outcome: Outcome, operation: Operation | None) -> dict[str, Any]:
+        from airflow_lro_provider.metrics import StatsMeter
         from airflow_lro_provider.result import settle
 
         self._get_guard().release()
         self.log.info("%s: %s", reference, outcome.value)
+        StatsMeter().cancel(reference.service, outcome.value)
         return settle(reference, outcome, operation, fail_on=self.fail_on, include_response=self.include_response)
 
 

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from functools import cached_property
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_lro_provider.events import DeadlinePassed, Event, Finished, Gone, Lost, without_response
-from airflow_lro_provider.hooks.operations import DEFAULT_CONN_ID, OperationsAsyncHook
+from airflow_lro_provider.hooks.operations import DEFAULT_CONN_ID
 from airflow_lro_provider.lro.errors import ConnectionSettingsError, NotFoundError, OperationsError, WaitTimeoutError
 from airflow_lro_provider.lro.polling import Deadline, Watch
 from airflow_lro_provider.lro.reference import OperationReference
 from airflow_lro_provider.lro.verdict import Evidence, Verdict, of_killed_trigger
+from airflow_lro_provider.metrics import StatsMeter
 from airflow_lro_provider.triggers.ownership import in_words, owner_token, task_state
+from airflow_lro_provider.triggers.sharing import settings_of
 
 if TYPE_CHECKING:
     from airflow_lro_provider.lro.aio import AsyncOperationsClient
     from airflow_lro_provider.lro.operation import Operation
+    from airflow_lro_provider.lro.settings import ConnectionSettings
+    from airflow_lro_provider.lro.watcher import Waiting
 
 __all__ = ["OperationTrigger"]
 
@@ -36,10 +41,14 @@ KILL_PATIENCE = 20.0
 
 # However `on_kill` ends, the cancel goes on: the work is done by a task of its own, and somebody has to hold on to it.
 _detached: set[asyncio.Future[None]] = set()
+_meter = StatsMeter()
 
 
 class OperationTrigger(BaseTrigger):
     """Waits until an operation is over, or a deadline has passed.
+
+    It asks for nothing itself: all triggers of a loop share one watcher
+    (:mod:`airflow_lro_provider.lro.watcher`), and each holds a future.
 
     :param reference: the operation, as :meth:`OperationReference.to_dict` gives it.
     :param gcp_conn_id: the Airflow connection; never a secret itself.
@@ -56,6 +65,12 @@ class OperationTrigger(BaseTrigger):
     :param owner: whose operation it is: ``dag_id``, ``run_id``, ``task_id``, ``map_index`` and ``token``.
     :param include_response: whether the response belongs into the event.
     """
+
+    # Thousands of them wait in one process, so what is the same for all is kept once.
+    before_serialize: Callable[[], None] = staticmethod(lambda: None)
+    """Called when Airflow serializes the trigger: the worker's last chance to call a deferral off."""
+    _over: bool = False
+    _killing: asyncio.Task[None] | None = None
 
     def __init__(
         self,
@@ -74,23 +89,18 @@ class OperationTrigger(BaseTrigger):
         include_response: bool = True,
     ) -> None:
         super().__init__()
-        self._stored = dict(reference)
+        self._reference = _pack(reference)
         self.gcp_conn_id = gcp_conn_id
         self.impersonation_chain = impersonation_chain
         self.started = started
-        self.deadline = None if deadline is None else dict(deadline)
+        self._deadline = None if deadline is None else _pack(deadline)
         self.poll_interval = poll_interval
         self.exponential_backoff = exponential_backoff
         self.max_wait = max_wait
         self.tolerant = tolerant
         self.cancel_on_kill = cancel_on_kill
-        self.owner = dict(owner or {})
+        self._owner = _pack(owner or {})
         self.include_response = include_response
-        self.before_serialize: Callable[[], None] = lambda: None
-        """Called when Airflow serializes the trigger: the worker's last chance to call a deferral off."""
-        self._hook = OperationsAsyncHook(gcp_conn_id=gcp_conn_id, impersonation_chain=impersonation_chain)
-        self._over = False
-        self._killing: asyncio.Task[None] | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Everything that a cancel needs, and no secret."""
@@ -98,7 +108,7 @@ class OperationTrigger(BaseTrigger):
         return (
             "airflow_lro_provider.triggers.operations.OperationTrigger",
             {
-                "reference": self._stored,
+                "reference": _unpack(self._reference),
                 "gcp_conn_id": self.gcp_conn_id,
                 "impersonation_chain": self.impersonation_chain,
                 "started": self.started,
@@ -113,20 +123,44 @@ class OperationTrigger(BaseTrigger):
             },
         )
 
-    @cached_property
+    @property
+    def owner(self) -> dict[str, Any]:
+        """Whose operation it is."""
+        return _unpack(self._owner)
+
+    @property
+    def deadline(self) -> dict[str, Any] | None:
+        """The deadline, as it was given."""
+        return None if self._deadline is None else _unpack(self._deadline)
+
+    @property
+    def log(self) -> Any:
+        """One logger for all of them."""
+        return type(self).logger()
+
+    @property
     def reference(self) -> OperationReference:
         """The operation. Read late: what a trigger's constructor raises takes the whole triggerer down."""
-        return OperationReference.from_dict(self._stored)
+        return OperationReference.from_dict(_unpack(self._reference))
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, then tell the task what came."""
+        waiting: Waiting | None = None
         try:
-            event = await self._wait()
+            try:
+                waiting = await self._join()
+                operation = await waiting  # at rest there is this frame, and a future
+            except OperationsError as error:
+                event = await self._ended_by(error, waiting)
+            else:
+                event = self._ended_with(operation, waiting)
         except asyncio.CancelledError:
             if self._is_inline and self.cancel_on_kill:
                 await asyncio.shield(self._cancel("the run was interrupted (Ctrl-C)"))
             raise  # always: Airflow calls on_kill only if it gets out
         finally:
+            if waiting is not None:
+                waiting.leave()
             if self._is_inline:
                 await self.cleanup()
         # Before the event is out: on_kill comes also to a trigger that lingers after it.
@@ -154,55 +188,61 @@ class OperationTrigger(BaseTrigger):
                     raise
 
     async def cleanup(self) -> None:
-        """Give the connections back."""
-        if self._killing is None or self._killing.done():
-            await self._hook.close()
-        else:
-            self._killing.add_done_callback(lambda _: _hold(asyncio.ensure_future(self._hook.close())))
+        """See the connections closed, if this was the last trigger that needed them."""
+        from airflow_lro_provider.lro.watcher import Watcher
+
+        await Watcher.of_loop(_meter).settle()
 
     @property
     def _is_inline(self) -> bool:
         """Whether `dags test` runs it in its own process: that calls neither on_kill nor cleanup."""
         return self.trigger_id is None and self.task_instance is None
 
-    async def _wait(self) -> Event:
-        deadline = None if self.deadline is None else Deadline.from_dict(self.deadline)
+    async def _join(self) -> Waiting:
+        from airflow_lro_provider.lro.watcher import Watcher
+
+        reference, settings = self.reference, await self._settings()
+        watcher = Watcher.of_loop(_meter)
+        # The deadline is a moment for all machines; the watcher's clock is one that nobody sets.
+        offset = watcher.clock() - time.time()
+        deadline = None if (given := self.deadline) is None else Deadline.from_dict(given)
         watch = Watch(
-            started=self.started,
-            deadline=deadline,
+            started=self.started + offset,
+            deadline=None if deadline is None else replace(deadline, at=deadline.at + offset),
             interval=self.poll_interval,
             exponential_backoff=self.exponential_backoff,
             max_wait=self.max_wait,
             tolerant=self.tolerant,
         )
-        try:
-            client = await self._reach()
-            operation = await client.wait_until_done(
-                self.reference,
-                watch,
-                on_change=lambda line: self.log.info("%s: %s", self.reference.name, line),
-                clock=time.time,  # shared with other machines
-            )
-        except WaitTimeoutError as error:
+        return await watcher.join(settings, reference, watch, self._tell)
+
+    def _tell(self, line: str) -> None:
+        self.log.info("%s: %s", _unpack(self._reference).get("name"), line)
+
+    def _shown(self, operation: Operation) -> Operation:
+        return operation if self.include_response else without_response(operation)
+
+    def _ended_with(self, operation: Operation, waiting: Waiting) -> Event:
+        deadline = waiting.watch.deadline
+        # The watch ran on the watcher's clock, and so does this question.
+        if self.cancel_on_kill and deadline is not None and waiting.watch.fell_to_its_deadline(waiting.now()):
+            return DeadlinePassed(deadline.cause, deadline.seconds, True, self._shown(operation))
+        return Finished(self._shown(operation))
+
+    async def _ended_by(self, error: OperationsError, waiting: Waiting | None) -> Event:
+        if isinstance(error, WaitTimeoutError) and waiting is not None:
+            deadline, last = waiting.watch.deadline, waiting.watch.last
             assert deadline is not None
             requested = self.cancel_on_kill and await self._cancel(str(error))
-            last = watch.last if self.include_response or watch.last is None else without_response(watch.last)
-            return DeadlinePassed(deadline.cause, deadline.seconds, requested, last)
-        except NotFoundError as error:
+            return DeadlinePassed(
+                deadline.cause, deadline.seconds, requested, None if last is None else self._shown(last)
+            )
+        if isinstance(error, NotFoundError):
             return Gone(str(error))
-        except OperationsError as error:
-            return Lost(str(error))
-        told = operation if self.include_response else without_response(operation)
-        if self.cancel_on_kill and deadline is not None and watch.fell_to_its_deadline(time.time()):
-            return DeadlinePassed(deadline.cause, deadline.seconds, True, told)
-        return Finished(told)
+        return Lost(str(error))
 
-    async def _client(self) -> AsyncOperationsClient:
-        await self._hook.reference(self.reference)  # the connection may have been changed meanwhile
-        return await self._hook.get_conn()
-
-    async def _reach(self) -> AsyncOperationsClient:
-        """The client, with some patience for Airflow.
+    async def _settings(self) -> ConnectionSettings:
+        """What the connection says, with some patience for Airflow. It may have been changed since the task read it.
 
         :raises OperationsError: if there is none. Anything else would end the trigger, and the task with it, which
             would not even be told which operation it had.
@@ -211,7 +251,7 @@ class OperationTrigger(BaseTrigger):
             if attempt:
                 await asyncio.sleep(PAUSE)
             try:
-                return await self._client()
+                return await settings_of(self.gcp_conn_id, self.impersonation_chain)
             except ConnectionSettingsError as error:
                 last: OperationsError = error
             except OperationsError:
@@ -227,24 +267,31 @@ class OperationTrigger(BaseTrigger):
 
         :return: whether it needs no more asking.
         """
-        asked = f"cancel of {self.reference} requested, because: {because}"
+        from airflow_lro_provider.lro.aio import AsyncOperationsClient
+
+        reference = self.reference
+        asked = f"cancel of {reference} requested, because: {because}"
         try:
-            client = await self._reach()
-            # Airflow may have taken its time to say whose the operation is: meanwhile it may have ended well.
-            over = await self._is_over(client) or await client.cancel(self.reference)
+            settings = await self._settings()
+            async with await AsyncOperationsClient.create(settings) as client:
+                # Airflow may have taken its time to say whose the operation is: meanwhile it may have ended well.
+                over = await self._is_over(client, reference) or await client.cancel(reference)
         except OperationsError as error:
             self.log.warning("The %s. It was refused: %s", asked, error)
+            _meter.cancel(reference.service, "REFUSED")
             return False
+        _meter.cancel(reference.service, "REQUESTED" if over is None else str(over.outcome and over.outcome.value))
         if over is not None:
             self.log.info("The %s. The operation was over already: %s.", asked, over.summary())
         else:
             self.log.info("The %s. The service took the request.", asked)
         return True
 
-    async def _is_over(self, client: AsyncOperationsClient) -> Operation | None:
+    @staticmethod
+    async def _is_over(client: AsyncOperationsClient, reference: OperationReference) -> Operation | None:
         """The operation if it is over; ``None`` if it is not, or nobody says so at once."""
         try:
-            operation = await client.get(self.reference, retries=0)
+            operation = await client.get(reference, retries=0)
         except OperationsError:
             return None
         return operation if operation.done else None
@@ -267,21 +314,40 @@ class OperationTrigger(BaseTrigger):
             self.log.exception("The cancel of %s failed", self.reference)
 
     async def _verdict(self) -> tuple[Verdict, str]:
-        if not self.owner:
+        owner = self.owner
+        if not owner:
             return Verdict.UNSURE, "the trigger was created without an owner"
         state: str | Evidence | None = Evidence.UNKNOWN
         token: str | Evidence | None = Evidence.UNKNOWN
-        mine = str(self.owner["token"])
+        mine = str(owner["token"])
         for attempt in range(QUESTION_TRIES):
             if attempt:
                 await asyncio.sleep(min(2.0**attempt, 10.0))
-            state = await task_state(self.owner)
-            if of_killed_trigger(task_state=state, owner_token=Evidence.UNKNOWN, my_token=mine) is Verdict.UNSURE:
-                token = await owner_token(self.owner)
+            state, token = await task_state(owner), Evidence.UNKNOWN
+            if of_killed_trigger(task_state=state, owner_token=token, my_token=mine) is not Verdict.UNSURE:
+                break  # the state says it all
+            token = await owner_token(owner)
             if of_killed_trigger(task_state=state, owner_token=token, my_token=mine) is not Verdict.UNSURE:
                 break
         verdict = of_killed_trigger(task_state=state, owner_token=token, my_token=mine)
         return verdict, in_words(state, token, mine)
+
+
+# A dict of a few fields takes twice the memory of a tuple, and thousands of triggers have the same fields.
+_fields: dict[tuple[str, ...], tuple[str, ...]] = {}
+
+
+def _pack(stored: Mapping[str, Any]) -> tuple[Any, ...]:
+    """A dict in less memory: its keys, kept once for all, and its values; what many have in common, once."""
+    keys = _fields.setdefault(tuple(stored), tuple(stored))
+    return keys, *(
+        sys.intern(value) if type(value) is str and key not in ("name", "token") else value
+        for key, value in stored.items()
+    )
+
+
+def _unpack(packed: tuple[Any, ...]) -> dict[str, Any]:
+    return dict(zip(packed[0], packed[1:], strict=True))
 
 
 def _hold(task: asyncio.Future[None]) -> None:

@@ -14,6 +14,7 @@ PACKAGE = Path(airflow_lro_provider.__file__).parent
 STANDARD_ONLY = {
     *("operation", "reference", "method", "foreign", "services", "protocol", "flows", "errors", "polling", "verdict"),
     *("content", "hosts", "ledger", "paging", "redaction", "settings", "strict_json", "traces"),
+    *("listing", "pace", "waiters", "watching", "meter", "longpoll"),
 }
 CLIENTS = {
     *("client", "aio", "many", "watcher", "credentials", "identity", "mtls"),

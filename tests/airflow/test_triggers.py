@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -215,14 +216,15 @@ async def test_many_kills_at_once_lose_none_to_the_queue(
 ) -> None:
     """A run with hundreds of deferred tasks is marked: waiting for one's turn is not held against a question."""
 
-    def slow(_: Any) -> str:
+    def slow(question: Any) -> list[str]:
         time.sleep(0.02)  # in a thread, as the real question
-        return "failed"
+        return ["failed"] * len(question.owners)
 
     monkeypatch.setattr(ownership, "TIMEOUT", 0.2)
     monkeypatch.setattr(module, "QUESTION_TRIES", 1)
-    monkeypatch.setattr(ownership, "ask_task_state", slow)
-    answers_ = await asyncio.gather(*(ownership.task_state(OWNER) for _ in range(100)))
+    monkeypatch.setattr(ownership, "ask_task_states", slow)
+    owners = [{**OWNER, "dag_id": f"one of {number}"} for number in range(100)]  # each Dag is a question of its own
+    answers_ = await asyncio.gather(*map(ownership.task_state, owners))
     assert answers_ == ["failed"] * 100
 
 
@@ -398,3 +400,95 @@ async def test_many_triggers_share_the_sockets_of_a_loop(lro_emulator: Emulator)
     assert connections <= aio.MAX_CONNECTIONS_PER_HOST
     assert all(read_event(payload) for payload in await asyncio.gather(*tasks))
     assert session.closed, "the last one out closes the session"
+
+
+async def test_a_kill_leaves_the_others_untouched(
+    lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, killed: Any
+) -> None:
+    """Of thirty that wait together ten are killed: their operations are cancelled, the others are seen to their end."""
+    answers(monkeypatch, "failed", "mine")
+    triggers = [make(lro_emulator, {"duration": 1.0}, cancel_on_kill=True, poll_interval=0.1) for _ in range(30)]
+    others = [asyncio.create_task(event_of(trigger)) for trigger in triggers[10:]]
+    victims = [asyncio.create_task(event_of(trigger)) for trigger in triggers[:10]]
+    await asyncio.sleep(0.3)
+    for task, trigger in zip(victims, triggers, strict=False):
+        task.cancel("__airflow_user_action__")
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await trigger.on_kill()
+        await trigger.cleanup()
+    assert [cancels(lro_emulator, trigger) for trigger in triggers] == [1] * 10 + [0] * 20
+    events = [read_event(payload) for payload in await asyncio.gather(*others)]
+    assert all(isinstance(event, Finished) and event.operation.outcome is Outcome.SUCCEEDED for event in events)
+
+
+async def test_many_that_come_at_once_read_their_connection_once(
+    lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hundred triggers ask the supervisor for their connection one time."""
+    from airflow_lro_provider.hooks.operations import OperationsAsyncHook
+
+    asked, read = [], OperationsAsyncHook.settings
+
+    async def settings(self: Any) -> Any:
+        asked.append(self.gcp_conn_id)
+        return await read(self)
+
+    monkeypatch.setattr(OperationsAsyncHook, "settings", settings)
+    triggers = [make(lro_emulator, {"duration": 0.2}) for _ in range(100)]
+    await asyncio.gather(*map(event_of, triggers))
+    assert len(asked) == 1
+
+
+async def test_a_deadline_tells_the_last_look(lro_emulator: Emulator) -> None:
+    """The event of a deadline carries the operation as it was then, although looks are not kept."""
+    soon = Deadline(time.time() + 0.5, "timeout", 0.5).to_dict()
+    event = read_event(await event_of(make(lro_emulator, deadline=soon, poll_interval=0.1)))
+    assert isinstance(event, DeadlinePassed)
+    assert event.operation is not None
+    assert not event.operation.done
+
+
+async def test_a_moved_clock_does_not_move_a_deadline(lro_emulator: Emulator) -> None:
+    """The deadline is a moment for all machines; waiting for it is not done by their clock."""
+    later = Deadline(time.time() + 3600, "timeout", 3600).to_dict()
+    trigger = make(lro_emulator, {"duration": 0.3}, deadline=later, started=time.time() - 7200)
+    assert isinstance(read_event(await event_of(trigger)), Finished)
+
+
+async def test_a_mass_redistribution_cancels_nothing_and_asks_in_batches(
+    lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five hundred triggers that move at once: few questions for states, four at a time for tokens, no cancel."""
+    from airflow_lro_provider.triggers import ownership
+
+    asked: list[str] = []
+    asking = most = 0
+    lock = threading.Lock()
+
+    def states(*, dag_id: str, run_ids: list[str], task_ids: list[str], map_index: int | None) -> Any:
+        asked.append("states")
+        return {"r": {f"t_{index}": "deferred" for index in range(500)}}
+
+    def token(**_: Any) -> str:
+        nonlocal asking, most
+        with lock:
+            asking += 1
+            most = max(most, asking)
+        time.sleep(0.001)
+        with lock:
+            asking -= 1
+        return "mine"
+
+    monkeypatch.setattr(ownership.RuntimeTaskInstance, "get_task_states", states)
+    monkeypatch.setattr(ownership.XCom, "get_one", token)
+    triggers = [make(lro_emulator, cancel_on_kill=True, owner={**OWNER, "map_index": i}) for i in range(500)]
+    tasks = [asyncio.create_task(event_of(trigger)) for trigger in triggers]
+    await asyncio.sleep(0.5)
+    for task in tasks:
+        task.cancel("__airflow_user_action__")
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.gather(*(trigger.on_kill() for trigger in triggers))
+    assert len(asked) <= 5
+    assert most <= ownership.AT_ONCE
+    assert lro_emulator.requests(verb="cancel") == []

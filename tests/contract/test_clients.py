@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -277,6 +278,34 @@ def test_wait_until_done_polls_with_growing_intervals(subject: Subject, lro_emul
     assert lines[0].startswith("RUNNING")
     assert lines[-1].startswith("SUCCEEDED")
     assert len(lines) == 2
+
+
+@pytest.mark.parametrize("service", ["aiplatform", "automl", "earthengine"])
+def test_wait_until_done_uses_the_services_own_wait(subject: Subject, lro_emulator: Emulator, service: str) -> None:
+    """After a first look a `:wait` tells of the end, with no sleep between and few requests."""
+    reference = running(lro_emulator, service, duration=1.5)
+    operation = subject.wait_until_done(reference, new_watch(time.monotonic()))
+    assert operation.outcome is Outcome.SUCCEEDED
+    assert [request.verb for request in lro_emulator.requests()] == ["get", "wait"]
+
+
+def test_a_wait_that_is_refused_leaves_gets(subject: Subject, lro_emulator: Emulator) -> None:
+    """Whatever is wrong with `:wait`, the wait goes on with GETs, and an error of the operation is still told."""
+    reference = running(lro_emulator, "automl")
+    lro_emulator.fail(403, verb="wait", times=None)
+    ticks = iter(range(1, 1000))
+
+    def clock() -> float:
+        tick = next(ticks)
+        if tick > 30:
+            lro_emulator.finish("automl", reference.name)
+        return float(tick)
+
+    assert subject.wait_until_done(reference, new_watch(0.0), clock=clock).done
+    assert len(lro_emulator.requests(verb="wait")) == 2
+    lro_emulator.fail(403, verb="get", times=None)
+    with pytest.raises(PermissionDeniedError):
+        subject.wait_until_done(reference, new_watch(0.0))
 
 
 def test_wait_until_done_ends_at_the_deadline(subject: Subject, lro_emulator: Emulator) -> None:

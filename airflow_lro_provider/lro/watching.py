@@ -1,0 +1,399 @@
+"""Which requests to make next for all who wait below one parent, and what an answer means to whom.
+
+A :class:`Family` is one parent of one endpoint, seen by one identity, as plain data: who waits, how long
+already, when each wants the next look (:class:`~airflow_lro_provider.lro.polling.Watch` says), and what
+was learned of the parent. It is asked for the next requests and is told their answers; it gives back what
+to tell whom. It has no clock and sends nothing.
+
+The choice is by cost, and the unit is one GET (:mod:`airflow_lro_provider.lro.listing`):
+
+* A list refreshes everybody. It is worth its cost in GETs as soon as so many have at least half of
+  their interval behind them: then they are looked at a little early, and together from then on.
+* Else each is asked for with a GET when it is due, never more at a time than the endpoint has room for.
+* ``:wait``, where there is one, when few wait: it holds a connection per operation, and tells at once.
+
+What a list does not show is asked for by name; a list never says that an operation is gone.
+
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import marshal
+import math
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from airflow_lro_provider.lro.errors import MalformedAnswerError, OperationsError
+from airflow_lro_provider.lro.listing import LEARN_FOR, Listing, Sweep, cheapest
+from airflow_lro_provider.lro.longpoll import LongPolls
+from airflow_lro_provider.lro.operation import Operation
+from airflow_lro_provider.lro.pace import MAX_IN_FLIGHT
+from airflow_lro_provider.lro.waiters import Queue, Waiter
+
+__all__ = ["Ask", "Family", "Told"]
+
+GATHER = 0.05
+"""Those who come within so many seconds get their first look together."""
+RUNNING_ONLY = "done=false"
+"""The filter that is tried on a parent with a long history (https://google.aip.dev/160)."""
+FEW = 4
+"""No more than so many ``:wait`` at a time: half of an endpoint's room."""
+SLOW_LIST = 1.0
+"""A list that takes longer, in seconds, and longer than GETs would, keeps everybody waiting."""
+UNHURRIED = 2.0
+"""How long after its deadline a wait may still be waiting for its last look, in seconds."""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A request to make.
+
+    :param verb: get, wait or list.
+    :param name: the operation's, or the parent's.
+    :param timeout: of a ``:wait``, in seconds.
+    """
+
+    verb: str
+    name: str
+    timeout: float = 0.0
+    filter: str | None = None
+    page_size: int = 0
+    page_token: str | None = None
+
+
+Told = tuple[Waiter, "Operation | OperationsError | str"]
+"""Whom to tell what: the operation that is over, the error that ends the wait, or a line for the log."""
+
+
+class Family:
+    """All who wait below one parent.
+
+    :param parent: its name, as a list wants it.
+    :param lists: whether the service can list it.
+    :param waits: whether the service has a ``:wait`` for such names.
+    :param rng: gives numbers from 0 to 1.
+    """
+
+    def __init__(
+        self, parent: str, *, lists: bool, waits: bool, rng: Callable[[], float] = random.random, page_size: int = 1000
+    ) -> None:
+        self.parent = parent
+        self.members: dict[str, tuple[Waiter, ...]] = {}
+        self.choice = ""
+        """How it is asked at present, in words."""
+        self._plain, self._running = Listing(page_size=page_size), Listing(RUNNING_ONLY, page_size=page_size)
+        self._lists, self._filters = lists, False
+        self._long_polls = LongPolls(waits)
+        self._rng = rng
+        self._queue = Queue()
+        self._sweeps = 0
+        self._sweep: Sweep | None = None
+        self._unripe_until = -math.inf
+        self._doubtful = 0
+        self._joined = 0
+        self._next_deadline = math.inf
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    @property
+    def next_deadline(self) -> float:
+        """No deadline of those who wait is before this."""
+        return self._next_deadline
+
+    @property
+    def waiters(self) -> Iterable[Waiter]:
+        """All of them."""
+        return (waiter for same in self.members.values() for waiter in same)
+
+    def add(self, waiter: Waiter, now: float) -> None:
+        """Begin to wait."""
+        self.members[waiter.name] = (*self.members.get(waiter.name, ()), waiter)
+        waiter.looked = now
+        self._joined += 1
+        if waiter.watch.deadline is not None:
+            self._next_deadline = min(self._next_deadline, waiter.watch.deadline.at)
+        self._queue.put(waiter, now + GATHER)
+
+    def remove(self, waiter: Waiter) -> None:
+        """Wait no longer. The others are left as they are."""
+        if waiter.gone:
+            return
+        waiter.gone = True
+        rest = tuple(other for other in self.members.get(waiter.name, ()) if other is not waiter)
+        if rest:
+            self.members[waiter.name] = rest
+        else:
+            self.members.pop(waiter.name, None)
+        self._queue.tidy(self.waiters, len(self.members))
+
+    def shortest_interval(self) -> float:
+        """Seconds between two looks at the one that is looked at most often; a guess, from the queue's head."""
+        head = self._queue.head()
+        return math.inf if head is None else max(head.due - head.looked, 0.0)
+
+    # -- what to ask ---------------------------------------------------------------------------------
+
+    def next_at(self, now: float) -> float:
+        """When to ask again what to ask; infinity if that is when an answer comes."""
+        if self._sweep is not None:
+            # Who is in the queue is being looked at. Only deadlines go on.
+            return now if self._sweep.next_page is not None else self._next_deadline + UNHURRIED
+        head = self._queue.head()
+        return math.inf if head is None else head.due
+
+    def asks(self, now: float, room: int, long_polls: int = 0) -> list[Ask]:
+        """The requests to make now. What they are about counts as asked for until it is answered.
+
+        :param room: how many the endpoint takes.
+        :param long_polls: how many of them may be a ``:wait``.
+        """
+        if room <= 0:
+            return []
+        if self._sweep is not None:
+            token, self._sweep.next_page = self._sweep.next_page, None
+            return [] if token is None else [replace(self._ask_for(self._sweep.way), page_token=token)]
+        by_wait = long_polls > 0 and self._long_polls.usable(now)
+        if not by_wait and (way := self._worth_listing(now)) is not None:
+            return [self._begin(way, now)]
+        found: list[Ask] = []
+        while len(found) < room:
+            head = self._queue.head()
+            if head is None or head.due > now:
+                break
+            waiter = self._queue.pop()
+            same = self.members[waiter.name]
+            if any(other.busy for other in same):
+                self._queue.put(waiter, now + GATHER)
+                continue
+            waiter.busy = True
+            timeout = self._long_polls.timeout((w.watch for w in same), now) if by_wait and long_polls > 0 else 0.0
+            long_polls -= timeout > 0
+            self.choice = ":wait" if timeout else "GET"
+            found.append(Ask("wait" if timeout else "get", waiter.name, timeout))
+        return found
+
+    def expired(self, now: float, *, closed: bool) -> list[Told]:
+        """Those whose deadline is over, and who cannot have a last look in time.
+
+        :param closed: whether the endpoint takes no requests at all now.
+        """
+        late = now - (0.0 if closed else UNHURRIED)
+        if late < self._next_deadline:
+            return []
+        told: list[Told] = []
+        self._next_deadline = math.inf
+        for waiter in list(self.waiters):
+            if waiter.watch.deadline is None:
+                continue
+            if waiter.watch.deadline.at <= late and not waiter.busy:
+                self._check_deadline(waiter, now, told)
+            else:
+                self._next_deadline = min(self._next_deadline, waiter.watch.deadline.at)
+        return told
+
+    def _worth_listing(self, now: float) -> Listing | None:
+        waiting = len(self.members)
+        if not self._lists:
+            return None
+        way = cheapest(self._plain, self._running if self._filters else None, waiting, now)
+        if way is None:
+            return None
+        doubtful, self._doubtful = self._doubtful, 0
+        if self._plain.usable(now) and doubtful > self._plain.cost(waiting):
+            return self._plain  # so many have ended at once that the whole list is the cheaper answer
+        cost = way.cost(waiting)
+        if waiting <= cost:
+            return None
+        # Sorting thousands for each single GET would cost more than the GETs.
+        if now < self._unripe_until and self._joined * 16 <= waiting:
+            return None
+        self._joined = 0
+        ripe = sorted(same[0].ripe_at for same in self.members.values() if same[0].listable)
+        self._unripe_until = ripe[int(cost)] if len(ripe) > cost else math.inf
+        return way if self._unripe_until <= now else None
+
+    def _begin(self, way: Listing, now: float) -> Ask:
+        self._sweeps += 1
+        self._sweep = Sweep(way, self._sweeps, now, len(self.members))
+        self.choice = way.name
+        return self._ask_for(way)
+
+    def _ask_for(self, way: Listing) -> Ask:
+        return Ask("list", self.parent, filter=way.filter, page_size=way.page_size)
+
+    # -- what an answer means ------------------------------------------------------------------------
+
+    def saw(self, ask: Ask, operation: Operation, sent: float, now: float) -> list[Told]:
+        """Deal out the answer to a GET or a ``:wait``.
+
+        :param sent: when it was asked.
+        """
+        told: list[Told] = []
+        if ask.verb == "wait" and not operation.done:
+            self._long_polls.judge(ask.timeout, now - sent, now)
+        for waiter in self.members.get(ask.name, ()):
+            waiter.busy = False
+            if self._show(waiter, operation.raw, now, told, operation):
+                if ask.verb == "wait":
+                    delay = self._long_polls.delay(waiter.watch, now - sent, now)
+                else:
+                    # Those who began together drift apart.
+                    delay = waiter.watch.delay(now) * (0.5 + 0.5 * self._rng() if waiter.watch.looks == 1 else 1.0)
+                waiter.looked = now
+                waiter.listable = bool(waiter.listable)  # it runs, and the list does not show it
+                self._queue.put(waiter, now + delay)
+        return told
+
+    def refused(self, ask: Ask, error: OperationsError, now: float) -> list[Told]:
+        """Deal out an error that a GET or a ``:wait`` was answered with: it is only that operation's."""
+        told: list[Told] = []
+        if ask.verb == "wait":
+            self._long_polls.failed(now)
+        for waiter in self.members.get(ask.name, ()):
+            waiter.busy = False
+            if ask.verb == "wait" and not error.transient:
+                self._queue.put(waiter, now)  # a GET will tell whose error it is
+                continue
+            try:
+                line = waiter.watch.failed(error, now)
+                waiter.watch.check_deadline(now, waiter.name)
+            except OperationsError as end:
+                told.append((waiter, end))
+                continue
+            if line:
+                told.append((waiter, line))
+            waiter.looked = now
+            self._queue.put(waiter, now + waiter.watch.delay(now))
+        return told
+
+    def rows(self, rows: Sequence[Any], now: float) -> list[Told]:
+        """Deal out a piece of a page: operations as they came. :meth:`page` ends the page."""
+        sweep = self._sweep
+        told: list[Told] = []
+        if sweep is None:
+            return told
+        sweep.rows += len(rows)
+        for row in rows:
+            name = row.get("name") if isinstance(row, dict) else None
+            same = self.members.get(name) if isinstance(name, str) else None
+            if same is None:
+                sweep.shows_done = sweep.shows_done or (name is not None and row.get("done") is True)
+                continue
+            sweep.matched += 1
+            for waiter in same:
+                waiter.seen_in = sweep.number
+                self._show(waiter, row, now, told)
+        return told
+
+    def page(self, next_page_token: str, size: int, now: float) -> None:
+        """End a page of a list.
+
+        :param size: how many bytes the answer had.
+        """
+        sweep = self._sweep
+        if sweep is None:
+            return
+        sweep.pages, sweep.size = sweep.pages + 1, sweep.size + size
+        # Pages come one after the other, GETs eight at a time.
+        slow = now - sweep.started > SLOW_LIST and sweep.pages * MAX_IN_FLIGHT > sweep.worth
+        if not next_page_token:
+            self._end(sweep, now)
+            if slow:
+                sweep.way.rest(now, LEARN_FOR)
+        elif slow or Listing(pages=sweep.pages, size=sweep.size).cost(0) >= sweep.worth:
+            sweep.way.rest(now, LEARN_FOR)  # its history is too long
+            self._consider_filter(sweep)
+            self._reschedule(sweep, now, whole=False)
+        else:
+            sweep.next_page = next_page_token
+
+    def list_failed(self, error: OperationsError, now: float) -> str | None:
+        """Note that a list was answered with an error: everybody is asked for by name for a while.
+
+        :return: a line for the log, if it is not one that passes.
+        """
+        sweep, self._sweep, self._unripe_until = self._sweep, None, -math.inf
+        if sweep is None:
+            return None
+        if error.transient:
+            sweep.way.failed(now)
+            return None
+        sweep.way.rest(now, LEARN_FOR)
+        return f"{sweep.way.name} was refused, asking for each operation by name: {error}"
+
+    def recovered(self) -> None:
+        """The endpoint was in trouble, and is well again."""
+        self._plain.forgive()
+        self._running.forgive()
+
+    def _show(
+        self, waiter: Waiter, raw: Mapping[str, Any], now: float, told: list[Told], operation: Operation | None = None
+    ) -> bool:
+        """Show one look to one who waits; whether it goes on waiting."""
+        watch = waiter.watch
+        try:
+            # Its repetition costs a hash. An Operation is built only of what is new.
+            mark = hash(marshal.dumps(raw, 2))  # type: ignore[arg-type]
+            if mark == waiter.mark:
+                watch.saw_no_change()
+            else:
+                line = watch.saw(operation or Operation.from_json(raw))
+                waiter.mark = mark
+                if line:
+                    told.append((waiter, line))
+                if watch.done is not None:
+                    told.append((waiter, watch.done))
+                    return False
+            watch.check_deadline(now, waiter.name)
+        except MalformedAnswerError as error:
+            line = watch.failed(error, now)
+            if line:
+                told.append((waiter, line))
+        except OperationsError as end:
+            watch.last = operation or Operation.from_json(raw)
+            told.append((waiter, end))
+            return False
+        watch.last = None  # thousands of answers are not kept
+        return True
+
+    def _end(self, sweep: Sweep, now: float) -> None:
+        missing = self._reschedule(sweep, now, whole=True)
+        sweep.way.measured(sweep.pages, sweep.size)
+        if sweep.way.filter is None:
+            self._consider_filter(sweep)
+        else:
+            self._doubtful = missing
+            if sweep.shows_done:  # a filter that is not heeded is none
+                sweep.way.rest(now, LEARN_FOR)
+
+    def _consider_filter(self, sweep: Sweep) -> None:
+        if sweep.way is self._plain and sweep.rows > 2 * sweep.matched:
+            self._filters = True
+
+    def _reschedule(self, sweep: Sweep, now: float, *, whole: bool) -> int:
+        """Put everybody back into the queue after a list.
+
+        :param whole: whether it came to its end.
+        :return: how many it should have shown, and did not.
+        """
+        self._sweep, self._unripe_until, missing = None, -math.inf, 0
+        for waiter in self.waiters:
+            if waiter.seen_in == sweep.number:
+                waiter.looked, waiter.listable = sweep.started, True
+                waiter.due = max(sweep.started + waiter.watch.delay(sweep.started), now)
+            elif whole and waiter.listable and waiter.looked < sweep.started:
+                # Over, hidden, or elsewhere: a GET will tell.
+                missing += 1
+                waiter.listable, waiter.due = None, min(waiter.due, now)
+        self._queue.rebuild(self.waiters)
+        return missing
+
+    def _check_deadline(self, waiter: Waiter, now: float, told: list[Told]) -> None:
+        try:
+            waiter.watch.check_deadline(now, waiter.name)
+        except OperationsError as end:
+            told.append((waiter, end))

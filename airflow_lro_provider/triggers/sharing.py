@@ -1,0 +1,57 @@
+"""What the triggers of one event loop share before they wait: the reading of their connection.
+
+A thousand triggers that come at once have one connection, most of the time. Asking the supervisor for it a
+thousand times takes longer than all the rest of their start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from airflow_lro_provider.hooks.operations import OperationsAsyncHook
+
+if TYPE_CHECKING:
+    from airflow_lro_provider.lro.credentials import ConnectionSettings
+
+__all__ = ["settings_of"]
+
+SHARED_FOR = 10.0
+"""So long, in seconds, a connection that was read is good for others. Who comes later reads it anew."""
+
+_Key = tuple["str | None", "str | tuple[str, ...] | None"]
+_read: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[_Key, tuple[float, asyncio.Task[ConnectionSettings]]]] = (
+    WeakKeyDictionary()
+)
+
+
+async def settings_of(gcp_conn_id: str | None, impersonation_chain: str | Sequence[str] | None) -> ConnectionSettings:
+    """What a connection says; read once for all who ask at about the same time.
+
+    :param gcp_conn_id: the connection; ``None`` is none.
+    :param impersonation_chain: the account to act as.
+    :raises ConnectionSettingsError: if it is missing or cannot be used.
+    """
+    chain = impersonation_chain
+    key = (gcp_conn_id, chain if chain is None or isinstance(chain, str) else tuple(chain))
+    loop, now = asyncio.get_running_loop(), time.monotonic()
+    known = _read.setdefault(loop, {})
+    for old in [other for other, (at, task) in known.items() if task.done() and now >= at + SHARED_FOR]:
+        del known[old]
+    if key not in known:
+        hook = OperationsAsyncHook(gcp_conn_id=gcp_conn_id, impersonation_chain=chain)
+        # It is nobody's task: who asked first may be killed, and the others still want the answer.
+        task = contextvars.Context().run(loop.create_task, hook.settings())
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())  # perhaps nobody waits any more
+        known[key] = (now, task)
+    _, task = known[key]
+    try:
+        return await asyncio.shield(task)
+    except BaseException:
+        if task.done() and known.get(key, (0, None))[1] is task:
+            del known[key]  # an error is not kept
+        raise

@@ -1,0 +1,179 @@
+"""What waiting costs a triggerer: CPU, memory, requests, loop lag, delay. A table and a plot.
+
+Needs nothing but this package with its ``dev`` extra, and openssl::
+
+    python tests/benchmarks/waiting.py                 # all: 100, 1,000 and 5,000, about 20 minutes
+    python tests/benchmarks/waiting.py --short         # 1,000 only, about 2 minutes
+    python tests/benchmarks/waiting.py --count 5000 --only floor watcher
+
+Real ``TriggerRunner`` of Airflow, one process for each row, a server of its own process with TLS and 50 ms
+latency (``waiting_server.py``). The rows of one count are compared with its floor: a trigger that awaits a
+future. Of the operations, 4 % end while it is measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from waiting_server import certificate
+
+HERE = Path(__file__).parent
+SERVERS: dict[str, dict[str, Any]] = {
+    "pages of 1,000": {},
+    "pages of 100": {"page_size": 100},
+    "no list": {"no_list": True},
+    "history 100 times as long": {"history": 100, "no_filter": True},
+}
+ROWS = [
+    ("floor", "pages of 1,000"),
+    ("watcher", "pages of 1,000"),
+    ("watcher", "pages of 100"),
+    ("watcher", "no list"),
+    ("watcher", "history 100 times as long"),
+    ("shared session", "pages of 1,000"),
+    ("own session", "pages of 1,000"),
+]
+
+
+@contextlib.contextmanager
+def server(options: dict[str, Any]) -> Iterator[str]:
+    """A server in a process of its own; gives its URL."""
+    process = subprocess.Popen(
+        [sys.executable, str(HERE / "waiting_server.py"), json.dumps(options)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        yield f"https://127.0.0.1:{int(process.stdout.readline())}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def run(strategy: str, kind: str, count: int, chosen: argparse.Namespace, files: tuple[str, str]) -> dict[str, Any]:
+    """One row."""
+    # 1,000 triggers are created in about two seconds; then all of them have their first look.
+    settle = chosen.settle + count / 250
+    options = {
+        **SERVERS[kind],
+        "operations": count,
+        "certificate": files,
+        "end_after": settle + 8,
+        "end_part": 0.04,
+        "end_within": max(chosen.seconds - 8, 1.0),
+    }
+    with server(options) as url, tempfile.TemporaryDirectory() as home:
+        extra = {"api_endpoint": url, "emulator": True}
+        environment = {
+            **{key: value for key, value in os.environ.items() if not key.startswith("AIRFLOW")},
+            "AIRFLOW_HOME": home,
+            "AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT": json.dumps({"conn_type": "google_lro", "extra": extra}),
+            "SSL_CERT_FILE": files[0],
+            "NO_PROXY": "127.0.0.1",
+            "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1])]),
+        }
+        asked = {
+            **{"strategy": strategy, "count": count, "server": kind, "url": url, "interval": chosen.interval},
+            **{"settle": settle, "seconds": chosen.seconds},
+        }
+        done = subprocess.run(
+            [sys.executable, str(HERE / "waiting_run.py"), json.dumps(asked)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=None if chosen.verbose else subprocess.PIPE,
+            text=True,
+            timeout=settle + chosen.seconds + 300,
+        )
+    for line in reversed(done.stdout.splitlines()):
+        if line.startswith('{"strategy"'):
+            found: dict[str, Any] = json.loads(line)
+            return found
+    print((done.stderr or "")[-3000:], file=sys.stderr)
+    return {"strategy": strategy, "server": kind, "count": count, "failed": done.returncode}
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown."""
+    lines = [
+        "| triggers | strategy | server | CPU over floor, % of a core | KB per trigger over floor"
+        " | requests per operation and minute | largest loop lag, ms | done to known: median, p95, s |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    floors = {row["count"]: row for row in rows if row["strategy"] == "floor"}
+    for row in rows:
+        start = f"| {row['count']:,} | {row['strategy']} | {row['server']} "
+        if "failed" in row:
+            lines.append(f"{start}| did not finish | | | | |")
+            continue
+        floor = floors.get(row["count"])
+        if row is floor:
+            cpu, memory = f"(floor: {row['cpu']:.2f})", f"(floor: {row['kb']:.1f})"
+        else:
+            cpu = f"{row['cpu'] - (floor['cpu'] if floor else 0):.2f}"
+            memory = f"{row['kb'] - (floor['kb'] if floor else 0):.1f}"
+        known = "" if row["median"] is None else f"{row['median']:.2f}, {row['p95']:.2f} ({row['known']})"
+        lines.append(f"{start}| {cpu} | {memory} | {row['requests']:.3f} | {row['lag_ms']:.0f} | {known} |")
+    return "\n".join(lines)
+
+
+def plot(rows: list[dict[str, Any]]) -> str:
+    """The CPU over the floor as bars, in SVG."""
+    floors = {row["count"]: row["cpu"] for row in rows if row["strategy"] == "floor" and "failed" not in row}
+    bars = [
+        (f"{row['count']:,} {row['strategy']}, {row['server']}", max(row["cpu"] - floors.get(row["count"], 0.0), 0.0))
+        for row in rows
+        if row["strategy"] != "floor" and "failed" not in row
+    ]
+    most = max((value for _, value in bars), default=1.0) or 1.0
+    parts = ['<text x="10" y="20" font-weight="bold">CPU over the floor, % of a core</text>']
+    for number, (label, value) in enumerate(bars):
+        y = 40 + 24 * number
+        parts.append(f'<text x="10" y="{y + 12}">{escape(label)}</text>')
+        parts.append(f'<rect x="340" y="{y}" width="{400 * value / most:.1f}" height="16" fill="#4285f4"/>')
+        parts.append(f'<text x="{345 + 400 * value / most:.1f}" y="{y + 12}">{value:.2f}</text>')
+    size = f'width="820" height="{50 + 24 * len(bars)}" font-family="sans-serif" font-size="12"'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size}>{"".join(parts)}</svg>'
+
+
+def main() -> None:
+    """Measure what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, nargs="+", default=[100, 1000, 5000])
+    parser.add_argument("--only", nargs="+", choices=sorted({strategy for strategy, _ in ROWS}))
+    parser.add_argument("--server", nargs="+", choices=list(SERVERS))
+    parser.add_argument("--interval", type=float, default=5.0)
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long each row is measured")
+    parser.add_argument("--settle", type=float, default=15.0, help="how long it settles before, and longer for many")
+    parser.add_argument("--short", action="store_true", help="1,000 triggers, few rows, 15 s each")
+    parser.add_argument("--plot", type=Path, help="write the plot there, as SVG")
+    parser.add_argument("--verbose", action="store_true")
+    chosen = parser.parse_args()
+    rows = ROWS
+    if chosen.short:
+        chosen.count, chosen.seconds, chosen.settle = [1000], 15.0, 6.0
+        chosen.server = ["pages of 1,000"]
+    rows = [row for row in rows if not chosen.only or row[0] in chosen.only]
+    rows = [row for row in rows if not chosen.server or row[1] in chosen.server or row[0] == "floor"]
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        files = certificate(folder)
+        for count in chosen.count:
+            for strategy, kind in rows:
+                found.append(run(strategy, kind, count, chosen, files))
+                print(json.dumps(found[-1]), file=sys.stderr, flush=True)
+    print(table(found))
+    if chosen.plot:
+        chosen.plot.write_text(plot(found), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""The watcher over real HTTP, against the local server."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+
+from airflow_lro_provider.emulator import Emulator
+from airflow_lro_provider.lro import aio
+from airflow_lro_provider.lro.credentials import ConnectionSettings
+from airflow_lro_provider.lro.errors import ForbiddenEndpointError, PermissionDeniedError
+from airflow_lro_provider.lro.operation import Operation, Outcome
+from airflow_lro_provider.lro.polling import Watch
+from airflow_lro_provider.lro.reference import OperationReference, read_reference
+from airflow_lro_provider.lro.watcher import Watcher
+
+
+async def wait_for(emulator: Emulator, service: str, name: str, interval: float | None = 0.1) -> Operation:
+    """Wait for one operation, as one trigger does."""
+    settings = ConnectionSettings.from_extra(emulator.connection_extra())
+    watcher = Watcher.of_loop()
+    watch = Watch(started=time.monotonic(), interval=interval)
+    waiting = await watcher.join(settings, read_reference(name, service), watch)
+    try:
+        return await waiting
+    finally:
+        waiting.leave()
+        await watcher.settle()
+
+
+async def test_many_are_listed_and_all_are_told_with_their_results(lro_emulator: Emulator) -> None:
+    """A hundred operations of one parent: each waiter gets its own response, most requests are lists."""
+    names = [lro_emulator.create("datafusion", duration=0.5 + i / 200, response={"number": i}) for i in range(100)]
+    found = await asyncio.gather(*(wait_for(lro_emulator, "datafusion", name) for name in names))
+    assert [operation.response for operation in found] == [{"number": i} for i in range(100)]
+    assert [operation.name for operation in found] == names
+    assert len(lro_emulator.requests(verb="get")) < 30
+    assert lro_emulator.requests(verb="list")
+    assert not aio._loops[asyncio.get_running_loop()]._sessions, "the last one out closes the session"
+
+
+@pytest.mark.parametrize("service", ["aiplatform", "automl", "earthengine"])
+async def test_the_services_own_wait_is_used(lro_emulator: Emulator, service: str) -> None:
+    """Where there is a `:wait`, the end is known at once and after few requests."""
+    name = lro_emulator.create(service, duration=1.5)
+    begun = time.time()
+    operation = await wait_for(lro_emulator, service, name, None)
+    assert operation.outcome is Outcome.SUCCEEDED
+    assert time.time() - begun < 3
+    assert len(lro_emulator.requests(verb="wait")) == 1
+
+
+async def test_a_refused_list_leaves_gets(lro_emulator: Emulator) -> None:
+    """An account that may get but not list waits all the same."""
+    lro_emulator.fail(403, verb="list", times=None)
+    names = [lro_emulator.create("datafusion", duration=0.3) for _ in range(20)]
+    found = await asyncio.gather(*(wait_for(lro_emulator, "datafusion", name) for name in names))
+    assert all(operation.done for operation in found)
+    assert len(lro_emulator.requests(verb="list")) == 1
+
+
+async def test_a_long_history_is_filtered(lro_emulator: Emulator) -> None:
+    """Below a parent with thousands of old operations the filter is found, and what it leaves out is confirmed."""
+    for _ in range(2500):
+        lro_emulator.create("datafusion", duration=0)
+    names = [lro_emulator.create("datafusion", duration=2, response={"number": i}) for i in range(150)]
+    found = await asyncio.gather(*(wait_for(lro_emulator, "datafusion", name, 0.5) for name in names))
+    assert [operation.response for operation in found] == [{"number": i} for i in range(150)]
+    assert any("filter" in request.query for request in lro_emulator.requests(verb="list"))
+
+
+async def test_each_ends_for_itself(lro_emulator: Emulator) -> None:
+    """One is refused, one fails, one is cancelled: the others do not notice."""
+    names = [lro_emulator.create("datafusion", duration=1.0) for _ in range(3)]
+    broken = lro_emulator.create("datafusion", duration=0.2, error={"code": 3, "message": "no"})
+    lro_emulator.fail(403, verb="list", times=None)
+    lro_emulator.fail(403, verb="get", name=names[0], times=None)
+    tasks = [asyncio.create_task(wait_for(lro_emulator, "datafusion", name)) for name in [*names, broken]]
+    await asyncio.sleep(0.3)
+    tasks[1].cancel()
+    refused, killed, well, failed = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(refused, PermissionDeniedError)
+    assert isinstance(killed, asyncio.CancelledError)
+    assert isinstance(well, Operation)
+    assert isinstance(failed, Operation)
+    assert (well.outcome, failed.outcome) == (Outcome.SUCCEEDED, Outcome.FAILED)
+
+
+async def test_an_outage_is_survived(lro_emulator: Emulator) -> None:
+    """The server goes away and comes back: all are told."""
+    names = [lro_emulator.create("datafusion", duration=0.5) for _ in range(50)]
+    waits: list[asyncio.Task[Any]] = [asyncio.create_task(wait_for(lro_emulator, "datafusion", name)) for name in names]
+    await asyncio.sleep(0.3)
+    await asyncio.to_thread(lro_emulator.stop)
+    await asyncio.sleep(1.0)
+    assert not any(task.done() for task in waits)
+    await asyncio.to_thread(lro_emulator.start)
+    assert all(operation.done for operation in await asyncio.gather(*waits))
+
+
+async def test_a_foreign_host_is_refused(lro_emulator: Emulator) -> None:
+    """A reference that is not for this connection is not even joined."""
+    settings = ConnectionSettings.from_extra(lro_emulator.connection_extra())
+    reference = OperationReference("datafusion", "v1", "projects/p/locations/l/operations/o", "evil.example")
+    with pytest.raises(ForbiddenEndpointError):
+        await Watcher.of_loop().join(settings, reference, Watch(started=0.0))

@@ -1,0 +1,441 @@
+"""The watcher on an event loop whose time is the test's: hours pass in no time, and nothing is really sent."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import math
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+
+from airflow_lro_provider.lro import watcher as module
+from airflow_lro_provider.lro.credentials import ConnectionSettings
+from airflow_lro_provider.lro.errors import (
+    NotFoundError,
+    OperationsError,
+    PermissionDeniedError,
+    ResourceExhaustedError,
+    TransportError,
+    WaitTimeoutError,
+)
+from airflow_lro_provider.lro.meter import Meter
+from airflow_lro_provider.lro.operation import Operation
+from airflow_lro_provider.lro.pace import MAX_IN_FLIGHT, most_requests_of_an_outage
+from airflow_lro_provider.lro.polling import Deadline, Watch
+from airflow_lro_provider.lro.protocol import Rows
+from airflow_lro_provider.lro.reference import OperationReference
+from airflow_lro_provider.lro.watcher import Waiting, Watcher
+
+PARENT = "projects/p/locations/us-central1"
+SETTINGS = ConnectionSettings(is_anonymous=True)
+LATENCY = 0.05
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop whose time jumps to the next timer when nothing else is to do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+
+    def time(self) -> float:
+        """The test's time."""
+        return self.now
+
+    def _run_once(self) -> None:
+        timers = [handle.when() for handle in self._scheduled if not handle.cancelled()]
+        if not self._ready and timers:
+            self.now = max(self.now, min(timers))
+        super()._run_once()
+
+
+def run(test: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine on such a loop."""
+    loop = VirtualLoop()
+    try:
+        return loop.run_until_complete(test)
+    finally:
+        loop.close()
+
+
+@pytest.fixture(autouse=True)
+def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread would take real time."""
+
+    async def inline(function: Any, *arguments: Any) -> Any:
+        return function(*arguments)
+
+    monkeypatch.setattr(asyncio, "to_thread", inline)
+
+
+class Service:
+    """A service, and the client to it: when each operation ends, and when which request fails."""
+
+    def __init__(self, ends: dict[str, float], *, latency: float = LATENCY) -> None:
+        self.ends, self.latency = ends, latency
+        self.requests: list[tuple[float, str, str]] = []
+        self.outages: list[tuple[float, float, OperationsError]] = []
+        self.errors: dict[str, OperationsError] = {}
+        self.flying = self.most_flying = self.clients = self.closed = 0
+        self.contexts: set[Any] = set()
+
+    def __call__(self, settings: Any, identity: Any, *, channel: Any) -> Service:
+        """Make a client."""
+        self.clients += 1
+        return self
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        self.closed += 1
+
+    def count(self, verb: str, since: float = -1.0, until: float = math.inf) -> int:
+        """How many requests of a verb came in a time."""
+        return sum(v == verb and since <= at < until for at, v, _ in self.requests)
+
+    def raw(self, name: str) -> dict[str, Any]:
+        """The operation as it is sent now."""
+        done = self.ends.get(name, 0.0) <= asyncio.get_running_loop().time()
+        return {"name": name, **({"done": True, "response": {}} if done else {})}
+
+    async def _answer(self, verb: str, name: str, seconds: float) -> None:
+        begun = asyncio.get_running_loop().time()
+        self.requests.append((begun, verb, name))
+        self.contexts.add(inherited.get(None))
+        self.flying += 1
+        self.most_flying = max(self.most_flying, self.flying)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self.flying -= 1
+        for since, until, error in self.outages:
+            if since <= begun < until:
+                raise error
+        if verb != "list" and name in self.errors:
+            raise self.errors[name]
+
+    async def get(self, reference: OperationReference, *, retries: int) -> Operation:
+        """One operation."""
+        await self._answer("get", reference.name, self.latency)
+        return Operation.from_json(self.raw(reference.name))
+
+    async def wait(self, reference: OperationReference, timeout: float, *, retries: int) -> Operation:
+        """One operation, when it is over."""
+        left = self.ends[reference.name] - asyncio.get_running_loop().time()
+        await self._answer("wait", reference.name, max(min(timeout, left), 0) + self.latency)
+        return Operation.from_json(self.raw(reference.name))
+
+    async def rows(
+        self, parent: OperationReference, *, filter: Any, page_size: int, page_token: Any, retries: int
+    ) -> Rows:
+        """A page."""
+        await self._answer("list", parent.name, self.latency)
+        names = [name for name in self.ends if name not in self.errors]
+        first = int(page_token or 0)
+        rows = [self.raw(name) for name in names[first : first + page_size]]
+        return Rows(rows, str(first + page_size) if first + page_size < len(names) else "", 300 * len(rows))
+
+
+inherited: contextvars.ContextVar[str] = contextvars.ContextVar("inherited")
+
+
+def name(number: int, parent: str = PARENT) -> str:
+    """The name of an operation."""
+    return f"{parent}/operations/{number}"
+
+
+def error(kind: Any, **fields: Any) -> Any:
+    """An error of the API."""
+    arguments = {"service": "datafusion", "verb": "get", "operation": "o", "http_status": 0, "status": "S"}
+    return kind(**{**arguments, "message": "m", **fields})
+
+
+def make(service: Service, meter: Meter | None = None) -> Watcher:
+    """A watcher whose clock is the loop's."""
+    return Watcher(meter, clock=asyncio.get_running_loop().time, make_client=service)
+
+
+async def join(
+    watcher: Watcher, operation: str, interval: float | None = 5.0, *, api: str = "datafusion", **watch: Any
+) -> Waiting:
+    """Begin to wait."""
+    host = {"datafusion": "datafusion.googleapis.com", "automl": "automl.googleapis.com"}[api]
+    reference = OperationReference(api, "v1", operation, host)
+    started = asyncio.get_running_loop().time()
+    return await watcher.join(SETTINGS, reference, Watch(started=started, interval=interval, **watch), lines.append)
+
+
+lines: list[str] = []
+
+
+async def end_of(waiting: Waiting) -> tuple[float, Any]:
+    """When a wait ended, and how."""
+    try:
+        result: Any = await waiting
+    except OperationsError as error:
+        result = error
+    finally:
+        waiting.leave()
+    return asyncio.get_running_loop().time(), result
+
+
+async def ends_of(watcher: Watcher, service: Service, **watch: Any) -> dict[str, tuple[float, Any]]:
+    """Wait for everything that a service has."""
+    waits = {operation: await join(watcher, operation, **watch) for operation in service.ends}
+    found = await asyncio.gather(*(end_of(waiting) for waiting in waits.values()))
+    await watcher.settle()
+    return dict(zip(waits, found, strict=True))
+
+
+def test_thousands_wait_for_the_price_of_a_few_lists() -> None:
+    """Five thousand are all told, each within an interval, for less than a twentieth of a request per minute."""
+
+    async def test() -> None:
+        service = Service({name(i): 60 + i / 50 for i in range(5000)})
+        found = await ends_of(make(service), service)
+        assert max(found[operation][0] - end for operation, end in service.ends.items()) <= 5.3
+        minutes = 160 / 60
+        assert len(service.requests) <= 0.05 * 5000 * minutes
+        assert service.most_flying <= MAX_IN_FLIGHT
+        assert service.closed == service.clients == 1
+
+    run(test())
+
+
+def test_the_last_one_closes_the_connections() -> None:
+    """While somebody waits they stay open; with the last one everything ends, requests under way included."""
+
+    async def test() -> None:
+        service = Service({name(i): math.inf for i in range(3)}, latency=10.0)
+        watcher = make(service)
+        waits = [await join(watcher, operation) for operation in service.ends]
+        await asyncio.sleep(1)
+        for waiting in waits[:2]:
+            waiting.leave()
+        await watcher.settle()
+        assert (service.closed, service.flying) == (0, 1)
+        waits[2].leave()
+        await watcher.settle()
+        assert (service.closed, service.flying) == (1, 0)
+        asked = len(service.requests)
+        await asyncio.sleep(3600)
+        assert len(service.requests) == asked
+        assert len(asyncio.all_tasks()) == 1
+
+    run(test())
+
+
+def test_a_killed_wait_leaves_the_others_untouched() -> None:
+    """Half of those who wait are cancelled at any moment; the others get their end in time."""
+
+    async def test() -> None:
+        service = Service({name(i): 30 + i / 10 for i in range(100)})
+        watcher = make(service)
+        tasks = {}
+        for operation in service.ends:
+            tasks[operation] = asyncio.create_task(end_of(await join(watcher, operation)))
+        for number, task in enumerate(tasks.values()):
+            if number % 2:
+                await asyncio.sleep(0.37)
+                task.cancel()
+        for number, (operation, task) in enumerate(tasks.items()):
+            if number % 2:
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+            else:
+                at, result = await task
+                assert result.done
+                assert at - service.ends[operation] <= 5.3
+
+    run(test())
+
+
+def test_a_403_is_its_own() -> None:
+    """One operation that may not be seen ends one wait."""
+
+    async def test() -> None:
+        service = Service({name(i): 20.0 for i in range(2)})
+        service.errors[name(1)] = error(PermissionDeniedError)
+        found = await ends_of(make(service), service)
+        assert isinstance(found[name(1)][1], PermissionDeniedError)
+        assert found[name(0)][1].done
+
+    run(test())
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [TransportError("no answer"), error(ResourceExhaustedError), error(ResourceExhaustedError, retry_after=3)],
+)
+def test_a_minute_without_the_endpoint_is_survived_by_a_thousand(trouble: OperationsError) -> None:
+    """No wait fails, requests stay within the stated bound, and all ends are known two intervals after the recovery."""
+
+    async def test() -> None:
+        service = Service({name(i): 40 + i / 20 for i in range(1000)})
+        service.outages.append((30.0, 90.0, trouble))
+        found = await ends_of(make(service), service)
+        assert all(result.done for _, result in found.values())
+        assert sum(30 <= at < 90 for at, _, _ in service.requests) <= most_requests_of_an_outage(60, 1.0)
+        for operation, (at, _) in found.items():
+            assert at <= max(service.ends[operation], 90.0) + 10.0
+
+    run(test())
+
+
+def test_a_throttled_service_is_asked_by_all_together_at_its_own_speed() -> None:
+    """Ten requests a second are allowed: a thousand who wait find that out, and hardly more than a tenth is refused."""
+
+    async def test() -> None:
+        service = Service({name(i): math.inf for i in range(1000)})
+        watcher = make(service)
+        refused = 0
+        answer = service._answer
+
+        async def at_most_ten(verb: str, operation: str, seconds: float) -> None:
+            nonlocal refused
+            now = asyncio.get_running_loop().time()
+            recent = sum(at > now - 1 for at, _, _ in service.requests)
+            await answer(verb, operation, seconds)
+            if verb == "list":
+                raise error(PermissionDeniedError)
+            if recent >= 10:
+                refused += 1
+                raise error(ResourceExhaustedError)
+
+        service._answer = at_most_ten  # type: ignore[method-assign]
+        waits = [await join(watcher, operation) for operation in service.ends]
+        await asyncio.sleep(300)
+        assert len(service.requests) >= 300, "it goes on"
+        assert len(service.requests) <= 20 * 300, "but not as fast as it could"
+        assert refused <= len(service.requests) / 4
+        for waiting in waits:
+            waiting.leave()
+
+    run(test())
+
+
+def test_deadlines_are_kept_during_an_outage() -> None:
+    """Nobody waits longer than agreed, also if nothing answers."""
+
+    async def test() -> None:
+        service = Service({name(i): math.inf for i in range(100)})
+        service.outages.append((10.0, math.inf, TransportError("no answer")))
+        found = await ends_of(make(service), service, deadline=Deadline(60.0, "timeout", 60.0))
+        assert all(isinstance(result, WaitTimeoutError) for _, result in found.values())
+        assert all(60 <= at <= 63 for at, _ in found.values())
+
+    run(test())
+
+
+def test_few_use_the_services_own_wait() -> None:
+    """Two operations of a service with `:wait` are known a round trip after their end."""
+
+    async def test() -> None:
+        service = Service({name(0): 100.0, name(1): 200.0})
+        found = await ends_of(make(service), service, interval=None, api="automl")
+        assert all(at - service.ends[operation] <= 2 * LATENCY for operation, (at, _) in found.items())
+        assert service.count("wait") <= 2 + 300 / 30 + 2
+
+    run(test())
+
+
+def test_who_leaves_a_long_poll_ends_it() -> None:
+    """A `:wait` for nobody does not keep its connection."""
+
+    async def test() -> None:
+        service = Service({name(0): math.inf, name(1): math.inf})
+        watcher = make(service)
+        waits = [await join(watcher, operation, None, api="automl") for operation in service.ends]
+        await asyncio.sleep(10)
+        assert service.flying == 2
+        waits[0].leave()
+        await asyncio.sleep(0.1)
+        assert service.flying == 1
+        waits[1].leave()
+
+    run(test())
+
+
+def test_requests_belong_to_no_trigger_but_log_lines_do() -> None:
+    """The watcher's requests do not inherit the context of whoever came first; what is told to one runs in its own."""
+
+    async def test() -> None:
+        service = Service({name(0): 3.0})
+        watcher = make(service)
+        seen: list[str] = []
+        inherited.set("the trigger's")
+        reference = OperationReference("datafusion", "v1", name(0), "datafusion.googleapis.com")
+        waiting = await watcher.join(
+            SETTINGS, reference, Watch(started=0.0), lambda line: seen.append(f"{inherited.get()}: {line}")
+        )
+        assert (await end_of(waiting))[1].done
+        assert service.contexts == {None}
+        assert seen == ["the trigger's: RUNNING", "the trigger's: SUCCEEDED"]
+
+    run(test())
+
+
+def test_a_bug_is_told_and_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the watcher itself breaks, those who wait hear of it instead of waiting for ever."""
+
+    async def test() -> None:
+        service = Service({name(0): 3.0})
+        watcher = make(service)
+        waiting = await join(watcher, name(0))
+        monkeypatch.setattr(module._Endpoint, "_ask_all", lambda *_: 1 / 0)
+        assert "ZeroDivisionError" in str((await end_of(waiting))[1])
+
+    run(test())
+
+
+def test_an_unexpected_error_of_a_request_ends_its_wait() -> None:
+    """What no one has thought of is an error of that operation."""
+
+    async def test() -> None:
+        service = Service({name(0): 3.0})
+        service.errors[name(0)] = RuntimeError("odd")  # type: ignore[assignment]
+        [(_, result)] = (await ends_of(make(service), service)).values()
+        assert "odd" in str(result)
+
+    run(test())
+
+
+def test_what_happens_is_counted() -> None:
+    """Requests by verb and result, those who wait, throttling, and the time from the end to its being known."""
+    counted: list[Any] = []
+
+    class Counter(Meter):
+        def waiting(self, service: str, number: int) -> None:
+            counted.append(("waiting", service, number))
+
+        def request(self, service: str, verb: str, result: str) -> None:
+            counted.append((verb, result))
+
+        def throttled(self, service: str) -> None:
+            counted.append("throttled")
+
+    async def test() -> None:
+        service = Service({name(0): 20.0, name(1): 20.0})
+        service.outages.append((8.0, 9.0, error(ResourceExhaustedError, status="RESOURCE_EXHAUSTED")))
+        service.errors[name(1)] = error(NotFoundError, status="NOT_FOUND")
+        await ends_of(make(service, Counter()), service, interval=1.0)
+
+    run(test())
+    assert ("get", "ok") in counted or ("list", "ok") in counted
+    assert ("waiting", "datafusion", 2) in counted
+    assert counted[-1] == ("waiting", "datafusion", 0)
+    assert "throttled" in counted
+
+
+def test_identical_connections_share_and_others_do_not() -> None:
+    """Another identity is another client; another parent of the same endpoint shares its room."""
+
+    async def test() -> None:
+        other = "projects/q/locations/us-central1"
+        service = Service({name(0): 5.0, name(1): 5.0, name(0, other): 5.0})
+        await ends_of(make(service), service)
+        assert service.clients == 2
+        assert service.closed == 2
+
+    run(test())
