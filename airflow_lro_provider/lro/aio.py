@@ -84,7 +84,9 @@ class _Sessions:
 
 
 def _kind(verb: str) -> str:
-    return "cancel" if verb == "cancel" else "poll"
+    # Cancels do not stand in line behind looks. And one list takes the place of many GETs: their connections are given
+    # up soon, if it does not use them in turn. Each of them costs 256 KiB.
+    return verb if verb in ("cancel", "list") else "poll"
 
 
 _loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Sessions] = WeakKeyDictionary()

@@ -39,7 +39,7 @@ from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.redaction import HIDDEN
 from airflow_lro_provider.lro.reference import OperationReference, check_name
 from airflow_lro_provider.lro.services import find_service
-from airflow_lro_provider.lro.strict_json import JsonLimitError, read_json
+from airflow_lro_provider.lro.strict_json import JsonLimitError, check_depth, read_json
 
 __all__ = ["Answer", "Page", "Request", "Rows"]
 
@@ -80,7 +80,9 @@ class Answer:
         :param sent: the headers that authorized the request.
         """
         token = sent.get("authorization", "").rpartition(" ")[2]
-        body = _ESCAPED.sub(_unescape, self.body) if b"\\u00" in self.body or b"\\/" in self.body else self.body
+        body = self.body
+        if b"\\" in body and (b"\\u00" in body or b"\\/" in body):
+            body = _ESCAPED.sub(_unescape, body)
         if len(token) < 8 or not (token.encode() in body or any(token in value for value in self.headers.values())):
             return self
         headers = {key: value.replace(token, HIDDEN) for key, value in self.headers.items()}
@@ -259,16 +261,28 @@ def read(request: Request, answer: Answer, now: datetime | None = None) -> Opera
 
 
 def read_rows(request: Request, answer: Answer, now: datetime | None = None) -> Rows:
-    """Read the answer to a list without reading what is listed.
+    """Read the answer to a list without reading what is listed, or how deep that is (:func:`read_row`).
 
     :raises ApiError: the error that the API answered with.
     :raises MalformedAnswerError: for an answer that is no list.
     """
-    content = _read_object(request, answer, now)
+    content = _read_object(request, answer, now, deeply=False)
     rows, token = content.get("operations", []), content.get("nextPageToken", "")
     if not isinstance(rows, list) or not isinstance(token, str):
         raise _malformed(request, "a field of the list has the wrong type")
     return Rows(rows, token, len(answer.body))
+
+
+def read_row(row: Any) -> Operation:
+    """Read one operation of :func:`read_rows`.
+
+    :raises MalformedAnswerError: if it is none.
+    """
+    try:
+        check_depth(row)
+    except JsonLimitError as error:
+        raise OversizedAnswerError(f"an operation in a list cannot be read: {error}") from None
+    return Operation.from_json(row)
 
 
 def _read_page(content: dict[str, Any]) -> Page:
@@ -299,7 +313,7 @@ def _url(verb: str, reference: OperationReference, endpoint: str) -> str:
 _PATH = "/:@!$&'()*+,;=~-._"
 
 
-def _read_object(request: Request, answer: Answer, now: datetime | None) -> dict[str, Any]:
+def _read_object(request: Request, answer: Answer, now: datetime | None, *, deeply: bool = True) -> dict[str, Any]:
     if not 200 <= answer.status < 300:
         raise error_from_answer(
             service=request.reference.service,
@@ -311,7 +325,7 @@ def _read_object(request: Request, answer: Answer, now: datetime | None) -> dict
             now=now,
         )
     try:
-        content = read_json(answer.body)
+        content = read_json(answer.body, deeply=deeply)
     except JsonLimitError as error:
         raise unreadable(request, OversizedAnswerError(str(error))) from None
     except ValueError:

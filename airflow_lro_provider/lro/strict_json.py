@@ -12,7 +12,7 @@ import json
 import math
 from typing import Any, NoReturn
 
-__all__ = ["MAX_DEPTH", "JsonLimitError", "read_json"]
+__all__ = ["MAX_DEPTH", "JsonLimitError", "check_depth", "read_json"]
 
 MAX_DEPTH = 100
 """Brackets within brackets. Google's answers are written from protocol buffers, whose parsers go no deeper."""
@@ -27,9 +27,11 @@ class JsonLimitError(ValueError):
     """It is JSON, but more than is taken; the text says what."""
 
 
-def read_json(body: bytes) -> Any:
+def read_json(body: bytes, *, deeply: bool = True) -> Any:
     """Read the body of an answer.
 
+    :param deeply: whether to look how deep it is; if not, :func:`check_depth` has to be asked about each part of it
+        that is used.
     :raises ValueError: if it is no JSON in UTF-8.
     :raises JsonLimitError: if it is nested too deeply, has too many objects, or a number that is too long or infinite.
     """
@@ -41,16 +43,19 @@ def read_json(body: bytes) -> Any:
         content = json.loads(text, parse_constant=_no_constant, parse_float=_float, parse_int=_int)
     except RecursionError:
         raise JsonLimitError(f"it is nested deeper than {MAX_DEPTH} levels") from None
-    if nodes > MAX_DEPTH and _is_deep(content):
-        raise JsonLimitError(f"it is nested deeper than {MAX_DEPTH} levels")
-    if "\\ud" in text or "\\uD" in text:
+    if deeply and nodes > MAX_DEPTH:
+        check_depth(content)
+    if "\\" in text and ("\\ud" in text or "\\uD" in text):
         json.dumps(content, ensure_ascii=False).encode()  # a lone surrogate: UnicodeEncodeError is a ValueError
     return content
 
 
-def _is_deep(content: Any) -> bool:
-    """Whether it has more levels than it may, found level by level: this must not recurse itself."""
-    level = [content]
+def check_depth(content: Any) -> None:
+    """Refuse what has more levels than it may.
+
+    :raises JsonLimitError: if it has.
+    """
+    level = [content]  # found level by level: this must not recurse itself
     for _ in range(MAX_DEPTH):
         inner = [
             child
@@ -59,9 +64,9 @@ def _is_deep(content: Any) -> bool:
             if isinstance(child, (dict, list))
         ]
         if not inner:
-            return False
+            return
         level = inner
-    return True
+    raise JsonLimitError(f"it is nested deeper than {MAX_DEPTH} levels")
 
 
 def _no_constant(word: str) -> NoReturn:

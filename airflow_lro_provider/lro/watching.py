@@ -31,6 +31,7 @@ from airflow_lro_provider.lro.listing import LEARN_FOR, Listing, Sweep, cheapest
 from airflow_lro_provider.lro.longpoll import LongPolls
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.pace import MAX_IN_FLIGHT
+from airflow_lro_provider.lro.protocol import read_row
 from airflow_lro_provider.lro.waiters import Queue, Waiter
 
 __all__ = ["Ask", "Family", "Told"]
@@ -235,9 +236,10 @@ class Family:
         told: list[Told] = []
         if ask.verb == "wait" and not operation.done:
             self._long_polls.judge(ask.timeout, now - sent, now)
+        mark = _mark(operation.raw)
         for waiter in self.members.get(ask.name, ()):
             waiter.busy = False
-            if self._show(waiter, operation.raw, now, told, operation):
+            if self._show(waiter, operation.raw, mark, now, told, operation):
                 if ask.verb == "wait":
                     delay = self._long_polls.delay(waiter.watch, now - sent, now)
                 else:
@@ -284,9 +286,13 @@ class Family:
                 sweep.shows_done = sweep.shows_done or (name is not None and row.get("done") is True)
                 continue
             sweep.matched += 1
+            mark = _mark(row)
             for waiter in same:
                 waiter.seen_in = sweep.number
-                self._show(waiter, row, now, told)
+                if mark == waiter.mark and now < self._next_deadline:  # the lot of most, by far
+                    waiter.watch.saw_no_change()
+                else:
+                    self._show(waiter, row, mark, now, told)
         return told
 
     def page(self, next_page_token: str, size: int, now: float) -> None:
@@ -331,17 +337,21 @@ class Family:
         self._running.forgive()
 
     def _show(
-        self, waiter: Waiter, raw: Mapping[str, Any], now: float, told: list[Told], operation: Operation | None = None
+        self,
+        waiter: Waiter,
+        raw: Mapping[str, Any],
+        mark: int,
+        now: float,
+        told: list[Told],
+        operation: Operation | None = None,
     ) -> bool:
         """Show one look to one who waits; whether it goes on waiting."""
         watch = waiter.watch
         try:
-            # Its repetition costs a hash. An Operation is built only of what is new.
-            mark = hash(marshal.dumps(raw, 2))  # type: ignore[arg-type]
             if mark == waiter.mark:
                 watch.saw_no_change()
             else:
-                line = watch.saw(operation or Operation.from_json(raw))
+                line = watch.saw(operation or read_row(raw))
                 waiter.mark = mark
                 if line:
                     told.append((waiter, line))
@@ -397,3 +407,11 @@ class Family:
             waiter.watch.check_deadline(now, waiter.name)
         except OperationsError as end:
             told.append((waiter, end))
+
+
+def _mark(raw: Mapping[str, Any]) -> int:
+    """What tells whether an answer is the same as the last one: its repetition costs a hash, and builds nothing."""
+    try:
+        return hash(marshal.dumps(raw, 2))  # type: ignore[arg-type]
+    except ValueError:
+        return -1  # too deep, which reading it will tell; no hash is -1

@@ -8,7 +8,8 @@ Needs nothing but this package with its ``dev`` extra, and openssl::
 
 Real ``TriggerRunner`` of Airflow, one process for each row, a server of its own process with TLS and 50 ms
 latency (``waiting_server.py``). The rows of one count are compared with its floor: a trigger that awaits a
-future. Of the operations, 4 % end while it is measured.
+future. Of the operations, 4 % end while it is measured, and as many triggers of the floor do: it costs Airflow
+a millisecond each.
 """
 
 from __future__ import annotations
@@ -84,6 +85,7 @@ def run(strategy: str, kind: str, count: int, chosen: argparse.Namespace, files:
         asked = {
             **{"strategy": strategy, "count": count, "server": kind, "url": url, "interval": chosen.interval},
             **{"settle": settle, "seconds": chosen.seconds},
+            **{key: options[key] for key in ("end_after", "end_part", "end_within")},
         }
         done = subprocess.run(
             [sys.executable, str(HERE / "waiting_run.py"), json.dumps(asked)],

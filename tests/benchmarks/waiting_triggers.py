@@ -13,10 +13,14 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 
 class Floor(BaseTrigger):
-    """Waits for a future that never comes: what Airflow itself costs."""
+    """Waits for a future: what Airflow itself costs.
 
-    def __init__(self, **arguments: Any) -> None:
+    :param end_after: ends after so many seconds, as an operation does; ``None`` is never.
+    """
+
+    def __init__(self, end_after: float | None = None, **arguments: Any) -> None:
         super().__init__()
+        self.end_after = end_after
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """As it was made."""
@@ -24,7 +28,10 @@ class Floor(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait."""
-        await asyncio.get_running_loop().create_future()
+        if self.end_after is None:
+            await asyncio.get_running_loop().create_future()
+        else:
+            await asyncio.sleep(self.end_after)
         yield TriggerEvent({})
 
 
