@@ -21,7 +21,7 @@ BYTES_PER_GET = 20_000
 twice as many, but a list's pages come one after the other, and somebody pays for the bytes."""
 GUESSED_SIZE = 500
 """The bytes of an operation in a list, before one was seen."""
-LARGEST_PAGE = 2_000_000
+LARGEST_PAGE = 500_000
 """Reading a page blocks the event loop: larger ones, in bytes, are asked for in smaller pieces."""
 LEARN_FOR = 600.0
 """So long, in seconds, what was found not to work or not to pay is not tried again."""

@@ -53,21 +53,28 @@ COUNT_EVERY = 10.0
 
 
 class Waiting(Waiter):
-    """One wait: await it for the operation that is over. End it with :meth:`leave`, whatever came.
-
-    :param on_change: is told in one line whenever state or progress changed.
+    """One wait. Await it again and again: for a line whenever state or progress changed, and at last for the operation
+    that is over. End it with :meth:`leave`, whatever came.
     """
 
-    __slots__ = ("_context", "_future", "_group", "_on_change")
+    __slots__ = ("_asked", "_future", "_group", "_more")
 
-    def __init__(self, name: str, watch: Watch, on_change: Callable[[str], object], group: _Group) -> None:
+    def __init__(self, name: str, watch: Watch, group: _Group) -> None:
         super().__init__(name, watch)
-        self._on_change, self._group = on_change, group
-        self._future: asyncio.Future[Operation] = asyncio.get_running_loop().create_future()
-        # What a task logs belongs to that task, also when the watcher has it logged.
-        self._context = contextvars.copy_context()
+        self._group = group
+        self._future: asyncio.Future[Operation | str] = asyncio.get_running_loop().create_future()
+        # After a line: what has come behind it, before anybody asked for that.
+        self._more: list[Operation | BaseException | str] | None = None
+        self._asked = False
 
-    def __await__(self) -> Generator[Any, None, Operation]:
+    def __await__(self) -> Generator[Any, None, Operation | str]:
+        if self._asked and self._more is not None:
+            self._future = asyncio.get_running_loop().create_future()
+            more, self._more = self._more, None
+            for what in more:
+                self.tell(what)
+        self._asked = True
+        # At rest there is no frame of ours: thousands would have one.
         return self._future.__await__()
 
     def now(self) -> float:
@@ -81,15 +88,17 @@ class Waiting(Waiter):
 
     def tell(self, what: Operation | BaseException | str) -> None:
         """Deliver what the watcher has found out."""
-        if self._future.done():
+        if self._future.cancelled():
             return
-        if isinstance(what, str):
-            self._context.run(self._on_change, what)
+        if self._future.done():
+            self._more = [*(self._more or ()), what]
         elif isinstance(what, BaseException):
             self._future.set_exception(what)
             self._future.exception()  # whoever has left meanwhile does not miss it
         else:
             self._future.set_result(what)
+            if isinstance(what, str):
+                self._more = []
 
 
 class Watcher:
@@ -128,13 +137,11 @@ class Watcher:
         settings: ConnectionSettings,
         reference: OperationReference,
         watch: Watch,
-        on_change: Callable[[str], object] = lambda line: None,
     ) -> Waiting:
         """Begin to wait.
 
         :param settings: what the connection says.
         :param watch: when to look and until when, on the clock of the watcher.
-        :param on_change: is told in one line whenever state or progress changed.
         :raises ForbiddenEndpointError: if the reference is not for this connection.
         :raises OperationsError: if there are no credentials.
         """
@@ -145,7 +152,7 @@ class Watcher:
         if endpoint is None:
             endpoint = self._endpoints[url] = _Endpoint(self, url)
         group = endpoint.group(settings, means, reference)
-        waiting = Waiting(reference.name, watch, on_change, group)
+        waiting = Waiting(reference.name, watch, group)
         group.family.add(waiting, self.clock())
         endpoint.wake()
         return waiting

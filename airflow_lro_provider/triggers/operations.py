@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
@@ -42,6 +41,7 @@ KILL_PATIENCE = 20.0
 # However `on_kill` ends, the cancel goes on: the work is done by a task of its own, and somebody has to hold on to it.
 _detached: set[asyncio.Future[None]] = set()
 _meter = StatsMeter()
+_T = TypeVar("_T")
 
 
 class OperationTrigger(BaseTrigger):
@@ -90,11 +90,11 @@ class OperationTrigger(BaseTrigger):
     ) -> None:
         super().__init__()
         self._reference = _pack(reference)
-        self.gcp_conn_id = gcp_conn_id
+        self.gcp_conn_id = _once(gcp_conn_id)
         self.impersonation_chain = impersonation_chain
         self.started = started
         self._deadline = None if deadline is None else _pack(deadline)
-        self.poll_interval = poll_interval
+        self.poll_interval = _once(poll_interval)
         self.exponential_backoff = exponential_backoff
         self.max_wait = max_wait
         self.tolerant = tolerant
@@ -149,11 +149,12 @@ class OperationTrigger(BaseTrigger):
         try:
             try:
                 waiting = await self._join()
-                operation = await waiting  # at rest there is this frame, and a future
+                while isinstance(what := await waiting, str):  # at rest there is this frame, and a future
+                    self.log.info("%s: %s", _unpack(self._reference).get("name"), what)
             except OperationsError as error:
                 event = await self._ended_by(error, waiting)
             else:
-                event = self._ended_with(operation, waiting)
+                event = self._ended_with(what, waiting)
         except asyncio.CancelledError:
             if self._is_inline and self.cancel_on_kill:
                 await asyncio.shield(self._cancel("the run was interrupted (Ctrl-C)"))
@@ -214,10 +215,7 @@ class OperationTrigger(BaseTrigger):
             max_wait=self.max_wait,
             tolerant=self.tolerant,
         )
-        return await watcher.join(settings, reference, watch, self._tell)
-
-    def _tell(self, line: str) -> None:
-        self.log.info("%s: %s", _unpack(self._reference).get("name"), line)
+        return await watcher.join(settings, reference, watch)
 
     def _shown(self, operation: Operation) -> Operation:
         return operation if self.include_response else without_response(operation)
@@ -340,10 +338,22 @@ _fields: dict[tuple[str, ...], tuple[str, ...]] = {}
 def _pack(stored: Mapping[str, Any]) -> tuple[Any, ...]:
     """A dict in less memory: its keys, kept once for all, and its values; what many have in common, once."""
     keys = _fields.setdefault(tuple(stored), tuple(stored))
-    return keys, *(
-        sys.intern(value) if type(value) is str and key not in ("name", "token") else value
-        for key, value in stored.items()
-    )
+    return keys, *(value if key in _OWN else _once(value) for key, value in stored.items())
+
+
+_OWN = ("name", "token", "at", "map_index")
+"""What no two triggers have in common."""
+_common: dict[Any, Any] = {}
+
+
+def _once(value: _T) -> _T:
+    """The same value, kept once for all who have it."""
+    if len(_common) > 10_000:
+        _common.clear()
+    try:
+        return cast(_T, _common.setdefault((type(value), value), value))
+    except TypeError:  # whatever it is, it is not what a trigger should be given, and that is told elsewhere
+        return value
 
 
 def _unpack(packed: tuple[Any, ...]) -> dict[str, Any]:

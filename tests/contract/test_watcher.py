@@ -25,7 +25,9 @@ async def wait_for(emulator: Emulator, service: str, name: str, interval: float 
     watch = Watch(started=time.monotonic(), interval=interval)
     waiting = await watcher.join(settings, read_reference(name, service), watch)
     try:
-        return await waiting
+        while isinstance(what := await waiting, str):
+            pass
+        return what
     finally:
         waiting.leave()
         await watcher.settle()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import math
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -163,16 +163,15 @@ async def join(
     host = {"datafusion": "datafusion.googleapis.com", "automl": "automl.googleapis.com"}[api]
     reference = OperationReference(api, "v1", operation, host)
     started = asyncio.get_running_loop().time()
-    return await watcher.join(SETTINGS, reference, Watch(started=started, interval=interval, **watch), lines.append)
+    return await watcher.join(SETTINGS, reference, Watch(started=started, interval=interval, **watch))
 
 
-lines: list[str] = []
-
-
-async def end_of(waiting: Waiting) -> tuple[float, Any]:
+async def end_of(waiting: Waiting, on_line: Callable[[str], object] = lambda line: None) -> tuple[float, Any]:
     """When a wait ended, and how."""
+    result: Any
     try:
-        result: Any = await waiting
+        while isinstance(result := await waiting, str):
+            on_line(result)
     except OperationsError as error:
         result = error
     finally:
@@ -357,21 +356,32 @@ def test_who_leaves_a_long_poll_ends_it() -> None:
     run(test())
 
 
-def test_requests_belong_to_no_trigger_but_log_lines_do() -> None:
-    """The watcher's requests do not inherit the context of whoever came first; what is told to one runs in its own."""
+def test_requests_belong_to_no_trigger() -> None:
+    """The watcher's requests do not inherit the context of whoever came first."""
 
     async def test() -> None:
         service = Service({name(0): 3.0})
         watcher = make(service)
-        seen: list[str] = []
         inherited.set("the trigger's")
         reference = OperationReference("datafusion", "v1", name(0), "datafusion.googleapis.com")
-        waiting = await watcher.join(
-            SETTINGS, reference, Watch(started=0.0), lambda line: seen.append(f"{inherited.get()}: {line}")
-        )
+        waiting = await watcher.join(SETTINGS, reference, Watch(started=0.0))
         assert (await end_of(waiting))[1].done
         assert service.contexts == {None}
-        assert seen == ["the trigger's: RUNNING", "the trigger's: SUCCEEDED"]
+
+    run(test())
+
+
+@pytest.mark.parametrize("late", [0.0, 10.0], ids=["asked in time", "asked when all is over"])
+def test_every_change_is_told_in_its_order(late: float) -> None:
+    """One thing at a time, and nothing is lost if nobody asks for a while."""
+
+    async def test() -> None:
+        service = Service({name(0): 3.0})
+        waiting = await join(make(service), name(0))
+        await asyncio.sleep(late)
+        seen: list[str] = []
+        assert (await end_of(waiting, seen.append))[1].done
+        assert seen == ["RUNNING", "SUCCEEDED"]
 
     run(test())
 
