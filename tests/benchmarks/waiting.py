@@ -60,6 +60,38 @@ def server(options: dict[str, Any]) -> Iterator[str]:
         process.wait()
 
 
+def measured(asked: dict[str, Any], options: dict[str, Any], timeout: float, verbose: bool) -> dict[str, Any]:
+    """What a process of its own has measured, beside a server of its own.
+
+    :param asked: what ``waiting_run.py`` is to do.
+    :param options: the server's.
+    """
+    with server(options) as url, tempfile.TemporaryDirectory() as home:
+        extra = {"api_endpoint": url, "emulator": True}
+        environment = {
+            **{key: value for key, value in os.environ.items() if not key.startswith("AIRFLOW")},
+            "AIRFLOW_HOME": home,
+            "AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT": json.dumps({"conn_type": "google_lro", "extra": extra}),
+            "SSL_CERT_FILE": options["certificate"][0],
+            "NO_PROXY": "127.0.0.1",
+            "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1])]),
+        }
+        done = subprocess.run(
+            [sys.executable, str(HERE / "waiting_run.py"), json.dumps({**asked, "url": url})],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=None if verbose else subprocess.PIPE,
+            text=True,
+            timeout=timeout,
+        )
+    for line in reversed(done.stdout.splitlines()):
+        if line.startswith('{"strategy"'):
+            found: dict[str, Any] = json.loads(line)
+            return found
+    print((done.stderr or "")[-3000:], file=sys.stderr)
+    return {**{key: asked[key] for key in ("strategy", "server", "count")}, "failed": done.returncode}
+
+
 def run(strategy: str, kind: str, count: int, chosen: argparse.Namespace, files: tuple[str, str]) -> dict[str, Any]:
     """One row."""
     # 1,000 triggers are created in about two seconds; then all of them have their first look.
@@ -72,35 +104,12 @@ def run(strategy: str, kind: str, count: int, chosen: argparse.Namespace, files:
         "end_part": 0.04,
         "end_within": max(chosen.seconds - 8, 1.0),
     }
-    with server(options) as url, tempfile.TemporaryDirectory() as home:
-        extra = {"api_endpoint": url, "emulator": True}
-        environment = {
-            **{key: value for key, value in os.environ.items() if not key.startswith("AIRFLOW")},
-            "AIRFLOW_HOME": home,
-            "AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT": json.dumps({"conn_type": "google_lro", "extra": extra}),
-            "SSL_CERT_FILE": files[0],
-            "NO_PROXY": "127.0.0.1",
-            "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1])]),
-        }
-        asked = {
-            **{"strategy": strategy, "count": count, "server": kind, "url": url, "interval": chosen.interval},
-            **{"settle": settle, "seconds": chosen.seconds},
-            **{key: options[key] for key in ("end_after", "end_part", "end_within")},
-        }
-        done = subprocess.run(
-            [sys.executable, str(HERE / "waiting_run.py"), json.dumps(asked)],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=None if chosen.verbose else subprocess.PIPE,
-            text=True,
-            timeout=settle + chosen.seconds + 300,
-        )
-    for line in reversed(done.stdout.splitlines()):
-        if line.startswith('{"strategy"'):
-            found: dict[str, Any] = json.loads(line)
-            return found
-    print((done.stderr or "")[-3000:], file=sys.stderr)
-    return {"strategy": strategy, "server": kind, "count": count, "failed": done.returncode}
+    asked = {
+        **{"strategy": strategy, "count": count, "server": kind, "interval": chosen.interval},
+        **{"settle": settle, "seconds": chosen.seconds},
+        **{key: options[key] for key in ("end_after", "end_part", "end_within")},
+    }
+    return measured(asked, options, settle + chosen.seconds + 300, chosen.verbose)
 
 
 def table(rows: list[dict[str, Any]]) -> str:

@@ -63,93 +63,121 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def requests(options: dict[str, Any]) -> int:
-    """How many requests the server has had."""
+def ask(options: dict[str, Any], path: str) -> Any:
+    """Ask the server about itself."""
     context = ssl.create_default_context(cafile=os.environ["SSL_CERT_FILE"])
-    with urllib.request.urlopen(f"{options['url']}/count", context=context) as answer:
-        return int(json.load(answer))
+    with urllib.request.urlopen(f"{options['url']}{path}", context=context) as answer:
+        return json.load(answer)
 
 
-async def measure(options: dict[str, Any]) -> dict[str, Any]:
-    """Start the triggers, let them settle, and look on."""
-    from airflow.executors.workloads.trigger import RunTrigger
-    from airflow.jobs import triggerer_job_runner as module
-    from airflow.models.trigger import Trigger
+class Crowd:
+    """Airflow's own TriggerRunner, without a supervisor, and what its triggers have told."""
 
-    late: list[float] = []
+    def __init__(self, options: dict[str, Any]) -> None:
+        from airflow.jobs import triggerer_job_runner as module
 
-    class Runner(module.TriggerRunner):
-        """Airflow's own, without a supervisor."""
+        known: list[tuple[float, float]] = []
+        lost: list[Any] = []
 
-        async def init_comms(self) -> None:
+        class Runner(module.TriggerRunner):
             """There is nobody to talk to."""
-            self.comms_decoder = type("Nobody", (), {})()
-            self.comms_decoder._reader_task = asyncio.create_task(asyncio.Event().wait())
 
-        async def sync_state_to_supervisor(self, finished_ids: list[int]) -> None:
-            """Take note of the events."""
-            self.events.clear()
+            async def init_comms(self) -> None:
+                """Hear nothing."""
+                self.comms_decoder = type("Nobody", (), {})()
+                self.comms_decoder._reader_task = asyncio.create_task(asyncio.Event().wait())
 
-    class Events(list):  # type: ignore[type-arg]
-        """What a runner appends its events to: notes at once how old each is."""
+            async def sync_state_to_supervisor(self, finished_ids: list[int]) -> None:
+                """Take note of the events."""
+                self.events.clear()
 
-        def append(self, entry: Any) -> None:
-            operation = (entry.event.payload or {}).get("operation")
-            if operation:
-                end = datetime.fromisoformat(operation["metadata"]["endTime"].replace("Z", "+00:00"))
-                late.append((datetime.now(timezone.utc) - end).total_seconds())
+        class Events(list):  # type: ignore[type-arg]
+            """What a runner appends its events to: notes at once how old each is."""
 
-    async def warm() -> None:
+            def append(self, entry: Any) -> None:
+                payload = entry.event.payload or {}
+                operation = payload.get("operation")
+                if operation:
+                    end = datetime.fromisoformat(operation["metadata"]["endTime"].replace("Z", "+00:00"))
+                    known.append((end.timestamp(), datetime.now(timezone.utc).timestamp()))
+                elif payload:
+                    lost.append(payload)
+
+        self.options = options
+        self.known = known
+        """When each operation ended, and when that was known; both in seconds since the epoch."""
+        self.lost = lost
+        """The events of waits that ended without an operation."""
+        self.size = 0
+        """How much larger all the triggers have made this process, in bytes."""
+        self.runner = Runner()
+        self.runner.events = Events()  # type: ignore[assignment]
+
+    async def gather(self) -> None:
+        """Start the triggers, and let them settle."""
+        from airflow.executors.workloads.trigger import RunTrigger
+        from airflow.models.trigger import Trigger
+
+        options = self.options
+        if options["strategy"] != "own session":
+            await self._warm()
+        path, count = CLASSES[options["strategy"]], options["count"]
+        workloads = [
+            RunTrigger(id=i + 1, classpath=path, encrypted_kwargs=Trigger.encrypt_kwargs(arguments(options, i)))
+            for i in range(count)
+        ]
+        before = resident()
+        self._running = asyncio.create_task(self.runner.arun())
+        begun = time.monotonic()
+        for first in range(0, count, 1000):  # as the supervisor hands them over
+            self.runner.to_create.extend(workloads[first : first + 1000])
+            while self.runner.to_create:
+                await asyncio.sleep(0.05)
+        await asyncio.sleep(max(options["settle"] - (time.monotonic() - begun), 2.0))
+        self.size = resident() - before
+        gc.freeze()
+
+    async def _warm(self) -> None:
         """Import and connect once, so that only triggers are measured."""
-        one = runner.get_trigger_by_classpath(CLASSES[options["strategy"]])
-        stop = asyncio.create_task(anext(one(**arguments(options, 0)).run()))
-        stop.get_coro()
+        one = self.runner.get_trigger_by_classpath(CLASSES[self.options["strategy"]])
+        stop = asyncio.create_task(anext(one(**arguments(self.options, 0)).run()))
         await asyncio.sleep(3.0)
         stop.cancel()
         await asyncio.gather(stop, return_exceptions=True)
 
-    runner = Runner()
-    runner.events = Events()  # type: ignore[assignment]
-    if options["strategy"] != "own session":
-        await warm()
-    path, count = CLASSES[options["strategy"]], options["count"]
-    workloads = [
-        RunTrigger(id=i + 1, classpath=path, encrypted_kwargs=Trigger.encrypt_kwargs(arguments(options, i)))
-        for i in range(count)
-    ]
-    before = resident()
-    running = asyncio.create_task(runner.arun())
-    begun = time.monotonic()
-    for first in range(0, count, 1000):  # as the supervisor hands them over
-        runner.to_create.extend(workloads[first : first + 1000])
-        while runner.to_create:
-            await asyncio.sleep(0.05)
-    await asyncio.sleep(max(options["settle"] - (time.monotonic() - begun), 2.0))
-    size = resident() - before
-    gc.freeze()
-    lag, over = 0.0, False
-
-    async def watch() -> None:
-        nonlocal lag
-        while not over:
-            at = time.monotonic()
+    async def look_on(self, seconds: float) -> float:
+        """Let them wait so long, and give the longest time in which the loop did nothing else, in seconds."""
+        lag, until = 0.0, time.monotonic() + seconds
+        while (at := time.monotonic()) < until:
             await asyncio.sleep(0.02)
             lag = max(lag, time.monotonic() - at - 0.02)
+        return lag
 
-    asked, cpu, at, lates = await asyncio.to_thread(requests, options), time.process_time(), time.monotonic(), len(late)
-    watching = asyncio.create_task(watch())
-    await asyncio.sleep(options["seconds"])
-    over, took, cpu = True, time.monotonic() - at, time.process_time() - cpu
-    await watching
-    asked = await asyncio.to_thread(requests, options) - asked
-    runner.stop = True
-    running.cancel()
-    late = sorted(late[lates:])
+    async def ask(self, path: str) -> Any:
+        """Ask the server about itself."""
+        return await asyncio.to_thread(ask, self.options, path)
+
+    def disperse(self) -> None:
+        """Stop them all."""
+        self.runner.stop = True
+        self._running.cancel()
+
+
+async def measure(options: dict[str, Any]) -> dict[str, Any]:
+    """Start the triggers, let them settle, and look on."""
+    crowd = Crowd(options)
+    await crowd.gather()
+    asked, cpu, at, first = await crowd.ask("/count"), time.process_time(), time.monotonic(), len(crowd.known)
+    lag = await crowd.look_on(options["seconds"])
+    took, cpu = time.monotonic() - at, time.process_time() - cpu
+    requests = (await crowd.ask("/count"))["requests"] - asked["requests"]
+    crowd.disperse()
+    late = sorted(seen - end for end, seen in crowd.known[first:])
     return {
         **{key: options[key] for key in ("strategy", "count", "interval", "server")},
         "cpu": 100 * cpu / took,
-        "kb": size / 1024 / count,
-        "requests": asked / count / took * 60,
+        "kb": crowd.size / 1024 / options["count"],
+        "requests": requests / options["count"] / took * 60,
         "lag_ms": 1000 * lag,
         "known": len(late),
         "median": late[len(late) // 2] if late else None,
@@ -168,7 +196,11 @@ def main() -> None:
 
 
 async def _measured(options: dict[str, Any]) -> None:
-    found = await measure(options)
+    if "trouble" in options:
+        from trouble_run import measure as look
+    else:
+        look = measure
+    found = await look(options)
     print(json.dumps(found), flush=True)
     os._exit(0)
 

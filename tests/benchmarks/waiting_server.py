@@ -2,8 +2,9 @@
 
 It answers like the emulator, but its answers are made beforehand, so that it is never the bottleneck:
 ``GET …/operations/{id}``, ``GET …/operations`` with ``pageSize``, ``pageToken`` and ``filter=done=false``
-(unless told otherwise), and ``GET /count`` with the number of requests so far. Every answer is held back
-for the latency. ``python waiting_server.py '{"operations": 1000, …}'`` prints its port.
+(unless told otherwise), and ``GET /count`` with the number of requests so far, and of cancels among them. Every answer
+is held back for the latency. ``GET /trouble?kind=outage&seconds=60`` lets it break every connection for a while,
+``kind=storm`` answer everything with 429. ``python waiting_server.py '{"operations": 1000, …}'`` prints its port.
 """
 
 from __future__ import annotations
@@ -42,7 +43,13 @@ class Operations:
         self.ends: dict[str, float] = dict.fromkeys(self.names[: self.old], time.time())
         self.rows = [self._row(name) for name in self.names]
         self.place = {name: number for number, name in enumerate(self.names)}
-        self.count = 0
+        self.count = self.cancels = 0
+        self.trouble, self.trouble_until = "", 0.0
+
+    @property
+    def is_in(self) -> str:
+        """The trouble that it is in; empty if it is in none."""
+        return self.trouble if time.monotonic() < self.trouble_until else ""
 
     def _row(self, name: str) -> bytes:
         metadata: dict[str, Any] = {
@@ -76,8 +83,17 @@ class Operations:
         """Status and body."""
         url = urlsplit(target)
         if url.path == "/count":
-            return 200, json.dumps(self.count).encode()
+            return 200, json.dumps({"requests": self.count, "cancels": self.cancels}).encode()
+        if url.path == "/trouble":
+            query = parse_qs(url.query)
+            self.trouble, self.trouble_until = query["kind"][0], time.monotonic() + float(query["seconds"][0])
+            return 200, b"{}"
         self.count += 1
+        if url.path.endswith(":cancel"):
+            self.cancels += 1
+            return 200, b"{}"
+        if self.is_in == "storm":
+            return 429, b'{"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "quota"}}'
         name = url.path.removeprefix("/v1/")
         if name in self.place:
             return 200, self.rows[self.place[name]]
@@ -97,7 +113,7 @@ class Operations:
 
 
 class Connection(asyncio.Protocol):
-    """HTTP/1.1 with keep-alive, GET only."""
+    """HTTP/1.1 with keep-alive; a body is not read."""
 
     def __init__(self, operations: Operations) -> None:
         self._operations, self._received = operations, b""
@@ -112,7 +128,12 @@ class Connection(asyncio.Protocol):
         while b"\r\n\r\n" in self._received:
             head, _, self._received = self._received.partition(b"\r\n\r\n")
             target = head.split(b" ", 2)[1].decode()
-            latency = 0.0 if target == "/count" else self._operations.options.get("latency", 0.05)
+            own = target == "/count" or target.startswith("/trouble")
+            if not own and self._operations.is_in == "outage":
+                self._operations.count += 1
+                self._transport.abort()
+                return
+            latency = 0.0 if own else self._operations.options.get("latency", 0.05)
             asyncio.get_running_loop().call_later(latency, self._answer, target)
 
     def _answer(self, target: str) -> None:

@@ -22,13 +22,18 @@ from postgres import LocalPostgres
 from airflow_lro_provider.demo.local_airflow import LocalAirflow, LocalAirflowError
 from airflow_lro_provider.emulator import Emulator, Store
 
-__all__ = ["Bed", "BedError", "CountingStore", "Task", "Watch", "is_of_run", "own_trouble"]
+__all__ = ["Bed", "BedError", "CountingStore", "Task", "Watch", "is_of_run", "operation_of", "own_trouble"]
 
 HERE = Path(__file__).parent
 CLOSED_POOL = "closed"
 TASK = "it"
 STARTS_AT_A_TIME = 4
 """Two runs of one Dag that are created at once may wait for each other in Airflow's database."""
+
+
+def operation_of(key: str) -> str:
+    """The name of a key's operation. Each has a parent of its own, so that a look at it is by whoever waits for it."""
+    return f"projects/{key}/locations/us-central1/operations/{key}"
 
 
 class BedError(Exception):
@@ -54,12 +59,22 @@ class CountingStore(Store):
 
     def note_request(self, **fields: Any) -> Any:
         """Count it."""
-        if fields["verb"] == "get":
-            self.looks[fields["name"]] += 1
-            self.looked_at[fields["name"]] = self.clock()
+        if fields["verb"] in ("get", "wait"):
+            self._note_look(fields["name"])
         elif fields["verb"] == "cancel":
             self.cancels[fields["name"]].append(self.clock())
         return super().note_request(**fields)
+
+    def page(self, service: str, parent: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """A list is a look at all that it shows."""
+        page = super().page(service, parent, *args, **kwargs)
+        for operation in page.get("operations", ()):
+            self._note_look(operation["name"])
+        return page
+
+    def _note_look(self, name: str) -> None:
+        self.looks[name] += 1
+        self.looked_at[name] = self.clock()
 
     def amend(self, name: str, **changes: Any) -> None:
         """Let an operation that there is behave otherwise from now on; see :class:`Script` for the fields."""
@@ -196,7 +211,13 @@ class Bed:
     @classmethod
     @contextlib.contextmanager
     def started(
-        cls, database: str = "auto", *, slots: int = 16, home: Path | None = None, sweep: bool = False
+        cls,
+        database: str = "auto",
+        *,
+        slots: int = 16,
+        home: Path | None = None,
+        sweep: bool = False,
+        store: CountingStore | None = None,
     ) -> Iterator[Bed]:
         """Start everything, and stop it at the end, whatever the end is.
 
@@ -204,6 +225,7 @@ class Bed:
         :param slots: how many repetitions may go side by side on PostgreSQL. On SQLite they go in sequence.
         :param home: keep Airflow's database and logs here.
         :param sweep: switch the ledger on, and sweep once a minute.
+        :param store: the server's.
         """
         if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
             # So it is for what a shell starts in the background, and all children would have it so.
@@ -211,7 +233,7 @@ class Bed:
         if database == "auto":
             database = "postgres" if LocalPostgres.available() else "sqlite"
         with contextlib.ExitStack() as stack:
-            emulator = stack.enter_context(Emulator(store=CountingStore()))
+            emulator = stack.enter_context(Emulator(store=store or CountingStore()))
             url = stack.enter_context(LocalPostgres()).url if database == "postgres" else None
             environment = {
                 "AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT": emulator.airflow_connection_json(),

@@ -22,14 +22,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bed import Bed, BedError, Task
+from bed import Bed, BedError, Task, operation_of
 from chaos_judge import NEVER_RAN, Account, Finding, Struck, settle
 from chaos_plan import AIRFLOW, Life, life, upheavals
 from judge import FINAL, Seen
 
 from airflow_lro_provider.demo.local_airflow import LocalAirflowError
 
-PARENT = "projects/p/locations/us-central1/operations"
 HOOKS = 30.0
 """How long after the last kill a cancel may still come, in seconds."""
 LONGEST = 150.0
@@ -70,7 +69,7 @@ class Lived:
 
     def lead(self) -> None:
         """From its start to its last blow, and to an end."""
-        name = f"{PARENT}/{self.key}"
+        name = operation_of(self.key)
         if not self.life.starts:
             self.bed.emulator.create("datafusion", name, **self.life.script)
         self.bed.start(self.dag_id, self.key, operation=name, script=self.life.script)
@@ -92,7 +91,7 @@ class Lived:
             struck += [
                 Struck("airflow", at, "queued", at, True, at) for at, state, _ in self.task.states if state == "failed"
             ]
-        unseen = not self.life.starts and not self.bed.looks(f"{PARENT}/{self.key}")
+        unseen = not self.life.starts and not self.bed.looks(operation_of(self.key))
         return settle(Account(self.operations, self.task.state, struck, down, unseen))
 
     # Steps

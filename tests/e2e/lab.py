@@ -60,18 +60,23 @@ class Run:
         self.reaches("deferred" if deferred else "running")
         looks = 4 if deferred else 3
         wait_until(
-            lambda: len(self.lab.emulator.requests(verb="get", name=self.operation_name)) >= looks,
+            lambda: self._looks() >= looks,
             f"{self.dag_id} polls its operation; its log:\n{self.log()}",
         )
         return self
 
     def is_polled_again(self, what: str, timeout: float = 90) -> None:
         """Wait until somebody goes on polling the operation."""
-        seen = len(self.lab.emulator.requests("get", self.operation_name))
-        wait_until(
-            lambda: len(self.lab.emulator.requests("get", self.operation_name)) > seen + 2,
-            f"{self.dag_id} is polled again {what}",
-            timeout,
+        seen = self._looks()
+        wait_until(lambda: self._looks() > seen + 2, f"{self.dag_id} is polled again {what}", timeout)
+
+    def _looks(self) -> int:
+        """How often it was looked at: with a GET, a ``:wait``, or a list."""
+        name = self.operation_name
+        return sum(
+            (request.verb in ("get", "wait") and request.name == name)
+            or (request.verb == "list" and name.startswith(f"{request.name}/operations/"))
+            for request in self.lab.emulator.requests()
         )
 
     def log(self, try_number: int = 1) -> str:

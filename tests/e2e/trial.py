@@ -8,12 +8,13 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from bed import Bed, BedError, Task
+from bed import Bed, BedError, Task, operation_of
 from judge import FINAL, History, Judgement, Seen, judge
 
 __all__ = ["COLUMNS", "Cell", "Column", "Row", "Trial", "waits"]
 
 PARENT = "projects/p/locations/us-central1/operations"
+"""Of operations that are looked at together, with a list."""
 TWO_SWEEPS = 120.0
 """Within so many seconds after the end of its task, as Airflow sees it, the sweep ends an operation."""
 HOOKS = 20.0
@@ -187,7 +188,7 @@ class Trial:
 
         :raises BedError: if it does not get there.
         """
-        name = f"{PARENT}/{self.key}"
+        name = operation_of(self.key)
         if not self.column.starts:
             self.bed.emulator.create("datafusion", name, **self.script)
         if self.row.test_run:

@@ -28,7 +28,7 @@ AROUND = 4
 OPERATION = {"operation_name": "{{ dag_run.conf['operation'] }}", "service": "datafusion"}
 STARTED = {
     "service": "developerconnect",
-    "method": "projects/p/locations/us-central1/connections?connectionId={{ dag_run.conf['key'] }}"
+    "method": "projects/{{ dag_run.conf['key'] }}/locations/us-central1/connections?connectionId={{ dag_run.conf['key'] }}"
     "&script={{ dag_run.conf['script'] | urlencode }}",
 }
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -125,8 +125,9 @@ def decorated(**arguments: Any) -> None:
     @operation_task(task_id="it", service="datafusion", poll_interval=1, **arguments)
     def it(dag_run: Any = None) -> Any:
         """Start an operation as any client might."""
-        query = f"instanceId={dag_run.conf['key']}&script={urllib.request.quote(dag_run.conf['script'])}"
-        return server(f"projects/p/locations/us-central1/instances?{query}", "POST")
+        key = dag_run.conf["key"]
+        query = f"instanceId={key}&script={urllib.request.quote(dag_run.conf['script'])}"
+        return server(f"projects/{key}/locations/us-central1/instances?{query}", "POST")
 
     it()
 

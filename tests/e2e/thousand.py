@@ -1,0 +1,174 @@
+"""A thousand mapped sensors on a real Airflow with two triggerers: ``python tests/e2e/thousand.py --help``.
+
+They wait deferred, each for an operation of its own, and run to their end. Then a second run of the same: half of
+its tasks are killed (marked failed) while they wait. Their operations must be cancelled, each once; nobody else's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from bed import Bed, BedError, CountingStore
+from trial import PARENT
+
+from airflow_lro_provider.demo.local_airflow import LocalAirflowError
+
+MAPPED = "bed_mapped"
+MINUTES = 25
+"""So long one step may take."""
+
+
+class RequestCounter(CountingStore):
+    """A store that counts the requests by their verbs, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.requests: Counter[str] = Counter()
+
+    def note_request(self, **fields: Any) -> Any:
+        """Count it."""
+        self.requests[fields["verb"]] += 1
+        return super().note_request(**fields)
+
+
+class Thousand:
+    """One run after the other.
+
+    :param count: how many mapped tasks.
+    :param rest: how long all of them just wait, in seconds, while requests are counted.
+    """
+
+    def __init__(self, bed: Bed, count: int, rest: float, echo: Callable[[str], object]) -> None:
+        assert isinstance(bed.store, RequestCounter)
+        self.bed, self.airflow, self.store, self.count, self.rest, self.echo = (
+            *(bed, bed.airflow, bed.store),
+            *(count, rest, echo),
+        )
+
+    def run(self, kill: int) -> dict[str, Any]:
+        """One run.
+
+        :param kill: how many of its tasks are killed while they wait.
+        """
+        run_id = f"kill-{kill}"
+        names = [f"{PARENT}/{run_id}-{index}" for index in range(self.count)]
+        for name in names:
+            self.bed.emulator.create("datafusion", name, duration=None)
+        began = time.time()
+        self.airflow.trigger(MAPPED, run_id=run_id, conf={"operations": names})
+        self._until(lambda: self._states(run_id)["deferred"] == self.count, f"{run_id}: all wait")
+        self.echo(f"{run_id}: {self.count} wait after {time.time() - began:.0f} s")
+        before = Counter(self.store.requests)
+        time.sleep(self.rest)
+        requests = self.store.requests - before
+        self.echo(f"{run_id}: requests in {self.rest:g} s: {dict(requests)}")
+        killed, alive = names[:kill], names[kill:]
+        cancelled_within = self._kill(run_id, killed)
+        for name in alive:
+            self.store.finish("datafusion", name)
+        began = time.time()
+        self._until(lambda: not self._states(run_id)["deferred"] and self._is_over(run_id), f"{run_id}: all are over")
+        self.echo(f"{run_id}: all are over after {time.time() - began:.0f} s: {dict(self._states(run_id))}")
+        cancels = self.store.cancels
+        return {
+            "tasks": self.count,
+            "killed": kill,
+            "requests_per_operation_and_minute": sum(requests.values()) / self.count / self.rest * 60,
+            "requests": dict(requests),
+            "cancelled_within": cancelled_within,
+            "leaks": sum(not cancels[name] for name in killed),
+            "cancelled_twice": sum(len(cancels[name]) > 1 for name in killed),
+            "false_kills": sum(bool(cancels[name]) for name in alive),
+            "states": dict(self._states(run_id)),
+        }
+
+    def _kill(self, run_id: str, killed: Sequence[str]) -> float | None:
+        """Mark the tasks of these failed; gives how long after the last of them all were cancelled, in seconds."""
+        if not killed:
+            return None
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda index: self._mark_failed(run_id, index), range(len(killed))))
+        began = time.time()
+        with contextlib.suppress(BedError):
+            self.bed.until(lambda: all(self.store.cancels[name] for name in killed), "all are cancelled", 180)
+        last = max((self.store.cancels[name][0] for name in killed if self.store.cancels[name]), default=began)
+        return round(max(last - began, 0.0), 1)
+
+    def _mark_failed(self, run_id: str, index: int) -> None:
+        for attempt in range(5):
+            try:
+                self.airflow.set_task_state(MAPPED, run_id, "it", "failed", map_index=index)
+            except LocalAirflowError:
+                if attempt == 4:
+                    raise
+                time.sleep(2.0)
+            else:
+                return
+
+    def _until(self, question: Callable[[], Any], what: str) -> None:
+        deadline = time.monotonic() + MINUTES * 60
+        while not question():
+            if time.monotonic() > deadline:
+                raise BedError(f"after {MINUTES} minutes still not: {what}")
+            time.sleep(3.0)
+
+    def _states(self, run_id: str) -> Counter[str]:
+        with contextlib.suppress(LocalAirflowError):
+            found = self.airflow.task_instances(MAPPED, run_id)
+            return Counter(str(one["state"]) for one in found if one["map_index"] >= 0)
+        return Counter({"deferred": -1})
+
+    def _is_over(self, run_id: str) -> bool:
+        states = self._states(run_id)
+        return states["success"] + states["failed"] == self.count
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(description="A thousand mapped sensors; half of them killed.")
+    parser.add_argument("--count", type=int, default=1000, metavar="N", help="how many mapped tasks (1000)")
+    parser.add_argument("--rest", type=float, default=60.0, metavar="SECONDS", help="how long all just wait (60)")
+    parser.add_argument("--slots", type=int, default=24, metavar="N", help="how many processes side by side (24)")
+    parser.add_argument("--database", choices=["auto", "postgres", "sqlite"], default="auto")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep Airflow's database and logs there")
+    given = parser.parse_args(arguments)
+
+    def echo(line: str) -> None:
+        print(line, flush=True)
+
+    reports = []
+    with Bed.started(given.database, slots=given.slots, home=given.keep, store=RequestCounter()) as bed:
+        thousand = Thousand(bed, given.count, given.rest, echo)
+        for kill in (0, given.count // 2):
+            report = thousand.run(kill)
+            reports.append(report)
+            echo(
+                f"{report['tasks']} tasks, {report['killed']} killed: {report['leaks']} leaks,"
+                f" {report['false_kills']} false kills, {report['cancelled_twice']} cancelled twice;"
+                f" {report['requests_per_operation_and_minute']:.3f} requests per operation and minute;"
+                f" ended: {report['states']}"
+            )
+    if given.json:
+        given.json.write_text(json.dumps(reports, indent=2) + "\n", "utf-8")
+    good = all(
+        not report["leaks"]
+        and not report["false_kills"]
+        and not report["cancelled_twice"]
+        and report["states"].get("success", 0) == report["tasks"] - report["killed"]
+        for report in reports
+    )
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
