@@ -28,8 +28,8 @@ AROUND = 4
 OPERATION = {"operation_name": "{{ dag_run.conf['operation'] }}", "service": "datafusion"}
 STARTED = {
     "service": "developerconnect",
-    "method": "projects/{{ dag_run.conf['key'] }}/locations/us-central1/connections?connectionId={{ dag_run.conf['key'] }}"
-    "&script={{ dag_run.conf['script'] | urlencode }}",
+    "method": "projects/{{ dag_run.conf['key'] }}/locations/us-central1/connections"
+    "?connectionId={{ dag_run.conf['key'] }}&script={{ dag_run.conf['script'] | urlencode }}",
 }
 VARIANTS: dict[str, dict[str, Any]] = {
     "": {},
