@@ -21,6 +21,7 @@ from airflow_lro_provider.lro.errors import (
     WaitTimeoutError,
 )
 from airflow_lro_provider.lro.meter import Meter
+from airflow_lro_provider.lro.mtls import Channel
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.pace import MAX_IN_FLIGHT, most_requests_of_an_outage
 from airflow_lro_provider.lro.polling import Deadline, Watch
@@ -80,10 +81,12 @@ class Service:
         self.errors: dict[str, OperationsError] = {}
         self.flying = self.most_flying = self.clients = self.closed = 0
         self.contexts: set[Any] = set()
+        self.channels: list[Any] = []
 
     def __call__(self, settings: Any, identity: Any, *, channel: Any) -> Service:
         """Make a client."""
         self.clients += 1
+        self.channels.append(channel.context)
         return self
 
     async def close(self) -> None:
@@ -278,6 +281,24 @@ def test_a_minute_without_the_endpoint_is_survived_by_a_thousand(trouble: Operat
         assert sum(30 <= at < 90 for at, _, _ in service.requests) <= most_requests_of_an_outage(60, 1.0)
         for operation, (at, _) in found.items():
             assert at <= max(service.ends[operation], 90.0) + 10.0
+
+    run(test())
+
+
+def test_a_certificate_that_was_replaced_is_taken_up_by_who_waits_already(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An old one looks like an outage; when one begins, it is looked for another. What is the same is kept."""
+
+    async def test() -> None:
+        service = Service({name(i): 400.0 for i in range(3)})
+        service.outages += [(100.0, 102.0, TransportError("no answer")), (200.0, 202.0, TransportError("no answer"))]
+        now = asyncio.get_running_loop().time
+        monkeypatch.setattr(
+            module, "channel_for", lambda _: Channel(mtls_hosts=False, context="new" if now() > 150 else None)
+        )
+        found = await ends_of(make(service), service)
+        assert all(result.done for _, result in found.values())
+        assert service.channels == [None, "new"]
+        assert service.clients == service.closed == 2
 
     run(test())
 
