@@ -9,7 +9,7 @@ import re
 import signal
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
@@ -45,6 +45,7 @@ class CountingStore(Store):
 
     def __init__(self) -> None:
         super().__init__()
+        self.requests_of: Counter[str] = Counter()
         self.looks: dict[str, int] = defaultdict(int)
         self.looked_at: dict[str, float] = {}
         self.cancels: dict[str, list[float]] = defaultdict(list)
@@ -59,6 +60,7 @@ class CountingStore(Store):
 
     def note_request(self, **fields: Any) -> Any:
         """Count it."""
+        self.requests_of[fields["verb"]] += 1
         if fields["verb"] in ("get", "wait"):
             self._note_look(fields["name"])
         elif fields["verb"] == "cancel":
@@ -217,7 +219,6 @@ class Bed:
         slots: int = 16,
         home: Path | None = None,
         sweep: bool = False,
-        store: CountingStore | None = None,
     ) -> Iterator[Bed]:
         """Start everything, and stop it at the end, whatever the end is.
 
@@ -225,7 +226,6 @@ class Bed:
         :param slots: how many repetitions may go side by side on PostgreSQL. On SQLite they go in sequence.
         :param home: keep Airflow's database and logs here.
         :param sweep: switch the ledger on, and sweep once a minute.
-        :param store: the server's.
         """
         if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
             # So it is for what a shell starts in the background, and all children would have it so.
@@ -233,7 +233,7 @@ class Bed:
         if database == "auto":
             database = "postgres" if LocalPostgres.available() else "sqlite"
         with contextlib.ExitStack() as stack:
-            emulator = stack.enter_context(Emulator(store=store or CountingStore()))
+            emulator = stack.enter_context(Emulator(store=CountingStore()))
             url = stack.enter_context(LocalPostgres()).url if database == "postgres" else None
             environment = {
                 "AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT": emulator.airflow_connection_json(),

@@ -1,6 +1,6 @@
-"""The kill matrix and the chaos, in short: a few cells once, and a minute of random kills.
+"""The kill matrix, the chaos and the thousand, in short: a few cells, a minute of kills, eight mapped tasks.
 
-All of both: ``python tests/e2e/kill_matrix.py`` and ``python tests/e2e/chaos.py``.
+All of them: ``python tests/e2e/kill_matrix.py``, ``python tests/e2e/chaos.py`` and ``python tests/e2e/thousand.py``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from kill_matrix import run
 from matrix import ROWS
 from postgres import LocalPostgres
 from report import Outcome, summary, table
+from thousand import Thousand, is_good
 from trial import Row
 
 # Those that are cheap, and that no other test of this folder has.
@@ -68,6 +69,13 @@ def test_a_little_chaos(bed: Bed) -> None:
     assert report["kills"] > 0, report
     defects = [report[count] for count in ("leaks", "false_kills", "duplicates", "green")]
     assert defects == [0, 0, 0, 0], "\n".join([*lines, in_words(report)])
+
+
+def test_mapped_tasks_of_which_half_are_killed(bed: Bed) -> None:
+    """They wait in one watcher, and are looked at with lists: the killed ones are cancelled once, the others never."""
+    report = Thousand(bed, 8, rest=6.0, echo=lambda _: None).run(kill=4)
+    assert is_good(report), report
+    assert report["requests"].get("list"), report
 
 
 def _only(row: Row, columns: list[str]) -> Row:
