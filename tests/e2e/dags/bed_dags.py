@@ -102,9 +102,9 @@ class AskingSensor(OperationSensor):
 class AskingOperator(RunOperationOperator):
     """Does little but ask its supervisor while it waits."""
 
-    def _look(self) -> Any:
+    def _look(self, *args: Any) -> Any:
         ask_a_lot()
-        return super()._look()
+        return super()._look(*args)
 
 
 def one_task(column: str, variant: str, make: Callable[..., Any], **arguments: Any) -> None:
