@@ -32,6 +32,7 @@ AIRFLOWS_OWN_TROUBLE = re.compile(
 )
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks for the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """All tests of this folder need the real Airflow: one process has it, while another one runs all the rest."""
     for item in items:
