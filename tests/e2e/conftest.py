@@ -32,13 +32,11 @@ AIRFLOWS_OWN_TROUBLE = re.compile(
 )
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks for the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All tests of this folder need the real Airflow: one process has it, while another one runs all the rest."""
+    """All tests of this folder need the real Airflow."""
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.e2e)
-            item.add_marker(pytest.mark.xdist_group("airflow"))
 
 
 STALLED = re.compile(r"Read timed out\. \(read timeout=60\)|'exception_type': 'ReadTimeout'")
