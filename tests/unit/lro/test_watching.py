@@ -16,12 +16,14 @@ from airflow_lro_provider.lro import longpoll, watching
 from airflow_lro_provider.lro.errors import (
     InvalidArgumentError,
     NotFoundError,
+    OversizedAnswerError,
     PermissionDeniedError,
     UnavailableError,
     WaitTimeoutError,
 )
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.polling import GRACE, Deadline, Watch
+from airflow_lro_provider.lro.strict_json import MAX_DEPTH
 from airflow_lro_provider.lro.waiters import Waiter
 from airflow_lro_provider.lro.watching import Ask, Family
 
@@ -234,6 +236,23 @@ def test_an_error_is_that_of_its_operation_alone() -> None:
     asks = family.asks(GRACE + 1, 8)
     told = family.refused(asks[0], error(NotFoundError, "get"), GRACE + 1)
     assert [(w.name, type(e)) for w, e in told] == [(asks[0].name, NotFoundError)]
+
+
+@pytest.mark.parametrize("tolerant", [False, True])
+def test_a_row_that_is_too_deep_ends_one_wait_and_not_the_list(tolerant: bool) -> None:
+    """What cannot be read of one operation is told to who waits for it; the list goes on for all the others."""
+    family, waiters = waiting(100)
+    waiters[5].watch.tolerant = tolerant
+    [ask] = family.asks(family.next_at(0.0), 8)
+    assert ask.verb == "list"
+    rows: list[Any] = [{"name": name(i), "done": True, "response": {}} for i in range(100)]
+    for _ in range(2 * MAX_DEPTH):
+        rows[5]["response"] = {"a": rows[5]["response"]}
+    told = dict(family.rows(rows, 1.0))
+    family.page("", 36_000, 1.0)
+    assert [w for w in waiters if not isinstance(told[w], Operation)] == [waiters[5]]
+    assert isinstance(told[waiters[5]], str if tolerant else OversizedAnswerError)
+    assert family.next_at(1.0) < math.inf
 
 
 def test_two_who_wait_for_the_same_operation_cost_one_request() -> None:
