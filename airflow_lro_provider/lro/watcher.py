@@ -361,22 +361,28 @@ class _Endpoint:
         return min(following, default=math.inf)
 
     def _send(self, group: _Group, ask: Ask, now: float) -> None:
-        task = start(self._request(group, ask, self._pace.send(now)))
+        ticket = self._pace.send(now)
+        task = start(self._request(group, ask, ticket))
+
+        def over(done: asyncio.Task[None]) -> None:
+            # Cancelled before the answer; perhaps before its first step, and then nothing of it has run.
+            if group.requests.pop(done, None) is not None:
+                self._pace.drop(ticket)
+                self.wake()
+
         group.requests[task] = ask
-        task.add_done_callback(lambda done: group.requests.pop(done, None))
+        task.add_done_callback(over)
 
     async def _request(self, group: _Group, ask: Ask, ticket: Ticket) -> None:
         """One request, from its sending to the delivery of what came."""
         told: list[Told] = []
         try:
             answer = await group.send(ask)
-        except asyncio.CancelledError:
-            self._pace.drop(ticket)
-            self.wake()
-            raise
         except Exception as error:
+            group.requests.pop(asyncio.current_task(), None)  # type: ignore[arg-type]
             told = self._failed(group, ask, ticket, error)
         else:
+            group.requests.pop(asyncio.current_task(), None)  # type: ignore[arg-type]
             self.watcher.meter.request(group.service, ask.verb, "ok")
             if self._pace.answered(ticket):
                 log.info("%s answers again; %d wait for it", self.url, self._waiting)
@@ -392,7 +398,6 @@ class _Endpoint:
             else:
                 told = group.family.saw(ask, answer, ticket.sent, now)
         self.wake()
-        group.requests.pop(asyncio.current_task(), None)  # type: ignore[arg-type]
         await self._deliver(group, told)
 
     def _failed(self, group: _Group, ask: Ask, ticket: Ticket, error: Exception) -> list[Told]:

@@ -377,6 +377,31 @@ def test_who_leaves_a_long_poll_ends_it() -> None:
     run(test())
 
 
+def test_who_leaves_in_the_moment_of_a_request_gives_its_place_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that is ended before its first step has not begun, and takes no room from those who still wait."""
+
+    async def test() -> None:
+        other = name(0, "projects/p/locations/europe-west1")
+        service = Service({name(0): math.inf, other: 60.0})
+        watcher = make(service)
+        stays = await join(watcher, other)
+        send = module._Endpoint._send
+        for _ in range(2 * MAX_IN_FLIGHT):
+            leaves = await join(watcher, name(0))
+
+            def send_and_leave(*arguments: Any, leaves: Waiting = leaves) -> None:
+                send(*arguments)
+                leaves.leave()
+
+            with monkeypatch.context() as patch:
+                patch.setattr(module._Endpoint, "_send", send_and_leave)
+                await asyncio.sleep(0.1)
+        assert service.count("get") < 2 * MAX_IN_FLIGHT
+        assert (await asyncio.wait_for(end_of(stays), 100))[1].done
+
+    run(test())
+
+
 def test_requests_belong_to_no_trigger() -> None:
     """The watcher's requests do not inherit the context of whoever came first."""
 
