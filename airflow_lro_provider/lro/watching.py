@@ -190,10 +190,15 @@ class Family:
         for waiter in list(self.waiters):
             if waiter.watch.deadline is None:
                 continue
-            if waiter.watch.deadline.at <= late and not waiter.busy:
+            at = waiter.watch.deadline.at
+            if (
+                not waiter.watch.looks
+            ):  # who comes after the deadline has a look all the same: it may be over long since
+                at = max(at, waiter.looked)
+            if at <= late and not waiter.busy:
                 self._check_deadline(waiter, now, told)
             else:
-                self._next_deadline = min(self._next_deadline, waiter.watch.deadline.at)
+                self._next_deadline = min(self._next_deadline, at)
         return told
 
     def _worth_listing(self, now: float) -> Listing | None:

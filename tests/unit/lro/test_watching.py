@@ -295,6 +295,20 @@ def test_a_deadline_ends_a_wait_also_while_nothing_can_be_asked() -> None:
     assert isinstance(what, WaitTimeoutError)
 
 
+@pytest.mark.parametrize("count", [1, 100])
+def test_who_comes_after_the_deadline_has_a_look_all_the_same(count: int) -> None:
+    """A triggerer that was away over the deadline learns what has ended meanwhile, and what has not."""
+    service = Service({name(i): 5.0 if i % 2 == 0 else math.inf for i in range(count)})
+    family = Family(PARENT, lists=True, waits=False)
+    waiters = [Waiter(name(i), Watch(started=0.0, deadline=Deadline(12.0, "timeout", 12.0))) for i in range(count)]
+    for waiter in waiters:
+        family.add(waiter, 600.0)
+    ends = play(family, service, 700, 600.0)
+    for number, waiter in enumerate(waiters):
+        assert isinstance(ends[waiter][1], WaitTimeoutError if number % 2 else Operation)
+        assert ends[waiter][0] <= 600.0 + watching.UNHURRIED
+
+
 def test_few_are_waited_for_with_the_services_own_wait() -> None:
     """After a first look a `:wait` tells of the end at once."""
     service = Service({name(i): 100.0 + i for i in range(3)}, waits=True)
