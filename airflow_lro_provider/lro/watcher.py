@@ -30,7 +30,7 @@ from airflow_lro_provider.lro.polling import Watch
 from airflow_lro_provider.lro.reference import OperationReference
 from airflow_lro_provider.lro.services import find_service, parent_of
 from airflow_lro_provider.lro.waiters import Waiter
-from airflow_lro_provider.lro.watching import FEW, Ask, Family, Told
+from airflow_lro_provider.lro.watching import FEW, UNHURRIED, Ask, Family, Told
 
 __all__ = ["Waiting", "Watcher"]
 
@@ -353,7 +353,9 @@ class _Endpoint:
         if groups:  # a busy parent does not keep the others from having their turn first
             first = next(iter(self.groups))
             self.groups[first] = self.groups.pop(first)
-        following = [group.family.next_deadline for group in groups if group.family.next_deadline > now]
+        # A deadline that has passed without a look, because there is no room for one, is told a little later.
+        deadlines = (group.family.next_deadline for group in groups)
+        following = [at if at > now else at + UNHURRIED for at in deadlines]
         if pace.room(now):
             following += [group.family.next_at(now) for group in groups]
         else:

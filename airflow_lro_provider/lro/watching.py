@@ -102,7 +102,7 @@ class Family:
 
     @property
     def next_deadline(self) -> float:
-        """No deadline of those who wait is before this."""
+        """No deadline of those who wait is before this, but of those whose last look is under way."""
         return self._next_deadline
 
     @property
@@ -197,8 +197,8 @@ class Family:
                 at = max(at, waiter.looked)
             if at <= late and not waiter.busy:
                 self._check_deadline(waiter, now, told)
-            else:
-                self._next_deadline = min(self._next_deadline, at)
+            else:  # one about whom a request is under way is over with its answer, and does not hide the next one
+                self._next_deadline = min(self._next_deadline, at if at > late else now)
         return told
 
     def _worth_listing(self, now: float) -> Listing | None:

@@ -28,6 +28,7 @@ from airflow_lro_provider.lro.polling import Deadline, Watch
 from airflow_lro_provider.lro.protocol import Rows
 from airflow_lro_provider.lro.reference import OperationReference
 from airflow_lro_provider.lro.watcher import Waiting, Watcher
+from airflow_lro_provider.lro.watching import UNHURRIED
 
 PARENT = "projects/p/locations/us-central1"
 SETTINGS = ConnectionSettings(is_anonymous=True)
@@ -344,6 +345,29 @@ def test_deadlines_are_kept_during_an_outage() -> None:
         found = await ends_of(make(service), service, deadline=Deadline(60.0, "timeout", 60.0))
         assert all(isinstance(result, WaitTimeoutError) for _, result in found.values())
         assert all(60 <= at <= 63 for at, _ in found.values())
+
+    run(test())
+
+
+@pytest.mark.parametrize("place", [PARENT, "projects/p/locations/{}"], ids=["one parent", "many parents"])
+def test_deadlines_are_kept_while_every_request_hangs(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that takes requests and answers none keeps nobody beyond the deadline who has none under way."""
+    # Else one list would hang, and no GETs.
+    monkeypatch.setattr(module.Family, "_worth_listing", lambda *_: None)
+
+    async def test() -> None:
+        deadlines = {name(i, place.format(i)): 4.0 + i for i in range(MAX_IN_FLIGHT + 3)}
+        service = Service(dict.fromkeys(deadlines, math.inf), latency=35.0)
+        service.outages.append((0.0, math.inf, TransportError("no answer")))
+        watcher = make(service)
+        waits = [await join(watcher, o, deadline=Deadline(at, "timeout", at)) for o, at in deadlines.items()]
+        found = dict(zip(deadlines, await asyncio.gather(*map(end_of, waits)), strict=True))
+        others = deadlines.keys() - {operation for at, _, operation in service.requests if at < 35}
+        assert len(others) == 3
+        for operation in others:
+            at, result = found[operation]
+            assert isinstance(result, WaitTimeoutError)
+            assert deadlines[operation] <= at <= deadlines[operation] + UNHURRIED + 0.1
 
     run(test())
 
