@@ -38,6 +38,9 @@ PAUSE = 5.0
 KILL_PATIENCE = 20.0
 """How long `on_kill` goes on although it was cancelled itself, in seconds: less than Airflow's `on_kill_timeout`."""
 
+LOOK_PATIENCE = 5.0
+"""How long a cancel waits for the look before it, in seconds: that stands in line behind those of the watcher."""
+
 # However `on_kill` ends, the cancel goes on: the work is done by a task of its own, and somebody has to hold on to it.
 _detached: set[asyncio.Future[None]] = set()
 _meter = StatsMeter()
@@ -289,8 +292,8 @@ class OperationTrigger(BaseTrigger):
     async def _is_over(client: AsyncOperationsClient, reference: OperationReference) -> Operation | None:
         """The operation if it is over; ``None`` if it is not, or nobody says so at once."""
         try:
-            operation = await client.get(reference, retries=0)
-        except OperationsError:
+            operation = await asyncio.wait_for(client.get(reference, retries=0), LOOK_PATIENCE)
+        except (OperationsError, asyncio.TimeoutError):
             return None
         return operation if operation.done else None
 

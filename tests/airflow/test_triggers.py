@@ -16,7 +16,9 @@ from airflow.triggers.base import TriggerEvent
 from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.events import DeadlinePassed, Finished, Gone, Lost, read_event
 from airflow_lro_provider.hooks.operations import OperationsAsyncHook
+from airflow_lro_provider.lro.aio import AsyncOperationsClient
 from airflow_lro_provider.lro.operation import Outcome
+from airflow_lro_provider.lro.pace import MAX_IN_FLIGHT
 from airflow_lro_provider.lro.polling import Deadline
 from airflow_lro_provider.lro.reference import read_reference
 from airflow_lro_provider.lro.verdict import Evidence
@@ -322,6 +324,38 @@ async def test_what_may_not_be_looked_at_is_cancelled_all_the_same(
     await trigger.on_kill()
     await trigger.cleanup()
     assert cancels(lro_emulator, trigger) == 1
+
+
+async def test_looks_that_hang_do_not_keep_a_cancel_waiting(
+    lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service that answers no look, to those who wait nor to a kill, gets the cancel all the same, and soon."""
+    answers(monkeypatch, "failed", "mine")
+    monkeypatch.setattr(module, "LOOK_PATIENCE", 0.2)
+    monkeypatch.setattr(AsyncOperationsClient, "_fetch", hang_on_looks(AsyncOperationsClient._fetch))
+    waiting = [asyncio.create_task(event_of(make(lro_emulator))) for _ in range(MAX_IN_FLIGHT)]
+    trigger = make(lro_emulator, cancel_on_kill=True)
+    await asyncio.sleep(0.2)
+    begun = time.monotonic()
+    await trigger.on_kill()
+    assert time.monotonic() - begun < 10
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    await trigger.cleanup()
+    assert cancels(lro_emulator, trigger) == 1
+
+
+def hang_on_looks(fetch: Any) -> Any:
+    """Requests of which only cancels are answered."""
+
+    async def answer(self: Any, session: Any, request: Any, *rest: Any) -> Any:
+        if request.verb != "cancel":
+            await asyncio.sleep(20)
+            raise asyncio.TimeoutError
+        return await fetch(self, session, request, *rest)
+
+    return answer
 
 
 async def test_a_kill_survives_bad_moments(
