@@ -32,6 +32,7 @@ GATHER = 0.05
 """So long those who ask are gathered, in seconds."""
 AT_ONCE = 3
 """So many questions are asked at a time: they share the threads of the loop with whoever renews a token."""
+_FIELDS = {"dag_id": str, "run_id": str, "task_id": str, "map_index": int}
 _Answer = TypeVar("_Answer")
 _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
@@ -92,7 +93,8 @@ def in_words(task_state: str | Evidence | None, owner_token: str | Evidence | No
 
 async def task_state(owner: Mapping[str, Any]) -> str | Evidence | None:
     """:func:`ask_task_state`, in a thread, together with all who ask at the same time."""
-    if not {"dag_id", "run_id", "task_id", "map_index"} <= owner.keys():
+    # An odd one must not spoil the question that others are part of.
+    if not all(isinstance(owner.get(key), kind) for key, kind in _FIELDS.items()):
         return Evidence.UNKNOWN
     loop = asyncio.get_running_loop()
     asking = _asking.setdefault(loop, _Asking())

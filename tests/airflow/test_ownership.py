@@ -131,6 +131,14 @@ async def test_no_answer_is_no_guess(monkeypatch: pytest.MonkeyPatch) -> None:
     assert await asyncio.gather(*map(ownership.task_state, owners)) == [Evidence.UNKNOWN] * 3
 
 
+@pytest.mark.parametrize("odd", [{"map_index": None}, {"run_id": ["r"]}, {"dag_id": {}}])
+async def test_an_odd_owner_spoils_nobody_elses_answer(airflow: Airflow, odd: dict[str, Any]) -> None:
+    """A trigger that somebody wrote by hand is killed together with others: they get their answers, and it gets one."""
+    airflow.states = {key(owner()): "failed"}
+    asked = asyncio.gather(*map(ownership.task_state, [owner(), {**owner(), **odd}]))
+    assert await asyncio.wait_for(asked, 5) == ["failed", Evidence.UNKNOWN]
+
+
 async def test_who_is_gone_has_no_state(airflow: Airflow) -> None:
     """A deleted task instance is None, which is not the same as unknown."""
     airflow.states = {key(owner(run="there")): "deferred"}
