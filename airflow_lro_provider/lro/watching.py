@@ -352,6 +352,8 @@ class Family:
     ) -> bool:
         """Show one look to one who waits; whether it goes on waiting."""
         watch = waiter.watch
+        if watch.done is not None:  # told already, and about to be removed
+            return False
         try:
             if mark == waiter.mark:
                 watch.saw_no_change()

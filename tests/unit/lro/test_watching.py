@@ -255,6 +255,17 @@ def test_a_row_that_is_too_deep_ends_one_wait_and_not_the_list(tolerant: bool) -
     assert family.next_at(1.0) < math.inf
 
 
+def test_who_was_told_of_the_end_is_told_nothing_more() -> None:
+    """What comes before the others are told, from another request or another row, does not take the end back."""
+    family, [waiter, *_] = waiting(100)
+    family.asks(family.next_at(0.0), 8)
+    row = {"name": name(0), "done": True, "error": {"code": 1}}
+    told = family.rows([row, {"name": name(0)}], 1.0)
+    told += family.saw(Ask("get", name(0)), Operation.from_json(row), 0.5, 1.0)
+    assert [what for _, what in told if not isinstance(what, str)] == [waiter.watch.done]
+    assert told[-1][1] is waiter.watch.done
+
+
 def test_two_who_wait_for_the_same_operation_cost_one_request() -> None:
     """They share the looks; each has its own end."""
     family, [first] = waiting(1)
