@@ -330,11 +330,14 @@ class _Endpoint:
         try:
             self.wake(self._ask_all(self.watcher.clock()))
         except Exception as error:
-            # Nobody may wait for ever because of a bug.
-            log.exception("the watcher of %s has failed", self.url)
-            end = OperationsError(f"the watcher of {self.url} has failed ({error!r}); see the triggerer's log")
-            for group in list(self.groups.values()):
-                start(self._deliver(group, [(waiter, end) for waiter in group.family.waiters]))
+            self._broken(error)
+
+    def _broken(self, error: BaseException) -> None:
+        """Nobody may wait for ever because of a bug."""
+        log.error("the watcher of %s has failed", self.url, exc_info=error)
+        end = OperationsError(f"the watcher of {self.url} has failed ({error!r}); see the triggerer's log")
+        for group in list(self.groups.values()):
+            start(self._deliver(group, [(waiter, end) for waiter in group.family.waiters]))
 
     def _ask_all(self, now: float) -> float:
         """Send what is due; gives the time of the next look at it."""
@@ -367,6 +370,8 @@ class _Endpoint:
         task = start(self._request(group, ask, ticket))
 
         def over(done: asyncio.Task[None]) -> None:
+            if not done.cancelled() and (error := done.exception()) is not None:
+                self._broken(error)
             # Cancelled before the answer; perhaps before its first step, and then nothing of it has run.
             if group.requests.pop(done, None) is not None:
                 self._pace.drop(ticket)

@@ -469,6 +469,19 @@ def test_a_bug_is_told_and_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> Non
     run(test())
 
 
+@pytest.mark.parametrize(("what", "number"), [("saw", 1), ("rows", 500), ("page", 500)])
+def test_a_bug_in_dealing_out_an_answer_is_told(monkeypatch: pytest.MonkeyPatch, what: str, number: int) -> None:
+    """Whoever waits hears of it: a list that is never ended would keep all of them waiting."""
+
+    async def test() -> None:
+        service = Service({name(i): 30.0 for i in range(number)})
+        monkeypatch.setattr(module.Family, what, lambda *_: 1 / 0)
+        found = await ends_of(make(service), service)
+        assert all("ZeroDivisionError" in str(result) for _, result in found.values())
+
+    run(test())
+
+
 def test_an_unexpected_error_of_a_request_ends_its_wait() -> None:
     """What no one has thought of is an error of that operation."""
 
