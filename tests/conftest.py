@@ -26,19 +26,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """One process has the real Airflow and all its tests, while another one runs all the rest.
+    """Two processes have a real Airflow each, which is waiting most of the time, and a third one runs all the rest.
 
     Not with xdist's own groups: they write into the ids of tests, which pytest 9.2 does not read.
     """
     from xdist.scheduler import LoadScopeScheduling
 
-    class OneAirflow(LoadScopeScheduling):
-        """The tests of the real Airflow belong together, and no others."""
+    class TwoAirflows(LoadScopeScheduling):
+        """The tests of one real Airflow belong together, and no others."""
 
         def _split_scope(self, nodeid: str) -> str:
-            return "airflow" if nodeid.startswith("tests/e2e/") else nodeid
+            if nodeid.startswith(("tests/e2e/test_demo.py", "tests/e2e/test_kill_matrix.py")):
+                return "the first Airflow"
+            return "the second Airflow" if nodeid.startswith("tests/e2e/") else nodeid
 
-    return OneAirflow(config, log)
+    return TwoAirflows(config, log)
 
 
 pytest_plugins = ["airflow_lro_provider.emulator.pytest_plugin"]
