@@ -110,7 +110,8 @@ def traces_of(method: Method, body: Mapping[str, Any] | None = None) -> Traces |
     for length in range(len(segments), 0, -1):
         parent = "/".join(segments[:length])
         if api.has_parent(parent, method.version):
-            return Traces(method.service, method.version, method.host, parent, resource, verb)
+            found = Traces(method.service, method.version, method.host, parent, resource, verb)
+            return Traces.from_dict(found.to_dict())  # an id of odd characters is no name, and nothing is known by it
     return None
 
 

@@ -131,3 +131,10 @@ def test_traces_that_were_tampered_with_are_none(field: str, value: Any) -> None
     assert left is not None
     assert Traces.from_dict(left.to_dict()) == left
     assert Traces.from_dict({**left.to_dict(), field: value}) is None
+
+
+@pytest.mark.parametrize("given", ["\x1b[2J", "]", "/"])
+def test_an_id_of_odd_characters_leaves_no_traces(given: str) -> None:
+    """Where all resources have operations below them, it would become a parent that is refused when it is read back."""
+    found = traces("projects/p/locations/us-central1/models", service="aiplatform", body={"instanceId": given})
+    assert found is None or Traces.from_dict(found.to_dict()) == found
