@@ -26,21 +26,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Two processes have a real Airflow each, which is waiting most of the time, and a third one runs all the rest.
+    """One process has the real Airflow and its tests, another one all the rest, with the tests that start their own.
 
     Not with xdist's own groups: they write into the ids of tests, which pytest 9.2 does not read.
     """
     from xdist.scheduler import LoadScopeScheduling
 
-    class TwoAirflows(LoadScopeScheduling):
-        """The tests of one real Airflow belong together, and no others."""
+    class OneAirflow(LoadScopeScheduling):
+        """The tests of the shared Airflow belong together, and no others."""
 
         def _split_scope(self, nodeid: str) -> str:
-            if nodeid.startswith(("tests/e2e/test_demo.py", "tests/e2e/test_kill_matrix.py")):
-                return "the first Airflow"
-            return "the second Airflow" if nodeid.startswith("tests/e2e/") else nodeid
+            file = nodeid.partition("::")[0]
+            own = ("tests/e2e/test_demo.py", "tests/e2e/test_sweep.py")
+            if file in own:
+                return file
+            return "the shared Airflow" if file.startswith("tests/e2e/") else nodeid
 
-    return TwoAirflows(config, log)
+    return OneAirflow(config, log)
 
 
 pytest_plugins = ["airflow_lro_provider.emulator.pytest_plugin"]

@@ -1,4 +1,4 @@
-"""The kill matrix, the chaos and the thousand, in short: a few cells, a minute of kills, eight mapped tasks.
+"""The kill matrix, the chaos and the thousand, in short: a few cells, a minute of kills, four mapped tasks.
 
 All of them: ``python tests/e2e/kill_matrix.py``, ``python tests/e2e/chaos.py`` and ``python tests/e2e/thousand.py``.
 """
@@ -73,7 +73,7 @@ def test_a_little_chaos(bed: Bed) -> None:
 
 def test_mapped_tasks_of_which_half_are_killed(bed: Bed) -> None:
     """They wait in one watcher, and are looked at with lists: the killed ones are cancelled once, the others never."""
-    report = Thousand(bed, 8, rest=6.0, echo=lambda _: None).run(kill=4)
+    report = Thousand(bed, 4, rest=6.0, echo=lambda _: None).run(kill=2)
     assert is_good(report), report
     assert report["requests"].get("list"), report
 
