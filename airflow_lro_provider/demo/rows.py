@@ -29,6 +29,7 @@ class Row:
     :param task_state: Airflow's state of the task, as last seen
     :param operation_state: the server's state of the operation, as last seen
     :param outcome: what the task returned
+    :param looks: how often the server was asked for the operation's state, as last seen
     """
 
     service: str
@@ -43,6 +44,7 @@ class Row:
     task_state: str | None = None
     operation_state: str = "RUNNING"
     outcome: str | None = None
+    looks: int = 0
 
     @property
     def task_id(self) -> str:

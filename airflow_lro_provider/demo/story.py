@@ -217,7 +217,7 @@ class _Story:
 
     def _see_operation(self, row: Row) -> None:
         view = self._emulator.operation(row.service, row.operation)
-        row.operation_state = view.state
+        row.operation_state, row.looks = view.state, view.looks
         if row.cancelled_at is None and view.cancel_requested_at is not None:
             row.cancelled_at = view.cancel_requested_at
             if row.cancelled_after is not None:
@@ -250,7 +250,7 @@ class _Story:
     def _is_waiting(self, row: Row) -> bool:
         """Whether the task is well into its wait: it looked again, or the triggerer looked."""
         looks = {"poke": 2, "deferred": 3, "operator": 1}[row.waits]
-        return row.task_state == row.waiting_state and len(self._emulator.requests("get", row.operation)) >= looks
+        return row.task_state == row.waiting_state and row.looks >= looks
 
     def _kill(self, row: Row) -> None:
         moment = time.time()

@@ -49,6 +49,8 @@ class OperationView:
     :param done_at: when it was over; ``None`` while it runs.
     :param cancel_requested_at: when the first cancel request arrived, whatever came of it.
     :param cancel_requests: how many arrived (without those that met a scripted failure).
+    :param looks: how often a client asked for its state: with a get, a ``:wait``, or a list that shows it.
+    :param looked_at: when that was last.
     """
 
     service: str
@@ -58,6 +60,8 @@ class OperationView:
     done_at: float | None
     cancel_requested_at: float | None
     cancel_requests: int
+    looks: int = 0
+    looked_at: float | None = None
 
     @property
     def name(self) -> str:
@@ -101,6 +105,8 @@ class EmulatedOperation:
     cancel_requests: int = 0
     cancel_requested_at: float | None = None
     done_at: float | None = None
+    looks: int = 0
+    looked_at: float | None = None
     failures: FailureList = field(default_factory=FailureList)
     _cancelling_since: float | None = None
     _result: Mapping[str, Any] = field(default_factory=dict)
@@ -153,8 +159,13 @@ class EmulatedOperation:
             response, error = self.script.response, self.script.error
         self._end(now, response, error)
 
+    def note_look(self, now: float) -> None:
+        """A client asks for its state."""
+        self.looks += 1
+        self.looked_at = now
+
     def view(self, now: float) -> OperationView:
-        """Look at it."""
+        """Look at it, as the emulator itself does."""
         self.advance(now)
         snapshot = self._snapshot(now)
         resource: dict[str, Any] = {"name": self.name, "metadata": metadata_of(snapshot)}
@@ -168,6 +179,8 @@ class EmulatedOperation:
             done_at=self.done_at,
             cancel_requested_at=self.cancel_requested_at,
             cancel_requests=self.cancel_requests,
+            looks=self.looks,
+            looked_at=self.looked_at,
         )
 
     def _own_end(self) -> float:

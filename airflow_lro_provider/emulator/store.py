@@ -120,7 +120,11 @@ class Store:
     def note_request(self, **fields: Any) -> RequestRecord:
         """Note a request that has just arrived; see :class:`RequestRecord`."""
         with self._lock:
-            return self._journal.add(time=self.clock(), **fields)
+            now = self.clock()
+            operation = self._operations.get((fields["service"] or "", fields["name"] or ""))
+            if operation is not None and fields["verb"] in ("get", "wait"):
+                operation.note_look(now)
+            return self._journal.add(time=now, **fields)
 
     def requests(
         self, verb: str | None = None, name: str | None = None, newest: int | None = None
@@ -269,6 +273,8 @@ class Store:
                     found.append(operation)
                     if len(found) > size:
                         break
+            for operation in found[:size]:
+                operation.note_look(now)
             page: dict[str, Any] = {"operations": [operation.view(now).operation for operation in found[:size]]}
             if len(found) > size:
                 page["nextPageToken"] = _token(found[size - 1].order)

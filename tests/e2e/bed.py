@@ -41,13 +41,13 @@ class BedError(Exception):
 
 
 class CountingStore(Store):
-    """A store that counts the looks at each operation: quicker to ask than the journal."""
+    """A store that remembers what keys started, and what was asked: quicker to ask than the journal."""
 
     def __init__(self) -> None:
         super().__init__()
         self.requests_of: Counter[str] = Counter()
-        self.looks: dict[str, int] = defaultdict(int)
-        self.looked_at: dict[str, float] = {}
+        self.asked_for: set[str] = set()
+        self.service_of: dict[str, str] = {}
         self.cancels: dict[str, list[float]] = defaultdict(list)
         self.of_key: dict[str, dict[str, str]] = defaultdict(dict)
 
@@ -56,27 +56,17 @@ class CountingStore(Store):
         view = super().create(service, name, **how)
         key = (how.get("target") or view.name).rpartition("/")[2]
         self.of_key[key].setdefault(view.name, view.service)
+        self.service_of[view.name] = view.service
         return view
 
     def note_request(self, **fields: Any) -> Any:
         """Count it."""
         self.requests_of[fields["verb"]] += 1
         if fields["verb"] in ("get", "wait"):
-            self._note_look(fields["name"])
+            self.asked_for.add(fields["name"])
         elif fields["verb"] == "cancel":
             self.cancels[fields["name"]].append(self.clock())
         return super().note_request(**fields)
-
-    def page(self, service: str, parent: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """A list is a look at all that it shows."""
-        page = super().page(service, parent, *args, **kwargs)
-        for operation in page.get("operations", ()):
-            self._note_look(operation["name"])
-        return page
-
-    def _note_look(self, name: str) -> None:
-        self.looks[name] += 1
-        self.looked_at[name] = self.clock()
 
     def amend(self, name: str, **changes: Any) -> None:
         """Let an operation that there is behave otherwise from now on; see :class:`Script` for the fields."""
@@ -294,7 +284,12 @@ class Bed:
 
     def looks(self, name: str) -> int:
         """How often an operation was looked at."""
-        return self.store.looks[name]
+        return sum(view.looks for view in self.store.views(self.store.service_of.get(name, ""), name))
+
+    def looked_at(self, name: str) -> float:
+        """When an operation was last looked at; 0 if never."""
+        views = self.store.views(self.store.service_of.get(name, ""), name)
+        return max((view.looked_at or 0.0 for view in views), default=0.0)
 
     def seen(self, key: str) -> list[Seen]:
         """The operations of a key, oldest first."""
@@ -314,7 +309,7 @@ class Bed:
 
     def has_told(self, key: str, where: str) -> bool:
         """Whether a task has said that it is there."""
-        return self.looks(f"projects/p/locations/told/operations/{key}-{where}") > 0
+        return f"projects/p/locations/told/operations/{key}-{where}" in self.store.asked_for
 
     # Signals
 

@@ -140,7 +140,7 @@ class Lived:
         # As it is now: the bed's own watch may be half a second late.
         task.note(airflow.task_instance(self.dag_id, self.key, "it"))
         newest = self.operations[-1:]
-        looked = self.bed.store.looked_at.get(newest[0].name, 0.0) if newest else 0.0
+        looked = self.bed.looked_at(newest[0].name) if newest else 0.0
         blow = Struck(kind, time.time(), task.state, task.since, task.may_retry, looked)
         if kind != "revived" and task.state in FINAL:
             return

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any, ClassVar
 
 import psutil
@@ -60,24 +62,15 @@ class Run:
         self.reaches("deferred" if deferred else "running")
         looks = 4 if deferred else 3
         wait_until(
-            lambda: self._looks() >= looks,
+            lambda: self.view.looks >= looks,
             f"{self.dag_id} polls its operation; its log:\n{self.log()}",
         )
         return self
 
     def is_polled_again(self, what: str, timeout: float = 90) -> None:
         """Wait until somebody goes on polling the operation."""
-        seen = self._looks()
-        wait_until(lambda: self._looks() > seen + 2, f"{self.dag_id} is polled again {what}", timeout)
-
-    def _looks(self) -> int:
-        """How often it was looked at: with a GET, a ``:wait``, or a list."""
-        name = self.operation_name
-        return sum(
-            (request.verb in ("get", "wait") and request.name == name)
-            or (request.verb == "list" and name.startswith(f"{request.name}/operations/"))
-            for request in self.lab.emulator.requests()
-        )
+        seen = self.view.looks
+        wait_until(lambda: self.view.looks > seen + 2, f"{self.dag_id} is polled again {what}", timeout)
 
     def log(self, try_number: int = 1) -> str:
         """Everything that a try logged."""
@@ -119,6 +112,7 @@ class Lab:
     runs: list[Run] = field(default_factory=list)
     triggerers: int = 2
     bank: TokenBank | None = None
+    numbers: Iterator[int] = field(default_factory=count)
     current: ClassVar[Lab | None] = None
 
     def stall(self, index: int, sig: int = signal.SIGSTOP) -> None:
@@ -136,9 +130,9 @@ class Lab:
             self.stall(index)
             try:
                 time.sleep(0.5)  # a request under way
-                seen = len(self.emulator.requests("get", run.operation_name))
+                seen = run.view.looks
                 time.sleep(3)
-                if len(self.emulator.requests("get", run.operation_name)) == seen:
+                if run.view.looks == seen:
                     return index
             finally:
                 self.stall(index, signal.SIGCONT)
@@ -146,6 +140,9 @@ class Lab:
 
     def start(self, dag_id: str, *, service: str = "datafusion", conf: Any = None, **script: Any) -> Run:
         """Start an operation (one that never ends, if nothing else is said) and a run that waits for it."""
+        if service == "datafusion":
+            # A parent of its own, so that a look at it is by whoever waits for it.
+            script["parent"] = f"projects/lab-{next(self.numbers)}/locations/us-central1"
         name = self.emulator.create(service, **{"duration": None, **script})
         return self.run(dag_id, name, service, conf)
 
