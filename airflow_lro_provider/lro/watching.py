@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from airflow_lro_provider.lro.errors import MalformedAnswerError, OperationsError
+from airflow_lro_provider.lro.errors import MalformedAnswerError, OperationsError, OversizedAnswerError
 from airflow_lro_provider.lro.listing import LEARN_FOR, Listing, Sweep, cheapest
 from airflow_lro_provider.lro.longpoll import LongPolls
 from airflow_lro_provider.lro.operation import Operation
@@ -167,10 +167,10 @@ class Family:
                 break
             waiter = self._queue.pop()
             same = self.members[waiter.name]
-            if any(other.busy for other in same):
-                self._queue.put(waiter, now + GATHER)
-                continue
+            under_way = any(other.busy for other in same)
             waiter.busy = True
+            if under_way:
+                continue  # the answer is for all who wait for it
             timeout = self._long_polls.timeout((w.watch for w in same), now) if by_wait and long_polls > 0 else 0.0
             long_polls -= timeout > 0
             self.choice = ":wait" if timeout else "GET"
@@ -367,6 +367,9 @@ class Family:
                     return False
             watch.check_deadline(now, waiter.name)
         except MalformedAnswerError as error:
+            if operation is None and not isinstance(error, OversizedAnswerError):
+                waiter.seen_in = 0  # the list does not show it in a way that can be read: a GET will tell
+                return True
             try:
                 line = watch.failed(error, now)
             except MalformedAnswerError as end:  # too large: that does not pass, and is nobody else's

@@ -13,6 +13,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_lro_provider.events import DeadlinePassed, Event, Finished, Gone, Lost, without_response
 from airflow_lro_provider.hooks.operations import DEFAULT_CONN_ID
 from airflow_lro_provider.lro.errors import ConnectionSettingsError, NotFoundError, OperationsError, WaitTimeoutError
+from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.polling import Deadline, Watch
 from airflow_lro_provider.lro.reference import OperationReference
 from airflow_lro_provider.lro.verdict import Evidence, Verdict, of_killed_trigger
@@ -22,7 +23,6 @@ from airflow_lro_provider.triggers.sharing import settings_of
 
 if TYPE_CHECKING:
     from airflow_lro_provider.lro.aio import AsyncOperationsClient
-    from airflow_lro_provider.lro.operation import Operation
     from airflow_lro_provider.lro.settings import ConnectionSettings
     from airflow_lro_provider.lro.watcher import Waiting
 
@@ -234,10 +234,11 @@ class OperationTrigger(BaseTrigger):
         if isinstance(error, WaitTimeoutError) and waiting is not None:
             deadline, last = waiting.watch.deadline, waiting.watch.last
             assert deadline is not None
-            requested = self.cancel_on_kill and await self._cancel(str(error))
-            return DeadlinePassed(
-                deadline.cause, deadline.seconds, requested, None if last is None else self._shown(last)
-            )
+            came = self.cancel_on_kill and await self._cancel(str(error))
+            if isinstance(came, Operation):  # over since the last look: what it came to is not thrown away
+                waiting.watch.saw(came)
+                return self._ended_with(came, waiting)
+            return DeadlinePassed(deadline.cause, deadline.seconds, came, None if last is None else self._shown(last))
         if isinstance(error, NotFoundError):
             return Gone(str(error))
         return Lost(str(error))
@@ -263,10 +264,10 @@ class OperationTrigger(BaseTrigger):
                 )
         raise last
 
-    async def _cancel(self, because: str) -> bool:
+    async def _cancel(self, because: str) -> Operation | bool:
         """Ask for the cancellation, and log what came of it.
 
-        :return: whether it needs no more asking.
+        :return: the operation if it was over already, else whether the service took the request.
         """
         from airflow_lro_provider.lro.aio import AsyncOperationsClient
 
@@ -284,8 +285,8 @@ class OperationTrigger(BaseTrigger):
         _meter.cancel(reference.service, "REQUESTED" if over is None else str(over.outcome and over.outcome.value))
         if over is not None:
             self.log.info("The %s. The operation was over already: %s.", asked, over.summary())
-        else:
-            self.log.info("The %s. The service took the request.", asked)
+            return over
+        self.log.info("The %s. The service took the request.", asked)
         return True
 
     @staticmethod

@@ -125,6 +125,26 @@ async def test_what_was_cancelled_at_the_deadline_is_no_end_that_was_waited_for(
     assert cancels(lro_emulator, trigger) == 0
 
 
+async def test_what_ends_just_before_its_deadline_is_not_thrown_away(
+    lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The look before the cancel finds it SUCCEEDED: that is the end, nothing is cancelled, and no deadline told."""
+    past = Deadline(time.time() - 1, "execution_timeout", 8.0).to_dict()
+    trigger = make(lro_emulator, deadline=past, cancel_on_kill=True)
+    settings = trigger._settings
+
+    async def late() -> Any:
+        if lro_emulator.operation("datafusion", trigger.reference.name).looks:
+            lro_emulator.finish("datafusion", trigger.reference.name)
+        return await settings()
+
+    monkeypatch.setattr(trigger, "_settings", late)
+    event = read_event(await event_of(trigger))
+    assert isinstance(event, Finished)
+    assert event.operation.outcome is Outcome.SUCCEEDED
+    assert cancels(lro_emulator, trigger) == 0
+
+
 async def test_an_operation_that_is_gone_is_told(lro_emulator: Emulator) -> None:
     """404 after the grace is an event of its own."""
     trigger = make(lro_emulator, started=time.time() - 3600)

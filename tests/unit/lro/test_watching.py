@@ -255,6 +255,24 @@ def test_a_row_that_is_too_deep_ends_one_wait_and_not_the_list(tolerant: bool) -
     assert family.next_at(1.0) < math.inf
 
 
+def test_a_row_that_cannot_be_read_is_asked_for_by_name() -> None:
+    """The list shows it, and says nothing: whoever waits for it must not wait for the rest of its life."""
+    family, waiters = waiting(100)
+    family.asks(family.next_at(0.0), 8)
+    rows: list[Any] = [{"name": name(i)} for i in range(100)]
+    rows[5]["done"] = "no"
+    family.rows(rows, 1.0)
+    family.page("", 36_000, 1.0)
+    assert family.asks(1.0, 8) == [Ask("get", name(5))]
+    told = family.saw(Ask("get", name(5)), Operation.from_json({"name": name(5)}), 1.0, 1.1)
+    assert [w for w, _ in told] == [waiters[5]]
+    later = family.next_at(1.1)
+    assert [ask.verb for ask in family.asks(later + 4.0, 8)] == ["list"]
+    told = family.rows(rows, later + 4.0)
+    family.page("", 36_000, later + 4.0)
+    assert told == [], "the same trouble is told once"
+
+
 def test_who_was_told_of_the_end_is_told_nothing_more() -> None:
     """What comes before the others are told, from another request or another row, does not take the end back."""
     family, [waiter, *_] = waiting(100)
