@@ -197,6 +197,10 @@ class OperationStarter(GuardedTask, BaseOperator):
             except Exception:  # no thread, no descriptor left: what cannot be guarded must not run
                 self._cancel_now(self._reference, "it cannot be guarded")
                 raise
+            except OperationKilled:
+                if not self.cancel_on_kill:
+                    records.write(self._reference)  # it runs on, and a retry has to know which one it is
+                raise
             self.log.info("Started %s", self._reference)
             records.write(self._reference)
         guard.watch()

@@ -21,7 +21,7 @@ from airflow.sdk.bases.operator import ExecutorSafeguard
 from airflow.sdk.definitions.retry_policy import ExceptionRetryPolicy, RetryAction, RetryRule
 from played import OutdatedStore, PlayedTry, Store
 
-from airflow_lro_provider import starter
+from airflow_lro_provider import guard, starter
 from airflow_lro_provider.decorators.operation import OperationDecoratedOperator
 from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.exceptions import (
@@ -433,6 +433,30 @@ def test_a_kill_of_one_who_does_not_cancel_ends_the_task_only(a_try: Callable[..
     with pytest.raises(OperationKilled):
         operator.execute(this.context)
     assert len(this.running) == 1
+    this.emulator.finish("developerconnect", this.started[0].operation["name"])
+    a_try(number=2, max_tries=1).run(cancel_on_kill=False)
+    assert (this.starts, this.cancels) == (1, 0)
+
+
+def test_a_kill_just_after_the_start_of_one_who_does_not_cancel_loses_no_name(
+    a_try: Callable[..., Try], killable: Killable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the answer to the start and the record of it: the retry knows which operation runs on."""
+    this = a_try(max_tries=1)
+    operator = this.operator(cancel_on_kill=False)
+    answered, start = threading.Event(), guard._Canceller.start
+    killable(operator, answered.is_set)
+
+    def killed(canceller: guard._Canceller) -> None:
+        answered.set()
+        while not operator._get_guard().killed:
+            time.sleep(0.005)
+        start(canceller)
+
+    monkeypatch.setattr(guard._Canceller, "start", killed)
+    with pytest.raises(OperationKilled):
+        operator.execute(this.context)
+    monkeypatch.setattr(guard._Canceller, "start", start)
     this.emulator.finish("developerconnect", this.started[0].operation["name"])
     a_try(number=2, max_tries=1).run(cancel_on_kill=False)
     assert (this.starts, this.cancels) == (1, 0)

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -19,8 +20,16 @@ L = "projects/p/locations/us-central1"
 PATIENCE = 30  # seconds that nothing here takes, however busy the machine is
 
 
-def threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("emulator at ")]
+@pytest.fixture
+def threads() -> Callable[[], list[str]]:
+    """The threads of emulators that came since the test began: other tests of this process may share one."""
+    before = set(threading.enumerate())
+
+    def since() -> list[str]:
+        new = [thread.name for thread in threading.enumerate() if thread not in before]
+        return [name for name in new if name.startswith("emulator at ")]
+
+    return since
 
 
 def get(emulator: Emulator, path: str, **kwargs) -> requests.Response:
@@ -115,7 +124,7 @@ def test_wait_over_a_real_connection(emulator):
     assert answers[0]["error"]["code"] == 1
 
 
-def test_stop_leaves_no_thread_and_no_listener(caplog):
+def test_stop_leaves_no_thread_and_no_listener(threads, caplog):
     """After stop the thread is gone, the port is closed and nothing was complained about."""
     emulator = Emulator()
     with emulator:
@@ -143,7 +152,7 @@ def test_stop_answers_those_that_wait(caplog):
     assert caplog.records == []
 
 
-def test_an_outage(emulator):
+def test_an_outage(threads, emulator):
     """Stopped and started again, it is at the same address and remembers its operations."""
     name, url = emulator.create("datafusion", duration=None), emulator.url
     emulator.stop()
@@ -163,7 +172,7 @@ def test_it_starts_once(emulator):
         _ = Emulator().url
 
 
-def test_a_port_that_is_taken(emulator):
+def test_a_port_that_is_taken(threads, emulator):
     """A taken port is an OSError at once, and leaves no thread."""
     with pytest.raises(OSError, match="in use"):
         Emulator(port=urlsplit(emulator.url).port).start()
