@@ -248,9 +248,14 @@ class AsyncOperationsClient:
             return cast(_T, end.value)
 
     async def _send(self, request: Request, retries: int | None = None, read: _Read = protocol.read) -> Any:
+        times = self._retries if retries is None else retries
+        if (
+            times == 0
+        ):  # what the watcher asks: tenacity would keep the last pages, in cycles, for the garbage collector
+            return await self._send_authorized(request, read)
         retrying = tenacity.AsyncRetrying(
             retry=retry_of(request),
-            stop=tenacity.stop_after_attempt(1 + (self._retries if retries is None else retries)),
+            stop=tenacity.stop_after_attempt(1 + times),
             wait=wait_before_retry,
             sleep=self._sleep,
             reraise=True,

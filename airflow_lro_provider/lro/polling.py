@@ -11,6 +11,7 @@ Standard library only.
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -77,7 +78,7 @@ class Watch:
     # Five thousand of them wait in one process.
     __slots__ = (
         *("started", "deadline", "interval", "exponential_backoff", "max_wait", "tolerant", "looks", "last"),
-        *("_rng", "_retry_after", "_mark", "_trouble"),
+        *("_rng", "_retry_after", "_line", "_trouble"),
     )
 
     def __init__(
@@ -101,7 +102,7 @@ class Watch:
         self.last: Operation | None = None
         self._rng = rng
         self._retry_after = 0.0
-        self._mark: int | None = None
+        self._line: str | None = None
         self._trouble = ""
 
     def saw(self, operation: Operation) -> str | None:
@@ -111,12 +112,11 @@ class Watch:
         """
         self.looks += 1
         self.last, self._retry_after, self._trouble = operation, 0.0, ""
-        progress = None if operation.progress is None else int(operation.progress * 100)
-        mark = hash((operation.state, operation.outcome, progress, operation.message))
-        if mark == self._mark:
+        line = sys.intern(operation.summary())  # most of thousands say the same
+        if line == self._line:
             return None
-        self._mark = mark
-        return operation.summary()
+        self._line = line
+        return line
 
     def saw_no_change(self) -> None:
         """Take note of a look that showed the same as the one before: still running."""
@@ -132,7 +132,7 @@ class Watch:
         """
         self.looks += 1
         forgiven = error.transient or (
-            isinstance(error, NotFoundError) and self._mark is None and now - self.started < GRACE
+            isinstance(error, NotFoundError) and self._line is None and now - self.started < GRACE
         )
         if not forgiven and not self.tolerant:
             raise error

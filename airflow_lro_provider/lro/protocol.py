@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -39,7 +39,7 @@ from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.redaction import HIDDEN
 from airflow_lro_provider.lro.reference import OperationReference, check_name
 from airflow_lro_provider.lro.services import find_service
-from airflow_lro_provider.lro.strict_json import JsonLimitError, check_depth, read_json
+from airflow_lro_provider.lro.strict_json import JsonLimitError, check_depth, read_json, read_members
 
 __all__ = ["Answer", "Page", "Request", "Rows"]
 
@@ -111,15 +111,17 @@ class Page:
     unreachable: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass
 class Rows:
     """One page of a list as it came: whoever looks for a few in thousands builds an operation of those only.
 
-    :param rows: the operations on it, unchecked.
+    :param rows: the operations on it, unchecked. They are read one by one, and there may turn out to be no more of
+        them: with MalformedAnswerError, for an answer that is no list.
+    :param next_page_token: known when all of them have been read.
     :param size: how many bytes the answer had.
     """
 
-    rows: Sequence[Any]
+    rows: Iterable[Any] = ()
     next_page_token: str = ""
     size: int = 0
 
@@ -264,13 +266,25 @@ def read_rows(request: Request, answer: Answer, now: datetime | None = None) -> 
     """Read the answer to a list without reading what is listed, or how deep that is (:func:`read_row`).
 
     :raises ApiError: the error that the API answered with.
-    :raises MalformedAnswerError: for an answer that is no list.
     """
-    content = _read_object(request, answer, now, deeply=False)
-    rows, token = content.get("operations", []), content.get("nextPageToken", "")
-    if not isinstance(rows, list) or not isinstance(token, str):
+    _check_status(request, answer, now)
+    page = Rows(size=len(answer.body))
+    page.rows = _each_row(request, answer.body, page)
+    return page
+
+
+def _each_row(request: Request, body: bytes, page: Rows) -> Iterator[Any]:
+    members = read_members(body, "operations")
+    del body
+    try:
+        rest = yield from members
+    except JsonLimitError as error:
+        raise unreadable(request, OversizedAnswerError(str(error))) from None
+    except ValueError:
+        raise _malformed(request, "it is not JSON, or no object") from None
+    page.next_page_token = rest.get("nextPageToken", "")
+    if "operations" in rest or not isinstance(page.next_page_token, str):
         raise _malformed(request, "a field of the list has the wrong type")
-    return Rows(rows, token, len(answer.body))
 
 
 def read_row(row: Any) -> Operation:
@@ -313,7 +327,7 @@ def _url(verb: str, reference: OperationReference, endpoint: str) -> str:
 _PATH = "/:@!$&'()*+,;=~-._"
 
 
-def _read_object(request: Request, answer: Answer, now: datetime | None, *, deeply: bool = True) -> dict[str, Any]:
+def _check_status(request: Request, answer: Answer, now: datetime | None) -> None:
     if not 200 <= answer.status < 300:
         raise error_from_answer(
             service=request.reference.service,
@@ -324,8 +338,12 @@ def _read_object(request: Request, answer: Answer, now: datetime | None, *, deep
             body=answer.body,
             now=now,
         )
+
+
+def _read_object(request: Request, answer: Answer, now: datetime | None) -> dict[str, Any]:
+    _check_status(request, answer, now)
     try:
-        content = read_json(answer.body, deeply=deeply)
+        content = read_json(answer.body)
     except JsonLimitError as error:
         raise unreadable(request, OversizedAnswerError(str(error))) from None
     except ValueError:

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import json
 import math
+import re
+from collections.abc import Generator
 from typing import Any, NoReturn
 
-__all__ = ["MAX_DEPTH", "JsonLimitError", "check_depth", "read_json"]
+__all__ = ["MAX_DEPTH", "JsonLimitError", "check_depth", "read_json", "read_members"]
 
 MAX_DEPTH = 100
 """Brackets within brackets. Google's answers are written from protocol buffers, whose parsers go no deeper."""
@@ -27,27 +29,107 @@ class JsonLimitError(ValueError):
     """It is JSON, but more than is taken; the text says what."""
 
 
-def read_json(body: bytes, *, deeply: bool = True) -> Any:
+def read_json(body: bytes) -> Any:
     """Read the body of an answer.
 
-    :param deeply: whether to look how deep it is; if not, :func:`check_depth` has to be asked about each part of it
-        that is used.
     :raises ValueError: if it is no JSON in UTF-8.
     :raises JsonLimitError: if it is nested too deeply, has too many objects, or a number that is too long or infinite.
     """
-    text = body.decode("utf-8-sig")
-    nodes = text.count("[") + text.count("{")  # or more, if there are some in its texts
-    if nodes > MAX_NODES:
-        raise JsonLimitError(f"it has more than {MAX_NODES} objects and lists")
-    try:
-        content = json.loads(text, parse_constant=_no_constant, parse_float=_float, parse_int=_int)
-    except RecursionError:
-        raise JsonLimitError(f"it is nested deeper than {MAX_DEPTH} levels") from None
-    if deeply and nodes > MAX_DEPTH:
+    text = _Text(body)
+    content, end = text.value(text.space(0))
+    if text.space(end) != len(text.text):
+        raise ValueError("there is more behind it")
+    if text.nodes > MAX_DEPTH:
         check_depth(content)
-    if "\\" in text and ("\\ud" in text or "\\uD" in text):
-        json.dumps(content, ensure_ascii=False).encode()  # a lone surrogate: UnicodeEncodeError is a ValueError
     return content
+
+
+def read_members(body: bytes, field: str) -> Generator[Any, None, dict[str, Any]]:
+    """Read an object, and what one of its lists has in it one by one: of a list of thousands, never all are there.
+
+    How deep a member is has not been looked at; :func:`check_depth` has to be asked about what is used.
+
+    :param field: the list's.
+    :return: the other fields, and this one if it is no list.
+    :raises ValueError: as :func:`read_json`; and, perhaps after some members, if it is no object.
+    """
+    text = _Text(body)
+    del body
+    rest: dict[str, Any] = {}
+    at, more = text.opened(text.space(0), "{", "}")
+    while more:
+        key, at = text.value(at)
+        if not isinstance(key, str):
+            raise ValueError("a field has no name")
+        at = text.space(text.passed(text.space(at), ":"))
+        if key == field and text.has(at, "["):
+            at, more = text.opened(at, "[", "]")
+            while more:
+                member, at = text.value(at)
+                yield member
+                del member
+                at, more = text.next(at, "]")
+        else:
+            rest[key], at = text.value(at)
+        at, more = text.next(at, "}")
+    if at != len(text.text):
+        raise ValueError("there is more behind it")
+    return rest
+
+
+_space = re.compile(r"[ \t\n\r]*").match
+
+
+class _Text:
+    """A text in JSON, and how to get on in it. Every method gives a place in the text."""
+
+    def __init__(self, body: bytes) -> None:
+        self.text = text = body.decode("utf-8-sig")
+        self.nodes = text.count("[") + text.count("{")  # or more, if there are some in its texts
+        if self.nodes > MAX_NODES:
+            raise JsonLimitError(f"it has more than {MAX_NODES} objects and lists")
+        self._surrogates = "\\" in text and ("\\ud" in text or "\\uD" in text)
+        self._decode = json.JSONDecoder(parse_constant=_no_constant, parse_float=_float, parse_int=_int).raw_decode
+
+    def value(self, at: int) -> tuple[Any, int]:
+        """The value that begins here, and where it ends."""
+        try:
+            content, end = self._decode(self.text, at)
+        except RecursionError:
+            raise JsonLimitError(f"it is nested deeper than {MAX_DEPTH} levels") from None
+        if self._surrogates:
+            json.dumps(content, ensure_ascii=False).encode()  # a lone surrogate: UnicodeEncodeError is a ValueError
+        return content, end
+
+    def space(self, at: int) -> int:
+        """Where the white space from here on ends."""
+        found = _space(self.text, at)
+        return at if found is None else found.end()
+
+    def has(self, at: int, character: str) -> bool:
+        """Whether this character is here."""
+        return self.text.startswith(character, at)
+
+    def passed(self, at: int, character: str) -> int:
+        """Behind this character.
+
+        :raises ValueError: if another one is here.
+        """
+        if not self.has(at, character):
+            raise ValueError(f"{character!r} is missing")
+        return at + 1
+
+    def opened(self, at: int, opening: str, closing: str) -> tuple[int, bool]:
+        """Where a list or an object that begins here has its first member, or else ends; and whether it has one."""
+        at = self.space(self.passed(at, opening))
+        return (at, True) if not self.has(at, closing) else (self.space(at + 1), False)
+
+    def next(self, at: int, closing: str) -> tuple[int, bool]:
+        """From the end of a member: where the next one is, or else the end; and whether there is one."""
+        at = self.space(at)
+        if self.has(at, closing):
+            return self.space(at + 1), False
+        return self.space(self.passed(at, ",")), True
 
 
 def check_depth(content: Any) -> None:

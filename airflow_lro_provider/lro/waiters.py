@@ -17,18 +17,21 @@ class Waiter:
     :param watch: when to look and until when, on the clock of the family.
     """
 
-    __slots__ = ("busy", "due", "gone", "listable", "looked", "mark", "name", "seen_in", "ticket", "watch")
+    __slots__ = ("busy", "due", "gone", "listable", "looked", "mark", "name", "seen_in", "watch")
 
     def __init__(self, name: str, watch: Watch) -> None:
         self.name, self.watch = name, watch
         self.due = self.looked = 0.0
         self.mark = 0  # of the last look's raw answer
-        self.ticket = 0  # its latest place in the queue
         self.seen_in = 0  # the number of the last list that showed it
         self.busy = False  # a request about it is under way
         self.gone = False
         # Whether a list shows it; None: the last one did not, and it is not known yet why.
         self.listable: bool | None = True
+
+    def __lt__(self, other: Waiter) -> bool:
+        """Those who are due at the same time stand in any order."""
+        return False
 
     @property
     def ripe_at(self) -> float:
@@ -37,30 +40,28 @@ class Waiter:
 
 
 class Queue:
-    """Who is due next. Everybody has one place at most; an older one is skipped."""
+    """Who is due next. A place that is not at the time at which its holder is due by now is skipped."""
 
     def __init__(self) -> None:
-        self._places: list[tuple[float, int, Waiter]] = []
-        self._tickets = 0
+        self._places: list[tuple[float, Waiter]] = []
 
     def put(self, waiter: Waiter, due: float) -> None:
         """Give somebody a place, instead of the one there was."""
-        self._tickets += 1
-        waiter.due, waiter.ticket = due, self._tickets
-        heapq.heappush(self._places, (due, self._tickets, waiter))
+        waiter.due = due
+        heapq.heappush(self._places, (due, waiter))
 
     def head(self) -> Waiter | None:
         """Who is due first."""
         while self._places:
-            _, ticket, waiter = self._places[0]
-            if ticket == waiter.ticket and not waiter.gone:
+            due, waiter = self._places[0]
+            if due == waiter.due and not (waiter.busy or waiter.gone):
                 return waiter
             heapq.heappop(self._places)
         return None
 
     def pop(self) -> Waiter:
         """The head leaves the queue."""
-        return heapq.heappop(self._places)[2]
+        return heapq.heappop(self._places)[1]
 
     def tidy(self, waiters: Iterable[Waiter], number: int) -> None:
         """Drop the places that are skipped, if they are most of it.
@@ -73,10 +74,5 @@ class Queue:
 
     def rebuild(self, waiters: Iterable[Waiter]) -> None:
         """Order all who wait anew, by ``due``; not those about whom a request is under way."""
-        self._places = []
-        for waiter in waiters:
-            if not waiter.busy:
-                self._tickets += 1
-                waiter.ticket = self._tickets
-                self._places.append((waiter.due, waiter.ticket, waiter))
+        self._places = [(waiter.due, waiter) for waiter in waiters if not waiter.busy]
         heapq.heapify(self._places)

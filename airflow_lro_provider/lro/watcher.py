@@ -16,17 +16,25 @@ import math
 import time
 from collections.abc import Callable, Generator
 from datetime import datetime, timezone
+from itertools import islice
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from airflow_lro_provider.lro.aio import AsyncOperationsClient
 from airflow_lro_provider.lro.credentials import ConnectionSettings, Identity, identity_for
-from airflow_lro_provider.lro.errors import ApiError, OperationsError, ResourceExhaustedError, UnauthenticatedError
+from airflow_lro_provider.lro.errors import (
+    ApiError,
+    MalformedAnswerError,
+    OperationsError,
+    ResourceExhaustedError,
+    UnauthenticatedError,
+)
 from airflow_lro_provider.lro.meter import Meter
 from airflow_lro_provider.lro.mtls import Channel, channel_for
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.pace import Pace, Ticket
 from airflow_lro_provider.lro.polling import Watch
+from airflow_lro_provider.lro.protocol import Rows
 from airflow_lro_provider.lro.reference import OperationReference
 from airflow_lro_provider.lro.services import find_service, parent_of
 from airflow_lro_provider.lro.waiters import Waiter
@@ -397,15 +405,27 @@ class _Endpoint:
                     each.family.recovered()
             now = self.watcher.clock()
             if ask.verb == "list":
-                for first in range(0, len(answer.rows), ROWS_AT_A_TIME):
-                    if first:
-                        await asyncio.sleep(0)
-                    told += group.family.rows(answer.rows[first : first + ROWS_AT_A_TIME], now)
-                group.family.page(answer.next_page_token, answer.size, now)
+                await self._read_page(group, answer, now, told)
             else:
                 told = group.family.saw(ask, answer, ticket.sent, now)
         self.wake()
         await self._deliver(group, told)
+
+    async def _read_page(self, group: _Group, page: Rows, now: float, told: list[Told]) -> None:
+        """Deal out a page, a piece at a time."""
+        rows = iter(page.rows)
+        try:
+            while piece := list(islice(rows, ROWS_AT_A_TIME)):
+                told += group.family.rows(piece, now)
+                await asyncio.sleep(0)
+        except MalformedAnswerError as error:
+            self._list_failed(group, error, now)
+        else:
+            group.family.page(page.next_page_token, page.size, now)
+
+    def _list_failed(self, group: _Group, error: OperationsError, now: float) -> None:
+        if line := group.family.list_failed(error, now):
+            log.warning("%s %s: %s", group.service, group.family.parent, line)
 
     def _failed(self, group: _Group, ask: Ask, ticket: Ticket, error: Exception) -> list[Told]:
         now, meter, pace = self.watcher.clock(), self.watcher.meter, self._pace
@@ -431,9 +451,7 @@ class _Endpoint:
             pace.drop(ticket)
         if ask.verb != "list":
             return group.family.refused(ask, error, now)
-        line = group.family.list_failed(error, now)
-        if line:
-            log.warning("%s %s: %s", group.service, group.family.parent, line)
+        self._list_failed(group, error, now)
         return []
 
     async def _deliver(self, group: _Group, told: list[Told]) -> None:

@@ -42,6 +42,8 @@ RUNNING_ONLY = "done=false"
 """The filter that is tried on a parent with a long history (https://google.aip.dev/160)."""
 FEW = 4
 """No more than so many ``:wait`` at a time: half of an endpoint's room."""
+BESIDE_LISTS = 2
+"""No more than so many GETs at a time where a list pays: each TLS connection costs as much memory as 500 waits."""
 SLOW_LIST = 1.0
 """A list that takes longer, in seconds, and longer than GETs would, keeps everybody waiting."""
 UNHURRIED = 2.0
@@ -90,6 +92,7 @@ class Family:
         self._long_polls = LongPolls(waits)
         self._rng = rng
         self._queue = Queue()
+        self._gets = 0
         self._sweeps = 0
         self._sweep: Sweep | None = None
         self._unripe_until = -math.inf
@@ -144,7 +147,9 @@ class Family:
             # Who is in the queue is being looked at. Only deadlines go on.
             return now if self._sweep.next_page is not None else self._next_deadline + UNHURRIED
         head = self._queue.head()
-        return math.inf if head is None else head.due
+        if head is None:
+            return math.inf
+        return head.due if self._gets < BESIDE_LISTS else max(head.due, self._unripe_until)
 
     def asks(self, now: float, room: int, long_polls: int = 0) -> list[Ask]:
         """The requests to make now. What they are about counts as asked for until it is answered.
@@ -158,8 +163,10 @@ class Family:
             token, self._sweep.next_page = self._sweep.next_page, None
             return [] if token is None else [replace(self._ask_for(self._sweep.way), page_token=token)]
         by_wait = long_polls > 0 and self._long_polls.usable(now)
-        if not by_wait and (way := self._worth_listing(now)) is not None:
-            return [self._begin(way, now)]
+        if not by_wait and (way := self._way_that_pays(now)) is not None:
+            if self._is_ripe(way, now):
+                return [self._begin(way, now)]
+            room = min(room, BESIDE_LISTS - self._gets)
         found: list[Ask] = []
         while len(found) < room:
             head = self._queue.head()
@@ -174,6 +181,7 @@ class Family:
             timeout = self._long_polls.timeout((w.watch for w in same), now) if by_wait and long_polls > 0 else 0.0
             long_polls -= timeout > 0
             self.choice = ":wait" if timeout else "GET"
+            self._gets += not timeout
             found.append(Ask("wait" if timeout else "get", waiter.name, timeout))
         return found
 
@@ -201,26 +209,29 @@ class Family:
                 self._next_deadline = min(self._next_deadline, at if at > late else now)
         return told
 
-    def _worth_listing(self, now: float) -> Listing | None:
-        waiting = len(self.members)
+    def _way_that_pays(self, now: float) -> Listing | None:
+        """The cheapest list, if it costs less than a GET for each who waits."""
         if not self._lists:
             return None
+        waiting = len(self.members)
         way = cheapest(self._plain, self._running if self._filters else None, waiting, now)
-        if way is None:
-            return None
-        doubtful, self._doubtful = self._doubtful, 0
-        if self._plain.usable(now) and doubtful > self._plain.cost(waiting):
+        if way is not None and self._plain.usable(now) and self._doubtful > self._plain.cost(waiting):
             return self._plain  # so many have ended at once that the whole list is the cheaper answer
-        cost = way.cost(waiting)
-        if waiting <= cost:
-            return None
+        return way if way is not None and way.cost(waiting) < waiting else None
+
+    def _is_ripe(self, way: Listing, now: float) -> bool:
+        """Whether a list is worth its cost now."""
+        waiting, doubtful = len(self.members), self._doubtful
+        cost, self._doubtful = way.cost(waiting), 0
+        if way is self._plain and doubtful > cost:
+            return True
         # Sorting thousands for each single GET would cost more than the GETs.
         if now < self._unripe_until and self._joined * 16 <= waiting:
-            return None
+            return False
         self._joined = 0
         ripe = sorted(same[0].ripe_at for same in self.members.values() if same[0].listable)
         self._unripe_until = ripe[int(cost)] if len(ripe) > cost else math.inf
-        return way if self._unripe_until <= now else None
+        return self._unripe_until <= now
 
     def _begin(self, way: Listing, now: float) -> Ask:
         self._sweeps += 1
@@ -239,6 +250,7 @@ class Family:
         :param sent: when it was asked.
         """
         told: list[Told] = []
+        self._gets -= ask.verb == "get"
         if ask.verb == "wait" and not operation.done:
             self._long_polls.judge(ask.timeout, now - sent, now)
         mark = _mark(operation.raw)
@@ -258,6 +270,7 @@ class Family:
     def refused(self, ask: Ask, error: OperationsError, now: float) -> list[Told]:
         """Deal out an error that a GET or a ``:wait`` was answered with: it is only that operation's."""
         told: list[Told] = []
+        self._gets -= ask.verb == "get"
         if ask.verb == "wait":
             self._long_polls.failed(now)
         for waiter in self.members.get(ask.name, ()):

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
@@ -19,6 +19,7 @@ from airflow_lro_provider.lro.reference import OperationReference
 from airflow_lro_provider.lro.verdict import Evidence, Verdict, of_killed_trigger
 from airflow_lro_provider.metrics import StatsMeter
 from airflow_lro_provider.triggers.ownership import in_words, owner_token, task_state
+from airflow_lro_provider.triggers.packing import once, pack, unpack
 from airflow_lro_provider.triggers.sharing import settings_of
 
 if TYPE_CHECKING:
@@ -44,7 +45,6 @@ LOOK_PATIENCE = 5.0
 # However `on_kill` ends, the cancel goes on: the work is done by a task of its own, and somebody has to hold on to it.
 _detached: set[asyncio.Future[None]] = set()
 _meter = StatsMeter()
-_T = TypeVar("_T")
 
 
 class OperationTrigger(BaseTrigger):
@@ -92,17 +92,15 @@ class OperationTrigger(BaseTrigger):
         include_response: bool = True,
     ) -> None:
         super().__init__()
-        self._reference = _pack(reference)
-        self.gcp_conn_id = _once(gcp_conn_id)
+        self._packed = pack(reference=reference, deadline=deadline, owner=owner or {})
+        self.gcp_conn_id = once(gcp_conn_id)
         self.impersonation_chain = impersonation_chain
         self.started = started
-        self._deadline = None if deadline is None else _pack(deadline)
-        self.poll_interval = _once(poll_interval)
+        self.poll_interval = once(poll_interval)
         self.exponential_backoff = exponential_backoff
         self.max_wait = max_wait
         self.tolerant = tolerant
         self.cancel_on_kill = cancel_on_kill
-        self._owner = _pack(owner or {})
         self.include_response = include_response
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -111,7 +109,7 @@ class OperationTrigger(BaseTrigger):
         return (
             "airflow_lro_provider.triggers.operations.OperationTrigger",
             {
-                "reference": _unpack(self._reference),
+                "reference": self._stored_reference,
                 "gcp_conn_id": self.gcp_conn_id,
                 "impersonation_chain": self.impersonation_chain,
                 "started": self.started,
@@ -129,12 +127,12 @@ class OperationTrigger(BaseTrigger):
     @property
     def owner(self) -> dict[str, Any]:
         """Whose operation it is."""
-        return _unpack(self._owner)
+        return unpack(self._packed, "owner") or {}
 
     @property
     def deadline(self) -> dict[str, Any] | None:
         """The deadline, as it was given."""
-        return None if self._deadline is None else _unpack(self._deadline)
+        return unpack(self._packed, "deadline")
 
     @property
     def log(self) -> Any:
@@ -144,7 +142,11 @@ class OperationTrigger(BaseTrigger):
     @property
     def reference(self) -> OperationReference:
         """The operation. Read late: what a trigger's constructor raises takes the whole triggerer down."""
-        return OperationReference.from_dict(_unpack(self._reference))
+        return OperationReference.from_dict(self._stored_reference)
+
+    @property
+    def _stored_reference(self) -> dict[str, Any]:
+        return unpack(self._packed, "reference") or {}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, then tell the task what came."""
@@ -153,7 +155,7 @@ class OperationTrigger(BaseTrigger):
             try:
                 waiting = await self._join()
                 while isinstance(what := await waiting, str):  # at rest there is this frame, and a future
-                    self.log.info("%s: %s", _unpack(self._reference).get("name"), what)
+                    self._tell(what)
             except OperationsError as error:
                 event = await self._ended_by(error, waiting)
             else:
@@ -170,6 +172,10 @@ class OperationTrigger(BaseTrigger):
         # Before the event is out: on_kill comes also to a trigger that lingers after it.
         self._over = True
         yield TriggerEvent({**event.to_dict(), "owner": self.owner.get("token")})
+
+    def _tell(self, what: str) -> None:
+        # Not in `run`: the logger would look at its frame, and what Python makes for that stays as long as the frame.
+        self.log.info("%s: %s", self._stored_reference.get("name"), what)
 
     async def on_kill(self) -> None:
         """Cancel the operation of a task that was killed while deferred.
@@ -333,35 +339,6 @@ class OperationTrigger(BaseTrigger):
                 break
         verdict = of_killed_trigger(task_state=state, owner_token=token, my_token=mine)
         return verdict, in_words(state, token, mine)
-
-
-# A dict of a few fields takes twice the memory of a tuple, and thousands of triggers have the same fields.
-_fields: dict[tuple[str, ...], tuple[str, ...]] = {}
-
-
-def _pack(stored: Mapping[str, Any]) -> tuple[Any, ...]:
-    """A dict in less memory: its keys, kept once for all, and its values; what many have in common, once."""
-    keys = _fields.setdefault(tuple(stored), tuple(stored))
-    return keys, *(value if key in _OWN else _once(value) for key, value in stored.items())
-
-
-_OWN = ("name", "token", "at", "map_index")
-"""What no two triggers have in common."""
-_common: dict[Any, Any] = {}
-
-
-def _once(value: _T) -> _T:
-    """The same value, kept once for all who have it."""
-    if len(_common) > 10_000:
-        _common.clear()
-    try:
-        return cast(_T, _common.setdefault((type(value), value), value))
-    except TypeError:  # whatever it is, it is not what a trigger should be given, and that is told elsewhere
-        return value
-
-
-def _unpack(packed: tuple[Any, ...]) -> dict[str, Any]:
-    return dict(zip(packed[0], packed[1:], strict=True))
 
 
 def _hold(task: asyncio.Future[None]) -> None:

@@ -6,8 +6,17 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from airflow_lro_provider.lro.strict_json import MAX_DEPTH, MAX_DIGITS, MAX_NODES, JsonLimitError, read_json
+from airflow_lro_provider.lro.strict_json import (
+    MAX_DEPTH,
+    MAX_DIGITS,
+    MAX_NODES,
+    JsonLimitError,
+    read_json,
+    read_members,
+)
 
 
 @pytest.mark.parametrize(
@@ -76,3 +85,85 @@ def test_more_than_is_taken_is_said_so(body: bytes, words: str) -> None:
     """Nesting and numbers have limits, which are named."""
     with pytest.raises(JsonLimitError, match=words):
         read_json(body)
+
+
+def members_of(body: bytes, field: str = "operations") -> tuple[list[Any], dict[str, Any]]:
+    """All members, and the rest."""
+    found: list[Any] = []
+    members = read_members(body, field)
+    while True:
+        try:
+            found.append(next(members))
+        except StopIteration as end:
+            return found, end.value
+
+
+simple = st.none() | st.booleans() | st.integers(-(10**20), 10**20) | st.floats(allow_nan=False, allow_infinity=False)
+values = st.recursive(
+    simple | st.text(st.characters(codec="utf-8")),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(codec="utf-8")), inner),
+    max_leaves=10,
+)
+
+
+@given(st.lists(values), st.dictionaries(st.text(st.characters(codec="utf-8")), values), st.sampled_from([None, 0, 3]))
+def test_members_are_read_one_by_one(members: list[Any], others: dict[str, Any], indent: int | None) -> None:
+    """What is read piece by piece is what is read at once, wherever the list stands and however it is indented."""
+    others.pop("operations", None)
+    for content in ({"operations": members, **others}, {**others, "operations": members}):
+        body = json.dumps(content, indent=indent, ensure_ascii=indent is None).encode()
+        assert members_of(body) == (members, others)
+
+
+@pytest.mark.parametrize(
+    ("body", "members", "rest"),
+    [
+        (b"{}", [], {}),
+        (b" { } ", [], {}),
+        (b'{"operations":[]}', [], {}),
+        (b'\xef\xbb\xbf{"operations":[1],"a":2}', [1], {"a": 2}),
+        (b'{"operations":null}', [], {"operations": None}),
+        (b'{"a":{"operations":[1]}}', [], {"a": {"operations": [1]}}),
+    ],
+)
+def test_an_object_without_members(body: bytes, members: list[Any], rest: dict[str, Any]) -> None:
+    """An empty list, none at all, another type, or one that stands elsewhere."""
+    assert members_of(body) == (members, rest)
+
+
+@pytest.mark.parametrize("cut", [*range(1, 34)])
+def test_what_is_cut_off_is_refused(cut: int) -> None:
+    """Wherever an answer ends too early, that is noticed; the members before it have been read."""
+    body = b'{"operations": [{"a": 1}], "b": 2}'
+    with pytest.raises(ValueError):
+        members_of(body[:cut])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"", b"[]", b"1", b"null", b"{} {}", b"{}x", b"{1:2}", b'{"a" 1}', b'{"a":1,}', b'{"a":1 "b":2}'),
+        *(b'{"operations":[1,]}', b'{"operations":[1 2]}', b'{"operations":[,1]}', b'{"operations":[NaN]}'),
+        *(rb'{"operations":["\ud800"]}', b'{"operations":["\xff"]}', b'{"operations":[1]}]', b'{"operations":[1}'),
+    ],
+)
+def test_members_of_what_is_no_object_are_refused(body: bytes) -> None:
+    """The same is refused as when it is read at once, and all that is no object."""
+    with pytest.raises(ValueError) as caught:
+        members_of(body)
+    assert not isinstance(caught.value, JsonLimitError)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"operations":[' + b"[" * 100_000 + b"]" * 100_000 + b"]}",
+        b'{"operations":[' + b"{}," * MAX_NODES + b"{}]}",
+        b'{"operations":[1' + b"0" * MAX_DIGITS + b"]}",
+    ],
+    ids=["deep", "many", "long"],
+)
+def test_the_limits_hold_for_members_too(body: bytes) -> None:
+    """What would be too much at once is too much in pieces."""
+    with pytest.raises(JsonLimitError):
+        members_of(body)

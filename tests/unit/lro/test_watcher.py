@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import math
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ import pytest
 from airflow_lro_provider.lro import watcher as module
 from airflow_lro_provider.lro.credentials import ConnectionSettings
 from airflow_lro_provider.lro.errors import (
+    MalformedAnswerError,
     NotFoundError,
     OperationsError,
     PermissionDeniedError,
@@ -206,6 +207,34 @@ def test_thousands_wait_for_the_price_of_a_few_lists() -> None:
     run(test())
 
 
+def test_a_page_that_is_cut_off_loses_nothing() -> None:
+    """What stood before the cut is told, and for the rest there are GETs, until lists are tried again."""
+
+    async def test() -> None:
+        service = Service({name(i): 20 + i / 50 for i in range(200)})
+        whole, cut = service.rows, 0
+
+        async def rows(parent: OperationReference, **how: Any) -> Rows:
+            page = await whole(parent, **how)
+
+            def some() -> Iterator[Any]:
+                nonlocal cut
+                cut += 1
+                yield from list(page.rows)[:100]
+                raise MalformedAnswerError("it is cut off")
+
+            return Rows(some(), size=page.size)
+
+        service.rows = rows  # type: ignore[method-assign]
+        found = await ends_of(make(service), service)
+        assert cut
+        assert all(isinstance(result, Operation) for _, result in found.values())
+        assert max(found[operation][0] - end for operation, end in service.ends.items()) <= 8
+        assert service.most_flying <= MAX_IN_FLIGHT
+
+    run(test())
+
+
 def test_the_last_one_closes_the_connections() -> None:
     """While somebody waits they stay open; with the last one everything ends, requests under way included."""
 
@@ -353,7 +382,7 @@ def test_deadlines_are_kept_during_an_outage() -> None:
 def test_deadlines_are_kept_while_every_request_hangs(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A service that takes requests and answers none keeps nobody beyond the deadline who has none under way."""
     # Else one list would hang, and no GETs.
-    monkeypatch.setattr(module.Family, "_worth_listing", lambda *_: None)
+    monkeypatch.setattr(module.Family, "_way_that_pays", lambda *_: None)
 
     async def test() -> None:
         deadlines = {name(i, place.format(i)): 4.0 + i for i in range(MAX_IN_FLIGHT + 3)}
