@@ -43,7 +43,8 @@ RUNNING_ONLY = "done=false"
 FEW = 4
 """No more than so many ``:wait`` at a time: half of an endpoint's room."""
 BESIDE_LISTS = 2
-"""No more than so many GETs at a time where a list pays: each TLS connection costs as much memory as 500 waits."""
+"""Who comes where a list pays has at most so many GETs at a time: each TLS connection costs much memory, and if there
+are many, the list soon is for all of them."""
 SLOW_LIST = 1.0
 """A list that takes longer, in seconds, and longer than GETs would, keeps everybody waiting."""
 UNHURRIED = 2.0
@@ -149,7 +150,7 @@ class Family:
         head = self._queue.head()
         if head is None:
             return math.inf
-        return head.due if self._gets < BESIDE_LISTS else max(head.due, self._unripe_until)
+        return max(head.due, self._unripe_until) if self._rather_listed(head) else head.due
 
     def asks(self, now: float, room: int, long_polls: int = 0) -> list[Ask]:
         """The requests to make now. What they are about counts as asked for until it is answered.
@@ -163,14 +164,13 @@ class Family:
             token, self._sweep.next_page = self._sweep.next_page, None
             return [] if token is None else [replace(self._ask_for(self._sweep.way), page_token=token)]
         by_wait = long_polls > 0 and self._long_polls.usable(now)
-        if not by_wait and (way := self._way_that_pays(now)) is not None:
-            if self._is_ripe(way, now):
-                return [self._begin(way, now)]
-            room = min(room, BESIDE_LISTS - self._gets)
+        way = None if by_wait else self._way_that_pays(now)
+        if way is not None and self._is_ripe(way, now):
+            return [self._begin(way, now)]
         found: list[Ask] = []
         while len(found) < room:
             head = self._queue.head()
-            if head is None or head.due > now:
+            if head is None or head.due > now or (way is not None and self._rather_listed(head)):
                 break
             waiter = self._queue.pop()
             same = self.members[waiter.name]
@@ -218,6 +218,10 @@ class Family:
         if way is not None and self._plain.usable(now) and self._doubtful > self._plain.cost(waiting):
             return self._plain  # so many have ended at once that the whole list is the cheaper answer
         return way if way is not None and way.cost(waiting) < waiting else None
+
+    def _rather_listed(self, waiter: Waiter) -> bool:
+        """Whether somebody whom a list shows waits for that, or for a GET to be over."""
+        return waiter.listable is True and self._gets >= BESIDE_LISTS
 
     def _is_ripe(self, way: Listing, now: float) -> bool:
         """Whether a list is worth its cost now."""

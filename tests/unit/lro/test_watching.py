@@ -284,6 +284,30 @@ def test_who_was_told_of_the_end_is_told_nothing_more() -> None:
     assert told[-1][1] is waiter.watch.done
 
 
+def test_who_comes_beside_lists_has_few_connections() -> None:
+    """Where lists pay, newcomers are asked for two at a time; those whom the list does not show, all at once."""
+    family, waiters = waiting(1000)
+    [ask] = family.asks(family.next_at(0.0), 8)
+    assert ask.verb == "list"
+    family.rows([{"name": w.name} for w in waiters[20:]], 1.0)
+    family.page("", 360_000, 1.0)
+    asks = family.asks(1.0, 8)
+    assert [ask.verb for ask in asks] == ["get"] * 8, "not shown: perhaps over"
+    for ask in asks:
+        family.saw(ask, Operation.from_json({"name": ask.name}), 1.0, 1.1)
+    while asks := family.asks(1.1, 8):
+        for ask in asks:
+            family.saw(ask, Operation.from_json({"name": ask.name}), 1.1, 1.1)
+    for number in range(1000, 1010):
+        family.add(Waiter(name(number), Watch(started=1.1, interval=5.0)), 1.1)
+    asks = family.asks(1.2, 8)
+    assert [ask.verb for ask in asks] == ["get"] * 2
+    assert family.asks(1.2, 6) == []
+    assert family.next_at(1.2) > 1.2, "until one of them is over, or the list is worth it"
+    family.saw(asks[0], Operation.from_json({"name": asks[0].name}), 1.2, 1.3)
+    assert len(family.asks(1.3, 7)) == 1
+
+
 def test_two_who_wait_for_the_same_operation_cost_one_request() -> None:
     """They share the looks; each has its own end."""
     family, [first] = waiting(1)
