@@ -249,9 +249,7 @@ class AsyncOperationsClient:
 
     async def _send(self, request: Request, retries: int | None = None, read: _Read = protocol.read) -> Any:
         times = self._retries if retries is None else retries
-        if (
-            times == 0
-        ):  # what the watcher asks: tenacity would keep the last pages, in cycles, for the garbage collector
+        if times == 0:  # tenacity would keep the watcher's last pages, in cycles, for the garbage collector
             return await self._send_authorized(request, read)
         retrying = tenacity.AsyncRetrying(
             retry=retry_of(request),

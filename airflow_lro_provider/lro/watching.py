@@ -199,9 +199,7 @@ class Family:
             if waiter.watch.deadline is None:
                 continue
             at = waiter.watch.deadline.at
-            if (
-                not waiter.watch.looks
-            ):  # who comes after the deadline has a look all the same: it may be over long since
+            if not waiter.watch.looks:  # who comes after it has a look all the same: it may be over long since
                 at = max(at, waiter.looked)
             if at <= late and not waiter.busy:
                 self._check_deadline(waiter, now, told)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from airflow_lro_provider.lro import endpoint
 from airflow_lro_provider.lro import watcher as module
 from airflow_lro_provider.lro.credentials import ConnectionSettings
 from airflow_lro_provider.lro.errors import (
@@ -382,7 +383,7 @@ def test_deadlines_are_kept_during_an_outage() -> None:
 def test_deadlines_are_kept_while_every_request_hangs(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A service that takes requests and answers none keeps nobody beyond the deadline who has none under way."""
     # Else one list would hang, and no GETs.
-    monkeypatch.setattr(module.Family, "_way_that_pays", lambda *_: None)
+    monkeypatch.setattr(endpoint.Family, "_way_that_pays", lambda *_: None)
 
     async def test() -> None:
         deadlines = {name(i, place.format(i)): 4.0 + i for i in range(MAX_IN_FLIGHT + 3)}
@@ -438,7 +439,7 @@ def test_who_leaves_in_the_moment_of_a_request_gives_its_place_back(monkeypatch:
         service = Service({name(0): math.inf, other: 60.0})
         watcher = make(service)
         stays = await join(watcher, other)
-        send = module._Endpoint._send
+        send = endpoint.Endpoint._send
         for _ in range(2 * MAX_IN_FLIGHT):
             leaves = await join(watcher, name(0))
 
@@ -447,7 +448,7 @@ def test_who_leaves_in_the_moment_of_a_request_gives_its_place_back(monkeypatch:
                 leaves.leave()
 
             with monkeypatch.context() as patch:
-                patch.setattr(module._Endpoint, "_send", send_and_leave)
+                patch.setattr(endpoint.Endpoint, "_send", send_and_leave)
                 await asyncio.sleep(0.1)
         assert service.count("get") < 2 * MAX_IN_FLIGHT
         assert (await asyncio.wait_for(end_of(stays), 100))[1].done
@@ -492,7 +493,7 @@ def test_a_bug_is_told_and_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> Non
         service = Service({name(0): 3.0})
         watcher = make(service)
         waiting = await join(watcher, name(0))
-        monkeypatch.setattr(module._Endpoint, "_ask_all", lambda *_: 1 / 0)
+        monkeypatch.setattr(endpoint.Endpoint, "_ask_all", lambda *_: 1 / 0)
         assert "ZeroDivisionError" in str((await end_of(waiting))[1])
 
     run(test())
@@ -504,7 +505,7 @@ def test_a_bug_in_dealing_out_an_answer_is_told(monkeypatch: pytest.MonkeyPatch,
 
     async def test() -> None:
         service = Service({name(i): 30.0 for i in range(number)})
-        monkeypatch.setattr(module.Family, what, lambda *_: 1 / 0)
+        monkeypatch.setattr(endpoint.Family, what, lambda *_: 1 / 0)
         found = await ends_of(make(service), service)
         assert all("ZeroDivisionError" in str(result) for _, result in found.values())
 
