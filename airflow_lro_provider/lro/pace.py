@@ -46,7 +46,8 @@ NO_GAP = 0.02
 
 
 def most_requests_of_an_outage(seconds: float, patience: float) -> int:
-    """How many requests an outage may cost, however many wait.
+    """How many requests an outage may cost, however many wait. (aiohttp sends a GET a second time if its connection
+    breaks when it has been sent: these are not counted here.)
 
     :param seconds: how long it lasts.
     :param patience: see :attr:`Pace.patience`.

@@ -45,6 +45,8 @@ def verdict(row: dict[str, Any], chosen: argparse.Namespace) -> tuple[str, bool]
         )
         return text, not row["cancels"] and not row["left"] and row["states"] <= chosen.count / 50
     bound = most_requests_of_an_outage(chosen.seconds, chosen.interval)
+    if row["trouble"] == "outage":
+        bound *= 2  # aiohttp sends a GET again, once, when its connection breaks; this server counts both
     text = (
         f"{row['trouble']} of {chosen.seconds:g} s with {chosen.count:,} waiting: {row['requests']} requests (bound"
         f" {bound}), {row['failed_waits']} waits failed, {row['ended']} operations ended meanwhile, the last known"
