@@ -46,8 +46,9 @@ NO_GAP = 0.02
 
 
 def most_requests_of_an_outage(seconds: float, patience: float) -> int:
-    """How many requests an outage may cost, however many wait. (aiohttp sends a GET a second time if its connection
-    breaks when it has been sent: these are not counted here.)
+    """How many requests an outage may cost, however many wait.
+
+    Not counted: aiohttp sends a GET a second time if its connection breaks under it.
 
     :param seconds: how long it lasts.
     :param patience: see :attr:`Pace.patience`.
