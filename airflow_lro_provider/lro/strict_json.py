@@ -78,6 +78,7 @@ def read_members(body: bytes, field: str) -> Generator[Any, None, dict[str, Any]
 
 
 _space = re.compile(r"[ \t\n\r]*").match
+_sign = re.compile(r"[ \t\n\r]*([,\]}])[ \t\n\r]*").match
 
 
 class _Text:
@@ -126,10 +127,10 @@ class _Text:
 
     def next(self, at: int, closing: str) -> tuple[int, bool]:
         """From the end of a member: where the next one is, or else the end; and whether there is one."""
-        at = self.space(at)
-        if self.has(at, closing):
-            return self.space(at + 1), False
-        return self.space(self.passed(at, ",")), True
+        found = _sign(self.text, at)
+        if found is None or found[1] not in (",", closing):
+            raise ValueError(f"{closing!r} is missing")
+        return found.end(), found[1] == ","
 
 
 def check_depth(content: Any) -> None:

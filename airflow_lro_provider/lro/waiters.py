@@ -33,11 +33,6 @@ class Waiter:
         """Those who are due at the same time stand in any order."""
         return False
 
-    @property
-    def ripe_at(self) -> float:
-        """When a look that costs nothing is welcome: half of its interval is over."""
-        return (self.looked + self.due) / 2
-
 
 class Queue:
     """Who is due next. A place that is not at the time at which its holder is due by now is skipped."""

@@ -231,8 +231,9 @@ class Family:
         if now < self._unripe_until and self._joined * 16 <= waiting:
             return False
         self._joined = 0
-        ripe = sorted(same[0].ripe_at for same in self.members.values() if same[0].listable)
-        self._unripe_until = ripe[int(cost)] if len(ripe) > cost else math.inf
+        # Half of the interval is over: a look that costs nothing is welcome.
+        ripe = sorted([w.looked + w.due for w, *_ in self.members.values() if w.listable])
+        self._unripe_until = ripe[int(cost)] / 2 if len(ripe) > cost else math.inf
         return self._unripe_until <= now
 
     def _begin(self, way: Listing, now: float) -> Ask:
@@ -420,10 +421,11 @@ class Family:
         :return: how many it should have shown, and did not.
         """
         self._sweep, self._unripe_until, missing = None, -math.inf, 0
+        number, started = sweep.number, sweep.started
         for waiter in self.waiters:
-            if waiter.seen_in == sweep.number:
-                waiter.looked, waiter.listable = sweep.started, True
-                waiter.due = max(sweep.started + waiter.watch.delay(sweep.started), now)
+            if waiter.seen_in == number:
+                waiter.looked, waiter.listable = started, True
+                waiter.due = max(started + waiter.watch.delay(started), now)
             elif whole and waiter.listable and waiter.looked < sweep.started:
                 # Over, hidden, or elsewhere: a GET will tell.
                 missing += 1
