@@ -39,6 +39,20 @@ def sweep(lab: Lab) -> dict[str, Any]:
     return report
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_left_in_the_ledger(swept: Lab) -> None:
+    """What a test before this one left behind (or the same one, if it is run again) is ended, and swept."""
+    if not swept.runs:
+        return
+    for view in swept.emulator.operations():
+        swept.emulator.finish(view.service, view.name)
+    for run in swept.runs:
+        if swept.airflow.run_state(run.dag_id, run.run_id) not in ("success", "failed"):
+            swept.airflow.set_run_state(run.dag_id, run.run_id, "failed")
+    swept.runs.clear()
+    wait_until(lambda: sweep(swept)["found"] == 0, "the ledger is empty", 120)
+
+
 def counts(report: dict[str, Any]) -> dict[str, int]:
     """The numbers of a report."""
     return {key: value for key, value in report.items() if key != "operations"}
