@@ -19,6 +19,7 @@ Standard library only. Source: google/longrunning/operations.proto and the REST 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -276,12 +277,8 @@ def read_rows(request: Request, answer: Answer, now: datetime | None = None) -> 
 def _each_row(request: Request, body: bytes, page: Rows) -> Iterator[Any]:
     members = read_members(body, "operations")
     del body
-    try:
+    with _reading(request, "it is not JSON, or no object"):
         rest = yield from members
-    except JsonLimitError as error:
-        raise unreadable(request, OversizedAnswerError(str(error))) from None
-    except ValueError:
-        raise _malformed(request, "it is not JSON, or no object") from None
     page.next_page_token = rest.get("nextPageToken", "")
     if "operations" in rest or not isinstance(page.next_page_token, str):
         raise _malformed(request, "a field of the list has the wrong type")
@@ -342,15 +339,22 @@ def _check_status(request: Request, answer: Answer, now: datetime | None) -> Non
 
 def _read_object(request: Request, answer: Answer, now: datetime | None) -> dict[str, Any]:
     _check_status(request, answer, now)
-    try:
+    with _reading(request, "it is not JSON"):
         content = read_json(answer.body)
-    except JsonLimitError as error:
-        raise unreadable(request, OversizedAnswerError(str(error))) from None
-    except ValueError:
-        raise _malformed(request, "it is not JSON") from None
     if not isinstance(content, dict):
         raise _malformed(request, f"it is a JSON {type(content).__name__}, not an object")
     return content
+
+
+@contextlib.contextmanager
+def _reading(request: Request, otherwise: str) -> Iterator[None]:
+    """What is wrong with the JSON of an answer, as an error of ours."""
+    try:
+        yield
+    except JsonLimitError as error:
+        raise unreadable(request, OversizedAnswerError(str(error))) from None
+    except ValueError:
+        raise _malformed(request, otherwise) from None
 
 
 def _malformed(request: Request, why: str) -> MalformedAnswerError:

@@ -98,8 +98,4 @@ def nothing_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
     if "lab" not in request.fixturenames:
         return
     lab: Lab = request.getfixturevalue("lab")
-    for run in lab.runs:
-        lab.emulator.finish(run.service, run.operation_name)
-        if lab.airflow.run_state(run.dag_id, run.run_id) not in ("success", "failed"):
-            lab.airflow.set_run_state(run.dag_id, run.run_id, "failed")
-    lab.runs.clear()
+    lab.end_runs()

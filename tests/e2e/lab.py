@@ -153,6 +153,14 @@ class Lab:
         self.runs.append(run)
         return run
 
+    def end_runs(self) -> None:
+        """End all runs that were started here, and their operations."""
+        for run in self.runs:
+            self.emulator.finish(run.service, run.operation_name)
+            if self.airflow.run_state(run.dag_id, run.run_id) not in ("success", "failed"):
+                self.airflow.set_run_state(run.dag_id, run.run_id, "failed")
+        self.runs.clear()
+
     def kill(self, run: Run, how: str) -> None:
         """Kill the task of a run as a user would."""
         if how in ("failed", "success"):

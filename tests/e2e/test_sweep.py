@@ -46,10 +46,7 @@ def nothing_is_left_in_the_ledger(swept: Lab) -> None:
         return
     for view in swept.emulator.operations():
         swept.emulator.finish(view.service, view.name)
-    for run in swept.runs:
-        if swept.airflow.run_state(run.dag_id, run.run_id) not in ("success", "failed"):
-            swept.airflow.set_run_state(run.dag_id, run.run_id, "failed")
-    swept.runs.clear()
+    swept.end_runs()
     wait_until(lambda: sweep(swept)["found"] == 0, "the ledger is empty", 120)
 
 
