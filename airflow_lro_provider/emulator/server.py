@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import threading
@@ -218,10 +219,9 @@ def serve(
     echo(f"google.longrunning.Operations, emulated, at {server.url} (Ctrl-C stops it)")
     echo("Let Airflow use it:")
     echo(f"  {connection.add_command(server.url)}")
-    try:
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it, or does not
         server.run()
-    except KeyboardInterrupt:
-        echo("Stopped.")
+    echo("Stopped.")
 
 
 def _protocol(connections: dict[tuple[str, int], asyncio.BaseTransport]) -> type[asyncio.Protocol]:

@@ -7,6 +7,7 @@ import contextvars
 import logging
 import math
 from datetime import datetime, timezone
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,7 @@ log = logging.getLogger("airflow_lro_provider.lro.watcher")
 TICK = 0.01
 """The shortest sleep, in seconds: what is due within it is asked together."""
 ROWS_AT_A_TIME = 200
-"""So many rows of a page are read before others get their turn: new ones take 10 ms, known ones nothing."""
+"""So many rows of a page that say something new are read before others get their turn: that takes 10 ms."""
 AT_A_TIME = 16
 """So many are told of their end before others get their turn on the loop: the end of a trigger takes Airflow 1 ms."""
 LEAST_PATIENCE, MOST_PATIENCE = 1.0, 30.0
@@ -181,7 +182,7 @@ class Endpoint:
 
     async def _read_page(self, group: Group, page: Rows, now: float, told: list[Told]) -> None:
         """Deal out a page, a piece at a time."""
-        rows = iter(page.rows)
+        rows = page.read(partial(group.family.repeats, now))
         try:
             while piece := list(islice(rows, ROWS_AT_A_TIME)):
                 told += group.family.rows(piece, now)

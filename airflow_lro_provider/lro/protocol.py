@@ -22,7 +22,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -42,7 +42,7 @@ from airflow_lro_provider.lro.reference import OperationReference, check_name
 from airflow_lro_provider.lro.services import find_service
 from airflow_lro_provider.lro.strict_json import JsonLimitError, check_depth, read_json, read_members
 
-__all__ = ["Answer", "Page", "Request", "Rows"]
+__all__ = ["Answer", "Page", "Request", "Row", "Rows"]
 
 
 @dataclass(frozen=True)
@@ -112,19 +112,37 @@ class Page:
     unreachable: tuple[str, ...] = ()
 
 
-@dataclass
+Row = tuple[Any, str]
+"""An operation in a list, unchecked, and its text."""
+
+
 class Rows:
     """One page of a list as it came: whoever looks for a few in thousands builds an operation of those only.
 
-    :param rows: the operations on it, unchecked. They are read one by one, and there may turn out to be no more of
-        them: with MalformedAnswerError, for an answer that is no list.
-    :param next_page_token: known when all of them have been read.
-    :param size: how many bytes the answer had.
+    :param request: what it is the answer to.
+    :param body: the answer.
     """
 
-    rows: Iterable[Any] = ()
-    next_page_token: str = ""
-    size: int = 0
+    def __init__(self, request: Request, body: bytes) -> None:
+        self.size = len(body)
+        """How many bytes the answer had."""
+        self.next_page_token = ""
+        """Known when all rows have been read."""
+        self._request, self._body = request, body
+
+    def read(self, known: Callable[[str, int], int] | None = None) -> Iterator[Row]:
+        """Read the operations on it one by one, once; how deep each is nobody has looked at (:func:`read_row`).
+
+        :param known: which rows need not be read (:func:`~airflow_lro_provider.lro.strict_json.read_members`).
+        :raises MalformedAnswerError: perhaps after some rows, if it is no list.
+        """
+        members = read_members(self._body, "operations", known)
+        self._body = b""
+        with _reading(self._request, "it is not JSON, or no object"):
+            rest = yield from members
+        self.next_page_token = rest.get("nextPageToken", "")
+        if "operations" in rest or not isinstance(self.next_page_token, str):
+            raise _malformed(self._request, "a field of the list has the wrong type")
 
 
 def get(reference: OperationReference, endpoint: str) -> Request:
@@ -264,28 +282,16 @@ def read(request: Request, answer: Answer, now: datetime | None = None) -> Opera
 
 
 def read_rows(request: Request, answer: Answer, now: datetime | None = None) -> Rows:
-    """Read the answer to a list without reading what is listed, or how deep that is (:func:`read_row`).
+    """Read the answer to a list without reading what is listed.
 
     :raises ApiError: the error that the API answered with.
     """
     _check_status(request, answer, now)
-    page = Rows(size=len(answer.body))
-    page.rows = _each_row(request, answer.body, page)
-    return page
-
-
-def _each_row(request: Request, body: bytes, page: Rows) -> Iterator[Any]:
-    members = read_members(body, "operations")
-    del body
-    with _reading(request, "it is not JSON, or no object"):
-        rest = yield from members
-    page.next_page_token = rest.get("nextPageToken", "")
-    if "operations" in rest or not isinstance(page.next_page_token, str):
-        raise _malformed(request, "a field of the list has the wrong type")
+    return Rows(request, answer.body)
 
 
 def read_row(row: Any) -> Operation:
-    """Read one operation of :func:`read_rows`.
+    """Read one operation of :meth:`Rows.read`.
 
     :raises MalformedAnswerError: if it is none.
     """

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any, NoReturn
 
 __all__ = ["MAX_DEPTH", "JsonLimitError", "check_depth", "read_json", "read_members"]
@@ -44,12 +44,16 @@ def read_json(body: bytes) -> Any:
     return content
 
 
-def read_members(body: bytes, field: str) -> Generator[Any, None, dict[str, Any]]:
-    """Read an object, and what one of its lists has in it one by one: of a list of thousands, never all are there.
+def read_members(
+    body: bytes, field: str, known: Callable[[str, int], int] | None = None
+) -> Generator[tuple[Any, str], None, dict[str, Any]]:
+    """Read an object, and what one of its lists has in it one by one, each with its text: never all are there.
 
     How deep a member is has not been looked at; :func:`check_depth` has to be asked about what is used.
 
     :param field: the list's.
+    :param known: is shown the text and where in it a member begins, and says where the member ends if it was read
+        some other time: then it is left out. 0 if it is not known.
     :return: the other fields, and this one if it is no list.
     :raises ValueError: as :func:`read_json`; and, perhaps after some members, if it is no object.
     """
@@ -65,9 +69,11 @@ def read_members(body: bytes, field: str) -> Generator[Any, None, dict[str, Any]
         if key == field and text.has(at, "["):
             at, more = text.opened(at, "[", "]")
             while more:
-                member, at = text.value(at)
-                yield member
-                del member
+                begin, at = at, known(text.text, at) if known is not None else 0
+                if not at:
+                    member, at = text.value(begin)
+                    yield member, text.text[begin:at]
+                    del member
                 at, more = text.next(at, "]")
         else:
             rest[key], at = text.value(at)

@@ -22,6 +22,7 @@ from __future__ import annotations
 import marshal
 import math
 import random
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -31,7 +32,7 @@ from airflow_lro_provider.lro.listing import LEARN_FOR, Listing, Sweep, cheapest
 from airflow_lro_provider.lro.longpoll import LongPolls
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.pace import MAX_IN_FLIGHT
-from airflow_lro_provider.lro.protocol import read_row
+from airflow_lro_provider.lro.protocol import Row, read_row
 from airflow_lro_provider.lro.waiters import Queue, Waiter
 
 __all__ = ["Ask", "Family", "Told"]
@@ -49,6 +50,9 @@ SLOW_LIST = 1.0
 """A list that takes longer, in seconds, and longer than GETs would, keeps everybody waiting."""
 UNHURRIED = 2.0
 """How long after its deadline a wait may still be waiting for its last look, in seconds."""
+
+_name_of = re.compile(r'\{\s*"name"\s*:\s*"([^"\\]+)"').match
+"""The name of an operation that begins with it, as all do that are written from protocol buffers."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,7 @@ class Family:
         self._gets = 0
         self._sweeps = 0
         self._sweep: Sweep | None = None
+        self._pays = False
         self._unripe_until = -math.inf
         self._doubtful = 0
         self._joined = 0
@@ -150,7 +155,7 @@ class Family:
         head = self._queue.head()
         if head is None:
             return math.inf
-        return max(head.due, self._unripe_until) if self._rather_listed(head) else head.due
+        return max(head.due, self._unripe_until) if self._pays and self._rather_listed(head) else head.due
 
     def asks(self, now: float, room: int, long_polls: int = 0) -> list[Ask]:
         """The requests to make now. What they are about counts as asked for until it is answered.
@@ -165,6 +170,7 @@ class Family:
             return [] if token is None else [replace(self._ask_for(self._sweep.way), page_token=token)]
         by_wait = long_polls > 0 and self._long_polls.usable(now)
         way = None if by_wait else self._way_that_pays(now)
+        self._pays = way is not None
         if way is not None and self._is_ripe(way, now):
             return [self._begin(way, now)]
         found: list[Ask] = []
@@ -293,27 +299,47 @@ class Family:
             self._queue.put(waiter, now + waiter.watch.delay(now))
         return told
 
-    def rows(self, rows: Sequence[Any], now: float) -> list[Told]:
+    def repeats(self, now: float, text: str, at: int) -> int:
+        """See whether a row of a page says what it said the last time, and take note if it does.
+
+        That is the lot of most, by far: it costs a hash of the row's text, and reads nothing.
+
+        :param text: the page's.
+        :param at: where in it the row begins.
+        :return: where it ends; 0 if it has to be read, and given to :meth:`rows`.
+        """
+        found = _name_of(text, at)
+        same = self.members.get(found[1]) if found is not None else None
+        sweep = self._sweep
+        if same is None or sweep is None or now >= self._next_deadline:
+            return 0
+        mark, end = same[0].mark, at + same[0].row_size
+        if mark != hash(text[at:end]) or (len(same) > 1 and any(other.mark != mark for other in same)):
+            return 0
+        for waiter in same:
+            waiter.seen_in = sweep.number
+            waiter.watch.saw_no_change()
+        sweep.rows, sweep.matched = sweep.rows + 1, sweep.matched + 1
+        return end
+
+    def rows(self, rows: Sequence[Row], now: float) -> list[Told]:
         """Deal out a piece of a page: operations as they came. :meth:`page` ends the page."""
         sweep = self._sweep
         told: list[Told] = []
         if sweep is None:
             return told
         sweep.rows += len(rows)
-        for row in rows:
+        for row, text in rows:
             name = row.get("name") if isinstance(row, dict) else None
             same = self.members.get(name) if isinstance(name, str) else None
             if same is None:
                 sweep.shows_done = sweep.shows_done or (name is not None and row.get("done") is True)
                 continue
             sweep.matched += 1
-            mark = _mark(row)
+            mark, size = hash(text), len(text)
             for waiter in same:
-                waiter.seen_in = sweep.number
-                if mark == waiter.mark and now < self._next_deadline:  # the lot of most, by far
-                    waiter.watch.saw_no_change()
-                else:
-                    self._show(waiter, row, mark, now, told)
+                waiter.seen_in, waiter.row_size = sweep.number, size
+                self._show(waiter, row, mark, now, told)
         return told
 
     def page(self, next_page_token: str, size: int, now: float) -> None:

@@ -88,14 +88,16 @@ def test_more_than_is_taken_is_said_so(body: bytes, words: str) -> None:
 
 
 def members_of(body: bytes, field: str = "operations") -> tuple[list[Any], dict[str, Any]]:
-    """All members, and the rest."""
+    """All members, and the rest. The text of each is what it was read from."""
     found: list[Any] = []
     members = read_members(body, field)
     while True:
         try:
-            found.append(next(members))
+            member, text = next(members)
         except StopIteration as end:
             return found, end.value
+        assert json.loads(text) == member
+        found.append(member)
 
 
 simple = st.none() | st.booleans() | st.integers(-(10**20), 10**20) | st.floats(allow_nan=False, allow_infinity=False)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import json
 import math
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
 
-from airflow_lro_provider.lro import endpoint
+from airflow_lro_provider.lro import endpoint, protocol
 from airflow_lro_provider.lro import watcher as module
 from airflow_lro_provider.lro.credentials import ConnectionSettings
 from airflow_lro_provider.lro.errors import (
-    MalformedAnswerError,
     NotFoundError,
     OperationsError,
     PermissionDeniedError,
@@ -33,6 +33,7 @@ from airflow_lro_provider.lro.watcher import Waiting, Watcher
 from airflow_lro_provider.lro.watching import UNHURRIED
 
 PARENT = "projects/p/locations/us-central1"
+REFERENCE = OperationReference("datafusion", "v1", PARENT, "datafusion.googleapis.com")
 SETTINGS = ConnectionSettings(is_anonymous=True)
 LATENCY = 0.05
 
@@ -140,7 +141,14 @@ class Service:
         names = [name for name in self.ends if name not in self.errors]
         first = int(page_token or 0)
         rows = [self.raw(name) for name in names[first : first + page_size]]
-        return Rows(rows, str(first + page_size) if first + page_size < len(names) else "", 300 * len(rows))
+        token = str(first + page_size) if first + page_size < len(names) else ""
+        return page_of({"operations": rows, "nextPageToken": token})
+
+
+def page_of(content: dict[str, Any], cut_at: int | None = None) -> Rows:
+    """An answer to a list, perhaps cut off."""
+    request = protocol.list_(REFERENCE, "https://datafusion.googleapis.com")
+    return Rows(request, json.dumps(content).encode()[:cut_at])
 
 
 inherited: contextvars.ContextVar[str] = contextvars.ContextVar("inherited")
@@ -216,15 +224,10 @@ def test_a_page_that_is_cut_off_loses_nothing() -> None:
         whole, cut = service.rows, 0
 
         async def rows(parent: OperationReference, **how: Any) -> Rows:
+            nonlocal cut
+            cut += 1
             page = await whole(parent, **how)
-
-            def some() -> Iterator[Any]:
-                nonlocal cut
-                cut += 1
-                yield from list(page.rows)[:100]
-                raise MalformedAnswerError("it is cut off")
-
-            return Rows(some(), size=page.size)
+            return page_of({"operations": [row for row, _ in page.read()]}, page.size // 2)
 
         service.rows = rows  # type: ignore[method-assign]
         found = await ends_of(make(service), service)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import json
 import math
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_lro_provider.lro import longpoll, watching
+from airflow_lro_provider.lro import longpoll, protocol, watching
 from airflow_lro_provider.lro.errors import (
     InvalidArgumentError,
     NotFoundError,
@@ -23,11 +25,14 @@ from airflow_lro_provider.lro.errors import (
 )
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.polling import GRACE, Deadline, Watch
+from airflow_lro_provider.lro.protocol import Rows
+from airflow_lro_provider.lro.reference import OperationReference
 from airflow_lro_provider.lro.strict_json import MAX_DEPTH
 from airflow_lro_provider.lro.waiters import Waiter
-from airflow_lro_provider.lro.watching import Ask, Family
+from airflow_lro_provider.lro.watching import Ask, Family, Told
 
 PARENT = "projects/p/locations/l"
+REFERENCE = OperationReference("datafusion", "v1", PARENT, "datafusion.googleapis.com")
 
 
 def name(number: int) -> str:
@@ -82,6 +87,13 @@ class Service:
         return sum(ask.verb == verb for ask in self.asked)
 
 
+def deal(family: Family, rows: list[Any], now: float, indent: int | None = None) -> list[Told]:
+    """Let a page arrive."""
+    body = json.dumps({"operations": rows}, indent=indent).encode()
+    page = Rows(protocol.list_(REFERENCE, "https://datafusion.googleapis.com"), body)
+    return family.rows(list(page.read(partial(family.repeats, now))), now)
+
+
 def play(family: Family, service: Service, until: float, now: float = 0.0) -> dict[Waiter, tuple[float, Any]]:
     """Let time pass; gives when each was told what, at the end of its wait."""
     ends: dict[Waiter, tuple[float, Any]] = {}
@@ -109,7 +121,7 @@ def play(family: Family, service: Service, until: float, now: float = 0.0) -> di
             if ask.verb == "list":
                 try:
                     rows, token, size = service.page(ask, now)
-                    told = family.rows(rows, now)
+                    told = deal(family, rows, now)
                     family.page(token, size, now)
                 except InvalidArgumentError as refusal:
                     family.list_failed(refusal, now)
@@ -248,7 +260,7 @@ def test_a_row_that_is_too_deep_ends_one_wait_and_not_the_list(tolerant: bool) -
     rows: list[Any] = [{"name": name(i), "done": True, "response": {}} for i in range(100)]
     for _ in range(2 * MAX_DEPTH):
         rows[5]["response"] = {"a": rows[5]["response"]}
-    told = dict(family.rows(rows, 1.0))
+    told = dict(deal(family, rows, 1.0))
     family.page("", 36_000, 1.0)
     assert [w for w in waiters if not isinstance(told[w], Operation)] == [waiters[5]]
     assert isinstance(told[waiters[5]], str if tolerant else OversizedAnswerError)
@@ -261,14 +273,14 @@ def test_a_row_that_cannot_be_read_is_asked_for_by_name() -> None:
     family.asks(family.next_at(0.0), 8)
     rows: list[Any] = [{"name": name(i)} for i in range(100)]
     rows[5]["done"] = "no"
-    family.rows(rows, 1.0)
+    deal(family, rows, 1.0)
     family.page("", 36_000, 1.0)
     assert family.asks(1.0, 8) == [Ask("get", name(5))]
     told = family.saw(Ask("get", name(5)), Operation.from_json({"name": name(5)}), 1.0, 1.1)
     assert [w for w, _ in told] == [waiters[5]]
     later = family.next_at(1.1)
     assert [ask.verb for ask in family.asks(later + 4.0, 8)] == ["list"]
-    told = family.rows(rows, later + 4.0)
+    told = deal(family, rows, later + 4.0)
     family.page("", 36_000, later + 4.0)
     assert told == [], "the same trouble is told once"
 
@@ -278,10 +290,79 @@ def test_who_was_told_of_the_end_is_told_nothing_more() -> None:
     family, [waiter, *_] = waiting(100)
     family.asks(family.next_at(0.0), 8)
     row = {"name": name(0), "done": True, "error": {"code": 1}}
-    told = family.rows([row, {"name": name(0)}], 1.0)
+    told = deal(family, [row, {"name": name(0)}], 1.0)
     told += family.saw(Ask("get", name(0)), Operation.from_json(row), 0.5, 1.0)
     assert [what for _, what in told if not isinstance(what, str)] == [waiter.watch.done]
     assert told[-1][1] is waiter.watch.done
+
+
+def listed(indent: int | None = None, **how: Any) -> tuple[Family, list[Waiter], list[dict[str, Any]]]:
+    """A hundred who wait, and a list that has shown all of them at 1.0 and is asked for again at 6.0."""
+    family, waiters = waiting(100, **how)
+    family.asks(family.next_at(0.0), 8)
+    rows: list[dict[str, Any]] = [{"name": w.name, "metadata": {"progressPercent": 1}} for w in waiters]
+    deal(family, rows, 1.0, indent)
+    family.page("", 36_000, 1.0)
+    assert [ask.verb for ask in family.asks(6.0, 8)] == ["list"]
+    return family, waiters, rows
+
+
+def unknown(family: Family, content: str, now: float = 6.0) -> list[str]:
+    """Which operations on a page have to be read."""
+    page = Rows(protocol.list_(REFERENCE, "https://datafusion.googleapis.com"), content.encode())
+    return [row["name"] for row, _ in page.read(partial(family.repeats, now))]
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_row_that_says_what_it_said_is_not_read_again(indent: int | None) -> None:
+    """Wherever it stands by now; and whoever waits for it has had a look."""
+    family, waiters, rows = listed(indent)
+    rows[7] = {**rows[7], "metadata": {"progressPercent": 2}}
+    rows[8] = {**rows[8], "done": True}
+    again = json.dumps({"operations": [{"name": "another"}, *reversed(rows)], "nextPageToken": "t"}, indent=indent)
+    assert unknown(family, again) == ["another", name(8), name(7)]
+    assert [w.watch.looks for w in waiters] == [1 if i in (7, 8) else 2 for i in range(100)]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        '{"name": "%s", "metadata": {"progressPercent": 10}}',
+        '{"name": "%s", "metadata": {"progressPercent": 1}, "done": true}',
+        '{"name": "%s"}',
+        '{"done": true, "name": "%s"}',
+        '{"name": "x", "name": "%s"}',
+        '{"name": ""}',
+        '{"name": "%s',
+        '{"name": "%s"',
+        "{",
+        '"%s"',
+        "null",
+    ],
+)
+def test_what_differs_at_all_is_read(row: str) -> None:
+    """One character more is something new, and what cannot be read is not taken for a repetition either."""
+    family, _, _ = listed()
+    text = '{"operations": [' + (row % name(3) if "%s" in row else row) + "]}"
+    assert family.repeats(6.0, text, text.index("[") + 1) == 0
+
+
+def test_a_repetition_ends_no_deadline() -> None:
+    """When the time is up a row is read, whatever it says, and ends the wait."""
+    family, waiters, rows = listed(deadline=7.0)
+    told = deal(family, rows, 6.9)
+    assert told == []
+    told = deal(family, rows, 7.0)
+    assert [w for w, what in told if isinstance(what, WaitTimeoutError)] == waiters
+
+
+def test_who_waits_for_the_same_operation_and_came_later_is_told_of_its_state() -> None:
+    """What is a repetition for one is news for the other."""
+    family, waiters, rows = listed()
+    late = Waiter(waiters[3].name, Watch(started=6.0, interval=5.0))
+    family.add(late, 6.0)
+    assert [w for w, _ in deal(family, rows, 6.1)] == [late]
+    assert deal(family, rows, 6.2) == []
 
 
 def test_who_comes_beside_lists_has_few_connections() -> None:
@@ -289,7 +370,7 @@ def test_who_comes_beside_lists_has_few_connections() -> None:
     family, waiters = waiting(1000)
     [ask] = family.asks(family.next_at(0.0), 8)
     assert ask.verb == "list"
-    family.rows([{"name": w.name} for w in waiters[20:]], 1.0)
+    deal(family, [{"name": w.name} for w in waiters[20:]], 1.0)
     family.page("", 360_000, 1.0)
     asks = family.asks(1.0, 8)
     assert [ask.verb for ask in asks] == ["get"] * 8, "not shown: perhaps over"
@@ -306,6 +387,23 @@ def test_who_comes_beside_lists_has_few_connections() -> None:
     assert family.next_at(1.2) > 1.2, "until one of them is over, or the list is worth it"
     family.saw(asks[0], Operation.from_json({"name": asks[0].name}), 1.2, 1.3)
     assert len(family.asks(1.3, 7)) == 1
+
+
+def test_where_lists_no_longer_pay_nobody_is_held_back_for_one() -> None:
+    """Once most have left, two GETs under way are no reason to wait."""
+    family, waiters = waiting(100)
+    family.asks(family.next_at(0.0), 8)
+    deal(family, [{"name": w.name} for w in waiters], 1.0)
+    family.page("", 220_000, 1.0)  # worth 12 GETs
+    for number in range(100, 110):
+        family.add(Waiter(name(number), Watch(started=1.1, interval=5.0)), 1.1)
+    assert [ask.verb for ask in family.asks(1.2, 8)] == ["get"] * 2
+    assert family.next_at(1.2) > 1.2
+    for waiter in waiters:
+        family.remove(waiter)
+    assert [ask.verb for ask in family.asks(1.3, 2)] == ["get"] * 2
+    assert family.next_at(1.3) <= 1.3
+    assert [ask.verb for ask in family.asks(1.3, 8)] == ["get"] * 6
 
 
 def test_two_who_wait_for_the_same_operation_cost_one_request() -> None:
