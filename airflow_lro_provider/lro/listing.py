@@ -44,6 +44,7 @@ class Listing:
     size: int = 0
     page_size: int = PAGE_SIZE
     _not_before: float = -math.inf
+    _not_below: float = math.inf
     _failures: int = 0
     _forgiven: bool = False
 
@@ -62,9 +63,12 @@ class Listing:
             return math.ceil(waiting / self.page_size) + waiting * GUESSED_SIZE / BYTES_PER_GET
         return self.pages + self.size / BYTES_PER_GET
 
-    def usable(self, now: float) -> bool:
-        """Whether it may be tried."""
-        return now >= self._not_before
+    def usable(self, now: float, waiting: int) -> bool:
+        """Whether it may be tried.
+
+        :param waiting: how many operations are waited for.
+        """
+        return now >= self._not_before or waiting >= self._not_below
 
     def measured(self, pages: int, size: int) -> None:
         """Note a complete list."""
@@ -75,7 +79,12 @@ class Listing:
 
     def rest(self, now: float, seconds: float) -> None:
         """Do not try it for a while."""
-        self._not_before = now + seconds
+        self._not_before, self._not_below = now + seconds, math.inf
+
+    def rest_at(self, waiting: int, now: float) -> None:
+        """It does not pay with so many waiting: leave it until they are twice as many, or for a while."""
+        self.rest(now, LEARN_FOR)
+        self._not_below = 2 * waiting
 
     def failed(self, now: float) -> None:
         """Note a failure that may pass: the GETs in between show whether it is the list's or the endpoint's."""
@@ -109,7 +118,7 @@ def cheapest(plain: Listing, filtered: Listing | None, waiting: int, now: float)
 
     A filter leaves out what has ended, so that each end costs a GET: it has to save half of the list.
     """
-    ways = [way for way in (plain, filtered) if way is not None and way.usable(now)]
+    ways = [way for way in (plain, filtered) if way is not None and way.usable(now, waiting)]
     if len(ways) == 2 and ways[1].cost(waiting) > ways[0].cost(waiting) / 2:
         return plain
     return ways[-1] if ways else None

@@ -219,7 +219,7 @@ class Family:
             return None
         waiting = len(self.members)
         way = cheapest(self._plain, self._running if self._filters else None, waiting, now)
-        if way is not None and self._plain.usable(now) and self._doubtful > self._plain.cost(waiting):
+        if way is not None and self._plain.usable(now, waiting) and self._doubtful > self._plain.cost(waiting):
             return self._plain  # so many have ended at once that the whole list is the cheaper answer
         return way if way is not None and way.cost(waiting) < waiting else None
 
@@ -356,9 +356,9 @@ class Family:
         if not next_page_token:
             self._end(sweep, now)
             if slow:
-                sweep.way.rest(now, LEARN_FOR)
+                sweep.way.rest_at(sweep.worth, now)
         elif slow or Listing(pages=sweep.pages, size=sweep.size).cost(0) >= sweep.worth:
-            sweep.way.rest(now, LEARN_FOR)  # its history is too long
+            sweep.way.rest_at(sweep.worth, now)  # its history is too long
             self._consider_filter(sweep)
             self._reschedule(sweep, now, whole=False)
         else:

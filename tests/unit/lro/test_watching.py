@@ -389,6 +389,22 @@ def test_who_comes_beside_lists_has_few_connections() -> None:
     assert len(family.asks(1.3, 7)) == 1
 
 
+def test_a_history_that_was_too_long_for_few_is_not_for_many() -> None:
+    """Those who come first do not decide for those who come after them: lists are tried again for twice as many."""
+    family, waiters = waiting(50)
+    assert [ask.verb for ask in family.asks(family.next_at(0.0), 8)] == ["list"]
+    deal(family, [{"name": w.name} for w in waiters], 1.0)
+    family.page("more", 1_000_000, 1.0)  # worth 51 GETs, and the end is not in sight
+    for number in range(50, 99):
+        family.add(Waiter(name(number), Watch(started=1.0, interval=5.0)), 1.0)
+    asks = family.asks(8.0, 200)
+    assert [ask.verb for ask in asks] == ["get"] * 99
+    for ask in asks:
+        family.saw(ask, Operation.from_json({"name": ask.name}), 8.0, 8.1)
+    family.add(Waiter(name(99), Watch(started=8.1, interval=5.0)), 8.1)
+    assert [ask.verb for ask in family.asks(14.0, 200)] == ["list"]
+
+
 def test_where_lists_no_longer_pay_nobody_is_held_back_for_one() -> None:
     """Once most have left, two GETs under way are no reason to wait."""
     family, waiters = waiting(100)
