@@ -7,8 +7,8 @@ to tell whom. It has no clock and sends nothing.
 
 The choice is by cost, and the unit is one GET (:mod:`airflow_lro_provider.lro.listing`):
 
-* A list refreshes everybody. It is worth its cost in GETs as soon as so many have at least half of
-  their interval behind them: then they are looked at a little early, and together from then on.
+* A list refreshes everybody. When somebody is due it is worth its cost in GETs if so many have at least
+  half of their interval behind them: then they are looked at a little early, and together from then on.
 * Else each is asked for with a GET when it is due, never more at a time than the endpoint has room for.
 * ``:wait``, where there is one, when few wait: it holds a connection per operation, and tells at once.
 
@@ -171,7 +171,8 @@ class Family:
         by_wait = long_polls > 0 and self._long_polls.usable(now)
         way = None if by_wait else self._way_that_pays(now)
         self._pays = way is not None
-        if way is not None and self._is_ripe(way, now):
+        head = self._queue.head()
+        if way is not None and head is not None and head.due <= now and self._is_ripe(way, now):
             return [self._begin(way, now)]
         found: list[Ask] = []
         while len(found) < room:

@@ -389,6 +389,14 @@ def test_who_comes_beside_lists_has_few_connections() -> None:
     assert len(family.asks(1.3, 7)) == 1
 
 
+def test_a_list_of_many_pages_is_not_begun_again_before_somebody_is_due() -> None:
+    """A list that takes half of the interval is no reason to look twice as often."""
+    family, _ = waiting(2000)
+    service = Service({name(i): 1000.0 for i in range(2000)}, page_size=40)  # 50 pages, 50 ms each
+    play(family, service, 62.0)
+    assert service.count("list") <= 50 * 13
+
+
 def test_a_history_that_was_too_long_for_few_is_not_for_many() -> None:
     """Those who come first do not decide for those who come after them: lists are tried again for twice as many."""
     family, waiters = waiting(50)
