@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-__all__ = ["Listing", "Sweep", "cheapest"]
+__all__ = ["Listing", "cheapest"]
 
 PAGE_SIZE = 1000
 BYTES_PER_GET = 20_000
@@ -95,22 +95,6 @@ class Listing:
         """It was the endpoint that failed, and it is well again: try at once. Not twice without a success."""
         if self._failures and not self._forgiven:
             self._failures, self._not_before, self._forgiven = 0, -math.inf, True
-
-
-class Sweep:
-    """A list that is under way, page by page.
-
-    :param way: how it is listed.
-    :param number: which one it is.
-    :param started: when it began.
-    :param worth: how many GETs it saves.
-    """
-
-    def __init__(self, way: Listing, number: int, started: float, worth: int) -> None:
-        self.way, self.number, self.started, self.worth = way, number, started, worth
-        self.pages = self.size = self.rows = self.matched = 0
-        self.next_page: str | None = None
-        self.shows_done = False
 
 
 def cheapest(plain: Listing, filtered: Listing | None, waiting: int, now: float) -> Listing | None:

@@ -24,30 +24,25 @@ import math
 import random
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from airflow_lro_provider.lro.errors import MalformedAnswerError, OperationsError, OversizedAnswerError
-from airflow_lro_provider.lro.listing import LEARN_FOR, Listing, Sweep, cheapest
 from airflow_lro_provider.lro.longpoll import LongPolls
 from airflow_lro_provider.lro.operation import Operation
-from airflow_lro_provider.lro.pace import MAX_IN_FLIGHT
 from airflow_lro_provider.lro.protocol import Row, read_row
+from airflow_lro_provider.lro.sweeps import Sweep, Sweeps
 from airflow_lro_provider.lro.waiters import Queue, Waiter
 
 __all__ = ["Ask", "Family", "Told"]
 
 GATHER = 0.05
 """Those who come within so many seconds get their first look together."""
-RUNNING_ONLY = "done=false"
-"""The filter that is tried on a parent with a long history (https://google.aip.dev/160)."""
 FEW = 4
 """No more than so many ``:wait`` at a time: half of an endpoint's room."""
 BESIDE_LISTS = 2
 """Who comes where a list pays has at most so many GETs at a time: each TLS connection costs much memory, and if there
 are many, the list soon is for all of them."""
-SLOW_LIST = 1.0
-"""A list that takes longer, in seconds, and longer than GETs would, keeps everybody waiting."""
 UNHURRIED = 2.0
 """How long after its deadline a wait may still be waiting for its last look, in seconds."""
 
@@ -92,18 +87,12 @@ class Family:
         self.members: dict[str, tuple[Waiter, ...]] = {}
         self.choice = ""
         """How it is asked at present, in words."""
-        self._plain, self._running = Listing(page_size=page_size), Listing(RUNNING_ONLY, page_size=page_size)
-        self._lists, self._filters = lists, False
+        self._sweeps = Sweeps(lists=lists, page_size=page_size)
         self._long_polls = LongPolls(waits)
         self._rng = rng
         self._queue = Queue()
         self._gets = 0
-        self._sweeps = 0
-        self._sweep: Sweep | None = None
         self._pays = False
-        self._unripe_until = -math.inf
-        self._doubtful = 0
-        self._joined = 0
         self._next_deadline = math.inf
 
     def __len__(self) -> int:
@@ -123,7 +112,7 @@ class Family:
         """Begin to wait."""
         self.members[waiter.name] = (*self.members.get(waiter.name, ()), waiter)
         waiter.looked = now
-        self._joined += 1
+        self._sweeps.joined += 1
         if waiter.watch.deadline is not None:
             self._next_deadline = min(self._next_deadline, waiter.watch.deadline.at)
         self._queue.put(waiter, now + GATHER)
@@ -149,13 +138,13 @@ class Family:
 
     def next_at(self, now: float) -> float:
         """When to ask again what to ask; infinity if that is when an answer comes."""
-        if self._sweep is not None:
+        if (sweep := self._sweeps.current) is not None:
             # Who is in the queue is being looked at. Only deadlines go on.
-            return now if self._sweep.next_page is not None else self._next_deadline + UNHURRIED
+            return now if sweep.next_page is not None else self._next_deadline + UNHURRIED
         head = self._queue.head()
         if head is None:
             return math.inf
-        return max(head.due, self._unripe_until) if self._pays and self._rather_listed(head) else head.due
+        return max(head.due, self._sweeps.ripe_at) if self._pays and self._rather_listed(head) else head.due
 
     def asks(self, now: float, room: int, long_polls: int = 0) -> list[Ask]:
         """The requests to make now. What they are about counts as asked for until it is answered.
@@ -165,15 +154,14 @@ class Family:
         """
         if room <= 0:
             return []
-        if self._sweep is not None:
-            token, self._sweep.next_page = self._sweep.next_page, None
-            return [] if token is None else [replace(self._ask_for(self._sweep.way), page_token=token)]
-        by_wait = long_polls > 0 and self._long_polls.usable(now)
-        way = None if by_wait else self._way_that_pays(now)
+        if (sweep := self._sweeps.current) is not None:
+            return [] if sweep.next_page is None else [self._ask_for(sweep)]
+        by_wait, waiting = long_polls > 0 and self._long_polls.usable(now), len(self.members)
+        way = None if by_wait else self._sweeps.way(waiting, now)
         self._pays = way is not None
-        head = self._queue.head()
-        if way is not None and head is not None and head.due <= now and self._is_ripe(way, now):
-            return [self._begin(way, now)]
+        if way is not None and self._is_due(now) and self._sweeps.is_ripe(way, self.members.values(), waiting, now):
+            self.choice = way.name
+            return [self._ask_for(self._sweeps.begin(way, waiting, now))]
         found: list[Ask] = []
         while len(found) < room:
             head = self._queue.head()
@@ -214,43 +202,18 @@ class Family:
                 self._next_deadline = min(self._next_deadline, at if at > late else now)
         return told
 
-    def _way_that_pays(self, now: float) -> Listing | None:
-        """The cheapest list, if it costs less than a GET for each who waits."""
-        if not self._lists:
-            return None
-        waiting = len(self.members)
-        way = cheapest(self._plain, self._running if self._filters else None, waiting, now)
-        if way is not None and self._plain.usable(now, waiting) and self._doubtful > self._plain.cost(waiting):
-            return self._plain  # so many have ended at once that the whole list is the cheaper answer
-        return way if way is not None and way.cost(waiting) < waiting else None
+    def _is_due(self, now: float) -> bool:
+        head = self._queue.head()
+        return head is not None and head.due <= now
 
     def _rather_listed(self, waiter: Waiter) -> bool:
         """Whether somebody whom a list shows waits for that, or for a GET to be over."""
         return waiter.listable is True and self._gets >= BESIDE_LISTS
 
-    def _is_ripe(self, way: Listing, now: float) -> bool:
-        """Whether a list is worth its cost now."""
-        waiting, doubtful = len(self.members), self._doubtful
-        cost, self._doubtful = way.cost(waiting), 0
-        if way is self._plain and doubtful > cost:
-            return True
-        # Sorting thousands for each single GET would cost more than the GETs.
-        if now < self._unripe_until and self._joined * 16 <= waiting:
-            return False
-        self._joined = 0
-        # Half of the interval is over: a look that costs nothing is welcome.
-        ripe = sorted([w.looked + w.due for w, *_ in self.members.values() if w.listable])
-        self._unripe_until = ripe[int(cost)] / 2 if len(ripe) > cost else math.inf
-        return self._unripe_until <= now
-
-    def _begin(self, way: Listing, now: float) -> Ask:
-        self._sweeps += 1
-        self._sweep = Sweep(way, self._sweeps, now, len(self.members))
-        self.choice = way.name
-        return self._ask_for(way)
-
-    def _ask_for(self, way: Listing) -> Ask:
-        return Ask("list", self.parent, filter=way.filter, page_size=way.page_size)
+    def _ask_for(self, sweep: Sweep) -> Ask:
+        """The next page."""
+        token, sweep.next_page = sweep.next_page, None
+        return Ask("list", self.parent, filter=sweep.way.filter, page_size=sweep.way.page_size, page_token=token)
 
     # -- what an answer means ------------------------------------------------------------------------
 
@@ -311,7 +274,7 @@ class Family:
         """
         found = _name_of(text, at)
         same = self.members.get(found[1]) if found is not None else None
-        sweep = self._sweep
+        sweep = self._sweeps.current
         if same is None or sweep is None or now >= self._next_deadline:
             return 0
         mark, end = same[0].mark, at + same[0].row_size
@@ -325,7 +288,7 @@ class Family:
 
     def rows(self, rows: Sequence[Row], now: float) -> list[Told]:
         """Deal out a piece of a page: operations as they came. :meth:`page` ends the page."""
-        sweep = self._sweep
+        sweep = self._sweeps.current
         told: list[Told] = []
         if sweep is None:
             return told
@@ -348,41 +311,19 @@ class Family:
 
         :param size: how many bytes the answer had.
         """
-        sweep = self._sweep
-        if sweep is None:
-            return
-        sweep.pages, sweep.size = sweep.pages + 1, sweep.size + size
-        # Pages come one after the other, GETs eight at a time.
-        slow = now - sweep.started > SLOW_LIST and sweep.pages * MAX_IN_FLIGHT > sweep.worth
-        if not next_page_token:
-            self._end(sweep, now)
-            if slow:
-                sweep.way.rest_at(sweep.worth, now)
-        elif slow or Listing(pages=sweep.pages, size=sweep.size).cost(0) >= sweep.worth:
-            sweep.way.rest_at(sweep.worth, now)  # its history is too long
-            self._consider_filter(sweep)
-            self._reschedule(sweep, now, whole=False)
-        else:
-            sweep.next_page = next_page_token
+        if (sweep := self._sweeps.page(next_page_token, size, now)) is not None:
+            self._sweeps.missed(sweep, self._reschedule(sweep, now))
 
     def list_failed(self, error: OperationsError, now: float) -> str | None:
         """Note that a list was answered with an error: everybody is asked for by name for a while.
 
         :return: a line for the log, if it is not one that passes.
         """
-        sweep, self._sweep, self._unripe_until = self._sweep, None, -math.inf
-        if sweep is None:
-            return None
-        if error.transient:
-            sweep.way.failed(now)
-            return None
-        sweep.way.rest(now, LEARN_FOR)
-        return f"{sweep.way.name} was refused, asking for each operation by name: {error}"
+        return self._sweeps.failed(error, now)
 
     def recovered(self) -> None:
         """The endpoint was in trouble, and is well again."""
-        self._plain.forgive()
-        self._running.forgive()
+        self._sweeps.recovered()
 
     def _show(
         self,
@@ -427,33 +368,14 @@ class Family:
         watch.last = None  # thousands of answers are not kept
         return True
 
-    def _end(self, sweep: Sweep, now: float) -> None:
-        missing = self._reschedule(sweep, now, whole=True)
-        sweep.way.measured(sweep.pages, sweep.size)
-        if sweep.way.filter is None:
-            self._consider_filter(sweep)
-        else:
-            self._doubtful = missing
-            if sweep.shows_done:  # a filter that is not heeded is none
-                sweep.way.rest(now, LEARN_FOR)
-
-    def _consider_filter(self, sweep: Sweep) -> None:
-        if sweep.way is self._plain and sweep.rows > 2 * sweep.matched:
-            self._filters = True
-
-    def _reschedule(self, sweep: Sweep, now: float, *, whole: bool) -> int:
-        """Put everybody back into the queue after a list.
-
-        :param whole: whether it came to its end.
-        :return: how many it should have shown, and did not.
-        """
-        self._sweep, self._unripe_until, missing = None, -math.inf, 0
-        number, started = sweep.number, sweep.started
+    def _reschedule(self, sweep: Sweep, now: float) -> int:
+        """Put everybody back into the queue after a list; gives how many it should have shown, and did not."""
+        missing, number, started = 0, sweep.number, sweep.started
         for waiter in self.waiters:
             if waiter.seen_in == number:
                 waiter.looked, waiter.listable = started, True
                 waiter.due = max(started + waiter.watch.delay(started), now)
-            elif whole and waiter.listable and waiter.looked < sweep.started:
+            elif sweep.whole and waiter.listable and waiter.looked < started:
                 # Over, hidden, or elsewhere: a GET will tell.
                 missing += 1
                 waiter.listable, waiter.due = None, min(waiter.due, now)

@@ -28,6 +28,7 @@ from airflow_lro_provider.lro.polling import GRACE, Deadline, Watch
 from airflow_lro_provider.lro.protocol import Rows
 from airflow_lro_provider.lro.reference import OperationReference
 from airflow_lro_provider.lro.strict_json import MAX_DEPTH
+from airflow_lro_provider.lro.sweeps import SLOW_LIST
 from airflow_lro_provider.lro.waiters import Waiter
 from airflow_lro_provider.lro.watching import Ask, Family, Told
 
@@ -140,7 +141,7 @@ def waiting(
     count: int, interval: float | None = 5.0, *, started: float = 0.0, deadline: float | None = None, **service: Any
 ) -> tuple[Family, list[Waiter]]:
     """So many who wait."""
-    family = Family(PARENT, lists=True, waits=False, rng=lambda: 0.5, **service)
+    family = Family(PARENT, **{"lists": True, "waits": False, "rng": lambda: 0.5, **service})
     waiters = []
     for number in range(count):
         limit = None if deadline is None else Deadline(deadline, "timeout", deadline)
@@ -243,8 +244,7 @@ def test_a_list_that_fails_for_a_moment_is_tried_again() -> None:
 
 def test_an_error_is_that_of_its_operation_alone() -> None:
     """404 ends the wait for one; the others do not hear of it."""
-    family, _ = waiting(3)
-    family._lists = False
+    family, _ = waiting(3, lists=False)
     asks = family.asks(GRACE + 1, 8)
     told = family.refused(asks[0], error(NotFoundError, "get"), GRACE + 1)
     assert [(w.name, type(e)) for w, e in told] == [(asks[0].name, NotFoundError)]
@@ -561,7 +561,7 @@ def test_everybody_learns_of_the_end_in_time(
     ends = play(family, service, 100)
     assert set(ends) == set(waiters)
     # A turn in the queue of eight, and a list that has begun, come on top.
-    slack = (count / 8 + 2) * service.latency * 2 + watching.SLOW_LIST + 1
+    slack = (count / 8 + 2) * service.latency * 2 + SLOW_LIST + 1
     for waiter, interval in zip(waiters, intervals, strict=True):
         late = ends[waiter][0] - service.ends[waiter.name]
         assert 0 <= late <= (3.5 if interval is None else interval * 1.01) + slack

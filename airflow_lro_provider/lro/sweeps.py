@@ -1,0 +1,154 @@
+"""The lists of one parent: which way to list it, when a list is worth its cost, and the one that is under way.
+
+The times are seconds on the caller's clock. Standard library only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from airflow_lro_provider.lro.errors import OperationsError
+from airflow_lro_provider.lro.listing import LEARN_FOR, Listing, cheapest
+from airflow_lro_provider.lro.pace import MAX_IN_FLIGHT
+from airflow_lro_provider.lro.waiters import Waiter
+
+__all__ = ["RUNNING_ONLY", "SLOW_LIST", "Sweep", "Sweeps"]
+
+RUNNING_ONLY = "done=false"
+"""The filter that is tried on a parent with a long history (https://google.aip.dev/160)."""
+SLOW_LIST = 1.0
+"""A list that takes longer, in seconds, and longer than GETs would, keeps everybody waiting."""
+
+
+@dataclass
+class Sweep:
+    """A list that is under way, page by page.
+
+    :param way: how it is listed.
+    :param number: which one it is.
+    :param started: when it began.
+    :param worth: how many GETs it saves.
+    """
+
+    way: Listing
+    number: int
+    started: float
+    worth: int
+    pages: int = 0
+    size: int = 0
+    rows: int = 0
+    matched: int = 0
+    next_page: str | None = None
+    shows_done: bool = False
+    whole: bool = False
+    """Whether it came to its end."""
+
+
+class Sweeps:
+    """All lists of one parent, one after the other.
+
+    :param lists: whether the service can list it at all.
+    """
+
+    def __init__(self, *, lists: bool, page_size: int) -> None:
+        self.current: Sweep | None = None
+        """The one that is under way."""
+        self.doubtful = 0
+        """How many the last one should have shown, and did not: they are over, perhaps."""
+        self.joined = 0
+        """How many have begun to wait since it was last looked who is ripe."""
+        self.ripe_at = -math.inf
+        """When a list will be worth its cost; long ago, if that is not known."""
+        self._plain, self._running = Listing(page_size=page_size), Listing(RUNNING_ONLY, page_size=page_size)
+        self._lists, self._filters = lists, False
+        self._count = 0
+
+    def way(self, waiting: int, now: float) -> Listing | None:
+        """The cheapest list, if it costs less than a GET for each who waits."""
+        if not self._lists:
+            return None
+        way = cheapest(self._plain, self._running if self._filters else None, waiting, now)
+        if way is not None and self._plain.usable(now, waiting) and self.doubtful > self._plain.cost(waiting):
+            return self._plain  # so many have ended at once that the whole list is the cheaper answer
+        return way if way is not None and way.cost(waiting) < waiting else None
+
+    def is_ripe(self, way: Listing, same: Iterable[tuple[Waiter, ...]], waiting: int, now: float) -> bool:
+        """Whether a list is worth its cost now.
+
+        :param same: who waits, together for each operation.
+        :param waiting: how many operations that are.
+        """
+        cost, doubtful, self.doubtful = way.cost(waiting), self.doubtful, 0
+        if way is self._plain and doubtful > cost:
+            return True
+        # Sorting thousands for each single GET would cost more than the GETs.
+        if now < self.ripe_at and self.joined * 16 <= waiting:
+            return False
+        self.joined = 0
+        # Half of the interval is over: a look that costs nothing is welcome.
+        ripe = sorted([first.looked + first.due for first, *_ in same if first.listable])
+        self.ripe_at = ripe[int(cost)] / 2 if len(ripe) > cost else math.inf
+        return self.ripe_at <= now
+
+    def begin(self, way: Listing, waiting: int, now: float) -> Sweep:
+        """Begin a list."""
+        self._count += 1
+        self.current = Sweep(way, self._count, now, waiting)
+        return self.current
+
+    def page(self, next_page_token: str, size: int, now: float) -> Sweep | None:
+        """Note the end of a page.
+
+        :param size: how many bytes the answer had.
+        :return: the list, if that is its end, or as much of it as is worth reading.
+        """
+        sweep = self.current
+        if sweep is None:
+            return None
+        sweep.pages, sweep.size = sweep.pages + 1, sweep.size + size
+        # Pages come one after the other, GETs eight at a time.
+        slow = now - sweep.started > SLOW_LIST and sweep.pages * MAX_IN_FLIGHT > sweep.worth
+        if next_page_token and not slow and Listing(pages=sweep.pages, size=sweep.size).cost(0) < sweep.worth:
+            sweep.next_page = next_page_token
+            return None
+        self._over()
+        sweep.whole = not next_page_token
+        if sweep.whole:
+            sweep.way.measured(sweep.pages, sweep.size)
+        if slow or not sweep.whole:  # its history is too long
+            sweep.way.rest_at(sweep.worth, now)
+        if sweep.way is self._plain:
+            self._filters = self._filters or sweep.rows > 2 * sweep.matched
+        elif sweep.whole and sweep.shows_done:  # a filter that is not heeded is none
+            sweep.way.rest(now, LEARN_FOR)
+        return sweep
+
+    def failed(self, error: OperationsError, now: float) -> str | None:
+        """Note that a list was answered with an error: it is left alone for a while.
+
+        :return: a line for the log, if the error is not one that passes.
+        """
+        sweep = self.current
+        self._over()
+        if sweep is None:
+            return None
+        if error.transient:
+            sweep.way.failed(now)
+            return None
+        sweep.way.rest(now, LEARN_FOR)
+        return f"{sweep.way.name} was refused, asking for each operation by name: {error}"
+
+    def recovered(self) -> None:
+        """The endpoint was in trouble, and is well again."""
+        self._plain.forgive()
+        self._running.forgive()
+
+    def missed(self, sweep: Sweep, number: int) -> None:
+        """Note how many a list should have shown, and did not."""
+        if sweep.whole and sweep.way is self._running:
+            self.doubtful = number
+
+    def _over(self) -> None:
+        self.current, self.ripe_at = None, -math.inf
