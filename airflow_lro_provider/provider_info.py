@@ -50,6 +50,17 @@ def get_provider_info() -> dict[str, Any]:
                         "example": "True",
                         "default": "False",
                     },
+                    "max_in_flight": {
+                        "description": (
+                            "How many requests a triggerer has under way at a time at each endpoint, for all the"
+                            " deferred tasks that wait there. More than 8 help where thousands wait at a service that"
+                            " cannot list its operations; each costs a connection, and the quota has to allow them."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "integer",
+                        "example": "32",
+                        "default": "8",
+                    },
                 },
             },
         },

@@ -44,7 +44,6 @@ from airflow_lro_provider.lro.transport import proxy_for
 
 __all__ = ["AsyncOperationsClient"]
 
-MAX_CONNECTIONS_PER_HOST = MAX_IN_FLIGHT
 _Read = Callable[[Request, Answer, datetime], Any]
 _T = TypeVar("_T")
 
@@ -55,12 +54,12 @@ class _Sessions:
     def __init__(self) -> None:
         self.users = 0
         self._sessions: dict[str, aiohttp.ClientSession] = {}
-        self._turns: dict[tuple[str, str], asyncio.Semaphore] = {}
+        self._turns: dict[tuple[str, str, int], asyncio.Semaphore] = {}
 
     def of(self, verb: str) -> aiohttp.ClientSession:
         kind = _kind(verb)
         if kind not in self._sessions:
-            connector = aiohttp.TCPConnector(limit=0, limit_per_host=MAX_CONNECTIONS_PER_HOST)
+            connector = aiohttp.TCPConnector(limit=0)  # who has a turn has a connection
             # Not trust_env: that would also take an account from ~/.netrc. Nor cookies: clients of several
             # connections share the session.
             self._sessions[kind] = aiohttp.ClientSession(
@@ -71,9 +70,9 @@ class _Sessions:
             )
         return self._sessions[kind]
 
-    def turn(self, verb: str, host: str) -> asyncio.Semaphore:
-        """One of the connections to a host."""
-        return self._turns.setdefault((_kind(verb), host), asyncio.Semaphore(MAX_CONNECTIONS_PER_HOST))
+    def turn(self, verb: str, host: str, connections: int) -> asyncio.Semaphore:
+        """One of so many connections to a host."""
+        return self._turns.setdefault((_kind(verb), host, connections), asyncio.Semaphore(connections))
 
     async def leave(self) -> None:
         self.users -= 1
@@ -108,6 +107,7 @@ class AsyncOperationsClient:
         connect_timeout: float = CONNECT_TIMEOUT,
         read_timeout: float = READ_TIMEOUT,
         retries: int | None = None,
+        connections: int = MAX_IN_FLIGHT,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.settings = settings
@@ -115,6 +115,7 @@ class AsyncOperationsClient:
         self._channel = channel
         self._timeouts = (connect_timeout, read_timeout)
         self._retries = settings.num_retries if retries is None else retries
+        self._connections = connections
         self._sleep = sleep
         self._sessions: _Sessions | None = None
 
@@ -275,7 +276,7 @@ class AsyncOperationsClient:
         sessions, url = self._sessions, URL(request.url, encoded=True)
         with forgetting():  # aiohttp's errors have the request's headers in their repr
             try:
-                async with sessions.turn(request.verb, url.authority):
+                async with sessions.turn(request.verb, url.authority, self._connections):
                     answer = await self._fetch(sessions.of(request.verb), request, url, headers)
             except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
                 sent = not isinstance(error, aiohttp.ClientConnectorError)

@@ -63,7 +63,7 @@ class Endpoint:
     def __init__(self, watcher: Watcher, url: str) -> None:
         self.watcher, self.url = watcher, url
         self.groups: dict[tuple[Any, ...], Group] = {}
-        self._pace = Pace()
+        self._pace = Pace(max_in_flight=watcher.max_in_flight)
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._counted_at = -math.inf
@@ -75,7 +75,7 @@ class Endpoint:
         key = (reference.service, version, reference.host, parent, means[0], waits)
         if key not in self.groups:
             lists = service.offers("list", parent, version) and not service.filter_required
-            family = Family(parent, lists=lists, waits=waits)
+            family = Family(parent, lists=lists, waits=waits, max_in_flight=self.watcher.max_in_flight)
             self.groups[key] = Group(self, key, settings, means, reference, family)
         self.groups[key].use(means)
         return self.groups[key]
@@ -93,8 +93,9 @@ class Endpoint:
             self.watcher.forget(self)
 
     def wake(self, at: float = -math.inf) -> None:
-        """See what there is to do, soon or at a time."""
-        delay = max(at - self.watcher.clock(), TICK)
+        """See what there is to do, at once or at a time."""
+        # At once after an answer: with all requests under way, each tick would be lost by somebody who is due.
+        delay = 0.0 if at == -math.inf else max(at - self.watcher.clock(), TICK)
         when = self._loop.time() + delay
         if at == math.inf or (self._timer is not None and self._timer.when() <= when):
             return

@@ -43,7 +43,7 @@ class Group:
         self.endpoint, self.key, self.family = endpoint, key, family
         self._settings, self._means = settings, means
         self._outdated: list[Any] = []
-        self.client = endpoint.watcher.make_client(settings, means[0], channel=means[1])
+        self.client = self._make_client()
         self.requests: dict[asyncio.Task[None], Ask] = {}
         self.said, self.said_at = "", -math.inf
         self._like = reference
@@ -79,7 +79,11 @@ class Group:
         if means != self._means and self.endpoint.groups.get(self.key) is self:
             self._means = means
             self._outdated.append(self.client)  # requests may be under way with it
-            self.client = self.endpoint.watcher.make_client(self._settings, means[0], channel=means[1])
+            self.client = self._make_client()
+
+    def _make_client(self) -> Any:
+        (identity, channel), watcher = self._means, self.endpoint.watcher
+        return watcher.make_client(self._settings, identity, channel=channel, connections=watcher.max_in_flight)
 
     @property
     def clients(self) -> list[Any]:

@@ -7,7 +7,7 @@ in as an argument, in seconds.
 =====================  ==================================================================================
 state                  how many may be asked
 =====================  ==================================================================================
-well                   :data:`MAX_IN_FLIGHT` at a time
+well                   :data:`MAX_IN_FLIGHT` at a time, if nothing else is wished
 throttled              one after the other, with a gap that doubles with every 429 and shrinks with every
                        good answer, quickly down to the gap that was too short, then slowly; none before
                        ``Retry-After`` is over
@@ -45,16 +45,17 @@ NO_GAP = 0.02
 """A gap that is shorter than this, in seconds, is none."""
 
 
-def most_requests_of_an_outage(seconds: float, patience: float) -> int:
+def most_requests_of_an_outage(seconds: float, patience: float, max_in_flight: int = MAX_IN_FLIGHT) -> int:
     """How many requests an outage may cost, however many wait.
 
     Not counted: aiohttp sends a GET a second time if its connection breaks under it.
 
     :param seconds: how long it lasts.
     :param patience: see :attr:`Pace.patience`.
+    :param max_in_flight: how many requests are under way at a time.
     """
     doublings = max(math.ceil(math.log2(patience / FIRST_PAUSE)), 0)
-    return MAX_IN_FLIGHT + DOWN_AFTER + doublings + math.ceil(seconds / (0.8 * patience)) + 1
+    return max_in_flight + DOWN_AFTER + doublings + math.ceil(seconds / (0.8 * patience)) + 1
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,14 @@ class Pace:
 
     :param patience: the longest pause of an endpoint that is down, in seconds, if it asks for no longer
         one itself: the shortest interval of those who wait.
+    :param max_in_flight: how many requests may be under way at a time.
     :param rng: gives numbers from 0 to 1.
     """
 
-    def __init__(self, patience: float = 5.0, rng: Callable[[], float] = random.random) -> None:
-        self.patience = patience
+    def __init__(
+        self, patience: float = 5.0, *, max_in_flight: int = MAX_IN_FLIGHT, rng: Callable[[], float] = random.random
+    ) -> None:
+        self.patience, self.max_in_flight = patience, max_in_flight
         self.in_flight = 0
         self.gap = self._too_short = 0.0
         self._rng = rng
@@ -99,7 +103,7 @@ class Pace:
             return 0
         if self.troubled:
             return 1 if not self._probes else 0
-        free = max(MAX_IN_FLIGHT - self.in_flight, 0)
+        free = max(self.max_in_flight - self.in_flight, 0)
         if self.gap:
             return min(free, 1) if now >= self._last_sent + self.gap else 0
         return free
@@ -110,7 +114,7 @@ class Pace:
             return now
         if now < self._closed_until:
             return self._closed_until
-        if not self.troubled and self.gap and self.in_flight < MAX_IN_FLIGHT:
+        if not self.troubled and self.gap and self.in_flight < self.max_in_flight:
             return self._last_sent + self.gap
         return math.inf
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from airflow_lro_provider.lro.errors import OperationsError
 from airflow_lro_provider.lro.listing import LEARN_FOR, Listing, cheapest
-from airflow_lro_provider.lro.pace import MAX_IN_FLIGHT
 from airflow_lro_provider.lro.waiters import Waiter
 
 __all__ = ["RUNNING_ONLY", "SLOW_LIST", "Sweep", "Sweeps"]
@@ -50,9 +49,10 @@ class Sweeps:
     """All lists of one parent, one after the other.
 
     :param lists: whether the service can list it at all.
+    :param max_in_flight: how many GETs there would be at a time.
     """
 
-    def __init__(self, *, lists: bool, page_size: int) -> None:
+    def __init__(self, *, lists: bool, max_in_flight: int) -> None:
         self.current: Sweep | None = None
         """The one that is under way."""
         self.doubtful = 0
@@ -61,9 +61,9 @@ class Sweeps:
         """How many have begun to wait since it was last looked who is ripe."""
         self.ripe_at = -math.inf
         """When a list will be worth its cost; long ago, if that is not known."""
-        self._plain, self._running = Listing(page_size=page_size), Listing(RUNNING_ONLY, page_size=page_size)
+        self._plain, self._running = Listing(), Listing(RUNNING_ONLY)
         self._lists, self._filters = lists, False
-        self._count = 0
+        self._count, self._max_in_flight = 0, max_in_flight
 
     def way(self, waiting: int, now: float) -> Listing | None:
         """The cheapest list, if it costs less than a GET for each who waits."""
@@ -108,8 +108,8 @@ class Sweeps:
         if sweep is None:
             return None
         sweep.pages, sweep.size = sweep.pages + 1, sweep.size + size
-        # Pages come one after the other, GETs eight at a time.
-        slow = now - sweep.started > SLOW_LIST and sweep.pages * MAX_IN_FLIGHT > sweep.worth
+        # Pages come one after the other, GETs many at a time.
+        slow = now - sweep.started > SLOW_LIST and sweep.pages * self._max_in_flight > sweep.worth
         if next_page_token and not slow and Listing(pages=sweep.pages, size=sweep.size).cost(0) < sweep.worth:
             sweep.next_page = next_page_token
             return None

@@ -23,6 +23,7 @@ from airflow_lro_provider.lro.endpoint import Endpoint, start
 from airflow_lro_provider.lro.group import Means
 from airflow_lro_provider.lro.meter import Meter
 from airflow_lro_provider.lro.mtls import channel_for
+from airflow_lro_provider.lro.pace import MAX_IN_FLIGHT
 from airflow_lro_provider.lro.polling import Watch
 from airflow_lro_provider.lro.reference import OperationReference
 from airflow_lro_provider.lro.waiting import Waiting
@@ -39,6 +40,7 @@ class Watcher:
     """All who wait on one event loop.
 
     :param meter: what counts.
+    :param max_in_flight: how many requests may be under way at a time at each endpoint.
     :param clock: gives the time, in seconds, on which all the watches run.
     :param make_client: makes a client of settings, an identity and a channel.
     """
@@ -47,23 +49,25 @@ class Watcher:
         self,
         meter: Meter | None = None,
         *,
+        max_in_flight: int = MAX_IN_FLIGHT,
         clock: Callable[[], float] = time.monotonic,
         make_client: Callable[..., Any] = AsyncOperationsClient,
     ) -> None:
         self.meter, self.clock, self.make_client = meter or Meter(), clock, make_client
+        self.max_in_flight = max_in_flight
         self._endpoints: dict[str, Endpoint] = {}
         self._reached: dict[ConnectionSettings, tuple[float, asyncio.Task[Means]]] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
     @classmethod
-    def of_loop(cls, meter: Meter | None = None) -> Watcher:
+    def of_loop(cls, make: Callable[[], Watcher] | None = None) -> Watcher:
         """The watcher of the running loop.
 
-        :param meter: for a loop that has none yet.
+        :param make: makes one, if there is none yet.
         """
         loop = asyncio.get_running_loop()
         if loop not in _watchers:
-            _watchers[loop] = cls(meter)
+            _watchers[loop] = make() if make is not None else cls()
         return _watchers[loop]
 
     async def join(

@@ -30,6 +30,7 @@ from typing import Any
 from airflow_lro_provider.lro.errors import MalformedAnswerError, OperationsError, OversizedAnswerError
 from airflow_lro_provider.lro.longpoll import LongPolls
 from airflow_lro_provider.lro.operation import Operation
+from airflow_lro_provider.lro.pace import MAX_IN_FLIGHT
 from airflow_lro_provider.lro.protocol import Row, read_row
 from airflow_lro_provider.lro.sweeps import Sweep, Sweeps
 from airflow_lro_provider.lro.waiters import Queue, Waiter
@@ -77,17 +78,24 @@ class Family:
     :param parent: its name, as a list wants it.
     :param lists: whether the service can list it.
     :param waits: whether the service has a ``:wait`` for such names.
+    :param max_in_flight: how many requests the endpoint takes at a time.
     :param rng: gives numbers from 0 to 1.
     """
 
     def __init__(
-        self, parent: str, *, lists: bool, waits: bool, rng: Callable[[], float] = random.random, page_size: int = 1000
+        self,
+        parent: str,
+        *,
+        lists: bool,
+        waits: bool,
+        max_in_flight: int = MAX_IN_FLIGHT,
+        rng: Callable[[], float] = random.random,
     ) -> None:
         self.parent = parent
         self.members: dict[str, tuple[Waiter, ...]] = {}
         self.choice = ""
         """How it is asked at present, in words."""
-        self._sweeps = Sweeps(lists=lists, page_size=page_size)
+        self._sweeps = Sweeps(lists=lists, max_in_flight=max_in_flight)
         self._long_polls = LongPolls(waits)
         self._rng = rng
         self._queue = Queue()

@@ -17,10 +17,9 @@ from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.polling import Deadline, Watch
 from airflow_lro_provider.lro.reference import OperationReference
 from airflow_lro_provider.lro.verdict import Evidence, Verdict, of_killed_trigger
-from airflow_lro_provider.metrics import StatsMeter
 from airflow_lro_provider.triggers.ownership import in_words, owner_token, task_state
 from airflow_lro_provider.triggers.packing import once, pack, unpack
-from airflow_lro_provider.triggers.sharing import settings_of
+from airflow_lro_provider.triggers.sharing import METER, settings_of, watcher_of_loop
 
 if TYPE_CHECKING:
     from airflow_lro_provider.lro.aio import AsyncOperationsClient
@@ -44,7 +43,6 @@ LOOK_PATIENCE = 5.0
 
 # However `on_kill` ends, the cancel goes on: the work is done by a task of its own, and somebody has to hold on to it.
 _detached: set[asyncio.Future[None]] = set()
-_meter = StatsMeter()
 
 
 class OperationTrigger(BaseTrigger):
@@ -199,9 +197,7 @@ class OperationTrigger(BaseTrigger):
 
     async def cleanup(self) -> None:
         """See the connections closed, if this was the last trigger that needed them."""
-        from airflow_lro_provider.lro.watcher import Watcher
-
-        await Watcher.of_loop(_meter).settle()
+        await watcher_of_loop().settle()
 
     @property
     def _is_inline(self) -> bool:
@@ -209,10 +205,8 @@ class OperationTrigger(BaseTrigger):
         return self.trigger_id is None and self.task_instance is None
 
     async def _join(self) -> Waiting:
-        from airflow_lro_provider.lro.watcher import Watcher
-
         reference, settings = self.reference, await self._settings()
-        watcher = Watcher.of_loop(_meter)
+        watcher = watcher_of_loop()
         # The deadline is a moment for all machines; the watcher's clock is one that nobody sets.
         offset = watcher.clock() - time.time()
         deadline = None if (given := self.deadline) is None else Deadline.from_dict(given)
@@ -286,9 +280,9 @@ class OperationTrigger(BaseTrigger):
                 over = await self._is_over(client, reference) or await client.cancel(reference)
         except OperationsError as error:
             self.log.warning("The %s. It was refused: %s", asked, error)
-            _meter.cancel(reference.service, "REFUSED")
+            METER.cancel(reference.service, "REFUSED")
             return False
-        _meter.cancel(reference.service, "REQUESTED" if over is None else str(over.outcome and over.outcome.value))
+        METER.cancel(reference.service, "REQUESTED" if over is None else str(over.outcome and over.outcome.value))
         if over is not None:
             self.log.info("The %s. The operation was over already: %s.", asked, over.summary())
             return over

@@ -1,4 +1,4 @@
-"""What the triggers of one event loop share before they wait: the reading of their connection.
+"""What the triggers of one event loop share: the watcher, what counts, and the reading of their connection.
 
 A thousand triggers that come at once have one connection, most of the time. Asking the supervisor for it a
 thousand times takes longer than all the rest of their start.
@@ -8,18 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
+from airflow.providers.common.compat.sdk import conf
+
 from airflow_lro_provider.hooks.operations import OperationsAsyncHook
+from airflow_lro_provider.lro.pace import MAX_IN_FLIGHT
+from airflow_lro_provider.metrics import StatsMeter
 
 if TYPE_CHECKING:
     from airflow_lro_provider.lro.credentials import ConnectionSettings
+    from airflow_lro_provider.lro.watcher import Watcher
 
-__all__ = ["settings_of"]
+__all__ = ["METER", "settings_of", "watcher_of_loop"]
 
+log = logging.getLogger(__name__)
+
+METER = StatsMeter()
+"""What counts for all of them."""
 SHARED_FOR = 10.0
 """So long, in seconds, a connection that was read is good for others. Who comes later reads it anew."""
 
@@ -55,3 +65,19 @@ async def settings_of(gcp_conn_id: str | None, impersonation_chain: str | Sequen
         if task.done() and known.get(key, (0, None))[1] is task:
             del known[key]  # an error is not kept
         raise
+
+
+def watcher_of_loop() -> Watcher:
+    """The watcher of all triggers of the running loop."""
+    from airflow_lro_provider.lro.watcher import Watcher
+
+    return Watcher.of_loop(lambda: Watcher(METER, max_in_flight=_max_in_flight()))
+
+
+def _max_in_flight() -> int:
+    """``[lro] max_in_flight``; what cannot be used must not end the waits of a whole triggerer."""
+    given = str(conf.get("lro", "max_in_flight", fallback=MAX_IN_FLIGHT)).strip()
+    if given.isdecimal() and int(given):
+        return int(given)
+    log.warning("[lro] max_in_flight is %r, and should be a number from 1 on; taking %d", given, MAX_IN_FLIGHT)
+    return MAX_IN_FLIGHT

@@ -25,6 +25,7 @@ from airflow_lro_provider.lro.verdict import Evidence
 from airflow_lro_provider.triggers import operations as module
 from airflow_lro_provider.triggers import ownership
 from airflow_lro_provider.triggers.operations import OperationTrigger
+from airflow_lro_provider.triggers.sharing import watcher_of_loop
 
 OWNER = {"dag_id": "d", "run_id": "r", "task_id": "t", "map_index": -1, "token": "mine"}
 
@@ -442,6 +443,20 @@ async def test_an_inline_observer_does_not_cancel(lro_emulator: Emulator) -> Non
     await trigger.cleanup()
 
 
+@pytest.mark.parametrize(
+    ("given", "taken"), [(None, 8), ("32", 32), (" 1 ", 1), ("0", 8), ("-3", 8), ("many", 8), ("", 8)]
+)
+async def test_the_number_of_requests_is_an_option(
+    given: str | None, taken: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What cannot be used is said, and ends no wait."""
+    if given is not None:
+        monkeypatch.setenv("AIRFLOW__LRO__MAX_IN_FLIGHT", given)
+    assert watcher_of_loop().max_in_flight == taken
+    warned = "[lro] max_in_flight is" in caplog.text
+    assert warned is (given not in (None, "32", " 1 "))
+
+
 async def test_many_triggers_share_the_sockets_of_a_loop(lro_emulator: Emulator) -> None:
     """Fifty waiting triggers keep at most eight connections to one host."""
     from airflow_lro_provider.lro import aio
@@ -451,7 +466,7 @@ async def test_many_triggers_share_the_sockets_of_a_loop(lro_emulator: Emulator)
     await asyncio.sleep(0.3)
     session = aio._loops[asyncio.get_running_loop()].of("get")
     connections = sum(len(kept) for kept in session.connector._conns.values()) + len(session.connector._acquired)
-    assert connections <= aio.MAX_CONNECTIONS_PER_HOST
+    assert connections <= MAX_IN_FLIGHT
     assert all(read_event(payload) for payload in await asyncio.gather(*tasks))
     assert session.closed, "the last one out closes the session"
 

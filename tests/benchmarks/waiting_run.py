@@ -153,6 +153,12 @@ class Crowd:
             lag = max(lag, time.monotonic() - at - 0.02)
         return lag
 
+    async def learn(self, number: int) -> None:
+        """Let the last ends be known too, so many in all, or a minute pass."""
+        until = time.monotonic() + 60
+        while len(self.known) < number and time.monotonic() < until:
+            await asyncio.sleep(0.1)
+
     async def ask(self, path: str) -> Any:
         """Ask the server about itself."""
         return await asyncio.to_thread(ask, self.options, path)
@@ -171,6 +177,8 @@ async def measure(options: dict[str, Any]) -> dict[str, Any]:
     lag = await crowd.look_on(options["seconds"])
     took, cpu = time.monotonic() - at, time.process_time() - cpu
     requests = (await crowd.ask("/count"))["requests"] - asked["requests"]
+    if options["strategy"] != "floor":
+        await crowd.learn(first + int(options["count"] * options["end_part"]))
     crowd.disperse()
     late = sorted(seen - end for end, seen in crowd.known[first:])
     return {

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import json
+import random
 import ssl
 import subprocess
 import sys
@@ -73,7 +74,8 @@ class Operations:
         await asyncio.sleep(plan["end_after"])
         number = int(plan["operations"] * plan["end_part"])
         step = plan["operations"] // max(number, 1)
-        for i in range(number):
+        # In no order: whoever asks for them in order would always come just before the end, or just after it.
+        for i in random.Random(1).sample(range(number), number):
             name = f"{PARENT}/operations/{i * step}"
             self.ends[name] = time.time()
             self.rows[self.place[name]] = self._row(name)

@@ -18,7 +18,7 @@ from hostile_server import Heard, HostileServer, Play, chunk, for_ever, head, pl
 from subjects import KINDS, NAME, REFERENCE, TOKEN, Client
 
 from airflow_lro_provider.lro import content, paging
-from airflow_lro_provider.lro.aio import MAX_CONNECTIONS_PER_HOST, AsyncOperationsClient
+from airflow_lro_provider.lro.aio import AsyncOperationsClient
 from airflow_lro_provider.lro.credentials import ConnectionSettings, Identity
 from airflow_lro_provider.lro.errors import (
     ApiError,
@@ -31,6 +31,7 @@ from airflow_lro_provider.lro.errors import (
     UnavailableError,
 )
 from airflow_lro_provider.lro.mtls import Channel
+from airflow_lro_provider.lro.pace import MAX_IN_FLIGHT
 from airflow_lro_provider.lro.reference import read_parent, read_reference
 
 MB = 2**20
@@ -422,7 +423,7 @@ def test_waiting_for_ones_turn_is_not_on_the_clock() -> None:
         yield from plain(OPERATION)(request)
 
     async def many(client: Any) -> list[Any]:
-        return await asyncio.gather(*(client.get(REFERENCE) for _ in range(3 * MAX_CONNECTIONS_PER_HOST + 1)))
+        return await asyncio.gather(*(client.get(REFERENCE) for _ in range(3 * MAX_IN_FLIGHT + 1)))
 
     identity = Identity(None)
     settings = ConnectionSettings(num_retries=0)

@@ -87,8 +87,9 @@ class Service:
         self.contexts: set[Any] = set()
         self.channels: list[Any] = []
 
-    def __call__(self, settings: Any, identity: Any, *, channel: Any) -> Service:
+    def __call__(self, settings: Any, identity: Any, *, channel: Any, connections: int) -> Service:
         """Make a client."""
+        self.connections = connections
         self.clients += 1
         self.channels.append(channel.context)
         return self
@@ -165,9 +166,9 @@ def error(kind: Any, **fields: Any) -> Any:
     return kind(**{**arguments, "message": "m", **fields})
 
 
-def make(service: Service, meter: Meter | None = None) -> Watcher:
+def make(service: Service, meter: Meter | None = None, **options: Any) -> Watcher:
     """A watcher whose clock is the loop's."""
-    return Watcher(meter, clock=asyncio.get_running_loop().time, make_client=service)
+    return Watcher(meter, clock=asyncio.get_running_loop().time, make_client=service, **options)
 
 
 async def join(
@@ -212,6 +213,22 @@ def test_thousands_wait_for_the_price_of_a_few_lists() -> None:
         assert len(service.requests) <= 0.05 * 5000 * minutes
         assert service.most_flying <= MAX_IN_FLIGHT
         assert service.closed == service.clients == 1
+
+    run(test())
+
+
+@pytest.mark.parametrize(("max_in_flight", "late"), [(1, 21.0), (8, 5.4), (40, 5.4)])
+def test_so_many_requests_are_under_way_as_are_wished(
+    max_in_flight: int, late: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing can be listed they are all that there is: no more at a time, and no time lost between them."""
+    monkeypatch.setattr(sweeps.Sweeps, "way", lambda *_: None)
+
+    async def test() -> None:
+        service = Service({name(i): 30 + i / 20 for i in range(400)})
+        found = await ends_of(make(service, max_in_flight=max_in_flight), service)
+        assert service.most_flying == service.connections == max_in_flight
+        assert max(found[operation][0] - end for operation, end in service.ends.items()) <= late
 
     run(test())
 
