@@ -210,8 +210,8 @@ class Operation:
         """One short line for a log: state or outcome, progress, message."""
         word = self.outcome or self.state
         parts = [word.value if word else "?"]
-        if self.progress is not None and not self.done:
-            parts.append(f"{self.progress:.0%}")
+        if not self.done and (progress := self.progress) is not None:
+            parts.append(f"{progress:.0%}")
         text = self.error_message if self.error is not None else self.message
         if text:
             text = legible(" ".join(text[:1000].splitlines()))

@@ -168,7 +168,7 @@ class Watch:
 
     def delay(self, now: float) -> float:
         """Seconds until the next look; never past the deadline."""
-        age = max(now - self.started, 0.0)
+        # Comparisons, not min and max: thousands ask at once.
         if self.exponential_backoff:
             # Airflow's own formula (BaseSensorOperator._get_next_poke_interval), for any base.
             base = max(int((self.interval or FLOOR) * 2 ** min(self.looks - 2, 60)), 1)
@@ -176,12 +176,15 @@ class Watch:
         elif self.interval is not None:
             seconds = self.interval
         else:
-            seconds = min(max(age * FRACTION, FLOOR), CEILING) * (1 + JITTER * (2 * self._rng() - 1))
-        if self.max_wait is not None:
-            seconds = min(seconds, self.max_wait)
-        seconds = max(seconds, self._retry_after)
-        if self.deadline is not None:
-            seconds = min(seconds, max(self.deadline.at - now, 0.0))
+            seconds = (now - self.started) * FRACTION
+            seconds = FLOOR if seconds < FLOOR else CEILING if seconds > CEILING else seconds
+            seconds *= 1 + JITTER * (2 * self._rng() - 1)
+        if self.max_wait is not None and seconds > self.max_wait:
+            seconds = self.max_wait
+        if seconds < self._retry_after:
+            seconds = self._retry_after
+        if self.deadline is not None and now + seconds > self.deadline.at:
+            seconds = max(self.deadline.at - now, 0.0)
         return seconds
 
 

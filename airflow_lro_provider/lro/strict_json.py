@@ -84,7 +84,7 @@ def read_members(
 
 
 _space = re.compile(r"[ \t\n\r]*").match
-_sign = re.compile(r"[ \t\n\r]*([,\]}])[ \t\n\r]*").match
+_comma = re.compile(r"[ \t\n\r]*,[ \t\n\r]*").match
 
 
 class _Text:
@@ -92,11 +92,15 @@ class _Text:
 
     def __init__(self, body: bytes) -> None:
         self.text = text = body.decode("utf-8-sig")
-        self.nodes = text.count("[") + text.count("{")  # or more, if there are some in its texts
-        if self.nodes > MAX_NODES:
+        if len(text) > 2 * MAX_NODES and self.nodes > MAX_NODES:
             raise JsonLimitError(f"it has more than {MAX_NODES} objects and lists")
         self._surrogates = "\\" in text and ("\\ud" in text or "\\uD" in text)
         self._decode = json.JSONDecoder(parse_constant=_no_constant, parse_float=_float, parse_int=_int).raw_decode
+
+    @property
+    def nodes(self) -> int:
+        """How many objects and lists it has, or more, if there are brackets in its texts."""
+        return self.text.count("[") + self.text.count("{")
 
     def value(self, at: int) -> tuple[Any, int]:
         """The value that begins here, and where it ends."""
@@ -133,10 +137,12 @@ class _Text:
 
     def next(self, at: int, closing: str) -> tuple[int, bool]:
         """From the end of a member: where the next one is, or else the end; and whether there is one."""
-        found = _sign(self.text, at)
-        if found is None or found[1] not in (",", closing):
+        if (found := _comma(self.text, at)) is not None:
+            return found.end(), True
+        at = self.space(at)
+        if not self.has(at, closing):
             raise ValueError(f"{closing!r} is missing")
-        return found.end(), found[1] == ","
+        return self.space(at + 1), False
 
 
 def check_depth(content: Any) -> None:

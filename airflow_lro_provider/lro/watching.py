@@ -379,15 +379,17 @@ class Family:
     def _reschedule(self, sweep: Sweep, now: float) -> int:
         """Put everybody back into the queue after a list; gives how many it should have shown, and did not."""
         missing, number, started = 0, sweep.number, sweep.started
-        for waiter in self.waiters:
+        waiters = [waiter for same in self.members.values() for waiter in same]
+        for waiter in waiters:
             if waiter.seen_in == number:
                 waiter.looked, waiter.listable = started, True
-                waiter.due = max(started + waiter.watch.delay(started), now)
+                due = started + waiter.watch.delay(started)
+                waiter.due = due if due > now else now
             elif sweep.whole and waiter.listable and waiter.looked < started:
                 # Over, hidden, or elsewhere: a GET will tell.
                 missing += 1
                 waiter.listable, waiter.due = None, min(waiter.due, now)
-        self._queue.rebuild(self.waiters)
+        self._queue.rebuild(waiters)
         return missing
 
     def _check_deadline(self, waiter: Waiter, now: float, told: list[Told]) -> None:
