@@ -1,7 +1,7 @@
 """The async client: the protocol over aiohttp, one pool of connections per event loop.
 
-Sockets are what waiting costs in memory (256 KiB each under TLS), so all clients of a loop share one
-session of at most eight connections per host. Cancels have a session of their own: a kill must not
+Sockets are what waiting costs in memory (256 KiB each under TLS), so all clients of a loop share their
+connections, eight per host if nothing else is wished. Cancels have a session of their own: a kill must not
 queue behind polls that a slow server keeps waiting. Whoever waits for a turn waits before the clock of
 the request runs: that others are many is not the server's fault.
 """

@@ -93,8 +93,7 @@ class Endpoint:
             self.watcher.forget(self)
 
     def wake(self, at: float = -math.inf) -> None:
-        """See what there is to do, at once or at a time."""
-        # At once after an answer: with all requests under way, each tick would be lost by somebody who is due.
+        """See what there is to do, at a time, or at once: after an answer, when somebody may be due already."""
         delay = 0.0 if at == -math.inf else max(at - self.watcher.clock(), TICK)
         when = self._loop.time() + delay
         if at == math.inf or (self._timer is not None and self._timer.when() <= when):
@@ -125,10 +124,12 @@ class Endpoint:
         for group in groups:
             if told := group.family.expired(now, closed=closed):
                 start(self._deliver(group, told))
-        few = sum(len(group.family) for group in groups) <= FEW
+        # Each holds a connection, and half of them are for others.
+        most = min(FEW, pace.max_in_flight // 2)
+        few = self._waiting <= most
         for group in groups:
-            under_way = sum(ask.verb == "wait" for each in groups for ask in each.requests.values())
-            for ask in group.family.asks(now, pace.room(now), FEW - under_way if few else 0):
+            long_polls = most - sum(ask.verb == "wait" for g in groups for ask in g.requests.values()) if few else 0
+            for ask in group.family.asks(now, pace.room(now), long_polls):
                 self._send(group, ask, now)
             group.say_choice(now)
         if groups:  # a busy parent does not keep the others from having their turn first

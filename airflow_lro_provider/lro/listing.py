@@ -3,7 +3,7 @@
 The unit of cost is one GET of one operation. A page costs one, plus what its bytes cost to receive and
 to read. There are two ways: ``plain`` lists everything, ``running`` lists what a filter leaves. Support
 for filters, the length of the history and even the right to list are the service's own, so nothing is
-taken for granted: each way is tried once, measured, and left when it does not pay.
+taken for granted: each way is tried, measured, and left alone when it does not pay, until more wait.
 
 Standard library only.
 """
@@ -24,7 +24,7 @@ GUESSED_SIZE = 500
 LARGEST_PAGE = 500_000
 """Reading a page blocks the event loop: larger ones, in bytes, are asked for in smaller pieces."""
 LEARN_FOR = 600.0
-"""So long, in seconds, what was found not to work or not to pay is not tried again."""
+"""So long, in seconds, what was found not to work is not tried again; nor what does not pay, unless more wait."""
 FIRST_REST = 0.5
 """How long a way rests after one failure, in seconds; the rest doubles."""
 

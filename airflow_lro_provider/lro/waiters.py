@@ -26,7 +26,7 @@ class Waiter:
         self.name, self.watch = name, watch
         self.due = self.looked = 0.0
         self.mark: int | None = None  # the hash of the last look's answer
-        self.row_size = 0  # how long that was, if it was a row of a list
+        self.row_size = 0  # how long that was, if it was a row of a list and not too long
         self.seen_in = 0  # the number of the last list that showed it
         self.busy = False  # a request about it is under way
         self.gone = False

@@ -91,8 +91,9 @@ class Watcher:
             endpoint = self._endpoints[url] = Endpoint(self, url)
         group = endpoint.group(settings, means, reference)
         waiting = Waiting(reference.name, watch, group)
-        group.family.add(waiting, self.clock())
-        endpoint.wake()
+        now = self.clock()
+        group.family.add(waiting, now)
+        endpoint.wake(now)
         return waiting
 
     async def settle(self) -> None:

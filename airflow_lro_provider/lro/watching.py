@@ -40,10 +40,12 @@ __all__ = ["Ask", "Family", "Told"]
 GATHER = 0.05
 """Those who come within so many seconds get their first look together."""
 FEW = 4
-"""No more than so many ``:wait`` at a time: half of an endpoint's room."""
+"""No more than so many ``:wait`` at a time, nor more than half of an endpoint's room."""
 BESIDE_LISTS = 2
 """Who comes where a list pays has at most so many GETs at a time: each TLS connection costs much memory, and if there
 are many, the list soon is for all of them."""
+LARGEST_ROW = 20_000
+"""Longer rows, in characters, are always read: to compare them costs more than it saves."""
 UNHURRIED = 2.0
 """How long after its deadline a wait may still be waiting for its last look, in seconds."""
 
@@ -283,7 +285,7 @@ class Family:
         found = _name_of(text, at)
         same = self.members.get(found[1]) if found is not None else None
         sweep = self._sweeps.current
-        if same is None or sweep is None or now >= self._next_deadline:
+        if same is None or sweep is None or now >= self._next_deadline or same[0].seen_in == sweep.number:
             return 0
         mark, end = same[0].mark, at + same[0].row_size
         if mark != hash(text[at:end]) or (len(same) > 1 and any(other.mark != mark for other in same)):
@@ -308,7 +310,7 @@ class Family:
                 sweep.shows_done = sweep.shows_done or (name is not None and row.get("done") is True)
                 continue
             sweep.matched += 1
-            mark, size = hash(text), len(text)
+            mark, size = hash(text), len(text) if len(text) <= LARGEST_ROW else 0
             for waiter in same:
                 waiter.seen_in, waiter.row_size = sweep.number, size
                 self._show(waiter, row, mark, now, told)

@@ -77,7 +77,7 @@ def watcher_of_loop() -> Watcher:
 def _max_in_flight() -> int:
     """``[lro] max_in_flight``; what cannot be used must not end the waits of a whole triggerer."""
     given = str(conf.get("lro", "max_in_flight", fallback=MAX_IN_FLIGHT)).strip()
-    if given.isdecimal() and int(given):
+    if given.isdecimal() and 1 <= int(given[:4]) <= 999:
         return int(given)
-    log.warning("[lro] max_in_flight is %r, and should be a number from 1 on; taking %d", given, MAX_IN_FLIGHT)
+    log.warning("[lro] max_in_flight is %.20r and not from 1 to 999; taking %d", given, MAX_IN_FLIGHT)
     return MAX_IN_FLIGHT

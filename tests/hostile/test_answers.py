@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import threading
 import time
 import tracemalloc
 import zlib
@@ -413,6 +414,23 @@ def test_a_token_that_is_repeated_is_not_told(kind: str, status: str) -> None:
             told = f"{error} {vars(error)}"
     assert "[hidden]" in told
     assert "MARKED" not in told
+
+
+def test_so_many_connections_as_are_allowed() -> None:
+    """Twelve requests are under way together where a client may have twelve connections."""
+    together = threading.Barrier(12)
+
+    def all_at_once(request: Heard) -> Iterator[bytes | None]:
+        together.wait(10)
+        yield from plain(OPERATION)(request)
+
+    async def ask(url: str) -> list[Any]:
+        settings = ConnectionSettings(num_retries=0, api_endpoint=url)
+        async with AsyncOperationsClient(settings, Identity(None), channel=Channel(), connections=12) as client:
+            return await asyncio.gather(*(client.get(REFERENCE) for _ in range(12)))
+
+    with HostileServer(all_at_once) as server:
+        assert len(asyncio.run(ask(server.url))) == 12
 
 
 def test_waiting_for_ones_turn_is_not_on_the_clock() -> None:

@@ -221,7 +221,7 @@ def test_thousands_wait_for_the_price_of_a_few_lists() -> None:
 def test_so_many_requests_are_under_way_as_are_wished(
     max_in_flight: int, late: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where nothing can be listed they are all that there is: no more at a time, and no time lost between them."""
+    """Where nothing can be listed they are all that there is: no more at a time, and no tick lost between them."""
     monkeypatch.setattr(sweeps.Sweeps, "way", lambda *_: None)
 
     async def test() -> None:
@@ -229,6 +229,27 @@ def test_so_many_requests_are_under_way_as_are_wished(
         found = await ends_of(make(service, max_in_flight=max_in_flight), service)
         assert service.most_flying == service.connections == max_in_flight
         assert max(found[operation][0] - end for operation, end in service.ends.items()) <= late
+
+    run(test())
+
+
+@pytest.mark.parametrize(("max_in_flight", "before", "by_wait"), [(1, 1, 0), (4, 4, 0), (5, 2, 2), (8, 4, 4)])
+def test_those_who_wait_at_the_service_leave_room_for_others(max_in_flight: int, before: int, by_wait: int) -> None:
+    """`:wait` has half of the room at most, so that whoever comes next has a first look at once."""
+
+    async def test() -> None:
+        service = Service({name(i): 1000.0 for i in range(before)} | {name(99): 12.0})
+        watcher = make(service, max_in_flight=max_in_flight)
+        early = [await join(watcher, name(i), None, api="automl") for i in range(before)]
+        tasks = [asyncio.create_task(end_of(waiting)) for waiting in early]
+        await asyncio.sleep(10)
+        assert len({operation for _, verb, operation in service.requests if verb == "wait"}) == by_wait
+        at, _ = await end_of(await join(watcher, name(99), None, api="automl"))
+        assert 12 <= at <= 14
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await watcher.settle()
 
     run(test())
 
