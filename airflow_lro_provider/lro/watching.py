@@ -28,11 +28,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_lro_provider.lro.errors import MalformedAnswerError, OperationsError, OversizedAnswerError
+from airflow_lro_provider.lro.lists import ListRun, Lists
 from airflow_lro_provider.lro.longpoll import LongPolls
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.pace import MAX_IN_FLIGHT
 from airflow_lro_provider.lro.protocol import Row, read_row
-from airflow_lro_provider.lro.sweeps import Sweep, Sweeps
 from airflow_lro_provider.lro.waiters import Queue, Waiter
 
 __all__ = ["Ask", "Family", "Told"]
@@ -97,7 +97,7 @@ class Family:
         self.members: dict[str, tuple[Waiter, ...]] = {}
         self.choice = ""
         """How it is asked at present, in words."""
-        self._sweeps = Sweeps(lists=lists, max_in_flight=max_in_flight)
+        self._lists = Lists(lists=lists, max_in_flight=max_in_flight)
         self._long_polls = LongPolls(waits)
         self._rng = rng
         self._queue = Queue()
@@ -122,7 +122,7 @@ class Family:
         """Begin to wait."""
         self.members[waiter.name] = (*self.members.get(waiter.name, ()), waiter)
         waiter.looked = now
-        self._sweeps.joined += 1
+        self._lists.joined += 1
         if waiter.watch.deadline is not None:
             self._next_deadline = min(self._next_deadline, waiter.watch.deadline.at)
         self._queue.put(waiter, now + GATHER)
@@ -148,13 +148,13 @@ class Family:
 
     def next_at(self, now: float) -> float:
         """When to ask again what to ask; infinity if that is when an answer comes."""
-        if (sweep := self._sweeps.current) is not None:
+        if (run := self._lists.current) is not None:
             # Who is in the queue is being looked at. Only deadlines go on.
-            return now if sweep.next_page is not None else self._next_deadline + UNHURRIED
+            return now if run.next_page is not None else self._next_deadline + UNHURRIED
         head = self._queue.head()
         if head is None:
             return math.inf
-        return max(head.due, self._sweeps.ripe_at) if self._pays and self._rather_listed(head) else head.due
+        return max(head.due, self._lists.ripe_at) if self._pays and self._rather_listed(head) else head.due
 
     def asks(self, now: float, room: int, long_polls: int = 0) -> list[Ask]:
         """The requests to make now. What they are about counts as asked for until it is answered.
@@ -164,14 +164,14 @@ class Family:
         """
         if room <= 0:
             return []
-        if (sweep := self._sweeps.current) is not None:
-            return [] if sweep.next_page is None else [self._ask_for(sweep)]
-        by_wait, waiting = long_polls > 0 and self._long_polls.usable(now), len(self.members)
-        way = None if by_wait else self._sweeps.way(waiting, now)
+        if (run := self._lists.current) is not None:
+            return [] if run.next_page is None else [self._ask_for(run)]
+        by_wait = long_polls > 0 and self._long_polls.usable(now)
+        way = None if by_wait else self._lists.way(len(self.members), now)
         self._pays = way is not None
-        if way is not None and self._is_due(now) and self._sweeps.is_ripe(way, self.members.values(), waiting, now):
+        if way is not None and self._is_due(now) and self._lists.is_ripe(way, self.members.values(), now):
             self.choice = way.name
-            return [self._ask_for(self._sweeps.begin(way, waiting, now))]
+            return [self._ask_for(self._lists.begin(way, len(self.members), now))]
         found: list[Ask] = []
         while len(found) < room:
             head = self._queue.head()
@@ -220,10 +220,10 @@ class Family:
         """Whether somebody whom a list shows waits for that, or for a GET to be over."""
         return waiter.listable is True and self._gets >= BESIDE_LISTS
 
-    def _ask_for(self, sweep: Sweep) -> Ask:
+    def _ask_for(self, run: ListRun) -> Ask:
         """The next page."""
-        token, sweep.next_page = sweep.next_page, None
-        return Ask("list", self.parent, filter=sweep.way.filter, page_size=sweep.way.page_size, page_token=token)
+        token, run.next_page = run.next_page, None
+        return Ask("list", self.parent, filter=run.way.filter, page_size=run.way.page_size, page_token=token)
 
     # -- what an answer means ------------------------------------------------------------------------
 
@@ -284,35 +284,35 @@ class Family:
         """
         found = _name_of(text, at)
         same = self.members.get(found[1]) if found is not None else None
-        sweep = self._sweeps.current
-        if same is None or sweep is None or now >= self._next_deadline or same[0].seen_in == sweep.number:
+        run = self._lists.current
+        if same is None or run is None or now >= self._next_deadline or same[0].seen_in == run.number:
             return 0
         mark, end = same[0].mark, at + same[0].row_size
         if mark != hash(text[at:end]) or (len(same) > 1 and any(other.mark != mark for other in same)):
             return 0
         for waiter in same:
-            waiter.seen_in = sweep.number
+            waiter.seen_in = run.number
             waiter.watch.saw_no_change()
-        sweep.rows, sweep.matched = sweep.rows + 1, sweep.matched + 1
+        run.rows, run.matched = run.rows + 1, run.matched + 1
         return end
 
     def rows(self, rows: Sequence[Row], now: float) -> list[Told]:
         """Deal out a piece of a page: operations as they came. :meth:`page` ends the page."""
-        sweep = self._sweeps.current
+        run = self._lists.current
         told: list[Told] = []
-        if sweep is None:
+        if run is None:
             return told
-        sweep.rows += len(rows)
+        run.rows += len(rows)
         for row, text in rows:
             name = row.get("name") if isinstance(row, dict) else None
             same = self.members.get(name) if isinstance(name, str) else None
             if same is None:
-                sweep.shows_done = sweep.shows_done or (name is not None and row.get("done") is True)
+                run.shows_done = run.shows_done or (name is not None and row.get("done") is True)
                 continue
-            sweep.matched += 1
+            run.matched += 1
             mark, size = hash(text), len(text) if len(text) <= LARGEST_ROW else 0
             for waiter in same:
-                waiter.seen_in, waiter.row_size = sweep.number, size
+                waiter.seen_in, waiter.row_size = run.number, size
                 self._show(waiter, row, mark, now, told)
         return told
 
@@ -321,19 +321,19 @@ class Family:
 
         :param size: how many bytes the answer had.
         """
-        if (sweep := self._sweeps.page(next_page_token, size, now)) is not None:
-            self._sweeps.missed(sweep, self._reschedule(sweep, now))
+        if (run := self._lists.page(next_page_token, size, now)) is not None:
+            self._lists.missed(run, self._reschedule(run, now))
 
     def list_failed(self, error: OperationsError, now: float) -> str | None:
         """Note that a list was answered with an error: everybody is asked for by name for a while.
 
         :return: a line for the log, if it is not one that passes.
         """
-        return self._sweeps.failed(error, now)
+        return self._lists.failed(error, now)
 
     def recovered(self) -> None:
         """The endpoint was in trouble, and is well again."""
-        self._sweeps.recovered()
+        self._lists.recovered()
 
     def _show(
         self,
@@ -378,16 +378,16 @@ class Family:
         watch.last = None  # thousands of answers are not kept
         return True
 
-    def _reschedule(self, sweep: Sweep, now: float) -> int:
+    def _reschedule(self, run: ListRun, now: float) -> int:
         """Put everybody back into the queue after a list; gives how many it should have shown, and did not."""
-        missing, number, started = 0, sweep.number, sweep.started
+        missing, number, started = 0, run.number, run.started
         waiters = [waiter for same in self.members.values() for waiter in same]
         for waiter in waiters:
             if waiter.seen_in == number:
                 waiter.looked, waiter.listable = started, True
                 due = started + waiter.watch.delay(started)
                 waiter.due = due if due > now else now
-            elif sweep.whole and waiter.listable and waiter.looked < started:
+            elif run.whole and waiter.listable and waiter.looked < started:
                 # Over, hidden, or elsewhere: a GET will tell.
                 missing += 1
                 waiter.listable, waiter.due = None, min(waiter.due, now)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from airflow_lro_provider.lro import endpoint, protocol, sweeps
+from airflow_lro_provider.lro import endpoint, lists, protocol
 from airflow_lro_provider.lro import watcher as module
 from airflow_lro_provider.lro.credentials import ConnectionSettings
 from airflow_lro_provider.lro.errors import (
@@ -222,7 +222,7 @@ def test_so_many_requests_are_under_way_as_are_wished(
     max_in_flight: int, late: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where nothing can be listed they are all that there is: no more at a time, and no tick lost between them."""
-    monkeypatch.setattr(sweeps.Sweeps, "way", lambda *_: None)
+    monkeypatch.setattr(lists.Lists, "way", lambda *_: None)
 
     async def test() -> None:
         service = Service({name(i): 30 + i / 20 for i in range(400)})
@@ -424,7 +424,7 @@ def test_deadlines_are_kept_during_an_outage() -> None:
 def test_deadlines_are_kept_while_every_request_hangs(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A service that takes requests and answers none keeps nobody beyond the deadline who has none under way."""
     # Else one list would hang, and no GETs.
-    monkeypatch.setattr(sweeps.Sweeps, "way", lambda *_: None)
+    monkeypatch.setattr(lists.Lists, "way", lambda *_: None)
 
     async def test() -> None:
         deadlines = {name(i, place.format(i)): 4.0 + i for i in range(MAX_IN_FLIGHT + 3)}

@@ -23,12 +23,12 @@ from airflow_lro_provider.lro.errors import (
     UnavailableError,
     WaitTimeoutError,
 )
+from airflow_lro_provider.lro.lists import SLOW_LIST
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.polling import GRACE, Deadline, Watch
 from airflow_lro_provider.lro.protocol import Rows
 from airflow_lro_provider.lro.reference import OperationReference
 from airflow_lro_provider.lro.strict_json import MAX_DEPTH
-from airflow_lro_provider.lro.sweeps import SLOW_LIST
 from airflow_lro_provider.lro.waiters import Waiter
 from airflow_lro_provider.lro.watching import Ask, Family, Told
 
