@@ -52,9 +52,9 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "max_in_flight": {
                         "description": (
-                            "How many requests a triggerer has under way at a time at each endpoint, for all the"
-                            " deferred tasks that wait there. More than 8 help where thousands wait at a service that"
-                            " cannot list its operations; each costs a connection, and the quota has to allow them."
+                            "How many requests (1 to 999) a triggerer has under way at a time at each endpoint, for all"
+                            " the deferred tasks that wait there. More than 8 help where thousands wait at a service"
+                            " that cannot list its operations; each costs a connection, and the quota has to allow it."
                         ),
                         "version_added": "0.1.0",
                         "type": "integer",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import re
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -75,9 +76,9 @@ def watcher_of_loop() -> Watcher:
 
 
 def _max_in_flight() -> int:
-    """``[lro] max_in_flight``; what cannot be used must not end the waits of a whole triggerer."""
+    """``[lro] max_in_flight``, from 1 to 999; what cannot be used must not end the waits of a whole triggerer."""
     given = str(conf.get("lro", "max_in_flight", fallback=MAX_IN_FLIGHT)).strip()
-    if given.isdecimal() and 1 <= int(given[:4]) <= 999:
-        return int(given)
+    if found := re.fullmatch("0*([1-9][0-9]{0,2})", given):
+        return int(found[1])
     log.warning("[lro] max_in_flight is %.20r and not from 1 to 999; taking %d", given, MAX_IN_FLIGHT)
     return MAX_IN_FLIGHT

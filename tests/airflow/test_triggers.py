@@ -446,7 +446,7 @@ async def test_an_inline_observer_does_not_cancel(lro_emulator: Emulator) -> Non
 @pytest.mark.parametrize(
     ("given", "taken"),
     [(None, 8), ("32", 32), (" 1 ", 1), ("999", 999)]
-    + [(wrong, 8) for wrong in ("0", "1000", "1" * 5000, "-3", "many", "")],
+    + [(wrong, 8) for wrong in ("0", "1000", "09999", "1" * 5000, "-3", "many", "")],
 )
 async def test_the_number_of_requests_is_an_option(
     given: str | None, taken: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
