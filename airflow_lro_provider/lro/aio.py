@@ -96,6 +96,17 @@ class AsyncOperationsClient:
 
     Make one with :meth:`create`, and close it (or use ``async with``): the sessions of the loop are
     closed with their last user.
+
+    :param settings: what the connection says.
+    :param identity: who one is.
+    :param channel: how TLS is spoken.
+    :param connect_timeout: seconds for a connection.
+    :param read_timeout: seconds for an answer, the whole of it.
+    :param retries: how often a request is tried again after a transient error; as the connection says
+        if not given.
+    :param connections: how many requests to a host may be under way at a time: so many lists, so many
+        cancels, and so many of all other kinds. Clients of one loop with the same number share them.
+    :param sleep: what waits between tries.
     """
 
     def __init__(

@@ -92,6 +92,7 @@ class _Text:
 
     def __init__(self, body: bytes) -> None:
         self.text = text = body.decode("utf-8-sig")
+        # Each takes two characters: what is shorter need not be counted.
         if len(text) > 2 * MAX_NODES and self.nodes > MAX_NODES:
             raise JsonLimitError(f"it has more than {MAX_NODES} objects and lists")
         self._surrogates = "\\" in text and ("\\ud" in text or "\\uD" in text)

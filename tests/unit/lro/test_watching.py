@@ -26,7 +26,7 @@ from airflow_lro_provider.lro.errors import (
 from airflow_lro_provider.lro.lists import SLOW_LIST
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.polling import GRACE, Deadline, Watch
-from airflow_lro_provider.lro.protocol import Rows
+from airflow_lro_provider.lro.protocol import Row, Rows
 from airflow_lro_provider.lro.reference import OperationReference
 from airflow_lro_provider.lro.strict_json import MAX_DEPTH
 from airflow_lro_provider.lro.waiters import Waiter
@@ -90,9 +90,13 @@ class Service:
 
 def deal(family: Family, rows: list[Any], now: float, indent: int | None = None) -> list[Told]:
     """Let a page arrive."""
-    body = json.dumps({"operations": rows}, indent=indent).encode()
-    page = Rows(protocol.list_(REFERENCE, "https://datafusion.googleapis.com"), body)
-    return family.rows(list(page.read(partial(family.repeats, now))), now)
+    return family.rows(unknown(family, json.dumps({"operations": rows}, indent=indent), now), now)
+
+
+def unknown(family: Family, content: str, now: float) -> list[Row]:
+    """The rows of a page that have to be read."""
+    page = Rows(protocol.list_(REFERENCE, "https://datafusion.googleapis.com"), content.encode())
+    return list(page.read(partial(family.repeats, now)))
 
 
 def play(family: Family, service: Service, until: float, now: float = 0.0) -> dict[Waiter, tuple[float, Any]]:
@@ -307,10 +311,9 @@ def listed(indent: int | None = None, **how: Any) -> tuple[Family, list[Waiter],
     return family, waiters, rows
 
 
-def unknown(family: Family, content: str, now: float = 6.0) -> list[str]:
+def names_read(family: Family, content: str, now: float = 6.0) -> list[str]:
     """Which operations on a page have to be read."""
-    page = Rows(protocol.list_(REFERENCE, "https://datafusion.googleapis.com"), content.encode())
-    return [row["name"] for row, _ in page.read(partial(family.repeats, now))]
+    return [row["name"] for row, _ in unknown(family, content, now)]
 
 
 @pytest.mark.parametrize("indent", [None, 2])
@@ -320,14 +323,14 @@ def test_a_row_that_says_what_it_said_is_not_read_again(indent: int | None) -> N
     rows[7] = {**rows[7], "metadata": {"progressPercent": 2}}
     rows[8] = {**rows[8], "done": True}
     again = json.dumps({"operations": [{"name": "another"}, *reversed(rows)], "nextPageToken": "t"}, indent=indent)
-    assert unknown(family, again) == ["another", name(8), name(7)]
+    assert names_read(family, again) == ["another", name(8), name(7)]
     assert [w.watch.looks for w in waiters] == [1 if i in (7, 8) else 2 for i in range(100)]
 
 
 def test_a_row_twice_in_one_list_is_read_the_second_time() -> None:
     """One page must not keep everybody busy with what it says again and again."""
     family, _, rows = listed()
-    assert unknown(family, json.dumps({"operations": [rows[3]] * 5})) == [name(3)] * 4
+    assert names_read(family, json.dumps({"operations": [rows[3]] * 5})) == [name(3)] * 4
 
 
 def test_a_very_long_row_is_always_read() -> None:
@@ -337,7 +340,7 @@ def test_a_very_long_row_is_always_read() -> None:
     deal(family, rows, 6.0)
     family.page("", 36_000, 6.0)
     assert [ask.verb for ask in family.asks(11.0, 8)] == ["list"]
-    assert unknown(family, json.dumps({"operations": rows}), 11.0) == [name(3)]
+    assert names_read(family, json.dumps({"operations": rows}), 11.0) == [name(3)]
     assert waiters[3].row_size == 0
 
 
