@@ -24,7 +24,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from airflow_lro_provider.lro.meter import Meter
+from airflow_lro_provider.lro.metrics import Meter
 
 __all__ = ["StatsMeter"]
 

@@ -17,11 +17,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from airflow_lro_provider.lro.services import VERBS, listed_below
+from airflow_lro_provider.lro.resources.catalog import VERBS, listed_below
 
 HERE = Path(__file__).parent
 BY_HAND = HERE / "services_by_hand.json"
-TABLE = HERE.parent / "airflow_lro_provider" / "lro" / "services.json"
+TABLE = HERE.parent / "airflow_lro_provider" / "lro" / "resources" / "services.json"
 DEFAULT_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 DEFAULT_METHODS = {"get": "GET", "list": "GET", "cancel": "POST", "delete": "DELETE", "wait": "POST"}
 LOCATION = "projects/*/locations/*/"

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import DecoratedOperator, context_merge, task_decorator_factory
 
-from airflow_lro_provider.arguments import check_service
+from airflow_lro_provider.attempt.starter import OperationStarter
+from airflow_lro_provider.attempt.validation import check_service
 from airflow_lro_provider.exceptions import OperationStartError
 from airflow_lro_provider.hooks.operations import DEFAULT_CONN_ID
-from airflow_lro_provider.starter import OperationStarter
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, TaskDecorator
@@ -35,7 +35,7 @@ class OperationDecoratedOperator(OperationStarter, DecoratedOperator):
     task 5 seconds, so a function should start the operation as its last step, and return at once. A retry after
     a crash goes on with the operation, and does not call the function again.
 
-    All arguments but the function's own are those of :class:`~airflow_lro_provider.starter.OperationStarter`.
+    All arguments but the function's own are those of :class:`~airflow_lro_provider.attempt.starter.OperationStarter`.
     """
 
     template_fields: Sequence[str] = (
@@ -91,7 +91,7 @@ class OperationDecoratedOperator(OperationStarter, DecoratedOperator):
     def _start(self, context: Context) -> Started:
         from airflow_lro_provider.lro.errors import InvalidRequestError
         from airflow_lro_provider.lro.flows import Started
-        from airflow_lro_provider.lro.foreign import operation_in
+        from airflow_lro_provider.lro.resources.foreign import operation_in
 
         context_merge(context, self.op_kwargs)
         kwargs = self.determine_kwargs(context)

@@ -20,7 +20,7 @@ from airflow_lro_provider.demo._client import poll, tail
 from airflow_lro_provider.demo.local_airflow import LocalAirflow, LocalAirflowError
 from airflow_lro_provider.demo.rows import Row, plan, table
 from airflow_lro_provider.emulator import Emulator
-from airflow_lro_provider.lro.services import SYSTEMS, find_service
+from airflow_lro_provider.lro.resources.catalog import SYSTEMS, find_service
 
 __all__ = ["Printer", "report", "run_demo"]
 

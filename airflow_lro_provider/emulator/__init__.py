@@ -1,6 +1,6 @@
 """A local server of ``google.longrunning.Operations``, for tests, demos and first steps.
 
-It serves every API of the table of services (``lro/services.json``) on one loopback port, each below its
+It serves every API of the table of services (``lro/resources/services.json``) on one loopback port, each below its
 own name, with a real state machine, each system's own metadata, and scripted behaviour: how long an
 operation takes, how it ends, what becomes of a cancel request, which requests fail and how.
 

@@ -28,7 +28,7 @@ from airflow_lro_provider.emulator.answers import Answer, RefusedError
 from airflow_lro_provider.emulator.routes import Route, find_route
 from airflow_lro_provider.emulator.script import Failure, ScriptError, read_json
 from airflow_lro_provider.emulator.store import Store
-from airflow_lro_provider.lro.services import Service
+from airflow_lro_provider.lro.resources.catalog import Service
 
 __all__ = ["SCRIPT_HEADER", "Pause", "create_app"]
 

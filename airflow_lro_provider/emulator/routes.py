@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-from airflow_lro_provider.lro.services import COLLECTIONS, Service
+from airflow_lro_provider.lro.resources.catalog import COLLECTIONS, Service
 
 __all__ = ["Route", "find_route"]
 

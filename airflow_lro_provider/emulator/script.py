@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_lro_provider.lro.errors import CODES, HTTP_CODES
-from airflow_lro_provider.lro.services import VERBS
+from airflow_lro_provider.lro.resources.catalog import VERBS
 
 __all__ = ["Failure", "Script", "ScriptError"]
 

@@ -21,7 +21,7 @@ from airflow_lro_provider.emulator.journal import Journal, RequestRecord
 from airflow_lro_provider.emulator.routes import parent_of
 from airflow_lro_provider.emulator.script import Failure, Script, ScriptError, check_result
 from airflow_lro_provider.emulator.state import EmulatedOperation, OperationView
-from airflow_lro_provider.lro.services import COLLECTIONS, Service, find_service, known_services
+from airflow_lro_provider.lro.resources.catalog import COLLECTIONS, Service, find_service, known_services
 
 __all__ = ["Store"]
 

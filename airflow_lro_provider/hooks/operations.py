@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
 if TYPE_CHECKING:
-    from airflow_lro_provider.lro.aio import AsyncOperationsClient
+    from airflow_lro_provider.lro.async_client import AsyncOperationsClient
+    from airflow_lro_provider.lro.auth.credentials import ConnectionSettings
     from airflow_lro_provider.lro.client import OperationsClient
-    from airflow_lro_provider.lro.credentials import ConnectionSettings
-    from airflow_lro_provider.lro.method import Method
     from airflow_lro_provider.lro.operation import Operation
-    from airflow_lro_provider.lro.reference import OperationReference
+    from airflow_lro_provider.lro.resources.methods import Method
+    from airflow_lro_provider.lro.resources.names import OperationReference
 
 __all__ = ["DEFAULT_CONN_ID", "OperationsAsyncHook", "OperationsHook"]
 
@@ -55,7 +55,7 @@ class _OperationsBaseHook(BaseHook):
         self._settings: ConnectionSettings | None = None
 
     def _read(self, extra: dict[str, Any]) -> ConnectionSettings:
-        from airflow_lro_provider.lro.credentials import ConnectionSettings
+        from airflow_lro_provider.lro.auth.credentials import ConnectionSettings
 
         chain = self.impersonation_chain
         return ConnectionSettings.from_extra(
@@ -86,7 +86,7 @@ class _OperationsBaseHook(BaseHook):
             raise ConnectionSettingsError(f"connection {self.gcp_conn_id!r}: its extra is not a JSON object.")
 
     def _reference(self, name: Any, settings: ConnectionSettings) -> OperationReference:
-        from airflow_lro_provider.lro.reference import OperationReference, read_reference
+        from airflow_lro_provider.lro.resources.names import OperationReference, read_reference
 
         reference = (
             name
@@ -103,7 +103,7 @@ class _OperationsBaseHook(BaseHook):
         return reference
 
     def _method(self, method: Any, http_method: str, settings: ConnectionSettings) -> Method:
-        from airflow_lro_provider.lro.method import Method, read_method
+        from airflow_lro_provider.lro.resources.methods import Method, read_method
 
         checked = (
             method
@@ -122,7 +122,7 @@ class _OperationsBaseHook(BaseHook):
 
     def _parent(self, parent: str) -> OperationReference:
         from airflow_lro_provider.lro.errors import UnknownServiceError
-        from airflow_lro_provider.lro.reference import read_parent
+        from airflow_lro_provider.lro.resources.names import read_parent
 
         if self.service is None:
             raise UnknownServiceError("to list operations, the hook needs `service`: names do not say theirs.")
@@ -285,8 +285,8 @@ class OperationsHook(_OperationsBaseHook):
 
 def _missing_scopes(scopes: tuple[str, ...], service: str | None) -> str:
     """Which scopes an API, or all others but a few, would need; empty if none is missing."""
-    from airflow_lro_provider.lro.credentials import DEFAULT_SCOPES
-    from airflow_lro_provider.lro.services import find_service, known_services
+    from airflow_lro_provider.lro.auth.credentials import DEFAULT_SCOPES
+    from airflow_lro_provider.lro.resources.catalog import find_service, known_services
 
     if service is not None:
         api = find_service(service)
@@ -328,7 +328,7 @@ class OperationsAsyncHook(_OperationsBaseHook):
 
     async def get_conn(self) -> AsyncOperationsClient:
         """The client that the other methods use. Close it with :meth:`close`."""
-        from airflow_lro_provider.lro.aio import AsyncOperationsClient
+        from airflow_lro_provider.lro.async_client import AsyncOperationsClient
 
         if not hasattr(self, "_client"):
             self._client = await AsyncOperationsClient.create(await self.settings())

@@ -35,8 +35,8 @@ def console_url(operation: Any, service: str | None = None, api_version: str | N
     Logs Explorer finds what the operation logged (audit logs carry its name as ``operation.id``).
     """
     from airflow_lro_provider.lro.errors import InvalidRequestError
-    from airflow_lro_provider.lro.reference import OperationReference, read_reference
-    from airflow_lro_provider.lro.services import find_service, project_of
+    from airflow_lro_provider.lro.resources.catalog import find_service, project_of
+    from airflow_lro_provider.lro.resources.names import OperationReference, read_reference
 
     try:
         reference = (

@@ -13,7 +13,8 @@ from urllib3.exceptions import NewConnectionError
 
 from airflow_lro_provider import __version__
 from airflow_lro_provider.lro import flows, longpoll, protocol
-from airflow_lro_provider.lro.credentials import ConnectionSettings, Identity, identity_for
+from airflow_lro_provider.lro.auth.credentials import ConnectionSettings, Identity, identity_for
+from airflow_lro_provider.lro.auth.mtls import channel_for
 from airflow_lro_provider.lro.errors import (
     MalformedAnswerError,
     OperationsError,
@@ -21,15 +22,14 @@ from airflow_lro_provider.lro.errors import (
     UnauthenticatedError,
     forgetting,
 )
-from airflow_lro_provider.lro.method import Method
-from airflow_lro_provider.lro.mtls import channel_for
+from airflow_lro_provider.lro.http.session import BoundedSession
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.paging import Paging
 from airflow_lro_provider.lro.polling import Watch
 from airflow_lro_provider.lro.protocol import Page, Request
-from airflow_lro_provider.lro.reference import OperationReference
-from airflow_lro_provider.lro.services import find_service
-from airflow_lro_provider.lro.transport import BoundedSession
+from airflow_lro_provider.lro.resources.catalog import find_service
+from airflow_lro_provider.lro.resources.methods import Method
+from airflow_lro_provider.lro.resources.names import OperationReference
 
 __all__ = ["OperationsClient"]
 

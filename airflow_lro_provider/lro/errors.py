@@ -40,8 +40,8 @@ from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any, ClassVar
 
-from airflow_lro_provider.lro.redaction import legible, without_secrets
-from airflow_lro_provider.lro.strict_json import read_json
+from airflow_lro_provider.lro.http.json import read_json
+from airflow_lro_provider.lro.http.redaction import legible, without_secrets
 
 # google/rpc/code.proto, and the HTTP code that each is sent with.
 CODES: dict[str, int] = {

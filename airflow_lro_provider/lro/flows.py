@@ -19,11 +19,11 @@ from airflow_lro_provider.lro.errors import (
     StartUnknownError,
     UnimplementedError,
 )
-from airflow_lro_provider.lro.method import Method
 from airflow_lro_provider.lro.operation import Operation, Outcome
 from airflow_lro_provider.lro.protocol import Request
-from airflow_lro_provider.lro.reference import OperationReference
-from airflow_lro_provider.lro.services import find_service
+from airflow_lro_provider.lro.resources.catalog import find_service
+from airflow_lro_provider.lro.resources.methods import Method
+from airflow_lro_provider.lro.resources.names import OperationReference
 
 __all__ = ["Asked", "Flow", "Started", "ask_for_cancel", "cancel", "outcome_of_cancel", "start"]
 

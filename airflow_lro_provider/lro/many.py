@@ -9,12 +9,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_lro_provider.lro.aio import AsyncOperationsClient
+from airflow_lro_provider.lro.async_client import AsyncOperationsClient
 from airflow_lro_provider.lro.errors import NotFoundError, OperationsError, WaitTimeoutError
 from airflow_lro_provider.lro.flows import outcome_of_cancel
 from airflow_lro_provider.lro.operation import Operation, Outcome
 from airflow_lro_provider.lro.polling import Deadline, Watch
-from airflow_lro_provider.lro.reference import OperationReference
+from airflow_lro_provider.lro.resources.names import OperationReference
 
 __all__ = ["Cancelled", "cancel_many", "count"]
 

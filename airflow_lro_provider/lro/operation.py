@@ -18,7 +18,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from airflow_lro_provider.lro.errors import CODES, MalformedAnswerError
-from airflow_lro_provider.lro.redaction import legible
+from airflow_lro_provider.lro.http.redaction import legible
 
 __all__ = ["Operation", "Outcome", "State"]
 

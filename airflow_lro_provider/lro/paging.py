@@ -15,7 +15,7 @@ from airflow_lro_provider.lro import protocol
 from airflow_lro_provider.lro.errors import OversizedAnswerError
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.protocol import Page, Request
-from airflow_lro_provider.lro.reference import OperationReference
+from airflow_lro_provider.lro.resources.names import OperationReference
 
 __all__ = ["MAX_PAGES", "Paging"]
 

@@ -35,12 +35,12 @@ from airflow_lro_provider.lro.errors import (
     OversizedAnswerError,
     error_from_answer,
 )
-from airflow_lro_provider.lro.method import REQUEST_ID, Method, check_body
+from airflow_lro_provider.lro.http.json import JsonLimitError, check_depth, read_json, read_members
+from airflow_lro_provider.lro.http.redaction import HIDDEN
 from airflow_lro_provider.lro.operation import Operation
-from airflow_lro_provider.lro.redaction import HIDDEN
-from airflow_lro_provider.lro.reference import OperationReference, check_name
-from airflow_lro_provider.lro.services import find_service
-from airflow_lro_provider.lro.strict_json import JsonLimitError, check_depth, read_json, read_members
+from airflow_lro_provider.lro.resources.catalog import find_service
+from airflow_lro_provider.lro.resources.methods import REQUEST_ID, Method, check_body
+from airflow_lro_provider.lro.resources.names import OperationReference, check_name
 
 __all__ = ["Answer", "Page", "Request", "Row", "Rows"]
 
@@ -133,7 +133,7 @@ class Rows:
     def read(self, known: Callable[[str, int], int] | None = None) -> Iterator[Row]:
         """Read the operations on it one by one, once; how deep each is nobody has looked at (:func:`read_row`).
 
-        :param known: which rows need not be read (:func:`~airflow_lro_provider.lro.strict_json.read_members`).
+        :param known: which rows need not be read (:func:`~airflow_lro_provider.lro.http.json.read_members`).
         :raises MalformedAnswerError: perhaps after some rows, if it is no list.
         """
         members = read_members(self._body, "operations", known)

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, BaseOperator, conf
 
-from airflow_lro_provider.arguments import (
+from airflow_lro_provider.attempt.guard import Guard
+from airflow_lro_provider.attempt.starter import OperationStarter
+from airflow_lro_provider.attempt.task import OperationTask
+from airflow_lro_provider.attempt.validation import (
     check_method,
     check_outcomes,
     check_parent,
@@ -25,10 +28,7 @@ from airflow_lro_provider.exceptions import (
     OperationStartError,
     OperationWaitError,
 )
-from airflow_lro_provider.guard import Guard
 from airflow_lro_provider.hooks.operations import DEFAULT_CONN_ID
-from airflow_lro_provider.starter import OperationStarter
-from airflow_lro_provider.task import OperationTask
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
     from airflow_lro_provider.lro.client import OperationsClient
     from airflow_lro_provider.lro.flows import Started
     from airflow_lro_provider.lro.many import Cancelled
-    from airflow_lro_provider.lro.method import Method
     from airflow_lro_provider.lro.operation import Operation, Outcome
-    from airflow_lro_provider.lro.reference import OperationReference
-    from airflow_lro_provider.lro.traces import Traces
+    from airflow_lro_provider.lro.resources.methods import Method
+    from airflow_lro_provider.lro.resources.names import OperationReference
+    from airflow_lro_provider.sweep.search import Traces
 
 __all__ = ["CancelOperationOperator", "CancelOperationsOperator", "RunOperationOperator"]
 
@@ -66,7 +66,7 @@ class RunOperationOperator(OperationStarter):
     :param body: the JSON object to send. (templated, deeply)
     :param allow_resource: take a plain resource for the result.
 
-    All other arguments are those of :class:`~airflow_lro_provider.starter.OperationStarter`.
+    All other arguments are those of :class:`~airflow_lro_provider.attempt.starter.OperationStarter`.
     """
 
     template_fields = ("method", "http_method", "body", "service", "api_version", "gcp_conn_id", "impersonation_chain")
@@ -108,14 +108,14 @@ class RunOperationOperator(OperationStarter):
             raise OperationInputError(str(error)) from None
 
     def _read_arguments(self, hook: OperationsHook) -> None:
-        from airflow_lro_provider.lro.method import check_body
+        from airflow_lro_provider.lro.resources.methods import check_body
 
         self._method = hook.method(self.method, self.http_method)
         check_body(self.body)
 
     @property
     def _is_repeatable(self) -> bool:
-        from airflow_lro_provider.lro.services import find_service
+        from airflow_lro_provider.lro.resources.catalog import find_service
 
         method = self._method
         return find_service(method.service).place_of_request_id(method.http_method, method.path) is not None
@@ -126,7 +126,7 @@ class RunOperationOperator(OperationStarter):
 
     @property
     def _traces(self) -> Traces | None:
-        from airflow_lro_provider.lro.traces import traces_of
+        from airflow_lro_provider.sweep.search import traces_of
 
         return traces_of(self._method, self.body)
 
@@ -251,9 +251,9 @@ class CancelOperationOperator(OperationTask, BaseOperator):
 
     def execute_complete(self, context: Context, event: Any, token: str | None = None) -> dict[str, Any]:
         """Go on after the trigger has waited."""
-        from airflow_lro_provider.events import DeadlinePassed, Finished, Gone, is_for_another, read_event
         from airflow_lro_provider.lro.flows import outcome_of_cancel
         from airflow_lro_provider.lro.operation import Outcome
+        from airflow_lro_provider.triggers.events import DeadlinePassed, Finished, Gone, is_for_another, read_event
 
         if is_for_another(event, token):
             self.log.warning("Airflow delivered the event of another task; looking again.")
@@ -272,7 +272,7 @@ class CancelOperationOperator(OperationTask, BaseOperator):
         raise OperationWaitError(seen.message)
 
     def _defer(self, guard: Guard, context: Context, reference: OperationReference) -> None:
-        from airflow_lro_provider.deferral import deadline_of, make_trigger, new_token
+        from airflow_lro_provider.attempt.deferral import deadline_of, make_trigger, new_token
 
         guard.ask()
         now, token = time.time(), new_token()
@@ -295,8 +295,8 @@ class CancelOperationOperator(OperationTask, BaseOperator):
         )
 
     def _settle(self, reference: OperationReference, outcome: Outcome, operation: Operation | None) -> dict[str, Any]:
+        from airflow_lro_provider.attempt.result import settle
         from airflow_lro_provider.metrics import StatsMeter
-        from airflow_lro_provider.result import settle
 
         self._get_guard().release()
         self.log.info("%s: %s", reference, outcome.value)
@@ -403,7 +403,7 @@ class CancelOperationsOperator(OperationTask, BaseOperator):
         self._reference = hook.parent(self.parent)
 
     async def _cancel(self, hook: OperationsHook) -> list[Cancelled]:
-        from airflow_lro_provider.lro.aio import AsyncOperationsClient
+        from airflow_lro_provider.lro.async_client import AsyncOperationsClient
         from airflow_lro_provider.lro.errors import InvalidRequestError
         from airflow_lro_provider.lro.many import Cancelled, cancel_many
         from airflow_lro_provider.lro.operation import Outcome

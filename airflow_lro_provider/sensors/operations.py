@@ -10,28 +10,28 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, BaseSensorOperator, PokeReturnValue, conf
 
-from airflow_lro_provider.arguments import check_outcomes, check_reference, check_seconds
+from airflow_lro_provider.attempt.guard import Guard
+from airflow_lro_provider.attempt.record import ArmedRecords
+from airflow_lro_provider.attempt.task import FIRST_LOOK_TIMEOUT, GuardedTask
+from airflow_lro_provider.attempt.validation import check_outcomes, check_reference, check_seconds
 from airflow_lro_provider.exceptions import (
     FinalOperationFailedError,
     OperationInputError,
     OperationKilled,
     OperationWaitError,
 )
-from airflow_lro_provider.guard import Guard
 from airflow_lro_provider.hooks.operations import DEFAULT_CONN_ID
-from airflow_lro_provider.ledger import ledger_is_on
-from airflow_lro_provider.records import ArmedRecords
-from airflow_lro_provider.task import FIRST_LOOK_TIMEOUT, GuardedTask
+from airflow_lro_provider.sweep.ledger import ledger_is_on
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_lro_provider.events import DeadlinePassed, Lost
+    from airflow_lro_provider.attempt.result import ResultCheck
     from airflow_lro_provider.hooks.operations import OperationsHook
     from airflow_lro_provider.lro.operation import Operation, Outcome
     from airflow_lro_provider.lro.polling import Watch
-    from airflow_lro_provider.lro.verdict import ArmedRecord
-    from airflow_lro_provider.result import ResultCheck
+    from airflow_lro_provider.ownership.decisions import ArmedRecord
+    from airflow_lro_provider.triggers.events import DeadlinePassed, Lost
 
 __all__ = ["OperationSensor"]
 
@@ -165,7 +165,7 @@ class OperationSensor(GuardedTask, BaseSensorOperator):
         return records.will_retry  # it waits for the same operation, whatever it knows of this try
 
     def _defer(self, context: Context) -> None:
-        from airflow_lro_provider.deferral import deadline_of
+        from airflow_lro_provider.attempt.deferral import deadline_of
 
         watch, left = self._watch, self._leftover
         deadline = deadline_of(watch.started, sensor_timeout=self.timeout, execution_timeout=self.execution_timeout)
@@ -178,8 +178,8 @@ class OperationSensor(GuardedTask, BaseSensorOperator):
 
         :return: the record, if it is about the operation of this try.
         """
-        from airflow_lro_provider.lro.reference import OperationReference
-        from airflow_lro_provider.lro.verdict import Verdict, of_armed_record
+        from airflow_lro_provider.lro.resources.names import OperationReference
+        from airflow_lro_provider.ownership.decisions import Verdict, of_armed_record
 
         record = records.read()
         if record is None or record.reference is None or (records.is_own(record) and not record.killed):
@@ -196,7 +196,7 @@ class OperationSensor(GuardedTask, BaseSensorOperator):
     def _judge_leftover(self, records: ArmedRecords, guard: Guard) -> None:
         """Adopt what an earlier try left, or cancel it once more: that try's own cancel may have failed."""
         from airflow_lro_provider.lro.operation import Operation
-        from airflow_lro_provider.lro.verdict import Evidence, Verdict, of_armed_record
+        from airflow_lro_provider.ownership.decisions import Evidence, Verdict, of_armed_record
 
         if self._leftover is None:
             return
@@ -317,8 +317,8 @@ class OperationSensor(GuardedTask, BaseSensorOperator):
         return skip
 
     def _settle(self, outcome: Outcome, operation: Operation | None) -> dict[str, Any]:
+        from airflow_lro_provider.attempt.result import settle
         from airflow_lro_provider.lro.operation import Outcome
-        from airflow_lro_provider.result import settle
 
         self._get_guard().over()
         left_by_try = self._left_by_try if self._leftover is None else self._leftover.try_number

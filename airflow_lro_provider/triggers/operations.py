@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_lro_provider.events import DeadlinePassed, Event, Finished, Gone, Lost, without_response
 from airflow_lro_provider.hooks.operations import DEFAULT_CONN_ID
 from airflow_lro_provider.lro.errors import ConnectionSettingsError, NotFoundError, OperationsError, WaitTimeoutError
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.polling import Deadline, Watch
-from airflow_lro_provider.lro.reference import OperationReference
-from airflow_lro_provider.lro.verdict import Evidence, Verdict, of_killed_trigger
-from airflow_lro_provider.triggers.ownership import in_words, owner_token, task_state
+from airflow_lro_provider.lro.resources.names import OperationReference
+from airflow_lro_provider.ownership.decisions import Evidence, Verdict, of_killed_trigger
+from airflow_lro_provider.ownership.evidence import in_words, owner_token, task_state
+from airflow_lro_provider.triggers.events import DeadlinePassed, Event, Finished, Gone, Lost, without_response
 from airflow_lro_provider.triggers.packing import once, pack, unpack
-from airflow_lro_provider.triggers.sharing import METER, settings_of, watcher_of_loop
+from airflow_lro_provider.triggers.shared import METER, settings_of, watcher_of_loop
 
 if TYPE_CHECKING:
-    from airflow_lro_provider.lro.aio import AsyncOperationsClient
-    from airflow_lro_provider.lro.settings import ConnectionSettings
-    from airflow_lro_provider.lro.watcher import Waiting
+    from airflow_lro_provider.lro.async_client import AsyncOperationsClient
+    from airflow_lro_provider.lro.auth.settings import ConnectionSettings
+    from airflow_lro_provider.lro.shared_poller.watcher import Waiting
 
 __all__ = ["OperationTrigger"]
 
@@ -49,7 +49,7 @@ class OperationTrigger(BaseTrigger):
     """Waits until an operation is over, or a deadline has passed.
 
     It asks for nothing itself: all triggers of a loop share one watcher
-    (:mod:`airflow_lro_provider.lro.watcher`), and each holds a future.
+    (:mod:`airflow_lro_provider.lro.shared_poller.watcher`), and each holds a future.
 
     :param reference: the operation, as :meth:`OperationReference.to_dict` gives it.
     :param gcp_conn_id: the Airflow connection; never a secret itself.
@@ -179,7 +179,7 @@ class OperationTrigger(BaseTrigger):
         """Cancel the operation of a task that was killed while deferred.
 
         Airflow 3.3 calls this also when the trigger only moves to another triggerer, so the task is
-        asked for first whether it still is the same one. See :mod:`airflow_lro_provider.lro.verdict`.
+        asked for first whether it still is the same one. See :mod:`airflow_lro_provider.ownership.decisions`.
         """
         if self._over or not self.cancel_on_kill:
             return
@@ -269,7 +269,7 @@ class OperationTrigger(BaseTrigger):
 
         :return: the operation if it was over already, else whether the service took the request.
         """
-        from airflow_lro_provider.lro.aio import AsyncOperationsClient
+        from airflow_lro_provider.lro.async_client import AsyncOperationsClient
 
         reference = self.reference
         asked = f"cancel of {reference} requested, because: {because}"

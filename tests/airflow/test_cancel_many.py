@@ -8,7 +8,7 @@ import pytest
 
 from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.exceptions import OperationFailedError, OperationInputError, OperationRunningError
-from airflow_lro_provider.lro.aio import AsyncOperationsClient
+from airflow_lro_provider.lro.async_client import AsyncOperationsClient
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.operators.operations import CancelOperationsOperator
 
@@ -119,7 +119,7 @@ def test_without_waiting_the_requests_are_all(lro_emulator: Emulator) -> None:
 
 def test_many_are_bounded_in_parallel(lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """Never more requests under way than asked for, over several pages of the list."""
-    from airflow_lro_provider.lro.aio import AsyncOperationsClient
+    from airflow_lro_provider.lro.async_client import AsyncOperationsClient
 
     for _ in range(130):
         make(lro_emulator)

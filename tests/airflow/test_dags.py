@@ -216,7 +216,7 @@ def test_a_decorated_function_is_checked_when_the_dag_is_parsed() -> None:
 
 def test_the_link_of_a_task_that_started_its_operation() -> None:
     """It knows the operation once it is started, and has no link before."""
-    from airflow_lro_provider.lro.reference import read_reference
+    from airflow_lro_provider.lro.resources.names import read_reference
 
     made = RunOperationOperator(task_id="r", service="developerconnect", method=METHOD)
     [link] = made.operator_extra_links

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from airflow.sdk.listener import get_listener_manager
 
-from airflow_lro_provider.deferral import make_trigger
+from airflow_lro_provider.attempt.deferral import make_trigger
+from airflow_lro_provider.attempt.guard import Guard, Phase
 from airflow_lro_provider.emulator import Emulator
-from airflow_lro_provider.guard import Guard, Phase
+from airflow_lro_provider.lro.auth.credentials import ConnectionSettings
 from airflow_lro_provider.lro.client import OperationsClient
-from airflow_lro_provider.lro.credentials import ConnectionSettings
-from airflow_lro_provider.lro.reference import OperationReference, read_reference
-from airflow_lro_provider.lro.verdict import Evidence
-from airflow_lro_provider.triggers import ownership
+from airflow_lro_provider.lro.resources.names import OperationReference, read_reference
+from airflow_lro_provider.ownership import evidence as ownership
+from airflow_lro_provider.ownership.decisions import Evidence
 
 OWNER = {"dag_id": "d", "run_id": "r", "task_id": "t", "map_index": -1, "token": "mine"}
 

@@ -37,13 +37,13 @@ def test_the_readme_names_every_parameter() -> None:
     """No parameter of an operator or sensor is missing from the README."""
     import inspect
 
+    from airflow_lro_provider.attempt.starter import OperationStarter
     from airflow_lro_provider.operators.operations import (
         CancelOperationOperator,
         CancelOperationsOperator,
         RunOperationOperator,
     )
     from airflow_lro_provider.sensors.operations import OperationSensor
-    from airflow_lro_provider.starter import OperationStarter
 
     text = (ROOT / "README.md").read_text()
     for made in (

@@ -9,7 +9,7 @@ import pytest
 
 from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.hooks.operations import OperationsAsyncHook, OperationsHook
-from airflow_lro_provider.lro.credentials import FAKE_TOKEN
+from airflow_lro_provider.lro.auth.credentials import FAKE_TOKEN
 from airflow_lro_provider.lro.errors import (
     ConnectionSettingsError,
     ForbiddenEndpointError,

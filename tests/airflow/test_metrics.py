@@ -14,7 +14,7 @@ from airflow.sdk._shared.observability.metrics import stats as state  # isort: s
 from airflow_lro_provider import metrics
 from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.lro.polling import Deadline
-from airflow_lro_provider.lro.reference import read_reference
+from airflow_lro_provider.lro.resources.names import read_reference
 from airflow_lro_provider.metrics import StatsMeter
 from airflow_lro_provider.operators.operations import CancelOperationOperator
 from airflow_lro_provider.triggers.operations import OperationTrigger

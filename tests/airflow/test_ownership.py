@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_lro_provider.lro.verdict import Evidence
-from airflow_lro_provider.triggers import batches as batches_module
-from airflow_lro_provider.triggers import ownership
-from airflow_lro_provider.triggers.batches import batches
+from airflow_lro_provider.ownership import batches as batches_module
+from airflow_lro_provider.ownership import evidence as ownership
+from airflow_lro_provider.ownership.batches import batches
+from airflow_lro_provider.ownership.decisions import Evidence
 
 
 def owner(dag: str = "d", run: str = "r", task: str = "t", index: int = -1) -> dict[str, Any]:

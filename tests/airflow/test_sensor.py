@@ -22,6 +22,7 @@ from airflow.sdk.bases.operator import ExecutorSafeguard
 from airflow.sdk.exceptions import AirflowRescheduleException
 from played import BrokenStore, OutdatedStore, PlayedTry, Store
 
+from airflow_lro_provider.attempt.record import KEY
 from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.exceptions import (
     FinalOperationFailedError,
@@ -31,7 +32,6 @@ from airflow_lro_provider.exceptions import (
     OperationWaitError,
 )
 from airflow_lro_provider.lro.errors import PermissionDeniedError
-from airflow_lro_provider.records import KEY
 from airflow_lro_provider.sensors.operations import OperationSensor
 
 

@@ -21,7 +21,9 @@ from airflow.sdk.bases.operator import ExecutorSafeguard
 from airflow.sdk.definitions.retry_policy import ExceptionRetryPolicy, RetryAction, RetryRule
 from played import OutdatedStore, PlayedTry, Store
 
-from airflow_lro_provider import guard, starter
+from airflow_lro_provider.attempt import guard, starter
+from airflow_lro_provider.attempt.guard import OperationOrphaned
+from airflow_lro_provider.attempt.record import KEY
 from airflow_lro_provider.decorators.operation import OperationDecoratedOperator
 from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.exceptions import (
@@ -32,11 +34,9 @@ from airflow_lro_provider.exceptions import (
     OperationStartError,
     OperationWaitError,
 )
-from airflow_lro_provider.guard import OperationOrphaned
-from airflow_lro_provider.lro import settings
+from airflow_lro_provider.lro.auth import settings
 from airflow_lro_provider.lro.errors import PermissionDeniedError, UnavailableError
 from airflow_lro_provider.operators.operations import RunOperationOperator
-from airflow_lro_provider.records import KEY
 
 LOCATION = "projects/p/locations/us-central1"
 REPEATABLE = f"{LOCATION}/connections?connectionId=c"  # Developer Connect takes a request id there
@@ -403,7 +403,7 @@ def test_a_kill_in_the_moment_in_which_the_guard_is_made_is_not_lost(a_try: Call
 
 def test_what_cannot_be_guarded_does_not_run(a_try: Callable[..., Try], monkeypatch: pytest.MonkeyPatch) -> None:
     """No thread or descriptor is left for the guard: the operation is cancelled at once, and the task fails."""
-    from airflow_lro_provider import guard
+    from airflow_lro_provider.attempt import guard
 
     def no_thread(self: Any) -> None:
         raise RuntimeError("can't start new thread")
@@ -685,7 +685,7 @@ def test_a_task_that_was_marked_before_it_started_starts_nothing(
     a_try: Callable[..., Try], monkeypatch: pytest.MonkeyPatch, state: str | None
 ) -> None:
     """The supervisor learns of it only at its next heartbeat; Airflow says it when it is asked."""
-    from airflow_lro_provider.triggers import ownership
+    from airflow_lro_provider.ownership import evidence as ownership
 
     monkeypatch.setattr(ownership, "ask_task_state", lambda owner: state)
     this = a_try()
@@ -699,7 +699,7 @@ def test_a_start_that_was_not_sent_is_not_looked_for_after_a_clear(
     a_try: Callable[..., Try], monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     """Looking for it means to send it, and to cancel what comes of that."""
-    from airflow_lro_provider.triggers import ownership
+    from airflow_lro_provider.ownership import evidence as ownership
 
     first = a_try()
     operator = first.operator()

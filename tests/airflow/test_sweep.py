@@ -14,17 +14,16 @@ from airflow.sdk.bases.operator import ExecutorSafeguard
 from airflow.sdk.exceptions import AirflowRescheduleException
 from played import PlayedTry, Store, Variables
 
-from airflow_lro_provider import ledger
 from airflow_lro_provider.emulator import Emulator
-from airflow_lro_provider.lro.credentials import ConnectionSettings
+from airflow_lro_provider.lro.auth.credentials import ConnectionSettings
 from airflow_lro_provider.lro.errors import ConnectionSettingsError, PermissionDeniedError
-from airflow_lro_provider.lro.ledger import LedgerEntry
-from airflow_lro_provider.lro.method import read_method
-from airflow_lro_provider.lro.reference import read_reference
-from airflow_lro_provider.lro.traces import traces_of
+from airflow_lro_provider.lro.resources.methods import read_method
+from airflow_lro_provider.lro.resources.names import read_reference
 from airflow_lro_provider.operators.operations import RunOperationOperator
 from airflow_lro_provider.sensors.operations import OperationSensor
-from airflow_lro_provider.sweep import SweepResult, sweep
+from airflow_lro_provider.sweep.entries import LedgerEntry
+from airflow_lro_provider.sweep.reconciler import SweepResult, ledger, sweep
+from airflow_lro_provider.sweep.search import traces_of
 
 SECRET = "-----BEGIN PRIVATE KEY-----"
 

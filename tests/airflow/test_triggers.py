@@ -14,18 +14,18 @@ from airflow.serialization.serialized_objects import BaseSerialization
 from airflow.triggers.base import TriggerEvent
 
 from airflow_lro_provider.emulator import Emulator
-from airflow_lro_provider.events import DeadlinePassed, Finished, Gone, Lost, read_event
 from airflow_lro_provider.hooks.operations import OperationsAsyncHook
-from airflow_lro_provider.lro.aio import AsyncOperationsClient
+from airflow_lro_provider.lro.async_client import AsyncOperationsClient
 from airflow_lro_provider.lro.operation import Outcome
-from airflow_lro_provider.lro.pace import MAX_IN_FLIGHT
 from airflow_lro_provider.lro.polling import Deadline
-from airflow_lro_provider.lro.reference import read_reference
-from airflow_lro_provider.lro.verdict import Evidence
+from airflow_lro_provider.lro.resources.names import read_reference
+from airflow_lro_provider.lro.shared_poller.throttle import MAX_IN_FLIGHT
+from airflow_lro_provider.ownership import evidence as ownership
+from airflow_lro_provider.ownership.decisions import Evidence
 from airflow_lro_provider.triggers import operations as module
-from airflow_lro_provider.triggers import ownership
+from airflow_lro_provider.triggers.events import DeadlinePassed, Finished, Gone, Lost, read_event
 from airflow_lro_provider.triggers.operations import OperationTrigger
-from airflow_lro_provider.triggers.sharing import watcher_of_loop
+from airflow_lro_provider.triggers.shared import watcher_of_loop
 
 OWNER = {"dag_id": "d", "run_id": "r", "task_id": "t", "map_index": -1, "token": "mine"}
 
@@ -461,7 +461,7 @@ async def test_the_number_of_requests_is_an_option(
 
 async def test_many_triggers_share_the_sockets_of_a_loop(lro_emulator: Emulator) -> None:
     """Fifty waiting triggers keep at most eight connections to one host."""
-    from airflow_lro_provider.lro import aio
+    from airflow_lro_provider.lro import async_client as aio
 
     triggers = [make(lro_emulator, {"duration": 0.5}) for _ in range(50)]
     tasks = [asyncio.create_task(event_of(trigger)) for trigger in triggers]
@@ -531,7 +531,7 @@ async def test_a_mass_redistribution_cancels_nothing_and_asks_in_batches(
     lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Five hundred triggers that move at once: few questions for states, four at a time for tokens, no cancel."""
-    from airflow_lro_provider.triggers import ownership
+    from airflow_lro_provider.ownership import evidence as ownership
 
     asked: list[str] = []
     asking = most = 0

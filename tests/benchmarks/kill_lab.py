@@ -18,9 +18,9 @@ import psutil
 
 from airflow_lro_provider.demo.local_airflow import LocalAirflow, LocalAirflowError
 from airflow_lro_provider.emulator import Emulator
+from airflow_lro_provider.lro.auth.credentials import ConnectionSettings
 from airflow_lro_provider.lro.client import OperationsClient
-from airflow_lro_provider.lro.credentials import ConnectionSettings
-from airflow_lro_provider.lro.reference import read_reference
+from airflow_lro_provider.lro.resources.names import read_reference
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "e2e"))

@@ -15,7 +15,7 @@ from typing import Any
 from waiting import measured
 from waiting_server import certificate
 
-from airflow_lro_provider.lro.pace import most_requests_of_an_outage
+from airflow_lro_provider.lro.shared_poller.throttle import most_requests_of_an_outage
 
 TROUBLES = ("outage", "storm", "redistribution")
 

@@ -41,7 +41,7 @@ async def _endpoint(crowd: Crowd) -> dict[str, Any]:
 
 async def _redistribution(crowd: Crowd) -> dict[str, Any]:
     """Another triggerer takes all of them: Airflow 3.3 kills each, and each asks whose operation it is."""
-    from airflow_lro_provider.triggers import ownership
+    from airflow_lro_provider.ownership import evidence as ownership
 
     questions, lock = {"states": 0, "tokens": 0}, threading.Lock()
 

@@ -30,7 +30,7 @@ print(time.perf_counter() - begun)
 """
 TABLE = """
 import time
-from airflow_lro_provider.lro.services import known_services
+from airflow_lro_provider.lro.resources.catalog import known_services
 begun = time.perf_counter()
 known_services()
 print(time.perf_counter() - begun)

@@ -23,7 +23,7 @@ VARIABLES = (
 @pytest.fixture
 def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A machine that is not logged in, and a process that has no identity yet."""
-    from airflow_lro_provider.lro import credentials
+    from airflow_lro_provider.lro.auth import credentials
 
     for variable in VARIABLES:
         monkeypatch.delenv(variable, raising=False)
@@ -42,7 +42,7 @@ def servers(nobody: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[IdentityS
     from google.auth.compute_engine import _metadata
     from google.oauth2 import credentials as login
 
-    from airflow_lro_provider.lro import token_sources
+    from airflow_lro_provider.lro.auth import token_sources
 
     with IdentityServers() as servers:
         monkeypatch.setattr(iam, "_IAM_ENDPOINT", servers.url + "/v1/projects/-/serviceAccounts/{}:generateAccessToken")

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from airflow_lro_provider.emulator import Emulator
-from airflow_lro_provider.lro.aio import AsyncOperationsClient
+from airflow_lro_provider.lro.async_client import AsyncOperationsClient
+from airflow_lro_provider.lro.auth.credentials import ConnectionSettings
 from airflow_lro_provider.lro.client import OperationsClient
-from airflow_lro_provider.lro.credentials import ConnectionSettings
 from airflow_lro_provider.lro.errors import (
     MalformedAnswerError,
     NotFoundError,
@@ -26,11 +26,11 @@ from airflow_lro_provider.lro.errors import (
     UnknownServiceError,
     WaitTimeoutError,
 )
-from airflow_lro_provider.lro.method import read_method
 from airflow_lro_provider.lro.operation import Outcome, State
 from airflow_lro_provider.lro.polling import new_watch
-from airflow_lro_provider.lro.reference import OperationReference, read_parent, read_reference
-from airflow_lro_provider.lro.services import SYSTEMS, known_services
+from airflow_lro_provider.lro.resources.catalog import SYSTEMS, known_services
+from airflow_lro_provider.lro.resources.methods import read_method
+from airflow_lro_provider.lro.resources.names import OperationReference, read_parent, read_reference
 
 
 class Subject:

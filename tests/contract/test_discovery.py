@@ -22,8 +22,8 @@ from googleapiclient.http import HttpRequest
 from airflow_lro_provider.lro import protocol
 from airflow_lro_provider.lro.errors import OperationsError
 from airflow_lro_provider.lro.protocol import Request
-from airflow_lro_provider.lro.reference import read_parent, read_reference
-from airflow_lro_provider.lro.services import known_services
+from airflow_lro_provider.lro.resources.catalog import known_services
+from airflow_lro_provider.lro.resources.names import read_parent, read_reference
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 import generate_services

@@ -13,14 +13,14 @@ from google.auth.exceptions import TransportError
 from identity_servers import EMAIL, IdentityServers
 from tls_server import Authority, TlsServer
 
-from airflow_lro_provider.lro import mtls
-from airflow_lro_provider.lro.aio import AsyncOperationsClient
+from airflow_lro_provider.lro.async_client import AsyncOperationsClient
+from airflow_lro_provider.lro.auth import mtls
+from airflow_lro_provider.lro.auth.credentials import ConnectionSettings, identity_for
+from airflow_lro_provider.lro.auth.token_transport import TokenTransport
 from airflow_lro_provider.lro.client import OperationsClient
-from airflow_lro_provider.lro.credentials import ConnectionSettings, identity_for
 from airflow_lro_provider.lro.errors import ConnectionSettingsError, ForbiddenEndpointError
-from airflow_lro_provider.lro.method import read_method
-from airflow_lro_provider.lro.reference import read_reference
-from airflow_lro_provider.lro.token_transport import TokenTransport
+from airflow_lro_provider.lro.resources.methods import read_method
+from airflow_lro_provider.lro.resources.names import read_reference
 
 NAME = "projects/p/locations/us-central1/operations/o"
 UNIVERSE = "universe.example"

@@ -18,8 +18,9 @@ from google.auth import _helpers
 from identity_servers import CLIENT_ID, EMAIL, Asked, IdentityServers
 
 from airflow_lro_provider.hooks.operations import OperationsHook
-from airflow_lro_provider.lro.content import MAX_BYTES
-from airflow_lro_provider.lro.credentials import ConnectionSettings, Identity, identity_for
+from airflow_lro_provider.lro.auth.credentials import ConnectionSettings, Identity, identity_for
+from airflow_lro_provider.lro.auth.token import PAUSE
+from airflow_lro_provider.lro.auth.token_transport import TokenTransport
 from airflow_lro_provider.lro.errors import (
     ConnectionSettingsError,
     CredentialsError,
@@ -27,11 +28,10 @@ from airflow_lro_provider.lro.errors import (
     OperationsError,
     TransportError,
 )
-from airflow_lro_provider.lro.identity import PAUSE
+from airflow_lro_provider.lro.http.body import MAX_BYTES
+from airflow_lro_provider.lro.http.redaction import in_brief
+from airflow_lro_provider.lro.http.session import BoundedSession
 from airflow_lro_provider.lro.protocol import Answer
-from airflow_lro_provider.lro.redaction import in_brief
-from airflow_lro_provider.lro.token_transport import TokenTransport
-from airflow_lro_provider.lro.transport import BoundedSession
 
 
 def read(**extra: Any) -> ConnectionSettings:
@@ -432,7 +432,7 @@ def test_no_secret_is_said_in_the_spelling_of_a_form(servers: IdentityServers, t
 
 def servers_identities() -> list[Identity]:
     """All identities of this process."""
-    from airflow_lro_provider.lro import credentials
+    from airflow_lro_provider.lro.auth import credentials
 
     return list(credentials._identities.values())
 

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from airflow_lro_provider.emulator import Emulator
-from airflow_lro_provider.lro import aio
-from airflow_lro_provider.lro.credentials import ConnectionSettings
+from airflow_lro_provider.lro import async_client as aio
+from airflow_lro_provider.lro.auth.credentials import ConnectionSettings
 from airflow_lro_provider.lro.errors import ForbiddenEndpointError, PermissionDeniedError
 from airflow_lro_provider.lro.operation import Operation, Outcome
 from airflow_lro_provider.lro.polling import Watch
-from airflow_lro_provider.lro.reference import OperationReference, read_reference
-from airflow_lro_provider.lro.watcher import Watcher
+from airflow_lro_provider.lro.resources.names import OperationReference, read_reference
+from airflow_lro_provider.lro.shared_poller.watcher import Watcher
 
 
 async def wait_for(emulator: Emulator, service: str, name: str, interval: float | None = 0.1) -> Operation:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_lro_provider.lro.services import SYSTEMS, find_service
+from airflow_lro_provider.lro.resources.catalog import SYSTEMS, find_service
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """The evidence that the verdicts stand on, measured on a real Airflow.
 
-Each test is a row of the two tables of ``lro/verdict.py``: the task is brought into the situation, and
+Each test is a row of the two tables of ``ownership/decisions.py``: the task is brought into the situation, and
 what Airflow showed of it (in the log line of the verdict) is compared, with what was done about it.
 """
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from conftest import Lab, wait_until
 
-from airflow_lro_provider.lro.services import SYSTEMS
+from airflow_lro_provider.lro.resources.catalog import SYSTEMS
 
 MODES = ["poke", "deferred"]
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
-from airflow_lro_provider.lro.ledger import LedgerEntry
-from airflow_lro_provider.lro.services import known_services
+from airflow_lro_provider.lro.resources.catalog import known_services
+from airflow_lro_provider.sweep.entries import LedgerEntry
 
 __all__ = [
     "BRICKS",

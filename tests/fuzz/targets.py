@@ -19,10 +19,8 @@ from mutate import spoil_bytes, spoil_json, spoil_text
 from urllib3.util import parse_url
 from yarl import URL
 
-from airflow_lro_provider import events
-from airflow_lro_provider.lro import flows, protocol, verdict
-from airflow_lro_provider.lro.content import Body
-from airflow_lro_provider.lro.credentials import ConnectionSettings
+from airflow_lro_provider.lro import flows, protocol
+from airflow_lro_provider.lro.auth.credentials import ConnectionSettings
 from airflow_lro_provider.lro.errors import (
     CODES,
     MAX_RETRY_AFTER,
@@ -32,22 +30,25 @@ from airflow_lro_provider.lro.errors import (
     OperationsError,
     error_from_answer,
 )
-from airflow_lro_provider.lro.hosts import split_url
-from airflow_lro_provider.lro.ledger import LedgerEntry, LedgerKey
-from airflow_lro_provider.lro.method import Method, new_request_id, read_method
+from airflow_lro_provider.lro.http.body import Body
+from airflow_lro_provider.lro.http.redaction import without_secrets
 from airflow_lro_provider.lro.operation import Operation, Outcome, State
 from airflow_lro_provider.lro.paging import Paging
 from airflow_lro_provider.lro.protocol import Answer, Page, Request
-from airflow_lro_provider.lro.redaction import without_secrets
-from airflow_lro_provider.lro.reference import (
+from airflow_lro_provider.lro.resources.catalog import find_service, known_services
+from airflow_lro_provider.lro.resources.hosts import split_url
+from airflow_lro_provider.lro.resources.methods import Method, new_request_id, read_method
+from airflow_lro_provider.lro.resources.names import (
     OperationReference,
     check_endpoint,
     endpoint_of,
     read_parent,
     read_reference,
 )
-from airflow_lro_provider.lro.services import find_service, known_services
-from airflow_lro_provider.lro.traces import Traces, find, traces_of
+from airflow_lro_provider.ownership import decisions as verdict
+from airflow_lro_provider.sweep.entries import LedgerEntry, LedgerKey
+from airflow_lro_provider.sweep.search import Traces, find, traces_of
+from airflow_lro_provider.triggers import events
 
 __all__ = ["TARGETS", "ForeignHostError", "check_request"]
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from airflow_lro_provider.lro import protocol
 from airflow_lro_provider.lro.protocol import Request
-from airflow_lro_provider.lro.reference import read_reference
+from airflow_lro_provider.lro.resources.names import read_reference
 
 quick = settings(
     max_examples=300,

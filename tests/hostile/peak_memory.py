@@ -19,9 +19,9 @@ from typing import Any
 from hostile_server import HostileServer, Play, chunk, for_ever, head
 from subjects import KINDS, NAME, REFERENCE, Client
 
-from airflow_lro_provider.lro.content import MAX_BYTES
 from airflow_lro_provider.lro.errors import OperationsError
-from airflow_lro_provider.lro.strict_json import MAX_NODES
+from airflow_lro_provider.lro.http.body import MAX_BYTES
+from airflow_lro_provider.lro.http.json import MAX_NODES
 
 MB = 2**20
 CHUNKS = "Transfer-Encoding: chunked"

@@ -8,11 +8,11 @@ from typing import Any
 
 from google.oauth2.credentials import Credentials
 
-from airflow_lro_provider.lro.aio import AsyncOperationsClient
+from airflow_lro_provider.lro.async_client import AsyncOperationsClient
+from airflow_lro_provider.lro.auth.credentials import ConnectionSettings, Identity
+from airflow_lro_provider.lro.auth.mtls import Channel
 from airflow_lro_provider.lro.client import OperationsClient
-from airflow_lro_provider.lro.credentials import ConnectionSettings, Identity
-from airflow_lro_provider.lro.mtls import Channel
-from airflow_lro_provider.lro.reference import OperationReference, read_reference
+from airflow_lro_provider.lro.resources.names import OperationReference, read_reference
 
 __all__ = ["KINDS", "NAME", "REFERENCE", "TOKEN", "Client"]
 

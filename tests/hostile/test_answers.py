@@ -18,9 +18,10 @@ import pytest
 from hostile_server import Heard, HostileServer, Play, chunk, for_ever, head, plain
 from subjects import KINDS, NAME, REFERENCE, TOKEN, Client
 
-from airflow_lro_provider.lro import content, paging
-from airflow_lro_provider.lro.aio import AsyncOperationsClient
-from airflow_lro_provider.lro.credentials import ConnectionSettings, Identity
+from airflow_lro_provider.lro import paging
+from airflow_lro_provider.lro.async_client import AsyncOperationsClient
+from airflow_lro_provider.lro.auth.credentials import ConnectionSettings, Identity
+from airflow_lro_provider.lro.auth.mtls import Channel
 from airflow_lro_provider.lro.errors import (
     ApiError,
     InvalidReferenceError,
@@ -31,9 +32,9 @@ from airflow_lro_provider.lro.errors import (
     TransportError,
     UnavailableError,
 )
-from airflow_lro_provider.lro.mtls import Channel
-from airflow_lro_provider.lro.pace import MAX_IN_FLIGHT
-from airflow_lro_provider.lro.reference import read_parent, read_reference
+from airflow_lro_provider.lro.http import body as content
+from airflow_lro_provider.lro.resources.names import read_parent, read_reference
+from airflow_lro_provider.lro.shared_poller.throttle import MAX_IN_FLIGHT
 
 MB = 2**20
 OPERATION = json.dumps({"name": NAME, "done": False}).encode()

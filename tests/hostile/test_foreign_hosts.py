@@ -20,8 +20,7 @@ from subjects import KINDS, NAME, REFERENCE, TOKEN, Client
 
 from airflow_lro_provider.cli import main
 from airflow_lro_provider.hooks.operations import OperationsAsyncHook, OperationsHook
-from airflow_lro_provider.ledger import PREFIX
-from airflow_lro_provider.lro.credentials import ConnectionSettings
+from airflow_lro_provider.lro.auth.credentials import ConnectionSettings
 from airflow_lro_provider.lro.errors import (
     ForbiddenEndpointError,
     InvalidRequestError,
@@ -30,10 +29,11 @@ from airflow_lro_provider.lro.errors import (
     OperationsError,
     TransportError,
 )
-from airflow_lro_provider.lro.ledger import LedgerEntry
-from airflow_lro_provider.lro.method import read_method
-from airflow_lro_provider.lro.reference import OperationReference, read_parent, read_reference
-from airflow_lro_provider.lro.traces import traces_of
+from airflow_lro_provider.lro.resources.methods import read_method
+from airflow_lro_provider.lro.resources.names import OperationReference, read_parent, read_reference
+from airflow_lro_provider.sweep.entries import LedgerEntry
+from airflow_lro_provider.sweep.ledger import PREFIX
+from airflow_lro_provider.sweep.search import traces_of
 
 GOOGLE = "datafusion.googleapis.com"
 EVIL = "evil.example"
@@ -251,7 +251,7 @@ def test_no_stored_host_is_believed(kind: str, host: Any, strangers: list[str]) 
 @pytest.mark.parametrize("host", HOSTS, ids=repr)
 async def test_no_trigger_goes_where_its_arguments_say(host: Any, strangers: list[str]) -> None:
     """A trigger of tampered arguments ends with an event, and its kill asks nobody."""
-    from airflow_lro_provider.events import Lost, read_event
+    from airflow_lro_provider.triggers.events import Lost, read_event
     from airflow_lro_provider.triggers.operations import OperationTrigger
 
     stored = {"service": "datafusion", "version": "v1", "name": NAME, "host": host}

@@ -26,11 +26,11 @@ from subjects import KINDS, NAME, REFERENCE, Client
 from test_answers import BIG, ODD, bomb, packed, raw
 
 from airflow_lro_provider.hooks.operations import OperationsHook
-from airflow_lro_provider.lro import credentials, token_transport
-from airflow_lro_provider.lro.credentials import ConnectionSettings, identity_for
+from airflow_lro_provider.lro.auth import credentials, token_transport
+from airflow_lro_provider.lro.auth.credentials import ConnectionSettings, identity_for
 from airflow_lro_provider.lro.errors import CredentialsError, OperationsError, TransportError
+from airflow_lro_provider.lro.http.redaction import without_secrets
 from airflow_lro_provider.lro.polling import new_watch
-from airflow_lro_provider.lro.redaction import without_secrets
 
 ACCESS_TOKEN = "ya29.c.MARKED_ACCESS_TOKEN-0123456789"
 EMAIL = "robot@my-project.iam.gserviceaccount.com"

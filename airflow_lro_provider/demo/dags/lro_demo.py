@@ -6,7 +6,7 @@ from typing import Any
 
 from airflow.sdk import DAG, BaseHook, Param, TaskGroup, get_current_context, task
 
-from airflow_lro_provider.lro.services import SYSTEMS
+from airflow_lro_provider.lro.resources.catalog import SYSTEMS
 from airflow_lro_provider.operators.operations import CancelOperationOperator
 from airflow_lro_provider.sensors.operations import OperationSensor
 

@@ -14,8 +14,8 @@ from typing import Any
 from airflow.sdk import DAG, BaseHook, Variable
 from naive_provider import NaiveOperationSensor, NaiveRunOperator
 
+from airflow_lro_provider.attempt.record import KEY
 from airflow_lro_provider.operators.operations import RunOperationOperator
-from airflow_lro_provider.records import KEY
 from airflow_lro_provider.sensors.operations import OperationSensor
 
 log = logging.getLogger(__name__)

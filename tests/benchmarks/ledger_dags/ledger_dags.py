@@ -17,8 +17,8 @@ with DAG("cost", schedule=None, catchup=False):
     @task
     def time_the_ledger(count: int = 100) -> dict[str, float]:
         """Milliseconds of a write and of a removal, as a guarded task does them."""
-        from airflow_lro_provider.ledger import LedgerPage
-        from airflow_lro_provider.lro.reference import read_reference
+        from airflow_lro_provider.lro.resources.names import read_reference
+        from airflow_lro_provider.sweep.ledger import LedgerPage
 
         ti: Any = get_current_context()["ti"]
         page = LedgerPage(ti, gcp_conn_id="google_cloud_default", will_adopt=True, cancel_on_failure=True)

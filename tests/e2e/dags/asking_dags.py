@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow.sdk import DAG
 
-from airflow_lro_provider.records import KEY
+from airflow_lro_provider.attempt.record import KEY
 from airflow_lro_provider.sensors.operations import OperationSensor
 
 log = logging.getLogger(__name__)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_lro_provider.ledger import ledger_is_on
 from airflow_lro_provider.sweep import sweep_dag
+from airflow_lro_provider.sweep.ledger import ledger_is_on
 
 dag = sweep_dag("bed_sweep", "* * * * *" if ledger_is_on() else None)

@@ -10,8 +10,8 @@ import pytest
 from airflow_lro_provider.lro import protocol
 from airflow_lro_provider.lro.operation import Outcome
 from airflow_lro_provider.lro.protocol import Answer, Request
-from airflow_lro_provider.lro.reference import read_parent, read_reference
-from airflow_lro_provider.lro.services import Service, known_services
+from airflow_lro_provider.lro.resources.catalog import Service, known_services
+from airflow_lro_provider.lro.resources.names import read_parent, read_reference
 
 SERVICES = sorted(known_services())
 

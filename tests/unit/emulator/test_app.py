@@ -20,8 +20,8 @@ from airflow_lro_provider.lro.errors import (
 )
 from airflow_lro_provider.lro.operation import Outcome
 from airflow_lro_provider.lro.protocol import Answer
-from airflow_lro_provider.lro.reference import read_parent, read_reference
-from airflow_lro_provider.lro.services import SYSTEMS, find_service
+from airflow_lro_provider.lro.resources.catalog import SYSTEMS, find_service
+from airflow_lro_provider.lro.resources.names import read_parent, read_reference
 
 L = "projects/p/locations/us-central1"
 O = f"{L}/operations/o"  # noqa: E741 - an operation

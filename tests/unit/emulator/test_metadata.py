@@ -6,7 +6,7 @@ import pytest
 
 from airflow_lro_provider.emulator.store import Store
 from airflow_lro_provider.lro.operation import Operation, State
-from airflow_lro_provider.lro.services import known_services
+from airflow_lro_provider.lro.resources.catalog import known_services
 
 PARENTS = {"earthengine": "projects/p"}
 FIVE = ["aiplatform", "automl", "datafusion", "developerconnect", "earthengine"]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_lro_provider.emulator.routes import find_route, parent_of
-from airflow_lro_provider.lro.services import known_services
+from airflow_lro_provider.lro.resources.catalog import known_services
 
 L = "projects/p/locations/us-central1"
 

@@ -8,7 +8,7 @@ from airflow_lro_provider.emulator.answers import RefusedError
 from airflow_lro_provider.emulator.script import Failure, Script, ScriptError
 from airflow_lro_provider.emulator.store import Store
 from airflow_lro_provider.lro.errors import UnknownServiceError
-from airflow_lro_provider.lro.services import known_services
+from airflow_lro_provider.lro.resources.catalog import known_services
 
 L = "projects/p/locations/us-central1"
 

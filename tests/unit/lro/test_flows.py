@@ -22,7 +22,7 @@ from airflow_lro_provider.lro.errors import (
 from airflow_lro_provider.lro.flows import Asked
 from airflow_lro_provider.lro.operation import Operation, Outcome
 from airflow_lro_provider.lro.protocol import Request
-from airflow_lro_provider.lro.reference import read_reference
+from airflow_lro_provider.lro.resources.names import read_reference
 
 NAME = "projects/p/locations/us-central1/operations/o"
 ENDPOINT = "https://datafusion.googleapis.com"

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_lro_provider.lro import protocol
-from airflow_lro_provider.lro.credentials import ConnectionSettings
+from airflow_lro_provider.lro.auth.credentials import ConnectionSettings
 from airflow_lro_provider.lro.errors import (
     CODES,
     MAX_RETRY_AFTER,
@@ -29,15 +29,15 @@ from airflow_lro_provider.lro.errors import (
 from airflow_lro_provider.lro.operation import Operation, Outcome, State
 from airflow_lro_provider.lro.polling import Deadline, Watch
 from airflow_lro_provider.lro.protocol import Answer
-from airflow_lro_provider.lro.reference import (
+from airflow_lro_provider.lro.resources.catalog import find_service, known_services
+from airflow_lro_provider.lro.resources.names import (
     OperationReference,
     check_endpoint,
     endpoint_of,
     read_parent,
     read_reference,
 )
-from airflow_lro_provider.lro.services import find_service, known_services
-from airflow_lro_provider.lro.verdict import ArmedRecord
+from airflow_lro_provider.ownership.decisions import ArmedRecord
 
 # The same examples in every run: a red run means that the code has changed.
 fuzz = settings(

@@ -60,12 +60,12 @@ from typing import Any
 import pytest
 
 from airflow_lro_provider.lro import flows, protocol
-from airflow_lro_provider.lro.credentials import DEFAULT_SCOPES
+from airflow_lro_provider.lro.auth.credentials import DEFAULT_SCOPES
 from airflow_lro_provider.lro.errors import InvalidReferenceError, PermissionDeniedError, UnimplementedError
 from airflow_lro_provider.lro.operation import Operation, Outcome, State
 from airflow_lro_provider.lro.protocol import Answer, Request
-from airflow_lro_provider.lro.reference import OperationReference, endpoint_of, read_reference
-from airflow_lro_provider.lro.services import known_services
+from airflow_lro_provider.lro.resources.catalog import known_services
+from airflow_lro_provider.lro.resources.names import OperationReference, endpoint_of, read_reference
 
 CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
 EARTH_ENGINE = "https://www.googleapis.com/auth/earthengine"

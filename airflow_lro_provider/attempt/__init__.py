@@ -1,0 +1,1 @@
+"""One try of a task, on the worker: its guard, its record, its one way out."""

@@ -1,0 +1,150 @@
+"""Handing an operation on to a trigger: what sensor and operators have in common."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from airflow_lro_provider.attempt.guard import is_in_line
+from airflow_lro_provider.lro.polling import Deadline, earliest
+
+if TYPE_CHECKING:
+    from airflow_lro_provider.attempt.guard import Guard
+    from airflow_lro_provider.lro.resources.names import OperationReference
+    from airflow_lro_provider.triggers.operations import OperationTrigger
+
+__all__ = ["deadline_of", "make_trigger", "new_owner", "new_token"]
+
+_hook = pluggy.HookimplMarker("airflow")
+
+
+def deadline_of(
+    now: float,
+    *,
+    timeout: float | None = None,
+    sensor_timeout: float | None = None,
+    execution_timeout: timedelta | None = None,
+) -> Deadline | None:
+    """The earliest deadline of a wait that begins now; ``None`` if there is none.
+
+    :param now: in seconds since the epoch.
+    """
+    limits = {
+        "timeout": timeout,
+        "sensor_timeout": sensor_timeout,
+        "execution_timeout": None if execution_timeout is None else execution_timeout.total_seconds(),
+    }
+    return earliest(Deadline(now + seconds, cause, seconds) for cause, seconds in limits.items() if seconds is not None)
+
+
+def new_token() -> str:
+    """Something that no other try of any task has."""
+    return uuid.uuid4().hex
+
+
+def new_owner(context: Any, token: str | None = None) -> dict[str, Any]:
+    """Claim the operation for this try: push its token to XCom, and say whose it is.
+
+    The token is what tells a killed try from one that only moves to another triggerer. It goes through
+    the configured XCom backend, here as in the triggerer.
+
+    :param token: the one that this try has deferred with before, if it was woken for nothing: its first trigger may
+        still run, and must not take its own task for that of another try when Airflow takes it down.
+    """
+    from airflow_lro_provider.ownership.evidence import OWNER_KEY
+
+    ti = context["ti"]
+    token = token or new_token()
+    ti.xcom_push(key=OWNER_KEY, value=token)
+    map_index = -1 if ti.map_index is None else ti.map_index
+    return {
+        "dag_id": ti.dag_id,
+        "run_id": ti.run_id,
+        "task_id": ti.task_id,
+        "map_index": map_index,
+        "token": token,
+    }
+
+
+def make_trigger(
+    guard: Guard,
+    reference: OperationReference,
+    *,
+    deadline: Deadline | None,
+    owner: Mapping[str, Any],
+    log: Any,
+    **arguments: Any,
+) -> OperationTrigger:
+    """The trigger to defer to.
+
+    If the task is killed before Airflow has it, the deferral is called off; if it is killed while Airflow
+    takes it, that is found out right afterwards.
+
+    :param owner: whose operation it is; of a task that cannot lose it, just its token.
+    """
+    from airflow_lro_provider.triggers.operations import OperationTrigger
+
+    def last_chance() -> None:
+        guard.defer()
+        if "task_id" in owner:
+            _AfterDeferral(guard, reference, owner, log).register()
+
+    trigger = OperationTrigger(
+        reference=reference.to_dict(),
+        deadline=None if deadline is None else deadline.to_dict(),
+        owner=owner,
+        **arguments,
+    )
+    trigger.before_serialize = last_chance
+    return trigger
+
+
+class _AfterDeferral:
+    """Called in the task process when it has reported its deferral, and is about to end.
+
+    Airflow 3.3 refuses the deferral of a task that was marked or cleared meanwhile, and calls neither
+    ``on_kill`` nor a trigger then. But it calls its listeners' ``before_stopping``
+    (https://airflow.apache.org/docs/apache-airflow/stable/administration-and-deployment/listeners.html),
+    and still answers questions: so it is asked what became of the task.
+    """
+
+    def __init__(self, guard: Guard, reference: OperationReference, owner: Mapping[str, Any], log: Any) -> None:
+        self._guard, self._reference, self._owner, self._log = guard, reference, owner, log
+
+    def register(self) -> None:
+        """Listen, in this process only."""
+        from airflow.sdk.listener import get_listener_manager
+
+        get_listener_manager().add_listener(self)  # type: ignore[no-untyped-call]
+
+    @_hook
+    def before_stopping(self, component: Any) -> None:
+        """Cancel the operation if the deferral was not taken because the task was killed."""
+        from airflow.sdk.listener import get_listener_manager
+
+        from airflow_lro_provider.ownership.decisions import Evidence, Verdict, of_deferral
+        from airflow_lro_provider.ownership.evidence import ask_owner_token, ask_task_state, in_words
+
+        get_listener_manager().pm.unregister(self)
+        if is_in_line():
+            self._guard.ask()  # `dags test`: this process goes on, with the trigger in it
+            return
+        state = ask_task_state(self._owner)
+        token = ask_owner_token(self._owner) if state == "deferred" else Evidence.UNKNOWN
+        mine = str(self._owner["token"])
+        verdict = of_deferral(task_state=state, owner_token=token, my_token=mine)
+        evidence = in_words(state, token, mine)
+        if verdict is Verdict.CANCEL:
+            self._guard.release(f"its task was killed while it deferred ({evidence})")
+            return
+        self._guard.release()
+        if verdict is Verdict.UNSURE:
+            self._log.warning(
+                "%s: it cannot be known whether Airflow has taken the deferral (%s); not cancelled.",
+                self._reference,
+                evidence,
+            )

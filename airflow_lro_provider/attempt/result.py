@@ -1,0 +1,72 @@
+"""What a finished wait means for the task: return this, or raise that.
+
+There is one function for it, :func:`settle`. All operators and sensors call it, whether they poked or
+were deferred.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from airflow_lro_provider.exceptions import FinalOperationFailedError, OperationFailedError, OperationRunningError
+from airflow_lro_provider.lro.operation import Operation, Outcome
+from airflow_lro_provider.lro.resources.names import OperationReference
+from airflow_lro_provider.triggers.events import without_response
+
+__all__ = ["ResultCheck", "settle"]
+
+ResultCheck = Callable[[dict[str, Any]], "bool | str | None"]
+"""Judges a successful operation (its dict): ``None`` or ``True`` is fine, ``False`` or a text is not."""
+
+_WORDS = {
+    Outcome.SUCCEEDED: "succeeded",
+    Outcome.FAILED: "failed",
+    Outcome.CANCELLED: "was cancelled",
+    Outcome.COMPLETED_DESPITE_CANCEL: "completed although its cancellation was requested",
+    Outcome.CANCEL_UNSUPPORTED: "cannot be cancelled: the service does not support it",
+    Outcome.NOT_FOUND: "was not found",
+    Outcome.STILL_RUNNING: "is still running",
+}
+
+
+def settle(
+    reference: OperationReference,
+    outcome: Outcome,
+    operation: Operation | None,
+    *,
+    fail_on: Collection[str],
+    result_check: ResultCheck | None = None,
+    include_response: bool = True,
+    final: bool = True,
+    note: str = "",
+) -> dict[str, Any]:
+    """Turn an outcome into the task's result, or into the error that ends the task.
+
+    :param operation: the last look at it, if there is one.
+    :param fail_on: the outcomes that fail the task.
+    :param result_check: judges a success, for services that report a failure inside a response.
+    :param include_response: whether the response belongs into the result.
+    :param final: whether a retry would only meet the same operation again.
+    :param note: more to say in a message.
+    :return: ``{"outcome": …, "operation": {…}}``
+    :raises OperationFailedError: if the outcome is one of ``fail_on``, or ``result_check`` says no;
+        a :class:`FinalOperationFailedError` if it is final.
+    :raises OperationRunningError: the same for an operation that still runs; this one is retried.
+    """
+    failed = FinalOperationFailedError if final else OperationFailedError
+    if outcome is Outcome.SUCCEEDED and operation is not None and result_check is not None:
+        verdict = result_check(dict(operation.raw))
+        if verdict is False or isinstance(verdict, str):
+            why = verdict if isinstance(verdict, str) else "result_check returned False"
+            raise failed(f"{reference}: succeeded, but its result does not: {why}")
+    if outcome.value in fail_on:
+        why = ""
+        if operation is not None and operation.error is not None:
+            why = f": {operation.error_message} (code {operation.error_code})"
+        error = OperationRunningError if outcome is Outcome.STILL_RUNNING else failed
+        raise error(f"{reference} {_WORDS[outcome]}{why}{note and '; ' + note}")
+    if operation is not None and not include_response:
+        operation = without_response(operation)
+    raw: Mapping[str, Any] = {"name": reference.name} if operation is None else operation.raw
+    return {"outcome": outcome.value, "operation": dict(raw)}

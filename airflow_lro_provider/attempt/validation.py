@@ -1,0 +1,149 @@
+"""Checking what a Dag author wrote, as early as it can be known.
+
+A literal argument is checked when the Dag is parsed; one that is only known at run time (a template, an
+XComArg, a mapped value) first thing in ``execute``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow_lro_provider.lro.operation import Outcome
+
+LONGEST = 100 * 365 * 86400.0
+"""No duration is longer than a century."""
+
+__all__ = [
+    "check_method",
+    "check_outcomes",
+    "check_parent",
+    "check_reference",
+    "check_seconds",
+    "check_service",
+    "is_literal",
+]
+
+
+def is_literal(value: Any) -> bool:
+    """Whether a value is known already when the Dag is parsed."""
+    if value is None or isinstance(value, (bool, int, float)):
+        return True
+    if isinstance(value, str):
+        return "{{" not in value and "{%" not in value
+    if isinstance(value, Mapping):
+        return all(is_literal(part) for part in value.values())
+    if isinstance(value, (list, tuple)):
+        return all(is_literal(part) for part in value)
+    return False  # an XComArg, or something else that is resolved later
+
+
+def check_reference(operation_name: Any, service: Any, api_version: Any, gcp_conn_id: Any, *verbs: str) -> None:
+    """Check, at parse time, as much of a reference as is literal.
+
+    :param verbs: what the service has to offer for it.
+    :raises InvalidRequestError: for what can never be right.
+    """
+    from airflow_lro_provider.lro.resources.catalog import find_service
+    from airflow_lro_provider.lro.resources.names import endpoint_of, names_unknown_host, read_reference
+
+    check_service(service, api_version, *verbs)
+    if not is_literal(operation_name) or not is_literal(service) or not is_literal(api_version):
+        return
+    if gcp_conn_id is not None and names_unknown_host(operation_name):
+        return  # only the connection knows whether it names this host; `execute` will ask it
+    universe = _universe(gcp_conn_id)
+    reference = read_reference(operation_name, service, api_version, universe=universe)
+    endpoint_of(reference, universe=universe)
+    for verb in verbs:
+        find_service(reference.service).require(verb, reference.name, reference.version)
+
+
+def _universe(gcp_conn_id: Any) -> str:
+    """The universe that hosts are checked for: without a connection, the environment names it."""
+    from airflow_lro_provider.lro.resources.hosts import DEFAULT_UNIVERSE, universe_of_environment
+
+    return universe_of_environment() if gcp_conn_id is None else DEFAULT_UNIVERSE
+
+
+def check_service(service: Any, api_version: Any, *verbs: str) -> None:
+    """Check, at parse time, a service and a version as far as they are literal.
+
+    :param verbs: what the service has to offer.
+    :raises UnknownServiceError: with a did-you-mean, or with what it offers.
+    """
+    from airflow_lro_provider.lro.resources.catalog import find_service
+
+    if service is not None and is_literal(service):
+        known = find_service(service)
+        version = known.version(api_version) if api_version is not None and is_literal(api_version) else None
+        for verb in verbs:
+            known.require(verb, version=version)
+
+
+def check_method(method: Any, http_method: Any, body: Any, service: Any, api_version: Any, gcp_conn_id: Any) -> None:
+    """Check, at parse time, as much of a method that starts an operation as is literal.
+
+    :raises InvalidRequestError: for what can never be right.
+    """
+    from airflow_lro_provider.lro.resources.methods import check_body, read_method
+    from airflow_lro_provider.lro.resources.names import endpoint_of, names_unknown_host
+
+    if is_literal(body):
+        check_body(body)
+    check_service(service, api_version)
+    if not all(map(is_literal, (method, http_method, service, api_version))):
+        return
+    if gcp_conn_id is not None and names_unknown_host(method):
+        return  # only the connection knows whether it names this host; `execute` will ask it
+    universe = _universe(gcp_conn_id)
+    endpoint_of(read_method(method, http_method, service, api_version, universe=universe).about, universe=universe)
+
+
+def check_parent(parent: Any, service: Any, api_version: Any) -> None:
+    """Check, at parse time, as much of the parent of operations that are to be cancelled as is literal.
+
+    :raises InvalidRequestError: for what can never be right.
+    """
+    from airflow_lro_provider.lro.resources.names import read_parent
+
+    check_service(service, api_version, "list", "cancel")
+    if all(map(is_literal, (parent, service, api_version))):
+        read_parent(parent, service, api_version)
+
+
+def check_seconds(name: str, value: float | timedelta | None, *, minimum: float = 0.0) -> float | None:
+    """Check a duration and give it in seconds.
+
+    :raises ValueError: for anything that is no duration, or shorter than the minimum.
+    """
+    if value is None:
+        return None
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    good = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    if not good or not minimum <= seconds <= LONGEST:
+        raise ValueError(
+            f"`{name}` must be a number of seconds (or a timedelta) of at least {minimum:g}, got {value!r}"
+        )
+    return float(seconds)
+
+
+def check_outcomes(name: str, outcomes: Iterable[str | Outcome], also: tuple[str, ...] = ()) -> frozenset[str]:
+    """Check a set of outcomes and give their names.
+
+    :param also: more words that will do.
+    :raises ValueError: naming the outcomes that there are.
+    """
+    from airflow_lro_provider.lro.operation import Outcome
+
+    if isinstance(outcomes, str):
+        outcomes = {outcomes}
+    if not isinstance(outcomes, Iterable):
+        raise ValueError(f"`{name}` must be a set of outcomes, got {outcomes!r}")
+    known = [*(outcome.value for outcome in Outcome), *also]
+    names = [outcome.value if isinstance(outcome, Outcome) else outcome for outcome in outcomes]
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"`{name}` has no outcome {', '.join(map(repr, unknown))}; there are: {', '.join(known)}")
+    return frozenset(names)

@@ -1,0 +1,187 @@
+"""The command line ``airflow-lro``: local server, demo and sweep; what it does with operations is in ``shell.py``."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import functools
+import importlib.util
+import math
+import os
+import sys
+from collections.abc import Sequence
+
+from airflow_lro_provider import __version__
+from airflow_lro_provider.cli.shell import add_commands, fail
+
+__all__ = ["main"]
+
+INTERRUPTED = 130
+_TOKEN, _PASSWORD = "AIRFLOW_API_TOKEN", "AIRFLOW_API_PASSWORD"
+_INSTALL = "pip install 'airflow-lro-provider[demo]'"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    :param arguments: without the program's name; those of this process if not given
+    :return: the exit status
+    """
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    if given.command is None:
+        parser.print_help(sys.stderr)
+        return 2
+    try:
+        return int(given.command(given))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output is gone (`| head`); nor may Python write there when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="airflow-lro", description="Tools of the Airflow provider for Google long-running operations."
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+
+    text = "Serve google.longrunning.Operations of all systems on this machine, for tests and first steps."
+    emulator = commands.add_parser("emulator", help="serve emulated operations", description=text)
+    emulator.add_argument("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
+    emulator.add_argument(
+        "--port", type=_port, default=8900, help="port; 0 takes a free one (default: %(default)s)", metavar="PORT"
+    )
+    emulator.add_argument(
+        "--duration",
+        type=_seconds,
+        metavar="SECONDS",
+        help="how long operations take that are started without a script of their own (default: 10)",
+    )
+    emulator.set_defaults(command=_emulator)
+
+    text = (
+        "Start the emulator and a real Airflow in a temporary home, kill tasks of it while they wait for"
+        " operations of every system, and show what became of the operations. Takes about a minute; needs no"
+        " account and no network. The exit status is 0 only if every operation ended as it has to."
+    )
+    demo = commands.add_parser("demo", help="kill tasks of a real Airflow, and see", description=text)
+    demo.add_argument(
+        "--keep", action="store_true", help="leave it all running then, until Ctrl-C, and print the URL of Airflow's UI"
+    )
+    demo.set_defaults(command=_demo)
+
+    text = (
+        "Compare the ledger of guarded operations with what Airflow's API shows of their tasks, and cancel those that"
+        " no task stands for any more. The same as SweepOperationsOperator, from outside: it needs a user of Airflow's"
+        f" API (a token in {_TOKEN}, or --user and a password in {_PASSWORD}) and the connections of the entries as"
+        " AIRFLOW_CONN_… variables. The exit status is 0 if nothing is left that could not be judged or reached."
+    )
+    sweep = commands.add_parser("sweep", help="cancel the operations of dead tasks", description=text)
+    sweep.add_argument("--url", required=True, help="of Airflow's web interface, e.g. https://airflow.example.com")
+    sweep.add_argument("--user", help="of Airflow's API; without one, a token is needed")
+    sweep.add_argument("--dry-run", action="store_true", help="change nothing; print what would be done")
+    sweep.add_argument(
+        "--default-credentials",
+        action="store_true",
+        help="use Google's application default credentials for connections that are not here",
+    )
+    sweep.set_defaults(command=_sweep)
+
+    add_commands(commands, _seconds)
+    parser.set_defaults(command=None)
+    return parser
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) <= 65535):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to 65535")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not (math.isfinite(seconds) and seconds >= 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return seconds
+
+
+def _missing(*packages: str) -> str | None:
+    """One sentence about what is not installed; ``None`` if all of it is."""
+    missing = [package for package in packages if importlib.util.find_spec(package) is None]
+    if not missing:
+        return None
+    return f"{' and '.join(missing)} cannot be imported by {sys.executable}; install it with: {_INSTALL}"
+
+
+def _emulator(given: argparse.Namespace) -> int:
+    if missing := _missing("starlette", "uvicorn"):
+        return fail(missing)
+    from airflow_lro_provider.emulator import Store, serve
+
+    store = Store()
+    if given.duration is not None:
+        store.set_script({"duration": given.duration})
+    try:
+        serve(given.host, given.port, store=store, echo=functools.partial(print, flush=True))
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            return fail(f"port {given.port} is in use; choose another by --port (0 takes a free one).")
+        return fail(f"cannot listen at {given.host}, port {given.port}: {error.strerror or error}.")
+    return 0
+
+
+def _demo(given: argparse.Namespace) -> int:
+    if os.name != "posix":
+        return fail("the demo needs Linux or macOS, as Airflow does; on Windows, use WSL.")
+    if missing := _missing("airflow", "starlette", "uvicorn"):
+        return fail(missing)
+    from airflow_lro_provider.demo.local_airflow import LocalAirflowError
+    from airflow_lro_provider.demo.story import run_demo
+
+    try:
+        return run_demo(keep=given.keep)
+    except LocalAirflowError as error:
+        return fail(f"{error}\nEverything is stopped and removed.")
+    except KeyboardInterrupt:
+        fail("interrupted; everything is stopped and removed.")
+        return INTERRUPTED
+
+
+def _sweep(given: argparse.Namespace) -> int:
+    if missing := _missing("airflow"):
+        return fail(missing)
+    import time
+
+    from airflow_lro_provider.sweep.reconciler import sweep
+    from airflow_lro_provider.sweep.rest_api import AirflowApiError, FromOutside, log_in
+
+    try:
+        if given.user:
+            if _PASSWORD not in os.environ:
+                return fail(f"--user needs the password in {_PASSWORD}")
+            token = log_in(given.url.rstrip("/"), given.user, os.environ[_PASSWORD])
+        elif _TOKEN in os.environ:
+            token = os.environ[_TOKEN]
+        else:
+            return fail(f"who are you? Set {_TOKEN}, or give --user and {_PASSWORD}")
+        airflow = FromOutside(given.url, token, default_credentials=given.default_credentials)
+        result = sweep(airflow, now=time.time(), dry_run=given.dry_run, log=lambda *_: None)
+    except AirflowApiError as error:
+        return fail(str(error))
+    for row in (row.to_dict() for row in result.rows):
+        print(f"{row['what']:<9}  {row['operation']}\n           {row['task']}: {row['why']}")
+    print(", ".join(f"{number} {what}" for what, number in result.counts.items()))
+    return 1 if result.counts["unsure"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,287 @@
+"""Operations from a shell: ``airflow-lro services``, ``get``, ``wait``, ``cancel`` and ``list``.
+
+They need no Airflow, only Google's application default credentials; with ``--gcp-conn-id`` they use an Airflow
+connection instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from airflow_lro_provider.lro.http.redaction import legible
+
+if TYPE_CHECKING:
+    from airflow_lro_provider.lro.auth.credentials import ConnectionSettings
+    from airflow_lro_provider.lro.client import OperationsClient
+    from airflow_lro_provider.lro.operation import Operation
+    from airflow_lro_provider.lro.resources.catalog import Service
+    from airflow_lro_provider.lro.resources.names import OperationReference
+
+__all__ = ["add_commands", "fail"]
+
+RUNNING, WRONG = 3, 1
+"""Exit statuses besides 0: it runs still; it failed, was cancelled, or could not be asked for."""
+WIDTH = 30
+
+
+def add_commands(commands: Any, seconds: Callable[[str], float]) -> None:
+    """Add these commands to a parser's.
+
+    :param commands: what ``add_subparsers`` gave.
+    :param seconds: reads a number of seconds.
+    """
+    text = "Show the Google APIs that are known, or all that is known of one: hosts, verbs, names, locations, scopes."
+    services = commands.add_parser("services", help="show the known Google APIs", description=text)
+    services.add_argument("name", nargs="?", metavar="NAME", help="the API's discovery name, or one of its hosts")
+    services.set_defaults(command=_services)
+
+    text = "Look at an operation. Prints one line, or with --json all that the service says."
+    get = _of_operation(commands, "get", "look at an operation", text)
+    get.set_defaults(command=_get)
+
+    text = (
+        "Wait until an operation is over. The exit status is 0 if it succeeded, 3 if it still runs at the timeout,"
+        " else 1. Ctrl-C ends the wait; the operation runs on."
+    )
+    wait = _of_operation(commands, "wait", "wait until an operation is over", text)
+    _add_patience(wait, seconds)
+    wait.set_defaults(command=_wait)
+
+    text = (
+        "Ask for the cancellation of an operation, and wait for what comes of it. The exit status is 0 if it is"
+        " cancelled (or was over already), 3 if it still runs at the timeout, else 1."
+    )
+    cancel = _of_operation(commands, "cancel", "cancel an operation", text)
+    cancel.add_argument("--no-wait", action="store_true", help="only ask for it")
+    _add_patience(cancel, seconds)
+    cancel.set_defaults(command=_cancel)
+
+    text = "List the operations below a parent, e.g. projects/p/locations/us-central1."
+    many = commands.add_parser("list", help="list operations", description=text)
+    many.add_argument("parent", metavar="PARENT", help="what they are listed below")
+    many.add_argument("--service", required=True, metavar="NAME", help="the API's discovery name or host")
+    many.add_argument("--filter", metavar="TEXT", help="in the service's own dialect, e.g. done:false")
+    many.add_argument("--limit", type=int, default=100, metavar="N", help="at most so many (default: %(default)s)")
+    _add_common(many)
+    many.set_defaults(command=_list)
+
+
+def _of_operation(commands: Any, name: str, help: str, text: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=help, description=text)
+    parser.add_argument("operation", metavar="OPERATION", help="its name, //HOST/NAME or URL")
+    parser.add_argument("--service", metavar="NAME", help="the API, if the name does not say it")
+    _add_common(parser)
+    return parser
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--api-version", metavar="VERSION", help="the API version, if not the preferred one")
+    parser.add_argument("--json", action="store_true", help="print all that the service says")
+    parser.add_argument("--gcp-conn-id", metavar="ID", help="use this Airflow connection (needs Airflow)")
+    parser.add_argument("--impersonation-chain", metavar="ACCOUNTS", help="act as this account; several with commas")
+    parser.add_argument("--emulator", metavar="URL", help="ask the local server there, without credentials")
+
+
+def _add_patience(parser: argparse.ArgumentParser, seconds: Callable[[str], float]) -> None:
+    parser.add_argument("--timeout", type=seconds, metavar="SECONDS", help="wait no longer (default: for ever)")
+    parser.add_argument("--poll-interval", type=seconds, metavar="SECONDS", help="between two looks (default: 1 to 60)")
+
+
+# -- the commands -----------------------------------------------------------------------------------------------------
+
+
+def _services(given: argparse.Namespace) -> int:
+    from airflow_lro_provider.lro.errors import UnknownServiceError
+    from airflow_lro_provider.lro.resources.catalog import find_service, known_services
+
+    if given.name is None:
+        for service in known_services().values():
+            print(f"{service.name:<26} {service.title:<48} {' '.join(service.verbs)}")
+        return 0
+    try:
+        print("\n".join(_about(find_service(given.name))))
+    except UnknownServiceError as error:
+        return fail(str(error))
+    return 0
+
+
+def _about(service: Service) -> Iterator[str]:
+    """All that is known of an API, in lines."""
+    yield f"{service.name}: {service.title}"
+    yield f"  host       {service.host}"
+    if service.locations:
+        yield f"  regional   {len(service.locations)}: {', '.join(service.locations)}"
+    yield f"  versions   {', '.join(service.versions)} (the first one is taken, if none is given)"
+    yield f"  scopes     {', '.join(service.scopes)} (any of them)"
+    for version in service.versions:
+        yield f"  {version}"
+        for verb in service.verbs:
+            patterns = service.served(verb, version)
+            if patterns:
+                shown = sorted(patterns, key=len)
+                more = f", and {len(shown) - 3} more" if len(shown) > 3 else ""
+                yield f"    {verb:<8} {', '.join(shown[:3])}{more}"
+    if service.filter_required:
+        yield "  list needs a filter"
+
+
+def _get(given: argparse.Namespace) -> int:
+    def look(client: OperationsClient, reference: OperationReference) -> int:
+        _show(client.get(reference), given.json)
+        return 0
+
+    return _with_operation(given, look)
+
+
+def _wait(given: argparse.Namespace) -> int:
+    return _with_operation(given, lambda client, reference: _wait_for(client, reference, given))
+
+
+def _wait_for(
+    client: OperationsClient, reference: OperationReference, given: argparse.Namespace, good: tuple[str, ...] = ()
+) -> int:
+    from airflow_lro_provider.lro.errors import WaitTimeoutError
+    from airflow_lro_provider.lro.polling import new_watch
+
+    watch = new_watch(time.monotonic(), timeout=given.timeout, interval=given.poll_interval)
+    bar = _Bar()
+
+    def look(timeout: float) -> Operation:
+        operation = client.look(reference, timeout)
+        bar.show(operation)
+        return operation
+
+    try:
+        operation = client.wait_until_done(reference, watch, look=look, on_change=bar.tell)
+    except WaitTimeoutError as error:
+        bar.end()
+        print(f"airflow-lro: {error}", file=sys.stderr)
+        return RUNNING
+    finally:
+        bar.end()
+    _show(operation, given.json)
+    return 0 if operation.outcome in (good or ("SUCCEEDED",)) else WRONG
+
+
+def _cancel(given: argparse.Namespace) -> int:
+    from airflow_lro_provider.lro.operation import Outcome
+
+    def ask(client: OperationsClient, reference: OperationReference) -> int:
+        asked = client.ask_for_cancel(reference)
+        if asked.outcome is not None:
+            if asked.operation is not None:
+                _show(asked.operation, given.json)
+            print(f"airflow-lro: not cancelled: {asked.outcome.value}", file=sys.stderr)
+            return 0 if asked.outcome in (Outcome.CANCELLED, Outcome.SUCCEEDED, Outcome.FAILED) else WRONG
+        print("airflow-lro: the service took the request", file=sys.stderr)
+        return 0 if given.no_wait else _wait_for(client, reference, given, ("CANCELLED",))
+
+    return _with_operation(given, ask)
+
+
+def _list(given: argparse.Namespace) -> int:
+    from airflow_lro_provider.lro.client import OperationsClient
+    from airflow_lro_provider.lro.errors import OperationsError
+    from airflow_lro_provider.lro.resources.names import read_parent
+
+    try:
+        parent = read_parent(given.parent, given.service, given.api_version)
+        with OperationsClient(_settings(given)) as client:
+            for operation in itertools.islice(client.list(parent, filter=given.filter), given.limit):
+                _show(operation, given.json, named=True)
+    except OperationsError as error:
+        return fail(str(error))
+    return 0
+
+
+# -- what they share --------------------------------------------------------------------------------------------------
+
+
+def _with_operation(given: argparse.Namespace, act: Callable[[OperationsClient, OperationReference], int]) -> int:
+    from airflow_lro_provider.lro.client import OperationsClient
+    from airflow_lro_provider.lro.errors import OperationsError
+    from airflow_lro_provider.lro.resources.names import read_reference
+
+    try:
+        settings = _settings(given)
+        reference = read_reference(
+            given.operation,
+            given.service,
+            given.api_version,
+            api_endpoint=settings.api_endpoint,
+            universe=settings.universe_domain,
+        )
+        settings.endpoint(reference)  # a foreign host is refused before anybody is asked for a token
+        with OperationsClient(settings) as client:
+            return act(client, reference)
+    except OperationsError as error:
+        return fail(str(error))
+
+
+def _settings(given: argparse.Namespace) -> ConnectionSettings:
+    """Who asks, and where."""
+    from airflow_lro_provider.lro.auth.credentials import ConnectionSettings
+
+    if given.emulator:
+        from airflow_lro_provider.emulator.connection import connection_extra
+
+        return ConnectionSettings.from_extra(connection_extra(given.emulator.rstrip("/")))
+    if given.gcp_conn_id:
+        from airflow_lro_provider.hooks.operations import OperationsHook
+
+        return OperationsHook(gcp_conn_id=given.gcp_conn_id, impersonation_chain=given.impersonation_chain).settings
+    return ConnectionSettings.from_extra({}, impersonation_chain=given.impersonation_chain)
+
+
+def _show(operation: Operation, as_json: bool, *, named: bool = False) -> None:
+    if as_json:
+        print(json.dumps(operation.raw, indent=None if named else 2))
+    else:
+        print(f"{legible(operation.name)}  {operation.summary()}" if named else operation.summary())
+
+
+def fail(message: str) -> int:
+    """Say on standard error what is wrong; gives the exit status."""
+    print(f"airflow-lro: {message}", file=sys.stderr, flush=True)
+    return WRONG
+
+
+class _Bar:
+    """How far an operation is: a line that changes on a terminal, else a line for each change; on standard error."""
+
+    def __init__(self) -> None:
+        self._lively = sys.stderr.isatty()
+        self._begun = time.monotonic()
+        self._shown = False
+
+    def show(self, operation: Operation) -> None:
+        """Draw it anew."""
+        if not self._lively:
+            return
+        elapsed = int(time.monotonic() - self._begun)
+        progress = operation.progress
+        filled = 0 if progress is None else round(progress * WIDTH)
+        moving = elapsed % WIDTH
+        line = "█" * filled + "░" * (WIDTH - filled)
+        if progress is None and not operation.done:
+            line = "░" * moving + "█" + "░" * (WIDTH - moving - 1)
+        sys.stderr.write(f"\r\033[K{line} {elapsed // 60}:{elapsed % 60:02} {operation.summary()[:80]}")
+        sys.stderr.flush()
+        self._shown = True
+
+    def tell(self, line: str) -> None:
+        """A change, in one line."""
+        if not self._lively:
+            print(line, file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        """Leave the line, once."""
+        if self._shown:
+            sys.stderr.write("\n")
+            self._shown = False

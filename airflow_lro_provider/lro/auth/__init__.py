@@ -1,0 +1,1 @@
+"""From what a connection says to a token."""

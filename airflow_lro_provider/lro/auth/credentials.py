@@ -1,0 +1,280 @@
+"""From a connection's settings to an identity: credentials of google-auth, of every kind that one can name.
+
+:func:`identity_for` gives the same :class:`Identity` for the same settings, so that a process has one
+token for each, refreshed once however many wait for it.
+
+A key or a token is never in a message, a ``repr`` or a log line of this module.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from typing import TYPE_CHECKING, Any
+
+from airflow_lro_provider.lro.auth.settings import DEFAULT_SCOPES, ConnectionSettings
+from airflow_lro_provider.lro.auth.token import LAST_MOMENT, REFRESH_MARGIN, Identity, explain
+from airflow_lro_provider.lro.errors import ConnectionSettingsError, CredentialsError, OperationsError
+from airflow_lro_provider.lro.http.redaction import in_brief
+
+if TYPE_CHECKING:
+    from google.auth.credentials import Credentials
+
+__all__ = [
+    "DEFAULT_SCOPES",
+    "FAKE_TOKEN",
+    "LAST_MOMENT",
+    "REFRESH_MARGIN",
+    "ConnectionSettings",
+    "Identity",
+    "identity_for",
+]
+
+FAKE_TOKEN = "fake-token-for-an-emulator"  # noqa: S105 - no secret
+"""The only token that is ever sent where the connection says ``"emulator": true``."""
+
+_identities: dict[str, Identity] = {}
+_building: dict[str, threading.Lock] = {}
+_identities_lock = threading.Lock()
+_AWS_TOKEN = "urn:ietf:params:aws:token-type:aws4_request"  # noqa: S105 - a name
+# What decides who one is, and what one may.
+_DECISIVE = (
+    "key_path",
+    "keyfile_dict",
+    "credential_config_file",
+    "key_secret_name",
+    "key_secret_project_id",
+    "idp_issuer_url",
+    "client_id",
+    "client_secret",
+    "idp_extra_parameters",
+    "scopes",
+    "quota_project_id",
+    "impersonation_chain",
+    "is_anonymous",
+    "universe_domain",
+    "emulator",
+)
+
+
+def identity_for(settings: ConnectionSettings) -> Identity:
+    """The identity that these settings describe; the same object for the same settings.
+
+    Building one reads files, parses keys, and may ask the metadata server or Secret Manager: it is done
+    once per process, and belongs in a thread where there is an event loop. One that was refused is built
+    anew: its key may have been replaced where it is kept.
+
+    :raises ConnectionSettingsError: if the key cannot be used.
+    :raises CredentialsError: if there are no credentials here at all.
+    :raises TransportError: if something that has to be asked for them cannot be reached now.
+    """
+    described = [getattr(settings, name) for name in _DECISIVE]
+    key = hashlib.sha256(repr(described).encode()).hexdigest()
+    with _identities_lock:
+        building = _building.setdefault(key, threading.Lock())
+    with building:  # one that waits for a server keeps nobody else waiting
+        known = _identities.get(key)
+        if known is None or known.refused:
+            _identities[key] = Identity(_build(settings), renewable=not settings.emulator)
+        return _identities[key]
+
+
+def _build(settings: ConnectionSettings) -> Credentials | None:
+    if settings.is_anonymous:
+        return None
+    if settings.emulator:
+        from google.oauth2.credentials import Credentials as TokenCredentials
+
+        return TokenCredentials(token=FAKE_TOKEN)
+    problem: OperationsError | None = None
+    try:
+        credentials = _source(settings)
+        check_universe_of(credentials, settings)
+        return _as(credentials, settings)
+    except OperationsError:
+        raise
+    except Exception as error:
+        # google-auth asks the metadata server already for some of this, and may quote what it read.
+        problem = explain(error, "these credentials")
+    raise problem
+
+
+def check_universe_of(credentials: Credentials, settings: ConnectionSettings) -> None:
+    """Refuse credentials that belong to another universe than the connection.
+
+    :raises ConnectionSettingsError: naming both.
+    """
+    universe = credentials.universe_domain
+    if universe != settings.universe_domain:
+        raise ConnectionSettingsError(
+            f"the credentials belong to the universe {universe}, but the connection to {settings.universe_domain};"
+            f" nothing was sent. Set the connection's `universe_domain` (or GOOGLE_CLOUD_UNIVERSE_DOMAIN) to"
+            f" {universe}, or use credentials of {settings.universe_domain}."
+        )
+
+
+def _as(credentials: Any, settings: ConnectionSettings) -> Credentials:
+    """The account to be, and who pays for its requests; getting its token is not billed there."""
+    if settings.impersonation_chain:
+        from google.auth import impersonated_credentials
+
+        *delegates, target = settings.impersonation_chain
+        credentials = impersonated_credentials.Credentials(
+            source_credentials=credentials,
+            target_principal=target,
+            delegates=delegates or None,
+            target_scopes=list(settings.scopes),
+        )
+    if settings.quota_project_id and hasattr(credentials, "with_quota_project"):
+        credentials = credentials.with_quota_project(settings.quota_project_id)
+    found: Credentials = credentials
+    return found
+
+
+def _source(settings: ConnectionSettings) -> Credentials:
+    """The credentials that the connection holds or names, in the order in which Google's own hook looks."""
+    scopes = settings.scopes
+    if settings.key_path:
+        return _service_account(_read_json(settings.key_path, "key_path"), scopes, "`key_path`")
+    if settings.key_secret_name:
+        return _service_account(_key_of_secret(settings), scopes, f"secret {settings.key_secret_name!r}")
+    if settings.keyfile_dict:
+        return _service_account(json.loads(settings.keyfile_dict), scopes, "`keyfile_dict`")
+    if settings.credential_config_file:
+        return _configured(settings)
+    return _default(scopes)[0]
+
+
+def _read_json(path: str, field: str) -> Any:
+    """The content of a file; ``None`` if it is no JSON."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+    except OSError as error:
+        reason = error.strerror
+    except UnicodeDecodeError:
+        return None
+    else:
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            return None
+    raise ConnectionSettingsError(f"the connection's `{field}` {path!r} cannot be read: {reason}.")
+
+
+def _service_account(key: Any, scopes: tuple[str, ...], place: str) -> Credentials:
+    """Credentials of a service account's key.
+
+    :param place: where the key is, for the message.
+    """
+    from google.oauth2 import service_account
+
+    try:
+        found: Credentials = service_account.Credentials.from_service_account_info(key, scopes=list(scopes))
+        return found
+    except Exception as error:
+        # A key that cannot be parsed: the error's own text may quote a part of it.
+        problem = type(error).__name__
+    raise ConnectionSettingsError(
+        f"the connection's {place} holds no usable key of a service account ({problem});"
+        " expected the JSON file that Google gave, whole and unchanged."
+    )
+
+
+def _configured(settings: ConnectionSettings) -> Credentials:
+    """Credentials of a credential configuration: of any type that google-auth knows."""
+    given = settings.credential_config_file or ""
+    info = json.loads(given) if given.startswith("{") else _read_json(given, "credential_config_file")
+    try:
+        if settings.idp_issuer_url and info["type"] == "external_account":
+            from airflow_lro_provider.lro.auth.token_sources import IdentityProvider
+
+            info = {**info, "subject_token_supplier": IdentityProvider(settings)}
+            info.pop("credential_source", None)  # google-auth takes one or the other
+        return _of_type(info["type"], info, list(settings.scopes))
+    except Exception as error:
+        # As above: its text may quote the configuration, which may hold a client's secret.
+        problem = type(error).__name__
+    raise ConnectionSettingsError(
+        f"the connection's `credential_config_file` holds no usable credential configuration ({problem}); expected"
+        " the JSON of `gcloud iam workload-identity-pools create-cred-config`, or a file of credentials."
+    )
+
+
+def _of_type(kind: str, info: dict[str, Any], scopes: list[str]) -> Credentials:
+    """What google-auth makes of a file of credentials.
+
+    Its own function for all types is deprecated, and gets a token of a federated identity to ask Resource
+    Manager for the project's name, which nobody here wants to know.
+
+    :raises ValueError: for a type that it does not know.
+    """
+    found: Any
+    if kind == "service_account":
+        from google.oauth2 import service_account
+
+        found = service_account.Credentials.from_service_account_info(info, scopes=scopes)
+    elif kind == "authorized_user":
+        from google.oauth2 import credentials as login
+
+        found = login.Credentials.from_authorized_user_info(info, scopes=scopes)
+    elif kind == "external_account":
+        from google.auth import aws, identity_pool, pluggable
+
+        if info.get("subject_token_type") == _AWS_TOKEN:
+            found = aws.Credentials.from_info(info, scopes=scopes)
+        elif (info.get("credential_source") or {}).get("executable") is not None:
+            found = pluggable.Credentials.from_info(info, scopes=scopes)
+        else:
+            found = identity_pool.Credentials.from_info(info, scopes=scopes)
+    elif kind == "external_account_authorized_user":
+        from google.auth import external_account_authorized_user
+
+        found = external_account_authorized_user.Credentials.from_info(info)
+    elif kind == "impersonated_service_account":
+        from google.auth import impersonated_credentials
+
+        found = impersonated_credentials.Credentials.from_impersonated_service_account_info(info, scopes=scopes)
+    else:
+        raise ValueError("an unknown type of credentials")
+    credentials: Credentials = found.with_quota_project_from_environment()
+    return credentials
+
+
+def _default(scopes: tuple[str, ...]) -> tuple[Credentials, str | None]:
+    """The application default credentials, and the project that they name.
+
+    They are scoped afterwards, for the reason that :func:`_of_type` gives.
+    """
+    import google.auth
+    from google.auth.credentials import with_scopes_if_required
+    from google.auth.exceptions import DefaultCredentialsError
+
+    from airflow_lro_provider.lro.auth.token_transport import TokenTransport
+
+    try:
+        credentials, project = google.auth.default(request=TokenTransport())
+        return with_scopes_if_required(credentials, list(scopes)), project
+    except DefaultCredentialsError as error:
+        problem = in_brief(str(error.args[0] if error.args else error))
+    raise CredentialsError(
+        f"no Google credentials here: {problem}. Give the connection a key, or log this machine"
+        " in (gcloud auth application-default login)."
+    )
+
+
+def _key_of_secret(settings: ConnectionSettings) -> Any:
+    """The key that Secret Manager keeps, read with the application default credentials."""
+    from airflow_lro_provider.lro.auth.token_sources import read_secret
+
+    credentials, project = _default(DEFAULT_SCOPES)
+    check_universe_of(credentials, settings)
+    # Secret Manager takes a project's number as well, which is all that a federated identity names.
+    project = settings.key_secret_project_id or project or getattr(credentials, "project_number", None)
+    if not project:
+        raise ConnectionSettingsError(
+            "the connection's `key_secret_name` needs `key_secret_project_id`: the application default credentials"
+            " name no project."
+        )
+    return read_secret(Identity(credentials), project, str(settings.key_secret_name), settings.universe_domain)

@@ -1,0 +1,99 @@
+"""The client certificate of this machine, where Google's environment variables ask for one.
+
+``GOOGLE_API_USE_CLIENT_CERTIFICATE`` decides whether a certificate is shown, and
+``GOOGLE_API_USE_MTLS_ENDPOINT`` (``auto``, ``always``, ``never``) whether requests go to Google's mTLS
+hosts; where the certificate lies is google-auth's to know. See https://google.aip.dev/auth/4114: an
+endpoint that the user names is used as it is, and is shown the certificate as well.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from airflow_lro_provider.lro.errors import ConnectionSettingsError
+from airflow_lro_provider.lro.resources.hosts import DEFAULT_UNIVERSE
+
+if TYPE_CHECKING:
+    import ssl
+
+    from airflow_lro_provider.lro.auth.settings import ConnectionSettings
+
+__all__ = ["Channel", "certificate_for", "channel_for"]
+
+# Where Google takes client certificates, as google-auth has it: mTLS hosts, and Private Service Connect.
+_MTLS_HOSTS = (".mtls.googleapis.com", ".mtls.sandbox.googleapis.com", ".p.googleapis.com", ".mtls.run.app")
+
+
+@dataclass(frozen=True)
+class Channel:
+    """How a client speaks TLS.
+
+    :param context: has the client certificate; ``None`` shows none.
+    :param mtls_hosts: whether Google's mTLS hosts are used.
+    """
+
+    context: ssl.SSLContext | None = field(default=None, repr=False)
+    mtls_hosts: bool = False
+
+
+_current: tuple[str, ssl.SSLContext] | None = None
+_lock = threading.Lock()
+
+
+def channel_for(settings: ConnectionSettings) -> Channel:
+    """What the environment says about certificates. It may read files or run a program: not on a loop.
+
+    :raises ConnectionSettingsError: if the certificate or a variable cannot be used, or if there are no
+        mTLS hosts where the connection wants to go.
+    """
+    if settings.emulator:
+        return Channel()
+    from google.auth.exceptions import ClientCertError, GoogleAuthError, MutualTLSChannelError
+    from google.auth.transport import mtls
+
+    try:
+        context = _context()
+        mtls_hosts = settings.api_endpoint is None and mtls.should_use_mtls_endpoint(context is not None)
+    except (MutualTLSChannelError, ClientCertError, GoogleAuthError, OSError, ValueError) as error:
+        # The text may quote the output of a program that hands out keys.
+        problem = str(error) if "GOOGLE_API_USE_MTLS_ENDPOINT" in str(error) else type(error).__name__
+    else:
+        if mtls_hosts and settings.universe_domain != DEFAULT_UNIVERSE:
+            raise ConnectionSettingsError(
+                f"Google has mTLS hosts in the universe {DEFAULT_UNIVERSE} only, and the connection is of"
+                f" {settings.universe_domain}: set GOOGLE_API_USE_MTLS_ENDPOINT=never."
+            )
+        return Channel(context, mtls_hosts)
+    raise ConnectionSettingsError(
+        f"the client certificate that GOOGLE_API_USE_CLIENT_CERTIFICATE asks for cannot be used: {problem}."
+    )
+
+
+def certificate_for(host: str) -> ssl.SSLContext | None:
+    """A context with the certificate for a token server that takes one; ``None`` for any other, or if none is shown.
+
+    :raises GoogleAuthError: or ``OSError`` or ``ValueError``, if the certificate cannot be used. What they say
+        may quote it.
+    """
+    return _context() if f".{host.rstrip('.').lower()}".endswith(_MTLS_HOSTS) else None
+
+
+def _context() -> ssl.SSLContext | None:
+    """A context with the certificate: the same one while that is the same, so that clients share connections."""
+    global _current
+    from google.auth.transport import mtls
+
+    if not mtls.should_use_client_cert() or not mtls.has_default_client_cert_source():
+        return None
+    certificate, key = mtls.default_client_cert_source()()
+    fingerprint = hashlib.sha256(certificate + b"\0" + key).hexdigest()
+    with _lock:
+        if _current is None or _current[0] != fingerprint:
+            context = mtls.get_default_ssl_context()
+            if context is None:
+                return None
+            _current = (fingerprint, context)
+        return _current[1]

@@ -1,0 +1,279 @@
+"""What a connection says, checked: the fields of Google connections in Airflow, and three of our own.
+
+Read from the connection's extra in every form in which Airflow stores one: JSON with its types, the
+strings of a URI, and the old names with the prefix ``extra__google_cloud_platform__``. Nothing is
+opened and nothing is sent here. Standard library only.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_lro_provider.lro.errors import ConnectionSettingsError
+from airflow_lro_provider.lro.resources.hosts import (
+    DEFAULT_UNIVERSE,
+    belongs_to,
+    check_universe,
+    split_url,
+    universe_of_environment,
+)
+from airflow_lro_provider.lro.resources.names import OperationReference, check_endpoint, endpoint_of
+
+__all__ = ["ConnectionSettings"]
+
+DEFAULT_SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
+NUM_RETRIES = 5
+_OLD_PREFIX = "extra__google_cloud_platform__"
+_KINDS = ("key_path", "keyfile_dict", "credential_config_file", "key_secret_name")
+_SECRET_NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
+_PROJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:-]{0,99}")
+
+
+@dataclass(frozen=True)
+class ConnectionSettings:
+    """What a connection says, checked. The names are those of Google connections in Airflow.
+
+    :param key_path: a service account's key file.
+    :param keyfile_dict: the content of such a file, as JSON.
+    :param credential_config_file: a credential configuration, e.g. of workload identity federation: the
+        path of its file, or its content as JSON.
+    :param key_secret_name: the secret of Secret Manager that holds a key; it is read with the application
+        default credentials.
+    :param key_secret_project_id: the project of that secret; by default that of those credentials.
+    :param idp_issuer_url: the token endpoint of an identity provider whose tokens the credential
+        configuration exchanges (client credentials grant, RFC 6749 section 4.4).
+    :param client_id: the client's id there.
+    :param client_secret: the client's secret there.
+    :param idp_extra_parameters: more parameters for that request, as a JSON object.
+    :param scopes: OAuth scopes.
+    :param project: the default project.
+    :param quota_project_id: the project that quota and billing are counted on.
+    :param impersonation_chain: accounts to act as; the last one is the one to be.
+    :param num_retries: how often one request is tried again.
+    :param is_anonymous: send no token at all.
+    :param universe_domain: the domain of the universe that credentials and APIs belong to; by default what
+        ``GOOGLE_CLOUD_UNIVERSE_DOMAIN`` says, else ``googleapis.com``.
+    :param api_endpoint: where to send requests instead of Google's hosts; ``{service}`` in it becomes
+        the API's name.
+    :param emulator: the endpoint is not Google: plain http is allowed, and only a fake token is sent.
+    """
+
+    key_path: str | None = None
+    keyfile_dict: str | None = field(default=None, repr=False)
+    credential_config_file: str | None = field(default=None, repr=False)
+    key_secret_name: str | None = None
+    key_secret_project_id: str | None = None
+    idp_issuer_url: str | None = None
+    client_id: str | None = None
+    client_secret: str | None = field(default=None, repr=False)
+    idp_extra_parameters: str | None = field(default=None, repr=False)
+    scopes: tuple[str, ...] = DEFAULT_SCOPES
+    project: str | None = None
+    quota_project_id: str | None = None
+    impersonation_chain: tuple[str, ...] = ()
+    num_retries: int = NUM_RETRIES
+    is_anonymous: bool = False
+    universe_domain: str = DEFAULT_UNIVERSE
+    api_endpoint: str | None = None
+    emulator: bool = False
+
+    @classmethod
+    def from_extra(
+        cls,
+        extra: Mapping[str, Any],
+        *,
+        impersonation_chain: str | tuple[str, ...] | list[str] | None = None,
+        conn_id: str = "",
+    ) -> ConnectionSettings:
+        """Read the extra of a connection.
+
+        :param impersonation_chain: the task's own, which goes before the connection's.
+        :param conn_id: for messages.
+        :raises ConnectionSettingsError: naming the field that cannot be used, never its content.
+        """
+        reader = _Extra(extra, conn_id)
+        named = reader.text("universe_domain")
+        universe = check_universe(named) if named else universe_of_environment()
+        settings = cls(
+            key_path=reader.text("key_path"),
+            keyfile_dict=reader.key(),
+            credential_config_file=reader.configuration(),
+            key_secret_name=reader.text("key_secret_name"),
+            key_secret_project_id=reader.text("key_secret_project_id"),
+            idp_issuer_url=reader.text("idp_issuer_url"),
+            client_id=reader.text("client_id"),
+            client_secret=reader.text("client_secret"),
+            idp_extra_parameters=reader.parameters(),
+            scopes=reader.texts("scope") or DEFAULT_SCOPES,
+            project=reader.text("project"),
+            quota_project_id=reader.text("quota_project_id"),
+            impersonation_chain=_chain(impersonation_chain) or reader.texts("impersonation_chain"),
+            num_retries=reader.number("num_retries", NUM_RETRIES),
+            is_anonymous=reader.boolean("is_anonymous"),
+            universe_domain=universe,
+            api_endpoint=_endpoint(reader, universe),
+            emulator=reader.boolean("emulator"),
+        )
+        _check_kind(settings, reader)
+        return settings
+
+    def endpoint(self, reference: OperationReference, *, mtls: bool = False) -> str:
+        """The base URL that requests about this operation go to, without a trailing slash.
+
+        :param mtls: whether Google's mTLS hosts are to be used.
+        :raises ForbiddenEndpointError: if the reference names a host that neither the universe nor the
+            connection vouches for.
+        """
+        return endpoint_of(reference, self.api_endpoint, self.universe_domain, mtls=mtls)
+
+
+def _endpoint(reader: _Extra, universe: str) -> str | None:
+    endpoint, emulator = reader.text("api_endpoint"), reader.boolean("emulator")
+    if endpoint is None:
+        if emulator:
+            raise reader.wrong("emulator", "needs `api_endpoint`: where is the emulator?")
+        return None
+    endpoint = check_endpoint(endpoint, emulator=emulator)
+    host = split_url(endpoint.replace("{service}", "service"))[1]
+    if universe != DEFAULT_UNIVERSE and belongs_to(host, DEFAULT_UNIVERSE):
+        raise reader.wrong(
+            "api_endpoint", f"is of the universe {DEFAULT_UNIVERSE}, but the connection is of {universe}"
+        )
+    return endpoint
+
+
+def _check_kind(settings: ConnectionSettings, reader: _Extra) -> None:
+    """Refuse what does not say clearly who one is."""
+    given = [kind for kind in _KINDS if getattr(settings, kind)]
+    if len(given) > 1:
+        raise reader.wrong(given[0], f"and `{given[1]}` are both given; keep one of them")
+    if settings.key_path and not settings.key_path.endswith(".json"):
+        raise reader.wrong("key_path", "must be the path of a .json key file")
+    if settings.key_secret_name and not _SECRET_NAME.fullmatch(settings.key_secret_name):
+        raise reader.wrong(
+            "key_secret_name", "must be the plain name of a secret (letters, digits, - and _), without its project"
+        )
+    if settings.key_secret_project_id and not _PROJECT.fullmatch(settings.key_secret_project_id):
+        raise reader.wrong("key_secret_project_id", "must be the id of a project")
+    if settings.idp_issuer_url and not set(given) - {"credential_config_file"}:
+        if not settings.credential_config_file:
+            raise reader.wrong(
+                "idp_issuer_url", "needs `credential_config_file`: which pool takes the identity provider's tokens?"
+            )
+        for key in ("client_id", "client_secret"):
+            if not getattr(settings, key):
+                raise reader.wrong("idp_issuer_url", f"needs `{key}`")
+
+
+def _chain(chain: str | tuple[str, ...] | list[str] | None) -> tuple[str, ...]:
+    if chain is None:
+        return ()
+    parts = chain.split(",") if isinstance(chain, str) else chain
+    return tuple(part.strip() for part in parts if part.strip())
+
+
+class _Extra:
+    """The extra of a connection, read field by field; old prefixed names are understood."""
+
+    def __init__(self, extra: Mapping[str, Any], conn_id: str) -> None:
+        self._extra, self._conn_id = extra, conn_id
+
+    def wrong(self, key: str, why: str) -> ConnectionSettingsError:
+        return ConnectionSettingsError(f"connection {self._conn_id!r}: `{key}` {why}.")
+
+    def _get(self, key: str) -> Any:
+        value = self._extra.get(key)
+        return self._extra.get(_OLD_PREFIX + key) if value in (None, "") else value
+
+    def text(self, key: str) -> str | None:
+        value = self._get(key)
+        if value is None or value == "":
+            return None
+        if not isinstance(value, str):
+            raise self.wrong(key, f"must be a string, not {type(value).__name__}")
+        return value.strip() or None
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        value = self._get(key)
+        if isinstance(value, (list, tuple)) and all(isinstance(part, str) for part in value):
+            return _chain(list(value))
+        return _chain(self.text(key))
+
+    def boolean(self, key: str) -> bool:
+        value = self._get(key)
+        if isinstance(value, str) and value.strip().lower() in ("true", "false", "1", "0", "yes", "no"):
+            return value.strip().lower() in ("true", "1", "yes")
+        if value in (None, ""):
+            return False
+        if not isinstance(value, (bool, int)):
+            raise self.wrong(key, "must be true or false")
+        return bool(value)
+
+    def number(self, key: str, default: int) -> int:
+        value = self._get(key)
+        if value in (None, ""):
+            return default
+        try:
+            number = int(value)
+        except (TypeError, ValueError, OverflowError):
+            number = None
+        if number is None or (isinstance(value, float) and value != number):
+            raise self.wrong(key, "must be a whole number")
+        if number < 0:
+            raise self.wrong(key, "must not be negative")
+        return number
+
+    def key(self) -> str | None:
+        """The key as canonical JSON. What is wrong with it is said without quoting it."""
+        key = self._object("keyfile_dict", "paste the whole content of the key file")
+        if key is None:
+            return None
+        if isinstance(key.get("private_key"), str):
+            # A key that went through an environment variable often has its newlines escaped.
+            key["private_key"] = key["private_key"].replace("\\n", "\n")
+        return json.dumps(key, sort_keys=True)
+
+    def configuration(self) -> str | None:
+        """A credential configuration: the path of its file, or its content as canonical JSON."""
+        value = self._get("credential_config_file")
+        if isinstance(value, str) and not value.lstrip().startswith("{"):
+            return self.text("credential_config_file")
+        content = self._object("credential_config_file", "give the path of the file, or its whole content")
+        return None if content is None else json.dumps(content, sort_keys=True)
+
+    def parameters(self) -> str | None:
+        """More parameters for the identity provider, as canonical JSON.
+
+        Google's own hook shows the field as `idp_extra_parameters`, but reads `idp_extra_params`.
+        """
+        for key in ("idp_extra_parameters", "idp_extra_params"):
+            content = self._object(key, "give a JSON object of request parameters")
+            if content is None:
+                continue
+            if not all(isinstance(part, (str, int, float, bool)) for part in content.values()):
+                raise self.wrong(key, "must hold plain values")
+            return json.dumps(content, sort_keys=True)
+        return None
+
+    def _object(self, key: str, cure: str) -> dict[str, Any] | None:
+        """A JSON object, given as one or as text."""
+        value = self._get(key)
+        if value is None or value == "":
+            return None
+        if isinstance(value, str):
+            text, value = value, None
+            try:
+                value = json.loads(text)
+            except (ValueError, RecursionError):
+                broken = True
+            else:
+                broken = False
+            if broken:  # raised here, because the error above carries the text
+                raise self.wrong(key, f"is not valid JSON; {cure}")
+        if not isinstance(value, Mapping):
+            raise self.wrong(key, f"must be a JSON object; {cure}")
+        return dict(value)

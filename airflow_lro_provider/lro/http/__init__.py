@@ -1,0 +1,1 @@
+"""Bounded, redacted I/O: requests and responses, sessions, bodies, JSON."""

@@ -1,0 +1,198 @@
+"""How an answer is fetched over requests: whole, in time, from nobody but the one who was asked.
+
+requests and urllib3 bound the time of each read, and neither the time nor the size of the whole: a server that sends
+a byte every second is listened to for ever, a header line without an end is read into memory, and so is a body. So
+what comes from a socket is counted here, at the socket (:class:`_Wire`), and what is made of it in
+:mod:`~airflow_lro_provider.lro.http.body`. The async client has the same limits by its own means.
+
+Redirects are never followed, cookies never kept, and what is not encrypted never goes by way of a proxy.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import socket
+import time
+from collections.abc import Callable, Mapping
+from http.cookiejar import DefaultCookiePolicy
+from typing import TYPE_CHECKING, Any
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+from airflow_lro_provider.lro.errors import MalformedAnswerError, OversizedAnswerError
+from airflow_lro_provider.lro.http.body import ACCEPT_ENCODING, MAX_WIRE_BYTES, Body
+from airflow_lro_provider.lro.protocol import Answer
+
+if TYPE_CHECKING:
+    import ssl
+
+__all__ = ["BoundedSession", "proxy_for"]
+
+_PIECE = 2**16
+
+
+class _Wire(io.RawIOBase):
+    """What comes from a socket for one answer: so much, and until then.
+
+    :param raw: the socket's own reader.
+    :param sock: the socket. Its timeout is the time that the whole answer may take.
+    """
+
+    def __init__(self, raw: Any, sock: socket.socket, clock: Callable[[], float] = time.monotonic) -> None:
+        self._raw, self._sock, self._clock = raw, sock, clock
+        self._timeout = sock.gettimeout()
+        self._deadline = None if self._timeout is None else clock() + self._timeout
+        self._left = MAX_WIRE_BYTES
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        if self._deadline is not None:
+            seconds = self._deadline - self._clock()
+            if seconds <= 0:
+                raise TimeoutError("the answer as a whole took too long")
+            self._sock.settimeout(seconds)
+        count: int | None = self._raw.readinto(buffer)
+        self._left -= count or 0
+        if self._left < 0:
+            raise OversizedAnswerError(f"more than {MAX_WIRE_BYTES} bytes came")
+        return count
+
+    def close(self) -> None:
+        if not self.closed:
+            if self._deadline is not None and self._sock.fileno() >= 0:
+                self._sock.settimeout(self._timeout)  # the next request on it has all its time
+            self._raw.close()
+        super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp = io.BufferedReader(_Wire(self.fp.detach(), sock))
+
+
+class _Connection(HTTPConnection):
+    response_class = _Response
+
+
+class _SecureConnection(HTTPSConnection):
+    response_class = _Response
+
+
+class _Pool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _SecurePool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _SecureConnection
+
+
+class _Adapter(HTTPAdapter):
+    """Connections that are read within limits.
+
+    :param context: how they speak TLS: has the client certificate, if one is to be shown.
+    """
+
+    def __init__(self, context: ssl.SSLContext | None = None) -> None:
+        self.context = context
+        super().__init__()
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.update(self._tls())
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **kwargs, **self._tls())
+        if not proxy.lower().startswith("socks"):
+            manager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+        return manager
+
+    def _tls(self) -> dict[str, ssl.SSLContext]:
+        return {} if self.context is None else {"ssl_context": self.context}
+
+
+class BoundedSession:
+    """Sends requests, and fetches their answers within limits.
+
+    :param context: how to speak TLS: has the client certificate, if one is to be shown.
+    """
+
+    def __init__(self, context: ssl.SSLContext | None = None) -> None:
+        self.session = requests.Session()
+        self.session.mount("http://", _Adapter())
+        self.session.mount("https://", _Adapter(context))
+        self.session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        # Otherwise requests would put what it finds in ~/.netrc in the place of the token.
+        self.session.auth = lambda request: request
+
+    def show_certificate(self, origin: str, context: ssl.SSLContext) -> None:
+        """Show a client certificate at one origin, and at no other.
+
+        :param origin: scheme and host of its URLs: ``https://HOST[:PORT]``.
+        :param context: has the certificate.
+        """
+        if getattr(self.session.get_adapter(f"{origin}/"), "context", None) is not context:
+            self.session.mount(f"{origin}/", _Adapter(context))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.session.close()
+
+    def fetch(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: Any = None,
+        connect: float,
+        read: float,
+        **tls: Any,
+    ) -> Answer:
+        """Send a request, and take the answer.
+
+        :param connect: seconds for a connection.
+        :param read: seconds for the whole answer.
+        :param tls: ``cert`` or ``verify``, as requests wants them: files of certificates.
+        :raises requests.RequestException: if none came in time.
+        :raises MalformedAnswerError: if it cannot be taken, among others :class:`OversizedAnswerError`.
+        """
+        with self.session.request(
+            method,
+            url,
+            data=body,
+            headers={**headers, "accept-encoding": ACCEPT_ENCODING},
+            timeout=(connect, read),
+            allow_redirects=False,
+            stream=True,
+            proxies=None if proxy_for(url) else {"http": "", "https": ""},
+            **tls,
+        ) as response:
+            found = {key.lower(): value for key, value in response.headers.items()}
+            content = Body(response.status_code, found)
+            try:
+                while content.wanted and (piece := response.raw.read(_PIECE, decode_content=False)):
+                    content.feed(piece)
+            except urllib3.exceptions.HTTPError as error:
+                raise requests.ConnectionError(error) from None
+            except (http.client.HTTPException, ValueError) as error:
+                raise MalformedAnswerError(f"its framing is wrong ({type(error).__name__})") from None
+            return Answer(response.status_code, found, content.finish())
+
+
+def proxy_for(url: str) -> str | None:
+    """The proxy that this machine's environment names for a URL; ``None`` for a direct connection.
+
+    A proxy sees nothing of what goes through it encrypted. So what is not encrypted (to this machine, to an
+    emulator, to Google's metadata server) never goes by way of one, whatever the environment says.
+    """
+    if not url.startswith("https://"):
+        return None
+    return requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url))

@@ -1,0 +1,1 @@
+"""Which API, which name, which host."""

@@ -1,0 +1,1 @@
+"""Whose is this operation now? The evidence, and the tables that decide."""

@@ -1,0 +1,119 @@
+"""The sweep: compares what the ledger says is running with what Airflow still wants, and cancels the rest.
+
+Hooks run when Airflow is well and the process lives. The sweep is for everything else: SIGKILL or OOM without a retry,
+the death of a supervisor, a worker or a triggerer, a kill in the first second of a deferral. In a Dag file::
+
+    from airflow_lro_provider.sweep import sweep_dag
+
+    dag = sweep_dag()
+
+and ``[lro] ledger = True`` for all workers. Two sweeps side by side are harmless: cancelling twice is, and so is
+striking out what is struck out already.
+
+What cannot be judged, or not be reached, is counted and left for the next sweep; it is never guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import DAG, BaseOperator
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_lro_provider.lro.auth.settings import ConnectionSettings
+
+__all__ = ["SweepOperationsOperator", "sweep_dag"]
+
+
+class _FromWithin:
+    """Airflow as a running task sees it: no credentials needed."""
+
+    def __init__(self) -> None:
+        from airflow_lro_provider.sweep.ledger import Ledger
+
+        ledger = Ledger()
+        self.keys, self.read, self.remove = ledger.keys, ledger.read, ledger.remove
+
+    def states(
+        self, dag_id: str, task_ids: list[str], run_ids: list[str], map_index: int | None
+    ) -> Mapping[str, Mapping[str, Any]]:
+        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+        return RuntimeTaskInstance.get_task_states(
+            dag_id=dag_id, task_ids=task_ids, run_ids=run_ids, map_index=map_index
+        )
+
+    def run_state(self, dag_id: str, run_id: str) -> str:
+        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+        return str(RuntimeTaskInstance.get_dagrun_state(dag_id, run_id))
+
+    def is_gone(self, *_: Any) -> bool:
+        return True  # a task sees the states of all others, and in one piece
+
+    def settings(self, gcp_conn_id: str | None, impersonation_chain: Any) -> ConnectionSettings:
+        from airflow_lro_provider.hooks.operations import OperationsHook
+
+        return OperationsHook(gcp_conn_id=gcp_conn_id, impersonation_chain=impersonation_chain).settings
+
+
+class SweepOperationsOperator(BaseOperator):
+    """Sweeps once: cancels the operations of the ledger that no task stands for any more.
+
+    Returns ``{"found": …, "alive": …, "over": …, "cancelled": …, "unsure": …, "operations": [{…}, …]}``; the
+    list has all entries but those that are alive.
+
+    :param dry_run: change nothing; log what would be done.
+    """
+
+    ui_color = "#fef7e0"
+
+    def __init__(self, *, dry_run: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.only_looks = dry_run  # `dry_run` is a method of Airflow's operators
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Sweep."""
+        import time
+
+        from airflow_lro_provider.sweep.reconciler import sweep
+
+        result = sweep(_FromWithin(), now=time.time(), dry_run=self.only_looks, log=self.log.info)
+        counts = result.counts
+        self.log.info("Swept: %s", ", ".join(f"{number} {what}" for what, number in counts.items()))
+        _count(counts)
+        return result.to_dict()
+
+
+def _count(counts: Mapping[str, int]) -> None:
+    """Airflow's metrics ``lro.sweep.found`` and so on."""
+    from airflow.providers.common.compat.sdk import Stats
+
+    for what, number in counts.items():
+        Stats.gauge(f"lro.sweep.{what}", number)
+
+
+def sweep_dag(
+    dag_id: str = "lro_sweep",
+    schedule: str | timedelta | None = "*/5 * * * *",
+    *,
+    dry_run: bool = False,
+    **kwargs: Any,
+) -> DAG:
+    """A Dag that sweeps.
+
+    :param dag_id: its id.
+    :param schedule: how often: an operation without a task lives for two intervals at most, from the moment on
+        at which Airflow itself counts its task as dead.
+    :param dry_run: change nothing.
+    :param kwargs: more arguments of the Dag.
+    """
+    arguments = {"catchup": False, "max_active_runs": 1, "tags": ["google", "lro"], **kwargs}
+    with DAG(dag_id, schedule=schedule, **arguments) as dag:
+        SweepOperationsOperator(task_id="sweep", dry_run=dry_run, retries=0)
+    return dag

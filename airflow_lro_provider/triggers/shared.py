@@ -1,0 +1,84 @@
+"""What the triggers of one event loop share: the watcher, what counts, and the reading of their connection.
+
+A thousand triggers that come at once have one connection, most of the time. Asking the supervisor for it a
+thousand times takes longer than all the rest of their start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import re
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from airflow.providers.common.compat.sdk import conf
+
+from airflow_lro_provider.hooks.operations import OperationsAsyncHook
+from airflow_lro_provider.lro.shared_poller.throttle import MAX_IN_FLIGHT
+from airflow_lro_provider.metrics import StatsMeter
+
+if TYPE_CHECKING:
+    from airflow_lro_provider.lro.auth.credentials import ConnectionSettings
+    from airflow_lro_provider.lro.shared_poller.watcher import Watcher
+
+__all__ = ["METER", "settings_of", "watcher_of_loop"]
+
+log = logging.getLogger(__name__)
+
+METER = StatsMeter()
+"""What counts for all of them."""
+SHARED_FOR = 10.0
+"""So long, in seconds, a connection that was read is good for others. Who comes later reads it anew."""
+
+_Key = tuple["str | None", "str | tuple[str, ...] | None"]
+_read: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[_Key, tuple[float, asyncio.Task[ConnectionSettings]]]] = (
+    WeakKeyDictionary()
+)
+
+
+async def settings_of(gcp_conn_id: str | None, impersonation_chain: str | Sequence[str] | None) -> ConnectionSettings:
+    """What a connection says; read once for all who ask at about the same time.
+
+    :param gcp_conn_id: the connection; ``None`` is none.
+    :param impersonation_chain: the account to act as.
+    :raises ConnectionSettingsError: if it is missing or cannot be used.
+    """
+    chain = impersonation_chain
+    key = (gcp_conn_id, chain if chain is None or isinstance(chain, str) else tuple(chain))
+    loop, now = asyncio.get_running_loop(), time.monotonic()
+    known = _read.setdefault(loop, {})
+    for old in [other for other, (at, task) in known.items() if task.done() and now >= at + SHARED_FOR]:
+        del known[old]
+    if key not in known:
+        hook = OperationsAsyncHook(gcp_conn_id=gcp_conn_id, impersonation_chain=chain)
+        # It is nobody's task: who asked first may be killed, and the others still want the answer.
+        task = contextvars.Context().run(loop.create_task, hook.settings())
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())  # perhaps nobody waits any more
+        known[key] = (now, task)
+    _, task = known[key]
+    try:
+        return await asyncio.shield(task)
+    except BaseException:
+        if task.done() and known.get(key, (0, None))[1] is task:
+            del known[key]  # an error is not kept
+        raise
+
+
+def watcher_of_loop() -> Watcher:
+    """The watcher of all triggers of the running loop."""
+    from airflow_lro_provider.lro.shared_poller.watcher import Watcher
+
+    return Watcher.of_loop(lambda: Watcher(METER, max_in_flight=_max_in_flight()))
+
+
+def _max_in_flight() -> int:
+    """``[lro] max_in_flight``, from 1 to 999; what cannot be used must not end the waits of a whole triggerer."""
+    given = str(conf.get("lro", "max_in_flight", fallback=MAX_IN_FLIGHT)).strip()
+    if found := re.fullmatch("0*([1-9][0-9]{0,2})", given):
+        return int(found[1])
+    log.warning("[lro] max_in_flight is %.20r and not from 1 to 999; taking %d", given, MAX_IN_FLIGHT)
+    return MAX_IN_FLIGHT

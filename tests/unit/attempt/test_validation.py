@@ -1,0 +1,228 @@
+"""What is wrong in a Dag file is said when the file is parsed; what is not known yet is left for later."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from airflow_lro_provider.attempt.validation import (
+    check_method,
+    check_outcomes,
+    check_reference,
+    check_seconds,
+    is_literal,
+)
+from airflow_lro_provider.lro.errors import ForbiddenEndpointError, InvalidReferenceError, UnknownServiceError
+from airflow_lro_provider.lro.operation import Outcome
+
+NAME = "projects/p/locations/us-central1/operations/o"
+
+
+class Later:
+    """Something that Airflow resolves at run time, such as an XComArg."""
+
+    def __repr__(self) -> str:
+        return "later"
+
+
+def same_name(value: object) -> str:
+    """A test's name that is the same in every process: a set has another order in each."""
+    if isinstance(value, (set, frozenset)):
+        return f"{type(value).__name__} {sorted(value, key=str)}"
+    return repr(value)
+
+
+LATER = Later()
+TEMPLATE = "{{ ti.xcom_pull(task_ids='start')['name'] }}"
+
+
+@pytest.mark.parametrize(
+    ("value", "literal"),
+    [
+        (None, True),
+        (True, True),
+        (7, True),
+        (1.5, True),
+        ("", True),
+        (NAME, True),
+        ("a { b } c", True),
+        (["a", 1], True),
+        (("a",), True),
+        ({"name": NAME, "metadata": {"n": [1]}}, True),
+        (TEMPLATE, False),
+        ("{% if x %}a{% endif %}", False),
+        ("projects/{{ params.p }}/operations/o", False),
+        (["a", TEMPLATE], False),
+        ({"name": TEMPLATE}, False),
+        ({"operation": {"name": LATER}}, False),
+        (LATER, False),
+        ([LATER], False),
+    ],
+    ids=same_name,
+)
+def test_is_literal(value: Any, literal: bool) -> None:
+    """A value is known at parse time if nothing in it is a template or is resolved later."""
+    assert is_literal(value) is literal
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (NAME, "datafusion", None, "google_lro_default"),
+        (NAME, "datafusion", "v1beta1", None),
+        ({"name": NAME}, "datafusion", None, None),
+        (f"//datafusion.googleapis.com/{NAME}", None, None, None),
+        (f"https://datafusion.googleapis.com/v1/{NAME}", None, None, None),
+        (TEMPLATE, "datafusion", None, None),
+        (TEMPLATE, None, None, None),
+        (LATER, "datafusion", None, None),
+        (NAME, TEMPLATE, None, None),
+        ("no name at all", LATER, None, None),
+        ("no name at all", "datafusion", TEMPLATE, None),
+        ("no name at all", "{{ params.service }}", "v99", None),
+        ({"name": LATER}, "datafusion", None, None),
+        ("https://psc.example/v1/" + NAME, "datafusion", None, "google_lro_default"),
+        ("https://psc.example/v1/" + NAME, None, None, "google_lro_default"),
+        ("https://psc.example/v1/" + NAME, None, None, TEMPLATE),
+        ("https://psc.example/base/v1/" + NAME, "datafusion", None, "google_lro_default"),
+        ("http://127.0.0.1:8080/datafusion/v1/" + NAME, "datafusion", None, "google_lro_default"),
+    ],
+    ids=same_name,
+)
+def test_what_may_be_right_is_let_through(arguments: tuple[Any, ...]) -> None:
+    """Right literals pass, and so does what only the run or the connection can tell."""
+    check_reference(*arguments)
+
+
+def test_without_a_connection_the_environment_names_the_universe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Default credentials belong to the universe of GOOGLE_CLOUD_UNIVERSE_DOMAIN: its hosts pass, others do not."""
+    url = f"https://datafusion.universe.example/v1/{NAME}"
+    method = "https://datafusion.universe.example/v1/projects/p/locations/l/instances"
+    with pytest.raises(ForbiddenEndpointError):
+        check_reference(url, None, None, None)
+    monkeypatch.setenv("GOOGLE_CLOUD_UNIVERSE_DOMAIN", "universe.example")
+    check_reference(url, None, None, None)
+    check_method(method, "POST", None, None, None, None)
+    with pytest.raises(ForbiddenEndpointError, match=r"of the universe googleapis\.com"):
+        check_reference(f"https://datafusion.googleapis.com/v1/{NAME}", None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "cure"),
+    [
+        ((NAME, "data-fusion", None, "c"), UnknownServiceError, "Did you mean 'datafusion'"),
+        ((TEMPLATE, "vertex", None, "c"), UnknownServiceError, "Did you mean 'aiplatform'"),
+        ((LATER, "ee", TEMPLATE, "c"), UnknownServiceError, "Did you mean 'earthengine'"),
+        ((TEMPLATE, "datafusion", "v9", "c"), UnknownServiceError, "It has: v1, v1beta1"),
+        ((NAME, "", None, "c"), UnknownServiceError, "`service` must be the name of an API"),
+        ((NAME, 7, None, "c"), UnknownServiceError, "`service` must be the name of an API"),
+        ((NAME, None, None, "c"), InvalidReferenceError, "give service="),
+        ((None, "datafusion", None, "c"), InvalidReferenceError, "not by NoneType"),
+        (("", "datafusion", None, "c"), InvalidReferenceError, "is empty"),
+        ((NAME + ":cancel", "datafusion", None, "c"), InvalidReferenceError, "Leave it out"),
+        (({"id": 1}, "datafusion", None, "c"), InvalidReferenceError, "no `name`"),
+        (
+            (f"https://datafusion.googleapis.com/v1/{NAME}", None, "v1beta1", "c"),
+            InvalidReferenceError,
+            "but `api_version` says 'v1beta1'",
+        ),
+        (
+            (f"http://datafusion.googleapis.com/v1/{NAME}", None, None, "c"),
+            InvalidReferenceError,
+            "https only",
+        ),
+        ((f"https://psc.example/v1/{NAME}", "datafusion", None, None), ForbiddenEndpointError, "nothing was sent"),
+        ((f"https://psc.example/v1/{NAME}", None, None, None), ForbiddenEndpointError, "nothing was sent"),
+    ],
+    ids=same_name,
+)
+def test_what_can_never_be_right_is_refused(arguments: tuple[Any, ...], error: type[Exception], cure: str) -> None:
+    """A literal that no run can make right fails the parsing, with the way out."""
+    with pytest.raises(error, match=cure):
+        check_reference(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("value", "minimum", "seconds"),
+    [
+        (None, 1.0, None),
+        (0, 0.0, 0.0),
+        (7, 0.0, 7.0),
+        (0.5, 0.5, 0.5),
+        (timedelta(minutes=1, milliseconds=500), 1.0, 60.5),
+        (timedelta(0), 0.0, 0.0),
+        (timedelta(days=36_500), 0.0, 3_153_600_000.0),
+    ],
+    ids=same_name,
+)
+def test_check_seconds(value: Any, minimum: float, seconds: float | None) -> None:
+    """Numbers and timedeltas become seconds, and None stays None."""
+    assert check_seconds("timeout", value, minimum=minimum) == seconds
+    assert seconds is None or type(check_seconds("timeout", value, minimum=minimum)) is float
+
+
+@pytest.mark.parametrize(
+    ("value", "minimum"),
+    [
+        (-1, 0.0),
+        (0.4, 0.5),
+        (timedelta(seconds=-1), 0.0),
+        (timedelta(milliseconds=400), 0.5),
+        (True, 0.0),
+        ("60", 0.0),
+        (float("nan"), 0.0),
+        (float("inf"), 0.0),
+        (10**400, 0.0),
+        (timedelta(days=40_000), 0.0),
+        ([60], 0.0),
+        (TEMPLATE, 0.0),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_check_seconds_refuses(value: Any, minimum: float) -> None:
+    """What is no duration, or is too short, is refused with the argument's name, the minimum and the value."""
+    with pytest.raises(ValueError, match=rf"^`poll_interval` must be .* of at least {minimum:g}, got ") as caught:
+        check_seconds("poll_interval", value, minimum=minimum)
+    assert str(caught.value).endswith(repr(value))
+
+
+def test_check_seconds_allows_any_short_time_by_default() -> None:
+    """Without a minimum of its own an argument may be as short as nothing."""
+    assert check_seconds("timeout", 0.25) == 0.25
+    with pytest.raises(ValueError, match="of at least 0, got -1"):
+        check_seconds("timeout", -1)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "names"),
+    [
+        ([], set()),
+        ({"FAILED", "CANCELLED"}, {"FAILED", "CANCELLED"}),
+        ([Outcome.FAILED, "CANCELLED"], {"FAILED", "CANCELLED"}),
+        ("FAILED", {"FAILED"}),
+        (Outcome.NOT_FOUND, {"NOT_FOUND"}),
+        (tuple(Outcome), {outcome.value for outcome in Outcome}),
+    ],
+    ids=same_name,
+)
+def test_check_outcomes(outcomes: Any, names: set[str]) -> None:
+    """One outcome or several, by name or as such, become a set of names."""
+    checked = check_outcomes("fail_on", outcomes)
+    assert checked == names
+    assert {type(name) for name in checked} <= {str}
+
+
+@pytest.mark.parametrize("outcomes", ["failed", "FAILED,CANCELLED", ["FAILED", "DONE"], [None], [7]], ids=repr)
+def test_check_outcomes_refuses(outcomes: Any) -> None:
+    """A word that is no outcome is refused with the words that are."""
+    with pytest.raises(ValueError, match=r"^`fail_on` has no outcome .*; there are: SUCCEEDED, FAILED, CANCELLED, "):
+        check_outcomes("fail_on", outcomes)
+
+
+@pytest.mark.parametrize("outcomes", [None, 7, [["FAILED"]]], ids=repr)
+def test_check_outcomes_refuses_what_is_no_set_of_words(outcomes: Any) -> None:
+    """What is no word and no collection of words is refused by a ValueError that names the argument, too."""
+    with pytest.raises(ValueError, match="`fail_on`"):
+        check_outcomes("fail_on", outcomes)

@@ -1,0 +1,312 @@
+"""The command line, but for the demo itself (see ``tests/e2e/test_demo.py``)."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import requests
+
+from airflow_lro_provider import __version__, cli
+from airflow_lro_provider.demo.local_airflow import LocalAirflow, LocalAirflowError
+from airflow_lro_provider.demo.rows import Row, plan, table
+from airflow_lro_provider.demo.story import Printer, report
+from airflow_lro_provider.hooks.operations import OperationsHook
+from airflow_lro_provider.lro.resources.catalog import SYSTEMS, find_service
+
+
+@contextmanager
+def emulator(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """The emulator in a process of its own, in which Ctrl-C works even if it does not in this one."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "airflow_lro_provider.cli", "emulator", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def head(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """What the emulator prints first: its URL, and the command that adds the connection."""
+    assert process.stdout is not None
+    first, _, command = (process.stdout.readline() for _ in range(3))
+    return next(word for word in first.split() if word.startswith("http://")), command
+
+
+def failure(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """What argparse says of bad arguments."""
+    with pytest.raises(SystemExit) as caught:
+        cli.main(arguments)
+    assert caught.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_help_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    """--help names both commands."""
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["--help"])
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    assert "emulator" in text
+    assert "demo" in text
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [("emulator", ["--host", "--port", "--duration", "127.0.0.1", "8900"]), ("demo", ["--keep"])],
+)
+def test_help_of_a_command_names_its_options(
+    command: str, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """COMMAND --help names all options and their defaults."""
+    with pytest.raises(SystemExit):
+        cli.main([command, "--help"])
+    text = capsys.readouterr().out
+    assert all(option in text for option in options)
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """--version is the package's."""
+    with pytest.raises(SystemExit):
+        cli.main(["--version"])
+    assert capsys.readouterr().out == f"airflow-lro {__version__}\n"
+
+
+def test_no_command_is_an_error_with_help(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a command it prints the help and fails."""
+    assert cli.main([]) == 2
+    assert "emulator" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("port", ["-1", "65536", "http", "", "8_900", "٣"])
+def test_a_bad_port_is_named(port: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is no port is refused, with its name."""
+    assert f"{port!r} is not a port" in failure(["emulator", f"--port={port}"], capsys)
+
+
+@pytest.mark.parametrize("seconds", ["-1", "nan", "inf", "long"])
+def test_a_bad_duration_is_named(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is no number of seconds is refused, with its name."""
+    assert f"{seconds!r} is not a number of seconds" in failure(["emulator", f"--duration={seconds}"], capsys)
+
+
+def test_an_unknown_command_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """An unknown command is named."""
+    assert "destroy" in failure(["destroy"], capsys)
+
+
+def test_the_emulator_serves_until_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It answers HTTP, the connection that it prints is good for OperationsHook, and Ctrl-C ends it with 0."""
+    with emulator("--port", "0", "--duration", "0.01") as process:
+        url, command = head(process)
+        words = shlex.split(command)
+        assert words[:3] == ["airflow", "connections", "add"]
+        options = dict(zip(words[4::2], words[5::2], strict=True))
+        connection = {"conn_type": options["--conn-type"], "extra": json.loads(options["--conn-extra"])}
+        monkeypatch.setenv(f"AIRFLOW_CONN_{words[3].upper()}", json.dumps(connection))
+        for service in SYSTEMS:
+            answer = requests.post(f"{url}/emulator/operations", json={"service": service}, timeout=10)
+            name = answer.json()["operation"]["name"]
+            assert OperationsHook(service=service).wait(name, timeout=10, poll_interval=0.05).outcome == "SUCCEEDED"
+        process.send_signal(signal.SIGINT)
+        rest, errors = process.communicate(timeout=15)
+        assert process.returncode == 0
+        assert rest == "Stopped.\n"
+        assert errors == ""
+
+
+def test_a_port_in_use_is_one_sentence() -> None:
+    """A taken port is said in one sentence that names it, with exit status 1."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with emulator("--port", str(port)) as process:
+            out, errors = process.communicate(timeout=30)
+        assert process.returncode == 1
+        assert out == ""
+        assert errors == f"airflow-lro: port {port} is in use; choose another by --port (0 takes a free one).\n"
+
+
+def test_an_address_that_is_not_ours_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    """An address that cannot be listened at is said in one sentence."""
+    assert cli.main(["emulator", "--host", "192.0.2.1", "--port", "0"]) == 1
+    text = capsys.readouterr().err
+    assert text.startswith("airflow-lro: cannot listen at 192.0.2.1, port 0: ")
+    assert text.count("\n") == 1
+
+
+@pytest.mark.parametrize(("command", "needs"), [("emulator", "uvicorn"), ("demo", "airflow")])
+def test_a_missing_package_is_one_sentence(
+    command: str, needs: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What cannot be imported is named, with the command that installs it."""
+    find = cli.importlib.util.find_spec
+    monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: None if name == needs else find(name))
+    assert cli.main([command]) == 1
+    text = capsys.readouterr().err
+    assert text.startswith(f"airflow-lro: {needs} cannot be imported")
+    assert "pip install" in text
+
+
+def test_an_airflow_that_does_not_come_up_fails_with_its_log(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The end of the log that tells why is printed, and no traceback."""
+
+    def start(*_: object) -> None:
+        raise LocalAirflowError("airflow scheduler ended with 3:\nthe reason")
+
+    monkeypatch.setattr(LocalAirflow, "start", start)
+    assert cli.main(["demo"]) == 1
+    text = capsys.readouterr().err
+    assert text.startswith("airflow-lro: Airflow did not come up. airflow scheduler ended with 3:\nthe reason\n")
+    assert "Traceback" not in text
+
+
+def test_a_port_that_somebody_else_took_is_no_failure(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Airflow is started on other ports, but not for ever."""
+    ports: list[str] = []
+
+    def start(self: LocalAirflow, *_: object) -> None:
+        ports.append(self.url)
+        raise LocalAirflowError("airflow api-server ended with 1:\n[Errno 98] ... address already in use")
+
+    monkeypatch.setattr(LocalAirflow, "start", start)
+    assert cli.main(["demo"]) == 1
+    assert len(ports) == 3
+    captured = capsys.readouterr()
+    assert captured.out.count("another program took a port") == 2
+    assert "Airflow did not come up" in captured.err
+
+
+def test_importing_the_command_line_is_light() -> None:
+    """The command line imports neither Airflow nor a web server before it knows what to do."""
+    heavy = {"airflow", "uvicorn", "starlette", "requests"}
+    code = f"import sys, airflow_lro_provider.cli; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=dict(os.environ)
+    )
+    assert done.stdout == "[]\n"
+
+
+def test_every_system_is_planned_in_every_way() -> None:
+    """The demo kills a running and a deferred task of every system, and leaves one alone."""
+    rows = plan({name: find_service(name).title for name in SYSTEMS})
+    for service in SYSTEMS:
+        assert {"left_alone", "poke", "deferred"} <= {row.kind for row in rows if row.service == service}
+    assert [row.kind for row in rows].count("cancel") == 1
+
+
+KILLED = {"killed_at": 10.0, "cancelled_at": 10.8, "task_state": "failed", "operation_state": "CANCELLED"}
+ALONE = {"task_state": "success", "operation_state": "SUCCEEDED", "outcome": "SUCCEEDED"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "wrong"),
+    [
+        ("poke", KILLED, None),
+        ("poke", KILLED | {"cancelled_at": None, "operation_state": "RUNNING"}, "saw no cancel request"),
+        ("poke", KILLED | {"operation_state": "SUCCEEDED"}, "is SUCCEEDED"),
+        ("poke", KILLED | {"task_state": "success"}, "is success"),
+        ("deferred", {"task_state": "failed"}, "could not be killed while deferred"),
+        ("left_alone", ALONE, None),
+        ("left_alone", ALONE | {"task_state": "deferred"}, "is deferred"),
+        ("left_alone", ALONE | {"operation_state": "CANCELLED"}, "ended SUCCEEDED, but is CANCELLED"),
+        ("left_alone", ALONE | {"cancelled_at": 3.0}, "nobody killed"),
+        ("left_alone", ALONE | {"outcome": None}, "reported None"),
+        ("cancel", ALONE | {"operation_state": "CANCELLED", "outcome": "CANCELLED"}, None),
+        ("cancel", ALONE | {"operation_state": "CANCELLED", "outcome": "STILL_RUNNING"}, "reported STILL_RUNNING"),
+    ],
+)
+def test_a_row_says_what_is_wrong_with_it(kind: str, fields: dict[str, object], wrong: str | None) -> None:
+    """A row is right only if task and operation both ended as they have to."""
+    waits = "deferred" if kind == "deferred" else "poke"
+    row = Row("datafusion", "Data Fusion", kind, waits, "projects/p/locations/l/operations/o", **fields)  # type: ignore[arg-type]
+    assert row.wrong is None if wrong is None else wrong in str(row.wrong)
+    assert row.remark == ("ok" if wrong is None else "WRONG")
+
+
+def test_a_slow_cancel_is_said_in_the_table() -> None:
+    """A cancel that comes late is right, but its row says that it was slow."""
+    row = Row("datafusion", "Data Fusion", "poke", "poke", "operations/o", **(KILLED | {"cancelled_at": 22.5}))  # type: ignore[arg-type]
+    header, line = table([row])
+    assert line.index("12.5 s") == header.index("CANCELLED AFTER")
+    assert line.endswith("ok, but slow")
+
+
+def all_rows() -> list[Row]:
+    """The demo's rows, all as they have to be."""
+    rows = plan({name: find_service(name).title for name in SYSTEMS})
+    for row in rows:
+        fields = KILLED if row.to_kill else ALONE
+        if row.kind == "cancel":
+            fields = fields | {"operation_state": "CANCELLED", "outcome": "CANCELLED", "cancelled_at": 3.0}
+        vars(row).update(fields)
+    return rows
+
+
+class NoLogs:
+    """An Airflow of which nothing is asked but logs."""
+
+    def log(self, *_: object) -> str:
+        """The log of a task."""
+        return "the last words of the task"
+
+
+@pytest.mark.parametrize("spoil", ["nothing", "cancel", "system"])
+def test_the_exit_status_is_the_tables(spoil: str) -> None:
+    """One wrong row, or a system that is not there, is named, and makes the exit status 1."""
+    rows = all_rows()
+    if spoil == "cancel":
+        rows[1].cancelled_at, rows[1].operation_state = None, "RUNNING"
+    elif spoil == "system":
+        rows = [row for row in rows if row.service != "earthengine"]
+    stream = io.StringIO()
+    status = report(rows, NoLogs(), Printer(stream))  # type: ignore[arg-type]
+    text = stream.getvalue()
+    assert status == (0 if spoil == "nothing" else 1)
+    assert ("OK: 10 tasks were killed" in text) == (spoil == "nothing")
+    if spoil == "cancel":
+        assert "WRONG: aiplatform.poke (Vertex AI): the server saw no cancel request" in text
+        assert "the last words of the task" in text
+    if spoil == "system":
+        assert "WRONG: not in the table: Earth Engine" in text
+
+
+def test_a_sweep_wants_to_know_who_asks(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a token or a user nothing is asked."""
+    for variable in ("AIRFLOW_API_TOKEN", "AIRFLOW_API_PASSWORD"):
+        monkeypatch.delenv(variable, raising=False)
+    assert cli.main(["sweep", "--url", "http://127.0.0.1:1"]) == 1
+    assert "who are you?" in capsys.readouterr().err
+    assert cli.main(["sweep", "--url", "http://127.0.0.1:1", "--user", "admin"]) == 1
+    assert "AIRFLOW_API_PASSWORD" in capsys.readouterr().err
+
+
+def test_a_sweep_without_an_airflow_says_so(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line, and no token in it."""
+    monkeypatch.setenv("AIRFLOW_API_TOKEN", "very-secret")
+    assert cli.main(["sweep", "--url", "http://127.0.0.1:1"]) == 1
+    told = capsys.readouterr().err
+    assert "Airflow's API cannot be reached" in told
+    assert "very-secret" not in told

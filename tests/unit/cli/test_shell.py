@@ -1,0 +1,169 @@
+"""Operations from a shell, against the local server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from airflow_lro_provider import cli
+from airflow_lro_provider.emulator import Emulator
+from airflow_lro_provider.lro.resources.catalog import known_services
+
+L = "projects/p/locations/us-central1"
+
+
+@pytest.fixture
+def shell(lro_emulator: Emulator, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs a command against the local server; gives exit status, output and messages."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        status = cli.main([*arguments, "--emulator", lro_emulator.url])
+        told = capsys.readouterr()
+        return status, told.out, told.err
+
+    return run
+
+
+def test_all_services_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    """A line for each, with title and verbs."""
+    assert cli.main(["services"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(known_services()) > 140
+    assert any(line.split() == ["cloudtasks", "Cloud", "Tasks", "get"] for line in lines)
+
+
+def test_one_service_is_told_in_full(capsys: pytest.CaptureFixture[str]) -> None:
+    """Hosts, locations, versions, scopes, and for each version its verbs with the patterns that they serve."""
+    assert cli.main(["services", "aiplatform"]) == 0
+    text = capsys.readouterr().out
+    for words in ("Vertex AI", "aiplatform.googleapis.com", "us-central1", "v1, v1beta1", "cloud-platform", "wait"):
+        assert words in text
+    assert cli.main(["services", "storagetransfer.googleapis.com"]) == 0
+    assert "list needs a filter" in capsys.readouterr().out
+
+
+def test_an_unknown_service_gets_a_hint(capsys: pytest.CaptureFixture[str]) -> None:
+    """A near miss is named."""
+    assert cli.main(["services", "vertex"]) == 1
+    assert "Did you mean 'aiplatform'?" in capsys.readouterr().err
+
+
+def test_get(shell: Callable[..., tuple[int, str, str]], lro_emulator: Emulator) -> None:
+    """One line, or the whole operation."""
+    name = lro_emulator.create("datafusion", duration=None)
+    assert shell("get", name, "--service", "datafusion") == (0, "RUNNING · Running.\n", "")
+    status, out, _ = shell("get", f"//datafusion.googleapis.com/{name}", "--json")
+    assert (status, json.loads(out)["name"]) == (0, name)
+
+
+@pytest.mark.parametrize(("end", "status"), [({}, 0), ({"error": {"code": 3, "message": "no"}}, 1)])
+def test_wait(shell: Callable[..., tuple[int, str, str]], lro_emulator: Emulator, end: object, status: int) -> None:
+    """The exit status says how it ended; changes are told on standard error."""
+    name = lro_emulator.create("datafusion", duration=0.3, **end)  # type: ignore[arg-type]
+    found = shell("wait", name, "--service", "datafusion", "--poll-interval", "0.05")
+    assert found[0] == status
+    assert found[1].startswith("SUCCEEDED" if status == 0 else "FAILED")
+    assert "RUNNING" in found[2]
+
+
+def test_wait_gives_up_at_the_timeout(shell: Callable[..., tuple[int, str, str]], lro_emulator: Emulator) -> None:
+    """Exit status 3; the operation runs on."""
+    name = lro_emulator.create("datafusion", duration=None)
+    status, out, err = shell("wait", name, "--service", "datafusion", "--timeout", "0.1", "--poll-interval", "0.05")
+    assert (status, out) == (3, "")
+    assert "still running at the timeout of 0.1 s" in err
+    assert lro_emulator.requests(verb="cancel") == []
+
+
+def test_cancel_waits_for_the_truth(shell: Callable[..., tuple[int, str, str]], lro_emulator: Emulator) -> None:
+    """0 if it is cancelled, 1 if it succeeds all the same."""
+    patience = ("--poll-interval", "0.05")
+    name = lro_emulator.create("datafusion", duration=None)
+    status, out, err = shell("cancel", name, "--service", "datafusion", *patience)
+    assert (status, out.split()[0]) == (0, "CANCELLED")
+    assert "the service took the request" in err
+    stubborn = lro_emulator.create("datafusion", duration=0.3, cancel="ignore")
+    assert shell("cancel", stubborn, "--service", "datafusion", *patience)[0] == 1
+
+
+def test_cancel_without_waiting(shell: Callable[..., tuple[int, str, str]], lro_emulator: Emulator) -> None:
+    """Only the request."""
+    name = lro_emulator.create("datafusion", duration=None, cancel_delay=60)
+    assert shell("cancel", name, "--service", "datafusion", "--no-wait")[:2] == (0, "")
+    assert lro_emulator.operation("datafusion", name).cancel_requests == 1
+
+
+def test_what_is_over_is_not_cancelled(shell: Callable[..., tuple[int, str, str]], lro_emulator: Emulator) -> None:
+    """It is said how it ended, and nothing is sent."""
+    name = lro_emulator.create("datafusion", duration=0)
+    status, out, err = shell("cancel", name, "--service", "datafusion")
+    assert (status, out.split()[0]) == (0, "SUCCEEDED")
+    assert "not cancelled: SUCCEEDED" in err
+    assert lro_emulator.requests(verb="cancel") == []
+
+
+def test_a_service_that_cannot_cancel(shell: Callable[..., tuple[int, str, str]], lro_emulator: Emulator) -> None:
+    """Known before anything is sent."""
+    name = lro_emulator.create("cloudtasks", duration=None)
+    status, _, err = shell("cancel", name, "--service", "cloudtasks")
+    assert (status, "CANCEL_UNSUPPORTED" in err) == (1, True)
+    assert lro_emulator.requests(verb="cancel") == []
+
+
+def test_list(shell: Callable[..., tuple[int, str, str]], lro_emulator: Emulator) -> None:
+    """A line for each, at most so many; as JSON, a document in each line."""
+    names = [lro_emulator.create("datafusion", f"{L}/operations/o{number}", duration=None) for number in range(3)]
+    status, out, _ = shell("list", L, "--service", "datafusion", "--limit", "2")
+    assert (status, [line.split()[0] for line in out.splitlines()]) == (0, names[:2])
+    _, out, _ = shell("list", L, "--service", "datafusion", "--json")
+    assert [json.loads(line)["name"] for line in out.splitlines()] == names
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("get", "x"), "is not a name of an operation of any known API"),
+        (("get", f"{L}/operations/o"), "does not say which API it belongs to"),
+        (("get", f"{L}/operations/gone", "--service", "datafusion"), "NOT_FOUND"),
+        (("list", L, "--service", "cloudtasks"), "does not offer list"),
+        (("list", "transferOperations", "--service", "storagetransfer"), "only with a filter"),
+        (("get", "//evil.example/v1/x"), "nothing was sent"),
+    ],
+)
+def test_errors_are_plain(shell: Callable[..., tuple[int, str, str]], arguments: tuple[str, ...], words: str) -> None:
+    """One sentence on standard error, exit status 1, no traceback."""
+    status, out, err = shell(*arguments)
+    assert (status, out) == (1, "")
+    assert words in err
+    assert "Traceback" not in err
+
+
+def test_ctrl_c_ends_the_wait_and_not_the_operation(
+    shell: Callable[..., tuple[int, str, str]], lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit status 130, as shells expect."""
+    from airflow_lro_provider.lro.client import OperationsClient
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    name = lro_emulator.create("datafusion", duration=None)
+    monkeypatch.setattr(OperationsClient, "wait_until_done", interrupt)
+    assert shell("wait", name, "--service", "datafusion")[0] == 130
+    assert lro_emulator.requests(verb="cancel") == []
+
+
+def test_the_bar_of_a_terminal(
+    lro_emulator: Emulator, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a terminal one line changes, with the progress where the service tells it; it is left with a line's end."""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    name = lro_emulator.create("earthengine", duration=0.4)
+    arguments = ["wait", name, "--service", "earthengine", "--poll-interval", "0.05", "--emulator", lro_emulator.url]
+    assert cli.main(arguments) == 0
+    told = capsys.readouterr()
+    assert told.err.count("\r") >= 2
+    assert "█" in told.err
+    assert told.err.endswith("\n")

@@ -1,0 +1,318 @@
+"""The table of APIs against the facts that Google's discovery documents and pages give."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_lro_provider.lro.errors import InvalidReferenceError, UnknownServiceError
+from airflow_lro_provider.lro.resources.catalog import (
+    SYSTEMS,
+    VERBS,
+    find_service,
+    known_services,
+    location_of,
+    project_of,
+    service_of_host,
+)
+
+CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
+ALL = {"get", "list", "cancel", "delete", "wait"}
+
+FACTS = {
+    "earthengine": ("earthengine.googleapis.com", {"v1", "v1beta", "v1alpha"}, ALL, "body"),
+    "developerconnect": ("developerconnect.googleapis.com", {"v1"}, ALL - {"wait"}, None),
+    "datafusion": ("datafusion.googleapis.com", {"v1", "v1beta1"}, ALL - {"wait"}, None),
+    "automl": ("automl.googleapis.com", {"v1", "v1beta1"}, ALL, "body"),
+    "aiplatform": ("aiplatform.googleapis.com", {"v1", "v1beta1"}, ALL, "query"),
+}
+
+
+def test_the_five_systems_are_there() -> None:
+    """Each of the five systems has a row, and a page of the console."""
+    assert set(FACTS) == set(SYSTEMS) <= set(known_services())
+    assert all(find_service(name).console for name in FACTS)
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_row(name: str) -> None:
+    """Host, versions, verbs and the place of the wait timeout are those of the API."""
+    host, versions, verbs, wait = FACTS[name]
+    service = known_services()[name]
+    assert (service.name, service.host, set(service.versions), set(service.verbs), service.wait) == (
+        name,
+        host,
+        versions,
+        verbs,
+        wait,
+    )
+
+
+@pytest.mark.parametrize("name", sorted(known_services()))
+def test_every_row_is_complete(name: str) -> None:
+    """Whoever adds a row gives a pattern for each version, known verbs, a scope, and a timeout's place if it waits."""
+    service = known_services()[name]
+    assert set(service.names) == set(service.versions)
+    assert all(service.names.values())
+    assert set(service.verbs) <= set(VERBS)
+    assert "get" in service.verbs
+    assert (service.wait in ("query", "body")) is ("wait" in service.verbs)
+    assert service.scopes
+    assert set(service.only) <= set(service.verbs)
+    assert service.host.endswith(".googleapis.com")
+    pages = ("https://console.cloud.google.com/", "https://code.earthengine.")
+    assert service.console is None or service.console.startswith(pages)
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_v1_is_preferred(name: str) -> None:
+    """Without an `api_version`, the stable one is spoken."""
+    assert known_services()[name].version(None) == "v1"
+
+
+def test_an_unknown_version_names_those_there_are() -> None:
+    """A version that the API does not have is refused with the list of those it has."""
+    with pytest.raises(UnknownServiceError, match=r"Developer Connect .* no API version 'v1beta1'. It has: v1\."):
+        known_services()["developerconnect"].version("v1beta1")
+
+
+@pytest.mark.parametrize(("version", "get", "cancel", "wait"), [("v1", 118, 110, 118), ("v1beta1", 154, 134, 150)])
+def test_number_of_vertex_patterns(version: str, get: int, cancel: int, wait: int) -> None:
+    """Vertex AI has as many patterns (each with and without its root) per verb as its discovery document."""
+    vertex = known_services()["aiplatform"]
+    names = [
+        pattern.replace("[projects/*/locations/*/]", root).replace("*", "x")
+        for pattern in vertex.names[version]
+        for root in ("projects/p/locations/us-central1/", "")
+    ]
+    assert len(set(names)) == get
+    assert all(vertex.has_name(name, version) for name in names)
+    assert sum(vertex.offers("cancel", name) for name in names) == cancel
+    assert sum(vertex.offers("wait", name) for name in names) == wait
+
+
+@pytest.mark.parametrize(
+    ("service", "verb", "name", "offered"),
+    [
+        ("aiplatform", "cancel", None, True),
+        ("aiplatform", "cancel", "projects/p/locations/us-central1/endpoints/1/operations/2", True),
+        ("aiplatform", "cancel", "projects/p/locations/us-central1/featureGroups/1/operations/2", False),
+        ("aiplatform", "cancel", "projects/p/locations/us-central1/featureGroups/1/features/f/operations/2", False),
+        ("aiplatform", "cancel", "projects/p/locations/us-central1/featureOnlineStores/1/operations/2", False),
+        ("aiplatform", "cancel", "featureOnlineStores/1/featureViews/v/operations/2", False),
+        ("aiplatform", "get", "projects/p/locations/us-central1/featureGroups/1/operations/2", True),
+        ("aiplatform", "wait", "projects/p/locations/us-central1/featureGroups/1/operations/2", True),
+        ("aiplatform", "wait", "projects/p/locations/us-central1/solvers/1/operations/2", False),
+        ("datafusion", "cancel", "projects/p/locations/l/operations/o", True),
+        ("datafusion", "wait", "projects/p/locations/l/operations/o", False),
+        ("datafusion", "wait", None, False),
+        ("earthengine", "wait", "projects/p/operations/o", True),
+    ],
+)
+def test_offers(service: str, verb: str, name: str | None, offered: bool) -> None:
+    """A verb is offered per API, and within Vertex AI per kind of resource."""
+    assert known_services()[service].offers(verb, name) is offered
+
+
+def test_require_names_what_is_offered() -> None:
+    """A refused verb names the API, the operation and the verbs that are left."""
+    name = "projects/p/locations/us-central1/featureGroups/1/operations/2"
+    with pytest.raises(UnknownServiceError) as caught:
+        known_services()["aiplatform"].require("cancel", name)
+    assert (
+        str(caught.value)
+        == f"Vertex AI (aiplatform) does not offer cancel for {name}. It offers: get, list, delete, wait."
+    )
+
+
+# --- finding one -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", FACTS)
+@pytest.mark.parametrize("spelling", ["{name}", "{name}.googleapis.com", "{name}.mtls.googleapis.com"])
+def test_find_by_name_or_host(name: str, spelling: str) -> None:
+    """An API is found by its discovery name, by its host, and by its mTLS host."""
+    assert find_service(spelling.format(name=name)).name == name
+
+
+@pytest.mark.parametrize(
+    ("wanted", "meant"),
+    [
+        ("vertex", "aiplatform"),
+        ("vertexai", "aiplatform"),
+        ("vertex-ai", "aiplatform"),
+        ("vertex_ai", "aiplatform"),
+        ("Vertex AI", "aiplatform"),
+        ("aiplatfrom", "aiplatform"),
+        ("AIPLATFORM", "aiplatform"),
+        (" aiplatform ", "aiplatform"),
+        ("data-fusion", "datafusion"),
+        ("data_fusion", "datafusion"),
+        ("Data Fusion", "datafusion"),
+        ("datafusionn", "datafusion"),
+        ("ee", "earthengine"),
+        ("gee", "earthengine"),
+        ("earth-engine", "earthengine"),
+        ("Earth Engine", "earthengine"),
+        ("earthengin", "earthengine"),
+        ("developer-connect", "developerconnect"),
+        ("developer_connect", "developerconnect"),
+        ("auto-ml", "automl"),
+        ("AutoML", "automl"),
+    ],
+)
+def test_near_misses_get_a_did_you_mean(wanted: str, meant: str) -> None:
+    """A name that people use instead of the discovery name is refused with the right one."""
+    with pytest.raises(UnknownServiceError, match=rf"Did you mean (?:.* or )?'{meant}'") as caught:
+        find_service(wanted)
+    assert repr(wanted) in str(caught.value)
+
+
+@pytest.mark.parametrize("wanted", ["zzz", "projects/p", "xn--q", "http://"])
+def test_a_far_miss_gets_the_list(wanted: str) -> None:
+    """A name that is like none of them is refused without a guess, and told where the list is."""
+    with pytest.raises(UnknownServiceError, match="`airflow-lro services` lists all") as caught:
+        find_service(wanted)
+    assert "Did you mean" not in str(caught.value)
+
+
+@pytest.mark.parametrize("wanted", ["", "  ", None, 7, ["aiplatform"], {"name": "aiplatform"}], ids=repr)
+def test_no_name_at_all(wanted: object) -> None:
+    """What is no name of an API is refused as such."""
+    with pytest.raises(UnknownServiceError, match="`service` must be the name of an API"):
+        find_service(wanted)  # type: ignore[arg-type]
+
+
+# --- hosts and locations ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("service", "name", "host"),
+    [
+        ("aiplatform", "projects/p/locations/us-central1/endpoints/1/operations/2", "us-central1-aiplatform"),
+        ("aiplatform", "projects/p/locations/europe-west12/operations/2", "europe-west12-aiplatform"),
+        ("aiplatform", "projects/p/locations/global/operations/2", "aiplatform"),
+        ("aiplatform", "projects/p/locations/us/operations/2", "aiplatform.us.rep"),
+        ("aiplatform", "projects/p/locations/eu/operations/2", "aiplatform.eu.rep"),
+        ("aiplatform", "endpoints/1/operations/2", "aiplatform"),
+        ("automl", "projects/p/locations/us-central1/operations/o", "automl"),
+        ("automl", "projects/p/locations/eu/operations/o", "eu-automl"),
+        ("datafusion", "projects/p/locations/us-central1/operations/o", "datafusion"),
+        ("datafusion", "projects/p/locations/mars-north1/operations/o", "datafusion"),
+        ("developerconnect", "projects/p/locations/us-central1/operations/o", "developerconnect"),
+        ("earthengine", "projects/p/operations/o", "earthengine"),
+    ],
+)
+def test_host_for(service: str, name: str, host: str) -> None:
+    """Vertex AI is asked at the host of the location in the name, the others at their one host."""
+    assert known_services()[service].host_for(name) == f"{host}.googleapis.com"
+
+
+def test_vertex_has_its_46_regions() -> None:
+    """Every region of Vertex AI's discovery document has its own host, which is known to belong to it."""
+    vertex = known_services()["aiplatform"]
+    locations = vertex.regional["locations"]
+    assert len(set(locations)) == 46
+    for location in locations:
+        host = vertex.host_for(f"projects/p/locations/{location}/operations/1")
+        assert host == f"{location}-aiplatform.googleapis.com"
+        assert service_of_host(host) is vertex
+        assert vertex.location_of_host(host) == location
+
+
+@pytest.mark.parametrize(
+    ("location", "hint"),
+    [("us-centrall1", "Did you mean us-central1"), ("globall", "Did you mean global"), ("atlantis-9", "")],
+    ids=["near", "near a multi-region", "far"],
+)
+def test_an_unknown_location_is_refused_with_a_way_out(location: str, hint: str) -> None:
+    """A location that Vertex AI is not known to have is refused, with its like, and how to name a new one."""
+    name = f"projects/p/locations/{location}/operations/1"
+    with pytest.raises(InvalidReferenceError) as caught:
+        known_services()["aiplatform"].host_for(name)
+    message = str(caught.value)
+    assert hint in message
+    assert ("Did you mean" in message) is bool(hint)
+    assert message.endswith(f"If it is new, name its host: //{location}-aiplatform.googleapis.com/{name}")
+
+
+@pytest.mark.parametrize(
+    ("host", "service", "location"),
+    [
+        ("datafusion.googleapis.com", "datafusion", None),
+        ("datafusion.mtls.googleapis.com", "datafusion", None),
+        ("datafusion.us-east1.rep.googleapis.com", "datafusion", "us-east1"),
+        ("datafusion.mtls.us-east1.rep.googleapis.com", "datafusion", "us-east1"),
+        ("developerconnect.europe-west1.rep.googleapis.com", "developerconnect", "europe-west1"),
+        ("us-central1-aiplatform.googleapis.com", "aiplatform", "us-central1"),
+        ("us-central1-aiplatform.mtls.googleapis.com", "aiplatform", "us-central1"),
+        ("aiplatform.us.rep.googleapis.com", "aiplatform", "us"),
+        ("aiplatform.eu.rep.googleapis.com", "aiplatform", "eu"),
+        ("eu-automl.googleapis.com", "automl", "eu"),
+    ],
+)
+def test_googles_hosts(host: str, service: str, location: str | None) -> None:
+    """Global, mTLS, regional and multi-regional hosts are known, with the location that they serve."""
+    api = service_of_host(host)
+    assert api is not None
+    assert (api.name, api.location_of_host(host)) == (service, location)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "datafusion.googleapis.com.evil.example",
+        "evil.example/datafusion.googleapis.com",
+        "evildatafusion.googleapis.com",
+        "datafusion.googleapis.com.",
+        "datafusion.googleapis.com:443",
+        "datafusion.googleapis.com\n",
+        "datafusionXgoogleapis.com",
+        "datafusion.googleapisXcom",
+        "datafusion.rep.googleapis.com",
+        "datafusion.us-east1.rep.googleapis.com.evil.example",
+        "-datafusion.googleapis.com",
+        "a.b-datafusion.googleapis.com",
+        "x@datafusion.googleapis.com",
+        "googleapis.com",
+        "storage.googleapis.com",
+        "",
+    ],
+)
+def test_hosts_that_are_not_googles(host: str) -> None:
+    """Nothing that only looks like a host of one of the APIs is taken for one."""
+    assert service_of_host(host) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "location", "project"),
+    [
+        ("projects/p/locations/us-central1/operations/o", "us-central1", "p"),
+        ("projects/p/locations/us-central1", "us-central1", "p"),
+        ("projects/p", None, "p"),
+        ("projects/p/operations/locations/x", None, "p"),
+        ("endpoints/1/operations/2", None, None),
+        ("organizations/7/locations/global/operations/o", "global", None),
+    ],
+)
+def test_location_and_project_of(name: str, location: str | None, project: str | None) -> None:
+    """Location and project are read from where they stand in names and parents."""
+    assert (location_of(name), project_of(name)) == (location, project)
+
+
+@pytest.mark.parametrize(
+    ("service", "parent", "fits"),
+    [
+        ("earthengine", "projects/p", True),
+        ("earthengine", "projects/p/operations/o", False),
+        ("datafusion", "projects/p/locations/l", True),
+        ("datafusion", "projects/p", False),
+        ("aiplatform", "projects/p/locations/us-central1", True),
+        ("aiplatform", "projects/p/locations/us-central1/endpoints/1", True),
+        ("aiplatform", "endpoints/1", True),
+        ("aiplatform", "projects/p/locations/us-central1/operations/o", False),
+    ],
+)
+def test_has_parent(service: str, parent: str, fits: bool) -> None:
+    """What comes before `/operations/` in a name is a parent that can be listed, and nothing else is."""
+    assert known_services()[service].has_parent(parent, "v1") is fits

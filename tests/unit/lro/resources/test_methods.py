@@ -1,0 +1,282 @@
+"""The method that starts an operation: read, checked, and made into a request."""
+
+from __future__ import annotations
+
+import json
+import string
+import uuid
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_lro_provider.lro import protocol
+from airflow_lro_provider.lro.errors import (
+    ForbiddenEndpointError,
+    InvalidReferenceError,
+    InvalidRequestError,
+    NotAnOperationError,
+    UnknownServiceError,
+)
+from airflow_lro_provider.lro.resources.methods import Method, check_body, new_request_id, read_method
+from airflow_lro_provider.lro.resources.names import endpoint_of
+
+LOCATION = "projects/p/locations/us-central1"
+INSTANCES = f"{LOCATION}/instances"
+
+
+@pytest.mark.parametrize(
+    ("value", "service", "version", "host", "path", "query"),
+    [
+        (INSTANCES, "datafusion", "v1", "datafusion.googleapis.com", INSTANCES, ""),
+        (f"{INSTANCES}?instanceId=x", "datafusion", "v1", "datafusion.googleapis.com", INSTANCES, "instanceId=x"),
+        (f"v1beta1/{INSTANCES}", "datafusion", "v1beta1", "datafusion.googleapis.com", INSTANCES, ""),
+        (
+            f"https://datafusion.googleapis.com/v1/{INSTANCES}?a=b",
+            None,
+            "v1",
+            "datafusion.googleapis.com",
+            INSTANCES,
+            "a=b",
+        ),
+        (
+            f"{LOCATION}/datasets",
+            "aiplatform",
+            "v1",
+            "us-central1-aiplatform.googleapis.com",
+            f"{LOCATION}/datasets",
+            "",
+        ),
+        (
+            f"https://aiplatform.googleapis.com/v1/{LOCATION}/datasets",
+            None,
+            "v1",
+            "us-central1-aiplatform.googleapis.com",
+            f"{LOCATION}/datasets",
+            "",
+        ),
+        ("projects/p/image:export", "earthengine", "v1", "earthengine.googleapis.com", "projects/p/image:export", ""),
+    ],
+)
+def test_what_a_method_is_given_as(
+    value: str, service: str | None, version: str, host: str, path: str, query: str
+) -> None:
+    """A path with a service, with or without the version, and a URL; regional hosts are found."""
+    method = read_method(value, service=service)
+    assert (method.version, method.host, method.path, method.query) == (version, host, path, query)
+
+
+@pytest.mark.parametrize(
+    ("value", "arguments", "error", "words"),
+    [
+        (None, {"service": "datafusion"}, InvalidReferenceError, "must be a path or a URL, not NoneType"),
+        ("", {"service": "datafusion"}, InvalidReferenceError, "must be a path or a URL"),
+        (INSTANCES, {}, InvalidReferenceError, "does not say which API"),
+        (INSTANCES, {"service": "vertex"}, UnknownServiceError, "Did you mean 'aiplatform'"),
+        (INSTANCES, {"service": "datafusion", "http_method": "GET"}, InvalidReferenceError, "one of POST, PUT"),
+        (INSTANCES, {"service": "datafusion", "http_method": None}, InvalidReferenceError, "one of POST, PUT"),
+        (INSTANCES, {"service": "datafusion", "api_version": "v9"}, UnknownServiceError, "no API version 'v9'"),
+        (
+            f"v1/{INSTANCES}",
+            {"service": "datafusion", "api_version": "v1beta1"},
+            InvalidReferenceError,
+            "is of version 'v1'",
+        ),
+        ("/" + INSTANCES, {"service": "datafusion"}, InvalidReferenceError, "an empty part"),
+        (f"{LOCATION}/../x", {"service": "datafusion"}, InvalidReferenceError, "'..'"),
+        (f"{LOCATION}/a%2Fb", {"service": "datafusion"}, InvalidReferenceError, "'a%2Fb'"),
+        (f"{INSTANCES}#x", {"service": "datafusion"}, InvalidReferenceError, "'instances#x'"),
+        (f"{INSTANCES}?a=b#c", {"service": "datafusion"}, InvalidReferenceError, "percent-encoded"),
+        (f"{INSTANCES}?a=%zz", {"service": "datafusion"}, InvalidReferenceError, "percent-encoded"),
+        (f"{INSTANCES}?a=b\nHost: x", {"service": "datafusion"}, InvalidReferenceError, "percent-encoded"),
+        (
+            f"{INSTANCES}?access_token=x",
+            {"service": "datafusion"},
+            InvalidReferenceError,
+            "must not have 'access_token'",
+        ),
+        (
+            f"{INSTANCES}?%61ccess_token=x",
+            {"service": "datafusion"},
+            InvalidReferenceError,
+            "must not have 'access_token'",
+        ),
+        (f"{INSTANCES}?key=x", {"service": "datafusion"}, InvalidReferenceError, "must not have 'key'"),
+        (f"{INSTANCES}?alt=media", {"service": "datafusion"}, InvalidReferenceError, "must not have 'alt'"),
+        ("https://evil.example/v1/projects/p", {}, ForbiddenEndpointError, "not a known Google API"),
+        ("http://datafusion.googleapis.com/v1/projects/p", {}, InvalidReferenceError, "over https only"),
+        (
+            "https://datafusion.googleapis.com/v1/projects/p",
+            {"service": "automl"},
+            InvalidReferenceError,
+            "is at Data Fusion",
+        ),
+        (
+            "https://datafusion.googleapis.com@evil.example/v1/projects/p",
+            {"service": "datafusion"},
+            ForbiddenEndpointError,
+            "evil",
+        ),
+        ("projects/p/locations/x.evil.com%00/d", {"service": "aiplatform"}, InvalidReferenceError, "has the part"),
+    ],
+)
+def test_what_is_no_method_is_refused(
+    value: Any, arguments: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    """In words that name the problem, and before anything is sent: the endpoint is checked last."""
+    with pytest.raises(error, match=None) as caught:
+        endpoint_of(read_method(value, **arguments).about)
+    assert words in str(caught.value)
+
+
+def test_the_connections_own_endpoint_is_understood() -> None:
+    """A URL at the endpoint that the connection names is read, with and without {service}."""
+    endpoint = "http://127.0.0.1:1/{service}"
+    method = read_method(f"http://127.0.0.1:1/datafusion/v1/{INSTANCES}", api_endpoint=endpoint)
+    assert (method.service, method.path) == ("datafusion", INSTANCES)
+    assert endpoint_of(method.about, endpoint) == "http://127.0.0.1:1/datafusion"
+
+
+@given(value=st.text(string.printable, max_size=60), service=st.sampled_from(["datafusion", "earthengine", None]))
+def test_nothing_but_google_is_ever_addressed(value: str, service: str | None) -> None:
+    """Whatever is given: a clear refusal, or a URL at Google's host of that service."""
+    try:
+        method = read_method(value, service=service)
+        url = protocol.start(method, endpoint_of(method.about)).url
+    except InvalidRequestError:
+        return
+    assert url.partition("//")[2].partition("/")[0].endswith(".googleapis.com")
+    assert not set(url) & set(" \t\r\n#\\")
+
+
+# -- the request -----------------------------------------------------------------------------------------
+
+ID = "b8a8a5a2-8d3c-4f3e-9a4b-000000000001"
+
+
+def request(value: str, service: str, body: Any = None, http_method: str = "POST", request_id: str | None = ID) -> Any:
+    """The request that starts something."""
+    method = read_method(value, http_method, service)
+    return protocol.start(method, endpoint_of(method.about), body, request_id=request_id)
+
+
+def test_a_start_has_the_body_as_json() -> None:
+    """What the author gave, and nothing else where no request id is taken."""
+    made = request(f"{INSTANCES}?instanceId=x", "datafusion", {"type": "BASIC"})
+    assert (made.method, made.url) == ("POST", f"https://datafusion.googleapis.com/v1/{INSTANCES}?instanceId=x")
+    assert json.loads(made.body) == {"type": "BASIC"}
+    assert made.headers["content-type"] == "application/json"
+    assert not made.repeatable
+
+
+def test_a_start_without_a_body_sends_none() -> None:
+    """As DELETE wants it."""
+    made = request(f"{INSTANCES}/x", "datafusion", http_method="DELETE")
+    assert (made.method, made.body, dict(made.headers)) == ("DELETE", b"", {})
+
+
+@pytest.mark.parametrize(
+    ("path", "http_method"),
+    [
+        ("connections?connectionId=c", "POST"),
+        ("connections/c", "PATCH"),
+        ("connections/c", "DELETE"),
+        ("connections/c/gitRepositoryLinks?gitRepositoryLinkId=l", "POST"),
+        ("accountConnectors/a/users/u", "DELETE"),
+    ],
+)
+def test_developer_connect_takes_the_id_in_the_query(path: str, http_method: str) -> None:
+    """The methods that its discovery document says so of (requestId)."""
+    made = request(f"{LOCATION}/{path}", "developerconnect", http_method=http_method)
+    assert made.url.endswith(f"requestId={ID}")
+    assert made.repeatable
+
+
+@pytest.mark.parametrize("path", ["accountConnectors/a/users:deleteSelf", "insightsConfigs?insightsConfigId=i"])
+def test_methods_without_one_get_none(path: str) -> None:
+    """An unknown query parameter would be refused by Google."""
+    made = request(f"{LOCATION}/{path}", "developerconnect")
+    assert "requestId" not in made.url
+    assert not made.repeatable
+
+
+def test_the_earth_engine_takes_the_id_in_the_body() -> None:
+    """Its page projects.image.export has `requestId` among the fields of the body."""
+    made = request("projects/p/image:export", "earthengine", {"description": "d"})
+    assert json.loads(made.body) == {"description": "d", "requestId": ID}
+    assert made.repeatable
+
+
+@pytest.mark.parametrize("own", ["requestId", "request_id"])
+def test_an_id_of_the_author_stays(own: str) -> None:
+    """In either spelling; it makes the start repeatable."""
+    made = request(f"{LOCATION}/connections?{own}=mine", "developerconnect")
+    assert made.url.endswith(f"{own}=mine")
+    made = request("projects/p/table:export", "earthengine", {own: "mine"})
+    assert json.loads(made.body) == {own: "mine"}
+    assert made.repeatable
+
+
+@pytest.mark.parametrize("body", ["{}", [], 3, "{'a': 1}"])
+def test_a_body_is_an_object(body: Any) -> None:
+    """Anything else is refused, with a hint for the dict that Jinja made a string of."""
+    with pytest.raises(InvalidReferenceError, match="must be a dict") as caught:
+        check_body(body)
+    assert ("Jinja" in str(caught.value)) is isinstance(body, str)
+
+
+def test_request_ids_are_stable_random_uuids() -> None:
+    """The same for the same try, another for another, and in the form that AIP-155 wants."""
+    assert new_request_id("a") == new_request_id("a") != new_request_id("b")
+    assert uuid.UUID(new_request_id("a")).version == 4
+
+
+# -- the answer ------------------------------------------------------------------------------------------
+
+NAME = f"{LOCATION}/operations/o"
+
+
+def started(content: Any, value: str = INSTANCES, service: str = "datafusion") -> Any:
+    """What an answer means."""
+    return protocol.started(request(value, service), content)
+
+
+def test_an_operation_gets_its_reference() -> None:
+    """Service, version and host are those of the method; the name is the answer's."""
+    reference, operation = started({"name": NAME, "metadata": {}})
+    assert str(reference) == f"//datafusion.googleapis.com/{NAME}"
+    assert not operation.done
+    reference, _ = started({"name": NAME}, f"{LOCATION}/datasets", "aiplatform")
+    assert reference.host == "us-central1-aiplatform.googleapis.com"
+
+
+@pytest.mark.parametrize("name", [None, "", "operations/noop.DONE_OPERATION"])
+def test_one_that_is_over_needs_no_name(name: Any) -> None:
+    """Some services answer so; nothing has to be guarded."""
+    reference, operation = started({"name": name or "", "done": True, "response": {"a": 1}})
+    assert reference.name == INSTANCES
+    assert operation.response == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("content", "is_resource"),
+    [
+        ({"name": f"{INSTANCES}/x", "state": "RUNNING"}, True),
+        ({}, True),
+        ({"name": "tenants/t/operations/o"}, False),
+        ({"name": "x", "done": False}, False),
+        ({"done": True}, False),
+    ],
+)
+def test_what_is_no_operation_is_told_apart(content: Any, is_resource: bool) -> None:
+    """A plain resource, or an operation that cannot be guarded; never a success."""
+    with pytest.raises(NotAnOperationError) as caught:
+        started(content)
+    assert caught.value.is_resource is is_resource
+    assert caught.value.answer == content
+
+
+def test_a_method_reads_well() -> None:
+    """For logs."""
+    assert str(Method("datafusion", "v1", "POST", INSTANCES, "a=b", "h")) == f"POST //h/{INSTANCES}"

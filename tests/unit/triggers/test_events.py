@@ -1,0 +1,171 @@
+"""What a trigger tells the task that it wakes survives the way, and nothing else is taken for it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_lro_provider.lro.operation import Operation, Outcome
+from airflow_lro_provider.triggers.events import (
+    DeadlinePassed,
+    Event,
+    Finished,
+    Gone,
+    Lost,
+    is_for_another,
+    read_event,
+    without_response,
+)
+
+NAME = "projects/p/operations/o"
+RUNNING = Operation.from_json({"name": NAME, "metadata": {"state": "RUNNING"}, "selfLink": "unknown field"})
+SUCCEEDED = Operation.from_json({"name": NAME, "done": True, "response": {"@type": "x", "uri": "gs://b/o"}})
+CANCELLED = Operation.from_json({"name": NAME, "done": True, "error": {"code": 1, "message": ""}})
+
+EVENTS: dict[str, Event] = {
+    "succeeded": Finished(SUCCEEDED),
+    "cancelled": Finished(CANCELLED),
+    "gone": Gone("NOT_FOUND"),
+    "lost": Lost("403"),
+    "timeout": DeadlinePassed("timeout", 90.5, False, RUNNING),
+    "sensor timeout, cancel requested": DeadlinePassed("sensor_timeout", 60.0, True, RUNNING),
+    "execution timeout, never seen": DeadlinePassed("execution_timeout", 60.0, True, None),
+}
+
+
+@pytest.mark.parametrize("event", EVENTS.values(), ids=EVENTS.keys())
+def test_an_event_survives_the_way(event: Event) -> None:
+    """What a trigger yields is plain JSON, and is read back as the same event."""
+    assert read_event(json.loads(json.dumps(event.to_dict()))) == event
+
+
+@pytest.mark.parametrize("event", EVENTS.values(), ids=EVENTS.keys())
+def test_an_owner_in_an_event_does_not_disturb(event: Event) -> None:
+    """The owner token that a trigger adds belongs to the envelope."""
+    assert read_event({**event.to_dict(), "owner": "token-1"}) == event
+
+
+def test_an_event_keeps_the_whole_operation() -> None:
+    """Unknown fields of the operation are still there when the task reads the event."""
+    event = read_event(DeadlinePassed("timeout", 1.0, False, RUNNING).to_dict())
+    assert isinstance(event, DeadlinePassed)
+    assert event.operation is not None
+    assert event.operation.raw["selfLink"] == "unknown field"
+
+
+WHOLE = EVENTS["timeout"].to_dict()
+REFUSED: dict[str, Any] = {
+    "None": None,
+    "a string": "finished",
+    "a list": ["finished"],
+    "empty": {},
+    "Airflow's own": {"status": "success", "message": "done"},
+    "an unknown status": {"status": "cancelled", "operation": dict(CANCELLED.raw)},
+    "an odd status": {"status": ["finished"], "operation": dict(CANCELLED.raw)},
+    "finished without an operation": {"status": "finished"},
+    "finished with null": {"status": "finished", "operation": None},
+    "finished with something else": {"status": "finished", "operation": {"state": "DONE"}},
+    "finished with an operation that is not": {"status": "finished", "operation": dict(RUNNING.raw)},
+    "finished with an odd done": {"status": "finished", "operation": {"name": NAME, "done": "true"}},
+    "gone without a message": {"status": "gone"},
+    "lost without a message": {"status": "lost"},
+    **{f"deadline without {key}": {k: v for k, v in WHOLE.items() if k != key} for key in WHOLE if key != "status"},
+    "deadline with odd seconds": {**WHOLE, "seconds": []},
+    "deadline with a word for seconds": {**WHOLE, "seconds": "a while"},
+    "deadline with no number of seconds": {**WHOLE, "seconds": 10**400},
+    "deadline with something else": {**WHOLE, "operation": {"state": "DONE"}},
+}
+
+
+@pytest.mark.parametrize("stored", REFUSED.values(), ids=REFUSED.keys())
+def test_an_unknown_event_fails_closed(stored: Any) -> None:
+    """Whatever is not one of ours is refused in words, and never taken for a success."""
+    with pytest.raises(ValueError, match=r"an event that is not understood \(with .*\); it counts as a failure"):
+        read_event(stored)
+
+
+def test_a_refused_event_is_not_repeated() -> None:
+    """The message has the event's keys, and none of its values."""
+    with pytest.raises(ValueError, match=r"with \['payload', 'status'\]") as caught:
+        read_event({"status": "odd", "payload": "a secret"})
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("flag", ["true", 1, None, {}], ids=repr)
+def test_only_true_says_that_a_cancel_was_requested(flag: Any) -> None:
+    """A cancel that is not certain counts as none."""
+    event = read_event({**WHOLE, "cancel_requested": flag})
+    assert isinstance(event, DeadlinePassed)
+    assert event.cancel_requested is False
+
+
+@settings(max_examples=200, deadline=None, derandomize=True, database=None)
+@given(
+    stored=st.dictionaries(
+        st.sampled_from(["status", "operation", "message", "cause", "seconds", "cancel_requested"]),
+        st.one_of(
+            st.sampled_from(["finished", "gone", "lost", "deadline", 10**400, dict(RUNNING.raw), dict(SUCCEEDED.raw)]),
+            st.none(),
+            st.integers(),
+            st.floats(),
+            st.text(max_size=5),
+        ),
+    )
+)
+def test_any_event_is_read_or_refused(stored: dict[str, Any]) -> None:
+    """Any JSON is one of our events or a ValueError, and a finished one is finished."""
+    try:
+        event = read_event(stored)
+    except ValueError:
+        return
+    if isinstance(event, Finished):
+        assert event.operation.outcome is Outcome.SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    ("stored", "token", "another"),
+    [
+        ({"owner": "token-1"}, "token-1", False),
+        ({"owner": "token-2"}, "token-1", True),
+        ({"owner": None}, "token-1", True),
+        ({"owner": "token-1"}, None, True),
+        ({"owner": None}, None, False),
+        ({"status": "gone"}, "token-1", False),
+        ({}, None, False),
+        (None, "token-1", False),
+        ("owner", "token-1", False),
+    ],
+)
+def test_is_for_another(stored: Any, token: str | None, another: bool) -> None:
+    """An event with another owner is for another try; one without an owner cannot be told apart."""
+    assert is_for_another(stored, token) is another
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        {"name": NAME, "done": True, "response": {"large": "x" * 100}, "metadata": {"@type": "y"}, "odd": 1},
+        {"name": NAME, "done": True, "error": {"code": 13}},
+        {"done": True, "response": {}},
+        {"response": {}},
+    ],
+    ids=["a response", "an error", "nothing else but done", "nothing else"],
+)
+def test_without_response(raw: dict[str, Any]) -> None:
+    """Only the response is left out: the outcome and everything else stay."""
+    operation = Operation.from_json(raw)
+    smaller = without_response(operation)
+    assert smaller.response is None
+    assert "response" not in smaller.raw
+    assert (smaller.name, smaller.outcome, smaller.error, smaller.metadata) == (
+        operation.name,
+        operation.outcome,
+        operation.error,
+        operation.metadata,
+    )
+    assert {key: value for key, value in raw.items() if key != "response"}.items() <= smaller.raw.items()
+    assert operation.raw == raw
