@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
-from airflow_lro_provider.lro.errors import HTTP_CODES
+from airflow_lro_provider.lro.status import HTTP_CODES
 
 __all__ = ["Answer", "RefusedError", "answer", "error_answer", "not_routed", "page_of_an_error"]
 

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_lro_provider.lro.errors import CODES, HTTP_CODES
 from airflow_lro_provider.lro.resources.catalog import VERBS
+from airflow_lro_provider.lro.status import CODES, HTTP_CODES
 
 __all__ = ["Failure", "Script", "ScriptError"]
 

@@ -21,7 +21,7 @@ from airflow_lro_provider.emulator.answers import RefusedError
 from airflow_lro_provider.emulator.failures import FailureList
 from airflow_lro_provider.emulator.metadata import Snapshot, metadata_of
 from airflow_lro_provider.emulator.script import Script
-from airflow_lro_provider.lro.errors import CODES
+from airflow_lro_provider.lro.status import CODES
 
 __all__ = ["EmulatedOperation", "OperationView"]
 

@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from airflow_lro_provider.lro.errors import CODES, MalformedAnswerError
+from airflow_lro_provider.lro.errors import MalformedAnswerError
 from airflow_lro_provider.lro.http.redaction import legible
+from airflow_lro_provider.lro.status import CODES
 
 __all__ = ["Operation", "Outcome", "State"]
 

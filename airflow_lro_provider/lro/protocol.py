@@ -33,7 +33,6 @@ from airflow_lro_provider.lro.errors import (
     MalformedAnswerError,
     NotAnOperationError,
     OversizedAnswerError,
-    error_from_answer,
 )
 from airflow_lro_provider.lro.http.json import JsonLimitError, check_depth, read_json, read_members
 from airflow_lro_provider.lro.http.redaction import HIDDEN
@@ -41,6 +40,7 @@ from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.resources.catalog import find_service
 from airflow_lro_provider.lro.resources.methods import REQUEST_ID, Method, check_body
 from airflow_lro_provider.lro.resources.names import OperationReference, check_name
+from airflow_lro_provider.lro.status import error_from_answer
 
 __all__ = ["Answer", "Page", "Request", "Row", "Rows"]
 

@@ -44,9 +44,11 @@ def test_the_pure_core_imports_only_the_standard_library() -> None:
     """The rooms that decide need neither Airflow nor a client library."""
     code = (
         "import sys; before = set(sys.modules)\n"
-        "from airflow_lro_provider.lro import errors, flows, foreign, method, operation, polling, protocol\n"
-        "from airflow_lro_provider.lro import hosts, reference, services, settings, verdict\n"
-        "services.known_services()\n"
+        "from airflow_lro_provider.lro import errors, flows, operation, polling, protocol, status\n"
+        "from airflow_lro_provider.lro.resources import catalog, foreign, hosts, methods, names\n"
+        "from airflow_lro_provider.lro.auth import settings\n"
+        "from airflow_lro_provider.ownership import decisions\n"
+        "catalog.known_services()\n"
         "print(*sorted({name.split('.')[0] for name in set(sys.modules) - before}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -21,8 +21,9 @@ from airflow_lro_provider.lro.resources.methods import read_method
 from airflow_lro_provider.lro.resources.names import read_reference
 from airflow_lro_provider.operators.operations import RunOperationOperator
 from airflow_lro_provider.sensors.operations import OperationSensor
+from airflow_lro_provider.sweep import ledger
 from airflow_lro_provider.sweep.entries import LedgerEntry
-from airflow_lro_provider.sweep.reconciler import SweepResult, ledger, sweep
+from airflow_lro_provider.sweep.reconciler import SweepResult, sweep
 from airflow_lro_provider.sweep.search import traces_of
 
 SECRET = "-----BEGIN PRIVATE KEY-----"

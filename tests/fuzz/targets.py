@@ -21,15 +21,7 @@ from yarl import URL
 
 from airflow_lro_provider.lro import flows, protocol
 from airflow_lro_provider.lro.auth.credentials import ConnectionSettings
-from airflow_lro_provider.lro.errors import (
-    CODES,
-    MAX_RETRY_AFTER,
-    ApiError,
-    InvalidRequestError,
-    MalformedAnswerError,
-    OperationsError,
-    error_from_answer,
-)
+from airflow_lro_provider.lro.errors import ApiError, InvalidRequestError, MalformedAnswerError, OperationsError
 from airflow_lro_provider.lro.http.body import Body
 from airflow_lro_provider.lro.http.redaction import without_secrets
 from airflow_lro_provider.lro.operation import Operation, Outcome, State
@@ -45,6 +37,7 @@ from airflow_lro_provider.lro.resources.names import (
     read_parent,
     read_reference,
 )
+from airflow_lro_provider.lro.status import CODES, MAX_RETRY_AFTER, error_from_answer
 from airflow_lro_provider.ownership import decisions as verdict
 from airflow_lro_provider.sweep.entries import LedgerEntry, LedgerKey
 from airflow_lro_provider.sweep.search import Traces, find, traces_of

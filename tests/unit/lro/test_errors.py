@@ -12,8 +12,6 @@ import pytest
 
 from airflow_lro_provider.lro import errors
 from airflow_lro_provider.lro.errors import (
-    CODES,
-    HTTP_CODES,
     ApiError,
     ConnectionSettingsError,
     CredentialsError,
@@ -33,8 +31,8 @@ from airflow_lro_provider.lro.errors import (
     UnimplementedError,
     UnknownServiceError,
     WaitTimeoutError,
-    error_from_answer,
 )
+from airflow_lro_provider.lro.status import CODES, HTTP_CODES, error_from_answer
 
 NAME = "projects/p/locations/us-central1/operations/o"
 HTML = b"<!DOCTYPE html><html><title>Error 404 (Not Found)!!1</title></html>"

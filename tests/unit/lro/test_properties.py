@@ -16,15 +16,12 @@ from hypothesis import strategies as st
 from airflow_lro_provider.lro import protocol
 from airflow_lro_provider.lro.auth.credentials import ConnectionSettings
 from airflow_lro_provider.lro.errors import (
-    CODES,
-    MAX_RETRY_AFTER,
     ApiError,
     ForbiddenEndpointError,
     InvalidRequestError,
     MalformedAnswerError,
     OperationsError,
     UnknownServiceError,
-    error_from_answer,
 )
 from airflow_lro_provider.lro.operation import Operation, Outcome, State
 from airflow_lro_provider.lro.polling import Deadline, Watch
@@ -37,6 +34,7 @@ from airflow_lro_provider.lro.resources.names import (
     read_parent,
     read_reference,
 )
+from airflow_lro_provider.lro.status import CODES, MAX_RETRY_AFTER, error_from_answer
 from airflow_lro_provider.ownership.decisions import ArmedRecord
 
 # The same examples in every run: a red run means that the code has changed.

@@ -1,0 +1,202 @@
+"""What an answer that is no success means: the one place where it becomes an error.
+
+The errors themselves are in :mod:`airflow_lro_provider.lro.errors`. Standard library only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from airflow_lro_provider.lro.errors import (
+    ApiError,
+    FailedPreconditionError,
+    InvalidArgumentError,
+    MalformedAnswerError,
+    NotFoundError,
+    OperationsError,
+    PermissionDeniedError,
+    ResourceExhaustedError,
+    UnauthenticatedError,
+    UnavailableError,
+    UnimplementedError,
+)
+from airflow_lro_provider.lro.http.json import read_json
+from airflow_lro_provider.lro.http.redaction import legible, without_secrets
+
+__all__ = ["CODES", "HTTP_CODES", "error_from_answer"]
+
+# google/rpc/code.proto, and the HTTP code that each is sent with.
+CODES: dict[str, int] = {
+    "OK": 0,
+    "CANCELLED": 1,
+    "UNKNOWN": 2,
+    "INVALID_ARGUMENT": 3,
+    "DEADLINE_EXCEEDED": 4,
+    "NOT_FOUND": 5,
+    "ALREADY_EXISTS": 6,
+    "PERMISSION_DENIED": 7,
+    "RESOURCE_EXHAUSTED": 8,
+    "FAILED_PRECONDITION": 9,
+    "ABORTED": 10,
+    "OUT_OF_RANGE": 11,
+    "UNIMPLEMENTED": 12,
+    "INTERNAL": 13,
+    "UNAVAILABLE": 14,
+    "DATA_LOSS": 15,
+    "UNAUTHENTICATED": 16,
+}
+HTTP_CODES: dict[str, int] = {
+    "OK": 200,
+    "CANCELLED": 499,
+    "UNKNOWN": 500,
+    "INVALID_ARGUMENT": 400,
+    "DEADLINE_EXCEEDED": 504,
+    "NOT_FOUND": 404,
+    "ALREADY_EXISTS": 409,
+    "PERMISSION_DENIED": 403,
+    "RESOURCE_EXHAUSTED": 429,
+    "FAILED_PRECONDITION": 400,
+    "ABORTED": 409,
+    "OUT_OF_RANGE": 400,
+    "UNIMPLEMENTED": 501,
+    "INTERNAL": 500,
+    "UNAVAILABLE": 503,
+    "DATA_LOSS": 500,
+    "UNAUTHENTICATED": 401,
+}
+
+_BY_STATUS: dict[str, type[ApiError]] = {
+    "INVALID_ARGUMENT": InvalidArgumentError,
+    "OUT_OF_RANGE": InvalidArgumentError,
+    "FAILED_PRECONDITION": FailedPreconditionError,
+    "UNAUTHENTICATED": UnauthenticatedError,
+    "PERMISSION_DENIED": PermissionDeniedError,
+    "NOT_FOUND": NotFoundError,
+    "UNIMPLEMENTED": UnimplementedError,
+    "RESOURCE_EXHAUSTED": ResourceExhaustedError,
+    "UNAVAILABLE": UnavailableError,
+    "INTERNAL": UnavailableError,
+    "UNKNOWN": UnavailableError,
+    "DEADLINE_EXCEEDED": UnavailableError,
+}
+# Only where the body names no status. 502 is a proxy's way to say 503.
+_BY_HTTP = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    408: "UNAVAILABLE",
+    409: "ABORTED",
+    412: "FAILED_PRECONDITION",
+    429: "RESOURCE_EXHAUSTED",
+    499: "CANCELLED",
+    500: "INTERNAL",
+    501: "UNIMPLEMENTED",
+    502: "UNAVAILABLE",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+_REQUEST_IDS = ("x-goog-request-id", "x-request-id", "x-guploader-uploadid", "x-cloud-trace-context")
+MAX_RETRY_AFTER = 3600.0
+
+
+def error_from_answer(
+    *,
+    service: str,
+    verb: str,
+    operation: str,
+    http_status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    now: datetime | None = None,
+) -> OperationsError:
+    """Turn an answer that is no success into the error that it means.
+
+    :param headers: names in lower case.
+    :param now: the time that a ``Retry-After`` date is compared with; without it a date is ignored.
+    """
+    if 300 <= http_status < 400:
+        return MalformedAnswerError(
+            f"{service}: {verb} {operation}: the answer is a redirect (HTTP {http_status}), which is not"
+            " followed: the token must not travel. Check the endpoint of the connection."
+        )
+    error = _status_of(body)
+    status = error.get("status") if error else None
+    if not isinstance(status, str) or status not in CODES:
+        status = _BY_HTTP.get(http_status) or ("UNAVAILABLE" if http_status >= 500 else "INVALID_ARGUMENT")
+        if error is None and http_status == 404 and verb not in ("get", "list"):
+            # An unknown operation is answered in JSON. A page in HTML comes from the front end,
+            # which has no route for this verb.
+            status = "UNIMPLEMENTED"
+    details = error.get("details") if error else None
+    details = tuple(d for d in details if isinstance(d, Mapping)) if isinstance(details, list) else ()
+    message = error.get("message") if error else None
+    reason = _detail(details, "google.rpc.ErrorInfo", "reason")
+    request_id = _detail(details, "google.rpc.RequestInfo", "requestId") or next(
+        (headers[key] for key in _REQUEST_IDS if headers.get(key)), None
+    )
+    return _BY_STATUS.get(status, ApiError)(
+        service=service,
+        verb=verb,
+        operation=operation,
+        http_status=http_status,
+        status=status,
+        message=_shorten(message) if isinstance(message, str) and message else "no explanation was given",
+        reason=_shorten(reason, 100) if isinstance(reason, str) else None,
+        details=details,
+        request_id=_shorten(request_id, 100) if isinstance(request_id, str) and request_id else None,
+        retry_after=_retry_after(headers.get("retry-after"), details, now),
+    )
+
+
+def _status_of(body: bytes) -> Mapping[str, Any] | None:
+    """The ``error`` of a JSON answer; ``None`` if it is something else (HTML, nothing, garbage)."""
+    try:
+        content = read_json(body)
+    except ValueError:
+        return None
+    if isinstance(content, list) and content:  # streaming methods wrap it in a list
+        content = content[0]
+    error = content.get("error") if isinstance(content, dict) else None
+    return error if isinstance(error, dict) else None
+
+
+def _detail(details: tuple[Mapping[str, Any], ...], kind: str, key: str) -> Any:
+    for detail in details:
+        if str(detail.get("@type", "")).endswith(kind):
+            return detail.get(key)
+    return None
+
+
+def _retry_after(header: str | None, details: tuple[Mapping[str, Any], ...], now: datetime | None) -> float | None:
+    delay = _detail(details, "google.rpc.RetryInfo", "retryDelay")
+    seconds: float | None = None
+    if isinstance(delay, str):
+        seconds = _seconds(delay.removesuffix("s"))
+    if seconds is None and header:
+        seconds = _seconds(header)
+        if seconds is None and now is not None:
+            try:
+                moment = parsedate_to_datetime(header)
+                if moment.tzinfo is None:
+                    moment = moment.replace(tzinfo=timezone.utc)
+                seconds = (moment - now).total_seconds()
+            except (ValueError, TypeError, IndexError, OverflowError):
+                return None
+    return None if seconds is None else min(max(seconds, 0.0), MAX_RETRY_AFTER)
+
+
+def _seconds(text: str) -> float | None:
+    try:
+        seconds = float(text)
+    except ValueError:
+        return None
+    return seconds if seconds == seconds else None
+
+
+def _shorten(text: str, limit: int = 1000) -> str:
+    text = legible(without_secrets(text[: 20 * limit]))
+    return text if len(text) <= limit else text[: limit - 3] + "..."
