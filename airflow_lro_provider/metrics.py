@@ -24,15 +24,15 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from airflow_lro_provider.lro.metrics import Meter
+from airflow_lro_provider.lro.metrics import Metrics
 
-__all__ = ["StatsMeter"]
+__all__ = ["StatsMetrics"]
 
 PREFIX = "lro"
 log = logging.getLogger(__name__)
 
 
-class StatsMeter(Meter):
+class StatsMetrics(Metrics):
     """Counts with Airflow's Stats."""
 
     def __init__(self) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from airflow_lro_provider.lro.resources.names import OperationReference
     from airflow_lro_provider.ownership.decisions import ArmedRecord
     from airflow_lro_provider.sweep.ledger import LedgerPage
-    from airflow_lro_provider.sweep.search import Traces
+    from airflow_lro_provider.sweep.search import StartFootprint
 
 __all__ = ["KEY", "ArmedRecords"]
 
@@ -51,7 +51,7 @@ class ArmedRecords:
         self._log = log
         self._earlier: ArmedRecord | None = None
         self._announced: str | None = None
-        self._traces: Traces | None = None
+        self._traces: StartFootprint | None = None
         self._is_there: bool | None = None  # the record of this try; None: not known
 
     @property
@@ -116,7 +116,7 @@ class ArmedRecords:
             if not isinstance(answer, Exception):
                 self._is_there = record is not None and self.is_own(record)
 
-    def announce(self, start: str, request_id: str, traces: Traces | None = None) -> None:
+    def announce(self, start: str, request_id: str, traces: StartFootprint | None = None) -> None:
         """Say that this try is about to start an operation.
 
         The process of a task that was cleared lives on for some seconds, while the next try begins. Airflow does

@@ -42,9 +42,9 @@ if TYPE_CHECKING:
     from airflow_lro_provider.hooks.operations import OperationsHook
     from airflow_lro_provider.lro.flows import Started
     from airflow_lro_provider.lro.operation import Operation, Outcome
-    from airflow_lro_provider.lro.polling import Watch
+    from airflow_lro_provider.lro.polling import PollSchedule
     from airflow_lro_provider.ownership.decisions import ArmedRecord
-    from airflow_lro_provider.sweep.search import Traces
+    from airflow_lro_provider.sweep.search import StartFootprint
 
 __all__ = ["OperationStarter"]
 
@@ -136,7 +136,7 @@ class OperationStarter(GuardedTask, BaseOperator):
         raise NotImplementedError
 
     @property
-    def _traces(self) -> Traces | None:
+    def _traces(self) -> StartFootprint | None:
         """By what the operation can be found if its start is never answered."""
         return None
 
@@ -208,7 +208,7 @@ class OperationStarter(GuardedTask, BaseOperator):
     def _wait(self, context: Context) -> Any:
         from airflow_lro_provider.lro.errors import NotFoundError, WaitTimeoutError
         from airflow_lro_provider.lro.operation import Operation, Outcome
-        from airflow_lro_provider.lro.polling import new_watch
+        from airflow_lro_provider.lro.polling import new_schedule
 
         seen = self._first
         if isinstance(seen, Operation) and seen.outcome is not None:
@@ -218,7 +218,7 @@ class OperationStarter(GuardedTask, BaseOperator):
             return dict(seen.raw) if isinstance(seen, Operation) else {"name": self._reference.name}
         if self.deferrable:
             self._defer(context)
-        watch = new_watch(time.monotonic(), timeout=self.timeout, interval=self.poll_interval)
+        watch = new_schedule(time.monotonic(), timeout=self.timeout, interval=self.poll_interval)
         try:
             operation = self._client.wait_until_done(
                 self._reference, watch, look=self._look, on_change=lambda line: self._tell_change(watch, line)
@@ -230,19 +230,19 @@ class OperationStarter(GuardedTask, BaseOperator):
         assert operation.outcome is not None
         return self._settle(operation.outcome, operation)
 
-    def _tell_change(self, watch: Watch, line: str) -> None:
+    def _tell_change(self, watch: PollSchedule, line: str) -> None:
         if watch.done is None:  # the end is told with the result
             self.log.info("%s: %s", self._reference, line)
 
     def _defer(self, context: Context) -> None:
         from airflow_lro_provider.attempt.deferral import deadline_of
-        from airflow_lro_provider.lro.polling import Watch
+        from airflow_lro_provider.lro.polling import PollSchedule
 
         started = self._waiting_since or time.time()
         execution_timeout: timedelta | None = self.execution_timeout
         self._hand_over(
             context,
-            Watch(started=started, interval=self.poll_interval),
+            PollSchedule(started=started, interval=self.poll_interval),
             deadline_of(started, timeout=self.timeout, execution_timeout=execution_timeout),
             waiting_since=started,
         )
@@ -352,13 +352,13 @@ class OperationStarter(GuardedTask, BaseOperator):
         """See the operation of an earlier try to its end: never two side by side."""
         from airflow_lro_provider.lro.errors import NotFoundError, WaitTimeoutError
         from airflow_lro_provider.lro.operation import Operation
-        from airflow_lro_provider.lro.polling import new_watch
+        from airflow_lro_provider.lro.polling import new_schedule
 
         guard = self._get_guard()
         over = isinstance(seen, NotFoundError) or (isinstance(seen, Operation) and seen.done)
         if not over:
             guard.cancel(f"try {record.try_number} of this task was killed or cleared, and another one begins")
-            watch = new_watch(time.monotonic(), timeout=REPLACE_WITHIN, interval=self.poll_interval)
+            watch = new_schedule(time.monotonic(), timeout=REPLACE_WITHIN, interval=self.poll_interval)
             try:
                 self._client.wait_until_done(
                     self._reference,

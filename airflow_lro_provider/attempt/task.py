@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from airflow_lro_provider.attempt.result import ResultCheck
     from airflow_lro_provider.lro.client import OperationsClient
     from airflow_lro_provider.lro.operation import Operation, Outcome
-    from airflow_lro_provider.lro.polling import Deadline, Watch
+    from airflow_lro_provider.lro.polling import Deadline, PollSchedule
     from airflow_lro_provider.lro.resources.names import OperationReference
     from airflow_lro_provider.triggers.events import DeadlinePassed, Lost
 
@@ -198,7 +198,7 @@ class GuardedTask(OperationTask):
 
     # Deferring, and what comes after
 
-    def _hand_over(self, context: Context, watch: Watch, deadline: Deadline | None, **kwargs: Any) -> None:
+    def _hand_over(self, context: Context, watch: PollSchedule, deadline: Deadline | None, **kwargs: Any) -> None:
         """Let a trigger wait. Does not return.
 
         :param watch: the wait so far, on the wall clock.

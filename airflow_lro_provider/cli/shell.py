@@ -147,9 +147,9 @@ def _wait_for(
     client: OperationsClient, reference: OperationReference, given: argparse.Namespace, good: tuple[str, ...] = ()
 ) -> int:
     from airflow_lro_provider.lro.errors import WaitTimeoutError
-    from airflow_lro_provider.lro.polling import new_watch
+    from airflow_lro_provider.lro.polling import new_schedule
 
-    watch = new_watch(time.monotonic(), timeout=given.timeout, interval=given.poll_interval)
+    watch = new_schedule(time.monotonic(), timeout=given.timeout, interval=given.poll_interval)
     bar = _Bar()
 
     def look(timeout: float) -> Operation:

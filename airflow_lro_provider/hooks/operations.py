@@ -249,12 +249,12 @@ class OperationsHook(_OperationsBaseHook):
         :param on_change: is told whenever state or progress changed; by default it is logged.
         :raises WaitTimeoutError: at the timeout. The operation runs on.
         """
-        from airflow_lro_provider.lro.polling import new_watch
+        from airflow_lro_provider.lro.polling import new_schedule
 
         reference = self.reference(name)
         return self.get_conn().wait_until_done(
             reference,
-            new_watch(time.monotonic(), timeout=timeout, interval=poll_interval),
+            new_schedule(time.monotonic(), timeout=timeout, interval=poll_interval),
             on_change=on_change or (lambda line: self.log.info("%s: %s", reference.name, line)),
         )
 
@@ -381,11 +381,11 @@ class OperationsAsyncHook(_OperationsBaseHook):
         on_change: Callable[[str], object] | None = None,
     ) -> Operation:
         """Wait until an operation is over. See :meth:`OperationsHook.wait`."""
-        from airflow_lro_provider.lro.polling import new_watch
+        from airflow_lro_provider.lro.polling import new_schedule
 
         reference = await self.reference(name)
         return await (await self.get_conn()).wait_until_done(
             reference,
-            new_watch(time.monotonic(), timeout=timeout, interval=poll_interval),
+            new_schedule(time.monotonic(), timeout=timeout, interval=poll_interval),
             on_change=on_change or (lambda line: self.log.info("%s: %s", reference.name, line)),
         )

@@ -21,7 +21,7 @@ from yarl import URL
 
 from airflow_lro_provider.lro import flows, longpoll, protocol
 from airflow_lro_provider.lro.auth.credentials import ConnectionSettings, Identity, identity_for
-from airflow_lro_provider.lro.auth.mtls import Channel, channel_for
+from airflow_lro_provider.lro.auth.mtls import TlsSettings, channel_for
 from airflow_lro_provider.lro.client import (
     CONNECT_TIMEOUT,
     READ_TIMEOUT,
@@ -30,13 +30,13 @@ from airflow_lro_provider.lro.client import (
     transport_error,
     wait_before_retry,
 )
-from airflow_lro_provider.lro.errors import MalformedAnswerError, OperationsError, UnauthenticatedError, forgetting
+from airflow_lro_provider.lro.errors import MalformedResponseError, OperationsError, UnauthenticatedError, forgetting
 from airflow_lro_provider.lro.http.body import ACCEPT_ENCODING, Body
 from airflow_lro_provider.lro.http.session import proxy_for
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.paging import Paging
-from airflow_lro_provider.lro.polling import Watch
-from airflow_lro_provider.lro.protocol import Answer, Page, Request, Rows
+from airflow_lro_provider.lro.polling import PollSchedule
+from airflow_lro_provider.lro.protocol import Page, Request, Response, Rows
 from airflow_lro_provider.lro.resources.catalog import find_service
 from airflow_lro_provider.lro.resources.methods import Method
 from airflow_lro_provider.lro.resources.names import OperationReference
@@ -44,7 +44,7 @@ from airflow_lro_provider.lro.shared_poller.throttle import MAX_IN_FLIGHT
 
 __all__ = ["AsyncOperationsClient"]
 
-_Read = Callable[[Request, Answer, datetime], Any]
+_Read = Callable[[Request, Response, datetime], Any]
 _T = TypeVar("_T")
 
 
@@ -114,7 +114,7 @@ class AsyncOperationsClient:
         settings: ConnectionSettings,
         identity: Identity,
         *,
-        channel: Channel,
+        channel: TlsSettings,
         connect_timeout: float = CONNECT_TIMEOUT,
         read_timeout: float = READ_TIMEOUT,
         retries: int | None = None,
@@ -217,7 +217,7 @@ class AsyncOperationsClient:
     async def wait_until_done(
         self,
         reference: OperationReference,
-        watch: Watch,
+        watch: PollSchedule,
         *,
         on_change: Callable[[str], object] = lambda line: None,
         clock: Callable[[], float] = time.monotonic,
@@ -292,13 +292,13 @@ class AsyncOperationsClient:
             except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
                 sent = not isinstance(error, aiohttp.ClientConnectorError)
                 raise transport_error(request, error, sent=sent) from None
-            except MalformedAnswerError as error:
+            except MalformedResponseError as error:
                 raise protocol.unreadable(request, error) from None
         return read(request, answer.without(headers), datetime.now(timezone.utc))
 
     async def _fetch(
         self, session: aiohttp.ClientSession, request: Request, url: URL, headers: dict[str, str]
-    ) -> Answer:
+    ) -> Response:
         connect, read = self._timeouts
         async with session.request(
             request.method,
@@ -317,7 +317,7 @@ class AsyncOperationsClient:
                     break
             if not response.content.at_eof():
                 response.close()
-            return Answer(response.status, found, body.finish())
+            return Response(response.status, found, body.finish())
 
 
 def _proxy(url: str) -> URL | None:

@@ -16,7 +16,7 @@ from airflow_lro_provider.lro import flows, longpoll, protocol
 from airflow_lro_provider.lro.auth.credentials import ConnectionSettings, Identity, identity_for
 from airflow_lro_provider.lro.auth.mtls import channel_for
 from airflow_lro_provider.lro.errors import (
-    MalformedAnswerError,
+    MalformedResponseError,
     OperationsError,
     TransportError,
     UnauthenticatedError,
@@ -25,7 +25,7 @@ from airflow_lro_provider.lro.errors import (
 from airflow_lro_provider.lro.http.session import BoundedSession
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.paging import Paging
-from airflow_lro_provider.lro.polling import Watch
+from airflow_lro_provider.lro.polling import PollSchedule
 from airflow_lro_provider.lro.protocol import Page, Request
 from airflow_lro_provider.lro.resources.catalog import find_service
 from airflow_lro_provider.lro.resources.methods import Method
@@ -126,7 +126,7 @@ class OperationsClient:
         """All operations of a parent, page by page as they are asked for.
 
         :param filter: in the service's own dialect, e.g. ``done:false``.
-        :raises OversizedAnswerError: if the pages do not come to an end.
+        :raises ResponseTooLargeError: if the pages do not come to an end.
         """
         paging = Paging(parent, self.endpoint(parent), filter=filter, page_size=page_size)
         while (request := paging.request()) is not None:
@@ -150,7 +150,7 @@ class OperationsClient:
     def wait_until_done(
         self,
         reference: OperationReference,
-        watch: Watch,
+        watch: PollSchedule,
         *,
         look: Callable[[float], Operation] | None = None,
         on_change: Callable[[str], object] = lambda line: None,
@@ -241,7 +241,7 @@ class OperationsClient:
             )
         except requests.RequestException as error:
             raise transport_error(request, error, sent=_was_sent(error)) from None
-        except MalformedAnswerError as error:
+        except MalformedResponseError as error:
             raise protocol.unreadable(request, error) from None
         return protocol.read(request, answer.without(headers), datetime.now(timezone.utc))
 

@@ -17,8 +17,8 @@
     │   ├── UnimplementedError             501, or a verb that the API has no route for
     │   ├── ResourceExhaustedError *       429
     │   └── UnavailableError *             500, 502, 503, 504
-    ├── MalformedAnswerError *             something answered, but not in the API's language
-    │   └── OversizedAnswerError           an answer that is more than is taken of one: final
+    ├── MalformedResponseError *             something answered, but not in the API's language
+    │   └── ResponseTooLargeError           an answer that is more than is taken of one: final
     ├── TransportError *                   nothing answered: connection, TLS, time
     ├── StartUnknownError                  a start whose answer was lost: it may have started something
     ├── NotAnOperationError                a start that was answered with something else
@@ -85,7 +85,7 @@ class ConnectionSettingsError(InvalidRequestError):
     """The connection is missing, or holds something that cannot be used."""
 
 
-class MalformedAnswerError(OperationsError):
+class MalformedResponseError(OperationsError):
     """Something answered, but not in the API's language (a proxy's page, a truncated body)."""
 
     transient = True
@@ -93,7 +93,7 @@ class MalformedAnswerError(OperationsError):
     may_have_happened = True
 
 
-class OversizedAnswerError(MalformedAnswerError):
+class ResponseTooLargeError(MalformedResponseError):
     """An answer that is larger, deeper or longer than any that is taken. It would be so again."""
 
     transient = False

@@ -15,7 +15,7 @@ from typing import Any
 
 from airflow_lro_provider.lro.errors import OperationsError
 from airflow_lro_provider.lro.operation import Operation
-from airflow_lro_provider.lro.polling import Watch
+from airflow_lro_provider.lro.polling import PollSchedule
 
 __all__ = ["Look", "LongPolls", "Pause", "looks"]
 
@@ -47,7 +47,7 @@ class LongPolls:
         """Whether there is a ``:wait`` that can be relied on."""
         return self._offered and now >= self._not_before
 
-    def timeout(self, watches: Iterable[Watch], now: float) -> float:
+    def timeout(self, watches: Iterable[PollSchedule], now: float) -> float:
         """How long the next look may take, in seconds: 0 is a GET. The first look is one.
 
         :param watches: of all who wait for the operation.
@@ -79,7 +79,7 @@ class LongPolls:
         if self._disappointments >= DISAPPOINTMENTS:
             self._not_before, self._disappointments = now + REST, 0
 
-    def delay(self, watch: Watch, took: float, now: float) -> float:
+    def delay(self, watch: PollSchedule, took: float, now: float) -> float:
         """Seconds until the next look, after one that was a ``:wait``."""
         return max(min((watch.interval or SHORTEST) - took, watch.delay(now)), 0.0)
 
@@ -99,7 +99,7 @@ class Pause:
 
 
 def looks(
-    watch: Watch,
+    watch: PollSchedule,
     name: str,
     *,
     offered: bool,

@@ -13,7 +13,7 @@ from airflow_lro_provider.lro.async_client import AsyncOperationsClient
 from airflow_lro_provider.lro.errors import NotFoundError, OperationsError, WaitTimeoutError
 from airflow_lro_provider.lro.flows import outcome_of_cancel
 from airflow_lro_provider.lro.operation import Operation, Outcome
-from airflow_lro_provider.lro.polling import Deadline, Watch
+from airflow_lro_provider.lro.polling import Deadline, PollSchedule
 from airflow_lro_provider.lro.resources.names import OperationReference
 
 __all__ = ["Cancelled", "cancel_many", "count"]
@@ -75,7 +75,7 @@ async def cancel_many(
                 asked = await client.ask_for_cancel(reference, seen)
             if asked.outcome is not None or not wait:
                 return Cancelled(reference, asked.outcome or Outcome.STILL_RUNNING)
-            watch = Watch(started=time.monotonic(), deadline=deadline, interval=poll_interval)
+            watch = PollSchedule(started=time.monotonic(), deadline=deadline, interval=poll_interval)
             return Cancelled(reference, outcome_of_cancel(await client.wait_until_done(reference, watch)))
         except WaitTimeoutError:
             return Cancelled(reference, Outcome.STILL_RUNNING)

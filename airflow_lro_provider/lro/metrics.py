@@ -5,10 +5,10 @@ Standard library only.
 
 from __future__ import annotations
 
-__all__ = ["Meter"]
+__all__ = ["Metrics"]
 
 
-class Meter:
+class Metrics:
     """Counts nothing. The Airflow-facing rooms give one that knows Airflow's Stats."""
 
     def waiting(self, service: str, number: int) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from airflow_lro_provider.lro.errors import MalformedAnswerError
+from airflow_lro_provider.lro.errors import MalformedResponseError
 from airflow_lro_provider.lro.http.redaction import legible
 from airflow_lro_provider.lro.status import CODES
 
@@ -72,18 +72,18 @@ class Operation:
     def from_json(cls, raw: Any) -> Operation:
         """Read the resource.
 
-        :raises MalformedAnswerError: for anything that is not an operation. An unknown shape fails
+        :raises MalformedResponseError: for anything that is not an operation. An unknown shape fails
             closed: it is never taken for a finished or a successful one.
         """
         if not isinstance(raw, Mapping):
-            raise MalformedAnswerError(f"expected an operation, got {type(raw).__name__}")
+            raise MalformedResponseError(f"expected an operation, got {type(raw).__name__}")
         name, done, error = raw.get("name", ""), raw.get("done", False), raw.get("error")
         if not isinstance(name, str) or not isinstance(done, bool):
-            raise MalformedAnswerError("`name` or `done` of the operation has the wrong type")
+            raise MalformedResponseError("`name` or `done` of the operation has the wrong type")
         if error is not None and not isinstance(error, Mapping):
-            raise MalformedAnswerError("`error` of the operation is not a google.rpc.Status")
+            raise MalformedResponseError("`error` of the operation is not a google.rpc.Status")
         if not any(key in raw for key in ("name", "done", "error", "response", "metadata")):
-            raise MalformedAnswerError("the answer has no field of an operation")
+            raise MalformedResponseError("the answer has no field of an operation")
         metadata = raw.get("metadata")
         return cls(
             name=name,

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from airflow_lro_provider.lro import protocol
-from airflow_lro_provider.lro.errors import OversizedAnswerError
+from airflow_lro_provider.lro.errors import ResponseTooLargeError
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.protocol import Page, Request
 from airflow_lro_provider.lro.resources.names import OperationReference
@@ -53,7 +53,7 @@ class Paging:
     def new_on(self, page: Page) -> Iterator[Operation]:
         """The operations of the page that was asked for, without those that were told before.
 
-        :raises OversizedAnswerError: if there is no end in sight.
+        :raises ResponseTooLargeError: if there is no end in sight.
         """
         self._turn_to(page.next_page_token)
         for operation in page.operations:
@@ -68,11 +68,11 @@ class Paging:
         mark = hash(token)
         what = f"{self._parent.service}: list {self._parent.name}"
         if mark in self._tokens:
-            raise OversizedAnswerError(f"{what}: the service gave the same page token twice; its list has no end.")
+            raise ResponseTooLargeError(f"{what}: the service gave the same page token twice; its list has no end.")
         if len(token) > MAX_TOKEN:
-            raise OversizedAnswerError(f"{what}: the service gave a page token of {len(token)} characters.")
+            raise ResponseTooLargeError(f"{what}: the service gave a page token of {len(token)} characters.")
         self._tokens.add(mark)
         if len(self._tokens) >= MAX_PAGES:
-            raise OversizedAnswerError(
+            raise ResponseTooLargeError(
                 f"{what}: after {MAX_PAGES} pages there is no end in sight. Narrow it by a filter."
             )

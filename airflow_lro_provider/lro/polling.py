@@ -1,6 +1,6 @@
 """When to ask next, what a look or an error means for a wait, and which deadline comes first.
 
-:class:`Watch` is one wait as plain data: the sync client, the sensor's poke and the trigger feed it
+:class:`PollSchedule` is one wait as plain data: the sync client, the sensor's poke and the trigger feed it
 with what they saw and ask it how long to sleep. It has no clock: the time comes in as an argument, in
 seconds, from whatever clock the caller uses. Retrying a single request is not decided here (that is
 tenacity's, in the clients).
@@ -19,7 +19,7 @@ from typing import Any
 from airflow_lro_provider.lro.errors import NotFoundError, OperationsError, WaitTimeoutError
 from airflow_lro_provider.lro.operation import Operation, Outcome
 
-__all__ = ["Deadline", "Watch", "earliest", "new_watch"]
+__all__ = ["Deadline", "PollSchedule", "earliest", "new_schedule"]
 
 FLOOR = 1.0
 """The shortest interval that is chosen without being asked for, in seconds."""
@@ -62,7 +62,7 @@ def earliest(deadlines: Iterable[Deadline | None]) -> Deadline | None:
     return min((d for d in deadlines if d is not None), key=lambda d: d.at, default=None)
 
 
-class Watch:
+class PollSchedule:
     """One wait for one operation.
 
     :param started: when the wait began.
@@ -188,11 +188,11 @@ class Watch:
         return seconds
 
 
-def new_watch(now: float, *, timeout: float | None = None, interval: float | None = None) -> Watch:
+def new_schedule(now: float, *, timeout: float | None = None, interval: float | None = None) -> PollSchedule:
     """A plain wait that begins now.
 
     :param timeout: in seconds; ``None`` waits for ever.
     :param interval: in seconds; if ``None`` it grows with the age of the wait.
     """
     deadline = None if timeout is None else Deadline(now + timeout, "timeout", timeout)
-    return Watch(started=now, deadline=deadline, interval=interval)
+    return PollSchedule(started=now, deadline=deadline, interval=interval)

@@ -1,7 +1,7 @@
 """Every verb of ``google.longrunning.Operations`` over REST as plain data ("sans I/O").
 
 A function builds the :class:`Request`; the client, sync or async, sends it; another function reads the
-:class:`Answer`. So what is asked and what an answer means is decided once.
+:class:`Response`. So what is asked and what an answer means is decided once.
 
 =======  ==========================================================  ==============================
 verb     request                                                     answer
@@ -30,9 +30,9 @@ from urllib.parse import quote, urlencode
 
 from airflow_lro_provider.lro.errors import (
     InvalidReferenceError,
-    MalformedAnswerError,
+    MalformedResponseError,
     NotAnOperationError,
-    OversizedAnswerError,
+    ResponseTooLargeError,
 )
 from airflow_lro_provider.lro.http.json import JsonLimitError, check_depth, read_json, read_members
 from airflow_lro_provider.lro.http.redaction import HIDDEN
@@ -40,9 +40,9 @@ from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.resources.catalog import find_service
 from airflow_lro_provider.lro.resources.methods import REQUEST_ID, Method, check_body
 from airflow_lro_provider.lro.resources.names import OperationReference, check_name
-from airflow_lro_provider.lro.status import error_from_answer
+from airflow_lro_provider.lro.status import error_from_response
 
-__all__ = ["Answer", "Page", "Request", "Row", "Rows"]
+__all__ = ["Response", "Page", "Request", "Row", "Rows"]
 
 
 @dataclass(frozen=True)
@@ -68,14 +68,14 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """One HTTP answer. ``headers`` have names in lower case."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
 
-    def without(self, sent: Mapping[str, str]) -> Answer:
+    def without(self, sent: Mapping[str, str]) -> Response:
         """The same answer without the token that the request was sent with, should the server repeat it.
 
         :param sent: the headers that authorized the request.
@@ -87,7 +87,7 @@ class Answer:
         if len(token) < 8 or not (token.encode() in body or any(token in value for value in self.headers.values())):
             return self
         headers = {key: value.replace(token, HIDDEN) for key, value in self.headers.items()}
-        return Answer(self.status, headers, body.replace(token.encode(), HIDDEN.encode()))
+        return Response(self.status, headers, body.replace(token.encode(), HIDDEN.encode()))
 
 
 # Characters that JSON may escape and need not; an escaped backslash is no beginning of one.
@@ -134,7 +134,7 @@ class Rows:
         """Read the operations on it one by one, once; how deep each is nobody has looked at (:func:`read_row`).
 
         :param known: which rows need not be read (:func:`~airflow_lro_provider.lro.http.json.read_members`).
-        :raises MalformedAnswerError: perhaps after some rows, if it is no list.
+        :raises MalformedResponseError: perhaps after some rows, if it is no list.
         """
         members = read_members(self._body, "operations", known)
         self._body = b""
@@ -260,13 +260,13 @@ def started(request: Request, content: Mapping[str, Any]) -> tuple[OperationRefe
     )
 
 
-def read(request: Request, answer: Answer, now: datetime | None = None) -> Operation | Page | dict[str, Any] | None:
+def read(request: Request, answer: Response, now: datetime | None = None) -> Operation | Page | dict[str, Any] | None:
     """Read the answer to a request: an operation (get, wait), a page (list), nothing (cancel, delete), or
     whatever JSON a start answered with.
 
     :param now: the time, for a ``Retry-After`` that is a date.
     :raises ApiError: the error that the API answered with.
-    :raises MalformedAnswerError: for an answer that is not what the verb promises.
+    :raises MalformedResponseError: for an answer that is not what the verb promises.
     """
     if request.verb in ("cancel", "delete"):
         if not (200 <= answer.status < 300 and not answer.body.strip()):
@@ -277,11 +277,11 @@ def read(request: Request, answer: Answer, now: datetime | None = None) -> Opera
         return content
     try:
         return _read_page(content) if request.verb == "list" else Operation.from_json(content)
-    except MalformedAnswerError as error:
+    except MalformedResponseError as error:
         raise _malformed(request, str(error)) from None
 
 
-def read_rows(request: Request, answer: Answer, now: datetime | None = None) -> Rows:
+def read_rows(request: Request, answer: Response, now: datetime | None = None) -> Rows:
     """Read the answer to a list without reading what is listed.
 
     :raises ApiError: the error that the API answered with.
@@ -293,12 +293,12 @@ def read_rows(request: Request, answer: Answer, now: datetime | None = None) -> 
 def read_row(row: Any) -> Operation:
     """Read one operation of :meth:`Rows.read`.
 
-    :raises MalformedAnswerError: if it is none.
+    :raises MalformedResponseError: if it is none.
     """
     try:
         check_depth(row)
     except JsonLimitError as error:
-        raise OversizedAnswerError(f"an operation in a list cannot be read: {error}") from None
+        raise ResponseTooLargeError(f"an operation in a list cannot be read: {error}") from None
     return Operation.from_json(row)
 
 
@@ -306,7 +306,7 @@ def _read_page(content: dict[str, Any]) -> Page:
     rows, token = content.get("operations", []), content.get("nextPageToken", "")
     unreachable = content.get("unreachable", [])
     if not isinstance(rows, list) or not isinstance(token, str) or not isinstance(unreachable, list):
-        raise MalformedAnswerError("a field of the list has the wrong type")
+        raise MalformedResponseError("a field of the list has the wrong type")
     return Page(tuple(Operation.from_json(row) for row in rows), token, tuple(map(str, unreachable)))
 
 
@@ -330,9 +330,9 @@ def _url(verb: str, reference: OperationReference, endpoint: str) -> str:
 _PATH = "/:@!$&'()*+,;=~-._"
 
 
-def _check_status(request: Request, answer: Answer, now: datetime | None) -> None:
+def _check_status(request: Request, answer: Response, now: datetime | None) -> None:
     if not 200 <= answer.status < 300:
-        raise error_from_answer(
+        raise error_from_response(
             service=request.reference.service,
             verb=request.verb,
             operation=request.reference.name,
@@ -343,7 +343,7 @@ def _check_status(request: Request, answer: Answer, now: datetime | None) -> Non
         )
 
 
-def _read_object(request: Request, answer: Answer, now: datetime | None) -> dict[str, Any]:
+def _read_object(request: Request, answer: Response, now: datetime | None) -> dict[str, Any]:
     _check_status(request, answer, now)
     with _reading(request, "it is not JSON"):
         content = read_json(answer.body)
@@ -358,16 +358,16 @@ def _reading(request: Request, otherwise: str) -> Iterator[None]:
     try:
         yield
     except JsonLimitError as error:
-        raise unreadable(request, OversizedAnswerError(str(error))) from None
+        raise unreadable(request, ResponseTooLargeError(str(error))) from None
     except ValueError:
         raise _malformed(request, otherwise) from None
 
 
-def _malformed(request: Request, why: str) -> MalformedAnswerError:
-    return unreadable(request, MalformedAnswerError(why))
+def _malformed(request: Request, why: str) -> MalformedResponseError:
+    return unreadable(request, MalformedResponseError(why))
 
 
-def unreadable(request: Request, error: MalformedAnswerError) -> MalformedAnswerError:
+def unreadable(request: Request, error: MalformedResponseError) -> MalformedResponseError:
     """The same error, with what was tried and what to do next.
 
     :param error: says what is wrong with the answer.

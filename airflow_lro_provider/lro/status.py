@@ -14,7 +14,7 @@ from airflow_lro_provider.lro.errors import (
     ApiError,
     FailedPreconditionError,
     InvalidArgumentError,
-    MalformedAnswerError,
+    MalformedResponseError,
     NotFoundError,
     OperationsError,
     PermissionDeniedError,
@@ -26,7 +26,7 @@ from airflow_lro_provider.lro.errors import (
 from airflow_lro_provider.lro.http.json import read_json
 from airflow_lro_provider.lro.http.redaction import legible, without_secrets
 
-__all__ = ["CODES", "HTTP_CODES", "error_from_answer"]
+__all__ = ["CODES", "HTTP_CODES", "error_from_response"]
 
 # google/rpc/code.proto, and the HTTP code that each is sent with.
 CODES: dict[str, int] = {
@@ -103,7 +103,7 @@ _REQUEST_IDS = ("x-goog-request-id", "x-request-id", "x-guploader-uploadid", "x-
 MAX_RETRY_AFTER = 3600.0
 
 
-def error_from_answer(
+def error_from_response(
     *,
     service: str,
     verb: str,
@@ -119,7 +119,7 @@ def error_from_answer(
     :param now: the time that a ``Retry-After`` date is compared with; without it a date is ignored.
     """
     if 300 <= http_status < 400:
-        return MalformedAnswerError(
+        return MalformedResponseError(
             f"{service}: {verb} {operation}: the answer is a redirect (HTTP {http_status}), which is not"
             " followed: the token must not travel. Check the endpoint of the connection."
         )

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from airflow_lro_provider.lro.operation import Operation, Outcome
     from airflow_lro_provider.lro.resources.methods import Method
     from airflow_lro_provider.lro.resources.names import OperationReference
-    from airflow_lro_provider.sweep.search import Traces
+    from airflow_lro_provider.sweep.search import StartFootprint
 
 __all__ = ["CancelOperationOperator", "CancelOperationsOperator", "RunOperationOperator"]
 
@@ -125,10 +125,10 @@ class RunOperationOperator(OperationStarter):
         return str(self._method)
 
     @property
-    def _traces(self) -> Traces | None:
-        from airflow_lro_provider.sweep.search import traces_of
+    def _traces(self) -> StartFootprint | None:
+        from airflow_lro_provider.sweep.search import footprint_of
 
-        return traces_of(self._method, self.body)
+        return footprint_of(self._method, self.body)
 
     def _start(self, context: Context) -> Started:
         return self._start_again()
@@ -208,8 +208,8 @@ class CancelOperationOperator(OperationTask, BaseOperator):
         from airflow_lro_provider.lro.errors import WaitTimeoutError
         from airflow_lro_provider.lro.flows import outcome_of_cancel
         from airflow_lro_provider.lro.operation import Outcome
-        from airflow_lro_provider.lro.polling import new_watch
-        from airflow_lro_provider.metrics import StatsMeter
+        from airflow_lro_provider.lro.polling import new_schedule
+        from airflow_lro_provider.metrics import StatsMetrics
 
         guard = self._get_guard()
         guard.prepare()
@@ -219,7 +219,7 @@ class CancelOperationOperator(OperationTask, BaseOperator):
             guard.start()  # a kill waits until it is known whether the request was taken
             asked = client.ask_for_cancel(reference)
             if asked.requested:
-                StatsMeter().cancel(reference.service, "REQUESTED")
+                StatsMetrics().cancel(reference.service, "REQUESTED")
                 self.log.info(
                     "Cancel of %s requested; it was: %s", reference, asked.operation and asked.operation.summary()
                 )
@@ -230,7 +230,7 @@ class CancelOperationOperator(OperationTask, BaseOperator):
             if self.deferrable:
                 self._defer(guard, context, reference)
             guard.watch()
-            watch = new_watch(time.monotonic(), timeout=self.timeout, interval=self.poll_interval)
+            watch = new_schedule(time.monotonic(), timeout=self.timeout, interval=self.poll_interval)
             try:
                 operation = client.wait_until_done(
                     reference,
@@ -296,11 +296,11 @@ class CancelOperationOperator(OperationTask, BaseOperator):
 
     def _settle(self, reference: OperationReference, outcome: Outcome, operation: Operation | None) -> dict[str, Any]:
         from airflow_lro_provider.attempt.result import settle
-        from airflow_lro_provider.metrics import StatsMeter
+        from airflow_lro_provider.metrics import StatsMetrics
 
         self._get_guard().release()
         self.log.info("%s: %s", reference, outcome.value)
-        StatsMeter().cancel(reference.service, outcome.value)
+        StatsMetrics().cancel(reference.service, outcome.value)
         return settle(reference, outcome, operation, fail_on=self.fail_on, include_response=self.include_response)
 
 

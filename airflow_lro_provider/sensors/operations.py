@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from airflow_lro_provider.attempt.result import ResultCheck
     from airflow_lro_provider.hooks.operations import OperationsHook
     from airflow_lro_provider.lro.operation import Operation, Outcome
-    from airflow_lro_provider.lro.polling import Watch
+    from airflow_lro_provider.lro.polling import PollSchedule
     from airflow_lro_provider.ownership.decisions import ArmedRecord
     from airflow_lro_provider.triggers.events import DeadlinePassed, Lost
 
@@ -75,7 +75,7 @@ class OperationSensor(GuardedTask, BaseSensorOperator):
 
     ui_color = "#e8f0fe"
 
-    _watch: Watch
+    _watch: PollSchedule
     _leftover: ArmedRecord | None = None
     _left_by_try: int | None = None
     _fell_with_try: int | None = None
@@ -270,10 +270,10 @@ class OperationSensor(GuardedTask, BaseSensorOperator):
         age = 0.0 if first is None else (datetime.now(tz=timezone.utc) - first).total_seconds()
         return time.monotonic() - max(age, 0.0)
 
-    def _new_watch(self, now: float) -> Watch:
-        from airflow_lro_provider.lro.polling import Deadline, Watch
+    def _new_watch(self, now: float) -> PollSchedule:
+        from airflow_lro_provider.lro.polling import Deadline, PollSchedule
 
-        return Watch(
+        return PollSchedule(
             started=now,
             deadline=Deadline(now + self.timeout, "sensor_timeout", self.timeout),
             interval=self.poke_interval if self.interval_is_given else None,

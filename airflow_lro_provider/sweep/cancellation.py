@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from airflow_lro_provider.lro.operation import Operation
     from airflow_lro_provider.lro.resources.names import OperationReference
     from airflow_lro_provider.sweep.entries import LedgerEntry
-    from airflow_lro_provider.sweep.search import Traces
+    from airflow_lro_provider.sweep.search import StartFootprint
 
 __all__ = ["CANCELLED", "OVER", "UNSURE", "Claims", "Row", "end_all"]
 
@@ -112,14 +112,14 @@ class _Ending:
         """Look at the operation of an entry, and end it if it runs."""
         from airflow_lro_provider.lro.errors import NotFoundError, OperationsError
         from airflow_lro_provider.lro.resources.names import OperationReference
-        from airflow_lro_provider.sweep.search import Traces
+        from airflow_lro_provider.sweep.search import StartFootprint
 
         try:
             if entry.reference is not None:
                 client = await self._client(entry)
                 async with self._turn:
                     return await self._end(client, OperationReference.from_dict(entry.reference), entry, why)
-            traces = Traces.from_dict(entry.traces)
+            traces = StartFootprint.from_dict(entry.traces)
             if traces is not None:
                 async with self._search:  # one list at a time
                     return await self._find_and_end(await self._client(entry), traces, entry, why)
@@ -166,9 +166,11 @@ class _Ending:
             return Row(entry, CANCELLED, f"{why}; {seen.summary()}")
         return Row(entry, CANCELLED, f"{why}; asked for: {seen.summary()}")
 
-    async def _find_and_end(self, client: AsyncOperationsClient, traces: Traces, entry: LedgerEntry, why: str) -> Row:
+    async def _find_and_end(
+        self, client: AsyncOperationsClient, traces: StartFootprint, entry: LedgerEntry, why: str
+    ) -> Row:
         """End an operation that has no name yet, if it is certain which one that is."""
-        from airflow_lro_provider.sweep.search import Traces, find
+        from airflow_lro_provider.sweep.search import StartFootprint, find
 
         listed: list[Operation] = []
         async for operation in client.list(traces.place):
@@ -178,7 +180,7 @@ class _Ending:
         found = find(traces, listed, entry.armed_since)
         # The ledger is read after the list: whoever starts an operation has announced it there before.
         claims = self._claims()
-        if any(Traces.from_dict(other.traces) == traces for other in claims.starting):
+        if any(StartFootprint.from_dict(other.traces) == traces for other in claims.starting):
             return Row(entry, UNSURE, f"{why}; another task starts the same just now")
         known = [(_reference(traces, operation), operation) for operation in found.operations]
         own = [(ref, seen) for ref, seen in known if _fingerprint(ref) not in claims.operations]
@@ -199,7 +201,7 @@ class _Ending:
         return Row(entry, UNSURE, f"{why} since it sent {entry.start}: {what}")
 
 
-def _reference(traces: Traces, operation: Operation) -> OperationReference:
+def _reference(traces: StartFootprint, operation: Operation) -> OperationReference:
     """The reference of a listed operation: checked, for a name is part of a URL."""
     from airflow_lro_provider.lro.resources.names import read_reference
 

@@ -92,7 +92,7 @@ class LedgerEntry:
     :param start: which method is to start it, in words, while that is not known yet.
     :param request_id: the id that it is started with, if the method takes one.
     :param traces: by what it can be found at the service while its name is not known, as
-        :meth:`Traces.to_dict` gives it.
+        :meth:`StartFootprint.to_dict` gives it.
     :param gcp_conn_id: the connection to cancel it with.
     :param impersonation_chain: the account to act as.
     :param will_adopt: whether a retry goes on with it.

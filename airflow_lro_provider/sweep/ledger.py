@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from airflow_lro_provider.lro.resources.names import OperationReference
     from airflow_lro_provider.ownership.decisions import ArmedRecord
     from airflow_lro_provider.sweep.entries import LedgerEntry
-    from airflow_lro_provider.sweep.search import Traces
+    from airflow_lro_provider.sweep.search import StartFootprint
 
 __all__ = ["PREFIX", "Ledger", "LedgerPage", "ledger_is_on"]
 
@@ -76,7 +76,7 @@ class LedgerPage:
         reference: OperationReference | None,
         start: str = "",
         request_id: str | None = None,
-        traces: Traces | None = None,
+        traces: StartFootprint | None = None,
     ) -> None:
         """Enter the operation.
 

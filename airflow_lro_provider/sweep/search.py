@@ -19,7 +19,7 @@ from airflow_lro_provider.lro.resources.catalog import find_service
 from airflow_lro_provider.lro.resources.methods import REQUEST_ID, Method
 from airflow_lro_provider.lro.resources.names import OperationReference, check_parent
 
-__all__ = ["Found", "Traces", "find", "traces_of"]
+__all__ = ["Found", "StartFootprint", "find", "footprint_of"]
 
 CLOCKS_DIFFER = 30.0
 """How far Google's clock and this machine's may be apart, in seconds."""
@@ -29,7 +29,7 @@ _VERBS = {"DELETE": "delete", "POST": "create"}
 
 
 @dataclass(frozen=True)
-class Traces:
+class StartFootprint:
     """What a start leaves at the service, if it has come to something.
 
     :param service: the API's discovery name.
@@ -57,7 +57,7 @@ class Traces:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, stored: Any) -> Traces | None:
+    def from_dict(cls, stored: Any) -> StartFootprint | None:
         """Read them back, and check them again, for records can be tampered with; ``None`` for anything else."""
         if not isinstance(stored, Mapping):
             return None
@@ -85,7 +85,7 @@ class Found:
     is_certain: bool
 
 
-def traces_of(method: Method, body: Mapping[str, Any] | None = None) -> Traces | None:
+def footprint_of(method: Method, body: Mapping[str, Any] | None = None) -> StartFootprint | None:
     """What the start of an operation will be known by; ``None`` if that cannot be said.
 
     * ``POST …/instances?instanceId=x`` creates ``…/instances/x``,
@@ -110,12 +110,14 @@ def traces_of(method: Method, body: Mapping[str, Any] | None = None) -> Traces |
     for length in range(len(segments), 0, -1):
         parent = "/".join(segments[:length])
         if api.has_parent(parent, method.version):
-            found = Traces(method.service, method.version, method.host, parent, resource, verb)
-            return Traces.from_dict(found.to_dict())  # an id of odd characters is no name, and nothing is known by it
+            found = StartFootprint(method.service, method.version, method.host, parent, resource, verb)
+            return StartFootprint.from_dict(
+                found.to_dict()
+            )  # an id of odd characters is no name, and nothing is known by it
     return None
 
 
-def find(traces: Traces, operations: Iterable[Operation], since: float) -> Found:
+def find(traces: StartFootprint, operations: Iterable[Operation], since: float) -> Found:
     """Find what a start has started.
 
     :param operations: those of its parent.

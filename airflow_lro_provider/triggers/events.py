@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Union
 
-from airflow_lro_provider.lro.errors import MalformedAnswerError
+from airflow_lro_provider.lro.errors import MalformedResponseError
 from airflow_lro_provider.lro.operation import Operation
 
 __all__ = ["DeadlinePassed", "Event", "Finished", "Gone", "Lost", "is_for_another", "read_event", "without_response"]
@@ -101,7 +101,7 @@ def read_event(stored: Any) -> Event:
                 stored["cancel_requested"] is True,
                 None if raw is None else Operation.from_json(raw),
             )
-    except (KeyError, TypeError, ValueError, OverflowError, MalformedAnswerError):
+    except (KeyError, TypeError, ValueError, OverflowError, MalformedResponseError):
         pass
     keys = sorted(map(str, stored)) if isinstance(stored, Mapping) else type(stored).__name__
     raise ValueError(f"the trigger sent an event that is not understood (with {keys}); it counts as a failure")

@@ -13,7 +13,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_lro_provider.hooks.operations import DEFAULT_CONN_ID
 from airflow_lro_provider.lro.errors import ConnectionSettingsError, NotFoundError, OperationsError, WaitTimeoutError
 from airflow_lro_provider.lro.operation import Operation
-from airflow_lro_provider.lro.polling import Deadline, Watch
+from airflow_lro_provider.lro.polling import Deadline, PollSchedule
 from airflow_lro_provider.lro.resources.names import OperationReference
 from airflow_lro_provider.ownership.decisions import Evidence, Verdict, of_killed_trigger
 from airflow_lro_provider.ownership.evidence import in_words, owner_token, task_state
@@ -210,7 +210,7 @@ class OperationTrigger(BaseTrigger):
         # The deadline is a moment for all machines; the watcher's clock is one that nobody sets.
         offset = watcher.clock() - time.time()
         deadline = None if (given := self.deadline) is None else Deadline.from_dict(given)
-        watch = Watch(
+        watch = PollSchedule(
             started=self.started + offset,
             deadline=None if deadline is None else replace(deadline, at=deadline.at + offset),
             interval=self.poll_interval,

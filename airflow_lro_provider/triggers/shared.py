@@ -19,7 +19,7 @@ from airflow.providers.common.compat.sdk import conf
 
 from airflow_lro_provider.hooks.operations import OperationsAsyncHook
 from airflow_lro_provider.lro.shared_poller.throttle import MAX_IN_FLIGHT
-from airflow_lro_provider.metrics import StatsMeter
+from airflow_lro_provider.metrics import StatsMetrics
 
 if TYPE_CHECKING:
     from airflow_lro_provider.lro.auth.credentials import ConnectionSettings
@@ -29,7 +29,7 @@ __all__ = ["METER", "settings_of", "watcher_of_loop"]
 
 log = logging.getLogger(__name__)
 
-METER = StatsMeter()
+METER = StatsMetrics()
 """What counts for all of them."""
 SHARED_FOR = 10.0
 """So long, in seconds, a connection that was read is good for others. Who comes later reads it anew."""

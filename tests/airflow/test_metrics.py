@@ -15,7 +15,7 @@ from airflow_lro_provider import metrics
 from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.lro.polling import Deadline
 from airflow_lro_provider.lro.resources.names import read_reference
-from airflow_lro_provider.metrics import StatsMeter
+from airflow_lro_provider.metrics import StatsMetrics
 from airflow_lro_provider.operators.operations import CancelOperationOperator
 from airflow_lro_provider.triggers.operations import OperationTrigger
 
@@ -103,7 +103,7 @@ def test_what_came_of_a_cancel_is_counted(lro_emulator: Emulator, backend: Backe
 def test_broken_stats_break_nothing(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """A meter that cannot count says so once."""
     monkeypatch.setattr(metrics, "_stats", lambda: 1 / 0)
-    meter = StatsMeter()
+    meter = StatsMetrics()
     for _ in range(3):
         meter.throttled("datafusion")
     assert caplog.text.count("nothing is counted") == 1
@@ -115,11 +115,11 @@ def test_a_triggerer_that_has_no_stats_of_the_sdk_gets_them(monkeypatch: pytest.
     try:
         monkeypatch.setattr(metrics, "_prepared", False)
         state._factory = None
-        StatsMeter().throttled("datafusion")
+        StatsMetrics().throttled("datafusion")
         assert state._factory is not None
         mine = state._factory
         monkeypatch.setattr(metrics, "_prepared", False)
-        StatsMeter().throttled("datafusion")
+        StatsMetrics().throttled("datafusion")
         assert state._factory is mine
     finally:
         stats.initialize(factory=before, export_legacy_names=True)  # type: ignore[arg-type]

@@ -29,7 +29,7 @@ class PlayedApi:
         self.paths: list[str] = []
 
     def request(self, method: str, url: str, **_: Any) -> requests.Response:
-        """Answer."""
+        """Response."""
         path = url.partition("/api/v2/")[2]
         self.paths.append(path)
         response = requests.Response()

@@ -24,7 +24,7 @@ from airflow_lro_provider.sensors.operations import OperationSensor
 from airflow_lro_provider.sweep import ledger
 from airflow_lro_provider.sweep.entries import LedgerEntry
 from airflow_lro_provider.sweep.reconciler import SweepResult, sweep
-from airflow_lro_provider.sweep.search import traces_of
+from airflow_lro_provider.sweep.search import footprint_of
 
 SECRET = "-----BEGIN PRIVATE KEY-----"
 
@@ -325,7 +325,7 @@ class Lost:
     def __init__(self, airflow: PlayedAirflow, state: str = "failed", **change: Any) -> None:
         self.airflow = airflow
         method = read_method("projects/p/locations/l/instances?instanceId=x", "POST", "datafusion")
-        traces = traces_of(method)
+        traces = footprint_of(method)
         assert traces is not None
         entry = {"reference": None, "start": str(method), "traces": traces.to_dict(), **change}
         self.entry = airflow.enter(state, **entry)

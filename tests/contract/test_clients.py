@@ -14,7 +14,7 @@ from airflow_lro_provider.lro.async_client import AsyncOperationsClient
 from airflow_lro_provider.lro.auth.credentials import ConnectionSettings
 from airflow_lro_provider.lro.client import OperationsClient
 from airflow_lro_provider.lro.errors import (
-    MalformedAnswerError,
+    MalformedResponseError,
     NotFoundError,
     PermissionDeniedError,
     ResourceExhaustedError,
@@ -27,7 +27,7 @@ from airflow_lro_provider.lro.errors import (
     WaitTimeoutError,
 )
 from airflow_lro_provider.lro.operation import Outcome, State
-from airflow_lro_provider.lro.polling import new_watch
+from airflow_lro_provider.lro.polling import new_schedule
 from airflow_lro_provider.lro.resources.catalog import SYSTEMS, known_services
 from airflow_lro_provider.lro.resources.methods import read_method
 from airflow_lro_provider.lro.resources.names import OperationReference, read_parent, read_reference
@@ -252,7 +252,7 @@ def test_an_html_page_is_no_answer(subject: Subject, lro_emulator: Emulator) -> 
     reference = read_reference("projects/p/locations/l/operations/o", "datafusion")
     odd = Subject(subject.kind, other)
     try:
-        with pytest.raises((MalformedAnswerError, NotFoundError)):
+        with pytest.raises((MalformedResponseError, NotFoundError)):
             odd.get(reference, retries=0)
     finally:
         odd.finish()
@@ -272,7 +272,7 @@ def test_wait_until_done_polls_with_growing_intervals(subject: Subject, lro_emul
             lro_emulator.finish("datafusion", reference.name)
         return float(next(now))
 
-    operation = subject.wait_until_done(reference, new_watch(0.0), on_change=lines.append, clock=clock)
+    operation = subject.wait_until_done(reference, new_schedule(0.0), on_change=lines.append, clock=clock)
     assert operation.outcome is Outcome.SUCCEEDED
     assert subject.slept[0] < subject.slept[-1] <= 66
     assert lines[0].startswith("RUNNING")
@@ -284,7 +284,7 @@ def test_wait_until_done_polls_with_growing_intervals(subject: Subject, lro_emul
 def test_wait_until_done_uses_the_services_own_wait(subject: Subject, lro_emulator: Emulator, service: str) -> None:
     """After a first look a `:wait` tells of the end, with no sleep between and few requests."""
     reference = running(lro_emulator, service, duration=1.5)
-    operation = subject.wait_until_done(reference, new_watch(time.monotonic()))
+    operation = subject.wait_until_done(reference, new_schedule(time.monotonic()))
     assert operation.outcome is Outcome.SUCCEEDED
     assert [request.verb for request in lro_emulator.requests()] == ["get", "wait"]
 
@@ -301,11 +301,11 @@ def test_a_wait_that_is_refused_leaves_gets(subject: Subject, lro_emulator: Emul
             lro_emulator.finish("automl", reference.name)
         return float(tick)
 
-    assert subject.wait_until_done(reference, new_watch(0.0), clock=clock).done
+    assert subject.wait_until_done(reference, new_schedule(0.0), clock=clock).done
     assert len(lro_emulator.requests(verb="wait")) == 2
     lro_emulator.fail(403, verb="get", times=None)
     with pytest.raises(PermissionDeniedError):
-        subject.wait_until_done(reference, new_watch(0.0))
+        subject.wait_until_done(reference, new_schedule(0.0))
 
 
 def test_wait_until_done_ends_at_the_deadline(subject: Subject, lro_emulator: Emulator) -> None:
@@ -313,7 +313,7 @@ def test_wait_until_done_ends_at_the_deadline(subject: Subject, lro_emulator: Em
     reference = running(lro_emulator)
     moments = iter([1.0, 2.0, 11.0, 12.0, 13.0])
     with pytest.raises(WaitTimeoutError, match="timeout of 10 s"):
-        subject.wait_until_done(reference, new_watch(0.0, timeout=10), clock=lambda: next(moments))
+        subject.wait_until_done(reference, new_schedule(0.0, timeout=10), clock=lambda: next(moments))
     assert subject.get(reference).done is False
     assert lro_emulator.requests(verb="cancel") == []
 
@@ -330,7 +330,7 @@ def test_transient_errors_never_end_a_wait_before_its_deadline(subject: Subject,
             lro_emulator.finish("datafusion", reference.name)
         return float(tick)
 
-    assert subject.wait_until_done(reference, new_watch(0.0, timeout=900), clock=clock).done
+    assert subject.wait_until_done(reference, new_schedule(0.0, timeout=900), clock=clock).done
 
 
 def test_names_with_odd_characters_arrive_whole(subject: Subject, lro_emulator: Emulator) -> None:

@@ -204,7 +204,7 @@ def test_a_broken_certificate_is_not_quoted_to_whoever_wants_a_token(
 def test_an_emulator_sees_no_certificate(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is not Google is shown nothing."""
     monkeypatch.setenv("GOOGLE_API_USE_CLIENT_CERTIFICATE", "true")
-    assert mtls.channel_for(read(emulator=True, api_endpoint="https://emulator:1")) == mtls.Channel()
+    assert mtls.channel_for(read(emulator=True, api_endpoint="https://emulator:1")) == mtls.TlsSettings()
 
 
 @pytest.mark.parametrize("content", ["{", '{"cert_configs": {"workload": {}}}', "KEY"])

@@ -31,7 +31,7 @@ from airflow_lro_provider.lro.errors import (
 from airflow_lro_provider.lro.http.body import MAX_BYTES
 from airflow_lro_provider.lro.http.redaction import in_brief
 from airflow_lro_provider.lro.http.session import BoundedSession
-from airflow_lro_provider.lro.protocol import Answer
+from airflow_lro_provider.lro.protocol import Response
 
 
 def read(**extra: Any) -> ConnectionSettings:
@@ -593,9 +593,9 @@ def test_where_plain_http_is_fine(
     """Only this machine, its metadata server, and what is asked without a secret may be spoken to in the clear."""
     sent: list[str] = []
 
-    def fetch(_: BoundedSession, method: str, url: str, **__: Any) -> Answer:
+    def fetch(_: BoundedSession, method: str, url: str, **__: Any) -> Response:
         sent.append(url)
-        return Answer(200, {}, b"{}")
+        return Response(200, {}, b"{}")
 
     transport = TokenTransport()
     monkeypatch.setattr(BoundedSession, "fetch", fetch)

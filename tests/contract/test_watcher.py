@@ -13,7 +13,7 @@ from airflow_lro_provider.lro import async_client as aio
 from airflow_lro_provider.lro.auth.credentials import ConnectionSettings
 from airflow_lro_provider.lro.errors import ForbiddenEndpointError, PermissionDeniedError
 from airflow_lro_provider.lro.operation import Operation, Outcome
-from airflow_lro_provider.lro.polling import Watch
+from airflow_lro_provider.lro.polling import PollSchedule
 from airflow_lro_provider.lro.resources.names import OperationReference, read_reference
 from airflow_lro_provider.lro.shared_poller.watcher import Watcher
 
@@ -22,7 +22,7 @@ async def wait_for(emulator: Emulator, service: str, name: str, interval: float 
     """Wait for one operation, as one trigger does."""
     settings = ConnectionSettings.from_extra(emulator.connection_extra())
     watcher = Watcher.of_loop()
-    watch = Watch(started=time.monotonic(), interval=interval)
+    watch = PollSchedule(started=time.monotonic(), interval=interval)
     waiting = await watcher.join(settings, read_reference(name, service), watch)
     try:
         while isinstance(what := await waiting, str):
@@ -108,4 +108,4 @@ async def test_a_foreign_host_is_refused(lro_emulator: Emulator) -> None:
     settings = ConnectionSettings.from_extra(lro_emulator.connection_extra())
     reference = OperationReference("datafusion", "v1", "projects/p/locations/l/operations/o", "evil.example")
     with pytest.raises(ForbiddenEndpointError):
-        await Watcher.of_loop().join(settings, reference, Watch(started=0.0))
+        await Watcher.of_loop().join(settings, reference, PollSchedule(started=0.0))

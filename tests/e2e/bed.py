@@ -22,7 +22,7 @@ from postgres import LocalPostgres
 from airflow_lro_provider.demo.local_airflow import LocalAirflow, LocalAirflowError
 from airflow_lro_provider.emulator import Emulator, Store
 
-__all__ = ["Bed", "BedError", "CountingStore", "Task", "Watch", "is_of_run", "operation_of", "own_trouble"]
+__all__ = ["Bed", "BedError", "CountingStore", "Task", "PollSchedule", "is_of_run", "operation_of", "own_trouble"]
 
 HERE = Path(__file__).parent
 CLOSED_POOL = "closed"
@@ -117,7 +117,7 @@ class Task:
         self.latest = found
 
 
-class Watch(threading.Thread):
+class PollSchedule(threading.Thread):
     """One poller for all runs: it asks Airflow for what has changed, twice a second."""
 
     INTERVAL = 0.5
@@ -193,7 +193,7 @@ class Bed:
         assert isinstance(emulator.store, CountingStore)
         self.airflow, self.emulator, self.store = airflow, emulator, emulator.store
         self.database, self.slots, self.triggerers, self.sweeps = database, slots, triggerers, sweeps
-        self.watch = Watch(airflow)
+        self.watch = PollSchedule(airflow)
         self.stopping = threading.Event()
         self._lock = threading.Lock()
         self._starts = threading.BoundedSemaphore(STARTS_AT_A_TIME)

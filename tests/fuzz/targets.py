@@ -21,12 +21,12 @@ from yarl import URL
 
 from airflow_lro_provider.lro import flows, protocol
 from airflow_lro_provider.lro.auth.credentials import ConnectionSettings
-from airflow_lro_provider.lro.errors import ApiError, InvalidRequestError, MalformedAnswerError, OperationsError
+from airflow_lro_provider.lro.errors import ApiError, InvalidRequestError, MalformedResponseError, OperationsError
 from airflow_lro_provider.lro.http.body import Body
 from airflow_lro_provider.lro.http.redaction import without_secrets
 from airflow_lro_provider.lro.operation import Operation, Outcome, State
 from airflow_lro_provider.lro.paging import Paging
-from airflow_lro_provider.lro.protocol import Answer, Page, Request
+from airflow_lro_provider.lro.protocol import Page, Request, Response
 from airflow_lro_provider.lro.resources.catalog import find_service, known_services
 from airflow_lro_provider.lro.resources.hosts import split_url
 from airflow_lro_provider.lro.resources.methods import Method, new_request_id, read_method
@@ -37,10 +37,10 @@ from airflow_lro_provider.lro.resources.names import (
     read_parent,
     read_reference,
 )
-from airflow_lro_provider.lro.status import CODES, MAX_RETRY_AFTER, error_from_answer
+from airflow_lro_provider.lro.status import CODES, MAX_RETRY_AFTER, error_from_response
 from airflow_lro_provider.ownership import decisions as verdict
 from airflow_lro_provider.sweep.entries import LedgerEntry, LedgerKey
-from airflow_lro_provider.sweep.search import Traces, find, traces_of
+from airflow_lro_provider.sweep.search import StartFootprint, find, footprint_of
 from airflow_lro_provider.triggers import events
 
 __all__ = ["TARGETS", "ForeignHostError", "check_request"]
@@ -165,11 +165,11 @@ def fuzz_traces(random: Random) -> object:
     method, body = spoil_text(random.choice(METHODS), random, METHODS), {"instanceId": random.choice(BRICKS)}
     given = (stored, method, body)
     try:
-        left = traces_of(read_method(method, random.choice(("POST", "DELETE", "PATCH")), None), body)
-        assert left is None or Traces.from_dict(json.loads(json.dumps(left.to_dict()))) == left
+        left = footprint_of(read_method(method, random.choice(("POST", "DELETE", "PATCH")), None), body)
+        assert left is None or StartFootprint.from_dict(json.loads(json.dumps(left.to_dict()))) == left
     except InvalidRequestError:
         pass
-    traces = Traces.from_dict(stored)
+    traces = StartFootprint.from_dict(stored)
     if traces is not None:
         try:
             endpoint = endpoint_of(traces.place)
@@ -185,7 +185,7 @@ def fuzz_traces(random: Random) -> object:
 def _is_operation(raw: object) -> bool:
     try:
         Operation.from_json(raw)
-    except MalformedAnswerError:
+    except MalformedResponseError:
         return False
     return True
 
@@ -343,7 +343,7 @@ def fuzz_operation(random: Random) -> object:
     raw = spoil_json(random.choice(OPERATIONS), random)
     try:
         operation = Operation.from_json(raw)
-    except MalformedAnswerError:
+    except MalformedResponseError:
         return raw
     assert operation.done is (raw.get("done") is True)
     check_operation(operation)
@@ -374,7 +374,7 @@ def fuzz_error(random: Random) -> object:
         _headers(random),
     )
     verb = random.choice(("get", "list", "cancel", "delete", "wait", "start"))
-    error = error_from_answer(
+    error = error_from_response(
         service="datafusion",
         verb=verb,
         operation="o",
@@ -384,7 +384,7 @@ def fuzz_error(random: Random) -> object:
         now=random.choice((None, NOW)),
     )
     given = (status, headers, verb, body)
-    assert isinstance(error, ApiError | MalformedAnswerError)
+    assert isinstance(error, ApiError | MalformedResponseError)
     assert len(str(error)) < 2500
     str(error).encode()
     if isinstance(error, ApiError):
@@ -417,7 +417,7 @@ def fuzz_answer(random: Random) -> object:
     )
     request, status, headers, body = given
     try:
-        answer = Answer(status, headers, body).without({"authorization": "Bearer ya29.MARKED"})
+        answer = Response(status, headers, body).without({"authorization": "Bearer ya29.MARKED"})
         result = protocol.read(request, answer, NOW)
     except OperationsError as error:
         str(error).encode()
@@ -455,7 +455,7 @@ def fuzz_body(random: Random) -> object:
             content.feed(body[:size])
             body = body[size:]
         assert len(content.finish()) <= limit
-    except MalformedAnswerError:
+    except MalformedResponseError:
         assert status == 200
     return given
 

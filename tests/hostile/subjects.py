@@ -10,7 +10,7 @@ from google.oauth2.credentials import Credentials
 
 from airflow_lro_provider.lro.async_client import AsyncOperationsClient
 from airflow_lro_provider.lro.auth.credentials import ConnectionSettings, Identity
-from airflow_lro_provider.lro.auth.mtls import Channel
+from airflow_lro_provider.lro.auth.mtls import TlsSettings
 from airflow_lro_provider.lro.client import OperationsClient
 from airflow_lro_provider.lro.resources.names import OperationReference, read_reference
 
@@ -61,7 +61,7 @@ class Client:
             self._client = AsyncOperationsClient(
                 settings,
                 identity,
-                channel=Channel(),
+                channel=TlsSettings(),
                 sleep=sleep,
                 read_timeout=read_timeout,
                 connect_timeout=CONNECT_TIMEOUT,

@@ -21,14 +21,14 @@ from subjects import KINDS, NAME, REFERENCE, TOKEN, Client
 from airflow_lro_provider.lro import paging
 from airflow_lro_provider.lro.async_client import AsyncOperationsClient
 from airflow_lro_provider.lro.auth.credentials import ConnectionSettings, Identity
-from airflow_lro_provider.lro.auth.mtls import Channel
+from airflow_lro_provider.lro.auth.mtls import TlsSettings
 from airflow_lro_provider.lro.errors import (
     ApiError,
     InvalidReferenceError,
-    MalformedAnswerError,
+    MalformedResponseError,
     OperationsError,
-    OversizedAnswerError,
     PermissionDeniedError,
+    ResponseTooLargeError,
     TransportError,
     UnavailableError,
 )
@@ -38,7 +38,7 @@ from airflow_lro_provider.lro.shared_poller.throttle import MAX_IN_FLIGHT
 
 MB = 2**20
 OPERATION = json.dumps({"name": NAME, "done": False}).encode()
-UNREADABLE = (MalformedAnswerError, TransportError)
+UNREADABLE = (MalformedResponseError, TransportError)
 LENGTH = "Content-Length: {}"
 CHUNKS = "Transfer-Encoding: chunked"
 
@@ -64,14 +64,14 @@ def raw(*pieces: bytes) -> Play:
 BIG: dict[str, tuple[Play, tuple[type[OperationsError], ...]]] = {
     "200 MB, said so": (
         for_ever(bytes(MB), first=head("200 OK", LENGTH.format(200 * MB)), times=200),
-        (OversizedAnswerError,),
+        (ResponseTooLargeError,),
     ),
-    "200 MB in chunks": (for_ever(chunk(bytes(MB)), first=head("200 OK", CHUNKS), times=200), (OversizedAnswerError,)),
-    "an endless body": (for_ever(b" " * 65536, first=head()), (OversizedAnswerError,)),
-    "endless chunks": (for_ever(chunk(b" " * 65536), first=head("200 OK", CHUNKS)), (OversizedAnswerError,)),
+    "200 MB in chunks": (for_ever(chunk(bytes(MB)), first=head("200 OK", CHUNKS), times=200), (ResponseTooLargeError,)),
+    "an endless body": (for_ever(b" " * 65536, first=head()), (ResponseTooLargeError,)),
+    "endless chunks": (for_ever(chunk(b" " * 65536), first=head("200 OK", CHUNKS)), (ResponseTooLargeError,)),
     "endless tiny chunks": (
         for_ever(chunk(b" ") * 9999, first=head("200 OK", CHUNKS)),
-        (OversizedAnswerError, TransportError),  # whichever is reached first, the size or the time
+        (ResponseTooLargeError, TransportError),  # whichever is reached first, the size or the time
     ),
     "an endless chunk size": (for_ever(b"0" * 65536, first=head("200 OK", CHUNKS)), UNREADABLE),
     "an endless chunk extension": (for_ever(b"x" * 65536, first=head("200 OK", CHUNKS) + b"1;"), UNREADABLE),
@@ -83,10 +83,10 @@ BIG: dict[str, tuple[Play, tuple[type[OperationsError], ...]]] = {
     "a header without an end": (for_ever(b"x" * 65536, first=head()[:-2] + b"X-Y: "), UNREADABLE),
     "a status line without an end": (for_ever(b"x" * 65536, first=b"HTTP/1.1 200 "), UNREADABLE),
     "for ever 100 Continue": (for_ever(b"HTTP/1.1 100 Continue\r\n\r\n" * 999), UNREADABLE),
-    "a gzip bomb": (lambda _: packed(bomb())(_), (OversizedAnswerError,)),
+    "a gzip bomb": (lambda _: packed(bomb())(_), (ResponseTooLargeError,)),
     "a gzip bomb of many members": (
         lambda _: for_ever(gzip.compress(bytes(MB)), first=head("200 OK", "Content-Encoding: gzip"))(_),
-        (OversizedAnswerError,),
+        (ResponseTooLargeError,),
     ),
     "a gzip bomb in a gzip bomb": (lambda _: packed(gzip.compress(bomb()), encoding="gzip, gzip")(_), UNREADABLE),
     "a deflate bomb": (packed(zlib.compress(bytes(20 * MB)), encoding="deflate"), UNREADABLE),
@@ -147,23 +147,23 @@ def test_a_slow_drip_is_not_waited_for(kind: str, play: Play) -> None:
 
 
 ODD: dict[str, tuple[Play, tuple[type[OperationsError], ...]]] = {
-    "deep JSON": (plain(b'{"metadata":' + b"[" * 100_000 + b"]" * 100_000 + b"}"), (OversizedAnswerError,)),
-    "deep JSON, not closed": (plain(b"[" * 100_000), (OversizedAnswerError,)),
-    "JSON 500 deep": (plain(b'{"metadata":' + b'{"a":' * 500 + b"1" + b"}" * 501), (OversizedAnswerError,)),
-    "millions of objects": (plain(b'{"metadata":{"a":[' + b"{}," * 2_500_000 + b"1]}}"), (OversizedAnswerError,)),
-    "NaN": (plain(b'{"name":"operations/o","metadata":{"a":NaN}}'), (MalformedAnswerError,)),
-    "Infinity": (plain(b'{"name":"operations/o","metadata":{"a":-Infinity}}'), (MalformedAnswerError,)),
-    "an infinite number": (plain(b'{"name":"operations/o","metadata":{"a":1e999}}'), (OversizedAnswerError,)),
-    "10,000 digits": (plain(b'{"metadata":{"a":' + b"7" * 10_000 + b"}}"), (OversizedAnswerError,)),
-    "a lone surrogate": (plain(rb'{"name":"operations/o","metadata":{"a":"\ud800"}}'), (MalformedAnswerError,)),
-    "UTF-16": (plain(OPERATION.decode().encode("utf-16")), (MalformedAnswerError,)),
-    "Latin-1": (plain('{"name":"operations/ö"}'.encode("latin-1")), (MalformedAnswerError,)),
-    "HTML": (plain(b"<html><body>Sign in</body></html>"), (MalformedAnswerError,)),
-    "an empty body": (plain(b""), (MalformedAnswerError,)),
-    "no object": (plain(b"[]"), (MalformedAnswerError,)),
-    "a name that is a number": (plain(b'{"name":7}'), (MalformedAnswerError,)),
-    "a done that is a word": (plain(b'{"name":"operations/o","done":"true"}'), (MalformedAnswerError,)),
-    "an error that is a list": (plain(b'{"name":"operations/o","done":true,"error":[]}'), (MalformedAnswerError,)),
+    "deep JSON": (plain(b'{"metadata":' + b"[" * 100_000 + b"]" * 100_000 + b"}"), (ResponseTooLargeError,)),
+    "deep JSON, not closed": (plain(b"[" * 100_000), (ResponseTooLargeError,)),
+    "JSON 500 deep": (plain(b'{"metadata":' + b'{"a":' * 500 + b"1" + b"}" * 501), (ResponseTooLargeError,)),
+    "millions of objects": (plain(b'{"metadata":{"a":[' + b"{}," * 2_500_000 + b"1]}}"), (ResponseTooLargeError,)),
+    "NaN": (plain(b'{"name":"operations/o","metadata":{"a":NaN}}'), (MalformedResponseError,)),
+    "Infinity": (plain(b'{"name":"operations/o","metadata":{"a":-Infinity}}'), (MalformedResponseError,)),
+    "an infinite number": (plain(b'{"name":"operations/o","metadata":{"a":1e999}}'), (ResponseTooLargeError,)),
+    "10,000 digits": (plain(b'{"metadata":{"a":' + b"7" * 10_000 + b"}}"), (ResponseTooLargeError,)),
+    "a lone surrogate": (plain(rb'{"name":"operations/o","metadata":{"a":"\ud800"}}'), (MalformedResponseError,)),
+    "UTF-16": (plain(OPERATION.decode().encode("utf-16")), (MalformedResponseError,)),
+    "Latin-1": (plain('{"name":"operations/ö"}'.encode("latin-1")), (MalformedResponseError,)),
+    "HTML": (plain(b"<html><body>Sign in</body></html>"), (MalformedResponseError,)),
+    "an empty body": (plain(b""), (MalformedResponseError,)),
+    "no object": (plain(b"[]"), (MalformedResponseError,)),
+    "a name that is a number": (plain(b'{"name":7}'), (MalformedResponseError,)),
+    "a done that is a word": (plain(b'{"name":"operations/o","done":"true"}'), (MalformedResponseError,)),
+    "an error that is a list": (plain(b'{"name":"operations/o","done":true,"error":[]}'), (MalformedResponseError,)),
     "a body that is cut off": (raw(head("200 OK", LENGTH.format(99)), OPERATION[:20]), UNREADABLE),
     "a body that is longer than it says": (raw(head("200 OK", LENGTH.format(20)), OPERATION), UNREADABLE),
     "chunks that are cut off": (raw(head("200 OK", CHUNKS), chunk(OPERATION)), UNREADABLE),
@@ -172,9 +172,9 @@ ODD: dict[str, tuple[Play, tuple[type[OperationsError], ...]]] = {
     "a huge chunk size": (raw(head("200 OK", CHUNKS), b"ffffffffffffffffff\r\n" + OPERATION), UNREADABLE),
     "two lengths": (raw(head("200 OK", LENGTH.format(5), LENGTH.format(50)), OPERATION), UNREADABLE),
     "a length of many digits": (raw(head("200 OK", LENGTH.format("9" * 5000)), OPERATION), UNREADABLE),
-    "gzip that is none": (packed(OPERATION), (MalformedAnswerError,)),
-    "gzip that is cut off": (packed(gzip.compress(OPERATION)[:-9]), (MalformedAnswerError,)),
-    "an encoding of its own": (packed(OPERATION, encoding="rot13"), (MalformedAnswerError,)),
+    "gzip that is none": (packed(OPERATION), (MalformedResponseError,)),
+    "gzip that is cut off": (packed(gzip.compress(OPERATION)[:-9]), (MalformedResponseError,)),
+    "an encoding of its own": (packed(OPERATION, encoding="rot13"), (MalformedResponseError,)),
     "no HTTP": (raw(b"SSH-2.0-OpenSSH_9.6\r\n"), UNREADABLE),
     "nothing at all": (raw(), (TransportError,)),
     "a status that is none": (raw(b"HTTP/1.1 abc OK\r\n\r\n"), UNREADABLE),
@@ -250,7 +250,7 @@ def test_one_byte_more_is_refused(kind: str) -> None:
     body = OPERATION[:-1] + b" " * (content.MAX_BYTES - len(OPERATION) + 1) + b"}"
     for play in (plain(body), packed(gzip.compress(body)), raw(head(), body)):
         with HostileServer(play) as server, Client(kind, server.url) as client:
-            with pytest.raises(OversizedAnswerError, match="larger than 8388608 bytes"):
+            with pytest.raises(ResponseTooLargeError, match="larger than 8388608 bytes"):
                 client.get(REFERENCE)
             assert client.slept == []
 
@@ -316,7 +316,7 @@ def test_a_list_that_goes_in_circles_is_ended(kind: str, tokens: list[str]) -> N
     """The same page token twice ends the list with an error, as soon as it is seen."""
     endless = (token for _ in range(1000) for token in tokens)
     with HostileServer(pages(endless, [])) as server, Client(kind, server.url) as client:
-        with pytest.raises(OversizedAnswerError, match="same page token twice"):
+        with pytest.raises(ResponseTooLargeError, match="same page token twice"):
             client.list(PARENT)
         assert len(server.heard) == len(tokens) + 1
 
@@ -326,7 +326,7 @@ def test_a_list_without_an_end_is_ended(kind: str, monkeypatch: pytest.MonkeyPat
     """Ever new page tokens are followed for so many pages, and no more."""
     monkeypatch.setattr(paging, "MAX_PAGES", 20)
     with HostileServer(pages(map(str, range(10**6)), [])) as server, Client(kind, server.url) as client:
-        with pytest.raises(OversizedAnswerError, match="after 20 pages there is no end"):
+        with pytest.raises(ResponseTooLargeError, match="after 20 pages there is no end"):
             client.list(PARENT)
         assert len(server.heard) == 20
 
@@ -356,7 +356,7 @@ def test_a_name_on_two_pages_is_told_once(kind: str) -> None:
 def test_a_list_of_wrong_types(kind: str, body: Any) -> None:
     """A page that is none is an error of the tree."""
     with HostileServer(plain(json.dumps(body).encode())) as server, Client(kind, server.url) as client:
-        with pytest.raises(MalformedAnswerError, match="datafusion: list projects/p"):
+        with pytest.raises(MalformedResponseError, match="datafusion: list projects/p"):
             client.list(PARENT)
         assert len(server.heard) <= 3
 
@@ -381,7 +381,7 @@ def test_names_of_a_list_lead_nowhere_else() -> None:
 def test_verbs_without_an_answer_are_bounded_too(kind: str, verb: str) -> None:
     """What a cancel or delete is answered with is read within the same limits."""
     with HostileServer(for_ever(b" " * 65536, first=head())) as server, Client(kind, server.url) as client:
-        with pytest.raises(OversizedAnswerError):
+        with pytest.raises(ResponseTooLargeError):
             getattr(client, verb)(REFERENCE)
         assert len(server.heard) == 1
 
@@ -389,11 +389,11 @@ def test_verbs_without_an_answer_are_bounded_too(kind: str, verb: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_wait_ends_with_an_answer_that_is_too_large(kind: str) -> None:
     """A wait does not ask for ever for what it cannot take, though it has no deadline."""
-    from airflow_lro_provider.lro.polling import new_watch
+    from airflow_lro_provider.lro.polling import new_schedule
 
     with HostileServer(plain(OPERATION), packed(bomb())) as server, Client(kind, server.url) as client:
-        with pytest.raises(OversizedAnswerError):
-            client.wait_until_done(REFERENCE, new_watch(time.monotonic()))
+        with pytest.raises(ResponseTooLargeError):
+            client.wait_until_done(REFERENCE, new_schedule(time.monotonic()))
         assert len(server.heard) == 2
 
 
@@ -427,7 +427,7 @@ def test_so_many_connections_as_are_allowed() -> None:
 
     async def ask(url: str) -> list[Any]:
         settings = ConnectionSettings(num_retries=0, api_endpoint=url)
-        async with AsyncOperationsClient(settings, Identity(None), channel=Channel(), connections=12) as client:
+        async with AsyncOperationsClient(settings, Identity(None), channel=TlsSettings(), connections=12) as client:
             return await asyncio.gather(*(client.get(REFERENCE) for _ in range(12)))
 
     with HostileServer(all_at_once) as server:
@@ -450,7 +450,7 @@ def test_waiting_for_ones_turn_is_not_on_the_clock() -> None:
     async def ask(url: str) -> list[Any]:
         there = replace(settings, api_endpoint=url)
         async with AsyncOperationsClient(
-            there, identity, channel=Channel(), read_timeout=0.4, connect_timeout=0.4
+            there, identity, channel=TlsSettings(), read_timeout=0.4, connect_timeout=0.4
         ) as client:
             return await many(client)
 

@@ -24,7 +24,7 @@ from airflow_lro_provider.lro.auth.credentials import ConnectionSettings
 from airflow_lro_provider.lro.errors import (
     ForbiddenEndpointError,
     InvalidRequestError,
-    MalformedAnswerError,
+    MalformedResponseError,
     NotAnOperationError,
     OperationsError,
     TransportError,
@@ -33,7 +33,7 @@ from airflow_lro_provider.lro.resources.methods import read_method
 from airflow_lro_provider.lro.resources.names import OperationReference, read_parent, read_reference
 from airflow_lro_provider.sweep.entries import LedgerEntry
 from airflow_lro_provider.sweep.ledger import PREFIX
-from airflow_lro_provider.sweep.search import traces_of
+from airflow_lro_provider.sweep.search import footprint_of
 
 GOOGLE = "datafusion.googleapis.com"
 EVIL = "evil.example"
@@ -352,7 +352,7 @@ def test_a_start_that_is_answered_with_a_foreign_name(kind: str, name: Any, stra
     method = read_method("projects/p/locations/us-central1/instances", service="datafusion")
     answer = plain(json.dumps({"name": name, "done": False}).encode())
     with HostileServer(answer) as server, Client(kind, server.url, retries=0) as client:
-        with pytest.raises((NotAnOperationError, MalformedAnswerError)):
+        with pytest.raises((NotAnOperationError, MalformedResponseError)):
             client.start(method, {})
         assert len(server.heard) == 1
     assert strangers == []
@@ -518,7 +518,7 @@ def test_the_sweep_lists_nothing_where_no_start_went(
     monkeypatch.setenv("AIRFLOW_CONN_C", '{"conn_type":"google_lro","extra":{"is_anonymous":true,"num_retries":0}}')
     place = "projects/p/locations/us-central1"
     start = read_method(f"{place}/instances?instanceId=x", "POST", "datafusion")
-    traces = traces_of(start)
+    traces = footprint_of(start)
     assert traces is not None
     entry = LedgerEntry(
         *("id", "d", "r", "t", -1, 1, time.time() - 3600),

@@ -30,7 +30,7 @@ from airflow_lro_provider.lro.auth import credentials, token_transport
 from airflow_lro_provider.lro.auth.credentials import ConnectionSettings, identity_for
 from airflow_lro_provider.lro.errors import CredentialsError, OperationsError, TransportError
 from airflow_lro_provider.lro.http.redaction import without_secrets
-from airflow_lro_provider.lro.polling import new_watch
+from airflow_lro_provider.lro.polling import new_schedule
 
 ACCESS_TOKEN = "ya29.c.MARKED_ACCESS_TOKEN-0123456789"
 EMAIL = "robot@my-project.iam.gserviceaccount.com"
@@ -428,7 +428,7 @@ def test_a_wait_tells_no_secret_while_it_goes_on(kind: str, search: Search) -> N
         identity = identity_for(search.settings(tokens, api))
         lines: list[str] = []
         with Client(kind, api.url, identity=identity) as client:
-            client.wait_until_done(REFERENCE, new_watch(time.monotonic()), on_change=lines.append)
+            client.wait_until_done(REFERENCE, new_schedule(time.monotonic()), on_change=lines.append)
         assert len(lines) == 4
         search.said(*lines)
         search.sent(tokens)

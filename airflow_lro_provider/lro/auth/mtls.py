@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
     from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 
-__all__ = ["Channel", "certificate_for", "channel_for"]
+__all__ = ["TlsSettings", "certificate_for", "channel_for"]
 
 # Where Google takes client certificates, as google-auth has it: mTLS hosts, and Private Service Connect.
 _MTLS_HOSTS = (".mtls.googleapis.com", ".mtls.sandbox.googleapis.com", ".p.googleapis.com", ".mtls.run.app")
 
 
 @dataclass(frozen=True)
-class Channel:
+class TlsSettings:
     """How a client speaks TLS.
 
     :param context: has the client certificate; ``None`` shows none.
@@ -43,14 +43,14 @@ _current: tuple[str, ssl.SSLContext] | None = None
 _lock = threading.Lock()
 
 
-def channel_for(settings: ConnectionSettings) -> Channel:
+def channel_for(settings: ConnectionSettings) -> TlsSettings:
     """What the environment says about certificates. It may read files or run a program: not on a loop.
 
     :raises ConnectionSettingsError: if the certificate or a variable cannot be used, or if there are no
         mTLS hosts where the connection wants to go.
     """
     if settings.emulator:
-        return Channel()
+        return TlsSettings()
     from google.auth.exceptions import ClientCertError, GoogleAuthError, MutualTLSChannelError
     from google.auth.transport import mtls
 
@@ -66,7 +66,7 @@ def channel_for(settings: ConnectionSettings) -> Channel:
                 f"Google has mTLS hosts in the universe {DEFAULT_UNIVERSE} only, and the connection is of"
                 f" {settings.universe_domain}: set GOOGLE_API_USE_MTLS_ENDPOINT=never."
             )
-        return Channel(context, mtls_hosts)
+        return TlsSettings(context, mtls_hosts)
     raise ConnectionSettingsError(
         f"the client certificate that GOOGLE_API_USE_CLIENT_CERTIFICATE asks for cannot be used: {problem}."
     )

@@ -20,7 +20,7 @@ from google.auth.transport.requests import Request
 from requests.structures import CaseInsensitiveDict
 
 from airflow_lro_provider.lro.auth.mtls import certificate_for
-from airflow_lro_provider.lro.errors import ForbiddenEndpointError, MalformedAnswerError
+from airflow_lro_provider.lro.errors import ForbiddenEndpointError, MalformedResponseError
 from airflow_lro_provider.lro.http.json import read_json
 from airflow_lro_provider.lro.http.redaction import in_brief
 from airflow_lro_provider.lro.http.session import BoundedSession
@@ -124,7 +124,7 @@ class TokenTransport(Request):
                 )
             except requests.RequestException as error:
                 trouble = f"cannot be reached ({type(error).__name__})"
-            except MalformedAnswerError as error:
+            except MalformedResponseError as error:
                 trouble, final = (
                     f"gave an answer that cannot be read: {in_brief(str(error), sent)}",
                     not error.transient,

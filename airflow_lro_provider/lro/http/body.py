@@ -4,7 +4,7 @@ A server may be broken or hostile, and a proxy may answer in its place. So no an
 :data:`MAX_BYTES`, however small it was on the way: a gzip bomb counts by what comes out of it. The clients add the
 time: the whole answer has to be there within the read timeout, not only each piece of it.
 
-What is too large is an error of the service's (:class:`OversizedAnswerError`), and is not asked for again: it would
+What is too large is an error of the service's (:class:`ResponseTooLargeError`), and is not asked for again: it would
 not get smaller. Of an answer whose status says what went wrong, only the explanation is lost.
 
 Standard library only.
@@ -16,7 +16,7 @@ import re
 import zlib
 from collections.abc import Mapping
 
-from airflow_lro_provider.lro.errors import MalformedAnswerError, OversizedAnswerError
+from airflow_lro_provider.lro.errors import MalformedResponseError, ResponseTooLargeError
 
 __all__ = ["ACCEPT_ENCODING", "MAX_BYTES", "Body"]
 
@@ -35,8 +35,8 @@ class Body:
     :param status: the HTTP code.
     :param headers: names in lower case.
     :param limit: bytes that are taken, unpacked.
-    :raises OversizedAnswerError: also from :meth:`feed`, if a good answer is larger than that.
-    :raises MalformedAnswerError: if it is packed in a way that was not asked for.
+    :raises ResponseTooLargeError: also from :meth:`feed`, if a good answer is larger than that.
+    :raises MalformedResponseError: if it is packed in a way that was not asked for.
     """
 
     def __init__(self, status: int, headers: Mapping[str, str], limit: int = MAX_BYTES) -> None:
@@ -92,12 +92,12 @@ class Body:
 
     def _too_large(self) -> None:
         if self._is_good:
-            raise OversizedAnswerError(f"it is larger than {self._limit} bytes")
+            raise ResponseTooLargeError(f"it is larger than {self._limit} bytes")
         self._drop()
 
     def _give_up(self, why: str) -> None:
         if self._is_good:
-            raise MalformedAnswerError(why)
+            raise MalformedResponseError(why)
         self._drop()
 
     def _drop(self) -> None:

@@ -23,9 +23,9 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from airflow_lro_provider.lro.errors import MalformedAnswerError, OversizedAnswerError
+from airflow_lro_provider.lro.errors import MalformedResponseError, ResponseTooLargeError
 from airflow_lro_provider.lro.http.body import ACCEPT_ENCODING, MAX_WIRE_BYTES, Body
-from airflow_lro_provider.lro.protocol import Answer
+from airflow_lro_provider.lro.protocol import Response
 
 if TYPE_CHECKING:
     import ssl
@@ -60,7 +60,7 @@ class _Wire(io.RawIOBase):
         count: int | None = self._raw.readinto(buffer)
         self._left -= count or 0
         if self._left < 0:
-            raise OversizedAnswerError(f"more than {MAX_WIRE_BYTES} bytes came")
+            raise ResponseTooLargeError(f"more than {MAX_WIRE_BYTES} bytes came")
         return count
 
     def close(self) -> None:
@@ -155,14 +155,14 @@ class BoundedSession:
         connect: float,
         read: float,
         **tls: Any,
-    ) -> Answer:
+    ) -> Response:
         """Send a request, and take the answer.
 
         :param connect: seconds for a connection.
         :param read: seconds for the whole answer.
         :param tls: ``cert`` or ``verify``, as requests wants them: files of certificates.
         :raises requests.RequestException: if none came in time.
-        :raises MalformedAnswerError: if it cannot be taken, among others :class:`OversizedAnswerError`.
+        :raises MalformedResponseError: if it cannot be taken, among others :class:`ResponseTooLargeError`.
         """
         with self.session.request(
             method,
@@ -183,8 +183,8 @@ class BoundedSession:
             except urllib3.exceptions.HTTPError as error:
                 raise requests.ConnectionError(error) from None
             except (http.client.HTTPException, ValueError) as error:
-                raise MalformedAnswerError(f"its framing is wrong ({type(error).__name__})") from None
-            return Answer(response.status_code, found, content.finish())
+                raise MalformedResponseError(f"its framing is wrong ({type(error).__name__})") from None
+            return Response(response.status_code, found, content.finish())
 
 
 def proxy_for(url: str) -> str | None:

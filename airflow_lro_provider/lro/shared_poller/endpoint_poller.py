@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_lro_provider.lro.auth.credentials import ConnectionSettings
 from airflow_lro_provider.lro.errors import (
     ApiError,
-    MalformedAnswerError,
+    MalformedResponseError,
     OperationsError,
     ResourceExhaustedError,
     UnauthenticatedError,
@@ -189,7 +189,7 @@ class Endpoint:
             while piece := list(islice(rows, ROWS_AT_A_TIME)):
                 told += group.family.rows(piece, now)
                 await asyncio.sleep(0)
-        except MalformedAnswerError as error:
+        except MalformedResponseError as error:
             self._list_failed(group, error, now)
         else:
             group.family.page(page.next_page_token, page.size, now)

@@ -8,7 +8,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from airflow_lro_provider.lro.auth.credentials import ConnectionSettings, Identity
-from airflow_lro_provider.lro.auth.mtls import Channel
+from airflow_lro_provider.lro.auth.mtls import TlsSettings
 from airflow_lro_provider.lro.errors import OperationsError
 from airflow_lro_provider.lro.resources.names import OperationReference
 from airflow_lro_provider.lro.shared_poller.planner import Ask, Family
@@ -24,7 +24,7 @@ log = logging.getLogger("airflow_lro_provider.lro.shared_poller.watcher")
 SAY_AGAIN = 60.0
 """How often a changed choice of requests is worth a line in the log, in seconds."""
 
-Means = tuple[Identity, Channel]
+Means = tuple[Identity, TlsSettings]
 """Who one is, and how one speaks TLS."""
 
 

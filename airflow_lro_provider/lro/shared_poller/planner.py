@@ -1,7 +1,7 @@
 """Which requests to make next for all who wait below one parent, and what an answer means to whom.
 
 A :class:`Family` is one parent of one endpoint, seen by one identity, as plain data: who waits, how long
-already, when each wants the next look (:class:`~airflow_lro_provider.lro.polling.Watch` says), and what
+already, when each wants the next look (:class:`~airflow_lro_provider.lro.polling.PollSchedule` says), and what
 was learned of the parent. It is asked for the next requests and is told their answers; it gives back what
 to tell whom. It has no clock and sends nothing.
 
@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_lro_provider.lro.errors import MalformedAnswerError, OperationsError, OversizedAnswerError
+from airflow_lro_provider.lro.errors import MalformedResponseError, OperationsError, ResponseTooLargeError
 from airflow_lro_provider.lro.longpoll import LongPolls
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.protocol import Row, read_row
@@ -360,13 +360,13 @@ class Family:
                     told.append((waiter, watch.done))
                     return False
             watch.check_deadline(now, waiter.name)
-        except MalformedAnswerError as error:
-            if operation is None and not isinstance(error, OversizedAnswerError):
+        except MalformedResponseError as error:
+            if operation is None and not isinstance(error, ResponseTooLargeError):
                 waiter.seen_in = 0  # the list does not show it in a way that can be read: a GET will tell
                 return True
             try:
                 line = watch.failed(error, now)
-            except MalformedAnswerError as end:  # too large: that does not pass, and is nobody else's
+            except MalformedResponseError as end:  # too large: that does not pass, and is nobody else's
                 told.append((waiter, end))
                 return False
             if line:

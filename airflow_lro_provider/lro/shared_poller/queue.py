@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Iterable
 from operator import itemgetter
 
-from airflow_lro_provider.lro.polling import Watch
+from airflow_lro_provider.lro.polling import PollSchedule
 
 __all__ = ["Queue", "Waiter"]
 
@@ -22,7 +22,7 @@ class Waiter:
 
     __slots__ = ("busy", "due", "gone", "listable", "looked", "mark", "name", "row_size", "seen_in", "watch")
 
-    def __init__(self, name: str, watch: Watch) -> None:
+    def __init__(self, name: str, watch: PollSchedule) -> None:
         self.name, self.watch = name, watch
         self.due = self.looked = 0.0
         self.mark: int | None = None  # the hash of the last look's answer

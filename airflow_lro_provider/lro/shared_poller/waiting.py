@@ -7,7 +7,7 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 from airflow_lro_provider.lro.operation import Operation
-from airflow_lro_provider.lro.polling import Watch
+from airflow_lro_provider.lro.polling import PollSchedule
 from airflow_lro_provider.lro.shared_poller.queue import Waiter
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class Waiting(Waiter):
 
     __slots__ = ("_asked", "_future", "_group", "_more")
 
-    def __init__(self, name: str, watch: Watch, group: Group) -> None:
+    def __init__(self, name: str, watch: PollSchedule, group: Group) -> None:
         super().__init__(name, watch)
         self._group = group
         self._future: asyncio.Future[Operation | str] = asyncio.get_running_loop().create_future()

@@ -20,8 +20,8 @@ from weakref import WeakKeyDictionary
 from airflow_lro_provider.lro.async_client import AsyncOperationsClient
 from airflow_lro_provider.lro.auth.credentials import ConnectionSettings, identity_for
 from airflow_lro_provider.lro.auth.mtls import channel_for
-from airflow_lro_provider.lro.metrics import Meter
-from airflow_lro_provider.lro.polling import Watch
+from airflow_lro_provider.lro.metrics import Metrics
+from airflow_lro_provider.lro.polling import PollSchedule
 from airflow_lro_provider.lro.resources.names import OperationReference
 from airflow_lro_provider.lro.shared_poller.endpoint_poller import Endpoint, start
 from airflow_lro_provider.lro.shared_poller.group import Means
@@ -47,13 +47,13 @@ class Watcher:
 
     def __init__(
         self,
-        meter: Meter | None = None,
+        meter: Metrics | None = None,
         *,
         max_in_flight: int = MAX_IN_FLIGHT,
         clock: Callable[[], float] = time.monotonic,
         make_client: Callable[..., Any] = AsyncOperationsClient,
     ) -> None:
-        self.meter, self.clock, self.make_client = meter or Meter(), clock, make_client
+        self.meter, self.clock, self.make_client = meter or Metrics(), clock, make_client
         self.max_in_flight = max_in_flight
         self._endpoints: dict[str, Endpoint] = {}
         self._reached: dict[ConnectionSettings, tuple[float, asyncio.Task[Means]]] = {}
@@ -74,7 +74,7 @@ class Watcher:
         self,
         settings: ConnectionSettings,
         reference: OperationReference,
-        watch: Watch,
+        watch: PollSchedule,
     ) -> Waiting:
         """Begin to wait.
 

@@ -9,7 +9,7 @@ import pytest
 
 from airflow_lro_provider.lro import protocol
 from airflow_lro_provider.lro.operation import Outcome
-from airflow_lro_provider.lro.protocol import Answer, Request
+from airflow_lro_provider.lro.protocol import Request, Response
 from airflow_lro_provider.lro.resources.catalog import Service, known_services
 from airflow_lro_provider.lro.resources.names import read_parent, read_reference
 
@@ -41,7 +41,7 @@ def speak(ask: Any) -> Any:
     def speak(request: Request) -> Any:
         url = request.url.removeprefix("http://emulator")
         reply = ask(request.method, url, data=request.body, headers=dict(request.headers))
-        return protocol.read(request, Answer(reply.status, reply.headers, reply.body))
+        return protocol.read(request, Response(reply.status, reply.headers, reply.body))
 
     return speak
 

@@ -20,7 +20,7 @@ from airflow_lro_provider.lro.errors import (
     InvalidArgumentError,
     InvalidReferenceError,
     InvalidRequestError,
-    MalformedAnswerError,
+    MalformedResponseError,
     NotFoundError,
     OperationsError,
     PermissionDeniedError,
@@ -32,7 +32,7 @@ from airflow_lro_provider.lro.errors import (
     UnknownServiceError,
     WaitTimeoutError,
 )
-from airflow_lro_provider.lro.status import CODES, HTTP_CODES, error_from_answer
+from airflow_lro_provider.lro.status import CODES, HTTP_CODES, error_from_response
 
 NAME = "projects/p/locations/us-central1/operations/o"
 HTML = b"<!DOCTYPE html><html><title>Error 404 (Not Found)!!1</title></html>"
@@ -41,7 +41,7 @@ NOW = datetime(2026, 11, 1, 10, 0, 0, tzinfo=timezone.utc)
 
 def read(status: int, body: Any = b"", *, verb: str = "cancel", **headers: str) -> OperationsError:
     """The error that an answer means."""
-    return error_from_answer(
+    return error_from_response(
         service="datafusion",
         verb=verb,
         operation=NAME,
@@ -205,7 +205,7 @@ def test_legacy_errors_are_understood() -> None:
 def test_a_redirect(http: int) -> None:
     """A redirect is not the API's language, and its target is not repeated."""
     error = read(http, b"", location="https://evil.example/secret")
-    assert type(error) is MalformedAnswerError
+    assert type(error) is MalformedResponseError
     assert f"redirect (HTTP {http})" in str(error)
     assert "evil" not in str(error)
 
@@ -380,7 +380,7 @@ def test_an_error_with_a_note_travels_too() -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [InvalidReferenceError("x"), MalformedAnswerError("x"), TransportError("x"), WaitTimeoutError("x")],
+    [InvalidReferenceError("x"), MalformedResponseError("x"), TransportError("x"), WaitTimeoutError("x")],
     ids=repr,
 )
 def test_plain_errors_travel_between_processes(error: OperationsError) -> None:
@@ -406,7 +406,7 @@ def test_plain_errors_travel_between_processes(error: OperationsError) -> None:
         (UnimplementedError, ApiError, False),
         (ResourceExhaustedError, ApiError, True),
         (UnavailableError, ApiError, True),
-        (MalformedAnswerError, OperationsError, True),
+        (MalformedResponseError, OperationsError, True),
         (TransportError, OperationsError, True),
         (CredentialsError, OperationsError, False),
         (WaitTimeoutError, OperationsError, False),

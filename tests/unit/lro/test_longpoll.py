@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from airflow_lro_provider.lro.longpoll import LONGEST, REST, LongPolls
-from airflow_lro_provider.lro.polling import Deadline, Watch
+from airflow_lro_provider.lro.polling import Deadline, PollSchedule
 
 
-def looked(**arguments: object) -> Watch:
+def looked(**arguments: object) -> PollSchedule:
     """A watch after its first look."""
-    watch = Watch(started=0.0, **arguments)  # type: ignore[arg-type]
+    watch = PollSchedule(started=0.0, **arguments)  # type: ignore[arg-type]
     watch.looks = 1
     return watch
 
 
 def test_the_first_look_is_a_get() -> None:
     """It shows at once what is wrong with the name, and how far the operation is."""
-    assert LongPolls(True).timeout([Watch(started=0.0)], 0.0) == 0
+    assert LongPolls(True).timeout([PollSchedule(started=0.0)], 0.0) == 0
     assert LongPolls(True).timeout([looked()], 0.0) == LONGEST
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from airflow_lro_provider.lro.errors import MalformedAnswerError
+from airflow_lro_provider.lro.errors import MalformedResponseError
 from airflow_lro_provider.lro.operation import Operation, Outcome, State
 
 TYPE = "type.googleapis.com/google."
@@ -111,13 +111,13 @@ def test_everything_is_kept_raw() -> None:
         "name": "operations/o",
         "selfLink": "https://storage.googleapis.com/x",
         "metadata": {"@type": TYPE + "new.v9.Thing", "bytes": "9223372036854775807", "inner": {"deep": [1, None]}},
-        "response": {"@type": TYPE + "new.v9.Answer", "odd": True},
+        "response": {"@type": TYPE + "new.v9.Response", "odd": True},
         "done": True,
     }
     operation = Operation.from_json(raw)
     assert operation.raw == raw
     assert operation.metadata["bytes"] == "9223372036854775807"
-    assert operation.response == {"@type": TYPE + "new.v9.Answer", "odd": True}
+    assert operation.response == {"@type": TYPE + "new.v9.Response", "odd": True}
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_everything_is_kept_raw() -> None:
 )
 def test_what_is_no_operation_fails_closed(raw: Any) -> None:
     """An unknown shape is an error of its own kind, never a finished or successful operation."""
-    with pytest.raises(MalformedAnswerError):
+    with pytest.raises(MalformedResponseError):
         Operation.from_json(raw)
 
 

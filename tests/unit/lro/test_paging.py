@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from airflow_lro_provider.lro import paging
-from airflow_lro_provider.lro.errors import OversizedAnswerError
+from airflow_lro_provider.lro.errors import ResponseTooLargeError
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.paging import MAX_TOKEN, Paging
 from airflow_lro_provider.lro.protocol import Page
@@ -62,14 +62,14 @@ def test_the_same_token_twice_is_the_end(tokens: list[str]) -> None:
     *good, last = tokens
     for token in good:
         list(pages.new_on(page(token=token)))
-    with pytest.raises(OversizedAnswerError, match=r"earthengine: list projects/p: .*same page token twice") as caught:
+    with pytest.raises(ResponseTooLargeError, match=r"earthengine: list projects/p: .*same page token twice") as caught:
         list(pages.new_on(page(token=last)))
     assert not caught.value.transient
 
 
 def test_a_token_that_fits_into_no_url_is_refused() -> None:
     """It is measured, and not sent."""
-    with pytest.raises(OversizedAnswerError, match="page token of 16385 characters"):
+    with pytest.raises(ResponseTooLargeError, match="page token of 16385 characters"):
         list(walk().new_on(page(token="t" * (MAX_TOKEN + 1))))
 
 
@@ -79,5 +79,5 @@ def test_there_are_only_so_many_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     pages = walk()
     list(pages.new_on(page(token="1")))
     list(pages.new_on(page(token="2")))
-    with pytest.raises(OversizedAnswerError, match=r"after 3 pages .* filter"):
+    with pytest.raises(ResponseTooLargeError, match=r"after 3 pages .* filter"):
         list(pages.new_on(page(token="3")))

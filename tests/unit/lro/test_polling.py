@@ -10,7 +10,7 @@ import pytest
 from airflow_lro_provider.lro.errors import (
     ApiError,
     CredentialsError,
-    MalformedAnswerError,
+    MalformedResponseError,
     NotFoundError,
     OperationsError,
     PermissionDeniedError,
@@ -28,18 +28,18 @@ from airflow_lro_provider.lro.polling import (
     GRACE,
     JITTER,
     Deadline,
-    Watch,
+    PollSchedule,
     earliest,
-    new_watch,
+    new_schedule,
 )
 
 NAME = "projects/p/operations/o"
 START = 1_000_000.0
 
 
-def watch(rng: float = 0.5, **arguments: Any) -> Watch:
+def watch(rng: float = 0.5, **arguments: Any) -> PollSchedule:
     """A watch that begins at START and always throws the same number."""
-    return Watch(**{"started": START, **arguments}, rng=lambda: rng)
+    return PollSchedule(**{"started": START, **arguments}, rng=lambda: rng)
 
 
 def look(**fields: Any) -> Operation:
@@ -98,7 +98,7 @@ def test_a_day_costs_few_requests() -> None:
 
 def test_the_dice_are_random_by_default() -> None:
     """Many waits do not ask in step."""
-    assert len({Watch(started=0.0).delay(600.0) for _ in range(20)}) > 1
+    assert len({PollSchedule(started=0.0).delay(600.0) for _ in range(20)}) > 1
 
 
 @pytest.mark.parametrize("age", [0, 600, 86_400])
@@ -271,7 +271,7 @@ def test_a_deadline_survives_being_stored() -> None:
 )
 def test_new_watch(timeout: float | None, deadline: Deadline | None) -> None:
     """A plain wait begins now and ends after its timeout."""
-    subject = new_watch(START, timeout=timeout, interval=3)
+    subject = new_schedule(START, timeout=timeout, interval=3)
     assert (subject.started, subject.deadline, subject.interval) == (START, deadline, 3)
 
 
@@ -281,7 +281,7 @@ TRANSIENT = [
     api_error(UnavailableError),
     api_error(ResourceExhaustedError),
     TransportError("no connection"),
-    MalformedAnswerError("HTML"),
+    MalformedResponseError("HTML"),
 ]
 FINAL = [
     api_error(PermissionDeniedError),

@@ -19,13 +19,13 @@ from airflow_lro_provider.lro.errors import (
     ApiError,
     ForbiddenEndpointError,
     InvalidRequestError,
-    MalformedAnswerError,
+    MalformedResponseError,
     OperationsError,
     UnknownServiceError,
 )
 from airflow_lro_provider.lro.operation import Operation, Outcome, State
-from airflow_lro_provider.lro.polling import Deadline, Watch
-from airflow_lro_provider.lro.protocol import Answer
+from airflow_lro_provider.lro.polling import Deadline, PollSchedule
+from airflow_lro_provider.lro.protocol import Response
 from airflow_lro_provider.lro.resources.catalog import find_service, known_services
 from airflow_lro_provider.lro.resources.names import (
     OperationReference,
@@ -34,7 +34,7 @@ from airflow_lro_provider.lro.resources.names import (
     read_parent,
     read_reference,
 )
-from airflow_lro_provider.lro.status import CODES, MAX_RETRY_AFTER, error_from_answer
+from airflow_lro_provider.lro.status import CODES, MAX_RETRY_AFTER, error_from_response
 from airflow_lro_provider.ownership.decisions import ArmedRecord
 
 # The same examples in every run: a red run means that the code has changed.
@@ -325,7 +325,7 @@ def test_any_json_is_an_operation_or_malformed(raw: Any) -> None:
     """Any JSON is read as an operation or is malformed, and only `done` makes it over."""
     try:
         operation = Operation.from_json(raw)
-    except MalformedAnswerError:
+    except MalformedResponseError:
         return
     assert (operation.outcome is not None) is (raw.get("done") is True)
     check_attributes(operation)
@@ -370,11 +370,11 @@ def test_any_error_body_is_an_error_of_ours(
     status: int, body: bytes, headers: dict[str, str], verb: str, now: datetime | None
 ) -> None:
     """Any answer that is no success is one of our errors, with attributes of their types, and can be pickled."""
-    error = error_from_answer(
+    error = error_from_response(
         service="datafusion", verb=verb, operation="o", http_status=status, headers=headers, body=body, now=now
     )
-    assert isinstance(error, ApiError | MalformedAnswerError)
-    assert isinstance(error, MalformedAnswerError) is (status < 400)
+    assert isinstance(error, ApiError | MalformedResponseError)
+    assert isinstance(error, MalformedResponseError) is (status < 400)
     twin = pickle.loads(pickle.dumps(error))
     assert (type(twin), str(twin)) == (type(error), str(error))
     if isinstance(error, ApiError):
@@ -398,7 +398,7 @@ def test_any_answer_is_read_or_an_error_of_ours(verb: str, status: int, body: by
         reference = read_reference("projects/p/operations/o", "earthengine")
         request = getattr(protocol, verb)(reference, endpoint, *([1.0] if verb == "wait" else []))
     try:
-        result = protocol.read(request, Answer(status, headers, body))
+        result = protocol.read(request, Response(status, headers, body))
     except OperationsError:
         return
     assert status < 300
@@ -430,7 +430,7 @@ def test_any_delay_is_one_that_can_be_slept(
 ) -> None:
     """However a wait is set up, its next sleep is a number, not negative, and within its limits."""
     now = 1_762_000_000.0
-    watch = Watch(
+    watch = PollSchedule(
         started=now - age,
         deadline=None if left is None else Deadline(now + left, "timeout", 1.0),
         interval=interval,

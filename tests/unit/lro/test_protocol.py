@@ -11,15 +11,15 @@ import pytest
 
 from airflow_lro_provider.lro import protocol
 from airflow_lro_provider.lro.errors import (
-    MalformedAnswerError,
+    MalformedResponseError,
     NotFoundError,
     OperationsError,
-    OversizedAnswerError,
     ResourceExhaustedError,
+    ResponseTooLargeError,
     UnknownServiceError,
 )
 from airflow_lro_provider.lro.operation import Operation
-from airflow_lro_provider.lro.protocol import Answer, Page, Request
+from airflow_lro_provider.lro.protocol import Page, Request, Response
 from airflow_lro_provider.lro.resources.names import endpoint_of, read_parent, read_reference
 
 NAMES = {
@@ -45,10 +45,10 @@ def build(verb: str, service: str, *arguments: Any, version: str | None = None) 
     return request
 
 
-def answer(status: int, content: Any = b"", **headers: str) -> Answer:
+def answer(status: int, content: Any = b"", **headers: str) -> Response:
     """An answer with a body of bytes, or of this content as JSON."""
     body = content if isinstance(content, bytes) else json.dumps(content).encode()
-    return Answer(status, headers, body)
+    return Response(status, headers, body)
 
 
 # --- requests --------------------------------------------------------------------------------------
@@ -196,7 +196,9 @@ def test_an_empty_answer_is_good(verb: str, status: int, body: bytes) -> None:
 @pytest.mark.parametrize("verb", ["cancel", "delete", "get", "wait", "list"])
 def test_a_good_status_with_a_bad_body_is_malformed(verb: str, body: bytes) -> None:
     """A proxy's page with status 200 is no answer of the API, for any verb, and the message says what to check."""
-    with pytest.raises(MalformedAnswerError, match=r"the answer cannot be read: .* no proxy answers in its place") as e:
+    with pytest.raises(
+        MalformedResponseError, match=r"the answer cannot be read: .* no proxy answers in its place"
+    ) as e:
         protocol.read(any_request(verb), answer(200, body))
     assert e.value.transient
 
@@ -221,13 +223,13 @@ def test_an_operation_is_read(verb: str) -> None:
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"done": "yes"}', b'{"status": "DONE"}', b"\xff\xfe"])
 def test_what_is_no_operation_is_malformed(verb: str, body: bytes) -> None:
     """An object that is no operation, or no text at all, fails closed and names verb and operation."""
-    with pytest.raises(MalformedAnswerError, match=f"earthengine: {verb} {NAMES['earthengine']}: "):
+    with pytest.raises(MalformedResponseError, match=f"earthengine: {verb} {NAMES['earthengine']}: "):
         protocol.read(any_request(verb), answer(200, body))
 
 
 def test_json_that_is_nested_too_deeply_is_malformed() -> None:
     """A body made to exhaust the parser is an error like any other."""
-    with pytest.raises(OversizedAnswerError, match="it is nested deeper than 100 levels"):
+    with pytest.raises(ResponseTooLargeError, match="it is nested deeper than 100 levels"):
         protocol.read(any_request("get"), answer(200, b'{"metadata":' + b"[" * 100_000 + b"]" * 100_000 + b"}"))
 
 
@@ -263,7 +265,7 @@ def test_a_page_is_read(content: dict[str, Any], page: Page) -> None:
 )
 def test_a_page_of_the_wrong_shape_is_malformed(content: dict[str, Any]) -> None:
     """A list whose fields have the wrong type fails closed, as a whole."""
-    with pytest.raises(MalformedAnswerError, match="earthengine: list projects/p: "):
+    with pytest.raises(MalformedResponseError, match="earthengine: list projects/p: "):
         protocol.read(any_request("list"), answer(200, content))
 
 
@@ -311,7 +313,7 @@ def test_a_retry_after_date_needs_the_time() -> None:
 )
 def test_an_answer_forgets_the_token_that_it_repeats(told: bytes) -> None:
     """However JSON spells it, in the body and in the headers; the rest of the answer stays."""
-    found = Answer(200, {"x": f"<{told.decode()}>"}, b'{"metadata":{"a":"' + told + b'","b":"\\u00e4"}}')
+    found = Response(200, {"x": f"<{told.decode()}>"}, b'{"metadata":{"a":"' + told + b'","b":"\\u00e4"}}')
     kept = found.without({"authorization": "Bearer ya29.SECRET/x"})
     content = json.loads(kept.body)
     assert "SECRET" not in str(content)
@@ -323,12 +325,12 @@ def test_an_answer_forgets_the_token_that_it_repeats(told: bytes) -> None:
 @pytest.mark.parametrize("sent", [{}, {"authorization": "Bearer ya29.other-token"}, {"authorization": "Bearer a"}])
 def test_an_answer_without_the_token_stays_as_it_is(sent: dict[str, str]) -> None:
     """Nothing is rewritten that need not be: not even how it is escaped."""
-    found = Answer(200, {"x": "a"}, rb'{"a":"\\u0061 \u0061 \/ \u0022"}')
+    found = Response(200, {"x": "a"}, rb'{"a":"\\u0061 \u0061 \/ \u0022"}')
     assert found.without(sent) is found
 
 
 def test_escapes_that_have_a_meaning_are_kept() -> None:
     """A quote, a backslash and a control character stay escaped; what follows an escaped backslash is text."""
-    found = Answer(200, {}, rb'{"a":"\u0022 \u005c \u000a \\u0061 \\\u0061","t":"ya29.SECRET"}')
+    found = Response(200, {}, rb'{"a":"\u0022 \u005c \u000a \\u0061 \\\u0061","t":"ya29.SECRET"}')
     kept = found.without({"authorization": "Bearer ya29.SECRET"})
     assert json.loads(kept.body) == {**json.loads(found.body), "t": "[hidden]"}

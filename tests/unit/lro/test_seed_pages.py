@@ -63,7 +63,7 @@ from airflow_lro_provider.lro import flows, protocol
 from airflow_lro_provider.lro.auth.credentials import DEFAULT_SCOPES
 from airflow_lro_provider.lro.errors import InvalidReferenceError, PermissionDeniedError, UnimplementedError
 from airflow_lro_provider.lro.operation import Operation, Outcome, State
-from airflow_lro_provider.lro.protocol import Answer, Request
+from airflow_lro_provider.lro.protocol import Request, Response
 from airflow_lro_provider.lro.resources.catalog import known_services
 from airflow_lro_provider.lro.resources.names import OperationReference, endpoint_of, read_reference
 
@@ -145,7 +145,7 @@ def pages(*names: str) -> Any:
 def answered(request: Request, status: int, content: Any) -> Any:
     """What is read from an answer to a request."""
     return protocol.read(
-        request, Answer(status, {}, content if isinstance(content, bytes) else json.dumps(content).encode())
+        request, Response(status, {}, content if isinstance(content, bytes) else json.dumps(content).encode())
     )
 
 

@@ -9,15 +9,17 @@ import pytest
 
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.resources.methods import read_method
-from airflow_lro_provider.sweep.search import ARRIVES_WITHIN, CLOCKS_DIFFER, Traces, find, traces_of
+from airflow_lro_provider.sweep.search import ARRIVES_WITHIN, CLOCKS_DIFFER, StartFootprint, find, footprint_of
 
 L = "projects/p/locations/us-central1"
 NOW = 1_700_000_000.0
 
 
-def traces(path: str, http_method: str = "POST", service: str = "datafusion", body: Any = None) -> Traces | None:
+def traces(
+    path: str, http_method: str = "POST", service: str = "datafusion", body: Any = None
+) -> StartFootprint | None:
     """Of a method."""
-    return traces_of(read_method(path, http_method, service), body)
+    return footprint_of(read_method(path, http_method, service), body)
 
 
 @pytest.mark.parametrize(
@@ -65,8 +67,8 @@ def test_traces_survive_being_stored() -> None:
     """As JSON; what is none is none."""
     found = traces(f"{L}/instances?instanceId=x")
     assert found is not None
-    assert Traces.from_dict(found.to_dict()) == found
-    assert [Traces.from_dict(junk) for junk in (None, [], {}, {**found.to_dict(), "target": 3})] == [None] * 4
+    assert StartFootprint.from_dict(found.to_dict()) == found
+    assert [StartFootprint.from_dict(junk) for junk in (None, [], {}, {**found.to_dict(), "target": 3})] == [None] * 4
 
 
 def operation(target: str | None = f"{L}/instances/x", at: float | None = NOW, **metadata: Any) -> Operation:
@@ -129,12 +131,12 @@ def test_traces_that_were_tampered_with_are_none(field: str, value: Any) -> None
     """What is read back from a ledger is checked again: it becomes a part of a URL."""
     left = traces(f"{L}/instances?instanceId=x")
     assert left is not None
-    assert Traces.from_dict(left.to_dict()) == left
-    assert Traces.from_dict({**left.to_dict(), field: value}) is None
+    assert StartFootprint.from_dict(left.to_dict()) == left
+    assert StartFootprint.from_dict({**left.to_dict(), field: value}) is None
 
 
 @pytest.mark.parametrize("given", ["\x1b[2J", "]", "/"])
 def test_an_id_of_odd_characters_leaves_no_traces(given: str) -> None:
     """Where all resources have operations below them, it would become a parent that is refused when it is read back."""
     found = traces("projects/p/locations/us-central1/models", service="aiplatform", body={"instanceId": given})
-    assert found is None or Traces.from_dict(found.to_dict()) == found
+    assert found is None or StartFootprint.from_dict(found.to_dict()) == found

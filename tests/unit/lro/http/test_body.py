@@ -8,7 +8,7 @@ import zlib
 
 import pytest
 
-from airflow_lro_provider.lro.errors import MalformedAnswerError, OversizedAnswerError
+from airflow_lro_provider.lro.errors import MalformedResponseError, ResponseTooLargeError
 from airflow_lro_provider.lro.http.body import MAX_BYTES, Body
 
 TEXT = b'{"name":"operations/o"}' * 40
@@ -47,15 +47,15 @@ def test_an_empty_body_may_be_called_packed() -> None:
 @pytest.mark.parametrize("encoding", ["br", "deflate", "zstd", "gzip, gzip", "\x00"])
 def test_what_was_not_asked_for_is_not_unpacked(encoding: str) -> None:
     """Only gzip is asked for, and only once."""
-    with pytest.raises(MalformedAnswerError, match="was not asked for"):
+    with pytest.raises(MalformedResponseError, match="was not asked for"):
         Body(200, {"content-encoding": encoding})
 
 
 def test_an_encoding_that_may_be_a_secret_is_not_told() -> None:
     """A word is named; whatever else stands there may repeat what the server was sent."""
-    with pytest.raises(MalformedAnswerError, match="packed as 'zstd'"):
+    with pytest.raises(MalformedResponseError, match="packed as 'zstd'"):
         Body(200, {"content-encoding": "zstd"})
-    with pytest.raises(MalformedAnswerError, match="packed in a way that was not"):
+    with pytest.raises(MalformedResponseError, match="packed in a way that was not"):
         Body(200, {"content-encoding": "s3cr3t"})
 
 
@@ -70,7 +70,7 @@ def test_an_encoding_that_may_be_a_secret_is_not_told() -> None:
 )
 def test_what_cannot_be_unpacked_is_malformed(data: bytes, words: str) -> None:
     """Another answer may be better: it is transient."""
-    with pytest.raises(MalformedAnswerError, match=words) as caught:
+    with pytest.raises(MalformedResponseError, match=words) as caught:
         fed(Body(200, {"content-encoding": "gzip"}), data)
     assert caught.value.transient
 
@@ -79,7 +79,7 @@ def test_the_limit_counts_what_comes_out() -> None:
     """A body of exactly the limit is taken, one byte more is not, packed or not."""
     for encoding, pack in (("", bytes), ("gzip", gzip.compress)):
         assert fed(Body(200, {"content-encoding": encoding}, limit=920), pack(TEXT)) == TEXT
-        with pytest.raises(OversizedAnswerError, match="larger than 919 bytes") as caught:
+        with pytest.raises(ResponseTooLargeError, match="larger than 919 bytes") as caught:
             fed(Body(200, {"content-encoding": encoding}, limit=919), pack(TEXT))
         assert not caught.value.transient
 
@@ -87,7 +87,7 @@ def test_the_limit_counts_what_comes_out() -> None:
 @pytest.mark.parametrize("length", [str(MAX_BYTES + 1), "9" * 5000])
 def test_a_length_is_believed_before_anything_is_read(length: str) -> None:
     """What says that it is too large is not begun with."""
-    with pytest.raises(OversizedAnswerError):
+    with pytest.raises(ResponseTooLargeError):
         Body(200, {"content-length": length})
 
 
@@ -130,7 +130,7 @@ def test_a_bomb_costs_no_more_than_the_limit() -> None:
     bomb = b"".join(packer.compress(bytes(10**6)) for _ in range(100)) + packer.flush()
     tracemalloc.start()
     try:
-        with pytest.raises(OversizedAnswerError):
+        with pytest.raises(ResponseTooLargeError):
             Body(200, {"content-encoding": "gzip"}, limit=10**6).feed(bomb)
         assert tracemalloc.get_traced_memory()[1] < 2 * 10**6
     finally:

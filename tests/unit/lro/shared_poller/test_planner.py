@@ -18,14 +18,14 @@ from airflow_lro_provider.lro import longpoll, protocol
 from airflow_lro_provider.lro.errors import (
     InvalidArgumentError,
     NotFoundError,
-    OversizedAnswerError,
     PermissionDeniedError,
+    ResponseTooLargeError,
     UnavailableError,
     WaitTimeoutError,
 )
 from airflow_lro_provider.lro.http.json import MAX_DEPTH
 from airflow_lro_provider.lro.operation import Operation
-from airflow_lro_provider.lro.polling import GRACE, Deadline, Watch
+from airflow_lro_provider.lro.polling import GRACE, Deadline, PollSchedule
 from airflow_lro_provider.lro.protocol import Row, Rows
 from airflow_lro_provider.lro.resources.names import OperationReference
 from airflow_lro_provider.lro.shared_poller import planner as watching
@@ -150,7 +150,7 @@ def waiting(
     waiters = []
     for number in range(count):
         limit = None if deadline is None else Deadline(deadline, "timeout", deadline)
-        watch = Watch(started=started, interval=interval, deadline=limit, rng=lambda: 0.5)
+        watch = PollSchedule(started=started, interval=interval, deadline=limit, rng=lambda: 0.5)
         waiters.append(Waiter(name(number), watch))
         family.add(waiters[-1], 0.0)
     return family, waiters
@@ -220,7 +220,7 @@ def test_a_young_one_does_not_make_everybody_be_listed_every_second() -> None:
     """One that wants a look every second is asked for by name between the lists for the others."""
     service = Service({name(i): math.inf for i in range(1000)})
     family, _ = waiting(999, interval=60.0)
-    quick = Waiter(name(999), Watch(started=0.0, interval=1.0))
+    quick = Waiter(name(999), PollSchedule(started=0.0, interval=1.0))
     family.add(quick, 0.0)
     play(family, service, 120)
     assert service.count("list") <= 6
@@ -268,7 +268,7 @@ def test_a_row_that_is_too_deep_ends_one_wait_and_not_the_list(tolerant: bool) -
     told = dict(deal(family, rows, 1.0))
     family.page("", 36_000, 1.0)
     assert [w for w in waiters if not isinstance(told[w], Operation)] == [waiters[5]]
-    assert isinstance(told[waiters[5]], str if tolerant else OversizedAnswerError)
+    assert isinstance(told[waiters[5]], str if tolerant else ResponseTooLargeError)
     assert family.next_at(1.0) < math.inf
 
 
@@ -380,7 +380,7 @@ def test_a_repetition_ends_no_deadline() -> None:
 def test_who_waits_for_the_same_operation_and_came_later_is_told_of_its_state() -> None:
     """What is a repetition for one is news for the other."""
     family, waiters, rows = listed()
-    late = Waiter(waiters[3].name, Watch(started=6.0, interval=5.0))
+    late = Waiter(waiters[3].name, PollSchedule(started=6.0, interval=5.0))
     family.add(late, 6.0)
     assert [w for w, _ in deal(family, rows, 6.1)] == [late]
     assert deal(family, rows, 6.2) == []
@@ -401,7 +401,7 @@ def test_who_comes_beside_lists_has_few_connections() -> None:
         for ask in asks:
             family.saw(ask, Operation.from_json({"name": ask.name}), 1.1, 1.1)
     for number in range(1000, 1010):
-        family.add(Waiter(name(number), Watch(started=1.1, interval=5.0)), 1.1)
+        family.add(Waiter(name(number), PollSchedule(started=1.1, interval=5.0)), 1.1)
     asks = family.asks(1.2, 8)
     assert [ask.verb for ask in asks] == ["get"] * 2
     assert family.asks(1.2, 6) == []
@@ -425,12 +425,12 @@ def test_a_history_that_was_too_long_for_few_is_not_for_many() -> None:
     deal(family, [{"name": w.name} for w in waiters], 1.0)
     family.page("more", 1_000_000, 1.0)  # worth 51 GETs, and the end is not in sight
     for number in range(50, 99):
-        family.add(Waiter(name(number), Watch(started=1.0, interval=5.0)), 1.0)
+        family.add(Waiter(name(number), PollSchedule(started=1.0, interval=5.0)), 1.0)
     asks = family.asks(8.0, 200)
     assert [ask.verb for ask in asks] == ["get"] * 99
     for ask in asks:
         family.saw(ask, Operation.from_json({"name": ask.name}), 8.0, 8.1)
-    family.add(Waiter(name(99), Watch(started=8.1, interval=5.0)), 8.1)
+    family.add(Waiter(name(99), PollSchedule(started=8.1, interval=5.0)), 8.1)
     assert [ask.verb for ask in family.asks(14.0, 200)] == ["list"]
 
 
@@ -441,7 +441,7 @@ def test_where_lists_no_longer_pay_nobody_is_held_back_for_one() -> None:
     deal(family, [{"name": w.name} for w in waiters], 1.0)
     family.page("", 220_000, 1.0)  # worth 12 GETs
     for number in range(100, 110):
-        family.add(Waiter(name(number), Watch(started=1.1, interval=5.0)), 1.1)
+        family.add(Waiter(name(number), PollSchedule(started=1.1, interval=5.0)), 1.1)
     assert [ask.verb for ask in family.asks(1.2, 8)] == ["get"] * 2
     assert family.next_at(1.2) > 1.2
     for waiter in waiters:
@@ -454,7 +454,7 @@ def test_where_lists_no_longer_pay_nobody_is_held_back_for_one() -> None:
 def test_two_who_wait_for_the_same_operation_cost_one_request() -> None:
     """They share the looks; each has its own end."""
     family, [first] = waiting(1)
-    second = Waiter(name(0), Watch(started=0.0, interval=5.0))
+    second = Waiter(name(0), PollSchedule(started=0.0, interval=5.0))
     family.add(second, 0.0)
     asks = [*family.asks(1.0, 8), *family.asks(1.0, 8)]
     assert [ask.verb for ask in asks] == ["get"]
@@ -496,7 +496,9 @@ def test_who_comes_after_the_deadline_has_a_look_all_the_same(count: int) -> Non
     """A triggerer that was away over the deadline learns what has ended meanwhile, and what has not."""
     service = Service({name(i): 5.0 if i % 2 == 0 else math.inf for i in range(count)})
     family = Family(PARENT, lists=True, waits=False)
-    waiters = [Waiter(name(i), Watch(started=0.0, deadline=Deadline(12.0, "timeout", 12.0))) for i in range(count)]
+    waiters = [
+        Waiter(name(i), PollSchedule(started=0.0, deadline=Deadline(12.0, "timeout", 12.0))) for i in range(count)
+    ]
     for waiter in waiters:
         family.add(waiter, 600.0)
     ends = play(family, service, 700, 600.0)
@@ -509,7 +511,7 @@ def test_few_are_waited_for_with_the_services_own_wait() -> None:
     """After a first look a `:wait` tells of the end at once."""
     service = Service({name(i): 100.0 + i for i in range(3)}, waits=True)
     family = Family(PARENT, lists=False, waits=True, rng=lambda: 0.5)
-    waiters = [Waiter(name(i), Watch(started=0.0)) for i in range(3)]
+    waiters = [Waiter(name(i), PollSchedule(started=0.0)) for i in range(3)]
     for waiter in waiters:
         family.add(waiter, 0.0)
     ends = play(family, service, 200)
@@ -521,7 +523,7 @@ def test_a_wait_keeps_the_poll_interval() -> None:
     """An explicit interval is the time between two requests, also between two `:wait`."""
     service = Service({name(0): 100.0}, waits=True)
     family = Family(PARENT, lists=False, waits=True)
-    family.add(Waiter(name(0), Watch(started=0.0, interval=10.0)), 0.0)
+    family.add(Waiter(name(0), PollSchedule(started=0.0, interval=10.0)), 0.0)
     play(family, service, 200)
     assert {ask.timeout for ask in service.asked if ask.verb == "wait"} == {10.0}
     assert len(service.asked) <= 12
@@ -530,7 +532,7 @@ def test_a_wait_keeps_the_poll_interval() -> None:
 def test_a_wait_that_does_not_wait_is_given_up() -> None:
     """A service that answers a `:wait` at once is polled in the ordinary way."""
     family = Family(PARENT, lists=False, waits=True, rng=lambda: 0.5)
-    family.add(Waiter(name(0), Watch(started=0.0, rng=lambda: 0.5)), 0.0)
+    family.add(Waiter(name(0), PollSchedule(started=0.0, rng=lambda: 0.5)), 0.0)
     now, verbs = 0.0, []
     for _ in range(20):
         now = max(family.next_at(now), now)
@@ -576,7 +578,7 @@ def test_everybody_learns_of_the_end_in_time(
         hidden=frozenset(name(i) for i in range(count) if data.draw(st.integers(0, 9)) == 0),
     )
     family = Family(PARENT, lists=lists, waits=False, rng=lambda: 0.7)
-    waiters = [Waiter(name(i), Watch(started=0.0, interval=interval)) for i, interval in enumerate(intervals)]
+    waiters = [Waiter(name(i), PollSchedule(started=0.0, interval=interval)) for i, interval in enumerate(intervals)]
     for waiter in waiters:
         family.add(waiter, 0.0)
     ends = play(family, service, 100)

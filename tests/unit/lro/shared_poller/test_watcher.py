@@ -13,7 +13,7 @@ import pytest
 
 from airflow_lro_provider.lro import protocol
 from airflow_lro_provider.lro.auth.credentials import ConnectionSettings
-from airflow_lro_provider.lro.auth.mtls import Channel
+from airflow_lro_provider.lro.auth.mtls import TlsSettings
 from airflow_lro_provider.lro.errors import (
     NotFoundError,
     OperationsError,
@@ -22,9 +22,9 @@ from airflow_lro_provider.lro.errors import (
     TransportError,
     WaitTimeoutError,
 )
-from airflow_lro_provider.lro.metrics import Meter
+from airflow_lro_provider.lro.metrics import Metrics
 from airflow_lro_provider.lro.operation import Operation
-from airflow_lro_provider.lro.polling import Deadline, Watch
+from airflow_lro_provider.lro.polling import Deadline, PollSchedule
 from airflow_lro_provider.lro.protocol import Rows
 from airflow_lro_provider.lro.resources.names import OperationReference
 from airflow_lro_provider.lro.shared_poller import endpoint_poller as endpoint
@@ -168,7 +168,7 @@ def error(kind: Any, **fields: Any) -> Any:
     return kind(**{**arguments, "message": "m", **fields})
 
 
-def make(service: Service, meter: Meter | None = None, **options: Any) -> Watcher:
+def make(service: Service, meter: Metrics | None = None, **options: Any) -> Watcher:
     """A watcher whose clock is the loop's."""
     return Watcher(meter, clock=asyncio.get_running_loop().time, make_client=service, **options)
 
@@ -180,7 +180,7 @@ async def join(
     host = {"datafusion": "datafusion.googleapis.com", "automl": "automl.googleapis.com"}[api]
     reference = OperationReference(api, "v1", operation, host)
     started = asyncio.get_running_loop().time()
-    return await watcher.join(SETTINGS, reference, Watch(started=started, interval=interval, **watch))
+    return await watcher.join(SETTINGS, reference, PollSchedule(started=started, interval=interval, **watch))
 
 
 async def end_of(waiting: Waiting, on_line: Callable[[str], object] = lambda line: None) -> tuple[float, Any]:
@@ -367,7 +367,7 @@ def test_a_certificate_that_was_replaced_is_taken_up_by_who_waits_already(monkey
         service.outages += [(100.0, 102.0, TransportError("no answer")), (200.0, 202.0, TransportError("no answer"))]
         now = asyncio.get_running_loop().time
         monkeypatch.setattr(
-            module, "channel_for", lambda _: Channel(mtls_hosts=False, context="new" if now() > 150 else None)
+            module, "channel_for", lambda _: TlsSettings(mtls_hosts=False, context="new" if now() > 150 else None)
         )
         found = await ends_of(make(service), service)
         assert all(result.done for _, result in found.values())
@@ -507,7 +507,7 @@ def test_requests_belong_to_no_trigger() -> None:
         watcher = make(service)
         inherited.set("the trigger's")
         reference = OperationReference("datafusion", "v1", name(0), "datafusion.googleapis.com")
-        waiting = await watcher.join(SETTINGS, reference, Watch(started=0.0))
+        waiting = await watcher.join(SETTINGS, reference, PollSchedule(started=0.0))
         assert (await end_of(waiting))[1].done
         assert service.contexts == {None}
 
@@ -571,7 +571,7 @@ def test_what_happens_is_counted() -> None:
     """Requests by verb and result, those who wait, throttling, and the time from the end to its being known."""
     counted: list[Any] = []
 
-    class Counter(Meter):
+    class Counter(Metrics):
         def waiting(self, service: str, number: int) -> None:
             counted.append(("waiting", service, number))
 
