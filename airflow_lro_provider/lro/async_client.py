@@ -35,12 +35,11 @@ from airflow_lro_provider.lro.http.body import ACCEPT_ENCODING, Body
 from airflow_lro_provider.lro.http.session import proxy_for
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.paging import Paging
-from airflow_lro_provider.lro.polling import PollSchedule
+from airflow_lro_provider.lro.polling import MAX_IN_FLIGHT, PollSchedule
 from airflow_lro_provider.lro.protocol import Page, Request, Response, Rows
 from airflow_lro_provider.lro.resources.catalog import find_service
 from airflow_lro_provider.lro.resources.methods import Method
 from airflow_lro_provider.lro.resources.names import OperationReference
-from airflow_lro_provider.lro.shared_poller.throttle import MAX_IN_FLIGHT
 
 __all__ = ["AsyncOperationsClient"]
 

@@ -19,7 +19,7 @@ from typing import Any
 from airflow_lro_provider.lro.errors import NotFoundError, OperationsError, WaitTimeoutError
 from airflow_lro_provider.lro.operation import Operation, Outcome
 
-__all__ = ["Deadline", "PollSchedule", "earliest", "new_schedule"]
+__all__ = ["MAX_IN_FLIGHT", "Deadline", "PollSchedule", "earliest", "new_schedule"]
 
 FLOOR = 1.0
 """The shortest interval that is chosen without being asked for, in seconds."""
@@ -31,6 +31,9 @@ JITTER = 0.1
 """Intervals are spread by this part to both sides, so that many waits do not ask in step."""
 GRACE = 10.0
 """A new operation may not be found everywhere at once: so long a 404 is forgiven, in seconds."""
+MAX_IN_FLIGHT = 8
+"""Default limit of concurrent requests, and so of sockets, per endpoint. More open a hundred sockets and stall the
+event loop for half a second."""
 
 
 @dataclass(frozen=True, slots=True)

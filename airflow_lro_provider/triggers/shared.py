@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 from airflow.providers.common.compat.sdk import conf
 
 from airflow_lro_provider.hooks.operations import OperationsAsyncHook
-from airflow_lro_provider.lro.shared_poller.throttle import MAX_IN_FLIGHT
+from airflow_lro_provider.lro.polling import MAX_IN_FLIGHT
 from airflow_lro_provider.metrics import StatsMetrics
 
 if TYPE_CHECKING:

@@ -17,9 +17,8 @@ from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.hooks.operations import OperationsAsyncHook
 from airflow_lro_provider.lro.async_client import AsyncOperationsClient
 from airflow_lro_provider.lro.operation import Outcome
-from airflow_lro_provider.lro.polling import Deadline
+from airflow_lro_provider.lro.polling import MAX_IN_FLIGHT, Deadline
 from airflow_lro_provider.lro.resources.names import read_reference
-from airflow_lro_provider.lro.shared_poller.throttle import MAX_IN_FLIGHT
 from airflow_lro_provider.ownership import evidence as ownership
 from airflow_lro_provider.ownership.decisions import Evidence
 from airflow_lro_provider.triggers import operations as module

@@ -33,8 +33,8 @@ from airflow_lro_provider.lro.errors import (
     UnavailableError,
 )
 from airflow_lro_provider.lro.http import body as content
+from airflow_lro_provider.lro.polling import MAX_IN_FLIGHT
 from airflow_lro_provider.lro.resources.names import read_parent, read_reference
-from airflow_lro_provider.lro.shared_poller.throttle import MAX_IN_FLIGHT
 
 MB = 2**20
 OPERATION = json.dumps({"name": NAME, "done": False}).encode()

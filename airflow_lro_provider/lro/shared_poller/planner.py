@@ -30,10 +30,10 @@ from typing import Any
 from airflow_lro_provider.lro.errors import MalformedResponseError, OperationsError, ResponseTooLargeError
 from airflow_lro_provider.lro.longpoll import LongPolls
 from airflow_lro_provider.lro.operation import Operation
+from airflow_lro_provider.lro.polling import MAX_IN_FLIGHT
 from airflow_lro_provider.lro.protocol import Row, read_row
 from airflow_lro_provider.lro.shared_poller.list_strategy import ListRun, Lists
 from airflow_lro_provider.lro.shared_poller.queue import Queue, Waiter
-from airflow_lro_provider.lro.shared_poller.throttle import MAX_IN_FLIGHT
 
 __all__ = ["Ask", "Family", "Told"]
 

@@ -28,11 +28,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from airflow_lro_provider.lro.errors import OperationsError, ResourceExhaustedError
+from airflow_lro_provider.lro.polling import MAX_IN_FLIGHT
 
 __all__ = ["Pace", "Ticket", "most_requests_of_an_outage"]
 
-MAX_IN_FLIGHT = 8
-"""Requests, and so sockets, at a time. More open a hundred sockets and stall the loop for half a second."""
 DOWN_AFTER = 3
 """So many failures in a row, with no good answer between, are the endpoint's and not an operation's."""
 FIRST_PAUSE = 0.5

@@ -21,11 +21,10 @@ from airflow_lro_provider.lro.async_client import AsyncOperationsClient
 from airflow_lro_provider.lro.auth.credentials import ConnectionSettings, identity_for
 from airflow_lro_provider.lro.auth.mtls import channel_for
 from airflow_lro_provider.lro.metrics import Metrics
-from airflow_lro_provider.lro.polling import PollSchedule
+from airflow_lro_provider.lro.polling import MAX_IN_FLIGHT, PollSchedule
 from airflow_lro_provider.lro.resources.names import OperationReference
 from airflow_lro_provider.lro.shared_poller.endpoint_poller import Endpoint, start
 from airflow_lro_provider.lro.shared_poller.group import Means
-from airflow_lro_provider.lro.shared_poller.throttle import MAX_IN_FLIGHT
 from airflow_lro_provider.lro.shared_poller.waiting import Waiting
 
 __all__ = ["Waiting", "Watcher"]

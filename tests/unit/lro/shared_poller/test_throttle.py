@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_lro_provider.lro.errors import ResourceExhaustedError, TransportError, UnavailableError
+from airflow_lro_provider.lro.polling import MAX_IN_FLIGHT
 from airflow_lro_provider.lro.shared_poller.throttle import (
     DOWN_AFTER,
     FIRST_GAP,
-    MAX_IN_FLIGHT,
     Pace,
     Ticket,
     most_requests_of_an_outage,

@@ -24,14 +24,14 @@ from airflow_lro_provider.lro.errors import (
 )
 from airflow_lro_provider.lro.metrics import Metrics
 from airflow_lro_provider.lro.operation import Operation
-from airflow_lro_provider.lro.polling import Deadline, PollSchedule
+from airflow_lro_provider.lro.polling import MAX_IN_FLIGHT, Deadline, PollSchedule
 from airflow_lro_provider.lro.protocol import Rows
 from airflow_lro_provider.lro.resources.names import OperationReference
 from airflow_lro_provider.lro.shared_poller import endpoint_poller as endpoint
 from airflow_lro_provider.lro.shared_poller import list_strategy as lists
 from airflow_lro_provider.lro.shared_poller import watcher as module
 from airflow_lro_provider.lro.shared_poller.planner import UNHURRIED
-from airflow_lro_provider.lro.shared_poller.throttle import MAX_IN_FLIGHT, most_requests_of_an_outage
+from airflow_lro_provider.lro.shared_poller.throttle import most_requests_of_an_outage
 from airflow_lro_provider.lro.shared_poller.watcher import Waiting, Watcher
 
 PARENT = "projects/p/locations/us-central1"
