@@ -9,9 +9,10 @@ name (tags)              kind     what it says
 ``lro.throttled``        counter  answers of 429 among them (``service``)
 ``lro.known_after``      timer    from the end of an operation, by the service's clock, to its being known;
                                   only where the service says when it ended (``service``)
-``lro.cancels``          counter  cancellations by what came of them (``service``, ``outcome``): REQUESTED
-                                  when the service took the request, REFUSED when it did not; CANCELLED,
-                                  COMPLETED_DESPITE_CANCEL and so on once the end was seen
+``lro.cancels``          counter  every cancellation, whoever requests it (``service``, ``outcome``): REQUESTED
+                                  if the service accepted the request, REFUSED if it did not, or the outcome
+                                  that was known already; then once more with the outcome (CANCELLED,
+                                  COMPLETED_DESPITE_CANCEL, …), where that is waited for
 =======================  =======  =========================================================================
 
 Durations are in milliseconds, as all of Airflow's. Counting never fails a wait.

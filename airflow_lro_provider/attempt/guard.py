@@ -54,6 +54,7 @@ from airflow.providers.common.compat.sdk import (
 from airflow.sdk.exceptions import AirflowRescheduleException
 
 from airflow_lro_provider.exceptions import OperationKilled, OperationRunningError, OperationWaitError
+from airflow_lro_provider.metrics import StatsMetrics
 
 if TYPE_CHECKING:
     from airflow_lro_provider.lro.client import OperationsClient
@@ -254,6 +255,9 @@ class _Canceller:
     """
 
     def __init__(self, client: OperationsClient, reference: OperationReference, log: Any) -> None:
+        from airflow_lro_provider.lro.flows import cancel_line  # here, and not when the kill comes
+
+        self._line = cancel_line
         self.reason: str | None = None
         self.seen: Operation | OperationsError | None = None
         self._client, self._reference, self._log = client, reference, log
@@ -301,18 +305,20 @@ class _Canceller:
             self._wake = -1
 
     def _wait_and_cancel(self) -> None:
-        line = None
+        line, word = "", ""
         try:
             _readable(self._wake_reader)
             if os.read(self._wake_reader, 1) == b"c":
-                line = self._cancel()
+                line, word = self._cancel()
         finally:
             os.close(self._say_done)
         with contextlib.suppress(Exception):
             self._client.close()
-            # Only now: the interrupted frame may hold the log's lock, and the kill waited for us.
-            if line is not None:
+            # Only now: the interrupted frame may hold the lock of the log, or of an import that counting needs, and
+            # the kill waited for us.
+            if line:
                 self._log.info(line)
+                StatsMetrics().cancel(self._reference.service, word)
 
     def _keep_warm(self) -> None:
         try:
@@ -334,18 +340,18 @@ class _Canceller:
         except Exception:
             self._log.exception("The guard's first look at %s failed", self._reference)
 
-    def _cancel(self) -> str:
-        asked = f"cancel of {self._reference} requested, because: {self.reason}"
+    def _cancel(self) -> tuple[str, str]:
+        """Request the cancellation.
+
+        :return: what to log, and what to count.
+        """
         begin = time.monotonic()
+        reason = str(self.reason)
         try:
-            self._client.urgent = True  # a token that lasts a moment will do
-            over = self._client.cancel(self._reference)
+            result = self._client.cancel(self._reference, look=False, urgent=True)
         except Exception as error:
-            return f"The {asked}. It was refused: {error}"
-        took = f"{time.monotonic() - begin:.3f} s"
-        if over is not None:
-            return f"The {asked}. The operation was over already: {over.summary()}."
-        return f"The {asked}. The service took the request ({took})."
+            return self._line(self._reference, error, reason), "REFUSED"
+        return self._line(self._reference, result, f"{reason}; {time.monotonic() - begin:.3f} s"), result.word
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from airflow_lro_provider.attempt.record import ArmedRecords
 from airflow_lro_provider.exceptions import OperationInputError, OperationRunningError, OperationWaitError
 from airflow_lro_provider.hooks.operations import OperationsHook
 from airflow_lro_provider.links.operations import OperationLink
+from airflow_lro_provider.lro.metrics import Metrics
 from airflow_lro_provider.sweep.ledger import LedgerPage, ledger_is_on
 
 if TYPE_CHECKING:
@@ -181,8 +182,10 @@ class GuardedTask(OperationTask):
 
     def _arm(self, hook: OperationsHook) -> None:
         guard = self._get_guard()
-        # Short: a connection that died without a word must be noticed while there is time for another one.
-        guard.arm(hook.make_client(connect_timeout=2.0, read_timeout=2.0), self._reference)
+        # Short: a connection that died without a word must be noticed while there is time for another one. And without
+        # metrics: counting may import, and no import may hold a kill up. The guard counts afterwards.
+        client = hook.make_client(connect_timeout=2.0, read_timeout=2.0, metrics=Metrics())
+        guard.arm(client, self._reference)
 
     def _look(self, timeout: float = 0.0) -> Operation:
         """Look once; the guard's first look counts as one.
@@ -333,12 +336,13 @@ class GuardedTask(OperationTask):
     def _cancel_now(self, reference: OperationReference, because: str) -> None:
         """Ask for the cancellation of an operation that no guard stands for any more."""
         from airflow_lro_provider.lro.errors import OperationsError
+        from airflow_lro_provider.lro.flows import cancel_line
 
         try:
             with self._hook().make_client() as client:
-                client.cancel(reference)
-            self.log.info("The cancel of %s requested, because: %s", reference, because)
+                result = client.cancel(reference)
+            self.log.info(cancel_line(reference, result, because))
         except OperationsError as error:
-            self.log.error("The cancel of %s was refused: %s", reference, error)
+            self.log.error(cancel_line(reference, error, because))
         except Exception as error:  # of Airflow, about the connection; what ends the task is more important
-            self.log.error("The cancel of %s failed: %s", reference, type(error).__name__)
+            self.log.error("Not cancelled, %s (%s): %s", type(error).__name__, because, reference)

@@ -170,16 +170,16 @@ def _wait_for(
 
 
 def _cancel(given: argparse.Namespace) -> int:
+    from airflow_lro_provider.lro.flows import cancel_line
     from airflow_lro_provider.lro.operation import Outcome
 
     def ask(client: OperationsClient, reference: OperationReference) -> int:
-        asked = client.ask_for_cancel(reference)
-        if asked.outcome is not None:
-            if asked.operation is not None:
-                _show(asked.operation, given.json)
-            print(f"airflow-lro: not cancelled: {asked.outcome.value}", file=sys.stderr)
-            return 0 if asked.outcome in (Outcome.CANCELLED, Outcome.SUCCEEDED, Outcome.FAILED) else WRONG
-        print("airflow-lro: the service took the request", file=sys.stderr)
+        result = client.cancel(reference)
+        print(f"airflow-lro: {cancel_line(reference, result)}", file=sys.stderr)
+        if result.outcome is not None:
+            if result.operation is not None:
+                _show(result.operation, given.json)
+            return 0 if result.outcome in (Outcome.CANCELLED, Outcome.SUCCEEDED, Outcome.FAILED) else WRONG
         return 0 if given.no_wait else _wait_for(client, reference, given, ("CANCELLED",))
 
     return _with_operation(given, ask)

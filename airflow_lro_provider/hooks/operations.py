@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
+from airflow_lro_provider.metrics import StatsMetrics
+
 if TYPE_CHECKING:
     from airflow_lro_provider.lro.async_client import AsyncOperationsClient
     from airflow_lro_provider.lro.auth.credentials import ConnectionSettings
     from airflow_lro_provider.lro.client import OperationsClient
+    from airflow_lro_provider.lro.flows import CancelResult
     from airflow_lro_provider.lro.operation import Operation
     from airflow_lro_provider.lro.resources.methods import Method
     from airflow_lro_provider.lro.resources.names import OperationReference
@@ -178,7 +181,7 @@ class OperationsHook(_OperationsBaseHook):
         """A new client with this connection; see :class:`OperationsClient` for its arguments."""
         from airflow_lro_provider.lro.client import OperationsClient
 
-        return OperationsClient(self.settings, **kwargs)
+        return OperationsClient(self.settings, **{"metrics": StatsMetrics(), **kwargs})
 
     def get_conn(self) -> OperationsClient:
         """The client that the other methods use."""
@@ -215,11 +218,12 @@ class OperationsHook(_OperationsBaseHook):
         assert operation is not None
         return operation
 
-    def cancel(self, name: Any) -> Operation | None:
-        """Ask for the cancellation of an operation. It is a request: get the operation to see what came of it.
+    def cancel(self, name: Any) -> CancelResult:
+        """Request the cancellation of an operation, after a poll. A request that was accepted is not a cancellation.
 
-        :return: the operation if it was over already, else ``None``.
-        :raises UnimplementedError: if the service cannot cancel it.
+        :return: what is known right afterwards; a later poll tells the rest
+            (:meth:`CancelResult.outcome_of <airflow_lro_provider.lro.flows.CancelResult.outcome_of>`).
+        :raises OperationsError: if the request was not accepted, or nobody knows.
         """
         return self.get_conn().cancel(self.reference(name))
 
@@ -331,7 +335,7 @@ class OperationsAsyncHook(_OperationsBaseHook):
         from airflow_lro_provider.lro.async_client import AsyncOperationsClient
 
         if not hasattr(self, "_client"):
-            self._client = await AsyncOperationsClient.create(await self.settings())
+            self._client = await AsyncOperationsClient.create(await self.settings(), metrics=StatsMetrics())
         return self._client
 
     async def close(self) -> None:
@@ -357,8 +361,8 @@ class OperationsAsyncHook(_OperationsBaseHook):
         assert operation is not None
         return operation
 
-    async def cancel(self, name: Any) -> Operation | None:
-        """Ask for the cancellation of an operation. See :meth:`OperationsHook.cancel`."""
+    async def cancel(self, name: Any) -> CancelResult:
+        """Request the cancellation of an operation. See :meth:`OperationsHook.cancel`."""
         return await (await self.get_conn()).cancel(await self.reference(name))
 
     async def list(

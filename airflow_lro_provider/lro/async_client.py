@@ -31,8 +31,10 @@ from airflow_lro_provider.lro.client import (
     wait_before_retry,
 )
 from airflow_lro_provider.lro.errors import MalformedResponseError, OperationsError, UnauthenticatedError, forgetting
+from airflow_lro_provider.lro.flows import CancelResult
 from airflow_lro_provider.lro.http.body import ACCEPT_ENCODING, Body
 from airflow_lro_provider.lro.http.session import proxy_for
+from airflow_lro_provider.lro.metrics import Metrics
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.paging import Paging
 from airflow_lro_provider.lro.polling import MAX_IN_FLIGHT, PollSchedule
@@ -45,6 +47,7 @@ __all__ = ["AsyncOperationsClient"]
 
 _Read = Callable[[Request, Response, datetime], Any]
 _T = TypeVar("_T")
+_NO_METRICS = Metrics()
 
 
 class _Sessions:
@@ -105,6 +108,7 @@ class AsyncOperationsClient:
         if not given.
     :param connections: how many requests to a host may be under way at a time: so many lists, so many
         cancels, and so many of all other kinds. Clients of one loop with the same number share them.
+    :param metrics: where cancellations are counted.
     :param sleep: what waits between tries.
     """
 
@@ -118,6 +122,7 @@ class AsyncOperationsClient:
         read_timeout: float = READ_TIMEOUT,
         retries: int | None = None,
         connections: int = MAX_IN_FLIGHT,
+        metrics: Metrics = _NO_METRICS,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.settings = settings
@@ -126,6 +131,7 @@ class AsyncOperationsClient:
         self._timeouts = (connect_timeout, read_timeout)
         self._retries = settings.num_retries if retries is None else retries
         self._connections = connections
+        self._metrics = metrics
         self._sleep = sleep
         self._sessions: _Sessions | None = None
 
@@ -158,16 +164,17 @@ class AsyncOperationsClient:
         """Look at an operation. See :meth:`OperationsClient.get`."""
         return cast(Operation, await self._send(protocol.get(reference, self.endpoint(reference)), retries))
 
-    async def cancel(self, reference: OperationReference, *, retries: int | None = None) -> Operation | None:
-        """Ask for the cancellation of an operation. See :meth:`OperationsClient.cancel`."""
-        return await self._run(flows.cancel(reference, self.endpoint(reference)), retries)
-
-    async def ask_for_cancel(self, reference: OperationReference, before: Operation | None = None) -> flows.Asked:
-        """Look, ask for the cancellation, and say what is known of it at once.
-
-        :param before: the look, if it was just taken.
-        """
-        return await self._run(flows.ask_for_cancel(reference, self.endpoint(reference), before))
+    async def cancel(
+        self,
+        reference: OperationReference,
+        *,
+        look: bool = True,
+        before: Operation | None = None,
+        retries: int | None = None,
+    ) -> CancelResult:
+        """Request the cancellation of an operation. See :meth:`OperationsClient.cancel`."""
+        flow = flows.cancel(reference, self.endpoint(reference), look=look, before=before, metrics=self._metrics)
+        return await self._run(flow, retries)
 
     async def start(
         self, method: Method, body: Mapping[str, Any] | None = None, *, request_id: str | None = None

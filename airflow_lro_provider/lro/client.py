@@ -22,7 +22,9 @@ from airflow_lro_provider.lro.errors import (
     UnauthenticatedError,
     forgetting,
 )
+from airflow_lro_provider.lro.flows import CancelResult
 from airflow_lro_provider.lro.http.session import BoundedSession
+from airflow_lro_provider.lro.metrics import Metrics
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.paging import Paging
 from airflow_lro_provider.lro.polling import PollSchedule
@@ -38,6 +40,7 @@ CONNECT_TIMEOUT = 5.0
 READ_TIMEOUT = 30.0
 Content = Union[Operation, Page, dict[str, Any], None]  # noqa: UP007 - evaluated at run time on Python 3.10
 _T = TypeVar("_T")
+_NO_METRICS = Metrics()
 
 
 class OperationsClient:
@@ -49,6 +52,7 @@ class OperationsClient:
     :param read_timeout: seconds for an answer, the whole of it.
     :param retries: how often a request is tried again after a transient error; as the connection says
         if not given.
+    :param metrics: where cancellations are counted.
     :param sleep: what waits between tries.
     """
 
@@ -60,6 +64,7 @@ class OperationsClient:
         connect_timeout: float = CONNECT_TIMEOUT,
         read_timeout: float = READ_TIMEOUT,
         retries: int | None = None,
+        metrics: Metrics = _NO_METRICS,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.settings = settings
@@ -67,8 +72,7 @@ class OperationsClient:
         self._timeouts = (connect_timeout, read_timeout)
         self._retries = settings.num_retries if retries is None else retries
         self._sleep = sleep
-        self.urgent = False
-        """Whether a token that is about to be renewed will do: there is no time to wait for another."""
+        self._metrics = metrics
         self.abandons: Callable[[], bool] = lambda: False
         """Whether a start that was refused is given up instead of being sent again: its task was killed meanwhile."""
         self._channel = channel_for(settings)
@@ -95,17 +99,24 @@ class OperationsClient:
         """
         return cast(Operation, self._send(protocol.get(reference, self.endpoint(reference)), retries))
 
-    def cancel(self, reference: OperationReference, *, retries: int | None = None) -> Operation | None:
-        """Ask for the cancellation of an operation: best effort, and no more than a request.
+    def cancel(
+        self,
+        reference: OperationReference,
+        *,
+        look: bool = True,
+        before: Operation | None = None,
+        retries: int | None = None,
+        urgent: bool = False,
+    ) -> CancelResult:
+        """Request the cancellation of an operation. See :func:`flows.cancel <airflow_lro_provider.lro.flows.cancel>`.
 
-        :return: the operation if it was over already, else ``None``.
-        :raises UnimplementedError: if the service cannot cancel it.
+        :param look: whether there is time for a poll before the request.
+        :param before: that poll, if it was just taken.
+        :param urgent: whether a token that is about to expire will do: there is no time to wait for another one.
+        :raises OperationsError: if the request was not accepted, or nobody knows.
         """
-        return self._run(flows.cancel(reference, self.endpoint(reference)), retries)
-
-    def ask_for_cancel(self, reference: OperationReference) -> flows.Asked:
-        """Look, ask for the cancellation, and say what is known of it at once."""
-        return self._run(flows.ask_for_cancel(reference, self.endpoint(reference)))
+        flow = flows.cancel(reference, self.endpoint(reference), look=look, before=before, metrics=self._metrics)
+        return self._run(flow, retries, urgent=urgent)
 
     def start(
         self, method: Method, body: Mapping[str, Any] | None = None, *, request_id: str | None = None
@@ -187,12 +198,12 @@ class OperationsClient:
         except StopIteration as end:
             return cast(Operation, end.value)
 
-    def _run(self, flow: Generator[Request, Any, _T], retries: int | None = None) -> _T:
+    def _run(self, flow: Generator[Request, Any, _T], retries: int | None = None, *, urgent: bool = False) -> _T:
         try:
             request = next(flow)
             while True:
                 try:
-                    result = self._send(request, retries)
+                    result = self._send(request, retries, urgent=urgent)
                 except OperationsError as error:
                     request = flow.throw(error)
                 else:
@@ -200,7 +211,7 @@ class OperationsClient:
         except StopIteration as end:
             return cast(_T, end.value)
 
-    def _send(self, request: Request, retries: int | None = None) -> Content:
+    def _send(self, request: Request, retries: int | None = None, *, urgent: bool = False) -> Content:
         errors: list[Any] = []
 
         def pause(seconds: float) -> None:
@@ -216,10 +227,10 @@ class OperationsClient:
             sleep=pause,
             reraise=True,
         )
-        return retrying(self._send_authorized, request)
+        return retrying(self._send_authorized, request, urgent)
 
-    def _send_authorized(self, request: Request) -> Content:
-        headers = self.identity.headers(urgent=self.urgent)
+    def _send_authorized(self, request: Request, urgent: bool) -> Content:
+        headers = self.identity.headers(urgent=urgent)
         try:
             return self._send_once(request, headers)
         except UnauthenticatedError:

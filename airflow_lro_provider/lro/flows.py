@@ -19,30 +19,51 @@ from airflow_lro_provider.lro.errors import (
     StartUnknownError,
     UnimplementedError,
 )
+from airflow_lro_provider.lro.metrics import Metrics
 from airflow_lro_provider.lro.operation import Operation, Outcome
 from airflow_lro_provider.lro.protocol import Request
 from airflow_lro_provider.lro.resources.catalog import find_service
 from airflow_lro_provider.lro.resources.methods import Method
 from airflow_lro_provider.lro.resources.names import OperationReference
 
-__all__ = ["Asked", "Flow", "Started", "ask_for_cancel", "cancel", "outcome_of_cancel", "start"]
+__all__ = ["CancelResult", "Flow", "Started", "cancel", "cancel_line", "outcome_of_cancel", "start"]
 
 Flow = Generator[Request, Any, Any]
+_NO_METRICS = Metrics()
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What is known once a cancellation was asked for.
+class CancelResult:
+    """What is known right after a cancellation was requested. A request is not a cancellation: see :func:`cancel`.
 
-    :param outcome: what came of it, if that is known already; ``None`` if the operation has to be
-        watched to know.
-    :param operation: the last look at it, if there is one.
-    :param requested: whether a cancel request was sent and taken.
+    :param requested: whether a cancel request was sent, and accepted by the service.
+    :param outcome: the outcome as far as it is known already: how the operation had ended before, NOT_FOUND or
+        CANCEL_UNSUPPORTED. ``None``: accepted, and only a later poll can tell (:meth:`outcome_of`).
+    :param operation: the last poll, if there is one.
     """
 
+    requested: bool
     outcome: Outcome | None
     operation: Operation | None
-    requested: bool
+
+    @property
+    def word(self) -> str:
+        """REQUESTED, or the outcome: for metrics and results."""
+        return "REQUESTED" if self.outcome is None else self.outcome.value
+
+    def outcome_of(self, later: Operation) -> Outcome:
+        """The outcome, by a later poll. What was known already stands."""
+        return self.outcome or outcome_of_cancel(later)
+
+    def summary(self) -> str:
+        """One short line for a log. It never calls an operation cancelled that may not be."""
+        if self.outcome is None:
+            return "Cancellation requested; the service accepted it"
+        if self.outcome is Outcome.CANCEL_UNSUPPORTED:
+            return "Not cancelled, the service does not support it"
+        if self.outcome is Outcome.NOT_FOUND or self.operation is None:
+            return "Not cancelled, no such operation"
+        return f"Not cancelled, already finished ({self.operation.summary()})"
 
 
 @dataclass(frozen=True)
@@ -78,55 +99,91 @@ def start(
     return Started(*protocol.started(request, content))
 
 
-def cancel(reference: OperationReference, endpoint: str) -> Generator[Request, Any, Operation | None]:
-    """Send a cancel request. An operation that turns out to be over is looked up, not failed.
+def cancel(
+    reference: OperationReference,
+    endpoint: str,
+    *,
+    look: bool = True,
+    before: Operation | None = None,
+    metrics: Metrics = _NO_METRICS,
+) -> Generator[Request, Any, CancelResult]:
+    """Request the cancellation of an operation: the only way in which anything here cancels one.
 
-    :return: the operation if it was over already, else ``None``: the request was taken.
+    The poll before the request tells "completed despite the cancellation" from "had finished already".
+
+    ====================  ==========================================  =============================================
+    the poll before       answer to the request                       result
+    ====================  ==========================================  =============================================
+    finished              not sent                                    its outcome
+    NOT_FOUND             not sent                                    NOT_FOUND
+    running, none, or     not sent: the service has no such verb      CANCEL_UNSUPPORTED
+    failed otherwise      accepted                                    requested; no outcome yet
+    .                     UNIMPLEMENTED                               CANCEL_UNSUPPORTED
+    .                     NOT_FOUND                                   NOT_FOUND
+    .                     FAILED_PRECONDITION, and then a get says:
+    .                     … finished                                  its outcome
+    .                     … NOT_FOUND                                 NOT_FOUND
+    .                     … running                                   raises FailedPreconditionError
+    .                     any other error                             raises it
+    ====================  ==========================================  =============================================
+
+    :param look: whether there is time for a poll before the request. The guard in a signal handler has none.
+    :param before: that poll, if it was just taken.
+    :param metrics: where the result is counted: its word, or REFUSED for an error.
+    :raises OperationsError: if the request was not accepted, or nobody knows.
     """
     try:
-        yield protocol.cancel(reference, endpoint)
-    except FailedPreconditionError:
-        # Some services refuse to cancel what is over; the contract is silent about it.
-        operation: Operation = yield protocol.get(reference, endpoint)
-        if not operation.done:
-            raise
-        return operation
-    return None
+        result = yield from _cancel(reference, endpoint, look, before)
+    except OperationsError:
+        metrics.cancel(reference.service, "REFUSED")
+        raise
+    metrics.cancel(reference.service, result.word)
+    return result
 
 
-def ask_for_cancel(
-    reference: OperationReference, endpoint: str, before: Operation | None = None
-) -> Generator[Request, Any, Asked]:
-    """Look, then ask for the cancellation.
-
-    The look before the request is what tells "completed despite the cancellation" from "was over
-    already".
-
-    :param before: that look, if it was just taken.
-    """
-    try:
-        if before is None:
+def _cancel(
+    reference: OperationReference, endpoint: str, look: bool, before: Operation | None
+) -> Generator[Request, Any, CancelResult]:
+    if look and before is None:
+        try:
             before = yield protocol.get(reference, endpoint)
-    except NotFoundError:
-        return Asked(Outcome.NOT_FOUND, None, False)
-    assert before is not None
-    if before.done:
-        return Asked(before.outcome, before, False)
+        except NotFoundError:
+            return CancelResult(False, Outcome.NOT_FOUND, None)
+        except OperationsError:
+            pass  # who may not get it may be allowed to cancel it
+    if before is not None and before.done:
+        return CancelResult(False, before.outcome, before)
     if not find_service(reference.service).offers("cancel", reference.name, reference.version):
-        return Asked(Outcome.CANCEL_UNSUPPORTED, before, False)
+        return CancelResult(False, Outcome.CANCEL_UNSUPPORTED, before)
     try:
-        over = yield from cancel(reference, endpoint)
+        try:
+            yield protocol.cancel(reference, endpoint)
+        except FailedPreconditionError:
+            # Some services refuse to cancel what has finished; the contract is silent about it.
+            later: Operation = yield protocol.get(reference, endpoint)
+            if not later.done:
+                raise
+            return CancelResult(False, later.outcome, later)
     except UnimplementedError:
-        return Asked(Outcome.CANCEL_UNSUPPORTED, before, False)
+        return CancelResult(False, Outcome.CANCEL_UNSUPPORTED, before)
     except NotFoundError:
-        return Asked(Outcome.NOT_FOUND, before, False)
-    if over is not None:  # it ended between the look and the request
-        return Asked(over.outcome, over, False)
-    return Asked(None, before, True)
+        return CancelResult(False, Outcome.NOT_FOUND, before)
+    return CancelResult(True, None, before)
 
 
-def outcome_of_cancel(operation: Operation) -> Outcome:
-    """What came of a cancel request that was taken, by a later look at the operation."""
-    if operation.outcome is Outcome.SUCCEEDED:
+def outcome_of_cancel(later: Operation) -> Outcome:
+    """The outcome of a cancel request that was accepted, by a later poll of the operation."""
+    if later.outcome is Outcome.SUCCEEDED:
         return Outcome.COMPLETED_DESPITE_CANCEL
-    return operation.outcome or Outcome.STILL_RUNNING
+    return later.outcome or Outcome.STILL_RUNNING
+
+
+def cancel_line(reference: OperationReference, result: CancelResult | BaseException, reason: str = "") -> str:
+    """The line that every cancellation is logged with: the fact first, the operation last.
+
+    :param result: what the request came to, or the error that kept it from being accepted.
+    :param reason: why it was requested.
+    """
+    fact = result.summary() if isinstance(result, CancelResult) else f"Cancellation not accepted, {result}"
+    because = f" ({reason})" if reason else ""
+    return f"{fact}{because}: {reference.name.rpartition('/')[2]} ({reference.service})"

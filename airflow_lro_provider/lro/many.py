@@ -11,7 +11,6 @@ from typing import Any
 
 from airflow_lro_provider.lro.async_client import AsyncOperationsClient
 from airflow_lro_provider.lro.errors import NotFoundError, OperationsError, WaitTimeoutError
-from airflow_lro_provider.lro.flows import outcome_of_cancel
 from airflow_lro_provider.lro.operation import Operation, Outcome
 from airflow_lro_provider.lro.polling import Deadline, PollSchedule
 from airflow_lro_provider.lro.resources.names import OperationReference
@@ -72,11 +71,11 @@ async def cancel_many(
     async def one(reference: OperationReference, seen: Operation) -> Cancelled:
         try:
             async with turn:
-                asked = await client.ask_for_cancel(reference, seen)
-            if asked.outcome is not None or not wait:
-                return Cancelled(reference, asked.outcome or Outcome.STILL_RUNNING)
+                result = await client.cancel(reference, before=seen)
+            if result.outcome is not None or not wait:
+                return Cancelled(reference, result.outcome or Outcome.STILL_RUNNING)
             watch = PollSchedule(started=time.monotonic(), deadline=deadline, interval=poll_interval)
-            return Cancelled(reference, outcome_of_cancel(await client.wait_until_done(reference, watch)))
+            return Cancelled(reference, result.outcome_of(await client.wait_until_done(reference, watch)))
         except WaitTimeoutError:
             return Cancelled(reference, Outcome.STILL_RUNNING)
         except NotFoundError:

@@ -206,10 +206,9 @@ class CancelOperationOperator(OperationTask, BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Look, ask for the cancellation, and wait for what comes of it."""
         from airflow_lro_provider.lro.errors import WaitTimeoutError
-        from airflow_lro_provider.lro.flows import outcome_of_cancel
+        from airflow_lro_provider.lro.flows import cancel_line
         from airflow_lro_provider.lro.operation import Outcome
         from airflow_lro_provider.lro.polling import new_schedule
-        from airflow_lro_provider.metrics import StatsMetrics
 
         guard = self._get_guard()
         guard.prepare()
@@ -217,16 +216,12 @@ class CancelOperationOperator(OperationTask, BaseOperator):
         reference = self._reference
         with hook.make_client() as client:
             guard.start()  # a kill waits until it is known whether the request was taken
-            asked = client.ask_for_cancel(reference)
-            if asked.requested:
-                StatsMetrics().cancel(reference.service, "REQUESTED")
-                self.log.info(
-                    "Cancel of %s requested; it was: %s", reference, asked.operation and asked.operation.summary()
-                )
-            if asked.outcome is not None:
-                return self._settle(reference, asked.outcome, asked.operation)
+            result = client.cancel(reference)
+            self.log.info(cancel_line(reference, result))
+            if result.outcome is not None:
+                return self._settle(reference, result.outcome, result.operation)
             if not self.wait_for_completion:
-                return self._settle(reference, Outcome.STILL_RUNNING, asked.operation)
+                return self._settle(reference, Outcome.STILL_RUNNING, result.operation)
             if self.deferrable:
                 self._defer(guard, context, reference)
             guard.watch()
@@ -239,10 +234,10 @@ class CancelOperationOperator(OperationTask, BaseOperator):
                     on_change=lambda line: self.log.info("%s: %s", reference.name, line),
                 )
             except WaitTimeoutError:
-                return self._settle(reference, Outcome.STILL_RUNNING, watch.last)
+                return self._conclude(reference, Outcome.STILL_RUNNING, watch.last)
             finally:
                 guard.release()
-        return self._settle(reference, outcome_of_cancel(operation), operation)
+        return self._conclude(reference, result.outcome_of(operation), operation)
 
     def _look(self, client: OperationsClient, timeout: float) -> Operation:
         self._get_guard().checkpoint()
@@ -262,13 +257,13 @@ class CancelOperationOperator(OperationTask, BaseOperator):
         reference = self._reference
         seen = read_event(event)
         if isinstance(seen, Finished):
-            return self._settle(reference, outcome_of_cancel(seen.operation), seen.operation)
+            return self._conclude(reference, outcome_of_cancel(seen.operation), seen.operation)
         if isinstance(seen, Gone):
-            return self._settle(reference, Outcome.NOT_FOUND, None)
+            return self._conclude(reference, Outcome.NOT_FOUND, None)
         if isinstance(seen, DeadlinePassed):
             if seen.cause == "execution_timeout":
                 raise AirflowTaskTimeout(f"{reference}: execution_timeout of {seen.seconds:g} s while deferred")
-            return self._settle(reference, Outcome.STILL_RUNNING, seen.operation)
+            return self._conclude(reference, Outcome.STILL_RUNNING, seen.operation)
         raise OperationWaitError(seen.message)
 
     def _defer(self, guard: Guard, context: Context, reference: OperationReference) -> None:
@@ -294,13 +289,18 @@ class CancelOperationOperator(OperationTask, BaseOperator):
             kwargs={"token": token},
         )
 
+    def _conclude(self, reference: OperationReference, outcome: Outcome, operation: Operation | None) -> dict[str, Any]:
+        """The same, with an outcome that was waited for: the client has counted the request only."""
+        from airflow_lro_provider.metrics import StatsMetrics
+
+        StatsMetrics().cancel(reference.service, outcome.value)
+        return self._settle(reference, outcome, operation)
+
     def _settle(self, reference: OperationReference, outcome: Outcome, operation: Operation | None) -> dict[str, Any]:
         from airflow_lro_provider.attempt.result import settle
-        from airflow_lro_provider.metrics import StatsMetrics
 
         self._get_guard().release()
         self.log.info("%s: %s", reference, outcome.value)
-        StatsMetrics().cancel(reference.service, outcome.value)
         return settle(reference, outcome, operation, fail_on=self.fail_on, include_response=self.include_response)
 
 
@@ -407,8 +407,9 @@ class CancelOperationsOperator(OperationTask, BaseOperator):
         from airflow_lro_provider.lro.errors import InvalidRequestError
         from airflow_lro_provider.lro.many import Cancelled, cancel_many
         from airflow_lro_provider.lro.operation import Outcome
+        from airflow_lro_provider.metrics import StatsMetrics
 
-        async with await AsyncOperationsClient.create(hook.settings) as client:
+        async with await AsyncOperationsClient.create(hook.settings, metrics=StatsMetrics()) as client:
             running, odd = [], []
             async for seen in client.list(self._reference, filter=self.filter):
                 if seen.done:

@@ -139,6 +139,7 @@ class _Ending:
     async def _connect(self, entry: LedgerEntry) -> AsyncOperationsClient:
         from airflow_lro_provider.lro.async_client import AsyncOperationsClient
         from airflow_lro_provider.lro.errors import ConnectionSettingsError, OperationsError
+        from airflow_lro_provider.metrics import StatsMetrics
 
         try:
             settings = self._settings(entry.gcp_conn_id, entry.impersonation_chain)
@@ -147,12 +148,12 @@ class _Ending:
         except Exception as error:  # of Airflow: its text may tell more than a report should
             text = f"connection {entry.gcp_conn_id!r} cannot be had: {type(error).__name__}"
             raise ConnectionSettingsError(text) from None
-        return await AsyncOperationsClient.create(settings)
+        return await AsyncOperationsClient.create(settings, metrics=StatsMetrics())
 
     async def _end(
         self, client: AsyncOperationsClient, reference: OperationReference, entry: LedgerEntry, why: str
     ) -> Row:
-        from airflow_lro_provider.lro.operation import State
+        from airflow_lro_provider.lro.operation import Outcome, State
 
         seen = await client.get(reference)
         if seen.done:
@@ -160,7 +161,11 @@ class _Ending:
         if self._dry_run:
             return Row(entry, CANCELLED, f"{why}; would be cancelled: {seen.summary()}")
         if seen.state is not State.CANCELLING:
-            await client.cancel(reference)
+            result = await client.cancel(reference, before=seen)
+            if result.outcome is Outcome.NOT_FOUND:
+                return Row(entry, OVER, f"{why}; the service does not know it any more")
+            if result.outcome is Outcome.CANCEL_UNSUPPORTED:
+                return Row(entry, UNSURE, f"{why}; {result.summary()}")
             seen = await client.get(reference)
         if seen.done:
             return Row(entry, CANCELLED, f"{why}; {seen.summary()}")

@@ -270,33 +270,29 @@ class OperationTrigger(BaseTrigger):
         :return: the operation if it was over already, else whether the service took the request.
         """
         from airflow_lro_provider.lro.async_client import AsyncOperationsClient
+        from airflow_lro_provider.lro.flows import cancel_line
 
         reference = self.reference
-        asked = f"cancel of {reference} requested, because: {because}"
         try:
             settings = await self._settings()
-            async with await AsyncOperationsClient.create(settings) as client:
+            async with await AsyncOperationsClient.create(settings, metrics=METER) as client:
                 # Airflow may have taken its time to say whose the operation is: meanwhile it may have ended well.
-                over = await self._is_over(client, reference) or await client.cancel(reference)
+                before = await self._poll_briefly(client, reference)
+                result = await client.cancel(reference, before=before, look=False)
         except OperationsError as error:
-            self.log.warning("The %s. It was refused: %s", asked, error)
-            METER.cancel(reference.service, "REFUSED")
+            self.log.warning(cancel_line(reference, error, because))
             return False
-        METER.cancel(reference.service, "REQUESTED" if over is None else str(over.outcome and over.outcome.value))
-        if over is not None:
-            self.log.info("The %s. The operation was over already: %s.", asked, over.summary())
-            return over
-        self.log.info("The %s. The service took the request.", asked)
-        return True
+        self.log.info(cancel_line(reference, result, because))
+        over = result.operation if result.operation is not None and result.operation.done else None
+        return over or result.requested
 
     @staticmethod
-    async def _is_over(client: AsyncOperationsClient, reference: OperationReference) -> Operation | None:
-        """The operation if it is over; ``None`` if it is not, or nobody says so at once."""
+    async def _poll_briefly(client: AsyncOperationsClient, reference: OperationReference) -> Operation | None:
+        """The operation; ``None`` if nobody says so at once."""
         try:
-            operation = await asyncio.wait_for(client.get(reference, retries=0), LOOK_PATIENCE)
+            return await asyncio.wait_for(client.get(reference, retries=0), LOOK_PATIENCE)
         except (OperationsError, asyncio.TimeoutError):
             return None
-        return operation if operation.done else None
 
     async def _kill(self) -> None:
         try:

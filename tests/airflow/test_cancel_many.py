@@ -124,18 +124,18 @@ def test_many_are_bounded_in_parallel(lro_emulator: Emulator, monkeypatch: pytes
     for _ in range(130):
         make(lro_emulator)
     under_way, most = 0, 0
-    real = AsyncOperationsClient.ask_for_cancel
+    real = AsyncOperationsClient.cancel
 
-    async def ask(*args: Any) -> Any:
+    async def cancel(*args: Any, **kwargs: Any) -> Any:
         nonlocal under_way, most
         under_way += 1
         most = max(most, under_way)
         try:
-            return await real(*args)
+            return await real(*args, **kwargs)
         finally:
             under_way -= 1
 
-    monkeypatch.setattr(AsyncOperationsClient, "ask_for_cancel", ask)
+    monkeypatch.setattr(AsyncOperationsClient, "cancel", cancel)
     assert run(max_parallel=5)["outcomes"] == {"CANCELLED": 130}
     assert most == 5
     assert len(lro_emulator.requests(verb="list")) == 2

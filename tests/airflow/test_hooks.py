@@ -40,7 +40,7 @@ def test_the_hook_speaks_to_the_server_of_the_connection(
     assert [operation.name for operation in hook.list(name.rpartition("/operations/")[0])] == [name]
     with pytest.raises(WaitTimeoutError):
         hook.wait(name, timeout=0)
-    assert hook.cancel({"name": name}) is None
+    assert hook.cancel({"name": name}).word == "REQUESTED"
     assert hook.wait(f"//datafusion.googleapis.com/{name}").outcome is Outcome.CANCELLED
     assert hook.get(f"{lro_emulator.url}/datafusion/v1/{name}").outcome is Outcome.CANCELLED
     hook.delete(name)
@@ -55,7 +55,7 @@ async def test_the_async_hook_does_the_same(lro_emulator: Emulator, monkeypatch:
     name = lro_emulator.create("aiplatform", duration=None, version="v1beta1")
     assert (await hook.get(name)).done is False
     assert [operation.name async for operation in hook.list(name.rpartition("/operations/")[0])] == [name]
-    assert await hook.cancel(name) is None
+    assert (await hook.cancel(name)).word == "REQUESTED"
     assert (await hook.wait(name)).outcome is Outcome.CANCELLED
     await hook.delete(name)
     await hook.close()

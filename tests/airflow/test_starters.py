@@ -202,7 +202,7 @@ def test_a_resource_instead_of_an_operation_fails_unless_it_is_allowed(
     from airflow_lro_provider.lro.client import OperationsClient
 
     resource = {"name": f"{LOCATION}/connections/c", "etag": "1"}
-    monkeypatch.setattr(OperationsClient, "_send", lambda self, request, retries=None: dict(resource))
+    monkeypatch.setattr(OperationsClient, "_send", lambda self, request, *args, **kwargs: dict(resource))
     this = a_try()
     with pytest.raises(OperationStartError, match="allow_resource=True"):
         this.run()
@@ -217,7 +217,7 @@ def test_an_operation_of_an_unknown_kind_fails_and_is_named(
     from airflow_lro_provider.lro.client import OperationsClient
 
     odd = {"name": "tenants/t/operations/o", "done": False}
-    monkeypatch.setattr(OperationsClient, "_send", lambda self, request, retries=None: dict(odd))
+    monkeypatch.setattr(OperationsClient, "_send", lambda self, request, *args, **kwargs: dict(odd))
     with pytest.raises(OperationStartError, match="tenants/t/operations/o"):
         a_try().run(allow_resource=True)
 

@@ -318,7 +318,7 @@ async def test_a_kill_that_is_told_twice_ends_with_the_answer_to_the_cancel(
     assert not task.done()
     await task
     await trigger.cleanup()
-    assert "The service took the request" in capsys.readouterr().out
+    assert "the service accepted it" in capsys.readouterr().out
     assert cancels(lro_emulator, trigger) == 1
 
 
@@ -331,7 +331,7 @@ async def test_what_is_over_by_the_time_the_answer_comes_is_not_cancelled(
     await trigger.on_kill()
     await trigger.cleanup()
     assert cancels(lro_emulator, trigger) == 0
-    assert "The operation was over already" in capsys.readouterr().out
+    assert "Not cancelled, already finished (SUCCEEDED · Finished.)" in capsys.readouterr().out
 
 
 async def test_what_may_not_be_looked_at_is_cancelled_all_the_same(

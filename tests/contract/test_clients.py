@@ -22,7 +22,6 @@ from airflow_lro_provider.lro.errors import (
     TransportError,
     UnauthenticatedError,
     UnavailableError,
-    UnimplementedError,
     UnknownServiceError,
     WaitTimeoutError,
 )
@@ -102,7 +101,8 @@ def test_get_reads_each_system(subject: Subject, lro_emulator: Emulator, service
 def test_cancel_is_a_request_with_an_empty_body(subject: Subject, lro_emulator: Emulator, service: str) -> None:
     """The cancel of every system is POST name:cancel without a body, and its effect is seen by get."""
     reference = running(lro_emulator, service)
-    assert subject.cancel(reference) is None
+    result = subject.cancel(reference, look=False)
+    assert (result.requested, result.outcome, result.operation) == (True, None, None)
     [request] = lro_emulator.requests(verb="cancel", name=reference.name)
     assert request.method == "POST"
     assert request.path.endswith(f"/{reference.version}/{reference.name}:cancel")
@@ -122,18 +122,32 @@ def test_cancel_of_a_finished_operation_is_no_error(subject: Subject, lro_emulat
     """Whether the service answers 200 or 400 FAILED_PRECONDITION, a finished operation is no failure."""
     reference = running(lro_emulator, cancel_when_done=answer)
     lro_emulator.finish("datafusion", reference.name)
-    over = subject.cancel(reference)
-    assert over is None if answer == "ok" else over.outcome is Outcome.SUCCEEDED
+    result = subject.cancel(reference, look=False)
+    assert result.requested == (answer == "ok")
+    assert result.outcome is (None if answer == "ok" else Outcome.SUCCEEDED)
     assert subject.get(reference).outcome is Outcome.SUCCEEDED
 
 
-def test_unimplemented_cancel_is_said_so(subject: Subject, lro_emulator: Emulator) -> None:
-    """501 UNIMPLEMENTED becomes its own error, and is not tried again."""
+@pytest.mark.parametrize("look", [True, False])
+def test_unimplemented_cancel_is_said_so(subject: Subject, lro_emulator: Emulator, look: bool) -> None:
+    """501 UNIMPLEMENTED is an outcome of its own, and is not tried again."""
     reference = running(lro_emulator, cancel="unimplemented")
-    with pytest.raises(UnimplementedError) as caught:
-        subject.cancel(reference)
-    assert caught.value.status == "UNIMPLEMENTED"
+    result = subject.cancel(reference, look=look)
+    assert (result.requested, result.outcome) == (False, Outcome.CANCEL_UNSUPPORTED)
     assert len(lro_emulator.requests(verb="cancel")) == 1
+
+
+def test_a_refused_cancel_is_an_error(subject: Subject, lro_emulator: Emulator) -> None:
+    """403 is raised, and not tried again; a transient error is tried again, and the poll before it is not needed."""
+    reference = running(lro_emulator)
+    lro_emulator.fail(403, verb="cancel")
+    with pytest.raises(PermissionDeniedError):
+        subject.cancel(reference)
+    assert len(lro_emulator.requests(verb="cancel")) == 1
+    lro_emulator.fail(403, verb="get")
+    lro_emulator.fail(503, verb="cancel")
+    assert subject.cancel(reference).requested
+    assert len(lro_emulator.requests(verb="cancel")) == 3
 
 
 @pytest.mark.parametrize(
@@ -144,21 +158,22 @@ def test_unimplemented_cancel_is_said_so(subject: Subject, lro_emulator: Emulato
     ],
     ids=["taken", "unsupported"],
 )
-def test_ask_for_cancel_says_what_is_known(
+def test_cancel_says_what_is_known(
     subject: Subject, lro_emulator: Emulator, script: dict[str, Any], outcome: Outcome | None, requested: bool
 ) -> None:
-    """Asking looks first, and says at once what needs no waiting."""
-    asked = subject.ask_for_cancel(running(lro_emulator, **script))
-    assert (asked.outcome, asked.requested) == (outcome, requested)
+    """There is a poll first, and what needs no waiting is known at once."""
+    result = subject.cancel(running(lro_emulator, **script))
+    assert (result.outcome, result.requested) == (outcome, requested)
 
 
-def test_ask_for_cancel_of_nothing_and_of_the_finished(subject: Subject, lro_emulator: Emulator) -> None:
+def test_cancel_of_nothing_and_of_the_finished(subject: Subject, lro_emulator: Emulator) -> None:
     """An operation that is gone or over is not asked to stop."""
     reference = running(lro_emulator, error={"code": 13, "message": "out of disk"})
     lro_emulator.finish("datafusion", reference.name)
-    assert subject.ask_for_cancel(reference).outcome is Outcome.FAILED
+    assert subject.cancel(reference).outcome is Outcome.FAILED
+    assert subject.cancel(reference, before=subject.get(reference), look=False).outcome is Outcome.FAILED
     subject.delete(reference)
-    assert subject.ask_for_cancel(reference).outcome is Outcome.NOT_FOUND
+    assert subject.cancel(reference).outcome is Outcome.NOT_FOUND
     assert lro_emulator.requests(verb="cancel") == []
 
 

@@ -377,12 +377,12 @@ def test_names_of_a_list_lead_nowhere_else() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("verb", ["cancel", "delete"])
-def test_verbs_without_an_answer_are_bounded_too(kind: str, verb: str) -> None:
+@pytest.mark.parametrize(("verb", "arguments"), [("cancel", {"look": False}), ("delete", {})])
+def test_verbs_without_an_answer_are_bounded_too(kind: str, verb: str, arguments: dict[str, Any]) -> None:
     """What a cancel or delete is answered with is read within the same limits."""
     with HostileServer(for_ever(b" " * 65536, first=head())) as server, Client(kind, server.url) as client:
         with pytest.raises(ResponseTooLargeError):
-            getattr(client, verb)(REFERENCE)
+            getattr(client, verb)(REFERENCE, **arguments)
         assert len(server.heard) == 1
 
 

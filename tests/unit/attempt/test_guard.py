@@ -237,17 +237,31 @@ def test_release_with_a_reason_cancels_and_says_why(make_task: Callable[..., Tas
     task.guard.release("the sensor's timeout has passed")
     assert task.cancels == 1
     assert task.guard.cancelled_because == "the sensor's timeout has passed"
-    assert any("the sensor's timeout has passed" in line and "took the request" in line for line in task.log.lines)
+    assert any(
+        "the sensor's timeout has passed" in line and "the service accepted it" in line for line in task.log.lines
+    )
 
 
 def test_a_refused_cancel_is_logged_as_refused(make_task: Callable[..., Task]) -> None:
-    """What was only asked is never called cancelled."""
+    """What was only requested is never called cancelled."""
+    task = make_task()
+    task.arm()
+    task.guard.first_look(10)
+    task.emulator.fail(403, verb="cancel")
+    task.guard.release("a reason")
+    [line] = task.log.lines
+    assert "Cancellation not accepted" in line
+    assert "PERMISSION_DENIED" in line
+    assert "(a reason)" in line
+
+
+def test_a_cancel_that_the_service_does_not_have_is_logged_so(make_task: Callable[..., Task]) -> None:
+    """It was answered, and the operation runs on."""
     task = make_task(cancel="unimplemented")
     task.arm()
     task.guard.release("a reason")
     [line] = task.log.lines
-    assert "was refused" in line
-    assert "UNIMPLEMENTED" in line
+    assert "Not cancelled, the service does not support it (a reason;" in line
 
 
 def test_a_guard_leaves_no_descriptor_and_no_thread(make_task: Callable[..., Task]) -> None:

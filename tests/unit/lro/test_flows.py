@@ -17,9 +17,9 @@ from airflow_lro_provider.lro.errors import (
     TransportError,
     UnavailableError,
     UnimplementedError,
-    UnknownServiceError,
 )
-from airflow_lro_provider.lro.flows import Asked
+from airflow_lro_provider.lro.flows import CancelResult
+from airflow_lro_provider.lro.metrics import Metrics
 from airflow_lro_provider.lro.operation import Operation, Outcome
 from airflow_lro_provider.lro.protocol import Request
 from airflow_lro_provider.lro.resources.names import read_reference
@@ -46,6 +46,7 @@ NOT_FOUND = error(NotFoundError, "NOT_FOUND", 404)
 UNIMPLEMENTED = error(UnimplementedError, "UNIMPLEMENTED", 501)
 DENIED = error(PermissionDeniedError, "PERMISSION_DENIED", 403)
 UNAVAILABLE = error(UnavailableError, "UNAVAILABLE", 503)
+LOST = TransportError("no connection")
 
 
 def drive(flow: Generator[Request, Any, Any], *answers: Any) -> tuple[list[str], Any]:
@@ -72,114 +73,140 @@ def drive(flow: Generator[Request, Any, Any], *answers: Any) -> tuple[list[str],
     return asked, result
 
 
-@pytest.mark.parametrize(
-    ("answers", "asked", "result"),
-    [
-        ([TAKEN], ["cancel"], None),
-        ([PRECONDITION, SUCCEEDED], ["cancel", "get"], SUCCEEDED),
-        ([PRECONDITION, FAILED], ["cancel", "get"], FAILED),
-        ([PRECONDITION, CANCELLED], ["cancel", "get"], CANCELLED),
-        ([PRECONDITION, RUNNING], ["cancel", "get"], PRECONDITION),
-        ([PRECONDITION, NOT_FOUND], ["cancel", "get"], NOT_FOUND),
-        ([PRECONDITION, UNAVAILABLE], ["cancel", "get"], UNAVAILABLE),
-        ([NOT_FOUND], ["cancel"], NOT_FOUND),
-        ([UNIMPLEMENTED], ["cancel"], UNIMPLEMENTED),
-        ([DENIED], ["cancel"], DENIED),
-        ([UNAVAILABLE], ["cancel"], UNAVAILABLE),
-    ],
-    ids=[
-        "taken",
-        "refused, it had succeeded",
-        "refused, it had failed",
-        "refused, it was cancelled already",
-        "refused, though it runs",
-        "refused, then gone",
-        "refused, then no answer",
-        "gone",
-        "unimplemented",
-        "denied",
-        "unavailable",
-    ],
-)
-def test_cancel(answers: list[Any], asked: list[str], result: Any) -> None:
-    """FAILED_PRECONDITION is looked up: over is no error, running is; every other error is told as it is."""
-    assert drive(flows.cancel(REFERENCE, ENDPOINT), *answers) == (asked, result)
+def had_finished(operation: Operation) -> CancelResult:
+    """It had finished before the request."""
+    return CancelResult(False, operation.outcome, operation)
 
 
-def test_cancel_of_what_has_no_cancel_asks_nothing() -> None:
-    """A cancel that the service is known not to have is refused before a request."""
-    with pytest.raises(UnknownServiceError, match="does not offer cancel"):
-        next(flows.cancel(NO_CANCEL, ENDPOINT))
+def unsupported(before: Operation | None = None) -> CancelResult:
+    """The service cannot cancel it."""
+    return CancelResult(False, Outcome.CANCEL_UNSUPPORTED, before)
 
 
-@pytest.mark.parametrize(
-    ("answers", "asked", "result"),
-    [
-        ([RUNNING, TAKEN], ["get", "cancel"], Asked(None, RUNNING, True)),
-        ([SUCCEEDED], ["get"], Asked(Outcome.SUCCEEDED, SUCCEEDED, False)),
-        ([FAILED], ["get"], Asked(Outcome.FAILED, FAILED, False)),
-        ([CANCELLED], ["get"], Asked(Outcome.CANCELLED, CANCELLED, False)),
-        ([NOT_FOUND], ["get"], Asked(Outcome.NOT_FOUND, None, False)),
-        ([RUNNING, UNIMPLEMENTED], ["get", "cancel"], Asked(Outcome.CANCEL_UNSUPPORTED, RUNNING, False)),
-        ([RUNNING, NOT_FOUND], ["get", "cancel"], Asked(Outcome.NOT_FOUND, RUNNING, False)),
-        ([RUNNING, PRECONDITION, SUCCEEDED], ["get", "cancel", "get"], Asked(Outcome.SUCCEEDED, SUCCEEDED, False)),
-        ([RUNNING, PRECONDITION, FAILED], ["get", "cancel", "get"], Asked(Outcome.FAILED, FAILED, False)),
-        ([RUNNING, PRECONDITION, CANCELLED], ["get", "cancel", "get"], Asked(Outcome.CANCELLED, CANCELLED, False)),
-        ([RUNNING, PRECONDITION, NOT_FOUND], ["get", "cancel", "get"], Asked(Outcome.NOT_FOUND, RUNNING, False)),
-        ([RUNNING, PRECONDITION, RUNNING], ["get", "cancel", "get"], PRECONDITION),
-        ([DENIED], ["get"], DENIED),
-        ([RUNNING, DENIED], ["get", "cancel"], DENIED),
-        ([RUNNING, UNAVAILABLE], ["get", "cancel"], UNAVAILABLE),
-    ],
-    ids=[
-        "taken",
-        "succeeded before",
-        "failed before",
-        "cancelled before",
-        "gone before",
-        "unsupported",
-        "gone between",
-        "succeeded between",
-        "failed between",
-        "cancelled between",
-        "gone after a refusal",
-        "refused, though it runs",
-        "may not look",
-        "may not cancel",
-        "unavailable",
-    ],
-)
-def test_ask_for_cancel(answers: list[Any], asked: list[str], result: Any) -> None:
-    """One look, at most one cancel request, and the truth about what is known after it."""
-    assert drive(flows.ask_for_cancel(REFERENCE, ENDPOINT), *answers) == (asked, result)
+def unknown(before: Operation | None = None) -> CancelResult:
+    """The service does not know it."""
+    return CancelResult(False, Outcome.NOT_FOUND, before)
 
 
-def test_ask_for_cancel_of_what_has_no_cancel() -> None:
-    """Where the table says that there is no cancel, the operation is looked at and nothing more is sent."""
-    assert drive(flows.ask_for_cancel(NO_CANCEL, ENDPOINT), RUNNING) == (
-        ["get"],
-        Asked(Outcome.CANCEL_UNSUPPORTED, RUNNING, False),
+REFUSALS: dict[str, tuple[list[Any], list[str], Any]] = {
+    "accepted": ([TAKEN], ["cancel"], lambda before: CancelResult(True, None, before)),
+    "refused, it had succeeded": ([PRECONDITION, SUCCEEDED], ["cancel", "get"], had_finished(SUCCEEDED)),
+    "refused, it had failed": ([PRECONDITION, FAILED], ["cancel", "get"], had_finished(FAILED)),
+    "refused, it was cancelled already": ([PRECONDITION, CANCELLED], ["cancel", "get"], had_finished(CANCELLED)),
+    "refused, though it runs": ([PRECONDITION, RUNNING], ["cancel", "get"], PRECONDITION),
+    "refused, then gone": ([PRECONDITION, NOT_FOUND], ["cancel", "get"], unknown),
+    "refused, then no answer": ([PRECONDITION, UNAVAILABLE], ["cancel", "get"], UNAVAILABLE),
+    "gone": ([NOT_FOUND], ["cancel"], unknown),
+    "unimplemented": ([UNIMPLEMENTED], ["cancel"], unsupported),
+    "denied": ([DENIED], ["cancel"], DENIED),
+    "unavailable": ([UNAVAILABLE], ["cancel"], UNAVAILABLE),
+    "no connection": ([LOST], ["cancel"], LOST),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+@pytest.mark.parametrize("poll", ["no time", "just taken", "running", "denied", "unavailable", "no connection"])
+def test_cancel(poll: str, case: str) -> None:
+    """What the request comes to does not depend on whether there was a poll before it; one that failed is none."""
+    answers, asked, result = REFUSALS[case]
+    before = RUNNING if poll in ("just taken", "running") else None
+    polls = {"running": RUNNING, "denied": DENIED, "unavailable": UNAVAILABLE, "no connection": LOST}
+    given = {"look": poll != "no time", "before": RUNNING if poll == "just taken" else None}
+    taken = [polls[poll]] if poll in polls else []
+    assert drive(flows.cancel(REFERENCE, ENDPOINT, **given), *taken, *answers) == (
+        ["get"] * len(taken) + asked,
+        result(before) if callable(result) else result,
     )
 
 
+@pytest.mark.parametrize("operation", [SUCCEEDED, FAILED, CANCELLED])
+def test_what_had_finished_is_not_cancelled(operation: Operation) -> None:
+    """The poll says so, whether it is taken now or was before: no request, and the operation's own outcome."""
+    assert drive(flows.cancel(REFERENCE, ENDPOINT), operation) == (["get"], had_finished(operation))
+    for look in (True, False):
+        flow = flows.cancel(REFERENCE, ENDPOINT, look=look, before=operation)
+        assert drive(flow) == ([], had_finished(operation))
+
+
+def test_what_is_not_found_is_not_cancelled() -> None:
+    """Nothing is sent after it."""
+    assert drive(flows.cancel(REFERENCE, ENDPOINT), NOT_FOUND) == (["get"], unknown())
+
+
+@pytest.mark.parametrize("answer", [RUNNING, DENIED, UNAVAILABLE])
+def test_cancel_of_what_has_no_cancel(answer: Any) -> None:
+    """Where the table says that there is no cancel, the operation is polled and nothing more is sent."""
+    before = answer if isinstance(answer, Operation) else None
+    assert drive(flows.cancel(NO_CANCEL, ENDPOINT), answer) == (["get"], unsupported(before))
+    assert drive(flows.cancel(NO_CANCEL, ENDPOINT, look=False)) == ([], unsupported())
+
+
 def test_a_finished_operation_without_cancel_has_its_own_outcome() -> None:
-    """What is over already is never called unsupported."""
-    _, result = drive(flows.ask_for_cancel(NO_CANCEL, ENDPOINT), SUCCEEDED)
-    assert result.outcome is Outcome.SUCCEEDED
-
-
-@pytest.mark.parametrize("flow", [flows.cancel, flows.ask_for_cancel])
-def test_an_error_without_an_answer_ends_the_conversation(flow: Any) -> None:
-    """No connection is not an outcome of the operation."""
-    lost = TransportError("no connection")
-    assert drive(flow(REFERENCE, ENDPOINT), lost)[1] is lost
+    """What has finished is never called unsupported."""
+    assert drive(flows.cancel(NO_CANCEL, ENDPOINT), SUCCEEDED) == (["get"], had_finished(SUCCEEDED))
 
 
 def test_the_requests_are_those_of_the_protocol() -> None:
     """A flow asks with the protocol's own requests."""
-    flow = flows.ask_for_cancel(REFERENCE, ENDPOINT)
+    flow = flows.cancel(REFERENCE, ENDPOINT)
     assert next(flow) == protocol.get(REFERENCE, ENDPOINT)
     assert flow.send(RUNNING) == protocol.cancel(REFERENCE, ENDPOINT)
+
+
+class Counted(Metrics):
+    """Writes down what is counted."""
+
+    def __init__(self) -> None:
+        self.cancels: list[tuple[str, str]] = []
+
+    def cancel(self, service: str, outcome: str) -> None:
+        """A cancellation."""
+        self.cancels.append((service, outcome))
+
+
+@pytest.mark.parametrize(
+    ("answers", "word"),
+    [
+        ([RUNNING, TAKEN], "REQUESTED"),
+        ([SUCCEEDED], "SUCCEEDED"),
+        ([RUNNING, PRECONDITION, FAILED], "FAILED"),
+        ([NOT_FOUND], "NOT_FOUND"),
+        ([RUNNING, UNIMPLEMENTED], "CANCEL_UNSUPPORTED"),
+        ([RUNNING, DENIED], "REFUSED"),
+        ([DENIED, LOST], "REFUSED"),
+    ],
+)
+def test_each_cancel_is_counted_once(answers: list[Any], word: str) -> None:
+    """By its word, once the answer is there: requested is not cancelled."""
+    counted = Counted()
+    _, result = drive(flows.cancel(REFERENCE, ENDPOINT, metrics=counted), *answers)
+    assert counted.cancels == [("datafusion", word)]
+    assert isinstance(result, OperationsError) or result.word == word
+
+
+@pytest.mark.parametrize("later", [RUNNING, SUCCEEDED, FAILED, CANCELLED])
+def test_a_later_poll_changes_nothing_that_was_known(later: Operation) -> None:
+    """An outcome from before the request stands; of a request that was accepted only the later poll can tell."""
+    for known in (had_finished(SUCCEEDED), had_finished(FAILED), unsupported(RUNNING), unknown()):
+        assert known.outcome_of(later) is known.outcome
+    assert CancelResult(True, None, None).outcome_of(later) is flows.outcome_of_cancel(later)
+
+
+@pytest.mark.parametrize(
+    ("result", "fact"),
+    [
+        (CancelResult(True, None, RUNNING), "Cancellation requested; the service accepted it"),
+        (had_finished(SUCCEEDED), "Not cancelled, already finished (SUCCEEDED)"),
+        (had_finished(FAILED), "Not cancelled, already finished (FAILED · boom)"),
+        (unsupported(), "Not cancelled, the service does not support it"),
+        (unknown(), "Not cancelled, no such operation"),
+        (LOST, "Cancellation not accepted, no connection"),
+    ],
+)
+def test_a_cancel_has_one_line(result: Any, fact: str) -> None:
+    """The fact first, the reason, and at last the operation, in short."""
+    assert flows.cancel_line(REFERENCE, result, "because") == f"{fact} (because): o (datafusion)"
+    assert flows.cancel_line(REFERENCE, result) == f"{fact}: o (datafusion)"
 
 
 @pytest.mark.parametrize(

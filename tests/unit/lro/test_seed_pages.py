@@ -167,7 +167,7 @@ def test_method(page: Page) -> None:
 @pages()
 def test_starts_asynchronous_cancellation(page: Page) -> None:
     """'Starts asynchronous cancellation': a good answer is no outcome, the operation runs until it says otherwise."""
-    flow = flows.ask_for_cancel(page.reference, endpoint_of(page.reference))
+    flow = flows.cancel(page.reference, endpoint_of(page.reference))
     assert next(flow) == page.get()
     assert flow.send(look(page)) == page.cancel()
     with pytest.raises(StopIteration) as end:
@@ -189,7 +189,7 @@ def test_unimplemented(page: Page) -> None:
     body = {"error": {"code": 501, "status": "UNIMPLEMENTED", "message": "Operation is not implemented."}}
     with pytest.raises(UnimplementedError, match=f"{page.service} does not offer cancel") as caught:
         answered(page.cancel(), 501, body)
-    flow = flows.ask_for_cancel(page.reference, endpoint_of(page.reference))
+    flow = flows.cancel(page.reference, endpoint_of(page.reference))
     next(flow)
     flow.send(look(page))
     with pytest.raises(StopIteration) as end:
@@ -221,7 +221,7 @@ def test_a_cancelled_operation_is_not_deleted(page: Page) -> None:
     """'The operation is not deleted': it can be looked at under its name, and asking again sends no second request."""
     cancelled = look(page, done=True, error={"code": 1, "message": "cancelled"})
     assert cancelled.name == page.name
-    flow = flows.ask_for_cancel(page.reference, endpoint_of(page.reference))
+    flow = flows.cancel(page.reference, endpoint_of(page.reference))
     assert next(flow) == page.get()
     with pytest.raises(StopIteration) as end:
         flow.send(cancelled)
