@@ -55,19 +55,12 @@ def new_owner(context: Any, token: str | None = None) -> dict[str, Any]:
     :param token: the one that this try has deferred with before, if it was woken for nothing: its first trigger may
         still run, and must not take its own task for that of another try when Airflow takes it down.
     """
-    from airflow_lro_provider.ownership.evidence import OWNER_KEY
+    from airflow_lro_provider.ownership.evidence import OWNER_KEY, TaskKey
 
     ti = context["ti"]
     token = token or new_token()
     ti.xcom_push(key=OWNER_KEY, value=token)
-    map_index = -1 if ti.map_index is None else ti.map_index
-    return {
-        "dag_id": ti.dag_id,
-        "run_id": ti.run_id,
-        "task_id": ti.task_id,
-        "map_index": map_index,
-        "token": token,
-    }
+    return {**TaskKey.of(ti)._asdict(), "token": token}
 
 
 def make_trigger(
@@ -126,23 +119,23 @@ class _AfterDeferral:
         """Cancel the operation if the deferral was not taken because the task was killed."""
         from airflow.sdk.listener import get_listener_manager
 
-        from airflow_lro_provider.ownership.decisions import Evidence, Verdict, of_deferral
-        from airflow_lro_provider.ownership.evidence import ask_owner_token, ask_task_state, in_words
+        from airflow_lro_provider.ownership.decisions import Decision, Evidence, describe, of_deferral
+        from airflow_lro_provider.ownership.evidence import TaskKey, read_owner_token, read_task_state
 
         get_listener_manager().pm.unregister(self)
         if is_in_line():
             self._guard.ask()  # `dags test`: this process goes on, with the trigger in it
             return
-        state = ask_task_state(self._owner)
-        token = ask_owner_token(self._owner) if state == "deferred" else Evidence.UNKNOWN
-        mine = str(self._owner["token"])
-        verdict = of_deferral(task_state=state, owner_token=token, my_token=mine)
-        evidence = in_words(state, token, mine)
-        if verdict is Verdict.CANCEL:
+        key, mine = TaskKey.from_dict(self._owner), str(self._owner["token"])
+        state = Evidence.UNKNOWN if key is None else read_task_state(key)
+        token = read_owner_token(key) if key is not None and state == "deferred" else Evidence.UNKNOWN
+        decision = of_deferral(task_state=state, owner_token=token, my_token=mine)
+        evidence = describe(state, token, mine)
+        if decision is Decision.CANCEL:
             self._guard.release(f"its task was killed while it deferred ({evidence})")
             return
         self._guard.release()
-        if verdict is Verdict.UNSURE:
+        if decision is Decision.UNSURE:
             self._log.warning(
                 "%s: it cannot be known whether Airflow has taken the deferral (%s); not cancelled.",
                 self._reference,

@@ -26,7 +26,6 @@ __all__ = ["KEY", "ArmedRecords"]
 KEY = "airflow_lro_provider.armed"
 # Airflow gives every try an id of its own, and answers so to one that is over.
 _NOT_CURRENT = (404, 409, 410)
-_ENDED = (None, "failed", "success", "skipped", "upstream_failed", "removed", "restarting")
 
 
 class ArmedRecords:
@@ -127,15 +126,16 @@ class ArmedRecords:
         :param traces: by what the operation can be found if its name is never known.
         :raises OperationKilled: if this try is not Airflow's current one any more, or its task has ended.
         """
-        from airflow_lro_provider.ownership.decisions import ArmedRecord
+        from airflow_lro_provider.ownership.decisions import ArmedRecord, was_stopped
+        from airflow_lro_provider.ownership.evidence import TaskKey, read_task_state
 
         self._announced, self._traces = request_id, traces
         record = ArmedRecord(reference=None, request_id=request_id, **self.this_try)
         self._set(record)
         if self.refused_with in _NOT_CURRENT:
             raise OperationKilled("this try is not Airflow's current one any more (cleared?); nothing was started")
-        if (state := self._state()) in _ENDED:
-            raise OperationKilled(f"this task is {state or 'cleared'}; nothing was started")
+        if was_stopped(state := read_task_state(TaskKey.of(self._ti))):
+            raise OperationKilled(f"the state of this task is {state}; nothing was started")
         self._ask("enter", self.page, lambda page: page.write(None, start, request_id, traces))
 
     def write(self, reference: OperationReference, killed: str | None = None) -> None:
@@ -187,14 +187,6 @@ class ArmedRecords:
         self._is_there = not isinstance(answer, Exception)
         self.refused_with = _status_of(answer)
         return answer
-
-    def _state(self) -> Any:
-        """Airflow's state of this task."""
-        from airflow_lro_provider.ownership.evidence import ask_task_state
-
-        ti = self._ti
-        map_index = -1 if ti.map_index is None else ti.map_index
-        return ask_task_state({"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id, "map_index": map_index})
 
     def _ask(self, what: str, whom: Any, question: Callable[[Any], Any]) -> Any:
         """Ask, and give the answer, or the error that came instead."""

@@ -258,7 +258,7 @@ class OperationStarter(GuardedTask, BaseOperator):
         from airflow_lro_provider.lro.errors import NotFoundError
         from airflow_lro_provider.lro.operation import Operation
         from airflow_lro_provider.lro.resources.names import OperationReference
-        from airflow_lro_provider.ownership.decisions import Evidence, Verdict, of_armed_record
+        from airflow_lro_provider.ownership.decisions import Decision, of_armed_record
 
         guard = self._get_guard()
         if self._waiting_since is not None:  # this very try has deferred, and was woken for nothing
@@ -275,7 +275,7 @@ class OperationStarter(GuardedTask, BaseOperator):
                     "Try %d died while it started something; what came of it is not known", record.try_number
                 )
                 return False
-            if verdict is not Verdict.CANCEL:
+            if verdict is not Decision.CANCEL:
                 self._request_id = record.request_id  # whatever that start did, it is not done twice
                 self.log.info("Try %d died while it started an operation; starting it again", record.try_number)
                 return False
@@ -283,26 +283,21 @@ class OperationStarter(GuardedTask, BaseOperator):
                 return False
         else:
             self._reference = OperationReference.from_dict(record.reference)
-        if verdict is Verdict.UNSURE:
+        if verdict is Decision.UNSURE:
             raise OperationWaitError(
                 f"{self._reference} was left by try {record.try_number} of this task, which seems to be younger than"
                 " this one. Nothing was started or cancelled. Clear the task to cancel it and to start anew."
             )
-        if verdict is Verdict.CANCEL and not self.cancel_on_kill:
+        if verdict is Decision.CANCEL and not self.cancel_on_kill:
             self.log.info("%s of try %d is left alone (cancel_on_kill=False)", self._reference, record.try_number)
             return False
         self._arm(hook)
         guard.watch()
         seen = self._first = self._look_for_it(guard.first_look(FIRST_LOOK_TIMEOUT))
         known = seen if isinstance(seen, Operation) else None
-        verdict = of_armed_record(
-            record,
-            **records.this_try,
-            state=known.state if known else Evidence.UNKNOWN,
-            outcome=known.outcome if known else Evidence.UNKNOWN,
-        )
+        verdict = of_armed_record(record, **records.this_try, seen=known)
         self._tell(record, records, known, verdict)
-        if isinstance(seen, NotFoundError) or verdict is Verdict.CANCEL:
+        if isinstance(seen, NotFoundError) or verdict is Decision.CANCEL:
             self._end(record, seen)
             records.strike_out_earlier()
             return False

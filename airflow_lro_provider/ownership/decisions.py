@@ -1,20 +1,25 @@
-"""Whose is this operation now? The one place that answers, from evidence alone.
+"""Whose is this operation now, and must it be cancelled? Every such decision is made here, from evidence alone.
 
-Four parties ask, each at its moment:
+======================  ====================================================================  =====================
+who decides             what                                                                  function
+======================  ====================================================================  =====================
+a trigger that Airflow  whether the task is dead, or its triggers are only redistributed      of_killed_trigger
+takes down
+a worker whose task     whether Airflow accepted the deferral, or the task was killed in      of_deferral
+has just deferred       that moment
+a new try that finds a  whether to adopt the operation that an earlier try left, or to        of_armed_record
+record                  cancel it and start afresh
+a try that ends         whether its operation must not outlive it                             reason_to_cancel
+                        whether another try goes on with it                                   will_go_on
+a try that is about to  whether its task was stopped meanwhile                                was_stopped
+start an operation
+the sweep               whether Airflow still wants the operation of a ledger entry           of_ledger_entry
+======================  ====================================================================  =====================
 
-* a **trigger that is being taken down** asks :func:`of_killed_trigger`: is the deferred task still
-  mine (the triggers are only being redistributed), or is it dead (cancel)?
-* a **worker whose task has just deferred** asks :func:`of_deferral`: did Airflow take it, or was the
-  task killed in that moment?
-* a **new try of a task** that finds a record of an earlier one asks :func:`of_armed_record`: adopt
-  the operation that the earlier try left, or cancel it and start afresh?
-* the **sweep** asks :func:`of_ledger_entry`: does Airflow still want the operation of this entry?
+A wrong guess destroys a live job or returns a stale result, so what cannot be known is :attr:`Decision.UNSURE` and
+left alone. The rows that depend on Airflow's behavior are measured on a real Airflow (``tests/e2e/test_verdict.py``).
 
-A wrong guess destroys a live job or returns a stale result, so what cannot be known is said to be
-:attr:`Verdict.UNSURE` and left alone. Every row of both tables is measured on a real Airflow
-(``tests/e2e/test_verdict.py``).
-
-Standard library only: no Airflow, no network, no clock.
+Standard library and the core only: no Airflow, no network, no clock.
 """
 
 from __future__ import annotations
@@ -23,116 +28,156 @@ import enum
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Union
 
-from airflow_lro_provider.lro.operation import Outcome, State
+from airflow_lro_provider.lro.operation import Operation, Outcome, State
 
 __all__ = [
+    "KILLED",
     "ArmedRecord",
+    "Decision",
+    "EndedBy",
     "Evidence",
-    "RUN_IS_OVER",
-    "WAITS_FOR_ITS_RUN",
-    "Verdict",
+    "TaskState",
+    "describe",
     "is_younger",
     "of_armed_record",
     "of_deferral",
     "of_killed_trigger",
     "of_ledger_entry",
+    "reason_to_cancel",
+    "run_is_over",
+    "waits_for_its_run",
+    "was_stopped",
+    "will_go_on",
 ]
 
 
-class Verdict(str, enum.Enum):
+class Decision(str, enum.Enum):
     """The answer to "whose is this operation now?"."""
 
     OWN = "own"
-    """The asker's task is alive and goes on with the operation: do nothing."""
+    """The task that decides is alive and goes on with the operation: do nothing."""
     ADOPT = "adopt"
     """An earlier try of the same work lost it: go on with it instead of starting another."""
     CANCEL = "cancel"
-    """Nobody wants it any more."""
+    """No task wants it any more."""
     UNSURE = "unsure"
-    """It cannot be known from here: do nothing, say so, leave it to the sweep."""
+    """It cannot be known from here: do nothing, say so, leave it to the next try or the sweep."""
 
 
 class Evidence(enum.Enum):
-    """Stands where a fact should be when the question got no answer, as opposed to "there is none"."""
+    """Stands in for a fact that is missing, and says in which way."""
 
+    NONE = "none"
+    """There is none: a task instance without a state (just cleared, not scheduled yet), an XCom that is not there."""
+    GONE = "gone"
+    """There is no such task instance (any more)."""
     UNKNOWN = "unknown"
+    """Airflow did not respond."""
+
+    def __str__(self) -> str:
+        return str(self.value)
 
 
-UNKNOWN = Evidence.UNKNOWN
+NONE, GONE, UNKNOWN = Evidence.NONE, Evidence.GONE, Evidence.UNKNOWN
 
-# A worker had the task after the deferral and ended this try by itself; it has decided about the
-# operation already, with more evidence than a trigger has.
-_ENDED_BY_ITS_WORKER = frozenset({"up_for_retry"})
-# Woken (by another triggerer, or in `dags test`), or cleared and about to begin anew: the token tells, once the new
-# try has begun and cleared it. Until then the next try will see to it.
-_ON_ITS_WAY = frozenset({"scheduled", "queued", "running"})
+TaskState = Union[str, Evidence]  # noqa: UP007 - evaluated at run time on Python 3.10
+"""Airflow's state of a task instance."""
+
+KILLED = "Airflow told this task to stop (marked, cleared, run stopped, or its worker shuts down)"
+
+_ENDED = frozenset({"failed", "success", "skipped", "upstream_failed", "removed"})
+"""The task instance has ended, or will never run (again) of itself."""
+_STOPPED: frozenset[TaskState] = _ENDED | {"restarting", NONE, GONE}
+"""Only a kill or a clear brings a running task instance into one of these."""
+_WOKEN = frozenset({"scheduled", "queued", "running"})
+"""A deferred task was woken (by another triggerer, or in ``dags test``), or cleared and is about to begin anew."""
+_WAITS_FOR_ITS_RUN: frozenset[TaskState] = frozenset({NONE, "scheduled", "queued", "up_for_retry"})
+"""The task instance is to run, if its Dag run goes on."""
 
 
-def of_killed_trigger(
-    *,
-    task_state: str | Evidence | None,
-    owner_token: str | Evidence | None,
-    my_token: str,
-) -> Verdict:
-    """Judge a trigger that Airflow takes down with the message "user action".
+def describe(task_state: TaskState, owner_token: TaskState, my_token: str) -> str:
+    """The evidence of :func:`of_killed_trigger`, for a log."""
+    text = f"its state is {task_state}"
+    if task_state != "deferred" and task_state not in _WOKEN:
+        return text  # the token does not matter
+    owner = {my_token: "this try", NONE: "nobody", UNKNOWN: "unknown"}.get(owner_token, "another try")
+    return f"{text}, its owner is {owner}"
 
-    Airflow 3.3 sends that message for a real kill, but also when another triggerer took the trigger
-    over, and task states carry no try number: after a clear, the new try may be deferred again
-    before the old trigger hears of it. The owner token tells those apart: every try writes its own
-    to XCom before it defers.
 
-    :param task_state: Airflow's state of the task instance now; ``None`` if it has none (cleared and
-        not yet scheduled) or its row is gone; :attr:`Evidence.UNKNOWN` if nobody answered.
-    :param owner_token: the token in XCom now; ``None`` if there is none.
+# -- a deferred task ------------------------------------------------------------------------------------
+
+
+def of_killed_trigger(*, task_state: TaskState, owner_token: str | Evidence, my_token: str) -> Decision:
+    """Decide for a trigger that Airflow takes down with the message "user action".
+
+    Airflow 3.3 sends that message for a real kill, but also when another triggerer took the trigger over, and task
+    states carry no try number: after a clear, the new try may be deferred again before the old trigger hears of it.
+    The owner token tells those apart: every try writes its own to XCom before it defers.
+
+    ===========================  ==============  =================================================================
+    task state                   owner token     decision
+    ===========================  ==============  =================================================================
+    unknown                      any             UNSURE
+    up_for_retry                 any             OWN: a worker had the task after the deferral and ended this try
+                                                 by itself; it decided with more evidence than a trigger has
+    deferred                     mine            OWN: only the triggers are redistributed
+    deferred                     another try's   CANCEL: cleared, and the next try has deferred already
+    deferred                     none            UNSURE: a deferred task of ours always has a token; a clear would
+                                                 have changed its state too
+    scheduled, queued, running   mine            UNSURE: woken, or cleared: the next try will know
+    scheduled, queued, running   another, none   CANCEL: the next try has begun
+    deferred, scheduled, …       unknown         UNSURE
+    any other, no state, gone    any             CANCEL: marked, cleared or deleted
+    ===========================  ==============  =================================================================
+
+    :param owner_token: the token in XCom now.
     :param my_token: the token that this trigger was created with.
     """
     if task_state is UNKNOWN:
-        return Verdict.UNSURE
-    if task_state in _ENDED_BY_ITS_WORKER:
-        return Verdict.OWN
-    if task_state != "deferred" and task_state not in _ON_ITS_WAY:
-        return Verdict.CANCEL
-    if owner_token is UNKNOWN or (owner_token is None and task_state == "deferred"):
-        # A deferred task of ours always has a token. One without was not cleared, it lost it.
-        return Verdict.UNSURE
+        return Decision.UNSURE
+    if task_state == "up_for_retry":
+        return Decision.OWN
+    if task_state != "deferred" and task_state not in _WOKEN:
+        return Decision.CANCEL
+    if owner_token is UNKNOWN or (owner_token is NONE and task_state == "deferred"):
+        return Decision.UNSURE
     if owner_token != my_token:
-        return Verdict.CANCEL
-    return Verdict.OWN if task_state == "deferred" else Verdict.UNSURE
+        return Decision.CANCEL
+    return Decision.OWN if task_state == "deferred" else Decision.UNSURE
 
 
-# Nothing but a kill brings a task that is just deferring into one of these.
-_KILLED = frozenset({None, "failed", "success", "skipped", "upstream_failed", "removed", "restarting"})
-
-
-def of_deferral(
-    *,
-    task_state: str | Evidence | None,
-    owner_token: str | Evidence | None,
-    my_token: str,
-) -> Verdict:
-    """Judge a deferral that was reported to Airflow a moment ago.
+def of_deferral(*, task_state: TaskState, owner_token: str | Evidence, my_token: str) -> Decision:
+    """Decide for a deferral that was reported to Airflow a moment ago.
 
     Airflow 3.3 refuses it if the task was marked or cleared while it ran, and then calls no hook at all.
 
     ================================  ============================================================
-    evidence                          verdict
+    evidence                          decision
     ================================  ============================================================
-    deferred, with my token           OWN: Airflow took it, the trigger stands guard
+    deferred, with my token           OWN: Airflow accepted it, and the trigger guards it
     deferred, with another's          CANCEL: cleared, and a new try has deferred already
     failed, success, no state, …      CANCEL: killed while it ran
-    running                           UNSURE: not taken; Airflow's supervisor will try again
+    running                           UNSURE: not accepted; Airflow's supervisor will try again
     queued, scheduled, …              UNSURE: woken already, or cleared: the next try will know
+    unknown                           UNSURE
     ================================  ============================================================
 
-    :param task_state: as for :func:`of_killed_trigger`.
     :param owner_token: the token in XCom now.
     :param my_token: the token of the trigger that was handed over.
     """
     if task_state == "deferred":
         return of_killed_trigger(task_state=task_state, owner_token=owner_token, my_token=my_token)
-    return Verdict.CANCEL if task_state in _KILLED else Verdict.UNSURE
+    return Decision.CANCEL if was_stopped(task_state) else Decision.UNSURE
+
+
+# -- a try, at its beginning ----------------------------------------------------------------------------
+
+
+def was_stopped(task_state: TaskState) -> bool:
+    """Whether Airflow has ended, cleared or deleted a task instance that still runs here."""
+    return task_state in _STOPPED
 
 
 @dataclass(frozen=True)
@@ -142,13 +187,13 @@ class ArmedRecord:
     A record that is still there tells the next try how the last one went: it did not end normally.
 
     :param reference: the operation, as :meth:`OperationReference.to_dict` gives it; ``None`` if the try
-        was about to start one and has not had the answer.
+        was about to start one and has not had the response.
     :param request_id: the id that its start was sent with, if it was.
     :param try_number: the try that armed it.
     :param try_id: the task instance's id, which Airflow changes with every try (but not when it fails a task that
         it has queued itself).
     :param max_tries: Airflow's ``max_tries`` at the time; a clear raises it, a retry does not.
-    :param killed: why the dying process asked for a cancel, if it lived long enough to say so.
+    :param killed: why the dying process requested a cancellation, if it lived long enough to say so.
     """
 
     reference: Mapping[str, Any] | None
@@ -185,22 +230,17 @@ class ArmedRecord:
 
 
 def of_armed_record(
-    record: ArmedRecord,
-    *,
-    try_number: int,
-    try_id: str,
-    max_tries: int,
-    state: State | Evidence | None = UNKNOWN,
-    outcome: Outcome | Evidence | None = UNKNOWN,
-) -> Verdict:
-    """Judge an operation whose record an earlier try of this task left behind.
+    record: ArmedRecord, *, try_number: int, try_id: str, max_tries: int, seen: Operation | None = None
+) -> Decision:
+    """Decide about an operation whose record an earlier try of this task left behind.
 
     =================================  =======================================================
-    evidence                           verdict
+    evidence                           decision
     =================================  =======================================================
     same task instance id and number   OWN: this very try armed it (it comes back from a deferral)
-    the dying process marked it        CANCEL: it was killed, and asked for the cancel
-    operation CANCELLING or CANCELLED  CANCEL: somebody asked for its end
+    - and it marked it as killed       CANCEL
+    the dying process marked it        CANCEL: it was killed, and requested the cancellation
+    operation CANCELLING or CANCELLED  CANCEL: somebody requested its end
     ``max_tries`` differs              CANCEL: the task was cleared
     a later try, none of the above     ADOPT: the earlier one crashed (SIGKILL, OOM, lost worker)
     an earlier or the same try number
@@ -212,18 +252,16 @@ def of_armed_record(
     :param try_number: this try.
     :param try_id: this task instance's id.
     :param max_tries: Airflow's ``max_tries`` now.
-    :param state: the operation's state, if it was looked at.
-    :param outcome: the operation's outcome, if it was looked at.
+    :param seen: the operation, if it could be polled.
     """
     if record.is_of(try_number, try_id):
-        return Verdict.CANCEL if record.killed else Verdict.OWN
-    if record.killed or state is State.CANCELLING or outcome is Outcome.CANCELLED:
-        return Verdict.CANCEL
-    if record.max_tries != max_tries:
-        return Verdict.CANCEL
+        return Decision.CANCEL if record.killed else Decision.OWN
+    is_cancelled = seen is not None and (seen.state is State.CANCELLING or seen.outcome is Outcome.CANCELLED)
+    if record.killed or is_cancelled or record.max_tries != max_tries:
+        return Decision.CANCEL
     if try_number > record.try_number:
-        return Verdict.ADOPT
-    return Verdict.CANCEL if is_younger(try_id, record.try_id) else Verdict.UNSURE
+        return Decision.ADOPT
+    return Decision.CANCEL if is_younger(try_id, record.try_id) else Decision.UNSURE
 
 
 def is_younger(one: str, other: str) -> bool:
@@ -235,53 +273,151 @@ def is_younger(one: str, other: str) -> bool:
     return first.version == second.version == 7 and first.int >> 80 > second.int >> 80
 
 
-# A task in one of these has ended, or will never run (again) of itself.
-_ENDED = frozenset({"failed", "success", "skipped", "upstream_failed", "removed"})
-# A task in one of these is to run, if its run goes on.
-WAITS_FOR_ITS_RUN = frozenset({"none", "scheduled", "queued", "up_for_retry"})
-RUN_IS_OVER = frozenset({"failed", "success"})
+# -- a try, at its end ----------------------------------------------------------------------------------
+
+
+class EndedBy(str, enum.Enum):
+    """How a try of a task ends. Which exception means which is known where Airflow's exceptions are."""
+
+    DEFERRED = "deferred"
+    RESCHEDULED = "rescheduled"
+    KILLED = "killed"
+    """Airflow told it to stop."""
+    ORPHANED = "orphaned"
+    """Its supervisor is gone: Airflow counts it as lost."""
+    INTERRUPTED = "interrupted"
+    """Ctrl-C, or an exit: an exception that is no error."""
+    EXECUTION_TIMEOUT = "execution_timeout"
+    SENSOR_TIMEOUT = "sensor_timeout"
+    """A sensor's own timeout; Airflow does not retry after it."""
+    TIMEOUT = "timeout"
+    """An operator's own timeout; Airflow retries after it."""
+    SKIPPED_AT_TIMEOUT = "skipped_at_timeout"
+    """``soft_fail``: a timeout became a skip."""
+    SKIPPED = "skipped"
+    """Any other skip."""
+    FAILED = "failed"
+    FAILED_FOR_GOOD = "failed_for_good"
+    """An error after which Airflow does not retry."""
+
+
+_GOES_ON = frozenset({EndedBy.DEFERRED, EndedBy.RESCHEDULED})
+_NOT_RETRIED = frozenset({EndedBy.SENSOR_TIMEOUT, EndedBy.SKIPPED_AT_TIMEOUT, EndedBy.SKIPPED, EndedBy.FAILED_FOR_GOOD})
+_ALWAYS_CANCELS = {
+    EndedBy.KILLED: KILLED,
+    EndedBy.INTERRUPTED: "the task was interrupted",
+    EndedBy.EXECUTION_TIMEOUT: "the task's execution_timeout has passed",
+    EndedBy.SENSOR_TIMEOUT: "the sensor's timeout has passed",
+    EndedBy.TIMEOUT: "the task's timeout has passed",
+    EndedBy.SKIPPED_AT_TIMEOUT: "the task is skipped, its timeout has passed",
+}
+
+
+def will_go_on(
+    ended_by: EndedBy, *, try_number: int, max_tries: int, knows_operation: bool, retry_policy_fails: bool = False
+) -> bool:
+    """Whether somebody goes on with the operation after this end: the next try, or this one itself.
+
+    ==================================================  ==========================================================
+    how the try ends                                    goes on
+    ==================================================  ==========================================================
+    deferred, rescheduled                               yes: the same try does
+    sensor timeout, skipped, failed for good            no: Airflow does not retry
+    any other                                           if a retry is left, the task's retry policy does not fail
+                                                        it, and the next try knows the operation
+    ==================================================  ==========================================================
+
+    :param max_tries: Airflow's: the number of the last try less one.
+    :param knows_operation: whether the next try is given the operation (a sensor's always is), or finds its record.
+    :param retry_policy_fails: whether the task's retry policy (Airflow 3.3) ends it after this error.
+    """
+    if ended_by in _GOES_ON:
+        return True
+    if ended_by in _NOT_RETRIED or retry_policy_fails:
+        return False
+    return try_number <= max_tries and knows_operation
+
+
+def reason_to_cancel(
+    ended_by: EndedBy, *, goes_on: bool, cancel_on_kill: bool = True, cancel_on_failure: bool = True
+) -> str | None:
+    """Why the operation must not outlive a try that ends so; ``None`` if it may.
+
+    ==================================================  ==========================================================
+    how the try ends                                    cancel
+    ==================================================  ==========================================================
+    any, with ``cancel_on_kill=False``                  no: the task does not own the operation
+    deferred, rescheduled                               no
+    killed, interrupted, any timeout                    yes
+    orphaned                                            unless the next try goes on with it
+    skipped, failed for good                            if ``cancel_on_failure``
+    failed                                              if ``cancel_on_failure``, unless the next try goes on
+    ==================================================  ==========================================================
+
+    :param goes_on: as :func:`will_go_on` tells.
+    """
+    if not cancel_on_kill or ended_by in _GOES_ON:
+        return None
+    if ended_by in _ALWAYS_CANCELS:
+        return _ALWAYS_CANCELS[ended_by]
+    if goes_on and ended_by not in _NOT_RETRIED:
+        return None
+    if ended_by is EndedBy.ORPHANED:
+        return "the supervisor of this task is gone, and no retry will go on with the operation"
+    return "the task failed and is not tried again" if cancel_on_failure else None
+
+
+# -- the sweep ------------------------------------------------------------------------------------------
+
+
+def waits_for_its_run(task_state: TaskState) -> bool:
+    """Whether a task instance in this state runs only if its Dag run goes on: then the run's state matters."""
+    return task_state in _WAITS_FOR_ITS_RUN
+
+
+def run_is_over(run_state: str | None) -> bool:
+    """Whether a Dag run in this state does not go on."""
+    return run_state in ("failed", "success")
 
 
 def of_ledger_entry(
     *,
-    task_state: str | Evidence | None,
+    task_state: TaskState,
     will_adopt: bool,
     cancel_on_failure: bool,
     superseded: bool,
     run_state: str | None = None,
-) -> Verdict:
-    """Judge an operation by its entry in the ledger.
+) -> Decision:
+    """Decide about an operation by its entry in the ledger.
 
     =======================================  ======================================================
-    evidence                                 verdict
+    evidence                                 decision
     =======================================  ======================================================
+    unknown                                  UNSURE
     a later try has armed another operation  CANCEL: this one was left behind
-    no such task instance                    CANCEL: its run was deleted
+    gone                                     CANCEL: its run was deleted
     ended                                    CANCEL: it would have removed its entry; it was killed
     - failed, and ``cancel_on_failure=False``  UNSURE: it may have failed by itself
     up for retry, and the retry adopts       OWN
     up for retry, and it does not            CANCEL
-    up for retry, queued, … no state, but    CANCEL: Airflow never looks at it again (3.3.2 can leave one so that
+    up for retry, queued, … no state, but    CANCEL: Airflow never runs it again (3.3.2 can leave one so that
     its run is over                          was marked in the moment in which it failed)
     running, deferred, queued, … no state    OWN: alive, or the next try will see to it
-    the question got no answer               UNSURE
     =======================================  ======================================================
 
-    :param task_state: Airflow's state of the task instance; ``"none"`` if it has none (just cleared),
-        ``None`` if there is no such task instance.
     :param will_adopt: the entry's.
     :param cancel_on_failure: the entry's.
     :param superseded: whether the same task instance has an entry of a later try.
-    :param run_state: the state of its run, if that was asked for.
+    :param run_state: the state of its run, if that is known.
     """
     if task_state is UNKNOWN:
-        return Verdict.UNSURE
-    if superseded or task_state is None:
-        return Verdict.CANCEL
+        return Decision.UNSURE
+    if superseded or task_state is GONE:
+        return Decision.CANCEL
     if task_state == "failed" and not cancel_on_failure:
-        return Verdict.UNSURE
+        return Decision.UNSURE
     if task_state in _ENDED or (task_state == "up_for_retry" and not will_adopt):
-        return Verdict.CANCEL
-    if task_state in WAITS_FOR_ITS_RUN and run_state in RUN_IS_OVER:
-        return Verdict.CANCEL
-    return Verdict.OWN
+        return Decision.CANCEL
+    if waits_for_its_run(task_state) and run_is_over(run_state):
+        return Decision.CANCEL
+    return Decision.OWN

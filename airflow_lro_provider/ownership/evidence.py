@@ -1,151 +1,250 @@
-"""The two questions that tell a kill from a move to another triggerer, asked of Airflow.
+"""What Airflow knows of the task that owns an operation: its state, and the token of the try that owns it.
 
-Both go through the supervisor, which is slow and synchronous: a triggerer asks them in threads. An answer
-that does not come is :attr:`Evidence.UNKNOWN`, never a guess. The task state store cannot be asked in a
-triggerer: its messages are not understood by that of Airflow 3.3, and the question would hang for ever.
-
-When a triggerer loses a thousand triggers to another one, all of them ask at once. States are asked for in
-batches (:mod:`airflow_lro_provider.ownership.batches`). Tokens cannot be: the triggerer of Airflow 3.3 gives
-out XComs one by one. They are asked for :data:`AT_ONCE`, and only where the state leaves the question open.
+A response that does not come is :attr:`Evidence.UNKNOWN`, never a guess. When a triggerer loses a thousand triggers
+to another one, all of them need it at once, so states are requested in batches (:func:`plan_queries`). Tokens cannot
+be: Airflow 3.3 gives out XComs one by one. They are requested only where the state leaves the decision open.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
-# Imported with the trigger, before any wait begins: within on_kill this import alone took seconds.
-from airflow.providers.common.compat.sdk import XCom
-from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+from airflow_lro_provider.ownership.decisions import Evidence, TaskState
 
-from airflow_lro_provider.ownership.batches import Question, batches, one_question
-from airflow_lro_provider.ownership.decisions import Evidence
+# `airflow_compat.task_states` is imported in functions: a Dag's parse needs `TaskKey`, and not what that imports.
+
+__all__ = [
+    "OWNER_KEY",
+    "StateQuery",
+    "TaskKey",
+    "owner_token",
+    "plan_queries",
+    "query_states",
+    "read_owner_token",
+    "read_task_state",
+    "task_state",
+]
 
 OWNER_KEY = "operation_owner"
 """XCom key of the owner token: which try of the task a deferred operation belongs to."""
-TIMEOUT = 15.0
-"""How long one question may take, in seconds."""
-GATHER = 0.05
-"""So long those who ask are gathered, in seconds."""
-AT_ONCE = 3
-"""So many questions are asked at a time: they share the threads of the loop with whoever renews a token."""
-_FIELDS = {"dag_id": str, "run_id": str, "task_id": str, "map_index": int}
-_Answer = TypeVar("_Answer")
-_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+TIMEOUT_SECONDS = 15.0
+"""How long one request to the supervisor may take."""
+BATCHING_SECONDS = 0.05
+"""Batching window: how long requests for states are collected."""
+MAX_CONCURRENT = 3
+"""Requests in flight at a time: they share the threads of the loop with whoever renews a token."""
+MAX_IDS = 100
+"""Runs or tasks in one query at most: it becomes a URL."""
+
+_T = TypeVar("_T")
+_Fetch = Callable[[str, Sequence[str], Sequence[str], "int | None"], Mapping[str, Mapping[str, Any]]]
 
 
-def ask_task_state(owner: Mapping[str, Any]) -> str | Evidence | None:
-    """Airflow's state of the owning task instance; ``None`` if it has none or is gone. Blocks.
+class TaskKey(NamedTuple):
+    """A task instance, whatever its try.
 
-    :param owner: ``dag_id``, ``run_id``, ``task_id`` and ``map_index``.
+    :param map_index: of a mapped task, else -1.
     """
-    return ask_task_states(one_question(owner))[0]
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int = -1
+
+    @classmethod
+    def of(cls, ti: Any) -> TaskKey:
+        """The key of Airflow's running task instance."""
+        return cls(ti.dag_id, ti.run_id, ti.task_id, -1 if ti.map_index is None else ti.map_index)
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> TaskKey | None:
+        """Read a key from a mapping with its fields; ``None`` if one is missing or has the wrong type."""
+        dag_id, run_id, task_id, map_index = (stored.get(field) for field in cls._fields)
+        if not (isinstance(dag_id, str) and isinstance(run_id, str) and isinstance(task_id, str)):
+            return None
+        return cls(dag_id, run_id, task_id, map_index) if isinstance(map_index, int) else None
+
+    @property
+    def label(self) -> str:
+        """What Airflow calls it among the states of a run."""
+        return self.task_id if self.map_index < 0 else f"{self.task_id}_{self.map_index}"
 
 
-def ask_task_states(question: Question) -> list[str | Evidence | None]:
-    """Airflow's states of the task instances of a question, in its order. Blocks."""
-    try:
-        answer = RuntimeTaskInstance.get_task_states(
-            dag_id=question.dag_id,
-            run_ids=list(question.run_ids),
-            task_ids=list(question.task_ids),
-            map_index=question.map_index,
+@dataclass(frozen=True)
+class StateQuery:
+    """One request for the states of some task instances of a Dag: of these runs, times these tasks.
+
+    :param map_index: -1 for tasks that are not mapped, ``None`` for all instances of a mapped one.
+    :param keys: the task instances that it is about.
+    """
+
+    dag_id: str
+    run_ids: tuple[str, ...]
+    task_ids: tuple[str, ...]
+    map_index: int | None
+    keys: tuple[TaskKey, ...]
+
+    @classmethod
+    def of(cls, keys: Sequence[TaskKey], map_index: int | None) -> StateQuery:
+        """The query about some task instances of one Dag."""
+        return cls(
+            keys[0].dag_id,
+            tuple(dict.fromkeys(key.run_id for key in keys)),
+            tuple(dict.fromkeys(key.task_id for key in keys)),
+            keys[0].map_index if len(keys) == 1 else map_index,
+            tuple(keys),
         )
-    except Exception:
-        answer = None
-    if not isinstance(answer, Mapping):
-        return [Evidence.UNKNOWN] * len(question.owners)
-    return [_state_in(answer, owner) for owner in question.owners]
+
+    def run(self, fetch: _Fetch) -> dict[TaskKey, TaskState]:
+        """Fetch the states. Blocks if ``fetch`` does; a failure makes them unknown."""
+        try:
+            found = fetch(self.dag_id, self.task_ids, self.run_ids, self.map_index)
+            return {key: self._state(found, key) for key in self.keys}
+        except Exception:  # of Airflow, of any kind
+            return dict.fromkeys(self.keys, Evidence.UNKNOWN)
+
+    @staticmethod
+    def _state(found: Mapping[str, Mapping[str, Any]], key: TaskKey) -> TaskState:
+        states = found.get(key.run_id) or {}
+        if key.label not in states:
+            return Evidence.GONE
+        state = states[key.label]
+        return Evidence.NONE if state is None else str(getattr(state, "value", state))
 
 
-def _state_in(answer: Mapping[str, Any], owner: Mapping[str, Any]) -> str | None:
-    index = owner["map_index"]
-    key = owner["task_id"] if index < 0 else f"{owner['task_id']}_{index}"
-    state = (answer.get(owner["run_id"]) or {}).get(key)
-    return None if state is None else str(getattr(state, "value", state))
+def plan_queries(keys: Iterable[TaskKey]) -> Iterator[StateQuery]:
+    """As few queries as possible for the states of these task instances, each of them in one.
+
+    A mapped task has a query of its own, because in a response the instance 1 of the task ``a`` and the
+    task ``a_1`` have the same name.
+    """
+    mapped: dict[tuple[str, str], list[TaskKey]] = {}
+    plain: dict[str, list[TaskKey]] = {}
+    for key in dict.fromkeys(keys):
+        if key.map_index < 0:
+            plain.setdefault(key.dag_id, []).append(key)
+        else:
+            mapped.setdefault((key.dag_id, key.task_id), []).append(key)
+    for group in mapped.values():
+        yield from _cut(_by(group, "run_id"), None)
+    for group in plain.values():
+        by_run, by_task = _by(group, "run_id"), _by(group, "task_id")
+        # Never runs times tasks: what nobody has asked for would be in the response, too.
+        few, many = (by_run, "task_id") if len(by_run) <= len(by_task) else (by_task, "run_id")
+        for part in few.values():
+            yield from _cut(_by(part, many), -1)
 
 
-def ask_owner_token(owner: Mapping[str, Any]) -> str | Evidence | None:
-    """The token of the try that deferred last; ``None`` if there is none. Blocks."""
+def _by(keys: Iterable[TaskKey], field: str) -> dict[str, list[TaskKey]]:
+    found: dict[str, list[TaskKey]] = {}
+    for key in keys:
+        found.setdefault(getattr(key, field), []).append(key)
+    return found
+
+
+def _cut(groups: Mapping[str, list[TaskKey]], map_index: int | None) -> Iterator[StateQuery]:
+    """Queries about keys that differ in one field (and the map index), grouped by it, in pieces."""
+    parts = list(groups.values())
+    for first in range(0, len(parts), MAX_IDS):
+        yield StateQuery.of([key for part in parts[first : first + MAX_IDS] for key in part], map_index)
+
+
+def query_states(keys: Iterable[TaskKey], fetch: _Fetch) -> dict[TaskKey, TaskState]:
+    """The states of these task instances, in as few requests as possible. Blocks.
+
+    :param fetch: requests states, as :func:`airflow_compat.task_states.task_states`.
+    """
+    return {key: state for query in plan_queries(keys) for key, state in query.run(fetch).items()}
+
+
+# -- within Airflow, from a task process ----------------------------------------------------------------
+
+
+def read_task_state(key: TaskKey) -> TaskState:
+    """Airflow's state of a task instance. Blocks."""
+    return _read_states(StateQuery.of([key], None))[key]
+
+
+def _read_states(query: StateQuery) -> dict[TaskKey, TaskState]:
+    from airflow_lro_provider.airflow_compat.task_states import task_states
+
+    return query.run(task_states)
+
+
+def read_owner_token(key: TaskKey) -> str | Evidence:
+    """The token of the try that deferred last. Blocks."""
+    from airflow_lro_provider.airflow_compat.task_states import xcom
+
     try:
-        answer = XCom.get_one(
-            key=OWNER_KEY,
-            dag_id=owner["dag_id"],
-            run_id=owner["run_id"],
-            task_id=owner["task_id"],
-            map_index=owner["map_index"],
-        )
-    except Exception:
+        token = xcom(OWNER_KEY, *key)
+    except Exception:  # of Airflow, of any kind
         return Evidence.UNKNOWN
-    return None if answer is None else str(answer)
+    return Evidence.NONE if token is None else str(token)
 
 
-def in_words(task_state: str | Evidence | None, owner_token: str | Evidence | None, my_token: str) -> str:
-    """The evidence, for a log."""
-    whose = {my_token: "this try", None: "nobody", Evidence.UNKNOWN: "unknown"}.get(owner_token, "another try")
-    said = "unknown" if task_state is Evidence.UNKNOWN else task_state or "none"
-    told = task_state in ("deferred", "scheduled", "queued", "running")
-    return f"its state is {said}" + (f", its owner is {whose}" if told else "")
+# -- within Airflow, from the event loop of a triggerer -------------------------------------------------
 
 
-async def task_state(owner: Mapping[str, Any]) -> str | Evidence | None:
-    """:func:`ask_task_state`, in a thread, together with all who ask at the same time."""
-    # An odd one must not spoil the question that others are part of.
-    if not all(isinstance(owner.get(key), kind) for key, kind in _FIELDS.items()):
-        return Evidence.UNKNOWN
-    loop = asyncio.get_running_loop()
-    asking = _asking.setdefault(loop, _Asking())
-    future: asyncio.Future[str | Evidence | None] = loop.create_future()
-    if not asking.waiting:
-        loop.call_later(GATHER, asking.ask, context=contextvars.Context())
-    asking.waiting.append((dict(owner), future))  # a copy: who asks twice is answered twice
+async def task_state(key: TaskKey) -> TaskState:
+    """:func:`read_task_state` in a thread, together with all that are requested at the same time."""
+    future: asyncio.Future[TaskState] = asyncio.get_running_loop().create_future()
+    _batcher().add(key, future)
     return await future
 
 
-async def owner_token(owner: Mapping[str, Any]) -> str | Evidence | None:
-    """:func:`ask_owner_token`, in a thread."""
-    async with _asking.setdefault(asyncio.get_running_loop(), _Asking()).turn:
-        return await _in_time(ask_owner_token, owner)
+async def owner_token(key: TaskKey) -> str | Evidence:
+    """:func:`read_owner_token` in a thread."""
+    async with _batcher().turn:
+        token = await _in_time(read_owner_token, key)
+    return Evidence.UNKNOWN if token is None else token
 
 
-class _Asking:
-    """The questions of one event loop."""
+class _Batcher:
+    """The requests of one event loop."""
 
     def __init__(self) -> None:
-        self.waiting: list[tuple[Mapping[str, Any], asyncio.Future[str | Evidence | None]]] = []
-        self.turn = asyncio.Semaphore(AT_ONCE)
+        self.turn = asyncio.Semaphore(MAX_CONCURRENT)
+        self._waiting: dict[TaskKey, list[asyncio.Future[TaskState]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def ask(self) -> None:
-        """Ask for all who have gathered."""
-        waiting, self.waiting = self.waiting, []
-        futures = {id(owner): future for owner, future in waiting}
-        for question in batches(owner for owner, _ in waiting):
-            task = asyncio.ensure_future(self._answer(question, [futures[id(owner)] for owner in question.owners]))
+    def add(self, key: TaskKey, future: asyncio.Future[TaskState]) -> None:
+        if not self._waiting:
+            asyncio.get_running_loop().call_later(BATCHING_SECONDS, self._send, context=contextvars.Context())
+        self._waiting.setdefault(key, []).append(future)
+
+    def _send(self) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for query in plan_queries(waiting):
+            task = asyncio.ensure_future(self._run(query, waiting))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _answer(self, question: Question, futures: list[asyncio.Future[str | Evidence | None]]) -> None:
-        answers: list[str | Evidence | None] = [Evidence.UNKNOWN] * len(futures)
+    async def _run(self, query: StateQuery, waiting: Mapping[TaskKey, list[asyncio.Future[TaskState]]]) -> None:
+        states: dict[TaskKey, TaskState] = {}
         try:
             async with self.turn:
-                states = await _in_time(ask_task_states, question)
-            if not isinstance(states, Evidence):
-                answers = states
+                states = await _in_time(_read_states, query) or {}
         finally:  # whatever goes wrong, nobody waits for ever
-            for future, answer in zip(futures, answers, strict=True):
-                if not future.done():
-                    future.set_result(answer)
+            for key in query.keys:
+                for future in waiting[key]:
+                    if not future.done():
+                        future.set_result(states.get(key, Evidence.UNKNOWN))
 
 
-_asking: WeakKeyDictionary[asyncio.AbstractEventLoop, _Asking] = WeakKeyDictionary()
+_batchers: WeakKeyDictionary[asyncio.AbstractEventLoop, _Batcher] = WeakKeyDictionary()
 
 
-async def _in_time(question: Callable[[Any], _Answer], about: Any) -> _Answer | Evidence:
+def _batcher() -> _Batcher:
+    return _batchers.setdefault(asyncio.get_running_loop(), _Batcher())
+
+
+async def _in_time(read: Callable[[Any], _T], about: Any) -> _T | None:
     try:
-        return await asyncio.wait_for(asyncio.to_thread(question, about), TIMEOUT)
+        return await asyncio.wait_for(asyncio.to_thread(read, about), TIMEOUT_SECONDS)
     except asyncio.TimeoutError:
-        return Evidence.UNKNOWN
+        return None

@@ -179,7 +179,7 @@ class OperationSensor(GuardedTask, BaseSensorOperator):
         :return: the record, if it is about the operation of this try.
         """
         from airflow_lro_provider.lro.resources.names import OperationReference
-        from airflow_lro_provider.ownership.decisions import Verdict, of_armed_record
+        from airflow_lro_provider.ownership.decisions import Decision, of_armed_record
 
         record = records.read()
         if record is None or record.reference is None or (records.is_own(record) and not record.killed):
@@ -188,7 +188,7 @@ class OperationSensor(GuardedTask, BaseSensorOperator):
         if same == {"service": self._reference.service, "name": self._reference.name}:
             return record
         # This try waits for another operation. Nobody waits for the old one any more.
-        if of_armed_record(record, **records.this_try) is not Verdict.UNSURE:
+        if of_armed_record(record, **records.this_try) is not Decision.UNSURE:
             old = OperationReference.from_dict(record.reference)
             self._cancel_now(old, f"try {record.try_number} of this task died, and this one has another")
         return None
@@ -196,17 +196,12 @@ class OperationSensor(GuardedTask, BaseSensorOperator):
     def _judge_leftover(self, records: ArmedRecords, guard: Guard) -> None:
         """Adopt what an earlier try left, or cancel it once more: that try's own cancel may have failed."""
         from airflow_lro_provider.lro.operation import Operation
-        from airflow_lro_provider.ownership.decisions import Evidence, Verdict, of_armed_record
+        from airflow_lro_provider.ownership.decisions import Decision, of_armed_record
 
         if self._leftover is None:
             return
         seen = self._first if isinstance(self._first, Operation) else None
-        verdict = of_armed_record(
-            self._leftover,
-            **records.this_try,
-            state=seen.state if seen else Evidence.UNKNOWN,
-            outcome=seen.outcome if seen else Evidence.UNKNOWN,
-        )
+        verdict = of_armed_record(self._leftover, **records.this_try, seen=seen)
         self.log.info(
             "Try %d of this task left this operation behind (killed: %s; max_tries %d, now %d; operation: %s): %s",
             self._leftover.try_number,
@@ -218,9 +213,9 @@ class OperationSensor(GuardedTask, BaseSensorOperator):
         )
         if seen is not None and seen.done:
             return
-        if verdict is Verdict.CANCEL:
+        if verdict is Decision.CANCEL:
             guard.cancel(f"try {self._leftover.try_number} of this task was killed or cleared")
-        elif verdict is Verdict.ADOPT and seen is not None:
+        elif verdict is Decision.ADOPT and seen is not None:
             self._leftover = None  # it is this try's own now, and whoever cancels it from here on means it
 
     def _close(self, records: ArmedRecords) -> None:

@@ -15,7 +15,7 @@ What cannot be judged, or not be reached, is counted and left for the next sweep
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import DAG, BaseOperator
@@ -40,18 +40,16 @@ class _FromWithin:
         self.keys, self.read, self.remove = ledger.keys, ledger.read, ledger.remove
 
     def states(
-        self, dag_id: str, task_ids: list[str], run_ids: list[str], map_index: int | None
+        self, dag_id: str, task_ids: Sequence[str], run_ids: Sequence[str], map_index: int | None
     ) -> Mapping[str, Mapping[str, Any]]:
-        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+        from airflow_lro_provider.airflow_compat.task_states import task_states
 
-        return RuntimeTaskInstance.get_task_states(
-            dag_id=dag_id, task_ids=task_ids, run_ids=run_ids, map_index=map_index
-        )
+        return task_states(dag_id, task_ids, run_ids, map_index)
 
     def run_state(self, dag_id: str, run_id: str) -> str:
-        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+        from airflow_lro_provider.airflow_compat.task_states import run_state
 
-        return str(RuntimeTaskInstance.get_dagrun_state(dag_id, run_id))
+        return run_state(dag_id, run_id)
 
     def is_gone(self, *_: Any) -> bool:
         return True  # a task sees the states of all others, and in one piece

@@ -22,6 +22,7 @@ from typing import Any
 
 from airflow_lro_provider.lro.http.json import read_json
 from airflow_lro_provider.ownership.decisions import is_younger
+from airflow_lro_provider.ownership.evidence import TaskKey
 
 __all__ = ["LedgerEntry", "LedgerKey", "fingerprint"]
 
@@ -51,7 +52,7 @@ class LedgerKey:
     :param operation: a fingerprint of the operation; ``None`` while it is being started.
     """
 
-    owner: tuple[str, str, str, int] | None
+    owner: TaskKey | None
     try_number: int
     try_id: str
     operation: str | None
@@ -73,7 +74,7 @@ class LedgerKey:
             return cls(None, 0, parts[1], fingerprint)
         if len(parts) != 7 or not re.fullmatch(r"-?\d{1,9}", parts[3]) or not re.fullmatch(r"\d{1,9}", parts[4]):
             return None
-        return cls((parts[0], parts[1], parts[2], int(parts[3])), int(parts[4]), parts[5], fingerprint)
+        return cls(TaskKey(parts[0], parts[1], parts[2], int(parts[3])), int(parts[4]), parts[5], fingerprint)
 
 
 @dataclass(frozen=True)
@@ -121,9 +122,9 @@ class LedgerEntry:
         return None if self.reference is None else fingerprint(self.reference)
 
     @property
-    def owner(self) -> tuple[str, str, str, int]:
-        """Dag, run, task and map index."""
-        return self.dag_id, self.run_id, self.task_id, self.map_index
+    def owner(self) -> TaskKey:
+        """The task instance."""
+        return TaskKey(self.dag_id, self.run_id, self.task_id, self.map_index)
 
     @property
     def key(self) -> str:

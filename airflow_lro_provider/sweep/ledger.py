@@ -114,15 +114,13 @@ class LedgerPage:
             self._written.discard(key)
 
     def _entry(self, reference: OperationReference | None, **fields: Any) -> LedgerEntry:
+        from airflow_lro_provider.ownership.evidence import TaskKey
         from airflow_lro_provider.sweep.entries import LedgerEntry
 
         ti = self._ti
         return LedgerEntry(
             try_id=str(ti.id),
-            dag_id=ti.dag_id,
-            run_id=ti.run_id,
-            task_id=ti.task_id,
-            map_index=-1 if ti.map_index is None else ti.map_index,
+            **TaskKey.of(ti)._asdict(),
             try_number=ti.try_number,
             armed_since=time.time(),
             reference=None if reference is None else reference.to_dict(),

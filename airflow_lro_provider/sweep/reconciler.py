@@ -6,8 +6,8 @@ What cannot be judged, or not be reached, is counted and left for the next sweep
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -16,15 +16,13 @@ from airflow_lro_provider.sweep.cancellation import CANCELLED, OVER, UNSURE, Cla
 
 if TYPE_CHECKING:
     from airflow_lro_provider.lro.auth.credentials import ConnectionSettings
-    from airflow_lro_provider.ownership.decisions import Evidence
+    from airflow_lro_provider.ownership.decisions import TaskState
     from airflow_lro_provider.sweep.entries import LedgerEntry, LedgerKey
 
 __all__ = ["Airflow", "Row", "SweepResult", "sweep"]
 
 RUNS_TO_ASK_FOR = 200
 """So many runs are asked for their state in one sweep, of tasks that wait to run: one question each."""
-RUN_IDS_AT_ONCE = 50
-"""So many runs are asked about in one question; their ids stand in a URL."""
 
 
 class Airflow(Protocol):
@@ -40,7 +38,7 @@ class Airflow(Protocol):
         """Strike an entry out."""
 
     def states(
-        self, dag_id: str, task_ids: list[str], run_ids: list[str], map_index: int | None
+        self, dag_id: str, task_ids: Sequence[str], run_ids: Sequence[str], map_index: int | None
     ) -> Mapping[str, Mapping[str, Any]]:
         """The states of task instances, by run and by task (``TASK_INDEX`` of mapped ones).
 
@@ -186,11 +184,10 @@ class _Sweep:
     def _judge(self) -> dict[str, str]:
         """Count the living, and give the keys of the entries of dead tasks, with the reason."""
         from airflow_lro_provider.ownership.decisions import (
-            RUN_IS_OVER,
-            WAITS_FOR_ITS_RUN,
-            Evidence,
-            Verdict,
+            Decision,
             of_ledger_entry,
+            run_is_over,
+            waits_for_its_run,
         )
 
         last: dict[Any, LedgerKey] = {}
@@ -203,21 +200,21 @@ class _Sweep:
             judge = partial(of_ledger_entry, task_state=state, superseded=superseded)
             verdicts = {judge(will_adopt=policy, cancel_on_failure=policy) for policy in (True, False)}
             run_state = None
-            if Verdict.OWN in verdicts and state in WAITS_FOR_ITS_RUN:
+            if Decision.OWN in verdicts and waits_for_its_run(state):
                 run_state = self._run_state(self._keys[text], run_states)
                 judge = partial(judge, run_state=run_state)
                 verdicts = {judge(will_adopt=policy, cancel_on_failure=policy) for policy in (True, False)}
             # Most often the policy does not matter, and the value need not be read.
-            if len(verdicts) > 1 or Verdict.CANCEL in verdicts:
+            if len(verdicts) > 1 or Decision.CANCEL in verdicts:
                 if (entry := self._value(text)) is None:
                     continue
                 verdicts = {judge(will_adopt=entry.will_adopt, cancel_on_failure=entry.cancel_on_failure)}
-            said = "unknown" if state is Evidence.UNKNOWN else "gone" if state is None else str(state)
-            if run_state in RUN_IS_OVER:
+            said = str(state)
+            if run_is_over(run_state):
                 said += f" in a run that is {run_state}"
-            if Verdict.CANCEL in verdicts:
+            if Decision.CANCEL in verdicts:
                 dead[text] = "a later try has another operation" if superseded else f"its task is {said}"
-            elif Verdict.UNSURE in verdicts:
+            elif Decision.UNSURE in verdicts:
                 self._result.unknown += 1
             else:
                 self._result.alive += 1
@@ -234,38 +231,18 @@ class _Sweep:
         return known.get((dag_id, run_id))
 
 
-def _states(airflow: Airflow, keys: Mapping[str, LedgerKey]) -> Iterator[tuple[str, str | Evidence | None]]:
-    """The state of the task of each entry, asked for many at once.
-
-    A mapped task is asked for by itself: ``a_1`` is the name of a task as well as that of the second of ``a``.
-    """
+def _states(airflow: Airflow, keys: Mapping[str, LedgerKey]) -> Iterator[tuple[str, TaskState]]:
+    """The state of the task of each entry."""
     from airflow_lro_provider.ownership.decisions import Evidence
+    from airflow_lro_provider.ownership.evidence import query_states
 
-    groups: dict[tuple[str, str | None], dict[str, list[tuple[str, str, int]]]] = defaultdict(lambda: defaultdict(list))
-    for text, key in keys.items():
-        dag_id, run_id, task_id, map_index = key.owner or ("", "", "", -1)
-        groups[dag_id, task_id if map_index >= 0 else None][run_id].append((text, task_id, map_index))
-    for (dag_id, mapped), runs in groups.items():
-        run_ids = sorted(runs)
-        for begin in range(0, len(run_ids), RUN_IDS_AT_ONCE):
-            chunk = run_ids[begin : begin + RUN_IDS_AT_ONCE]
-            task_ids = sorted({task_id for run_id in chunk for _, task_id, _ in runs[run_id]})
-            try:
-                answer: Any = airflow.states(dag_id, task_ids, chunk, None if mapped else -1)
-            except Exception:
-                answer = None
-            for run_id in chunk:
-                for text, task_id, map_index in runs[run_id]:
-                    if not isinstance(answer, Mapping):
-                        yield text, Evidence.UNKNOWN
-                        continue
-                    name = task_id if map_index < 0 else f"{task_id}_{map_index}"
-                    states = answer.get(run_id) or {}
-                    if name not in states:
-                        yield text, None if _is_gone(airflow, dag_id, run_id, task_id, map_index) else Evidence.UNKNOWN
-                    else:
-                        state = states[name]
-                        yield text, "none" if state is None else str(getattr(state, "value", state))
+    owners = {text: key.owner for text, key in keys.items() if key.owner is not None}
+    states = query_states(owners.values(), airflow.states)
+    for text, owner in owners.items():
+        state = states[owner]
+        if state is Evidence.GONE and not _is_gone(airflow, *owner):
+            state = Evidence.UNKNOWN
+        yield text, state
 
 
 def _is_gone(airflow: Airflow, *task: Any) -> bool:

@@ -8,7 +8,7 @@ credentials if that is allowed.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -88,10 +88,10 @@ class FromOutside:
         self._ask("DELETE", f"variables/{quote(PREFIX + key, safe='/~:@')}", missing_is_fine=True)
 
     def states(
-        self, dag_id: str, task_ids: list[str], run_ids: list[str], map_index: int | None
+        self, dag_id: str, task_ids: Sequence[str], run_ids: Sequence[str], map_index: int | None
     ) -> Mapping[str, Mapping[str, Any]]:
         """The states of task instances, as :class:`airflow_lro_provider.sweep.Airflow` wants them."""
-        body = {"dag_ids": [dag_id], "dag_run_ids": run_ids, "task_ids": task_ids}
+        body = {"dag_ids": [dag_id], "dag_run_ids": [*run_ids], "task_ids": [*task_ids]}
         answer: dict[str, dict[str, Any]] = {}
         path = "dags/~/dagRuns/~/taskInstances/list"
         for row in self._pages("POST", path, "task_instances", body):

@@ -6,19 +6,21 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+# Before any wait: importing it within `on_kill` takes seconds.
+from airflow_lro_provider.airflow_compat import task_states  # noqa: F401
 from airflow_lro_provider.hooks.operations import DEFAULT_CONN_ID
 from airflow_lro_provider.lro.errors import ConnectionSettingsError, NotFoundError, OperationsError, WaitTimeoutError
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.polling import Deadline, PollSchedule
 from airflow_lro_provider.lro.resources.names import OperationReference
-from airflow_lro_provider.ownership.decisions import Evidence, Verdict, of_killed_trigger
-from airflow_lro_provider.ownership.evidence import in_words, owner_token, task_state
+from airflow_lro_provider.ownership.decisions import Decision, Evidence, TaskState, describe, of_killed_trigger
+from airflow_lro_provider.ownership.evidence import TaskKey, owner_token, task_state
 from airflow_lro_provider.triggers.events import DeadlinePassed, Event, Finished, Gone, Lost, without_response
-from airflow_lro_provider.triggers.packing import once, pack, unpack
 from airflow_lro_provider.triggers.shared import METER, settings_of, watcher_of_loop
 
 if TYPE_CHECKING:
@@ -43,6 +45,44 @@ LOOK_PATIENCE = 5.0
 
 # However `on_kill` ends, the cancel goes on: the work is done by a task of its own, and somebody has to hold on to it.
 _detached: set[asyncio.Future[None]] = set()
+
+
+class _Given(NamedTuple):
+    """A trigger's arguments that are dicts, in little memory, for thousands of triggers wait in one process.
+
+    A tuple takes half of what a dict does. A field that was not given is ``None``.
+    """
+
+    service: Any = None
+    version: Any = None
+    name: Any = None
+    host: Any = None
+    at: Any = None
+    cause: Any = None
+    seconds: Any = None
+    dag_id: Any = None
+    run_id: Any = None
+    task_id: Any = None
+    map_index: Any = None
+    token: Any = None
+
+    @classmethod
+    def of(cls, *parts: Mapping[str, Any] | None) -> _Given:
+        given = {key: value for part in parts if part for key, value in part.items() if key in cls._fields}
+        return cls(**{key: value if key in ("name", "token") else _common(value) for key, value in given.items()})
+
+    def part(self, *fields: str) -> dict[str, Any]:
+        return {field: value for field in fields if (value := getattr(self, field)) is not None}
+
+
+def _common(value: Any) -> Any:
+    """The same value; a text that many triggers have in common is one object for all of them."""
+    return _kept_once(value) if isinstance(value, str) else value
+
+
+@lru_cache(maxsize=10_000)
+def _kept_once(text: str) -> str:
+    return text
 
 
 class OperationTrigger(BaseTrigger):
@@ -90,11 +130,11 @@ class OperationTrigger(BaseTrigger):
         include_response: bool = True,
     ) -> None:
         super().__init__()
-        self._packed = pack(reference=reference, deadline=deadline, owner=owner or {})
-        self.gcp_conn_id = once(gcp_conn_id)
+        self._given = _Given.of(reference, deadline, owner)
+        self.gcp_conn_id = _common(gcp_conn_id)
         self.impersonation_chain = impersonation_chain
         self.started = started
-        self.poll_interval = once(poll_interval)
+        self.poll_interval = poll_interval
         self.exponential_backoff = exponential_backoff
         self.max_wait = max_wait
         self.tolerant = tolerant
@@ -125,12 +165,12 @@ class OperationTrigger(BaseTrigger):
     @property
     def owner(self) -> dict[str, Any]:
         """Whose operation it is."""
-        return unpack(self._packed, "owner") or {}
+        return self._given.part(*TaskKey._fields, "token")
 
     @property
     def deadline(self) -> dict[str, Any] | None:
         """The deadline, as it was given."""
-        return unpack(self._packed, "deadline")
+        return self._given.part("at", "cause", "seconds") or None
 
     @property
     def log(self) -> Any:
@@ -144,7 +184,7 @@ class OperationTrigger(BaseTrigger):
 
     @property
     def _stored_reference(self) -> dict[str, Any]:
-        return unpack(self._packed, "reference") or {}
+        return self._given.part("service", "version", "name", "host")
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, then tell the task what came."""
@@ -296,10 +336,10 @@ class OperationTrigger(BaseTrigger):
 
     async def _kill(self) -> None:
         try:
-            verdict, evidence = await self._verdict()
-            if verdict is Verdict.CANCEL:
+            decision, evidence = await self._decide()
+            if decision is Decision.CANCEL:
                 await self._cancel(f"its task was killed while deferred ({evidence})")
-            elif verdict is Verdict.OWN:
+            elif decision is Decision.OWN:
                 self.log.info("%s is not cancelled: its task goes on with it (%s).", self.reference, evidence)
             else:
                 self.log.warning(
@@ -311,24 +351,25 @@ class OperationTrigger(BaseTrigger):
         except Exception:
             self.log.exception("The cancel of %s failed", self.reference)
 
-    async def _verdict(self) -> tuple[Verdict, str]:
-        owner = self.owner
-        if not owner:
-            return Verdict.UNSURE, "the trigger was created without an owner"
-        state: str | Evidence | None = Evidence.UNKNOWN
-        token: str | Evidence | None = Evidence.UNKNOWN
-        mine = str(owner["token"])
+    async def _decide(self) -> tuple[Decision, str]:
+        """Whether the task is dead, and by which evidence."""
+        key, mine = TaskKey.from_dict(self.owner), self._given.token
+        if key is None or mine is None:
+            return Decision.UNSURE, "the trigger was created without an owner"
+        state: TaskState = Evidence.UNKNOWN
+        token: str | Evidence = Evidence.UNKNOWN
+        decision = Decision.UNSURE
         for attempt in range(QUESTION_TRIES):
             if attempt:
                 await asyncio.sleep(min(2.0**attempt, 10.0))
-            state, token = await task_state(owner), Evidence.UNKNOWN
-            if of_killed_trigger(task_state=state, owner_token=token, my_token=mine) is not Verdict.UNSURE:
-                break  # the state says it all
-            token = await owner_token(owner)
-            if of_killed_trigger(task_state=state, owner_token=token, my_token=mine) is not Verdict.UNSURE:
+            state, token = await task_state(key), Evidence.UNKNOWN
+            decision = of_killed_trigger(task_state=state, owner_token=token, my_token=mine)
+            if decision is Decision.UNSURE:  # the state alone does not tell
+                token = await owner_token(key)
+                decision = of_killed_trigger(task_state=state, owner_token=token, my_token=mine)
+            if decision is not Decision.UNSURE:
                 break
-        verdict = of_killed_trigger(task_state=state, owner_token=token, my_token=mine)
-        return verdict, in_words(state, token, mine)
+        return decision, describe(state, token, mine)
 
 
 def _hold(task: asyncio.Future[None]) -> None:

@@ -17,7 +17,7 @@ from airflow_lro_provider.lro.auth.credentials import ConnectionSettings
 from airflow_lro_provider.lro.client import OperationsClient
 from airflow_lro_provider.lro.resources.names import OperationReference, read_reference
 from airflow_lro_provider.ownership import evidence as ownership
-from airflow_lro_provider.ownership.decisions import Evidence
+from airflow_lro_provider.ownership.decisions import Evidence, TaskState
 
 OWNER = {"dag_id": "d", "run_id": "r", "task_id": "t", "map_index": -1, "token": "mine"}
 
@@ -65,8 +65,8 @@ class Deferring:
 def answers(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What Airflow answers: the task's state, and the token in XCom."""
     given: dict[str, Any] = {"state": "deferred", "token": "mine"}
-    monkeypatch.setattr(ownership, "ask_task_state", lambda owner: given["state"])
-    monkeypatch.setattr(ownership, "ask_owner_token", lambda owner: given["token"])
+    monkeypatch.setattr(ownership, "read_task_state", lambda owner: given["state"])
+    monkeypatch.setattr(ownership, "read_owner_token", lambda owner: given["token"])
     return given
 
 
@@ -92,16 +92,18 @@ def test_a_deferral_that_was_taken_is_left_alone(deferring: Callable[..., Deferr
     assert (task.cancels, task.guard.phase, task.log.lines) == (0, Phase.RELEASED, [])
 
 
-@pytest.mark.parametrize("state", ["failed", "success", "skipped", "removed", "restarting", None])
+@pytest.mark.parametrize(
+    "state", ["failed", "success", "skipped", "removed", "restarting", Evidence.NONE, Evidence.GONE]
+)
 def test_a_deferral_that_was_refused_is_a_kill(
-    deferring: Callable[..., Deferring], answers: dict[str, Any], state: str | None
+    deferring: Callable[..., Deferring], answers: dict[str, Any], state: TaskState
 ) -> None:
     """Marked or cleared before the deferral came through: one cancel, and the log says why."""
     task = deferring()
     answers["state"] = state
     task.report()
     assert task.cancels == 1
-    assert any(f"killed while it deferred (its state is {state or 'none'})" in line for line in task.log.lines)
+    assert any(f"killed while it deferred (its state is {state})" in line for line in task.log.lines)
 
 
 def test_another_try_that_has_deferred_already_shows_a_kill(
@@ -115,7 +117,8 @@ def test_another_try_that_has_deferred_already_shows_a_kill(
 
 
 @pytest.mark.parametrize(
-    ("state", "token"), [("running", "mine"), ("queued", "mine"), (Evidence.UNKNOWN, None), ("deferred", None)]
+    ("state", "token"),
+    [("running", "mine"), ("queued", "mine"), (Evidence.UNKNOWN, Evidence.NONE), ("deferred", Evidence.NONE)],
 )
 def test_what_cannot_be_known_is_left_alone_and_said(
     deferring: Callable[..., Deferring], answers: dict[str, Any], state: Any, token: Any

@@ -5,27 +5,29 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_lro_provider.ownership import batches as batches_module
+from airflow_lro_provider.airflow_compat import task_states as compat
 from airflow_lro_provider.ownership import evidence as ownership
-from airflow_lro_provider.ownership.batches import batches
 from airflow_lro_provider.ownership.decisions import Evidence
+from airflow_lro_provider.ownership.evidence import TaskKey, plan_queries, query_states
 
 
-def owner(dag: str = "d", run: str = "r", task: str = "t", index: int = -1) -> dict[str, Any]:
-    """Whose operation it is."""
-    return {"dag_id": dag, "run_id": run, "task_id": task, "map_index": index, "token": "mine"}
+def owner(dag: str = "d", run: str = "r", task: str = "t", index: int = -1) -> TaskKey:
+    """A task instance."""
+    return TaskKey(dag, run, task, index)
 
 
 class Airflow:
     """The supervisor's answers to questions for states; it refuses what would not fit into a URL."""
 
-    def __init__(self, states: dict[tuple[str, str, str, int], str]) -> None:
+    def __init__(self, states: dict[TaskKey, str | None]) -> None:
         self.states = states
         self.questions = 0
         self.asking = self.most_asking = 0
@@ -33,16 +35,16 @@ class Airflow:
 
     def get_task_states(
         self, *, dag_id: str, run_ids: list[str], task_ids: list[str], map_index: int | None
-    ) -> dict[str, dict[str, str]]:
+    ) -> dict[str, dict[str, str | None]]:
         """As the execution API answers: runs times tasks, instances by name and index."""
         with self._lock:
             self.questions += 1
             self.asking += 1
             self.most_asking = max(self.most_asking, self.asking)
-        assert len(run_ids) <= batches_module.LARGEST
-        assert len(task_ids) <= batches_module.LARGEST
+        assert len(run_ids) <= ownership.MAX_IDS
+        assert len(task_ids) <= ownership.MAX_IDS
         time.sleep(0.002)
-        found: dict[str, dict[str, str]] = {}
+        found: dict[str, dict[str, str | None]] = {}
         for (dag, run, task, index), state in self.states.items():
             if dag == dag_id and run in run_ids and task in task_ids and map_index in (None, index):
                 found.setdefault(run, {})[task if index < 0 else f"{task}_{index}"] = state
@@ -51,16 +53,11 @@ class Airflow:
         return found
 
 
-def key(of: dict[str, Any]) -> tuple[str, str, str, int]:
-    """What a task instance is known by."""
-    return of["dag_id"], of["run_id"], of["task_id"], of["map_index"]
-
-
 @pytest.fixture
 def airflow(monkeypatch: pytest.MonkeyPatch) -> Airflow:
     """An Airflow that knows nobody yet."""
     airflow = Airflow({})
-    monkeypatch.setattr(ownership.RuntimeTaskInstance, "get_task_states", airflow.get_task_states)
+    monkeypatch.setattr(compat.RuntimeTaskInstance, "get_task_states", airflow.get_task_states)
     return airflow
 
 
@@ -70,16 +67,28 @@ OWNERS = st.builds(owner, NAMES, NAMES, NAMES, st.sampled_from([-1, 0, 1]))
 
 @settings(max_examples=100, deadline=None, derandomize=True, database=None)
 @given(st.lists(OWNERS, max_size=30))
-def test_every_question_is_asked_once(owners: list[dict[str, Any]]) -> None:
-    """Each owner stands in one question, and that question names its run and task."""
-    asked = [(question, one) for question in batches(owners) for one in question.owners]
-    assert sorted(id(one) for _, one in asked) == sorted(map(id, owners))
-    for question, one in asked:
-        assert one["dag_id"] == question.dag_id
-        assert one["run_id"] in question.run_ids
-        assert one["task_id"] in question.task_ids
-        assert question.map_index in (None, one["map_index"])
-        assert len(question.run_ids) == 1 or len(question.task_ids) == 1
+def test_every_state_is_requested_once(owners: list[TaskKey]) -> None:
+    """Each task instance is in one query, and that query names its run and task."""
+    planned = [(query, key) for query in plan_queries(owners) for key in query.keys]
+    assert sorted(key for _, key in planned) == sorted(set(owners))
+    for query, key in planned:
+        assert key.dag_id == query.dag_id
+        assert key.run_id in query.run_ids
+        assert key.task_id in query.task_ids
+        assert query.map_index in (None, key.map_index)
+        assert len(query.run_ids) == 1 or len(query.task_ids) == 1
+
+
+@settings(max_examples=100, deadline=None, derandomize=True, database=None)
+@given(st.dictionaries(OWNERS, st.sampled_from(["failed", "running", None]), max_size=30), st.lists(OWNERS, max_size=9))
+def test_every_task_gets_its_own_state(states: dict[TaskKey, str | None], others: list[TaskKey]) -> None:
+    """Whatever names they have in common; without a state and gone are told apart."""
+
+    def fetch(dag: str, tasks: Sequence[str], runs: Sequence[str], index: int | None) -> dict[str, dict[str, Any]]:
+        return Airflow(states).get_task_states(dag_id=dag, run_ids=list(runs), task_ids=list(tasks), map_index=index)
+
+    expected = {key: states[key] or Evidence.NONE if key in states else Evidence.GONE for key in (*states, *others)}
+    assert query_states((*states, *others), fetch) == expected
 
 
 @pytest.mark.parametrize(
@@ -91,9 +100,9 @@ def test_every_question_is_asked_once(owners: list[dict[str, Any]]) -> None:
     ],
     ids=["a mapped task", "a run", "many runs"],
 )
-async def test_a_thousand_cost_a_few_questions(airflow: Airflow, owners: list[dict[str, Any]]) -> None:
+async def test_a_thousand_cost_a_few_questions(airflow: Airflow, owners: list[TaskKey]) -> None:
     """All who ask at about the same time get their own state, for at most ten questions, and the loop goes on."""
-    airflow.states = {key(one): f"state {number}" for number, one in enumerate(owners)}
+    airflow.states = {one: f"state {number}" for number, one in enumerate(owners)}
     longest, over = 0.0, False
 
     async def watch() -> None:
@@ -109,44 +118,89 @@ async def test_a_thousand_cost_a_few_questions(airflow: Airflow, owners: list[di
     await watching
     assert states == [f"state {number}" for number in range(1000)]
     assert airflow.questions <= 10
-    assert airflow.most_asking <= ownership.AT_ONCE
+    assert airflow.most_asking <= ownership.MAX_CONCURRENT
     assert longest < 0.5, "generous: this machine may be busy"
 
 
 async def test_an_instance_is_not_taken_for_a_task_of_that_name(airflow: Airflow) -> None:
     """The instance 1 of `a` and the task `a_1` are told apart."""
     owners = [owner(task="a", index=1), owner(task="a_1"), owner(task="a", index=0)]
-    airflow.states = {key(one): f"state {number}" for number, one in enumerate(owners)}
+    airflow.states = {one: f"state {number}" for number, one in enumerate(owners)}
     assert await asyncio.gather(*map(ownership.task_state, owners)) == ["state 0", "state 1", "state 2"]
 
 
-async def test_no_answer_is_no_guess(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A question that fails, or an owner that is not fully known, is UNKNOWN for each of them."""
+async def test_no_response_is_no_guess(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that fails makes the state of each task that it is about UNKNOWN, and so does an odd response."""
 
     def fail(**_: Any) -> Any:
         raise RuntimeError("the API server is down")
 
-    monkeypatch.setattr(ownership.RuntimeTaskInstance, "get_task_states", fail)
-    owners = [owner(), owner(run="other"), {"token": "mine"}]
-    assert await asyncio.gather(*map(ownership.task_state, owners)) == [Evidence.UNKNOWN] * 3
+    owners = [owner(), owner(run="other")]
+    for answer in (fail, lambda **_: None, lambda **_: ["r"], lambda **_: {"r": 7, "other": 7}):
+        monkeypatch.setattr(compat.RuntimeTaskInstance, "get_task_states", answer)
+        assert await asyncio.gather(*map(ownership.task_state, owners)) == [Evidence.UNKNOWN] * 2
+        assert [ownership.read_task_state(one) for one in owners] == [Evidence.UNKNOWN] * 2
 
 
-@pytest.mark.parametrize("odd", [{"map_index": None}, {"run_id": ["r"]}, {"dag_id": {}}])
-async def test_an_odd_owner_spoils_nobody_elses_answer(airflow: Airflow, odd: dict[str, Any]) -> None:
-    """A trigger that somebody wrote by hand is killed together with others: they get their answers, and it gets one."""
-    airflow.states = {key(owner()): "failed"}
-    asked = asyncio.gather(*map(ownership.task_state, [owner(), {**owner(), **odd}]))
-    assert await asyncio.wait_for(asked, 5) == ["failed", Evidence.UNKNOWN]
+async def test_a_request_that_takes_too_long_is_no_guess(airflow: Airflow, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The trigger tries again; the thread ends when it can."""
+    monkeypatch.setattr(ownership, "TIMEOUT_SECONDS", 0.01)
+    monkeypatch.setattr(compat.RuntimeTaskInstance, "get_task_states", lambda **_: time.sleep(0.1))
+    monkeypatch.setattr(compat.XCom, "get_one", lambda **_: time.sleep(0.1))
+    assert await ownership.task_state(owner()) is Evidence.UNKNOWN
+    assert await ownership.owner_token(owner()) is Evidence.UNKNOWN
 
 
-async def test_who_is_gone_has_no_state(airflow: Airflow) -> None:
-    """A deleted task instance is None, which is not the same as unknown."""
-    airflow.states = {key(owner(run="there")): "deferred"}
-    assert await asyncio.gather(*map(ownership.task_state, [owner(run="there"), owner()])) == ["deferred", None]
+async def test_the_token_is_read_for_its_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a thread reads it and as a worker does; none, and no response, are told apart."""
+    asked: list[dict[str, Any]] = []
+    tokens: list[Any] = ["mine", None, RuntimeError("down")]
+
+    def get_one(**wanted: Any) -> Any:
+        asked.append(wanted)
+        if isinstance(tokens[0], Exception):
+            raise tokens[0]
+        return tokens[0]
+
+    monkeypatch.setattr(compat.XCom, "get_one", get_one)
+    for expected in ("mine", Evidence.NONE, Evidence.UNKNOWN):
+        assert await ownership.owner_token(owner(index=3)) == expected
+        assert ownership.read_owner_token(owner(index=3)) == expected
+        tokens.pop(0)
+    assert asked == [{"key": "operation_owner", **owner(index=3)._asdict()}] * 6
 
 
-async def test_who_asks_twice_is_answered_twice(airflow: Airflow) -> None:
-    """Also with the very same words."""
-    one = owner()
-    airflow.states = {key(one): "deferred"}
-    assert await asyncio.gather(*(ownership.task_state(one) for _ in range(3))) == ["deferred"] * 3
+@pytest.mark.parametrize(
+    "odd", [{"map_index": None}, {"map_index": "1"}, {"run_id": ["r"]}, {"dag_id": {}}, {"task_id": 1}]
+)
+def test_an_odd_owner_is_no_task(odd: dict[str, Any]) -> None:
+    """A trigger that somebody wrote by hand must not spoil the query that others are part of."""
+    stored = {**owner()._asdict(), "token": "mine"}
+    assert TaskKey.from_dict(stored) == owner()
+    assert TaskKey.from_dict({**stored, **odd}) is None
+    assert TaskKey.from_dict({"token": "mine"}) is None
+
+
+def test_a_running_task_has_a_key() -> None:
+    """A task that is not mapped has the index -1, however Airflow says so."""
+    ti = {"dag_id": "d", "run_id": "r", "task_id": "t", "id": "x", "try_number": 2}
+    assert (
+        TaskKey.of(SimpleNamespace(**ti, map_index=None)) == TaskKey.of(SimpleNamespace(**ti, map_index=-1)) == owner()
+    )
+    assert TaskKey.of(SimpleNamespace(**ti, map_index=2)) == owner(index=2)
+
+
+async def test_who_is_gone_is_told_from_who_has_no_state(airflow: Airflow) -> None:
+    """A deleted task instance, one that was just cleared, and one that is there."""
+    airflow.states = {owner(run="there"): "deferred", owner(run="cleared"): None}
+    owners = [owner(run="there"), owner(run="cleared"), owner()]
+    states = await asyncio.gather(*map(ownership.task_state, owners))
+    assert states == ["deferred", Evidence.NONE, Evidence.GONE]
+    assert [ownership.read_task_state(one) for one in owners] == states
+
+
+async def test_one_task_that_is_requested_twice_costs_one_request(airflow: Airflow) -> None:
+    """And both get its state."""
+    airflow.states = {owner(): "deferred"}
+    assert await asyncio.gather(*(ownership.task_state(owner()) for _ in range(3))) == ["deferred"] * 3
+    assert airflow.questions == 1

@@ -37,6 +37,7 @@ from airflow_lro_provider.exceptions import (
 from airflow_lro_provider.lro.auth import settings
 from airflow_lro_provider.lro.errors import PermissionDeniedError, UnavailableError
 from airflow_lro_provider.operators.operations import RunOperationOperator
+from airflow_lro_provider.ownership.decisions import Evidence, TaskState
 
 LOCATION = "projects/p/locations/us-central1"
 REPEATABLE = f"{LOCATION}/connections?connectionId=c"  # Developer Connect takes a request id there
@@ -680,14 +681,14 @@ def test_a_try_that_was_cleared_before_it_started_starts_nothing(a_try: Callable
     assert this.starts == 0
 
 
-@pytest.mark.parametrize("state", ["failed", "success", "restarting", None])
+@pytest.mark.parametrize("state", ["failed", "success", "restarting", Evidence.NONE, Evidence.GONE])
 def test_a_task_that_was_marked_before_it_started_starts_nothing(
-    a_try: Callable[..., Try], monkeypatch: pytest.MonkeyPatch, state: str | None
+    a_try: Callable[..., Try], monkeypatch: pytest.MonkeyPatch, state: TaskState
 ) -> None:
     """The supervisor learns of it only at its next heartbeat; Airflow says it when it is asked."""
     from airflow_lro_provider.ownership import evidence as ownership
 
-    monkeypatch.setattr(ownership, "ask_task_state", lambda owner: state)
+    monkeypatch.setattr(ownership, "read_task_state", lambda owner: state)
     this = a_try()
     with pytest.raises(OperationKilled, match="nothing was started"):
         this.run()
@@ -705,7 +706,7 @@ def test_a_start_that_was_not_sent_is_not_looked_for_after_a_clear(
     operator = first.operator()
     with monkeypatch.context() as patch:
         if how == "marked":
-            patch.setattr(ownership, "ask_task_state", lambda owner: "failed")
+            patch.setattr(ownership, "read_task_state", lambda owner: "failed")
         else:
             operator.on_kill()
         with pytest.raises(OperationKilled):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -61,7 +61,7 @@ class PlayedAirflow:
         self.kept.pop(key, None)
 
     def states(
-        self, dag_id: str, task_ids: list[str], run_ids: list[str], map_index: int | None
+        self, dag_id: str, task_ids: Sequence[str], run_ids: Sequence[str], map_index: int | None
     ) -> Mapping[str, Mapping[str, Any]]:
         """As Airflow 3.3 answers, with its names for mapped tasks."""
         self.questions.append((dag_id, tuple(task_ids), tuple(run_ids), map_index))
@@ -230,12 +230,19 @@ def test_names_of_mapped_tasks_are_not_confused(airflow: PlayedAirflow) -> None:
 
 
 def test_many_runs_are_asked_about_in_few_questions(airflow: PlayedAirflow) -> None:
-    """Fifty runs at a time: their ids stand in a URL."""
+    """A hundred runs at a time: their ids stand in a URL. The same of tasks."""
     shared = airflow.emulator.create("datafusion", duration=None)
     for _ in range(120):
         airflow.enter("running", shared)
-    airflow.sweep()
-    assert [len(runs) for _, _, runs, _ in airflow.questions] == [50, 50, 20]
+    for number in range(120):
+        airflow.enter("running", shared, dag_id="other", run_id="r", task_id=f"t{number}")
+    assert airflow.sweep().counts["alive"] == 240
+    assert [(len(tasks), len(runs)) for _, tasks, runs, _ in airflow.questions] == [
+        (1, 100),
+        (1, 20),
+        (100, 1),
+        (20, 1),
+    ]
 
 
 def uuid7(moment: int) -> str:

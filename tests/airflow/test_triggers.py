@@ -13,6 +13,7 @@ import pytest
 from airflow.serialization.serialized_objects import BaseSerialization
 from airflow.triggers.base import TriggerEvent
 
+from airflow_lro_provider.airflow_compat import task_states
 from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.hooks.operations import OperationsAsyncHook
 from airflow_lro_provider.lro.async_client import AsyncOperationsClient
@@ -68,6 +69,36 @@ def test_a_trigger_survives_serialization(lro_emulator: Emulator) -> None:
     assert path == f"{OperationTrigger.__module__}.{OperationTrigger.__qualname__}"
     assert again.serialize() == (path, arguments)
     assert not [key for key in arguments if "key" in key or "secret" in key or key == "token"]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"reference": {"name": "?"}},
+        {"reference": {"name": ["a list"], "service": {}}},
+        {"owner": {"token": "t"}},
+        {"owner": {**OWNER, "map_index": 3}},
+        {"deadline": {"at": 1.5, "cause": "timeout"}},
+    ],
+    ids=str,
+)
+def test_what_it_was_given_is_what_it_stores(odd: dict[str, Any]) -> None:
+    """Whatever an older release or a person stored: nothing is lost, nothing is added."""
+    given = {"reference": {"service": "datafusion", "name": "o"}, "owner": {}, "deadline": None, **odd}
+    _, stored = OperationTrigger(**given, started=0.0).serialize()
+    assert {key: stored[key] for key in given} == given
+
+
+def test_what_many_triggers_have_in_common_is_kept_once() -> None:
+    """Thousands wait in one process: a Dag's id, a host and so on are one object for all of them."""
+    one, other = (
+        OperationTrigger(
+            reference={"host": "x" * size, "name": "o"}, owner={"run_id": "y" * size, "token": "t"}, started=0.0
+        )
+        for size in (40, 40)
+    )
+    assert one.serialize()[1]["reference"]["host"] is other.serialize()[1]["reference"]["host"]
+    assert one.owner["run_id"] is other.owner["run_id"]
 
 
 def test_a_broken_reference_does_not_break_the_triggerer() -> None:
@@ -210,14 +241,15 @@ def answers(monkeypatch: pytest.MonkeyPatch, state: Any, token: Any) -> None:
         ("failed", "mine", 1),
         ("success", "mine", 1),
         ("skipped", "mine", 1),
-        (None, None, 1),
+        (Evidence.NONE, Evidence.NONE, 1),
+        (Evidence.GONE, Evidence.NONE, 1),
         ("queued", "mine", 0),
-        ("queued", None, 1),
+        ("queued", Evidence.NONE, 1),
         ("running", "another", 1),
         ("running", "other", 1),
         ("deferred", "other", 1),
         ("deferred", "mine", 0),
-        ("deferred", None, 0),
+        ("deferred", Evidence.NONE, 0),
         ("up_for_retry", "mine", 0),
         (Evidence.UNKNOWN, Evidence.UNKNOWN, 0),
         ("deferred", Evidence.UNKNOWN, 0),
@@ -238,14 +270,16 @@ async def test_many_kills_at_once_lose_none_to_the_queue(
 ) -> None:
     """A run with hundreds of deferred tasks is marked: waiting for one's turn is not held against a question."""
 
-    def slow(question: Any) -> list[str]:
-        time.sleep(0.02)  # in a thread, as the real question
-        return ["failed"] * len(question.owners)
+    def slow(query: ownership.StateQuery) -> dict[ownership.TaskKey, str]:
+        time.sleep(0.02)  # in a thread, as the real request
+        return dict.fromkeys(query.keys, "failed")
 
-    monkeypatch.setattr(ownership, "TIMEOUT", 0.2)
+    monkeypatch.setattr(ownership, "TIMEOUT_SECONDS", 0.2)
     monkeypatch.setattr(module, "QUESTION_TRIES", 1)
-    monkeypatch.setattr(ownership, "ask_task_states", slow)
-    owners = [{**OWNER, "dag_id": f"one of {number}"} for number in range(100)]  # each Dag is a question of its own
+    monkeypatch.setattr(ownership, "_read_states", slow)
+    owners = [
+        ownership.TaskKey(f"one of {number}", "r", "t") for number in range(100)
+    ]  # each Dag is a query of its own
     answers_ = await asyncio.gather(*map(ownership.task_state, owners))
     assert answers_ == ["failed"] * 100
 
@@ -530,8 +564,6 @@ async def test_a_mass_redistribution_cancels_nothing_and_asks_in_batches(
     lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Five hundred triggers that move at once: few questions for states, four at a time for tokens, no cancel."""
-    from airflow_lro_provider.ownership import evidence as ownership
-
     asked: list[str] = []
     asking = most = 0
     lock = threading.Lock()
@@ -550,8 +582,8 @@ async def test_a_mass_redistribution_cancels_nothing_and_asks_in_batches(
             asking -= 1
         return "mine"
 
-    monkeypatch.setattr(ownership.RuntimeTaskInstance, "get_task_states", states)
-    monkeypatch.setattr(ownership.XCom, "get_one", token)
+    monkeypatch.setattr(task_states.RuntimeTaskInstance, "get_task_states", states)
+    monkeypatch.setattr(task_states.XCom, "get_one", token)
     triggers = [make(lro_emulator, cancel_on_kill=True, owner={**OWNER, "map_index": i}) for i in range(500)]
     tasks = [asyncio.create_task(event_of(trigger)) for trigger in triggers]
     await asyncio.sleep(0.5)
@@ -560,5 +592,5 @@ async def test_a_mass_redistribution_cancels_nothing_and_asks_in_batches(
     await asyncio.gather(*tasks, return_exceptions=True)
     await asyncio.gather(*(trigger.on_kill() for trigger in triggers))
     assert len(asked) <= 5
-    assert most <= ownership.AT_ONCE
+    assert most <= ownership.MAX_CONCURRENT
     assert lro_emulator.requests(verb="cancel") == []

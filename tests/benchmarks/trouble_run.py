@@ -41,7 +41,7 @@ async def _endpoint(crowd: Crowd) -> dict[str, Any]:
 
 async def _redistribution(crowd: Crowd) -> dict[str, Any]:
     """Another triggerer takes all of them: Airflow 3.3 kills each, and each asks whose operation it is."""
-    from airflow_lro_provider.ownership import evidence as ownership
+    from airflow_lro_provider.airflow_compat import task_states
 
     questions, lock = {"states": 0, "tokens": 0}, threading.Lock()
 
@@ -58,8 +58,8 @@ async def _redistribution(crowd: Crowd) -> dict[str, Any]:
         time.sleep(0.005)
         return f"token-{map_index}"
 
-    ownership.RuntimeTaskInstance.get_task_states = staticmethod(states)  # type: ignore[method-assign,assignment]
-    ownership.XCom.get_one = staticmethod(token)  # type: ignore[method-assign,assignment]
+    task_states.RuntimeTaskInstance.get_task_states = staticmethod(states)  # type: ignore[method-assign,assignment]
+    task_states.XCom.get_one = staticmethod(token)  # type: ignore[method-assign,assignment]
     before = (await crowd.ask("/count"))["cancels"]  # the one that warmed up was interrupted
     begin = time.monotonic()
     crowd.runner.to_cancel.extend(range(1, crowd.options["count"] + 1))

@@ -467,8 +467,6 @@ def fuzz_verdict(random: Random) -> object:
     if record is not None:
         assert isinstance(record.try_number, int)
         assert isinstance(record.max_tries, int)
-        state: Any = random.choice((*State, None, verdict.UNKNOWN))
-        outcome: Any = random.choice((*Outcome, None, verdict.UNKNOWN))
         ids = [
             record.try_id,
             "019a4d6e-0000-7000-8000-000000000000",
@@ -480,16 +478,15 @@ def fuzz_verdict(random: Random) -> object:
             try_number=random.choice((0, 1, 2)),
             try_id=random.choice(ids),
             max_tries=2,
-            state=state,
-            outcome=outcome,
+            seen=random.choice((None, *map(Operation.from_json, OPERATIONS[:4]))),
         )
-        assert isinstance(judged, verdict.Verdict)
-    told: Any = random.choice((None, verdict.UNKNOWN, "failed", "deferred", "running", "mine", *BRICKS))
-    token: Any = random.choice((None, verdict.UNKNOWN, "mine", *BRICKS))
+        assert isinstance(judged, verdict.Decision)
+    told: Any = random.choice((*verdict.Evidence, "failed", "deferred", "running", "mine", *BRICKS))
+    token: Any = random.choice((verdict.Evidence.NONE, verdict.Evidence.UNKNOWN, "mine", *BRICKS))
     for judge in (verdict.of_killed_trigger, verdict.of_deferral):
-        assert isinstance(judge(task_state=told, owner_token=token, my_token="mine"), verdict.Verdict)
+        assert isinstance(judge(task_state=told, owner_token=token, my_token="mine"), verdict.Decision)
     entry = {key: random.random() < 0.5 for key in ("will_adopt", "cancel_on_failure", "superseded")}
-    assert isinstance(verdict.of_ledger_entry(task_state=told, **entry), verdict.Verdict)
+    assert isinstance(verdict.of_ledger_entry(task_state=told, **entry), verdict.Decision)
     return stored, told, token
 
 

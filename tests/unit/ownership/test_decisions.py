@@ -1,4 +1,4 @@
-"""Both tables of "whose is this operation now?", every row and every combination."""
+"""Every table of ``ownership/decisions.py``: every row and every combination."""
 
 from __future__ import annotations
 
@@ -9,84 +9,122 @@ from typing import Any
 
 import pytest
 
-from airflow_lro_provider.lro.operation import Outcome, State
+from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.ownership.decisions import (
-    UNKNOWN,
     ArmedRecord,
+    Decision,
+    EndedBy,
     Evidence,
-    Verdict,
+    TaskState,
+    describe,
     of_armed_record,
     of_deferral,
     of_killed_trigger,
+    of_ledger_entry,
+    reason_to_cancel,
+    run_is_over,
+    waits_for_its_run,
+    was_stopped,
+    will_go_on,
 )
 
 REFERENCE = {"service": "datafusion", "version": "v1", "name": "projects/p/locations/l/operations/o", "host": "h"}
 MINE = "token-1"
-OWN, ADOPT, CANCEL, UNSURE = Verdict.OWN, Verdict.ADOPT, Verdict.CANCEL, Verdict.UNSURE
+OWN, ADOPT, CANCEL, UNSURE = Decision.OWN, Decision.ADOPT, Decision.CANCEL, Decision.UNSURE
+NONE, GONE, UNKNOWN = Evidence.NONE, Evidence.GONE, Evidence.UNKNOWN
+
+# Every state of a task instance in Airflow 3.3, and what stands in for one that is missing.
+ENDED: list[TaskState] = ["failed", "success", "skipped", "upstream_failed", "removed"]
+STATES: list[TaskState] = [
+    *ENDED,
+    "restarting",
+    "up_for_reschedule",
+    "up_for_retry",
+    "deferred",
+    "scheduled",
+    "queued",
+    "running",
+    *Evidence,
+]
 
 # --- a trigger that is taken down ------------------------------------------------------------------
 
-# Every state of a task instance in Airflow 3.3, and what stands for none and for no answer.
-DEAD_STATES: list[str | None] = [
-    None,
-    "removed",
-    "success",
-    "restarting",
-    "failed",
-    "upstream_failed",
-    "skipped",
-    "up_for_reschedule",
-]
-TOKENS = [MINE, "token-2", None, UNKNOWN]
+DEAD_STATES: list[TaskState] = [*ENDED, "restarting", "up_for_reschedule", NONE, GONE]
+TOKENS: list[str | Evidence] = [MINE, "token-2", NONE, UNKNOWN]
 
 
 @pytest.mark.parametrize("token", TOKENS, ids=str)
 @pytest.mark.parametrize("state", DEAD_STATES, ids=str)
-def test_killed_trigger_of_a_dead_task(state: str | None, token: str | Evidence | None) -> None:
+def test_killed_trigger_of_a_dead_task(state: TaskState, token: str | Evidence) -> None:
     """A task that is not deferred any more has lost its operation, whatever token there is."""
     assert of_killed_trigger(task_state=state, owner_token=token, my_token=MINE) is CANCEL
 
 
 @pytest.mark.parametrize(
-    ("token", "verdict"), [(MINE, OWN), ("token-2", CANCEL), (None, UNSURE), (UNKNOWN, UNSURE)], ids=str
+    ("token", "decision"), [(MINE, OWN), ("token-2", CANCEL), (NONE, UNSURE), (UNKNOWN, UNSURE)], ids=str
 )
-def test_killed_trigger_of_a_deferred_task(token: str | Evidence | None, verdict: Verdict) -> None:
+def test_killed_trigger_of_a_deferred_task(token: str | Evidence, decision: Decision) -> None:
     """A deferred task is mine with my token, another try's with another, and unknown without an answer."""
-    assert of_killed_trigger(task_state="deferred", owner_token=token, my_token=MINE) is verdict
+    assert of_killed_trigger(task_state="deferred", owner_token=token, my_token=MINE) is decision
 
 
 @pytest.mark.parametrize(
-    ("token", "verdict"), [(MINE, UNSURE), ("token-2", CANCEL), (None, CANCEL), (UNKNOWN, UNSURE)], ids=str
+    ("token", "decision"), [(MINE, UNSURE), ("token-2", CANCEL), (NONE, CANCEL), (UNKNOWN, UNSURE)], ids=str
 )
 @pytest.mark.parametrize("state", ["scheduled", "queued", "running"])
-def test_killed_trigger_of_a_task_on_its_way(state: str, token: str | Evidence | None, verdict: Verdict) -> None:
+def test_killed_trigger_of_a_task_on_its_way(state: str, token: str | Evidence, decision: Decision) -> None:
     """Woken, or cleared: with my token nobody knows yet; a new try that has begun has cleared it."""
-    assert of_killed_trigger(task_state=state, owner_token=token, my_token=MINE) is verdict
+    assert of_killed_trigger(task_state=state, owner_token=token, my_token=MINE) is decision
 
 
 @pytest.mark.parametrize("token", TOKENS, ids=str)
-def test_killed_trigger_of_a_task_that_its_worker_ended(token: str | Evidence | None) -> None:
+def test_killed_trigger_of_a_task_that_its_worker_ended(token: str | Evidence) -> None:
     """A worker that ended the try for a retry has decided about the operation already."""
     assert of_killed_trigger(task_state="up_for_retry", owner_token=token, my_token=MINE) is OWN
 
 
 @pytest.mark.parametrize("token", TOKENS, ids=str)
-def test_killed_trigger_without_an_answer(token: str | Evidence | None) -> None:
+def test_killed_trigger_without_an_answer(token: str | Evidence) -> None:
     """A false kill cannot be undone: without the state nothing is done."""
     assert of_killed_trigger(task_state=UNKNOWN, owner_token=token, my_token=MINE) is UNSURE
 
 
 def test_a_trigger_never_adopts() -> None:
     """A trigger that is taken down has nothing to go on with."""
-    states = [*DEAD_STATES, "deferred", "up_for_retry", UNKNOWN]
-    verdicts = {
+    decisions = {
         of_killed_trigger(task_state=state, owner_token=token, my_token=MINE)
-        for state, token in itertools.product(states, TOKENS)
+        for state, token in itertools.product(STATES, TOKENS)
     }
-    assert verdicts == {OWN, CANCEL, UNSURE}
+    assert decisions == {OWN, CANCEL, UNSURE}
+
+
+@pytest.mark.parametrize(
+    ("state", "token", "text"),
+    [
+        ("failed", UNKNOWN, "its state is failed"),
+        (NONE, UNKNOWN, "its state is none"),
+        (GONE, UNKNOWN, "its state is gone"),
+        (UNKNOWN, UNKNOWN, "its state is unknown"),
+        ("deferred", MINE, "its state is deferred, its owner is this try"),
+        ("deferred", NONE, "its state is deferred, its owner is nobody"),
+        ("queued", "token-2", "its state is queued, its owner is another try"),
+        ("running", UNKNOWN, "its state is running, its owner is unknown"),
+    ],
+)
+def test_the_evidence_in_words(state: TaskState, token: str | Evidence, text: str) -> None:
+    """The token is named where it matters, and never shown."""
+    assert describe(state, token, MINE) == text
 
 
 # --- a new try that finds a record -----------------------------------------------------------------
+
+
+PENDING = Operation("o", metadata={"state": "PENDING"})
+RUNNING = Operation("o")
+CANCELLING = Operation("o", metadata={"state": "CANCELLING"})
+SUCCEEDED = Operation("o", done=True, response={})
+FAILED = Operation("o", done=True, error={"code": 13})
+CANCELLED = Operation("o", done=True, error={"code": 1})
 
 
 def record(**change: Any) -> ArmedRecord:
@@ -94,29 +132,29 @@ def record(**change: Any) -> ArmedRecord:
     return dataclasses.replace(ArmedRecord(REFERENCE, try_number=1, try_id="id-1", max_tries=1), **change)
 
 
-TABLE: dict[str, tuple[ArmedRecord, dict[str, Any], Verdict]] = {
+TABLE: dict[str, tuple[ArmedRecord, dict[str, Any], Decision]] = {
     "this very try": (record(), {"try_number": 1, "try_id": "id-1", "max_tries": 1}, OWN),
     "this very try, though the operation is cancelling": (
         record(),
-        {"try_number": 1, "try_id": "id-1", "max_tries": 1, "state": State.CANCELLING},
+        {"try_number": 1, "try_id": "id-1", "max_tries": 1, "seen": CANCELLING},
         OWN,
     ),
     "a later try with the same id": (record(), {"try_number": 2, "try_id": "id-1", "max_tries": 1}, ADOPT),
     "a later try with the same id, and it fell": (
         record(),
-        {"try_number": 2, "try_id": "id-1", "max_tries": 1, "outcome": Outcome.CANCELLED},
+        {"try_number": 2, "try_id": "id-1", "max_tries": 1, "seen": CANCELLED},
         CANCEL,
     ),
     "this very try, marked": (record(killed="kill"), {"try_number": 1, "try_id": "id-1", "max_tries": 1}, CANCEL),
     "marked by the dying process": (record(killed="kill"), {"try_number": 2, "try_id": "id-2", "max_tries": 1}, CANCEL),
     "operation is cancelling": (
         record(),
-        {"try_number": 2, "try_id": "id-2", "max_tries": 1, "state": State.CANCELLING},
+        {"try_number": 2, "try_id": "id-2", "max_tries": 1, "seen": CANCELLING},
         CANCEL,
     ),
     "operation was cancelled": (
         record(),
-        {"try_number": 2, "try_id": "id-2", "max_tries": 1, "state": None, "outcome": Outcome.CANCELLED},
+        {"try_number": 2, "try_id": "id-2", "max_tries": 1, "seen": CANCELLED},
         CANCEL,
     ),
     "cleared": (record(), {"try_number": 2, "try_id": "id-2", "max_tries": 2}, CANCEL),
@@ -133,17 +171,17 @@ TABLE: dict[str, tuple[ArmedRecord, dict[str, Any], Verdict]] = {
     ),
     "a retry, the operation runs": (
         record(),
-        {"try_number": 2, "try_id": "id-2", "max_tries": 1, "state": State.RUNNING, "outcome": None},
+        {"try_number": 2, "try_id": "id-2", "max_tries": 1, "seen": RUNNING},
         ADOPT,
     ),
     "a retry, the operation succeeded": (
         record(),
-        {"try_number": 2, "try_id": "id-2", "max_tries": 1, "state": None, "outcome": Outcome.SUCCEEDED},
+        {"try_number": 2, "try_id": "id-2", "max_tries": 1, "seen": SUCCEEDED},
         ADOPT,
     ),
     "a retry, the operation failed": (
         record(),
-        {"try_number": 2, "try_id": "id-2", "max_tries": 1, "state": None, "outcome": Outcome.FAILED},
+        {"try_number": 2, "try_id": "id-2", "max_tries": 1, "seen": FAILED},
         ADOPT,
     ),
     "the task instance was deleted and made anew": (
@@ -170,38 +208,27 @@ TABLE: dict[str, tuple[ArmedRecord, dict[str, Any], Verdict]] = {
 }
 
 
-@pytest.mark.parametrize(("left", "found", "verdict"), TABLE.values(), ids=TABLE.keys())
-def test_armed_record(left: ArmedRecord, found: dict[str, Any], verdict: Verdict) -> None:
+@pytest.mark.parametrize(("left", "found", "decision"), TABLE.values(), ids=TABLE.keys())
+def test_armed_record(left: ArmedRecord, found: dict[str, Any], decision: Decision) -> None:
     """Each row of the table in the docstring of of_armed_record."""
-    assert of_armed_record(left, **found) is verdict
+    assert of_armed_record(left, **found) is decision
 
 
-@pytest.mark.parametrize(
-    ("state", "token", "verdict"),
-    [
-        ("deferred", "mine", OWN),
-        ("deferred", "another", CANCEL),
-        ("deferred", None, UNSURE),
-        ("deferred", UNKNOWN, UNSURE),
-        ("failed", UNKNOWN, CANCEL),
-        ("success", UNKNOWN, CANCEL),
-        ("skipped", UNKNOWN, CANCEL),
-        ("restarting", UNKNOWN, CANCEL),
-        (None, UNKNOWN, CANCEL),
-        ("running", UNKNOWN, UNSURE),
-        ("queued", UNKNOWN, UNSURE),
-        ("scheduled", UNKNOWN, UNSURE),
-        ("up_for_retry", UNKNOWN, UNSURE),
-        (UNKNOWN, UNKNOWN, UNSURE),
-    ],
-)
-def test_a_deferral_that_was_just_reported(state: Any, token: Any, verdict: Verdict) -> None:
+@pytest.mark.parametrize("token", TOKENS, ids=str)
+@pytest.mark.parametrize("state", STATES, ids=str)
+def test_a_deferral_that_was_just_reported(state: TaskState, token: str | Evidence) -> None:
     """Only what nothing but a kill can have brought about is one."""
-    assert of_deferral(task_state=state, owner_token=token, my_token="mine") is verdict
+    if state == "deferred":
+        expected = {MINE: OWN, "token-2": CANCEL}.get(str(token), UNSURE)
+    else:
+        expected = CANCEL if state in (*ENDED, "restarting", NONE, GONE) else UNSURE
+    assert of_deferral(task_state=state, owner_token=token, my_token=MINE) is expected
 
 
-STATES = [UNKNOWN, None, *State]
-OUTCOMES = [UNKNOWN, None, Outcome.SUCCEEDED, Outcome.FAILED, Outcome.CANCELLED]
+@pytest.mark.parametrize("state", STATES, ids=str)
+def test_a_task_that_was_stopped_while_it_runs(state: TaskState) -> None:
+    """A state that is not known, or that another try may be in, does not say so."""
+    assert was_stopped(state) is (state in (*ENDED, "restarting", NONE, GONE))
 
 
 @pytest.mark.parametrize("killed", [None, "kill"], ids=["unmarked", "marked"])
@@ -209,18 +236,21 @@ OUTCOMES = [UNKNOWN, None, Outcome.SUCCEEDED, Outcome.FAILED, Outcome.CANCELLED]
 @pytest.mark.parametrize("try_number", [0, 1, 2], ids=["earlier", "same number", "later"])
 def test_the_evidence_in_its_order(killed: str | None, max_tries: int, try_number: int) -> None:
     """For every combination: any sign that its end was wanted beats a retry, and only a later try adopts."""
-    for state, outcome in itertools.product(STATES, OUTCOMES):
-        verdict = of_armed_record(
-            record(killed=killed),
-            try_number=try_number,
-            try_id="id-2",
-            max_tries=max_tries,
-            state=state,
-            outcome=outcome,
+    for seen in (None, PENDING, RUNNING, CANCELLING, SUCCEEDED, FAILED, CANCELLED):
+        decision = of_armed_record(
+            record(killed=killed), try_number=try_number, try_id="id-2", max_tries=max_tries, seen=seen
         )
-        unwanted = killed or state is State.CANCELLING or outcome is Outcome.CANCELLED or max_tries != 1
-        expected = CANCEL if unwanted else (ADOPT if try_number > 1 else UNSURE)
-        assert verdict is expected, (state, outcome)
+        unwanted = killed or seen in (CANCELLING, CANCELLED) or max_tries != 1
+        assert decision is (CANCEL if unwanted else ADOPT if try_number > 1 else UNSURE), seen
+
+
+@pytest.mark.parametrize("killed", [None, "kill"], ids=["unmarked", "marked"])
+@pytest.mark.parametrize("seen", [None, PENDING, RUNNING, CANCELLING, SUCCEEDED, FAILED, CANCELLED], ids=str)
+def test_a_record_of_this_very_try(seen: Operation | None, killed: str | None) -> None:
+    """It comes back from a deferral: whatever the operation does, it is its own, unless it was marked as killed."""
+    left = record(killed=killed)
+    expected = CANCEL if killed else OWN
+    assert of_armed_record(left, try_number=1, try_id="id-1", max_tries=1, seen=seen) is expected
 
 
 def test_a_record_survives_being_stored() -> None:
@@ -249,6 +279,97 @@ def test_what_is_no_record_is_none(stored: Any) -> None:
     assert ArmedRecord.from_dict(stored) is None
 
 
+# --- a try that ends -------------------------------------------------------------------------------
+
+FINAL = {EndedBy.SENSOR_TIMEOUT, EndedBy.SKIPPED_AT_TIMEOUT, EndedBy.SKIPPED, EndedBy.FAILED_FOR_GOOD}
+GOES_ON = {EndedBy.DEFERRED, EndedBy.RESCHEDULED}
+
+
+@pytest.mark.parametrize("ended_by", EndedBy)
+@pytest.mark.parametrize(("try_number", "max_tries"), [(1, 0), (1, 1), (2, 1), (2, 2), (3, 2)])
+def test_who_goes_on_with_the_operation(ended_by: EndedBy, try_number: int, max_tries: int) -> None:
+    """For every combination."""
+    for knows, fails in itertools.product((True, False), repeat=2):
+        goes_on = will_go_on(
+            ended_by, try_number=try_number, max_tries=max_tries, knows_operation=knows, retry_policy_fails=fails
+        )
+        retried = try_number <= max_tries and ended_by not in FINAL and not fails
+        assert goes_on is (ended_by in GOES_ON or (retried and knows)), (knows, fails)
+
+
+ALWAYS = {
+    EndedBy.KILLED: "Airflow told this task to stop",
+    EndedBy.INTERRUPTED: "the task was interrupted",
+    EndedBy.EXECUTION_TIMEOUT: "the task's execution_timeout has passed",
+    EndedBy.SENSOR_TIMEOUT: "the sensor's timeout has passed",
+    EndedBy.TIMEOUT: "the task's timeout has passed",
+    EndedBy.SKIPPED_AT_TIMEOUT: "the task is skipped, its timeout has passed",
+}
+
+
+@pytest.mark.parametrize("cancel_on_failure", [True, False])
+@pytest.mark.parametrize("goes_on", [True, False])
+@pytest.mark.parametrize("ended_by", EndedBy)
+def test_reason_to_cancel(ended_by: EndedBy, goes_on: bool, cancel_on_failure: bool) -> None:
+    """For every combination: which ends of a try cancel its operation, and what the log says about it."""
+    reason = reason_to_cancel(ended_by, goes_on=goes_on, cancel_on_failure=cancel_on_failure)
+    if ended_by in GOES_ON:
+        assert reason is None
+    elif ended_by in ALWAYS:
+        assert (reason or "").startswith(ALWAYS[ended_by])
+    elif ended_by is EndedBy.ORPHANED:
+        assert (reason is None) is goes_on
+        assert goes_on or "supervisor" in (reason or "")
+    elif ended_by is EndedBy.FAILED and goes_on:
+        assert reason is None
+    else:
+        assert reason == ("the task failed and is not tried again" if cancel_on_failure else None)
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+@pytest.mark.parametrize("ended_by", EndedBy)
+def test_an_observer_cancels_nothing(ended_by: EndedBy, goes_on: bool) -> None:
+    """cancel_on_kill=False: the operation belongs to others."""
+    assert reason_to_cancel(ended_by, goes_on=goes_on, cancel_on_kill=False) is None
+
+
+# --- the sweep -------------------------------------------------------------------------------------
+
+WAITS: list[TaskState] = [NONE, "scheduled", "queued", "up_for_retry"]
+RUNS = [None, "queued", "running", "failed", "success"]
+
+
+@pytest.mark.parametrize("state", STATES, ids=str)
+def test_ledger_entry(state: TaskState) -> None:
+    """For every combination of a task's state, its run's, a later try and the task's own policy."""
+    for run, will_adopt, on_failure, superseded in itertools.product(RUNS, *[(True, False)] * 3):
+        decision = of_ledger_entry(
+            task_state=state,
+            run_state=run,
+            will_adopt=will_adopt,
+            cancel_on_failure=on_failure,
+            superseded=superseded,
+        )
+        if state is UNKNOWN:
+            expected = UNSURE
+        elif superseded or state is GONE:
+            expected = CANCEL
+        elif state == "failed":
+            expected = CANCEL if on_failure else UNSURE
+        elif state in ENDED or (state == "up_for_retry" and not will_adopt):
+            expected = CANCEL
+        else:
+            expected = CANCEL if state in WAITS and run in ("failed", "success") else OWN
+        assert decision is expected, (run, will_adopt, on_failure, superseded)
+
+
+def test_when_the_state_of_a_run_matters() -> None:
+    """Only for tasks that are to run; an unknown state of a run is not its end."""
+    assert [state for state in STATES if waits_for_its_run(state)] == ["up_for_retry", "scheduled", "queued", NONE]
+    assert [state for state in RUNS if run_is_over(state)] == ["failed", "success"]
+
+
 def test_words_are_plain_strings() -> None:
-    """Verdicts read well in logs."""
-    assert [verdict.value for verdict in Verdict] == ["own", "adopt", "cancel", "unsure"]
+    """Decisions and missing facts read well in logs."""
+    assert [decision.value for decision in Decision] == ["own", "adopt", "cancel", "unsure"]
+    assert [str(missing) for missing in Evidence] == ["none", "gone", "unknown"]
