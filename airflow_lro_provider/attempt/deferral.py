@@ -86,14 +86,13 @@ def make_trigger(
         if "task_id" in owner:
             _AfterDeferral(guard, reference, owner, log).register()
 
-    trigger = OperationTrigger(
+    return OperationTrigger(
         reference=reference.to_dict(),
         deadline=None if deadline is None else deadline.to_dict(),
         owner=owner,
+        before_serialize=last_chance,
         **arguments,
     )
-    trigger.before_serialize = last_chance
-    return trigger
 
 
 class _AfterDeferral:

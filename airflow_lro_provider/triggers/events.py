@@ -1,4 +1,4 @@
-"""What a trigger tells the task that it wakes: plain data, read and written in one place.
+"""The events with which a trigger wakes its task: plain data, written and read in one place.
 
 Standard library and the core only: a worker reads an event without importing any trigger.
 """
@@ -17,7 +17,7 @@ __all__ = ["DeadlinePassed", "Event", "Finished", "Gone", "Lost", "is_for_anothe
 
 @dataclass(frozen=True)
 class Finished:
-    """The operation is over."""
+    """The operation has finished."""
 
     operation: Operation
 
@@ -43,14 +43,20 @@ class DeadlinePassed:
 
     :param cause: which deadline: ``timeout``, ``sensor_timeout`` or ``execution_timeout``.
     :param seconds: how long it was.
-    :param cancel_requested: whether the trigger has asked for the cancellation already.
-    :param operation: the last look at it, if any.
+    :param cancellation: the result of the cancellation that the trigger requested: REQUESTED (accepted), REFUSED, or
+        the outcome that was known already (:attr:`CancelResult.word`). ``None`` if it requested none.
+    :param operation: the last poll, if there is one.
     """
 
     cause: str
     seconds: float
-    cancel_requested: bool
+    cancellation: str | None
     operation: Operation | None
+
+    @property
+    def cancel_requested(self) -> bool:
+        """Whether the service has accepted a cancel request."""
+        return self.cancellation in ("REQUESTED", "CANCELLED")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -58,14 +64,15 @@ class DeadlinePassed:
             "status": "deadline",
             "cause": self.cause,
             "seconds": self.seconds,
-            "cancel_requested": self.cancel_requested,
+            "cancellation": self.cancellation,
+            "cancel_requested": self.cancel_requested,  # for a worker of an older release, which knows only this
             "operation": None if self.operation is None else dict(self.operation.raw),
         }
 
 
 @dataclass(frozen=True)
 class Lost:
-    """The operation cannot be looked at any more; it may run on."""
+    """The operation cannot be polled any more; it may run on."""
 
     message: str
 
@@ -94,11 +101,13 @@ def read_event(stored: Any) -> Event:
         if status == "lost":
             return Lost(str(stored["message"]))
         if status == "deadline":
-            raw = stored["operation"]
+            raw, cancellation = stored["operation"], stored.get("cancellation")
+            if stored["cancel_requested"] is True:
+                cancellation = cancellation or "REQUESTED"  # of a trigger of an older release
             return DeadlinePassed(
                 str(stored["cause"]),
                 float(stored["seconds"]),
-                stored["cancel_requested"] is True,
+                cancellation if isinstance(cancellation, str) else None,
                 None if raw is None else Operation.from_json(raw),
             )
     except (KeyError, TypeError, ValueError, OverflowError, MalformedResponseError):

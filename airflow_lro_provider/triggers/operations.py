@@ -26,24 +26,23 @@ from airflow_lro_provider.triggers.shared import METER, settings_of, watcher_of_
 if TYPE_CHECKING:
     from airflow_lro_provider.lro.async_client import AsyncOperationsClient
     from airflow_lro_provider.lro.auth.settings import ConnectionSettings
+    from airflow_lro_provider.lro.flows import CancelResult
     from airflow_lro_provider.lro.shared_poller.watcher import Waiting
 
 __all__ = ["OperationTrigger"]
 
-QUESTION_TRIES = 5
-"""How often the ownership question is asked before it counts as unanswerable."""
+DECISION_TRIES = 5
+"""How often Airflow is asked whose the operation is before that counts as unknown."""
 CONNECTION_TRIES = 5
 """How often Airflow is asked for the connection: it says "not defined" also when a secrets backend is down."""
-PAUSE = 5.0
-"""Between two of these, in seconds."""
+CONNECTION_PAUSE_SECONDS = 5.0
+"""Between two of these."""
+KILL_PATIENCE_SECONDS = 20.0
+"""How long `on_kill` goes on although it was cancelled itself: less than Airflow's `on_kill_timeout`."""
+POLL_TIMEOUT_SECONDS = 5.0
+"""How long a cancel waits for the poll before it, which queues behind those of the shared poller."""
 
-KILL_PATIENCE = 20.0
-"""How long `on_kill` goes on although it was cancelled itself, in seconds: less than Airflow's `on_kill_timeout`."""
-
-LOOK_PATIENCE = 5.0
-"""How long a cancel waits for the look before it, in seconds: that stands in line behind those of the watcher."""
-
-# However `on_kill` ends, the cancel goes on: the work is done by a task of its own, and somebody has to hold on to it.
+# However `on_kill` ends, the cancel goes on: a task of its own does the work, and asyncio holds only weak references.
 _detached: set[asyncio.Future[None]] = set()
 
 
@@ -86,9 +85,9 @@ def _kept_once(text: str) -> str:
 
 
 class OperationTrigger(BaseTrigger):
-    """Waits until an operation is over, or a deadline has passed.
+    """Waits until an operation has finished, or a deadline has passed.
 
-    It asks for nothing itself: all triggers of a loop share one watcher
+    It polls nothing itself: all triggers of an event loop share one poller
     (:mod:`airflow_lro_provider.lro.shared_poller.watcher`), and each holds a future.
 
     :param reference: the operation, as :meth:`OperationReference.to_dict` gives it.
@@ -98,19 +97,19 @@ class OperationTrigger(BaseTrigger):
     :param deadline: the earliest deadline of the task, as :meth:`Deadline.to_dict` gives it. It is
         enforced here: Airflow enforces no execution_timeout on a deferred task, and calls no hook when
         a deferral times out.
-    :param poll_interval: seconds between two looks; if ``None`` it grows with the age of the wait.
-    :param exponential_backoff: double the interval with every look.
+    :param poll_interval: seconds between two polls; if ``None`` it grows with the age of the wait.
+    :param exponential_backoff: double the interval with every poll.
     :param max_wait: no interval is longer than this, in seconds.
     :param tolerant: no error ends the wait (a sensor's ``silent_fail``).
     :param cancel_on_kill: cancel the operation when the task is killed, or at the deadline.
     :param owner: whose operation it is: ``dag_id``, ``run_id``, ``task_id``, ``map_index`` and ``token``.
-    :param include_response: whether the response belongs into the event.
+    :param include_response: whether the event carries the operation's response.
+    :param before_serialize: called when Airflow serializes the trigger: the worker's last chance to call the deferral
+        off, by raising. Not serialized itself.
     """
 
-    # Thousands of them wait in one process, so what is the same for all is kept once.
     before_serialize: Callable[[], None] = staticmethod(lambda: None)
-    """Called when Airflow serializes the trigger: the worker's last chance to call a deferral off."""
-    _over: bool = False
+    _has_fired: bool = False
     _killing: asyncio.Task[None] | None = None
 
     def __init__(
@@ -128,6 +127,7 @@ class OperationTrigger(BaseTrigger):
         cancel_on_kill: bool = False,
         owner: Mapping[str, Any] | None = None,
         include_response: bool = True,
+        before_serialize: Callable[[], None] | None = None,
     ) -> None:
         super().__init__()
         self._given = _Given.of(reference, deadline, owner)
@@ -140,6 +140,8 @@ class OperationTrigger(BaseTrigger):
         self.tolerant = tolerant
         self.cancel_on_kill = cancel_on_kill
         self.include_response = include_response
+        if before_serialize is not None:
+            self.before_serialize = before_serialize
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Everything that a cancel needs, and no secret."""
@@ -183,17 +185,22 @@ class OperationTrigger(BaseTrigger):
         return OperationReference.from_dict(self._stored_reference)
 
     @property
+    def _short_name(self) -> str:
+        """The operation, for the end of a log line."""
+        return f"{str(self._given.name).rpartition('/')[2]} ({self._given.service})"
+
+    @property
     def _stored_reference(self) -> dict[str, Any]:
         return self._given.part("service", "version", "name", "host")
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait, then tell the task what came."""
+        """Wait, then fire the event that wakes the task."""
         waiting: Waiting | None = None
         try:
             try:
                 waiting = await self._join()
                 while isinstance(what := await waiting, str):  # at rest there is this frame, and a future
-                    self._tell(what)
+                    self._log_change(what)
             except OperationsError as error:
                 event = await self._ended_by(error, waiting)
             else:
@@ -207,36 +214,36 @@ class OperationTrigger(BaseTrigger):
                 waiting.leave()
             if self._is_inline:
                 await self.cleanup()
-        # Before the event is out: on_kill comes also to a trigger that lingers after it.
-        self._over = True
+        # Before the event is out: Airflow calls on_kill also for a trigger that lingers after it.
+        self._has_fired = True
         yield TriggerEvent({**event.to_dict(), "owner": self.owner.get("token")})
 
-    def _tell(self, what: str) -> None:
-        # Not in `run`: the logger would look at its frame, and what Python makes for that stays as long as the frame.
-        self.log.info("%s: %s", self._stored_reference.get("name"), what)
+    def _log_change(self, line: str) -> None:
+        # Not in `run`: the logger inspects its frame, and what Python makes for that stays as long as the frame.
+        self.log.info("%s: %s", line, self._short_name)
 
     async def on_kill(self) -> None:
         """Cancel the operation of a task that was killed while deferred.
 
-        Airflow 3.3 calls this also when the trigger only moves to another triggerer, so the task is
-        asked for first whether it still is the same one. See :mod:`airflow_lro_provider.ownership.decisions`.
+        Airflow 3.3 calls this also when the trigger only moves to another triggerer, so
+        :func:`airflow_lro_provider.ownership.decisions.of_killed_trigger` decides first.
         """
-        if self._over or not self.cancel_on_kill:
+        if self._has_fired or not self.cancel_on_kill:
             return
         self._killing = asyncio.create_task(self._kill(), name=f"cancel of {self.reference.name}")
         _hold(self._killing)
-        patience = asyncio.get_running_loop().time() + KILL_PATIENCE
+        patience = asyncio.get_running_loop().time() + KILL_PATIENCE_SECONDS
         while not self._killing.done():
             try:
                 await asyncio.shield(self._killing)
             except asyncio.CancelledError:
-                # Airflow 3.3.2 interrupts on_kill when it is told of the same kill again, a second later, and then
-                # closes the task's log. The cancel would go on, but nobody could read what came of it.
+                # Airflow 3.3.2 interrupts on_kill when it hears of the same kill again, a second later, and then
+                # closes the task's log. The cancel would go on, but nobody could read its result.
                 if asyncio.get_running_loop().time() > patience:
                     raise
 
     async def cleanup(self) -> None:
-        """See the connections closed, if this was the last trigger that needed them."""
+        """Let the connections be closed, if this was the last trigger that needed them."""
         await watcher_of_loop().settle()
 
     @property
@@ -265,49 +272,53 @@ class OperationTrigger(BaseTrigger):
 
     def _ended_with(self, operation: Operation, waiting: Waiting) -> Event:
         deadline = waiting.watch.deadline
-        # The watch ran on the watcher's clock, and so does this question.
         if self.cancel_on_kill and deadline is not None and waiting.watch.fell_to_its_deadline(waiting.now()):
-            return DeadlinePassed(deadline.cause, deadline.seconds, True, self._shown(operation))
+            # A triggerer that died after its cancel, before its event, has left it to this one.
+            return DeadlinePassed(deadline.cause, deadline.seconds, "CANCELLED", self._shown(operation))
         return Finished(self._shown(operation))
 
     async def _ended_by(self, error: OperationsError, waiting: Waiting | None) -> Event:
         if isinstance(error, WaitTimeoutError) and waiting is not None:
             deadline, last = waiting.watch.deadline, waiting.watch.last
             assert deadline is not None
-            came = self.cancel_on_kill and await self._cancel(str(error))
-            if isinstance(came, Operation):  # over since the last look: what it came to is not thrown away
-                waiting.watch.saw(came)
-                return self._ended_with(came, waiting)
-            return DeadlinePassed(deadline.cause, deadline.seconds, came, None if last is None else self._shown(last))
+            cancellation = None
+            if self.cancel_on_kill:
+                result = await self._cancel(str(error))
+                if result is not None and result.operation is not None and result.operation.done:
+                    waiting.watch.saw(result.operation)  # finished since the last poll: its result is not thrown away
+                    return self._ended_with(result.operation, waiting)
+                cancellation = "REFUSED" if result is None else result.word
+            shown = None if last is None else self._shown(last)
+            return DeadlinePassed(deadline.cause, deadline.seconds, cancellation, shown)
         if isinstance(error, NotFoundError):
             return Gone(str(error))
         return Lost(str(error))
 
     async def _settings(self) -> ConnectionSettings:
-        """What the connection says, with some patience for Airflow. It may have been changed since the task read it.
+        """The connection's settings, read anew: they may have changed since the task read them.
 
-        :raises OperationsError: if there is none. Anything else would end the trigger, and the task with it, which
-            would not even be told which operation it had.
+        :raises OperationsError: if there are none. Anything else would end the trigger without an event, and the task
+            would not even know which operation it had.
         """
         for attempt in range(CONNECTION_TRIES):
             if attempt:
-                await asyncio.sleep(PAUSE)
+                await asyncio.sleep(CONNECTION_PAUSE_SECONDS)
             try:
                 return await settings_of(self.gcp_conn_id, self.impersonation_chain)
             except ConnectionSettingsError as error:
                 last: OperationsError = error
             except OperationsError:
                 raise
-            except Exception as error:  # its text may hold what the connection holds
+            except Exception as error:  # of Airflow: its text may contain what the connection does
                 last = ConnectionSettingsError(
-                    f"connection {self.gcp_conn_id!r} cannot be had from Airflow: {type(error).__name__}."
+                    f"could not load connection {self.gcp_conn_id!r} from Airflow: {type(error).__name__}."
                 )
         raise last
 
-    async def _cancel(self, because: str) -> Operation | bool:
-        """Ask for the cancellation, and log what came of it.
+    async def _cancel(self, reason: str) -> CancelResult | None:
+        """Request the cancellation, and log the result.
 
-        :return: the operation if it was over already, else whether the service took the request.
+        :return: ``None`` if it was not accepted, or nobody knows.
         """
         from airflow_lro_provider.lro.async_client import AsyncOperationsClient
         from airflow_lro_provider.lro.flows import cancel_line
@@ -316,21 +327,20 @@ class OperationTrigger(BaseTrigger):
         try:
             settings = await self._settings()
             async with await AsyncOperationsClient.create(settings, metrics=METER) as client:
-                # Airflow may have taken its time to say whose the operation is: meanwhile it may have ended well.
+                # Airflow may have taken its time to say whose the operation is: meanwhile it may have succeeded.
                 before = await self._poll_briefly(client, reference)
                 result = await client.cancel(reference, before=before, look=False)
         except OperationsError as error:
-            self.log.warning(cancel_line(reference, error, because))
-            return False
-        self.log.info(cancel_line(reference, result, because))
-        over = result.operation if result.operation is not None and result.operation.done else None
-        return over or result.requested
+            self.log.warning(cancel_line(reference, error, reason))
+            return None
+        self.log.info(cancel_line(reference, result, reason))
+        return result
 
     @staticmethod
     async def _poll_briefly(client: AsyncOperationsClient, reference: OperationReference) -> Operation | None:
-        """The operation; ``None`` if nobody says so at once."""
+        """The operation; ``None`` if the service does not respond at once."""
         try:
-            return await asyncio.wait_for(client.get(reference, retries=0), LOOK_PATIENCE)
+            return await asyncio.wait_for(client.get(reference, retries=0), POLL_TIMEOUT_SECONDS)
         except (OperationsError, asyncio.TimeoutError):
             return None
 
@@ -340,26 +350,26 @@ class OperationTrigger(BaseTrigger):
             if decision is Decision.CANCEL:
                 await self._cancel(f"its task was killed while deferred ({evidence})")
             elif decision is Decision.OWN:
-                self.log.info("%s is not cancelled: its task goes on with it (%s).", self.reference, evidence)
+                self.log.info("Not cancelled, its task goes on with it (%s): %s", evidence, self._short_name)
             else:
                 self.log.warning(
-                    "%s is NOT cancelled, because it cannot be known whether its task lives (%s)."
-                    " If it does not, its next try or the sweep cancels it; else cancel it by hand.",
-                    self.reference,
+                    "NOT cancelled, because it is unknown whether its task is alive (%s). If it is not, its next try or"
+                    " the sweep cancels the operation; else cancel it by hand: %s",
                     evidence,
+                    self._short_name,
                 )
         except Exception:
-            self.log.exception("The cancel of %s failed", self.reference)
+            self.log.exception("The cancellation failed: %s", self._short_name)
 
     async def _decide(self) -> tuple[Decision, str]:
-        """Whether the task is dead, and by which evidence."""
+        """Whether the task is dead, and the evidence in words."""
         key, mine = TaskKey.from_dict(self.owner), self._given.token
         if key is None or mine is None:
             return Decision.UNSURE, "the trigger was created without an owner"
         state: TaskState = Evidence.UNKNOWN
         token: str | Evidence = Evidence.UNKNOWN
         decision = Decision.UNSURE
-        for attempt in range(QUESTION_TRIES):
+        for attempt in range(DECISION_TRIES):
             if attempt:
                 await asyncio.sleep(min(2.0**attempt, 10.0))
             state, token = await task_state(key), Evidence.UNKNOWN

@@ -101,6 +101,21 @@ def test_what_many_triggers_have_in_common_is_kept_once() -> None:
     assert one.owner["run_id"] is other.owner["run_id"]
 
 
+def test_a_deferral_can_be_called_off_at_the_last_moment(lro_emulator: Emulator) -> None:
+    """Whatever the hook raises goes out of `serialize`, and the hook itself is not stored."""
+    calls: list[str] = []
+    trigger = make(lro_emulator, before_serialize=lambda: calls.append("now"))
+    _, arguments = trigger.serialize()
+    assert calls == ["now"]
+    assert "before_serialize" not in arguments
+
+    def call_off() -> None:
+        raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        make(lro_emulator, before_serialize=call_off).serialize()
+
+
 def test_a_broken_reference_does_not_break_the_triggerer() -> None:
     """The constructor raises nothing for stored nonsense: the triggerer of Airflow 3.3 would die of it."""
     OperationTrigger(reference={"name": "?"}, started=0.0)
@@ -140,7 +155,30 @@ async def test_the_deadline_is_enforced_here(lro_emulator: Emulator, owns: bool)
     trigger = make(lro_emulator, deadline=past, cancel_on_kill=owns)
     event = read_event(await event_of(trigger))
     assert isinstance(event, DeadlinePassed)
-    assert (event.cause, event.cancel_requested, cancels(lro_emulator, trigger)) == ("execution_timeout", owns, owns)
+    requested = "REQUESTED" if owns else None
+    assert (event.cause, event.cancellation, cancels(lro_emulator, trigger)) == ("execution_timeout", requested, owns)
+
+
+@pytest.mark.parametrize(
+    ("failure", "cancellation", "line"),
+    [
+        (None, "REQUESTED", "Cancellation requested; the service accepted it"),
+        (403, "REFUSED", "Cancellation not accepted, "),
+        (501, "CANCEL_UNSUPPORTED", "Not cancelled, the service does not support it"),
+        (404, "NOT_FOUND", "Not cancelled, no such operation"),
+    ],
+)
+async def test_a_deadline_says_what_the_cancel_came_to(
+    lro_emulator: Emulator, capsys: pytest.CaptureFixture[str], failure: int | None, cancellation: str, line: str
+) -> None:
+    """The event and the log: a request is not a cancellation, and one that was not accepted is none at all."""
+    past = Deadline(time.time() - 1, "timeout", 8.0).to_dict()
+    if failure is not None:
+        lro_emulator.fail(failure, verb="cancel", times=None)
+    event = read_event(await event_of(make(lro_emulator, deadline=past, cancel_on_kill=True)))
+    assert isinstance(event, DeadlinePassed)
+    assert (event.cancellation, event.cancel_requested) == (cancellation, cancellation == "REQUESTED")
+    assert line in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("owns", "kind"), [(True, DeadlinePassed), (False, Finished)])
@@ -153,6 +191,7 @@ async def test_what_was_cancelled_at_the_deadline_is_no_end_that_was_waited_for(
     lro_emulator.store.cancel("datafusion", trigger.reference.name)
     event = read_event(await event_of(trigger))
     assert isinstance(event, kind)
+    assert not isinstance(event, DeadlinePassed) or event.cancellation == "CANCELLED"
     assert cancels(lro_emulator, trigger) == 0
 
 
@@ -194,7 +233,7 @@ async def test_lost_permission_is_told(lro_emulator: Emulator) -> None:
 
 async def test_a_missing_connection_is_told(lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection that was deleted meanwhile is an event that says so."""
-    monkeypatch.setattr(module, "PAUSE", 0.01)
+    monkeypatch.setattr(module, "CONNECTION_PAUSE_SECONDS", 0.01)
     event = read_event(await event_of(make(lro_emulator, gcp_conn_id="deleted")))
     assert isinstance(event, Lost)
     assert "'deleted' is not defined" in event.message
@@ -232,7 +271,7 @@ def answers(monkeypatch: pytest.MonkeyPatch, state: Any, token: Any) -> None:
 
     monkeypatch.setattr(module, "task_state", task_state)
     monkeypatch.setattr(module, "owner_token", owner_token)
-    monkeypatch.setattr(module, "QUESTION_TRIES", 1)
+    monkeypatch.setattr(module, "DECISION_TRIES", 1)
 
 
 @pytest.mark.parametrize(
@@ -275,7 +314,7 @@ async def test_many_kills_at_once_lose_none_to_the_queue(
         return dict.fromkeys(query.keys, "failed")
 
     monkeypatch.setattr(ownership, "TIMEOUT_SECONDS", 0.2)
-    monkeypatch.setattr(module, "QUESTION_TRIES", 1)
+    monkeypatch.setattr(module, "DECISION_TRIES", 1)
     monkeypatch.setattr(ownership, "_read_states", slow)
     owners = [
         ownership.TaskKey(f"one of {number}", "r", "t") for number in range(100)
@@ -316,7 +355,7 @@ async def test_an_airflow_that_does_not_give_the_connection_is_asked_again_and_t
         return await real(self)
 
     monkeypatch.setattr(OperationsAsyncHook, "_extra", extra)
-    monkeypatch.setattr(module, "PAUSE", 0.01)
+    monkeypatch.setattr(module, "CONNECTION_PAUSE_SECONDS", 0.01)
     event = read_event(await event_of(make(lro_emulator, {"duration": 0})))
     if moments == 1:
         assert isinstance(event, Finished)
@@ -332,7 +371,7 @@ async def test_a_kill_outlives_its_own_cancellation(
 ) -> None:
     """Airflow cancels on_kill when it hears of the kill again; the cancel request is sent all the same."""
     answers(monkeypatch, "failed", "mine")
-    monkeypatch.setattr(module, "KILL_PATIENCE", patience)
+    monkeypatch.setattr(module, "KILL_PATIENCE_SECONDS", patience)
     trigger = make(lro_emulator, {"latency": 0.3}, cancel_on_kill=True)
     await killed(trigger, patience=0.05)
     assert cancels(lro_emulator, trigger) == 1
@@ -385,7 +424,7 @@ async def test_looks_that_hang_do_not_keep_a_cancel_waiting(
 ) -> None:
     """A service that answers no look, to those who wait nor to a kill, gets the cancel all the same, and soon."""
     answers(monkeypatch, "failed", "mine")
-    monkeypatch.setattr(module, "LOOK_PATIENCE", 0.2)
+    monkeypatch.setattr(module, "POLL_TIMEOUT_SECONDS", 0.2)
     monkeypatch.setattr(AsyncOperationsClient, "_fetch", hang_on_looks(AsyncOperationsClient._fetch))
     waiting = [asyncio.create_task(event_of(make(lro_emulator))) for _ in range(MAX_IN_FLIGHT)]
     trigger = make(lro_emulator, cancel_on_kill=True)

@@ -1,4 +1,4 @@
-"""What a trigger tells the task that it wakes survives the way, and nothing else is taken for it."""
+"""The event with which a trigger wakes its task survives being stored, and nothing else is taken for one."""
 
 from __future__ import annotations
 
@@ -31,9 +31,11 @@ EVENTS: dict[str, Event] = {
     "cancelled": Finished(CANCELLED),
     "gone": Gone("NOT_FOUND"),
     "lost": Lost("403"),
-    "timeout": DeadlinePassed("timeout", 90.5, False, RUNNING),
-    "sensor timeout, cancel requested": DeadlinePassed("sensor_timeout", 60.0, True, RUNNING),
-    "execution timeout, never seen": DeadlinePassed("execution_timeout", 60.0, True, None),
+    "timeout": DeadlinePassed("timeout", 90.5, None, RUNNING),
+    "sensor timeout, cancel requested": DeadlinePassed("sensor_timeout", 60.0, "REQUESTED", RUNNING),
+    "execution timeout, never polled": DeadlinePassed("execution_timeout", 60.0, "REQUESTED", None),
+    "timeout, cancel refused": DeadlinePassed("timeout", 60.0, "REFUSED", RUNNING),
+    "timeout, cancel unsupported": DeadlinePassed("timeout", 60.0, "CANCEL_UNSUPPORTED", RUNNING),
 }
 
 
@@ -51,7 +53,7 @@ def test_an_owner_in_an_event_does_not_disturb(event: Event) -> None:
 
 def test_an_event_keeps_the_whole_operation() -> None:
     """Unknown fields of the operation are still there when the task reads the event."""
-    event = read_event(DeadlinePassed("timeout", 1.0, False, RUNNING).to_dict())
+    event = read_event(DeadlinePassed("timeout", 1.0, None, RUNNING).to_dict())
     assert isinstance(event, DeadlinePassed)
     assert event.operation is not None
     assert event.operation.raw["selfLink"] == "unknown field"
@@ -73,7 +75,11 @@ REFUSED: dict[str, Any] = {
     "finished with an odd done": {"status": "finished", "operation": {"name": NAME, "done": "true"}},
     "gone without a message": {"status": "gone"},
     "lost without a message": {"status": "lost"},
-    **{f"deadline without {key}": {k: v for k, v in WHOLE.items() if k != key} for key in WHOLE if key != "status"},
+    **{
+        f"deadline without {key}": {k: v for k, v in WHOLE.items() if k != key}
+        for key in WHOLE
+        if key not in ("status", "cancellation")
+    },
     "deadline with odd seconds": {**WHOLE, "seconds": []},
     "deadline with a word for seconds": {**WHOLE, "seconds": "a while"},
     "deadline with no number of seconds": {**WHOLE, "seconds": 10**400},
@@ -103,10 +109,43 @@ def test_only_true_says_that_a_cancel_was_requested(flag: Any) -> None:
     assert event.cancel_requested is False
 
 
+@pytest.mark.parametrize(
+    ("requested", "cancellation"), [(True, "REQUESTED"), (False, None)], ids=["requested", "not requested"]
+)
+def test_an_event_of_an_older_release_is_read(requested: bool, cancellation: str | None) -> None:
+    """A triggerer that was not upgraded yet says only whether a cancel request was accepted."""
+    stored = {"status": "deadline", "cause": "timeout", "seconds": 1.5, "operation": dict(RUNNING.raw)}
+    event = read_event({**stored, "cancel_requested": requested})
+    assert event == DeadlinePassed("timeout", 1.5, cancellation, RUNNING)
+
+
+@pytest.mark.parametrize(
+    ("cancellation", "requested"),
+    [
+        (None, False),
+        ("REQUESTED", True),
+        ("CANCELLED", True),
+        ("REFUSED", False),
+        ("CANCEL_UNSUPPORTED", False),
+        ("NOT_FOUND", False),
+    ],
+)
+def test_a_worker_of_an_older_release_reads_whether_it_has_to_cancel(cancellation: str | None, requested: bool) -> None:
+    """It knows only this field, and cancels by itself unless it is true."""
+    event = DeadlinePassed("timeout", 1.5, cancellation, RUNNING)
+    assert event.to_dict()["cancel_requested"] is event.cancel_requested is requested
+
+
+@pytest.mark.parametrize("odd", [7, True, ["REQUESTED"], {}], ids=repr)
+def test_an_odd_cancellation_counts_as_none(odd: Any) -> None:
+    """A cancel that is not certain is requested again."""
+    assert read_event({**WHOLE, "cancellation": odd}) == EVENTS["timeout"]
+
+
 @settings(max_examples=200, deadline=None, derandomize=True, database=None)
 @given(
     stored=st.dictionaries(
-        st.sampled_from(["status", "operation", "message", "cause", "seconds", "cancel_requested"]),
+        st.sampled_from(["status", "operation", "message", "cause", "seconds", "cancel_requested", "cancellation"]),
         st.one_of(
             st.sampled_from(["finished", "gone", "lost", "deadline", 10**400, dict(RUNNING.raw), dict(SUCCEEDED.raw)]),
             st.none(),
