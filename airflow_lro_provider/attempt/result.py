@@ -11,7 +11,7 @@ from typing import Any
 
 from airflow_lro_provider.exceptions import FinalOperationFailedError, OperationFailedError, OperationRunningError
 from airflow_lro_provider.lro.operation import Operation, Outcome
-from airflow_lro_provider.lro.resources.names import OperationReference
+from airflow_lro_provider.lro.resources.hosts import Resource
 from airflow_lro_provider.triggers.events import without_response
 
 __all__ = ["ResultCheck", "settle"]
@@ -31,7 +31,7 @@ _WORDS = {
 
 
 def settle(
-    reference: OperationReference,
+    reference: Resource,
     outcome: Outcome,
     operation: Operation | None,
     *,

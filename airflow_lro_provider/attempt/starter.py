@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from airflow_lro_provider.lro.flows import Started
     from airflow_lro_provider.lro.operation import Operation, Outcome
     from airflow_lro_provider.lro.polling import PollSchedule
+    from airflow_lro_provider.lro.resources.hosts import Resource
     from airflow_lro_provider.ownership.decisions import ArmedRecord
     from airflow_lro_provider.sweep.search import StartFootprint
 
@@ -112,6 +113,7 @@ class OperationStarter(GuardedTask, BaseOperator):
         self.gcp_conn_id = gcp_conn_id
         self.impersonation_chain = impersonation_chain
 
+    _started: Resource | None = None
     _waiting_since: float | None = None
     _request_id: str | None = None
 
@@ -164,6 +166,7 @@ class OperationStarter(GuardedTask, BaseOperator):
         """Start an operation, and guard it from the moment on at which it is known."""
         from airflow_lro_provider.lro.errors import NotAnOperationError, OperationsError
         from airflow_lro_provider.lro.resources.methods import new_request_id
+        from airflow_lro_provider.lro.resources.names import OperationReference
 
         guard = self._get_guard()
         is_first = self._request_id is None
@@ -188,7 +191,9 @@ class OperationStarter(GuardedTask, BaseOperator):
                     records.remove()
                 raise
             held.enter_context(held_back(signal.SIGALRM, signal.SIGINT))
-            self._reference, self._first = started.reference, started.operation
+            self._started, self._first = started.reference, started.operation
+            if isinstance(started.reference, OperationReference):  # one that is over already may have no name
+                self._reference = started.reference
             if started.operation is not None and started.operation.done:
                 guard.over()
                 return
@@ -322,6 +327,7 @@ class OperationStarter(GuardedTask, BaseOperator):
     def _find_out(self, record: ArmedRecord) -> bool:
         """Learn what a start without an answer has started, by sending it again with its request id."""
         from airflow_lro_provider.lro.errors import OperationsError
+        from airflow_lro_provider.lro.resources.names import OperationReference
 
         guard = self._get_guard()
         guard.start()
@@ -336,7 +342,8 @@ class OperationStarter(GuardedTask, BaseOperator):
         finally:
             self._request_id = None
             guard.prepare()
-        self._reference = started.reference
+        if isinstance(started.reference, OperationReference):
+            self._reference = started.reference
         return started.operation is None or not started.operation.done
 
     def _start_again(self) -> Started:
@@ -399,9 +406,8 @@ class OperationStarter(GuardedTask, BaseOperator):
         from airflow_lro_provider.attempt.result import settle
 
         self._get_guard().over()
-        self.log.info("%s: %s", self._reference, operation.summary() if operation else outcome.value)
-        settled = settle(
-            self._reference, outcome, operation, fail_on=self.fail_on, result_check=self.result_check, final=False
-        )
+        about = self._started or self._reference
+        self.log.info("%s: %s", about, operation.summary() if operation else outcome.value)
+        settled = settle(about, outcome, operation, fail_on=self.fail_on, result_check=self.result_check, final=False)
         whole: dict[str, Any] = settled["operation"]
         return whole if self.return_operation else whole.get("response")

@@ -47,7 +47,8 @@ def check_reference(operation_name: Any, service: Any, api_version: Any, gcp_con
     :raises InvalidRequestError: for what can never be right.
     """
     from airflow_lro_provider.lro.resources.catalog import find_service
-    from airflow_lro_provider.lro.resources.names import endpoint_of, names_unknown_host, read_reference
+    from airflow_lro_provider.lro.resources.hosts import endpoint_of, names_unknown_host
+    from airflow_lro_provider.lro.resources.names import read_reference
 
     check_service(service, api_version, *verbs)
     if not is_literal(operation_name) or not is_literal(service) or not is_literal(api_version):
@@ -88,8 +89,8 @@ def check_method(method: Any, http_method: Any, body: Any, service: Any, api_ver
 
     :raises InvalidRequestError: for what can never be right.
     """
+    from airflow_lro_provider.lro.resources.hosts import endpoint_of, names_unknown_host
     from airflow_lro_provider.lro.resources.methods import check_body, read_method
-    from airflow_lro_provider.lro.resources.names import endpoint_of, names_unknown_host
 
     if is_literal(body):
         check_body(body)
@@ -99,7 +100,7 @@ def check_method(method: Any, http_method: Any, body: Any, service: Any, api_ver
     if gcp_conn_id is not None and names_unknown_host(method):
         return  # only the connection knows whether it names this host; `execute` will ask it
     universe = _universe(gcp_conn_id)
-    endpoint_of(read_method(method, http_method, service, api_version, universe=universe).about, universe=universe)
+    endpoint_of(read_method(method, http_method, service, api_version, universe=universe), universe=universe)
 
 
 def check_parent(parent: Any, service: Any, api_version: Any) -> None:

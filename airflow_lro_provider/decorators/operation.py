@@ -91,7 +91,7 @@ class OperationDecoratedOperator(OperationStarter, DecoratedOperator):
     def _start(self, context: Context) -> Started:
         from airflow_lro_provider.lro.errors import InvalidRequestError
         from airflow_lro_provider.lro.flows import Started
-        from airflow_lro_provider.lro.resources.foreign import operation_in
+        from airflow_lro_provider.lro.resources.names import operation_in
 
         context_merge(context, self.op_kwargs)
         kwargs = self.determine_kwargs(context)

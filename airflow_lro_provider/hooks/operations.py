@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from airflow_lro_provider.lro.flows import CancelResult
     from airflow_lro_provider.lro.operation import Operation
     from airflow_lro_provider.lro.resources.methods import Method
-    from airflow_lro_provider.lro.resources.names import OperationReference
+    from airflow_lro_provider.lro.resources.names import OperationReference, Parent
 
 __all__ = ["DEFAULT_CONN_ID", "OperationsAsyncHook", "OperationsHook"]
 
@@ -120,10 +120,10 @@ class _OperationsBaseHook(BaseHook):
                 universe=settings.universe_domain,
             )
         )
-        settings.endpoint(checked.about)  # refuses a foreign host
+        settings.endpoint(checked)  # refuses a foreign host
         return checked
 
-    def _parent(self, parent: str) -> OperationReference:
+    def _parent(self, parent: str) -> Parent:
         from airflow_lro_provider.lro.errors import UnknownServiceError
         from airflow_lro_provider.lro.resources.names import read_parent
 
@@ -173,7 +173,7 @@ class OperationsHook(_OperationsBaseHook):
         """
         return self._method(method, http_method, self.settings)
 
-    def parent(self, parent: str) -> OperationReference:
+    def parent(self, parent: str) -> Parent:
         """Read and check the parent of operations; nothing is sent."""
         return self._parent(parent)
 

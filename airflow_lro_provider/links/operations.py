@@ -22,7 +22,9 @@ class OperationLink(BaseOperatorLink):
         """Make the URL from the operator's rendered arguments; Airflow stores it when the task ends."""
         return console_url(
             # A task that started its operation knows it by now.
-            getattr(operator, "operation_name", None) or getattr(operator, "_reference", None),
+            getattr(operator, "operation_name", None)
+            or getattr(operator, "_reference", None)
+            or getattr(operator, "_started", None),
             getattr(operator, "service", None),
             getattr(operator, "api_version", None),
         )
@@ -36,12 +38,11 @@ def console_url(operation: Any, service: str | None = None, api_version: str | N
     """
     from airflow_lro_provider.lro.errors import InvalidRequestError
     from airflow_lro_provider.lro.resources.catalog import find_service, project_of
-    from airflow_lro_provider.lro.resources.names import OperationReference, read_reference
+    from airflow_lro_provider.lro.resources.hosts import Resource
+    from airflow_lro_provider.lro.resources.names import read_reference
 
     try:
-        reference = (
-            operation if isinstance(operation, OperationReference) else read_reference(operation, service, api_version)
-        )
+        reference = operation if isinstance(operation, Resource) else read_reference(operation, service, api_version)
     except InvalidRequestError:
         return ""
     project = project_of(reference.name) or ""

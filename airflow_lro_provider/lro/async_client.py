@@ -40,8 +40,9 @@ from airflow_lro_provider.lro.paging import Paging
 from airflow_lro_provider.lro.polling import MAX_IN_FLIGHT, PollSchedule
 from airflow_lro_provider.lro.protocol import Page, Request, Response, Rows
 from airflow_lro_provider.lro.resources.catalog import find_service
+from airflow_lro_provider.lro.resources.hosts import Resource
 from airflow_lro_provider.lro.resources.methods import Method
-from airflow_lro_provider.lro.resources.names import OperationReference
+from airflow_lro_provider.lro.resources.names import OperationReference, Parent
 
 __all__ = ["AsyncOperationsClient"]
 
@@ -156,9 +157,9 @@ class AsyncOperationsClient:
         if sessions is not None:
             await sessions.leave()
 
-    def endpoint(self, reference: OperationReference) -> str:
-        """Where requests about this operation go."""
-        return self.settings.endpoint(reference, mtls=self._channel.mtls_hosts)
+    def endpoint(self, resource: Resource) -> str:
+        """Where requests about it go: the base URL."""
+        return self.settings.endpoint(resource, mtls=self._channel.mtls_hosts)
 
     async def get(self, reference: OperationReference, *, retries: int | None = None) -> Operation:
         """Look at an operation. See :meth:`OperationsClient.get`."""
@@ -180,14 +181,14 @@ class AsyncOperationsClient:
         self, method: Method, body: Mapping[str, Any] | None = None, *, request_id: str | None = None
     ) -> flows.Started:
         """Call a method that starts an operation. See :meth:`OperationsClient.start`."""
-        return await self._run(flows.start(method, self.endpoint(method.about), body, request_id))
+        return await self._run(flows.start(method, self.endpoint(method), body, request_id))
 
     async def delete(self, reference: OperationReference) -> None:
         """Make the service forget an operation. This does not cancel it."""
         await self._send(protocol.delete(reference, self.endpoint(reference)))
 
     async def list(
-        self, parent: OperationReference, *, filter: str | None = None, page_size: int | None = None
+        self, parent: Parent, *, filter: str | None = None, page_size: int | None = None
     ) -> AsyncIterator[Operation]:
         """All operations of a parent, page by page as they are asked for."""
         paging = Paging(parent, self.endpoint(parent), filter=filter, page_size=page_size)
@@ -197,7 +198,7 @@ class AsyncOperationsClient:
 
     async def rows(
         self,
-        parent: OperationReference,
+        parent: Parent,
         *,
         filter: str | None = None,
         page_size: int | None = None,

@@ -30,8 +30,9 @@ from airflow_lro_provider.lro.paging import Paging
 from airflow_lro_provider.lro.polling import PollSchedule
 from airflow_lro_provider.lro.protocol import Page, Request
 from airflow_lro_provider.lro.resources.catalog import find_service
+from airflow_lro_provider.lro.resources.hosts import Resource
 from airflow_lro_provider.lro.resources.methods import Method
-from airflow_lro_provider.lro.resources.names import OperationReference
+from airflow_lro_provider.lro.resources.names import OperationReference, Parent
 
 __all__ = ["OperationsClient"]
 
@@ -88,9 +89,9 @@ class OperationsClient:
         """Close the connections."""
         self._session.close()
 
-    def endpoint(self, reference: OperationReference) -> str:
-        """Where requests about this operation go."""
-        return self.settings.endpoint(reference, mtls=self._channel.mtls_hosts)
+    def endpoint(self, resource: Resource) -> str:
+        """Where requests about it go: the base URL."""
+        return self.settings.endpoint(resource, mtls=self._channel.mtls_hosts)
 
     def get(self, reference: OperationReference, *, retries: int | None = None) -> Operation:
         """Look at an operation.
@@ -125,15 +126,13 @@ class OperationsClient:
 
         :param request_id: see :func:`protocol.start`.
         """
-        return self._run(flows.start(method, self.endpoint(method.about), body, request_id))
+        return self._run(flows.start(method, self.endpoint(method), body, request_id))
 
     def delete(self, reference: OperationReference) -> None:
         """Make the service forget an operation. This does not cancel it."""
         self._send(protocol.delete(reference, self.endpoint(reference)))
 
-    def list(
-        self, parent: OperationReference, *, filter: str | None = None, page_size: int | None = None
-    ) -> Iterator[Operation]:
+    def list(self, parent: Parent, *, filter: str | None = None, page_size: int | None = None) -> Iterator[Operation]:
         """All operations of a parent, page by page as they are asked for.
 
         :param filter: in the service's own dialect, e.g. ``done:false``.

@@ -23,6 +23,7 @@ from airflow_lro_provider.lro.metrics import Metrics
 from airflow_lro_provider.lro.operation import Operation, Outcome
 from airflow_lro_provider.lro.protocol import Request
 from airflow_lro_provider.lro.resources.catalog import find_service
+from airflow_lro_provider.lro.resources.hosts import Resource
 from airflow_lro_provider.lro.resources.methods import Method
 from airflow_lro_provider.lro.resources.names import OperationReference
 
@@ -70,11 +71,11 @@ class CancelResult:
 class Started:
     """What a start answered.
 
-    :param reference: the operation's.
+    :param reference: the operation's; of one that is over already and has no name, the method instead.
     :param operation: the operation, perhaps over already; ``None`` if only its name is known.
     """
 
-    reference: OperationReference
+    reference: Resource
     operation: Operation | None
 
 

@@ -13,6 +13,7 @@ from airflow_lro_provider.lro.async_client import AsyncOperationsClient
 from airflow_lro_provider.lro.errors import NotFoundError, OperationsError, WaitTimeoutError
 from airflow_lro_provider.lro.operation import Operation, Outcome
 from airflow_lro_provider.lro.polling import Deadline, PollSchedule
+from airflow_lro_provider.lro.resources.hosts import Resource
 from airflow_lro_provider.lro.resources.names import OperationReference
 
 __all__ = ["Cancelled", "cancel_many", "count"]
@@ -22,12 +23,12 @@ __all__ = ["Cancelled", "cancel_many", "count"]
 class Cancelled:
     """What came of one cancellation.
 
-    :param reference: the operation.
+    :param reference: the operation; its name may be one that cannot be used.
     :param outcome: what came of it; ``None`` if an error kept it from being known.
     :param message: that error.
     """
 
-    reference: OperationReference
+    reference: Resource
     outcome: Outcome | None
     message: str = ""
 

@@ -15,7 +15,7 @@ from airflow_lro_provider.lro import protocol
 from airflow_lro_provider.lro.errors import ResponseTooLargeError
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.protocol import Page, Request
-from airflow_lro_provider.lro.resources.names import OperationReference
+from airflow_lro_provider.lro.resources.names import Parent
 
 __all__ = ["MAX_PAGES", "Paging"]
 
@@ -34,7 +34,7 @@ class Paging:
     """
 
     def __init__(
-        self, parent: OperationReference, endpoint: str, *, filter: str | None = None, page_size: int | None = None
+        self, parent: Parent, endpoint: str, *, filter: str | None = None, page_size: int | None = None
     ) -> None:
         self._parent, self._endpoint = parent, endpoint
         self._filter, self._page_size = filter, page_size

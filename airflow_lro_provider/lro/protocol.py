@@ -38,8 +38,9 @@ from airflow_lro_provider.lro.http.json import JsonLimitError, check_depth, read
 from airflow_lro_provider.lro.http.redaction import HIDDEN
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.resources.catalog import find_service
+from airflow_lro_provider.lro.resources.hosts import Resource
 from airflow_lro_provider.lro.resources.methods import REQUEST_ID, Method, check_body
-from airflow_lro_provider.lro.resources.names import OperationReference, check_name
+from airflow_lro_provider.lro.resources.names import OperationReference, Parent, check_name
 from airflow_lro_provider.lro.status import error_from_response
 
 __all__ = ["Response", "Page", "Request", "Row", "Rows"]
@@ -60,7 +61,7 @@ class Request:
     verb: str
     method: str
     url: str
-    reference: OperationReference
+    reference: Resource
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     timeout: float = 0.0
@@ -170,7 +171,7 @@ def wait(reference: OperationReference, endpoint: str, timeout: float) -> Reques
 
 
 def list_(
-    parent: OperationReference,
+    parent: Parent,
     endpoint: str,
     *,
     filter: str | None = None,
@@ -219,14 +220,14 @@ def start(
         "start",
         method.http_method,
         f"{url}?{query}" if query else url,
-        method.about,
+        method,
         data,
         headers={"content-type": "application/json"} if data else {},
         repeatable=bool(own) or (place is not None and request_id is not None),
     )
 
 
-def started(request: Request, content: Mapping[str, Any]) -> tuple[OperationReference, Operation]:
+def started(request: Request, content: Mapping[str, Any]) -> tuple[Resource, Operation]:
     """Read what a start answered: the operation, and its reference.
 
     Some services give an operation that is over at once no usable name; its reference has the method's path.
@@ -321,7 +322,7 @@ def _of_operation(verb: str, reference: OperationReference, endpoint: str) -> Re
     return Request(verb, method, _url(verb, reference, endpoint), reference)
 
 
-def _url(verb: str, reference: OperationReference, endpoint: str) -> str:
+def _url(verb: str, reference: Resource, endpoint: str) -> str:
     # The name has been checked: only path characters are left in it, so nothing is really quoted.
     path = find_service(reference.service).path(verb, reference.name, reference.version)
     return f"{endpoint}/{quote(path, safe=_PATH)}"

@@ -400,7 +400,7 @@ class CancelOperationsOperator(OperationTask, BaseOperator):
         return {"outcomes": outcomes, "operations": [result.to_dict() for result in results]}
 
     def _read_arguments(self, hook: OperationsHook) -> None:
-        self._reference = hook.parent(self.parent)
+        self._parent = hook.parent(self.parent)
 
     async def _cancel(self, hook: OperationsHook) -> list[Cancelled]:
         from airflow_lro_provider.lro.async_client import AsyncOperationsClient
@@ -411,13 +411,13 @@ class CancelOperationsOperator(OperationTask, BaseOperator):
 
         async with await AsyncOperationsClient.create(hook.settings, metrics=StatsMetrics()) as client:
             running, odd = [], []
-            async for seen in client.list(self._reference, filter=self.filter):
+            async for seen in client.list(self._parent, filter=self.filter):
                 if seen.done:
                     continue
                 try:
                     running.append((hook.reference({"name": seen.name}), seen))
                 except InvalidRequestError as error:
-                    odd.append(Cancelled(replace(self._reference, name=seen.name), None, str(error)))
+                    odd.append(Cancelled(replace(self._parent, name=seen.name), None, str(error)))
             if self.only_looks:
                 return odd + [Cancelled(reference, Outcome.STILL_RUNNING) for reference, _ in running]
             return odd + await cancel_many(

@@ -17,7 +17,7 @@ from airflow_lro_provider.lro.errors import InvalidRequestError
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.resources.catalog import find_service
 from airflow_lro_provider.lro.resources.methods import REQUEST_ID, Method
-from airflow_lro_provider.lro.resources.names import OperationReference, check_parent
+from airflow_lro_provider.lro.resources.names import Parent, check_parent
 
 __all__ = ["Found", "StartFootprint", "find", "footprint_of"]
 
@@ -48,9 +48,9 @@ class StartFootprint:
     verb: str = ""
 
     @property
-    def place(self) -> OperationReference:
+    def place(self) -> Parent:
         """The parent, as a list wants it."""
-        return OperationReference(self.service, self.version, self.parent, self.host)
+        return Parent(self.service, self.version, self.parent, self.host)
 
     def to_dict(self) -> dict[str, str]:
         """Plain JSON."""

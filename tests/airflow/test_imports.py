@@ -45,7 +45,7 @@ def test_the_pure_core_imports_only_the_standard_library() -> None:
     code = (
         "import sys; before = set(sys.modules)\n"
         "from airflow_lro_provider.lro import errors, flows, operation, polling, protocol, status\n"
-        "from airflow_lro_provider.lro.resources import catalog, foreign, hosts, methods, names\n"
+        "from airflow_lro_provider.lro.resources import catalog, hosts, methods, names\n"
         "from airflow_lro_provider.lro.auth import settings\n"
         "from airflow_lro_provider.ownership import decisions\n"
         "catalog.known_services()\n"

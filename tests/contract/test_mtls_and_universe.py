@@ -330,14 +330,14 @@ def test_a_method_of_another_universe_is_refused(universe: str, host: str) -> No
     """The same holds for the URL of a method that starts an operation."""
     url = f"https://{host}/v1/projects/p/locations/l/instances"
     with pytest.raises(ForbiddenEndpointError, match="nothing was sent"):
-        read(universe_domain=universe).endpoint(read_method(url, "POST", "datafusion", universe=universe).about)
+        read(universe_domain=universe).endpoint(read_method(url, "POST", "datafusion", universe=universe))
 
 
 def test_a_method_goes_to_the_universe_too() -> None:
     """A start is sent to the same host as a look."""
     settings = read(universe_domain=UNIVERSE)
     for method in ("projects/p/locations/l/instances", f"https://{ELSEWHERE}/v1/projects/p/locations/l/instances"):
-        about = read_method(method, "POST", "datafusion", universe=UNIVERSE).about
+        about = read_method(method, "POST", "datafusion", universe=UNIVERSE)
         assert settings.endpoint(about) == f"https://{ELSEWHERE}"
 
 

@@ -28,15 +28,9 @@ from airflow_lro_provider.lro.operation import Operation, Outcome, State
 from airflow_lro_provider.lro.paging import Paging
 from airflow_lro_provider.lro.protocol import Page, Request, Response
 from airflow_lro_provider.lro.resources.catalog import find_service, known_services
-from airflow_lro_provider.lro.resources.hosts import split_url
+from airflow_lro_provider.lro.resources.hosts import check_endpoint, endpoint_of, split_url
 from airflow_lro_provider.lro.resources.methods import Method, new_request_id, read_method
-from airflow_lro_provider.lro.resources.names import (
-    OperationReference,
-    check_endpoint,
-    endpoint_of,
-    read_parent,
-    read_reference,
-)
+from airflow_lro_provider.lro.resources.names import OperationReference, read_parent, read_reference
 from airflow_lro_provider.lro.status import CODES, MAX_RETRY_AFTER, error_from_response
 from airflow_lro_provider.ownership import decisions as verdict
 from airflow_lro_provider.sweep.entries import LedgerEntry, LedgerKey
@@ -248,7 +242,7 @@ def fuzz_method(random: Random) -> object:
     given = (method, service, http_method, body, answer, api_endpoint)
     try:
         read = read_method(method, http_method, service, api_endpoint=api_endpoint)
-        endpoint = endpoint_of(read.about, api_endpoint)
+        endpoint = endpoint_of(read, api_endpoint)
         request_id = random.choice((None, new_request_id(method.encode("utf-8", "replace").decode())))
         request = protocol.start(read, endpoint, body, request_id=request_id)
         check_request(request, endpoint, api_endpoint is None)

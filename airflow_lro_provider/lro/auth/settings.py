@@ -16,12 +16,14 @@ from typing import Any
 from airflow_lro_provider.lro.errors import ConnectionSettingsError
 from airflow_lro_provider.lro.resources.hosts import (
     DEFAULT_UNIVERSE,
+    Resource,
     belongs_to,
+    check_endpoint,
     check_universe,
+    endpoint_of,
     split_url,
     universe_of_environment,
 )
-from airflow_lro_provider.lro.resources.names import OperationReference, check_endpoint, endpoint_of
 
 __all__ = ["ConnectionSettings"]
 
@@ -121,14 +123,14 @@ class ConnectionSettings:
         _check_kind(settings, reader)
         return settings
 
-    def endpoint(self, reference: OperationReference, *, mtls: bool = False) -> str:
-        """The base URL that requests about this operation go to, without a trailing slash.
+    def endpoint(self, resource: Resource, *, mtls: bool = False) -> str:
+        """The base URL that requests about this resource go to, without a trailing slash.
 
         :param mtls: whether Google's mTLS hosts are to be used.
-        :raises ForbiddenEndpointError: if the reference names a host that neither the universe nor the
+        :raises ForbiddenEndpointError: if its host is one that neither the universe nor the
             connection vouches for.
         """
-        return endpoint_of(reference, self.api_endpoint, self.universe_domain, mtls=mtls)
+        return endpoint_of(resource, self.api_endpoint, self.universe_domain, mtls=mtls)
 
 
 def _endpoint(reader: _Extra, universe: str) -> str | None:

@@ -140,12 +140,16 @@ class Service:
             return path + self.list_suffix
         return f"{path}:{verb}" if verb in ("cancel", "wait") else path
 
-    def split_path(self, path: str) -> tuple[str, str]:
+    def split_path(self, path: str, *, of_method: bool = False) -> tuple[str, str]:
         """Take the path of a URL apart, without a slash before it.
 
+        :param of_method: whether it is the path of a method that starts something, and not of an operation.
         :return: version and name. The version need not be one that there is.
         """
-        prefixes = [(self.prefixes.get(version, version), version) for version in self.versions]
+        prefixes = [
+            (self.root(version) if of_method else self.prefixes.get(version, version), version)
+            for version in self.versions
+        ]
         for prefix, version in sorted(prefixes, key=lambda one: (-len(one[0]), one[0] != one[1])):
             if path.startswith(f"{prefix}/"):
                 return version, path[len(prefix) + 1 :]

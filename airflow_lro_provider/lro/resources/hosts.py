@@ -1,31 +1,270 @@
-"""Which hosts are Google's: the universe that a credential belongs to, and its mTLS hosts.
+"""Where an API lives, and where requests to it may go.
 
-The table of services knows Google's hosts under ``googleapis.com``. Another universe (a sovereign or
-partner cloud) has the same services under a domain of its own, and credentials of its own, which must
-never be sent to a host of another universe. References therefore always carry the name that the table
-knows, and :func:`host_to_send_to` alone says which host that is for a connection. Standard library only.
+The catalog knows Google's hosts under ``googleapis.com``. Another universe (a sovereign or partner cloud) has the same
+services under a domain of its own, and credentials of its own, which must never be sent to a host of another universe.
+A :class:`Resource` therefore always carries the host as the catalog knows it; :func:`endpoint_of` alone turns it into
+what a connection sends to. A host that a user names is read by :func:`read_url` or :func:`read_full_name`, with the
+same checks for operations and methods. Standard library only.
 """
 
 from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
+from ipaddress import ip_address
+from urllib.parse import urlsplit
 
-from airflow_lro_provider.lro.errors import ConnectionSettingsError, ForbiddenEndpointError
-from airflow_lro_provider.lro.resources.catalog import DEFAULT_UNIVERSE
+from airflow_lro_provider.lro.errors import ConnectionSettingsError, ForbiddenEndpointError, InvalidReferenceError
+from airflow_lro_provider.lro.resources.catalog import (
+    DEFAULT_UNIVERSE,
+    Service,
+    find_service,
+    known_services,
+    location_of,
+    service_of_host,
+)
 
 __all__ = [
     "DEFAULT_UNIVERSE",
+    "NamedHost",
+    "Resource",
     "belongs_to",
+    "check_endpoint",
     "check_universe",
+    "endpoint_of",
     "host_in_table",
     "host_to_send_to",
-    "lower_host",
+    "is_host",
+    "names_unknown_host",
+    "read_full_name",
+    "read_url",
     "split_url",
     "universe_of_environment",
 ]
 
 _DOMAIN = re.compile(r"(?=.{4,253}$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]")
+# Labels of at most 63 characters: what DNS cannot carry would break the clients, each in its own way.
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?"
+_HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*(?::\d{{1,5}})?|\[[0-9a-fA-F:]+\](?::\d{{1,5}})?")
+_LOOPBACK = re.compile(r"(localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d{1,5})?")
+
+
+@dataclass(frozen=True)
+class Resource:
+    """What a request is about, checked: an operation, the parent of a list, or what a method is called on.
+
+    :param service: the API's discovery name.
+    :param version: the API version to use.
+    :param name: its name, or its path, below the version.
+    :param host: one of Google's hosts for it, or one that the user named and that the connection has
+        to confirm (see :func:`endpoint_of`).
+    """
+
+    service: str
+    version: str
+    name: str
+    host: str
+
+    def __str__(self) -> str:
+        return f"//{self.host}/{self.name}"
+
+
+@dataclass(frozen=True)
+class NamedHost:
+    """A host that a user named, and what stands behind it.
+
+    :param api: the API that lives there: the host's own, or the one that the user named.
+    :param host: the host, as the catalog knows it.
+    :param path: what stands behind the host (or behind the connection's endpoint), without a slash before it.
+    :param given: what the user gave, for messages.
+    :param is_endpoint: whether it is the endpoint that the connection itself names.
+    """
+
+    api: Service
+    host: str
+    path: str
+    given: str
+    is_endpoint: bool = False
+
+    def check_version(self, named: str, wanted: str | None) -> str:
+        """Check the version in a URL.
+
+        :param named: that version.
+        :param wanted: the user's ``api_version``.
+        :raises InvalidReferenceError: if they differ.
+        :raises UnknownServiceError: if the API has no such version.
+        """
+        if named and wanted and named != wanted:
+            raise InvalidReferenceError(
+                f"{self.given!r:.200} is of version {named!r}, but `api_version` says {wanted!r}."
+            )
+        return self.api.version(named or wanted)
+
+    def host_for(self, name: str) -> str:
+        """The host that serves a name there.
+
+        :param name: the operation's name, or the method's path.
+        :raises InvalidReferenceError: if the host serves another location than the one in the name.
+        """
+        of_host, of_name = self.api.location_of_host(self.host), location_of(name)
+        if of_host and of_name and of_host != of_name and not self.is_endpoint:
+            raise InvalidReferenceError(
+                f"{self.given!r:.200}: the host serves the location {of_host!r}, but the name is in {of_name!r}."
+            )
+        if self.host == self.api.host and self.api.regional:
+            return self.api.host_for(name)  # the global host of a service that lives in regions
+        return self.host
+
+
+def read_full_name(full_name: str, api: Service | None, universe: str = DEFAULT_UNIVERSE) -> NamedHost:
+    """Take a full resource name apart: ``//HOST/NAME`` (https://google.aip.dev/122).
+
+    :param api: the API that the user named, if any.
+    :param universe: the connection's.
+    :raises InvalidReferenceError: if its host is none, or another API's.
+    :raises ForbiddenEndpointError: if nobody says which API its host is.
+    """
+    host, _, name = full_name[2:].partition("/")
+    host = host_in_table(_lower(host), universe)
+    _check_host(host, full_name)
+    return _locate(host, name, api, full_name)
+
+
+def read_url(
+    url: str,
+    api: Service | None,
+    *,
+    api_endpoint: str | None = None,
+    universe: str = DEFAULT_UNIVERSE,
+) -> NamedHost:
+    """Take a URL apart.
+
+    :param api: the API that the user named, if any.
+    :param api_endpoint: the connection's own endpoint; a URL that begins with it is understood.
+    :param universe: the connection's.
+    :raises InvalidReferenceError: if it is no URL of an API, or one of another API.
+    :raises ForbiddenEndpointError: if nobody says which API its host is, or if it is of another universe.
+    """
+    scheme, host, path = split_url(url)
+    _check_host(host, url)
+    if scheme not in ("http", "https"):
+        raise InvalidReferenceError(f"{url!r:.200} must begin with https://.")
+    if api_endpoint is not None:
+        for candidate in [api] if api else known_services().values():
+            base = _endpoint_for(api_endpoint, candidate.name)
+            if url.startswith(base + "/") and (api or "{service}" in api_endpoint):
+                return _locate(host, url[len(base) + 1 :], candidate, url, is_endpoint=True)
+    host = host_in_table(host, universe, exact=True)
+    if scheme == "http" and service_of_host(host) is not None:
+        raise InvalidReferenceError(f"{url!r:.200}: Google's APIs are reached over https only; nothing was sent.")
+    return _locate(host, path[1:], api, url)
+
+
+def _locate(host: str, path: str, api: Service | None, given: str, *, is_endpoint: bool = False) -> NamedHost:
+    """Find out whose host this is."""
+    owner = service_of_host(host)
+    if owner is not None and api is not None and owner is not api:
+        raise InvalidReferenceError(
+            f"{given!r:.200} is at {owner.title} ({owner.name}), but `service` says {api.name!r}."
+        )
+    api = owner or api
+    if api is None:
+        raise ForbiddenEndpointError(
+            f"{host} is not a known Google API; nothing was sent. If it is a private endpoint, name it in the"
+            " connection's extra as `api_endpoint`, and give `service`."
+        )
+    return NamedHost(api, host, path, given, is_endpoint)
+
+
+def names_unknown_host(value: object) -> bool:
+    """Whether a name or URL has a host that is not known to be Google's: only a connection may vouch for it."""
+    if not isinstance(value, str):
+        return False
+    if value.startswith("//"):
+        return service_of_host(_lower(value[2:].partition("/")[0])) is None
+    return "://" in value and service_of_host(split_url(value)[1]) is None
+
+
+def endpoint_of(
+    resource: Resource,
+    api_endpoint: str | None = None,
+    universe: str = DEFAULT_UNIVERSE,
+    *,
+    mtls: bool = False,
+) -> str:
+    """The base URL to send to, without a trailing slash: Google's host, or the connection's endpoint.
+
+    :param api_endpoint: the connection's; ``{service}`` in it becomes the API's name.
+    :param universe: the domain of the connection's universe.
+    :param mtls: whether to use Google's mTLS hosts.
+    :raises ForbiddenEndpointError: if the user's reference names a host that is neither Google's for
+        this service nor that of the connection.
+    """
+    service = find_service(resource.service)
+    is_google = service.has_host(resource.host)
+    if api_endpoint is None:
+        if not is_google:
+            raise ForbiddenEndpointError(
+                f"{resource.host} is not a host of {service.title} ({service.host}); nothing was sent."
+                " If it is a private endpoint, name it in the connection's extra as `api_endpoint`."
+            )
+        return f"https://{host_to_send_to(resource.host, universe, mtls=mtls)}"
+    endpoint = _endpoint_for(api_endpoint, resource.service)
+    if not is_google and resource.host != split_url(endpoint)[1]:
+        raise ForbiddenEndpointError(
+            f"{resource.host} is neither a host of {service.title} nor the connection's api_endpoint"
+            f" ({endpoint}); nothing was sent."
+        )
+    return endpoint
+
+
+def _endpoint_for(api_endpoint: str, service: str) -> str:
+    return api_endpoint.replace("{service}", service).rstrip("/")
+
+
+def check_endpoint(api_endpoint: str, *, emulator: bool = False) -> str:
+    """Check an endpoint that a connection names.
+
+    :param emulator: the connection says that this is not Google, so plain http may go anywhere.
+    :raises ForbiddenEndpointError: for anything but https, or http to this machine.
+    """
+    scheme, host, path = split_url(api_endpoint.replace("{service}", "service"))
+    if not api_endpoint.isascii() or not _is_server(host) or re.search(r"[^!-~]|[?#\\@%]", path) or "/." in path:
+        raise ForbiddenEndpointError(
+            f"`api_endpoint` {api_endpoint!r} is not a URL of a server. Expected https://HOST[:PORT][/PATH]."
+        )
+    if scheme == "http" and not emulator and not _LOOPBACK.fullmatch(host):
+        raise ForbiddenEndpointError(
+            f"`api_endpoint` {api_endpoint!r} would send a token over plain http to another machine."
+            ' Use https, or set "emulator": true in the connection\'s extra: then only a fake token is sent.'
+        )
+    if scheme not in ("http", "https"):
+        raise ForbiddenEndpointError(f"`api_endpoint` {api_endpoint!r} must begin with https:// or http://.")
+    return api_endpoint.rstrip("/")
+
+
+def is_host(host: str) -> bool:
+    """Whether this has the form of a host, perhaps with a port."""
+    return _HOST.fullmatch(host) is not None
+
+
+def _check_host(host: str, given: str) -> None:
+    if not is_host(host):
+        raise InvalidReferenceError(f"{given!r:.200} has no usable host.")
+
+
+def _is_server(host: str) -> bool:
+    """Whether this is a host, perhaps with a port, that a connection may name."""
+    if not is_host(host):
+        return False
+    try:
+        parts = urlsplit(f"//{host}")
+        if host.startswith("["):
+            ip_address(parts.hostname or "")
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def check_universe(domain: str) -> str:
@@ -84,9 +323,9 @@ def split_url(endpoint: str) -> tuple[str, str, str]:
     """Scheme, host (both in lower case) and path of a URL."""
     scheme, _, rest = endpoint.partition("://")
     host, slash, path = rest.partition("/")
-    return lower_host(scheme), lower_host(host), slash + path
+    return _lower(scheme), _lower(host), slash + path
 
 
-def lower_host(host: str) -> str:
+def _lower(host: str) -> str:
     """In lower case, if it can be a host: some letters have an ASCII one as their lower case (U+212A is a k)."""
     return host.lower() if host.isascii() else host

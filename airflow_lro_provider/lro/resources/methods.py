@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
-from airflow_lro_provider.lro.errors import ForbiddenEndpointError, InvalidReferenceError
-from airflow_lro_provider.lro.resources.catalog import Service, find_service, known_services, service_of_host
-from airflow_lro_provider.lro.resources.hosts import DEFAULT_UNIVERSE, host_in_table, split_url
-from airflow_lro_provider.lro.resources.names import OperationReference, check_segments
+from airflow_lro_provider.lro.errors import InvalidReferenceError
+from airflow_lro_provider.lro.resources.catalog import Service, find_service
+from airflow_lro_provider.lro.resources.hosts import DEFAULT_UNIVERSE, Resource, read_url
+from airflow_lro_provider.lro.resources.names import check_segments
 
 __all__ = ["HTTP_METHODS", "Method", "check_body", "new_request_id", "read_method"]
 
@@ -33,28 +33,20 @@ _FORBIDDEN = {"access_token", "oauth_token", "key", "alt", "$alt", "callback", "
 
 
 @dataclass(frozen=True)
-class Method:
-    """A method of an API that starts an operation, checked.
+class Method(Resource):
+    """A method of an API that starts an operation, checked; its ``name`` is the path that it is called on.
 
-    :param service: the API's discovery name.
-    :param version: the API version.
     :param http_method: one of :data:`HTTP_METHODS`.
-    :param path: what it is called on, without the version and the query.
     :param query: the query, encoded, without ``?``; may be empty.
-    :param host: one of Google's hosts for it, or one that the connection has to confirm.
     """
 
-    service: str
-    version: str
-    http_method: str
-    path: str
-    query: str
-    host: str
+    http_method: str = "POST"
+    query: str = ""
 
     @property
-    def about(self) -> OperationReference:
-        """What an error names, and what :func:`endpoint_of` checks: the path in the place of a name."""
-        return OperationReference(self.service, self.version, self.path, self.host)
+    def path(self) -> str:
+        """What it is called on, without the version and the query."""
+        return self.name
 
     @property
     def parameters(self) -> dict[str, str]:
@@ -66,7 +58,7 @@ class Method:
         return "&".join(filter(None, [self.query, urlencode({name: value})]))
 
     def __str__(self) -> str:
-        return f"{self.http_method} //{self.host}/{self.path}"
+        return f"{self.http_method} {super().__str__()}"
 
 
 def read_method(
@@ -96,16 +88,19 @@ def read_method(
         raise InvalidReferenceError(f"`http_method` must be one of {', '.join(HTTP_METHODS)}, not {http_method!r:.50}")
     address, _, query = value.partition("?")
     _check_query(query, address)
-    host: str | None = None
     if "://" in address:
-        api, host, address = _split(address, api, api_endpoint, universe)
-    if api is None:
-        raise InvalidReferenceError(f"{address!r:.200} does not say which API it belongs to; give service=…")
-    version, path = _split_version(address, api, api_version)
-    check_segments(path, "path of a method")
-    if host is None or (host == api.host and api.regional):
+        found = read_url(address, api, api_endpoint=api_endpoint, universe=universe)
+        named, path = found.api.split_path(found.path, of_method=True)
+        api, version = found.api, found.check_version(named, api_version)
+        check_segments(path, "path of a method")
+        host = found.host_for(path)
+    elif api is not None:
+        version, path = _split_version(address, api, api_version)
+        check_segments(path, "path of a method")
         host = api.host_for(path)
-    return Method(api.name, version, http_method.upper(), path, query, host)
+    else:
+        raise InvalidReferenceError(f"{address!r:.200} does not say which API it belongs to; give service=…")
+    return Method(api.name, version, path, host, http_method.upper(), query)
 
 
 def check_body(body: Any) -> None:
@@ -138,38 +133,13 @@ def _check_query(query: str, address: str) -> None:
         raise InvalidReferenceError(f"the query of the method {address!r:.200} must not have {name!r}.")
 
 
-def _split(address: str, api: Service | None, api_endpoint: str | None, universe: str) -> tuple[Service, str, str]:
-    """Take a URL apart: the API, the host, version and path."""
-    scheme, host, path = split_url(address)
-    if api_endpoint is not None:
-        for candidate in [api] if api else known_services().values():
-            own = api_endpoint.replace("{service}", candidate.name).rstrip("/")
-            if address.startswith(own + "/") and (api or "{service}" in api_endpoint):
-                return candidate, host, address[len(own) + 1 :]
-    host = host_in_table(host, universe, exact=True)
-    owner = service_of_host(host)
-    if owner is None and api is None:
-        raise ForbiddenEndpointError(
-            f"{host} is not a known Google API; nothing was sent. If it is a private endpoint, name it in the"
-            " connection's extra as `api_endpoint`, and give `service`."
-        )
-    if owner is not None and api is not None and owner is not api:
-        raise InvalidReferenceError(
-            f"{address!r:.200} is at {owner.title} ({owner.name}), but `service` says {api.name!r}."
-        )
-    if owner is not None and scheme != "https":
-        raise InvalidReferenceError(f"{address!r:.200}: Google is spoken to over https only; nothing was sent.")
-    found = owner or api
-    assert found is not None
-    return found, host, path.removeprefix("/")
-
-
 def _split_version(address: str, api: Service, api_version: str | None) -> tuple[str, str]:
-    first, slash, rest = address.partition("/")
-    if slash and first in api.versions:
-        if api_version is not None and api_version != first:
-            raise InvalidReferenceError(
-                f"{address!r:.200} is of version {first!r}, but `api_version` says {api_version!r}."
-            )
-        return first, rest
-    return api.version(api_version), address
+    """Take the version from a path that may begin with one."""
+    named, path = api.split_path(address, of_method=True)
+    if named not in api.versions:
+        return api.version(api_version), address
+    if api_version is not None and api_version != named:
+        raise InvalidReferenceError(
+            f"{address!r:.200} is of version {named!r}, but `api_version` says {api_version!r}."
+        )
+    return named, path

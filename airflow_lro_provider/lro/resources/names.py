@@ -1,16 +1,15 @@
-"""Reading and checking what a user gives to say which operation is meant.
+"""Which operation a user means: names are read and checked here, before any request.
 
-A name is unique only within its service, so a **reference** is service, version and name. It may be
-given as
+A name is unique only within its service, so a **reference** is service, version, name and host. It may be given as
 
 * a plain name, with ``service=``: ``projects/p/locations/l/operations/o``
 * a full resource name (https://google.aip.dev/122): ``//datafusion.googleapis.com/projects/…``
 * a URL: ``https://datafusion.googleapis.com/v1/projects/…``
-* the operation itself, a dict with a ``name`` (an XCom of another task), with ``service=``; the result
-  of a task of this package, ``{"outcome": …, "operation": {…}}``, will do as well.
+* the operation itself, a dict with a ``name`` (an XCom of another task), with ``service=``; the result of a task of
+  this package, ``{"outcome": …, "operation": {…}}``, will do as well.
 
-Everything is checked here, before any request: characters, dots, the service's own name patterns, the
-host. Standard library only.
+Checked are characters, dots, the service's own name patterns and the host. What other clients return for an operation
+is read by :func:`operation_in`. Standard library only.
 """
 
 from __future__ import annotations
@@ -19,53 +18,39 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
-from airflow_lro_provider.lro.errors import ForbiddenEndpointError, InvalidReferenceError
-from airflow_lro_provider.lro.resources.catalog import (
-    SYSTEMS,
-    Service,
-    find_service,
-    known_services,
-    location_of,
-    service_of_host,
-)
+from airflow_lro_provider.lro.errors import InvalidReferenceError
+from airflow_lro_provider.lro.resources.catalog import SYSTEMS, Service, find_service, known_services, location_of
 from airflow_lro_provider.lro.resources.hosts import (
     DEFAULT_UNIVERSE,
-    host_in_table,
-    host_to_send_to,
-    lower_host,
-    split_url,
+    NamedHost,
+    Resource,
+    is_host,
+    read_full_name,
+    read_url,
 )
 
-__all__ = ["OperationReference", "check_endpoint", "endpoint_of", "read_parent", "read_reference"]
+__all__ = [
+    "OperationReference",
+    "Parent",
+    "check_name",
+    "check_parent",
+    "check_segments",
+    "operation_in",
+    "read_parent",
+    "read_reference",
+]
 
 MAX_LENGTH = 2048
 # RFC 3986 path characters, without %: an encoded slash or dot has no business in a name.
 _SEGMENT = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@-]+")
 _LOCATION = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
-# Labels of at most 63 characters: what DNS cannot carry would break the clients, each in its own way.
-_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?"
-_HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*(?::\d{{1,5}})?|\[[0-9a-fA-F:]+\](?::\d{{1,5}})?")
 _VERB_SUFFIX = re.compile(r":(cancel|wait|delete|get)$")
-_LOOPBACK = re.compile(r"(localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d{1,5})?")
 
 
 @dataclass(frozen=True)
-class OperationReference:
-    """All that addresses one operation, checked.
-
-    :param service: the API's discovery name.
-    :param version: the API version to ask with.
-    :param name: the operation's name.
-    :param host: one of Google's hosts for it, or one that the user named and that the connection has
-        to confirm (see :func:`endpoint_of`).
-    """
-
-    service: str
-    version: str
-    name: str
-    host: str
+class OperationReference(Resource):
+    """All that addresses one operation, checked; its ``name`` is the operation's."""
 
     def to_dict(self) -> dict[str, str]:
         """Plain JSON, for a trigger's arguments and for records."""
@@ -77,12 +62,14 @@ class OperationReference:
         service = find_service(stored.get("service", ""))
         version = service.version(stored.get("version"))
         host = stored.get("host")
-        if not isinstance(host, str) or not _HOST.fullmatch(host):
+        if not isinstance(host, str) or not is_host(host):
             raise InvalidReferenceError(f"a stored reference has no usable host: {host!r}")
         return cls(service.name, version, check_name(stored.get("name"), service, version), host)
 
-    def __str__(self) -> str:
-        return f"//{self.host}/{self.name}"
+
+@dataclass(frozen=True)
+class Parent(Resource):
+    """What operations are listed below, checked: ``projects/p/locations/l`` for most services."""
 
 
 def read_reference(
@@ -117,10 +104,11 @@ def read_reference(
             " {{ ti.xcom_pull(task_ids='start')['name'] }}"
         )
     if value.startswith("//"):
-        host, _, name = value[2:].partition("/")
-        return _with_host(host_in_table(lower_host(host), universe), None, name, api, api_version, value)
+        found = read_full_name(value, api, universe)
+        return _reference_at(found, "", found.path, api_version)
     if "://" in value:
-        return _read_url(value, api, api_version, api_endpoint, universe)
+        found = read_url(value, api, api_endpoint=api_endpoint, universe=universe)
+        return _reference_at(found, *found.api.split_path(found.path), api_version)
     if api is None:
         api = _service_of(value)
     version = api.version(api_version) if api_version is not None else _version_of(value, api)
@@ -128,28 +116,25 @@ def read_reference(
     return OperationReference(api.name, version, name, api.host_for(name))
 
 
-def names_unknown_host(value: Any) -> bool:
-    """Whether a reference names a host that is not known to be Google's: only a connection may vouch for it."""
-    if not isinstance(value, str):
-        return False
-    if value.startswith("//"):
-        host = lower_host(value[2:].partition("/")[0])
-    elif "://" in value:
-        host = split_url(value)[1]
-    else:
-        return False
-    return service_of_host(host) is None
+def _reference_at(found: NamedHost, named_version: str, name: str, api_version: str | None) -> OperationReference:
+    version = found.check_version(named_version, api_version)
+    name = check_name(name, found.api, version)
+    return OperationReference(found.api.name, version, name, found.host_for(name))
 
 
-def read_parent(parent: Any, service: str, api_version: str | None = None) -> OperationReference:
-    """Check the parent of a list: ``projects/p/locations/l`` for most services.
+def read_parent(parent: Any, service: str, api_version: str | None = None) -> Parent:
+    """Read the parent of a list.
 
-    The answer's ``name`` is the parent.
+    :param parent: what operations are listed below; a trailing ``/operations`` is left out.
+    :param service: the API.
+    :param api_version: the API version, if not the preferred one.
+    :raises InvalidReferenceError: saying what is wrong with it.
+    :raises UnknownServiceError: if the service or the version is not known, or lists no operations.
     """
     api = find_service(service)
     version = api.version(api_version)
     parent = check_parent(parent, api, version)
-    return OperationReference(api.name, version, parent, api.host_for(parent))
+    return Parent(api.name, version, parent, api.host_for(parent))
 
 
 def check_parent(parent: Any, service: Service, version: str) -> str:
@@ -193,137 +178,6 @@ def check_name(name: Any, service: Service, version: str) -> str:
     return name
 
 
-def endpoint_of(
-    reference: OperationReference,
-    api_endpoint: str | None = None,
-    universe: str = DEFAULT_UNIVERSE,
-    *,
-    mtls: bool = False,
-) -> str:
-    """The base URL to send to, without a trailing slash: Google's host, or the connection's endpoint.
-
-    :param api_endpoint: the connection's; ``{service}`` in it becomes the API's name.
-    :param universe: the domain of the connection's universe.
-    :param mtls: whether to use Google's mTLS hosts.
-    :raises ForbiddenEndpointError: if the user's reference names a host that is neither Google's for
-        this service nor that of the connection.
-    """
-    service = find_service(reference.service)
-    googles = service.has_host(reference.host)
-    if api_endpoint is None:
-        if not googles:
-            raise ForbiddenEndpointError(
-                f"{reference.host} is not a host of {service.title} ({service.host}); nothing was sent."
-                " If it is a private endpoint, name it in the connection's extra as `api_endpoint`."
-            )
-        return f"https://{host_to_send_to(reference.host, universe, mtls=mtls)}"
-    endpoint = api_endpoint.replace("{service}", reference.service).rstrip("/")
-    if not googles and reference.host != split_url(endpoint)[1]:
-        raise ForbiddenEndpointError(
-            f"{reference.host} is neither a host of {service.title} nor the connection's api_endpoint"
-            f" ({endpoint}); nothing was sent."
-        )
-    return endpoint
-
-
-def check_endpoint(api_endpoint: str, *, emulator: bool = False) -> str:
-    """Check an endpoint that a connection names.
-
-    :param emulator: the connection says that this is not Google, so plain http may go anywhere.
-    :raises ForbiddenEndpointError: for anything but https, or http to this machine.
-    """
-    scheme, host, path = split_url(api_endpoint.replace("{service}", "service"))
-    if not api_endpoint.isascii() or not _is_server(host) or re.search(r"[^!-~]|[?#\\@%]", path) or "/." in path:
-        raise ForbiddenEndpointError(
-            f"`api_endpoint` {api_endpoint!r} is not a URL of a server. Expected https://HOST[:PORT][/PATH]."
-        )
-    if scheme == "http" and not emulator and not _LOOPBACK.fullmatch(host):
-        raise ForbiddenEndpointError(
-            f"`api_endpoint` {api_endpoint!r} would send a token over plain http to another machine."
-            ' Use https, or say "emulator": true in the connection\'s extra: then only a fake token is sent.'
-        )
-    if scheme not in ("http", "https"):
-        raise ForbiddenEndpointError(f"`api_endpoint` {api_endpoint!r} must begin with https:// or http://.")
-    return api_endpoint.rstrip("/")
-
-
-def _is_server(host: str) -> bool:
-    """Whether this is a host, perhaps with a port, that a connection may name."""
-    if not _HOST.fullmatch(host):
-        return False
-    try:
-        parts = urlsplit(f"//{host}")
-        if host.startswith("["):
-            from ipaddress import ip_address
-
-            ip_address(parts.hostname or "")
-        return bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False
-
-
-def _read_url(
-    url: str, api: Service | None, api_version: str | None, api_endpoint: str | None, universe: str
-) -> OperationReference:
-    scheme, host, path = split_url(url)
-    if not _HOST.fullmatch(host):
-        raise InvalidReferenceError(f"{url!r:.200} has no usable host.")
-    if scheme not in ("http", "https"):
-        raise InvalidReferenceError(f"{url!r:.200} must begin with https://.")
-    if api_endpoint is not None:
-        for candidate in [api] if api else known_services().values():
-            own = api_endpoint.replace("{service}", candidate.name).rstrip("/")
-            if url.startswith(own + "/") and (api or "{service}" in api_endpoint):
-                version, name = candidate.split_path(url[len(own) + 1 :])
-                return _with_host(host, version, name, candidate, api_version, url, trusted=True)
-    host = host_in_table(host, universe, exact=True)
-    if scheme == "http" and service_of_host(host) is not None:
-        raise InvalidReferenceError(f"{url!r:.200}: Google is spoken to over https only; nothing was sent.")
-    owner = service_of_host(host) or api
-    version, name = owner.split_path(path[1:]) if owner else ("", path[1:])
-    return _with_host(host, version, name, api, api_version, url)
-
-
-def _with_host(
-    host: str,
-    url_version: str | None,
-    name: str,
-    api: Service | None,
-    api_version: str | None,
-    given: str,
-    *,
-    trusted: bool = False,
-) -> OperationReference:
-    """Make a reference of a name and a host that was named with it."""
-    if not _HOST.fullmatch(host):
-        raise InvalidReferenceError(f"{given!r:.200} has no usable host.")
-    owner = service_of_host(host)
-    if owner is not None and api is not None and owner is not api:
-        raise InvalidReferenceError(
-            f"{given!r:.200} is at {owner.title} ({owner.name}), but `service` says {api.name!r}."
-        )
-    api = owner or api
-    if api is None:
-        raise ForbiddenEndpointError(
-            f"{host} is not a known Google API; nothing was sent. If it is a private endpoint, name it in the"
-            " connection's extra as `api_endpoint`, and give `service`."
-        )
-    if url_version and api_version and url_version != api_version:
-        raise InvalidReferenceError(
-            f"{given!r:.200} is of version {url_version!r}, but `api_version` says {api_version!r}."
-        )
-    version = api.version(url_version or api_version)
-    name = check_name(name, api, version)
-    of_host, of_name = api.location_of_host(host), location_of(name)
-    if of_host and of_name and of_host != of_name and not trusted:
-        raise InvalidReferenceError(
-            f"{given!r:.200}: the host serves the location {of_host!r}, the operation is in {of_name!r}."
-        )
-    if host == api.host and api.regional:
-        host = api.host_for(name)  # the global host of a service that lives in regions
-    return OperationReference(api.name, version, name, host)
-
-
 def _name_of_resource(resource: Mapping[str, Any]) -> Any:
     if "name" not in resource and isinstance(resource.get("operation"), Mapping):
         resource = resource["operation"]
@@ -336,6 +190,40 @@ def _name_of_resource(resource: Mapping[str, Any]) -> Any:
         # The host is never taken from an operation's own text.
         raise InvalidReferenceError(f"the operation's `name` {name!r:.200} names a host; a plain name was expected.")
     return name
+
+
+def operation_in(returned: Any) -> str | Mapping[str, Any] | OperationReference:
+    """Find an operation in what another client returned, for :func:`read_reference`.
+
+    =============================================  =====================================================
+    object                                         where its name is
+    =============================================  =====================================================
+    ``google.api_core.operation.Operation``, and   ``.operation.name``
+    its async sibling: what generated clients give
+    ``google.longrunning.operations_pb2``          ``.name``
+    a task of the Earth Engine client              ``.operation_name``, once it is started
+    an object with ``.operation``                  that, if it is a name or a dict
+    =============================================  =====================================================
+
+    None of these libraries is imported.
+
+    :param returned: such an object; a name, a dict or a reference is returned as it is.
+    :raises InvalidReferenceError: if there is no operation in it.
+    """
+    if isinstance(returned, (str, Mapping, OperationReference)):
+        return returned
+    inner = getattr(returned, "operation", None)
+    if isinstance(inner, (str, Mapping)) and inner:
+        return inner
+    names = (getattr(inner, "name", None), getattr(returned, "operation_name", None), getattr(returned, "name", None))
+    for name in names:
+        if isinstance(name, str) and name:
+            return name
+    hint = " Was it started?" if hasattr(returned, "name") or inner is not None else ""
+    raise InvalidReferenceError(
+        f"no operation in {type(returned).__name__} ({returned!r:.100}): expected its name, its dict, or an object with"
+        f" .name, .operation or .operation.name.{hint}"
+    )
 
 
 def check_segments(name: str, what: str, *, wildcard: bool = False) -> None:

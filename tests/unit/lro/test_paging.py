@@ -11,7 +11,8 @@ from airflow_lro_provider.lro.errors import ResponseTooLargeError
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.paging import MAX_TOKEN, Paging
 from airflow_lro_provider.lro.protocol import Page
-from airflow_lro_provider.lro.resources.names import endpoint_of, read_parent
+from airflow_lro_provider.lro.resources.hosts import endpoint_of
+from airflow_lro_provider.lro.resources.names import read_parent
 
 PARENT = read_parent("projects/p", "earthengine")
 

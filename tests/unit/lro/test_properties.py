@@ -27,13 +27,8 @@ from airflow_lro_provider.lro.operation import Operation, Outcome, State
 from airflow_lro_provider.lro.polling import Deadline, PollSchedule
 from airflow_lro_provider.lro.protocol import Response
 from airflow_lro_provider.lro.resources.catalog import find_service, known_services
-from airflow_lro_provider.lro.resources.names import (
-    OperationReference,
-    check_endpoint,
-    endpoint_of,
-    read_parent,
-    read_reference,
-)
+from airflow_lro_provider.lro.resources.hosts import check_endpoint, endpoint_of
+from airflow_lro_provider.lro.resources.names import OperationReference, read_parent, read_reference
 from airflow_lro_provider.lro.status import CODES, MAX_RETRY_AFTER, error_from_response
 from airflow_lro_provider.ownership.decisions import ArmedRecord
 

@@ -20,7 +20,8 @@ from airflow_lro_provider.lro.errors import (
 )
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.protocol import Page, Request, Response
-from airflow_lro_provider.lro.resources.names import endpoint_of, read_parent, read_reference
+from airflow_lro_provider.lro.resources.hosts import endpoint_of
+from airflow_lro_provider.lro.resources.names import read_parent, read_reference
 
 NAMES = {
     "earthengine": "projects/p/operations/o/nested",

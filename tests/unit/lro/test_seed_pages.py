@@ -65,7 +65,8 @@ from airflow_lro_provider.lro.errors import InvalidReferenceError, PermissionDen
 from airflow_lro_provider.lro.operation import Operation, Outcome, State
 from airflow_lro_provider.lro.protocol import Request, Response
 from airflow_lro_provider.lro.resources.catalog import known_services
-from airflow_lro_provider.lro.resources.names import OperationReference, endpoint_of, read_reference
+from airflow_lro_provider.lro.resources.hosts import endpoint_of
+from airflow_lro_provider.lro.resources.names import OperationReference, read_reference
 
 CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
 EARTH_ENGINE = "https://www.googleapis.com/auth/earthengine"

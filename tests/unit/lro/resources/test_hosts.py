@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from airflow_lro_provider.lro.errors import ConnectionSettingsError, ForbiddenEndpointError
 from airflow_lro_provider.lro.resources.hosts import (
     DEFAULT_UNIVERSE,
     belongs_to,
+    check_endpoint,
     check_universe,
     host_in_table,
     host_to_send_to,
+    names_unknown_host,
 )
 
 UNIVERSE = "universe.example"
+NAME = "projects/my-project/locations/europe-west4/operations/operation-1-2-3"
+VERTEX = "projects/123456/locations/us-central1/endpoints/4711/operations/8888"
 
 
 @pytest.mark.parametrize(
@@ -85,3 +91,92 @@ def test_no_universe(domain: str) -> None:
     """What is no domain, in particular an address, a port or a path, is refused."""
     with pytest.raises(ConnectionSettingsError, match="is not a domain"):
         check_universe(domain)
+
+
+# --- endpoints and hosts that somebody names --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "emulator", "kept"),
+    [
+        ("https://psc.example", False, "https://psc.example"),
+        ("https://psc.example/", False, "https://psc.example"),
+        ("https://psc.example:8443/base/{service}", False, "https://psc.example:8443/base/{service}"),
+        ("https://{service}-mine.p.googleapis.com", False, "https://{service}-mine.p.googleapis.com"),
+        ("http://localhost:8080", False, "http://localhost:8080"),
+        ("http://127.0.0.1:8080/{service}", False, "http://127.0.0.1:8080/{service}"),
+        ("http://[::1]:8080", False, "http://[::1]:8080"),
+        ("http://emulator:8080", True, "http://emulator:8080"),
+        ("http://10.0.0.7", True, "http://10.0.0.7"),
+    ],
+)
+def test_endpoints_that_a_connection_may_name(endpoint: str, emulator: bool, kept: str) -> None:
+    """Https anywhere, http on this machine, http to an emulator; with {service} where the user wants it."""
+    assert check_endpoint(endpoint, emulator=emulator) == kept
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "emulator", "why"),
+    [
+        ("http://psc.example", False, 'plain http to another machine.*"emulator": true'),
+        ("http://localhost.evil.example", False, "plain http to another machine"),
+        ("http://127.0.0.1.evil.example", False, "plain http to another machine"),
+        ("http://10.0.0.7", False, "plain http to another machine"),
+        ("ftp://psc.example", False, "must begin with https://"),
+        ("ftp://psc.example", True, "must begin with https://"),
+        ("psc.example", False, "not a URL of a server"),
+        ("https://", False, "not a URL of a server"),
+        ("https://user:pw@psc.example", False, "not a URL of a server"),
+        ("https://psc.example?x=1", False, "not a URL of a server"),
+        ("https://psc.example/?x=1", False, "not a URL of a server"),
+        ("https://psc.example/#x", False, "not a URL of a server"),
+        ("https://psc.example/../x", False, "not a URL of a server"),
+        ("https://psc.example/a%2Fb", False, "not a URL of a server"),
+        ("https://psc.example/a b", False, "not a URL of a server"),
+        ("https://psc.example/a\\b", False, "not a URL of a server"),
+        ("https://psc.example/a\r\nb", False, "not a URL of a server"),
+        ("https://psc.example/a\x00b", False, "not a URL of a server"),
+        ("https://psc.example/a\x7fb", False, "not a URL of a server"),
+        ("https://psc example", False, "not a URL of a server"),
+        ("https://psc.example:99999", False, "not a URL of a server"),
+        ("https://[:::]", False, "not a URL of a server"),
+        ("https://psc.example:\u0668\u0660", False, "not a URL of a server"),
+        ("https://.", False, "not a URL of a server"),
+        ("https://psc..example", False, "not a URL of a server"),
+        ("https://psc.example\u212a", False, "not a URL of a server"),  # its lower case is an ASCII k
+        ("https://" + "x" * 64 + ".example", False, "not a URL of a server"),
+        ("https://psc.exämple", False, "not a URL of a server"),
+    ],
+    ids=lambda value: repr(value) if isinstance(value, str) else None,
+)
+def test_endpoints_that_a_connection_may_not_name(endpoint: str, emulator: bool, why: str) -> None:
+    """Anything that is no plain server, or would send a token in the clear, is refused."""
+    with pytest.raises(ForbiddenEndpointError, match=why):
+        check_endpoint(endpoint, emulator=emulator)
+
+
+def test_no_connection_is_an_emulator_by_default() -> None:
+    """Unless somebody says emulator, http to another machine is refused."""
+    with pytest.raises(ForbiddenEndpointError, match="plain http to another machine"):
+        check_endpoint("http://emulator:8080")
+
+
+@pytest.mark.parametrize(
+    ("value", "unknown"),
+    [
+        (NAME, False),
+        (f"//datafusion.googleapis.com/{NAME}", False),
+        (f"//US-central1-AIplatform.googleapis.com/{VERTEX}", False),
+        (f"https://datafusion.googleapis.com/v1/{NAME}", False),
+        (f"HTTPS://DataFusion.googleapis.com/v1/{NAME}", False),
+        (f"//psc.example/{NAME}", True),
+        (f"https://psc.example/v1/{NAME}", True),
+        (f"https://datafusion.googleapis.com.evil.example/v1/{NAME}", True),
+        ({"name": f"//psc.example/{NAME}"}, False),
+        (None, False),
+    ],
+    ids=str,
+)
+def test_names_unknown_host(value: Any, unknown: bool) -> None:
+    """A name or URL with a host that is not Google's is one that only a connection can vouch for."""
+    assert names_unknown_host(value) is unknown

@@ -19,8 +19,8 @@ from airflow_lro_provider.lro.errors import (
     NotAnOperationError,
     UnknownServiceError,
 )
+from airflow_lro_provider.lro.resources.hosts import endpoint_of
 from airflow_lro_provider.lro.resources.methods import Method, check_body, new_request_id, read_method
-from airflow_lro_provider.lro.resources.names import endpoint_of
 
 LOCATION = "projects/p/locations/us-central1"
 INSTANCES = f"{LOCATION}/instances"
@@ -54,6 +54,22 @@ INSTANCES = f"{LOCATION}/instances"
             "v1",
             "us-central1-aiplatform.googleapis.com",
             f"{LOCATION}/datasets",
+            "",
+        ),
+        (
+            "https://dns.googleapis.com/dns/v1/projects/p/managedZones",
+            None,
+            "v1",
+            "dns.googleapis.com",
+            "projects/p/managedZones",
+            "",
+        ),
+        (
+            "https://pubsublite.googleapis.com/v1/admin/projects/p/locations/l/subscriptions/s:seek",
+            None,
+            "v1",
+            "pubsublite.googleapis.com",
+            "admin/projects/p/locations/l/subscriptions/s:seek",
             "",
         ),
         ("projects/p/image:export", "earthengine", "v1", "earthengine.googleapis.com", "projects/p/image:export", ""),
@@ -115,8 +131,32 @@ def test_what_a_method_is_given_as(
         (
             "https://datafusion.googleapis.com@evil.example/v1/projects/p",
             {"service": "datafusion"},
-            ForbiddenEndpointError,
-            "evil",
+            InvalidReferenceError,
+            "evil.example/v1/projects/p' has no usable host",
+        ),
+        (
+            "https://europe-west4-aiplatform.googleapis.com/v1/projects/p/locations/us-central1/datasets",
+            {},
+            InvalidReferenceError,
+            "the host serves the location 'europe-west4', but the name is in 'us-central1'",
+        ),
+        (
+            "ftp://psc.example/v1/projects/p",
+            {"service": "datafusion"},
+            InvalidReferenceError,
+            "must begin with https://",
+        ),
+        (
+            "https://datafusion.googleapis.com/v9/projects/p",
+            {},
+            UnknownServiceError,
+            "no API version 'v9'. It has: v1, v1beta1",
+        ),
+        (
+            "https://datafusion.googleapis.com/projects/p",
+            {},
+            UnknownServiceError,
+            "no API version 'projects'",
         ),
         ("projects/p/locations/x.evil.com%00/d", {"service": "aiplatform"}, InvalidReferenceError, "has the part"),
     ],
@@ -126,7 +166,7 @@ def test_what_is_no_method_is_refused(
 ) -> None:
     """In words that name the problem, and before anything is sent: the endpoint is checked last."""
     with pytest.raises(error, match=None) as caught:
-        endpoint_of(read_method(value, **arguments).about)
+        endpoint_of(read_method(value, **arguments))
     assert words in str(caught.value)
 
 
@@ -135,7 +175,23 @@ def test_the_connections_own_endpoint_is_understood() -> None:
     endpoint = "http://127.0.0.1:1/{service}"
     method = read_method(f"http://127.0.0.1:1/datafusion/v1/{INSTANCES}", api_endpoint=endpoint)
     assert (method.service, method.path) == ("datafusion", INSTANCES)
-    assert endpoint_of(method.about, endpoint) == "http://127.0.0.1:1/datafusion"
+    assert endpoint_of(method, endpoint) == "http://127.0.0.1:1/datafusion"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "https://dns.googleapis.com/dns/v1/projects/p/managedZones",
+        "https://pubsublite.googleapis.com/v1/admin/projects/p/locations/l/subscriptions/s:seek",
+        "https://cloudresourcemanager.googleapis.com/v2/folders",
+        "https://speech.googleapis.com/v1/speech:longrunningrecognize",
+        f"https://datafusion.googleapis.com/v1beta1/{INSTANCES}?instanceId=x",
+    ],
+)
+def test_a_url_is_called_as_it_was_given(value: str) -> None:
+    """Wherever a service has its version in the path."""
+    method = read_method(value)
+    assert protocol.start(method, endpoint_of(method)).url == value
 
 
 @given(value=st.text(string.printable, max_size=60), service=st.sampled_from(["datafusion", "earthengine", None]))
@@ -143,7 +199,7 @@ def test_nothing_but_google_is_ever_addressed(value: str, service: str | None) -
     """Whatever is given: a clear refusal, or a URL at Google's host of that service."""
     try:
         method = read_method(value, service=service)
-        url = protocol.start(method, endpoint_of(method.about)).url
+        url = protocol.start(method, endpoint_of(method)).url
     except InvalidRequestError:
         return
     assert url.partition("//")[2].partition("/")[0].endswith(".googleapis.com")
@@ -158,7 +214,7 @@ ID = "b8a8a5a2-8d3c-4f3e-9a4b-000000000001"
 def request(value: str, service: str, body: Any = None, http_method: str = "POST", request_id: str | None = ID) -> Any:
     """The request that starts something."""
     method = read_method(value, http_method, service)
-    return protocol.start(method, endpoint_of(method.about), body, request_id=request_id)
+    return protocol.start(method, endpoint_of(method), body, request_id=request_id)
 
 
 def test_a_start_has_the_body_as_json() -> None:
@@ -279,4 +335,4 @@ def test_what_is_no_operation_is_told_apart(content: Any, is_resource: bool) -> 
 
 def test_a_method_reads_well() -> None:
     """For logs."""
-    assert str(Method("datafusion", "v1", "POST", INSTANCES, "a=b", "h")) == f"POST //h/{INSTANCES}"
+    assert str(Method("datafusion", "v1", INSTANCES, "h", "POST", "a=b")) == f"POST //h/{INSTANCES}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,11 +15,11 @@ from airflow_lro_provider.lro.errors import (
     UnknownServiceError,
 )
 from airflow_lro_provider.lro.resources.catalog import known_services
+from airflow_lro_provider.lro.resources.hosts import endpoint_of
 from airflow_lro_provider.lro.resources.names import (
     OperationReference,
-    check_endpoint,
-    endpoint_of,
-    names_unknown_host,
+    Parent,
+    operation_in,
     read_parent,
     read_reference,
 )
@@ -421,19 +422,19 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], type[Exception], str]] = {
         "//europe-west4-aiplatform.googleapis.com/projects/p/locations/us-central1/operations/1",
         {},
         InvalidReferenceError,
-        "the host serves the location 'europe-west4', the operation is in 'us-central1'",
+        "the host serves the location 'europe-west4', but the name is in 'us-central1'",
     ),
     "URL and location differ": (
         "https://datafusion.us-east1.rep.googleapis.com/v1/projects/p/locations/us-west1/operations/1",
         {},
         InvalidReferenceError,
-        "the host serves the location 'us-east1', the operation is in 'us-west1'",
+        "the host serves the location 'us-east1', but the name is in 'us-west1'",
     ),
     "multi-region and location differ": (
         "//aiplatform.eu.rep.googleapis.com/projects/p/locations/us/operations/1",
         {},
         InvalidReferenceError,
-        "the host serves the location 'eu', the operation is in 'us'",
+        "the host serves the location 'eu', but the name is in 'us'",
     ),
     # hosts
     "a foreign host": (
@@ -465,7 +466,7 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], type[Exception], str]] = {
         f"http://datafusion.googleapis.com/v1/{DATAFUSION}",
         {},
         InvalidReferenceError,
-        "Google is spoken to over https only; nothing was sent",
+        "Google's APIs are reached over https only; nothing was sent",
     ),
     "a user in the URL": (
         f"https://datafusion.googleapis.com@evil.example/v1/{DATAFUSION}",
@@ -634,92 +635,6 @@ def test_http_in_a_reference_never_lowers_the_connections_https() -> None:
     assert endpoint_of(reference, "https://psc.example") == "https://psc.example"
 
 
-@pytest.mark.parametrize(
-    ("endpoint", "emulator", "kept"),
-    [
-        ("https://psc.example", False, "https://psc.example"),
-        ("https://psc.example/", False, "https://psc.example"),
-        ("https://psc.example:8443/base/{service}", False, "https://psc.example:8443/base/{service}"),
-        ("https://{service}-mine.p.googleapis.com", False, "https://{service}-mine.p.googleapis.com"),
-        ("http://localhost:8080", False, "http://localhost:8080"),
-        ("http://127.0.0.1:8080/{service}", False, "http://127.0.0.1:8080/{service}"),
-        ("http://[::1]:8080", False, "http://[::1]:8080"),
-        ("http://emulator:8080", True, "http://emulator:8080"),
-        ("http://10.0.0.7", True, "http://10.0.0.7"),
-    ],
-)
-def test_endpoints_that_a_connection_may_name(endpoint: str, emulator: bool, kept: str) -> None:
-    """Https anywhere, http on this machine, http to an emulator; with {service} where the user wants it."""
-    assert check_endpoint(endpoint, emulator=emulator) == kept
-
-
-@pytest.mark.parametrize(
-    ("endpoint", "emulator", "why"),
-    [
-        ("http://psc.example", False, 'plain http to another machine.*"emulator": true'),
-        ("http://localhost.evil.example", False, "plain http to another machine"),
-        ("http://127.0.0.1.evil.example", False, "plain http to another machine"),
-        ("http://10.0.0.7", False, "plain http to another machine"),
-        ("ftp://psc.example", False, "must begin with https://"),
-        ("ftp://psc.example", True, "must begin with https://"),
-        ("psc.example", False, "not a URL of a server"),
-        ("https://", False, "not a URL of a server"),
-        ("https://user:pw@psc.example", False, "not a URL of a server"),
-        ("https://psc.example?x=1", False, "not a URL of a server"),
-        ("https://psc.example/?x=1", False, "not a URL of a server"),
-        ("https://psc.example/#x", False, "not a URL of a server"),
-        ("https://psc.example/../x", False, "not a URL of a server"),
-        ("https://psc.example/a%2Fb", False, "not a URL of a server"),
-        ("https://psc.example/a b", False, "not a URL of a server"),
-        ("https://psc.example/a\\b", False, "not a URL of a server"),
-        ("https://psc.example/a\r\nb", False, "not a URL of a server"),
-        ("https://psc.example/a\x00b", False, "not a URL of a server"),
-        ("https://psc.example/a\x7fb", False, "not a URL of a server"),
-        ("https://psc example", False, "not a URL of a server"),
-        ("https://psc.example:99999", False, "not a URL of a server"),
-        ("https://[:::]", False, "not a URL of a server"),
-        ("https://psc.example:\u0668\u0660", False, "not a URL of a server"),
-        ("https://.", False, "not a URL of a server"),
-        ("https://psc..example", False, "not a URL of a server"),
-        ("https://psc.example\u212a", False, "not a URL of a server"),  # its lower case is an ASCII k
-        ("https://" + "x" * 64 + ".example", False, "not a URL of a server"),
-        ("https://psc.exämple", False, "not a URL of a server"),
-    ],
-    ids=lambda value: repr(value) if isinstance(value, str) else None,
-)
-def test_endpoints_that_a_connection_may_not_name(endpoint: str, emulator: bool, why: str) -> None:
-    """Anything that is no plain server, or would send a token in the clear, is refused."""
-    with pytest.raises(ForbiddenEndpointError, match=why):
-        check_endpoint(endpoint, emulator=emulator)
-
-
-def test_no_connection_is_an_emulator_by_default() -> None:
-    """Unless somebody says emulator, http to another machine is refused."""
-    with pytest.raises(ForbiddenEndpointError, match="plain http to another machine"):
-        check_endpoint("http://emulator:8080")
-
-
-@pytest.mark.parametrize(
-    ("value", "unknown"),
-    [
-        (DATAFUSION, False),
-        (f"//datafusion.googleapis.com/{DATAFUSION}", False),
-        (f"//US-central1-AIplatform.googleapis.com/{NAMES['aiplatform']}", False),
-        (f"https://datafusion.googleapis.com/v1/{DATAFUSION}", False),
-        (f"HTTPS://DataFusion.googleapis.com/v1/{DATAFUSION}", False),
-        (f"//psc.example/{DATAFUSION}", True),
-        (f"https://psc.example/v1/{DATAFUSION}", True),
-        (f"https://datafusion.googleapis.com.evil.example/v1/{DATAFUSION}", True),
-        ({"name": f"//psc.example/{DATAFUSION}"}, False),
-        (None, False),
-    ],
-    ids=str,
-)
-def test_names_unknown_host(value: Any, unknown: bool) -> None:
-    """A name or URL with a host that is not Google's is one that only a connection can vouch for."""
-    assert names_unknown_host(value) is unknown
-
-
 # --- parents ---------------------------------------------------------------------------------------
 
 
@@ -744,7 +659,7 @@ def test_names_unknown_host(value: Any, unknown: bool) -> None:
 )
 def test_read_parent(service: str, parent: str, name: str, host: str) -> None:
     """A parent is what stands before `/operations`, with or without it, at the host of its location."""
-    assert read_parent(parent, service) == OperationReference(service, "v1", name, f"{host}.googleapis.com")
+    assert read_parent(parent, service) == Parent(service, "v1", name, f"{host}.googleapis.com")
 
 
 @pytest.mark.parametrize(
@@ -818,3 +733,45 @@ def test_a_letter_with_an_ascii_lower_case_makes_no_host(text: str) -> None:
     assert "\u212a".lower() == "k"
     with pytest.raises(InvalidReferenceError, match="has no usable host"):
         read_reference(text.format("psc.example\u212a"), "datafusion", api_endpoint="https://psc.examplek")
+
+
+# --- operations of other clients -------------------------------------------------------------------
+
+EARTH = "projects/p/operations/o"
+
+
+@pytest.mark.parametrize(
+    ("returned", "found"),
+    [
+        (EARTH, EARTH),
+        ({"name": EARTH}, {"name": EARTH}),
+        (SimpleNamespace(name=EARTH, done=False), EARTH),
+        (SimpleNamespace(operation=SimpleNamespace(name=EARTH), name="other"), EARTH),
+        (SimpleNamespace(operation=EARTH), EARTH),
+        (SimpleNamespace(operation={"name": EARTH}), {"name": EARTH}),
+        (SimpleNamespace(operation=lambda: None, name=EARTH), EARTH),
+        (SimpleNamespace(operation_name=EARTH, name=None, id="o"), EARTH),
+        (read_reference(EARTH, "earthengine"), read_reference(EARTH, "earthengine")),
+    ],
+)
+def test_where_other_clients_have_the_name(returned: Any, found: Any) -> None:
+    """Futures, messages, tasks of the Earth Engine client, and what is none of these."""
+    assert operation_in(returned) == found
+
+
+def test_the_message_of_google_itself() -> None:
+    """What google-api-core's futures have inside, where googleapis-common-protos is installed."""
+    operations_pb2 = pytest.importorskip("google.longrunning.operations_pb2")
+    message = operations_pb2.Operation(name=EARTH)
+    assert operation_in(message) == EARTH
+    assert operation_in(SimpleNamespace(operation=message)) == EARTH
+
+
+@pytest.mark.parametrize(
+    ("returned", "hint"), [(None, False), (3, False), (SimpleNamespace(name=None), True), ([EARTH], False)]
+)
+def test_what_has_no_operation(returned: Any, hint: bool) -> None:
+    """An error that names the type; of a task without a name it asks whether it was started."""
+    with pytest.raises(InvalidReferenceError, match=f"no operation in {type(returned).__name__}") as caught:
+        operation_in(returned)
+    assert ("Was it started?" in str(caught.value)) is hint
