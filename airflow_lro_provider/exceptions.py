@@ -24,6 +24,7 @@ __all__ = [
     "OperationFailedError",
     "OperationInputError",
     "OperationKilled",
+    "OperationOrphaned",
     "OperationRunningError",
     "OperationStartError",
     "OperationWaitError",
@@ -60,3 +61,7 @@ class OperationKilled(BaseException):
     Not an ``Exception``: a sensor's ``silent_fail`` would swallow one, and ``never_fail`` would turn it
     into a skip. It would also be taken for a failure of the operation.
     """
+
+
+class OperationOrphaned(OperationKilled):
+    """The supervisor of this task process is gone: Airflow does not know of this process any more."""

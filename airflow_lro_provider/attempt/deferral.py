@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-import pluggy
-
-from airflow_lro_provider.attempt.guard import is_in_line
+from airflow_lro_provider.airflow_compat.task_process import call_before_stopping, is_in_line
+from airflow_lro_provider.attempt.guard import Phase
 from airflow_lro_provider.lro.polling import Deadline, earliest
 
 if TYPE_CHECKING:
@@ -17,9 +16,7 @@ if TYPE_CHECKING:
     from airflow_lro_provider.lro.resources.names import OperationReference
     from airflow_lro_provider.triggers.operations import OperationTrigger
 
-__all__ = ["deadline_of", "make_trigger", "new_owner", "new_token"]
-
-_hook = pluggy.HookimplMarker("airflow")
+__all__ = ["deadline_of", "make_trigger", "new_owner"]
 
 
 def deadline_of(
@@ -41,12 +38,7 @@ def deadline_of(
     return earliest(Deadline(now + seconds, cause, seconds) for cause, seconds in limits.items() if seconds is not None)
 
 
-def new_token() -> str:
-    """Something that no other try of any task has."""
-    return uuid.uuid4().hex
-
-
-def new_owner(context: Any, token: str | None = None) -> dict[str, Any]:
+def new_owner(context: Any, token: str | None = None, *, claims: bool) -> dict[str, Any]:
     """Claim the operation for this try: push its token to XCom, and say whose it is.
 
     The token is what tells a killed try from one that only moves to another triggerer. It goes through
@@ -54,13 +46,23 @@ def new_owner(context: Any, token: str | None = None) -> dict[str, Any]:
 
     :param token: the one that this try has deferred with before, if it was woken for nothing: its first trigger may
         still run, and must not take its own task for that of another try when Airflow takes it down.
+    :param claims: whether the task can lose its operation; if not, a token is all there is.
     """
-    from airflow_lro_provider.ownership.evidence import OWNER_KEY, TaskKey
+    from airflow_lro_provider.ownership.evidence import OWNER_KEY
 
     ti = context["ti"]
-    token = token or new_token()
+    token = token or uuid.uuid4().hex  # no other try of any task has it
+    if not claims:
+        return {"token": token}
     ti.xcom_push(key=OWNER_KEY, value=token)
-    return {**TaskKey.of(ti)._asdict(), "token": token}
+    map_index = -1 if ti.map_index is None else ti.map_index
+    return {
+        "dag_id": ti.dag_id,
+        "run_id": ti.run_id,
+        "task_id": ti.task_id,
+        "map_index": map_index,
+        "token": token,
+    }
 
 
 def make_trigger(
@@ -84,7 +86,7 @@ def make_trigger(
     def last_chance() -> None:
         guard.defer()
         if "task_id" in owner:
-            _AfterDeferral(guard, reference, owner, log).register()
+            call_before_stopping(lambda: _check_deferral(guard, reference, owner, log))
 
     return OperationTrigger(
         reference=reference.to_dict(),
@@ -95,48 +97,23 @@ def make_trigger(
     )
 
 
-class _AfterDeferral:
-    """Called in the task process when it has reported its deferral, and is about to end.
+def _check_deferral(guard: Guard, reference: OperationReference, owner: Mapping[str, Any], log: Any) -> None:
+    """Cancel the operation if the deferral was not taken because the task was killed.
 
-    Airflow 3.3 refuses the deferral of a task that was marked or cleared meanwhile, and calls neither
-    ``on_kill`` nor a trigger then. But it calls its listeners' ``before_stopping``
-    (https://airflow.apache.org/docs/apache-airflow/stable/administration-and-deployment/listeners.html),
-    and still answers questions: so it is asked what became of the task.
+    Called in the task process when it has reported its deferral, and is about to end. Airflow 3.3 rejects the deferral
+    of a task that was marked or cleared meanwhile, and calls neither ``on_kill`` nor a trigger then.
     """
+    from airflow_lro_provider.ownership import evidence
+    from airflow_lro_provider.ownership.decisions import Evidence, Verdict, of_deferral
 
-    def __init__(self, guard: Guard, reference: OperationReference, owner: Mapping[str, Any], log: Any) -> None:
-        self._guard, self._reference, self._owner, self._log = guard, reference, owner, log
-
-    def register(self) -> None:
-        """Listen, in this process only."""
-        from airflow.sdk.listener import get_listener_manager
-
-        get_listener_manager().add_listener(self)  # type: ignore[no-untyped-call]
-
-    @_hook
-    def before_stopping(self, component: Any) -> None:
-        """Cancel the operation if the deferral was not taken because the task was killed."""
-        from airflow.sdk.listener import get_listener_manager
-
-        from airflow_lro_provider.ownership.decisions import Decision, Evidence, describe, of_deferral
-        from airflow_lro_provider.ownership.evidence import TaskKey, read_owner_token, read_task_state
-
-        get_listener_manager().pm.unregister(self)
-        if is_in_line():
-            self._guard.ask()  # `dags test`: this process goes on, with the trigger in it
-            return
-        key, mine = TaskKey.from_dict(self._owner), str(self._owner["token"])
-        state = Evidence.UNKNOWN if key is None else read_task_state(key)
-        token = read_owner_token(key) if key is not None and state == "deferred" else Evidence.UNKNOWN
-        decision = of_deferral(task_state=state, owner_token=token, my_token=mine)
-        evidence = describe(state, token, mine)
-        if decision is Decision.CANCEL:
-            self._guard.release(f"its task was killed while it deferred ({evidence})")
-            return
-        self._guard.release()
-        if decision is Decision.UNSURE:
-            self._log.warning(
-                "%s: it cannot be known whether Airflow has taken the deferral (%s); not cancelled.",
-                self._reference,
-                evidence,
-            )
+    if is_in_line():
+        guard.enter(Phase.ASKING)  # `dags test`: this process goes on, with the trigger in it
+        return
+    state = evidence.ask_task_state(owner)
+    token = evidence.ask_owner_token(owner) if state == "deferred" else Evidence.UNKNOWN
+    mine = str(owner["token"])
+    verdict = of_deferral(task_state=state, owner_token=token, my_token=mine)
+    known = evidence.in_words(state, token, mine)
+    guard.release(f"its task was killed while it deferred ({known})" if verdict is Verdict.CANCEL else None)
+    if verdict is Verdict.UNSURE:
+        log.warning("Not cancelled: whether Airflow has taken the deferral is not known (%s): %s", known, reference)

@@ -1,71 +1,100 @@
 """What a try leaves behind if it does not end normally: for the next try, and for the sweep.
 
-* The **armed record**, for the next try, is kept in Airflow's task state store (3.3), which survives a retry,
-  a SIGKILL and a clear.
+* The **armed record**, for the next try, is kept in Airflow's task state store (3.3), which survives a retry, a
+  SIGKILL and a clear.
 * The entry in the **ledger**, for the sweep, where that is switched on (:mod:`airflow_lro_provider.sweep.ledger`).
 
-Losing either never cancels anything: a store that does not answer is said so, and the task goes on without.
+Losing either never cancels anything: a store that does not answer is logged, and the task goes on without it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_lro_provider.exceptions import OperationKilled
+from airflow_lro_provider.sweep.ledger import LedgerPage, ledger_is_on
 
 if TYPE_CHECKING:
     from airflow_lro_provider.lro.resources.names import OperationReference
     from airflow_lro_provider.ownership.decisions import ArmedRecord
-    from airflow_lro_provider.sweep.ledger import LedgerPage
     from airflow_lro_provider.sweep.search import StartFootprint
 
-__all__ = ["KEY", "ArmedRecords"]
+__all__ = ["KEY", "AttemptRecord", "Role"]
 
 KEY = "airflow_lro_provider.armed"
-# Airflow gives every try an id of its own, and answers so to one that is over.
+# Airflow gives every try an id of its own, and rejects with these the writes of one that has ended.
 _NOT_CURRENT = (404, 409, 410)
+_ENDED = (None, "failed", "success", "skipped", "upstream_failed", "removed", "restarting")
 
 
-class ArmedRecords:
-    """The record of one task instance.
+@dataclass(frozen=True)
+class Role:
+    """How a task stands to its operation.
+
+    :param gcp_conn_id: the connection to cancel it with, also later by others.
+    :param impersonation_chain: the account to act as.
+    :param cancel_on_kill: whether a kill or a timeout of the task cancels it.
+    :param cancel_on_failure: whether the last failure of the task does.
+    :param keeps_record: whether a try leaves a record for the next one.
+    :param needs_record: whether the next try can find the operation by that record only; else its arguments name it.
+    :param retry_policy: the operator's (Airflow 3.3).
+    """
+
+    gcp_conn_id: str | None = None
+    impersonation_chain: str | Sequence[str] | None = None
+    cancel_on_kill: bool = False
+    cancel_on_failure: bool = False
+    keeps_record: bool = False
+    needs_record: bool = False
+    retry_policy: Any = None
+
+
+class AttemptRecord:
+    """The record of one try of a task.
 
     Every method asks the supervisor: none may be called where a kill may raise (see ``guard.py``).
 
     :param context: the context of the running task.
     :param log: where to say that the store does not answer.
-    :param kept: whether to keep an armed record at all.
+    :param role: how the task stands to its operation.
     """
 
-    page: LedgerPage | None = None
-    """The entry in the ledger, if there is to be one."""
-    refused_with: Any = None
-    """The HTTP code with which Airflow has refused the record of this try, if it has."""
-
-    def __init__(self, context: Any, log: Any, *, kept: bool = True) -> None:
-        self._store = context.get("task_state_store") if kept else None
-        self._context = context
+    def __init__(self, context: Any, log: Any, role: Role) -> None:
+        self._store = context.get("task_state_store") if role.keeps_record else None
         self._ti = context["ti"]
         self._log = log
+        self._needs_record = role.needs_record
         self._earlier: ArmedRecord | None = None
-        self._announced: str | None = None
-        self._traces: StartFootprint | None = None
+        self._request_id: str | None = None
+        self._footprint: StartFootprint | None = None
         self._is_there: bool | None = None  # the record of this try; None: not known
+        self._rejected_with: int | None = None  # the HTTP code with which Airflow has rejected it, if it has
+        self._page: LedgerPage | None = None
+        if role.cancel_on_kill and ledger_is_on():
+            self._page = LedgerPage(
+                self._ti,
+                gcp_conn_id=role.gcp_conn_id,
+                impersonation_chain=role.impersonation_chain,
+                cancel_on_failure=role.cancel_on_failure,
+                will_adopt=self.is_continued,
+            )
 
     @property
     def this_try(self) -> dict[str, Any]:
-        """What tells this try from others, as :func:`verdict.of_armed_record` wants it."""
+        """What tells this try from others, as :func:`decisions.of_armed_record` takes it."""
         return {"try_number": self._ti.try_number, "try_id": str(self._ti.id), "max_tries": self._ti.max_tries}
 
     @property
     def is_outdated(self) -> bool:
-        """Whether Airflow has another try of this task by now, and refused the record for that."""
-        return bool(self.refused_with == 404)
+        """Whether Airflow has another try of this task by now, and rejected the record for that."""
+        return self._rejected_with == 404
 
     @property
     def seed(self) -> str:
-        """What stands for this try and for no other one: the id alone may be that of an earlier one as well."""
+        """What stands for this try and no other one: the id alone may be that of an earlier one as well."""
         return f"{self._ti.id}/{self._ti.try_number}"
 
     @property
@@ -75,132 +104,140 @@ class ArmedRecords:
         return bool(max_tries) and self._ti.try_number <= max_tries
 
     @property
-    def will_adopt(self) -> bool:
-        """Whether that next try will find the record of this one."""
+    def is_continued(self) -> bool:
+        """Whether that next try will go on with the operation."""
+        if not self._needs_record:
+            return self.will_retry
         return self.will_retry and self._store is not None and self._is_there is not False
-
-    def is_last(self, error: BaseException, policy: Any) -> bool:
-        """Whether the task's retry policy (Airflow 3.3) ends it after this error, retries or not.
-
-        :param policy: the operator's ``retry_policy``, if it has one.
-        """
-        if policy is None or not isinstance(error, Exception):
-            return False
-        from airflow.sdk.definitions.retry_policy import RetryAction
-
-        this = self._ti
-        try:
-            decision = policy.evaluate(
-                exception=error, try_number=this.try_number, max_tries=this.max_tries, context=self._context
-            )
-        except Exception:
-            return False  # as Airflow sees it
-        return bool(decision.action is RetryAction.FAIL)
 
     def read(self) -> ArmedRecord | None:
         """The record that is there, whoever left it."""
         from airflow_lro_provider.ownership.decisions import ArmedRecord
 
-        answer = self._ask("read", self._store, lambda store: store.get(KEY))
-        self._earlier = ArmedRecord.from_dict(answer)
+        self._earlier = None
+        if self._store is not None:
+            with self._tolerating("read"):
+                self._earlier = ArmedRecord.from_dict(self._store.get(KEY))
         return self._earlier
 
     def check(self) -> None:
         """See whether the record of this try is there, if another process has written it."""
         from airflow_lro_provider.ownership.decisions import ArmedRecord
 
-        if self._is_there is None:
-            answer = self._ask("read", self._store, lambda store: store.get(KEY))
-            record = ArmedRecord.from_dict(answer)
-            if not isinstance(answer, Exception):
+        if self._is_there is None and self._store is not None:
+            with self._tolerating("read"):
+                record = ArmedRecord.from_dict(self._store.get(KEY))
                 self._is_there = record is not None and self.is_own(record)
 
-    def announce(self, start: str, request_id: str, traces: StartFootprint | None = None) -> None:
-        """Say that this try is about to start an operation.
+    def announce(self, start: str, request_id: str, footprint: StartFootprint | None) -> None:
+        """Record that this try is about to start an operation.
 
-        The process of a task that was cleared lives on for some seconds, while the next try begins. Airflow does
-        not know this try any more then, and refuses the record: nothing may be started.
+        The process of a task that was cleared lives on for some seconds while the next try begins. Airflow does not
+        know this try any more then, and rejects the record: nothing may be started.
 
         :param start: which method starts it, in words.
         :param request_id: the id that it is started with, if the method takes one.
-        :param traces: by what the operation can be found if its name is never known.
+        :param footprint: how to find the operation if its name is never known.
         :raises OperationKilled: if this try is not Airflow's current one any more, or its task has ended.
         """
-        from airflow_lro_provider.ownership.decisions import ArmedRecord, was_stopped
-        from airflow_lro_provider.ownership.evidence import TaskKey, read_task_state
+        from airflow_lro_provider.ownership.decisions import ArmedRecord
 
-        self._announced, self._traces = request_id, traces
-        record = ArmedRecord(reference=None, request_id=request_id, **self.this_try)
-        self._set(record)
-        if self.refused_with in _NOT_CURRENT:
+        self._request_id, self._footprint = request_id, footprint
+        self._set(ArmedRecord(reference=None, request_id=request_id, **self.this_try))
+        if self._rejected_with in _NOT_CURRENT:
             raise OperationKilled("this try is not Airflow's current one any more (cleared?); nothing was started")
-        if was_stopped(state := read_task_state(TaskKey.of(self._ti))):
-            raise OperationKilled(f"the state of this task is {state}; nothing was started")
-        self._ask("enter", self.page, lambda page: page.write(None, start, request_id, traces))
+        if (state := self._state()) in _ENDED:
+            raise OperationKilled(f"this task is {state or 'cleared'}; nothing was started")
+        if self._page is not None:
+            with self._tolerating("write"):
+                self._page.write(None, start, request_id, footprint)
 
     def write(self, reference: OperationReference, killed: str | None = None) -> None:
-        """Say that this try waits for this operation; or why it asked for its end."""
+        """Record that this try waits for this operation, or why it requested its cancellation.
+
+        :param killed: that reason.
+        """
         from airflow_lro_provider.ownership.decisions import ArmedRecord
 
         record = ArmedRecord(reference=reference.to_dict(), killed=killed, **self.this_try)
         self._set(record)
         if killed is not None:
-            return  # the sweep sees to it that the cancel has come to something
-        self._ask("enter", self.page, lambda page: page.write(reference))
+            return  # the sweep sees to it that the cancel takes effect
+        if self._page is not None:
+            with self._tolerating("write"):
+                self._page.write(reference)
         # Only now: between the two entries there is no moment without one.
-        if self._earlier is not None and self._earlier.reference == record.reference:
-            self.strike_out_earlier()
-        elif self._earlier is not None and self._earlier.request_id == self._announced is not None:
-            self.strike_out_earlier()  # its start was sent again, and this came of it
+        earlier = self._earlier
+        if earlier is not None and (
+            earlier.reference == record.reference
+            # Its start was sent again, and this is the result.
+            or (self._request_id is not None and earlier.request_id == self._request_id)
+        ):
+            self.remove_earlier()
 
-    def strike_out_earlier(self) -> None:
-        """What the earlier try stood for is over, or this one's now."""
+    def remove_earlier(self) -> None:
+        """What the earlier try owned is finished, or this one's now."""
         from airflow_lro_provider.lro.resources.names import OperationReference
 
         earlier = self._earlier
-        if earlier is None or self.is_own(earlier):
+        if earlier is None or self._page is None or self.is_own(earlier):
             return
         reference = None if earlier.reference is None else OperationReference.from_dict(earlier.reference)
-        self._ask("strike out", self.page, lambda page: page.remove(reference, earlier))
+        with self._tolerating("remove"):
+            self._page.remove(reference, earlier)
 
     def remove(self, reference: OperationReference | None = None) -> None:
         """This try ends normally.
 
         :param reference: its operation, if it is known.
         """
-        self._ask("remove", self._store, lambda store: store.delete(KEY))
+        if self._store is not None:
+            with self._tolerating("remove"):
+                self._store.delete(KEY)
         self.let_go(reference)
 
     def let_go(self, reference: OperationReference | None = None) -> None:
-        """The operation runs on, and is nobody's: the sweep must not end it."""
-        self._ask("strike out", self.page, lambda page: page.remove(reference))
-        if self._earlier is not None and self._earlier.reference is None and self._traces is not None:
+        """The operation runs on without an owner: the sweep must not end it."""
+        if self._page is not None:
+            with self._tolerating("remove"):
+                self._page.remove(reference)
+        if self._earlier is not None and self._earlier.reference is None and self._footprint is not None:
             # What an earlier try may have started works on the same: the sweep would take this one for it.
-            self.strike_out_earlier()
+            self.remove_earlier()
 
     def is_own(self, record: ArmedRecord) -> bool:
         """Whether this very try has left it."""
         return record.is_of(self._ti.try_number, str(self._ti.id))
 
-    def _set(self, record: ArmedRecord) -> Any:
-        answer = self._ask("write", self._store, lambda store: store.set(KEY, asdict(record)))
-        self._is_there = not isinstance(answer, Exception)
-        self.refused_with = _status_of(answer)
-        return answer
+    def _set(self, record: ArmedRecord) -> None:
+        self._is_there, self._rejected_with = False, None
+        if self._store is None:
+            return
+        with self._tolerating("write"):
+            try:
+                self._store.set(KEY, asdict(record))
+                self._is_there = True
+            except Exception as error:
+                # The error of the supervisor has the HTTP code of Airflow's API.
+                detail = getattr(getattr(error, "error", None), "detail", None)
+                self._rejected_with = detail.get("status_code") if isinstance(detail, dict) else None
+                raise
 
-    def _ask(self, what: str, whom: Any, question: Callable[[Any], Any]) -> Any:
-        """Ask, and give the answer, or the error that came instead."""
-        if whom is None:
-            return None
+    def _state(self) -> Any:
+        """Airflow's state of this task."""
+        from airflow_lro_provider.ownership import evidence
+
+        ti = self._ti
+        map_index = -1 if ti.map_index is None else ti.map_index
+        return evidence.ask_task_state(
+            {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id, "map_index": map_index}
+        )
+
+    @contextlib.contextmanager
+    def _tolerating(self, verb: str) -> Iterator[None]:
+        """Log an error of Airflow's, and go on."""
         try:
-            return question(whom)
+            yield
         except Exception as error:
             # After a clear this try is not the current one any more and may not write: that is fine.
-            self._log.info("Could not %s the record of this try: %s", what, str(error)[:300])
-            return error
-
-
-def _status_of(error: Any) -> Any:
-    """The HTTP code of Airflow's API in an error of a question to the supervisor."""
-    detail = getattr(getattr(error, "error", None), "detail", None)
-    return detail.get("status_code") if isinstance(detail, dict) else None
+            self._log.info("Could not %s the record of this try: %s", verb, str(error)[:300])

@@ -6,20 +6,23 @@ import asyncio
 import inspect
 import signal
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import DecoratedOperator, context_merge, task_decorator_factory
 
-from airflow_lro_provider.attempt.starter import OperationStarter
+from airflow_lro_provider.attempt.starting import OperationStarter
 from airflow_lro_provider.attempt.validation import check_service
 from airflow_lro_provider.exceptions import OperationStartError
 from airflow_lro_provider.hooks.operations import DEFAULT_CONN_ID
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context, TaskDecorator
+    from airflow.providers.common.compat.sdk import TaskDecorator
 
+    from airflow_lro_provider.attempt.attempt import Attempt
     from airflow_lro_provider.hooks.operations import OperationsHook
     from airflow_lro_provider.lro.flows import Started
+    from airflow_lro_provider.sweep.search import StartFootprint
 
 __all__ = ["OperationDecoratedOperator", "operation_task"]
 
@@ -35,7 +38,7 @@ class OperationDecoratedOperator(OperationStarter, DecoratedOperator):
     task 5 seconds, so a function should start the operation as its last step, and return at once. A retry after
     a crash goes on with the operation, and does not call the function again.
 
-    All arguments but the function's own are those of :class:`~airflow_lro_provider.attempt.starter.OperationStarter`.
+    All arguments but the function's own are those of :class:`~airflow_lro_provider.attempt.starting.OperationStarter`.
     """
 
     template_fields: Sequence[str] = (
@@ -50,9 +53,6 @@ class OperationDecoratedOperator(OperationStarter, DecoratedOperator):
     shallow_copy_attrs: Sequence[str] = ("python_callable",)
     custom_operator_name = "@task.operation"
     ui_color = "#e6f4ea"
-
-    # A function that hangs is what an execution_timeout is for. Ctrl-C waits; a second one does not.
-    _held_back = (signal.SIGINT,)
 
     def __init__(
         self,
@@ -81,29 +81,42 @@ class OperationDecoratedOperator(OperationStarter, DecoratedOperator):
         """Airflow runs it as any other task; a coroutine function is run to its end within."""
         return False
 
+    def _read_start(self, hook: OperationsHook) -> _CallFunction:
+        return _CallFunction(self, hook)
+
+
+@dataclass(frozen=True)
+class _CallFunction:
+    """Starts an operation by calling a function. See :class:`~airflow_lro_provider.attempt.starting.Start`."""
+
+    operator: OperationDecoratedOperator
+    hook: OperationsHook
+    # A function that hangs is what an execution_timeout is for. Ctrl-C waits; a second one does not.
+    held_back: ClassVar[tuple[signal.Signals, ...]] = (signal.SIGINT,)
+    repeatable: ClassVar[bool] = False
+    footprint: ClassVar[StartFootprint | None] = None
+
     @property
-    def _starts_in_words(self) -> str:
-        return f"the function {self.python_callable.__name__}"
+    def description(self) -> str:
+        return f"the function {self.operator.python_callable.__name__}"
 
-    def _read_arguments(self, hook: OperationsHook) -> None:
-        self._operations_hook = hook
-
-    def _start(self, context: Context) -> Started:
+    def send(self, attempt: Attempt, request_id: str) -> Started:
         from airflow_lro_provider.lro.errors import InvalidRequestError
         from airflow_lro_provider.lro.flows import Started
         from airflow_lro_provider.lro.resources.names import operation_in
 
-        context_merge(context, self.op_kwargs)
-        kwargs = self.determine_kwargs(context)
-        returned = self.python_callable(*self.op_args, **kwargs)
+        operator = self.operator
+        context_merge(attempt.context, operator.op_kwargs)
+        kwargs = operator.determine_kwargs(attempt.context)
+        returned = operator.python_callable(*operator.op_args, **kwargs)
         if inspect.iscoroutine(returned):
             returned = asyncio.run(returned)
         try:
             found = operation_in(returned)
-            return Started(self._operations_hook.reference(found), None)
+            return Started(self.hook.reference(found), None)
         except InvalidRequestError as error:
             raise OperationStartError(
-                f"{self.python_callable.__name__} did not return an operation: {error} What it has started, if"
+                f"{operator.python_callable.__name__} did not return an operation: {error} What it has started, if"
                 " anything, is not guarded."
             ) from None
 

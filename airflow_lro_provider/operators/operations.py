@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.providers.common.compat.sdk import AirflowTaskTimeout, BaseOperator, conf
+from airflow.providers.common.compat.sdk import BaseOperator, conf
 
-from airflow_lro_provider.attempt.guard import Guard
-from airflow_lro_provider.attempt.starter import OperationStarter
+from airflow_lro_provider.attempt.guard import Phase
+from airflow_lro_provider.attempt.starting import OperationStarter
 from airflow_lro_provider.attempt.task import OperationTask
 from airflow_lro_provider.attempt.validation import (
     check_method,
@@ -26,15 +27,12 @@ from airflow_lro_provider.exceptions import (
     OperationInputError,
     OperationRunningError,
     OperationStartError,
-    OperationWaitError,
 )
 from airflow_lro_provider.hooks.operations import DEFAULT_CONN_ID
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
-
+    from airflow_lro_provider.attempt.attempt import Attempt
     from airflow_lro_provider.hooks.operations import OperationsHook
-    from airflow_lro_provider.lro.client import OperationsClient
     from airflow_lro_provider.lro.flows import Started
     from airflow_lro_provider.lro.many import Cancelled
     from airflow_lro_provider.lro.operation import Operation, Outcome
@@ -66,14 +64,12 @@ class RunOperationOperator(OperationStarter):
     :param body: the JSON object to send. (templated, deeply)
     :param allow_resource: take a plain resource for the result.
 
-    All other arguments are those of :class:`~airflow_lro_provider.attempt.starter.OperationStarter`.
+    All other arguments are those of :class:`~airflow_lro_provider.attempt.starting.OperationStarter`.
     """
 
     template_fields = ("method", "http_method", "body", "service", "api_version", "gcp_conn_id", "impersonation_chain")
     template_fields_renderers: ClassVar[dict[str, str]] = {"body": "json"}
     ui_color = "#e6f4ea"
-
-    _method: Method
 
     def __init__(
         self,
@@ -91,50 +87,57 @@ class RunOperationOperator(OperationStarter):
         self.body = body
         self.allow_resource = allow_resource
 
-    def execute(self, context: Context) -> Any:
-        """Start the operation, or go on with the one that an earlier try left, and wait for it."""
+    def _run(self, attempt: Attempt) -> Any:
         from airflow_lro_provider.lro.errors import InvalidRequestError, NotAnOperationError, StartUnknownError
 
         try:
-            return super().execute(context)
+            return super()._run(attempt)
         except NotAnOperationError as error:
             if not (self.allow_resource and error.is_resource):
                 raise OperationStartError(str(error)) from None
-            self.log.info("%s %s was answered with a resource", self._method.http_method, self._method.path)
+            self.log.info("The response is a resource and no operation: %s %s", self.http_method, self.method)
             return error.answer
         except StartUnknownError as error:
             raise OperationStartError(str(error)) from None
         except InvalidRequestError as error:
             raise OperationInputError(str(error)) from None
 
-    def _read_arguments(self, hook: OperationsHook) -> None:
+    def _read_start(self, hook: OperationsHook) -> _CallMethod:
         from airflow_lro_provider.lro.resources.methods import check_body
 
-        self._method = hook.method(self.method, self.http_method)
+        method = hook.method(self.method, self.http_method)
         check_body(self.body)
+        return _CallMethod(method, self.body)
+
+
+@dataclass(frozen=True)
+class _CallMethod:
+    """Starts an operation by calling a method. See :class:`~airflow_lro_provider.attempt.starting.Start`."""
+
+    method: Method
+    body: Mapping[str, Any] | None
+    held_back: ClassVar[tuple[signal.Signals, ...]] = (signal.SIGALRM, signal.SIGINT)
 
     @property
-    def _is_repeatable(self) -> bool:
+    def description(self) -> str:
+        return str(self.method)
+
+    @property
+    def repeatable(self) -> bool:
         from airflow_lro_provider.lro.resources.catalog import find_service
 
-        method = self._method
+        method = self.method
         return find_service(method.service).place_of_request_id(method.http_method, method.path) is not None
 
     @property
-    def _starts_in_words(self) -> str:
-        return str(self._method)
-
-    @property
-    def _traces(self) -> StartFootprint | None:
+    def footprint(self) -> StartFootprint | None:
         from airflow_lro_provider.sweep.search import footprint_of
 
-        return footprint_of(self._method, self.body)
+        return footprint_of(self.method, self.body)
 
-    def _start(self, context: Context) -> Started:
-        return self._start_again()
-
-    def _start_again(self) -> Started:
-        return self._client.start(self._method, self.body, request_id=self._request_id)
+    def send(self, attempt: Attempt, request_id: str) -> Started:
+        attempt.client.abandons = lambda: attempt.guard.killed
+        return attempt.client.start(self.method, self.body, request_id=request_id)
 
 
 class CancelOperationOperator(OperationTask, BaseOperator):
@@ -203,105 +206,66 @@ class CancelOperationOperator(OperationTask, BaseOperator):
         self.impersonation_chain = impersonation_chain
         self.deferrable = deferrable
 
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Look, ask for the cancellation, and wait for what comes of it."""
+    def _run(self, attempt: Attempt) -> dict[str, Any]:
+        """Poll, request the cancellation, and wait for the outcome."""
         from airflow_lro_provider.lro.errors import WaitTimeoutError
         from airflow_lro_provider.lro.flows import cancel_line
         from airflow_lro_provider.lro.operation import Outcome
-        from airflow_lro_provider.lro.polling import new_schedule
+        from airflow_lro_provider.lro.polling import PollSchedule, new_schedule
 
-        guard = self._get_guard()
-        guard.prepare()
-        hook = self._connect()
-        reference = self._reference
-        with hook.make_client() as client:
-            guard.start()  # a kill waits until it is known whether the request was taken
-            result = client.cancel(reference)
-            self.log.info(cancel_line(reference, result))
-            if result.outcome is not None:
-                return self._settle(reference, result.outcome, result.operation)
-            if not self.wait_for_completion:
-                return self._settle(reference, Outcome.STILL_RUNNING, result.operation)
+        with attempt:
+            attempt.reference = reference = attempt.connect(self._read_arguments)
+            if not attempt.requested:
+                attempt.guard.enter(Phase.STARTING)  # a kill waits until it is known whether the request was accepted
+                result = attempt.client.cancel(reference)
+                self.log.info(cancel_line(reference, result))
+                if result.outcome is not None:
+                    return self._settle(attempt, result.outcome, result.operation)
+                if not self.wait_for_completion:
+                    return self._settle(attempt, Outcome.STILL_RUNNING, result.operation)
+                attempt.requested = True
             if self.deferrable:
-                self._defer(guard, context, reference)
-            guard.watch()
-            watch = new_schedule(time.monotonic(), timeout=self.timeout, interval=self.poll_interval)
-            try:
-                operation = client.wait_until_done(
-                    reference,
-                    watch,
-                    look=lambda timeout: self._look(client, timeout),
-                    on_change=lambda line: self.log.info("%s: %s", reference.name, line),
+                schedule = PollSchedule(started=attempt.waiting_since or time.time(), interval=self.poll_interval)
+                self.defer(
+                    **attempt.deferral(
+                        schedule,
+                        timeout=self.timeout,
+                        execution_timeout=self.execution_timeout,
+                        include_response=self.include_response,
+                    )
                 )
+            attempt.guard.enter(Phase.WAITING)
+            schedule = new_schedule(time.monotonic(), timeout=self.timeout, interval=self.poll_interval)
+            try:
+                operation = attempt.wait(schedule)
             except WaitTimeoutError:
-                return self._conclude(reference, Outcome.STILL_RUNNING, watch.last)
-            finally:
-                guard.release()
-        return self._conclude(reference, result.outcome_of(operation), operation)
+                return self._settle(attempt, Outcome.STILL_RUNNING, schedule.last)
+            assert operation.outcome is not None
+            return self._settle(attempt, operation.outcome, operation)
 
-    def _look(self, client: OperationsClient, timeout: float) -> Operation:
-        self._get_guard().checkpoint()
-        self._get_guard().check_supervisor()
-        return client.look(self._reference, timeout)
-
-    def execute_complete(self, context: Context, event: Any, token: str | None = None) -> dict[str, Any]:
-        """Go on after the trigger has waited."""
-        from airflow_lro_provider.lro.flows import outcome_of_cancel
+    def _read_event(self, attempt: Attempt, event: Any) -> tuple[Outcome, Operation | None]:
         from airflow_lro_provider.lro.operation import Outcome
-        from airflow_lro_provider.triggers.events import DeadlinePassed, Finished, Gone, is_for_another, read_event
 
-        if is_for_another(event, token):
-            self.log.warning("Airflow delivered the event of another task; looking again.")
-            return self.execute(context)
-        self._connect()
-        reference = self._reference
-        seen = read_event(event)
-        if isinstance(seen, Finished):
-            return self._conclude(reference, outcome_of_cancel(seen.operation), seen.operation)
-        if isinstance(seen, Gone):
-            return self._conclude(reference, Outcome.NOT_FOUND, None)
-        if isinstance(seen, DeadlinePassed):
-            if seen.cause == "execution_timeout":
-                raise AirflowTaskTimeout(f"{reference}: execution_timeout of {seen.seconds:g} s while deferred")
-            return self._conclude(reference, Outcome.STILL_RUNNING, seen.operation)
-        raise OperationWaitError(seen.message)
+        try:
+            return super()._read_event(attempt, event)
+        except OperationRunningError:
+            return Outcome.STILL_RUNNING, attempt.last
 
-    def _defer(self, guard: Guard, context: Context, reference: OperationReference) -> None:
-        from airflow_lro_provider.attempt.deferral import deadline_of, make_trigger, new_token
-
-        guard.ask()
-        now, token = time.time(), new_token()
-        deadline = deadline_of(now, timeout=self.timeout, execution_timeout=self.execution_timeout)
-        self.defer(
-            trigger=make_trigger(
-                guard,
-                reference,
-                log=self.log,
-                gcp_conn_id=self.gcp_conn_id,
-                impersonation_chain=self.impersonation_chain,
-                started=now,
-                deadline=deadline,
-                poll_interval=self.poll_interval,
-                include_response=self.include_response,
-                owner={"token": token},
-            ),
-            method_name="execute_complete",
-            kwargs={"token": token},
-        )
-
-    def _conclude(self, reference: OperationReference, outcome: Outcome, operation: Operation | None) -> dict[str, Any]:
-        """The same, with an outcome that was waited for: the client has counted the request only."""
+    def _settle(self, attempt: Attempt, outcome: Outcome, operation: Operation | None) -> dict[str, Any]:
+        from airflow_lro_provider.attempt.result import settle
+        from airflow_lro_provider.lro.flows import outcome_of_cancel
         from airflow_lro_provider.metrics import StatsMetrics
 
-        StatsMetrics().cancel(reference.service, outcome.value)
-        return self._settle(reference, outcome, operation)
-
-    def _settle(self, reference: OperationReference, outcome: Outcome, operation: Operation | None) -> dict[str, Any]:
-        from airflow_lro_provider.attempt.result import settle
-
-        self._get_guard().release()
-        self.log.info("%s: %s", reference, outcome.value)
-        return settle(reference, outcome, operation, fail_on=self.fail_on, include_response=self.include_response)
+        attempt.guard.finish()
+        assert attempt.reference is not None
+        if attempt.requested:  # the client has counted the request only
+            if operation is not None and operation.done:
+                outcome = outcome_of_cancel(operation)
+            StatsMetrics().cancel(attempt.reference.service, outcome.value)
+        attempt.log_state(outcome.value)
+        return settle(
+            attempt.reference, outcome, operation, fail_on=self.fail_on, include_response=self.include_response
+        )
 
 
 class CancelOperationsOperator(OperationTask, BaseOperator):
@@ -367,18 +331,14 @@ class CancelOperationsOperator(OperationTask, BaseOperator):
         self.gcp_conn_id = gcp_conn_id
         self.impersonation_chain = impersonation_chain
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def _run(self, attempt: Attempt) -> dict[str, Any]:
         """List, cancel, wait, and report."""
         from airflow_lro_provider.lro.many import count
 
-        guard = self._get_guard()
-        guard.prepare()
-        hook = self._connect()
-        guard.watch()  # a kill ends the task; what was asked for stays asked for
-        try:
-            results = asyncio.run(self._cancel(hook))
-        finally:
-            guard.release()
+        with attempt:
+            parent = attempt.connect(lambda hook: hook.parent(self.parent))
+            attempt.guard.enter(Phase.WAITING)  # a kill ends the task; what was requested stays requested
+            results = asyncio.run(self._cancel(attempt.hook, parent))
         for result in results:
             self.log.info("%s: %s%s", result.reference, result.word, result.message and f": {result.message}")
         outcomes = count(results)
@@ -399,10 +359,7 @@ class CancelOperationsOperator(OperationTask, BaseOperator):
             )
         return {"outcomes": outcomes, "operations": [result.to_dict() for result in results]}
 
-    def _read_arguments(self, hook: OperationsHook) -> None:
-        self._parent = hook.parent(self.parent)
-
-    async def _cancel(self, hook: OperationsHook) -> list[Cancelled]:
+    async def _cancel(self, hook: OperationsHook, parent: OperationReference) -> list[Cancelled]:
         from airflow_lro_provider.lro.async_client import AsyncOperationsClient
         from airflow_lro_provider.lro.errors import InvalidRequestError
         from airflow_lro_provider.lro.many import Cancelled, cancel_many
@@ -411,13 +368,13 @@ class CancelOperationsOperator(OperationTask, BaseOperator):
 
         async with await AsyncOperationsClient.create(hook.settings, metrics=StatsMetrics()) as client:
             running, odd = [], []
-            async for seen in client.list(self._parent, filter=self.filter):
+            async for seen in client.list(parent, filter=self.filter):
                 if seen.done:
                     continue
                 try:
                     running.append((hook.reference({"name": seen.name}), seen))
                 except InvalidRequestError as error:
-                    odd.append(Cancelled(replace(self._parent, name=seen.name), None, str(error)))
+                    odd.append(Cancelled(replace(parent, name=seen.name), None, str(error)))
             if self.only_looks:
                 return odd + [Cancelled(reference, Outcome.STILL_RUNNING) for reference, _ in running]
             return odd + await cancel_many(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta, timezone
@@ -10,33 +9,27 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, BaseSensorOperator, PokeReturnValue, conf
 
-from airflow_lro_provider.attempt.guard import Guard
-from airflow_lro_provider.attempt.record import ArmedRecords
-from airflow_lro_provider.attempt.task import FIRST_LOOK_TIMEOUT, GuardedTask
+from airflow_lro_provider.attempt.adoption import take_over
+from airflow_lro_provider.attempt.guard import Phase
+from airflow_lro_provider.attempt.record import Role
+from airflow_lro_provider.attempt.task import OperationTask
 from airflow_lro_provider.attempt.validation import check_outcomes, check_reference, check_seconds
-from airflow_lro_provider.exceptions import (
-    FinalOperationFailedError,
-    OperationInputError,
-    OperationKilled,
-    OperationWaitError,
-)
+from airflow_lro_provider.exceptions import FinalOperationFailedError, OperationWaitError
 from airflow_lro_provider.hooks.operations import DEFAULT_CONN_ID
 from airflow_lro_provider.sweep.ledger import ledger_is_on
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_lro_provider.attempt.attempt import Attempt
     from airflow_lro_provider.attempt.result import ResultCheck
-    from airflow_lro_provider.hooks.operations import OperationsHook
     from airflow_lro_provider.lro.operation import Operation, Outcome
     from airflow_lro_provider.lro.polling import PollSchedule
-    from airflow_lro_provider.ownership.decisions import ArmedRecord
-    from airflow_lro_provider.triggers.events import DeadlinePassed, Lost
 
 __all__ = ["OperationSensor"]
 
 
-class OperationSensor(GuardedTask, BaseSensorOperator):
+class OperationSensor(OperationTask, BaseSensorOperator):
     """Waits until a long-running operation is over: succeeded, failed or cancelled.
 
     Returns ``{"outcome": "SUCCEEDED" | "CANCELLED" | …, "operation": {…}}``. It fails without a retry (a
@@ -75,11 +68,7 @@ class OperationSensor(GuardedTask, BaseSensorOperator):
 
     ui_color = "#e8f0fe"
 
-    _watch: PollSchedule
-    _leftover: ArmedRecord | None = None
-    _left_by_try: int | None = None
-    _fell_with_try: int | None = None
-    _waiting_since: float | None = None
+    _schedule: PollSchedule
 
     def __init__(
         self,
@@ -123,209 +112,112 @@ class OperationSensor(GuardedTask, BaseSensorOperator):
         self.deferrable = deferrable
         self.interval_is_given = poke_interval is not None
 
-    # -- a try, from its beginning ------------------------------------------------------------------
-
-    def execute(self, context: Context) -> Any:
-        """Guard the operation, look at it, and wait as the mode says."""
-        guard = self._get_guard()
-        records = self._records(context)
-        guard.prepare()
-        hook = self._connect()
-        try:
-            with hook.make_client() as self._client:
-                if self.cancel_on_kill:
-                    self._arm(hook)  # first of all: Airflow may take its time with its answers
-                    self._leftover = self._take_over(records)
-                    records.write(self._reference)
-                    if records.is_outdated:
-                        guard.over()
-                        raise OperationKilled(
-                            "this try was cleared before it stood for the operation; the next one waits for it"
-                        )
-                    guard.watch()
-                    self._first = guard.first_look(FIRST_LOOK_TIMEOUT)
-                    self._judge_leftover(records, guard)
-                else:
-                    guard.watch()
-                self._watch = self._new_watch(self._began(context))
-                # Airflow's own loop, also when deferring: `poke` leaves it by deferring, so that
-                # soft_fail, silent_fail and never_fail are decided in one place, which is not ours.
-                result = super().execute(context)
-        except BaseException as error:
-            self._leave(guard, records, error)
-            raise
-        guard.release()
-        records.remove()
-        return result
-
-    def _keeps_record(self) -> bool:
-        return self.cancel_on_kill
-
-    def _will_go_on(self, records: ArmedRecords) -> bool:
-        return records.will_retry  # it waits for the same operation, whatever it knows of this try
-
-    def _defer(self, context: Context) -> None:
-        from airflow_lro_provider.attempt.deferral import deadline_of
-
-        watch, left = self._watch, self._leftover
-        deadline = deadline_of(watch.started, sensor_timeout=self.timeout, execution_timeout=self.execution_timeout)
-        self._hand_over(
-            context, watch, deadline, waiting_since=watch.started, left_by_try=left.try_number if left else None
+    def _role(self) -> Role:
+        return Role(
+            gcp_conn_id=self.gcp_conn_id,
+            impersonation_chain=self.impersonation_chain,
+            cancel_on_kill=self.cancel_on_kill,
+            cancel_on_failure=self.cancel_on_failure,
+            keeps_record=self.cancel_on_kill,
+            retry_policy=getattr(self, "retry_policy", None),
         )
 
-    def _take_over(self, records: ArmedRecords) -> ArmedRecord | None:
-        """See what an earlier try left behind, and end what nobody wants any more.
-
-        :return: the record, if it is about the operation of this try.
-        """
-        from airflow_lro_provider.lro.resources.names import OperationReference
-        from airflow_lro_provider.ownership.decisions import Decision, of_armed_record
-
-        record = records.read()
-        if record is None or record.reference is None or (records.is_own(record) and not record.killed):
-            return None
-        same = {key: record.reference.get(key) for key in ("service", "name")}
-        if same == {"service": self._reference.service, "name": self._reference.name}:
-            return record
-        # This try waits for another operation. Nobody waits for the old one any more.
-        if of_armed_record(record, **records.this_try) is not Decision.UNSURE:
-            old = OperationReference.from_dict(record.reference)
-            self._cancel_now(old, f"try {record.try_number} of this task died, and this one has another")
-        return None
-
-    def _judge_leftover(self, records: ArmedRecords, guard: Guard) -> None:
-        """Adopt what an earlier try left, or cancel it once more: that try's own cancel may have failed."""
-        from airflow_lro_provider.lro.operation import Operation
-        from airflow_lro_provider.ownership.decisions import Decision, of_armed_record
-
-        if self._leftover is None:
-            return
-        seen = self._first if isinstance(self._first, Operation) else None
-        verdict = of_armed_record(self._leftover, **records.this_try, seen=seen)
-        self.log.info(
-            "Try %d of this task left this operation behind (killed: %s; max_tries %d, now %d; operation: %s): %s",
-            self._leftover.try_number,
-            self._leftover.killed or "not known",
-            self._leftover.max_tries,
-            records.this_try["max_tries"],
-            seen.summary() if seen else "not seen",
-            verdict.value,
-        )
-        if seen is not None and seen.done:
-            return
-        if verdict is Decision.CANCEL:
-            guard.cancel(f"try {self._leftover.try_number} of this task was killed or cleared")
-        elif verdict is Decision.ADOPT and seen is not None:
-            self._leftover = None  # it is this try's own now, and whoever cancels it from here on means it
-
-    def _close(self, records: ArmedRecords) -> None:
-        if self._fell_with_try is None:
-            super()._close(records)
-            return
-        # However often it is tried again: its operation fell to its own kill, and that is no success.
-        records.write(self._reference, killed=f"try {self._fell_with_try} of this task was killed")
-        records.let_go(self._reference)
-
-    # -- looking ------------------------------------------------------------------------------------
+    def _run(self, attempt: Attempt) -> Any:
+        """Guard the operation, poll it, and wait as the mode says."""
+        with attempt:
+            named = attempt.connect(self._read_arguments)
+            # A try that has begun to wait goes on with that operation, whatever the template says by now.
+            attempt.reference = attempt.reference or named
+            if self.cancel_on_kill:
+                take_over(attempt, attempt.reference)
+            else:
+                attempt.guard.enter(Phase.WAITING)
+            self._schedule = self._new_schedule(attempt)
+            # Airflow's own loop, also when deferring: `poke` leaves it by deferring, so that soft_fail, silent_fail
+            # and never_fail are decided in one place, which is Airflow's.
+            return super(OperationTask, self).execute(attempt.context)
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Look once; with ``deferrable``, defer unless it is over."""
+        """Poll once; with ``deferrable``, defer unless the operation is finished."""
         from airflow_lro_provider.lro.errors import NotFoundError, OperationsError
         from airflow_lro_provider.lro.operation import Outcome
 
+        attempt, schedule = self.attempt, self._schedule
+        assert attempt is not None
         try:
-            operation = self._look()
+            operation = attempt.poll()
         except OperationsError as error:
             try:
-                line = self._watch.failed(error, time.time() if self.deferrable else time.monotonic())
+                line = schedule.failed(error, time.time() if self.deferrable else time.monotonic())
             except NotFoundError:
-                return PokeReturnValue(True, self._settle(Outcome.NOT_FOUND, None))
+                return PokeReturnValue(True, self._settle(attempt, Outcome.NOT_FOUND, None))
         else:
-            line = self._watch.saw(operation)
+            line = schedule.saw(operation)
             if operation.outcome is not None:
-                return PokeReturnValue(True, self._settle(operation.outcome, operation))
+                return PokeReturnValue(True, self._settle(attempt, operation.outcome, operation))
         if line:
-            self.log.info("%s: %s", self._reference, line)
+            attempt.log_state(line)
         if self.deferrable:
-            self._defer(context)
+            self.defer(
+                **attempt.deferral(
+                    schedule,
+                    sensor_timeout=self.timeout,
+                    execution_timeout=self.execution_timeout,
+                    include_response=self.include_response or self.result_check is not None,
+                )
+            )
         return PokeReturnValue(False)
 
     def _get_next_poke_interval(
         self, started_at: datetime | float, run_duration: Callable[[], float], poke_count: int
     ) -> float:
-        if self.reschedule and self.exponential_backoff:  # every look is the first one of its process
+        if self.reschedule and self.exponential_backoff:  # every poll is the first one of its process
             return super()._get_next_poke_interval(started_at, run_duration, poke_count)
-        return self._watch.delay(time.monotonic())
+        return self._schedule.delay(time.monotonic())
 
-    def _began(self, context: Context) -> float:
-        """When the wait began, on the clock that its watch goes by."""
-        if self.deferrable:
-            return self._waiting_since or time.time()
-        first = context["ti"].get_first_reschedule_date(context) if self.reschedule else None
-        age = 0.0 if first is None else (datetime.now(tz=timezone.utc) - first).total_seconds()
-        return time.monotonic() - max(age, 0.0)
-
-    def _new_watch(self, now: float) -> PollSchedule:
+    def _new_schedule(self, attempt: Attempt) -> PollSchedule:
+        """When to poll: on the wall clock for a trigger, else on the monotonic one."""
         from airflow_lro_provider.lro.polling import Deadline, PollSchedule
 
+        if self.deferrable:
+            began = attempt.waiting_since or time.time()
+        else:
+            context = attempt.context
+            first = context["ti"].get_first_reschedule_date(context) if self.reschedule else None
+            age = 0.0 if first is None else (datetime.now(tz=timezone.utc) - first).total_seconds()
+            began = time.monotonic() - max(age, 0.0)
         return PollSchedule(
-            started=now,
-            deadline=Deadline(now + self.timeout, "sensor_timeout", self.timeout),
+            started=began,
+            deadline=Deadline(began + self.timeout, "sensor_timeout", self.timeout),
             interval=self.poke_interval if self.interval_is_given else None,
             exponential_backoff=self.exponential_backoff,
             max_wait=None if self.max_wait is None else self.max_wait.total_seconds(),
             tolerant=self.silent_fail,
         )
 
-    # -- after a deferral ---------------------------------------------------------------------------
+    def _read_event(self, attempt: Attempt, event: Any) -> tuple[Outcome, Operation | None]:
+        try:
+            return super()._read_event(attempt, event)
+        except OperationWaitError as error:
+            if not self.never_fail:
+                raise
+            raise AirflowSkipException("Skipping due to never_fail is set to True.") from error
 
-    def _resumed(
-        self,
-        reference: dict[str, Any] | None = None,
-        waiting_since: float | None = None,
-        left_by_try: int | None = None,
-        **_: Any,
-    ) -> None:
-        super()._resumed(reference)
-        self._waiting_since, self._left_by_try = waiting_since, left_by_try
-
-    def _recall(self, records: ArmedRecords) -> bool:
-        if super()._recall(records):
-            return True
-        with contextlib.suppress(OperationInputError):
-            self._connect()
-            return True
-        return False
-
-    def _read_arguments(self, hook: OperationsHook) -> None:
-        if self._waiting_since is None:
-            super()._read_arguments(hook)
-        else:  # this try has begun to wait already: whatever the template says by now, for this one
-            hook.reference(self._reference)
-
-    def _error_of(self, seen: DeadlinePassed | Lost) -> BaseException:
-        error = super()._error_of(seen)
-        if not self.never_fail or not isinstance(error, OperationWaitError):
-            return error
-        skip = AirflowSkipException("Skipping due to never_fail is set to True.")
-        skip.__cause__ = error
-        return skip
-
-    def _settle(self, outcome: Outcome, operation: Operation | None) -> dict[str, Any]:
+    def _settle(self, attempt: Attempt, outcome: Outcome, operation: Operation | None) -> dict[str, Any]:
         from airflow_lro_provider.attempt.result import settle
         from airflow_lro_provider.lro.operation import Outcome
 
-        self._get_guard().over()
-        left_by_try = self._left_by_try if self._leftover is None else self._leftover.try_number
-        if outcome is Outcome.CANCELLED and left_by_try is not None:
-            self._fell_with_try = left_by_try
+        attempt.guard.finish()
+        assert attempt.reference is not None
+        if outcome is Outcome.CANCELLED and attempt.left_by_try is not None:
+            attempt.lost_to_try = attempt.left_by_try
             raise FinalOperationFailedError(
-                f"{self._reference} was cancelled when try {left_by_try} of this task was killed;"
-                " clear the task that starts it"
+                f"the operation was cancelled when try {attempt.left_by_try} of this task was killed;"
+                f" clear the task that starts it: {attempt.reference}"
             )
-        self.log.info("%s: %s", self._reference, operation.summary() if operation else outcome.value)
+        attempt.log_state(operation.summary() if operation else outcome.value)
         return settle(
-            self._reference,
+            attempt.reference,
             outcome,
             operation,
             fail_on=self.fail_on,

@@ -15,5 +15,5 @@ def no_listener_is_left() -> Iterator[None]:
 
     plugins = get_listener_manager().pm
     for plugin in plugins.get_plugins():
-        if type(plugin).__module__ == "airflow_lro_provider.attempt.deferral":
+        if type(plugin).__module__ == "airflow_lro_provider.airflow_compat.task_process":
             plugins.unregister(plugin)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,7 +31,7 @@ def run(**arguments: Any) -> Any:
     """Execute the operator as the task runner does."""
     given = {"parent": PARENT, "service": "datafusion", "poll_interval": 0.02, **arguments}
     operator = CancelOperationsOperator(task_id="t", **given)
-    return operator.execute({})
+    return operator.execute({"ti": SimpleNamespace(id="i", try_number=1, max_tries=0)})
 
 
 def test_each_has_its_outcome(lro_emulator: Emulator) -> None:
@@ -158,5 +159,5 @@ def test_bad_input_is_refused_early(lro_emulator: Emulator) -> None:
     operator = CancelOperationsOperator(task_id="t", parent="{{ x }}", service="datafusion")
     operator.parent = "projects/../x"
     with pytest.raises(OperationInputError):
-        operator.execute({})
+        operator.execute({"ti": SimpleNamespace(id="i", try_number=1, max_tries=0)})
     assert lro_emulator.requests() == []

@@ -43,9 +43,9 @@ class Deferring:
         self.emulator, self.log = emulator, Log()
         self.reference: OperationReference = read_reference(emulator.create("datafusion", duration=None), "datafusion")
         self.guard = Guard(self.log, cancels=True)
-        self.guard.prepare()
+        self.guard.enter(Phase.PREPARING)
         self.guard.arm(OperationsClient(settings), self.reference)
-        self.guard.first_look(5)
+        self.guard.first_poll.result(5)
         trigger = make_trigger(
             self.guard, self.reference, deadline=None, owner=owner or OWNER, log=self.log, started=0.0
         )
@@ -128,7 +128,7 @@ def test_what_cannot_be_known_is_left_alone_and_said(
     answers.update(state=state, token=token)
     task.report()
     assert task.cancels == 0
-    assert any("it cannot be known whether Airflow has taken the deferral" in line for line in task.log.lines)
+    assert any("whether Airflow has taken the deferral is not known" in line for line in task.log.lines)
 
 
 def test_it_listens_once(deferring: Callable[..., Deferring]) -> None:

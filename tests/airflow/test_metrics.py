@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -95,7 +96,7 @@ def test_what_came_of_a_cancel_is_counted(lro_emulator: Emulator, backend: Backe
     name = lro_emulator.create("datafusion", duration=None)
     CancelOperationOperator(
         task_id="t", operation_name=name, service="datafusion", poll_interval=0.05, deferrable=False
-    ).execute({})
+    ).execute({"ti": SimpleNamespace(id="i", try_number=1, max_tries=0)})
     outcomes = [tags["outcome"] for _, tags in backend.of("lro.cancels")]
     assert outcomes == ["REQUESTED", "CANCELLED"]
 

@@ -21,8 +21,7 @@ from airflow.sdk.bases.operator import ExecutorSafeguard
 from airflow.sdk.definitions.retry_policy import ExceptionRetryPolicy, RetryAction, RetryRule
 from played import OutdatedStore, PlayedTry, Store
 
-from airflow_lro_provider.attempt import guard, starter
-from airflow_lro_provider.attempt.guard import OperationOrphaned
+from airflow_lro_provider.attempt import adoption, guard
 from airflow_lro_provider.attempt.record import KEY
 from airflow_lro_provider.decorators.operation import OperationDecoratedOperator
 from airflow_lro_provider.emulator import Emulator
@@ -30,6 +29,7 @@ from airflow_lro_provider.exceptions import (
     OperationFailedError,
     OperationInputError,
     OperationKilled,
+    OperationOrphaned,
     OperationRunningError,
     OperationStartError,
     OperationWaitError,
@@ -597,7 +597,7 @@ def test_an_old_one_that_does_not_end_is_not_doubled(
     a_try: Callable[..., Try], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that ignores its cancellation keeps the fresh one from being started; the task says so."""
-    monkeypatch.setattr(starter, "REPLACE_WITHIN", 0.3)
+    monkeypatch.setattr(adoption, "REPLACE_TIMEOUT_SECONDS", 0.3)
     first = a_try()
     first.emulator.script(duration=None, cancel="ignore")
     crash(first)
@@ -619,7 +619,7 @@ def test_one_that_is_not_found_at_once_is_not_taken_for_gone(a_try: Callable[...
 
 def test_one_that_is_gone_is_not_waited_for(a_try: Callable[..., Try], monkeypatch: pytest.MonkeyPatch) -> None:
     """An operation that the service has forgotten cannot be adopted: a fresh one starts."""
-    monkeypatch.setattr(starter, "GRACE", 0.1)
+    monkeypatch.setattr(adoption, "GRACE", 0.1)
     first = a_try(max_tries=1)
     crash(first)
     first.emulator.store.delete("developerconnect", first.started[0].operation["name"])

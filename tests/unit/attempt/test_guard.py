@@ -21,9 +21,15 @@ from airflow.providers.common.compat.sdk import (
     TaskDeferred,
 )
 
-from airflow_lro_provider.attempt.guard import Guard, OperationOrphaned, Phase, held_back, reason_to_cancel
+from airflow_lro_provider.attempt.attempt import reason_to_cancel
+from airflow_lro_provider.attempt.guard import Guard, Phase, held_back
 from airflow_lro_provider.emulator import Emulator
-from airflow_lro_provider.exceptions import OperationKilled, OperationRunningError, OperationWaitError
+from airflow_lro_provider.exceptions import (
+    OperationKilled,
+    OperationOrphaned,
+    OperationRunningError,
+    OperationWaitError,
+)
 from airflow_lro_provider.lro.auth.credentials import ConnectionSettings
 from airflow_lro_provider.lro.client import OperationsClient
 from airflow_lro_provider.lro.operation import Operation
@@ -56,7 +62,7 @@ class Task:
     def arm(self) -> OperationReference:
         """Arm the guard and wait, as the sensor does."""
         self.guard.arm(OperationsClient(self.settings, connect_timeout=2, read_timeout=3), self.reference)
-        self.guard.watch()
+        self.guard.enter(Phase.WAITING)
         return self.reference
 
     @property
@@ -111,7 +117,7 @@ def test_the_first_look_warms_the_connection_and_is_kept(make_task: Callable[...
     """What the guard saw when it warmed up is the task's own first look."""
     task = make_task()
     task.arm()
-    seen = task.guard.first_look(10)
+    seen = task.guard.first_poll.result(10)
     assert isinstance(seen, Operation)
     assert seen.name == task.reference.name
 
@@ -128,7 +134,9 @@ def test_a_kill_while_the_log_is_locked_still_cancels(make_task: Callable[..., T
     assert task.cancels == 1
 
 
-@pytest.mark.parametrize("prepare", [lambda guard: None, lambda guard: guard.prepare()], ids=["new", "preparing"])
+@pytest.mark.parametrize(
+    "prepare", [lambda guard: None, lambda guard: guard.enter(Phase.PREPARING)], ids=["new", "preparing"]
+)
 def test_an_early_kill_is_noted_and_acted_on_when_armed(
     make_task: Callable[..., Task], prepare: Callable[[Guard], None]
 ) -> None:
@@ -145,17 +153,17 @@ def test_an_early_kill_is_noted_and_acted_on_when_armed(
 def test_a_kill_while_starting_waits_for_the_answer(make_task: Callable[..., Task]) -> None:
     """A request that starts something is not interrupted; the next checkpoint raises."""
     task = make_task()
-    task.guard.start()
+    task.guard.enter(Phase.STARTING)
     os.kill(os.getpid(), signal.SIGTERM)
     with pytest.raises(OperationKilled):
-        task.guard.watch()
+        task.guard.enter(Phase.WAITING)
 
 
 def test_a_kill_while_handing_on_cancels_but_raises_only_at_a_checkpoint(make_task: Callable[..., Task]) -> None:
     """While the supervisor is being asked, on_kill returns; the deferral is called off."""
     task = make_task()
     task.arm()
-    task.guard.ask()
+    task.guard.enter(Phase.ASKING)
     os.kill(os.getpid(), signal.SIGTERM)
     assert task.cancels == 1
     with pytest.raises(OperationWaitError, match="not deferred"):
@@ -166,7 +174,7 @@ def test_a_released_guard_does_nothing(make_task: Callable[..., Task]) -> None:
     """After the operation is over, a kill is none of the guard's business."""
     task = make_task()
     task.arm()
-    task.guard.over()
+    task.guard.finish()
     task.guard.release()
     os.kill(os.getpid(), signal.SIGTERM)
     assert task.cancels == 0
@@ -176,7 +184,7 @@ def test_a_released_guard_does_nothing(make_task: Callable[..., Task]) -> None:
 def test_an_observer_ends_without_cancelling(make_task: Callable[..., Task]) -> None:
     """With cancel_on_kill=False the task ends, and the operation runs on."""
     task = make_task(cancels=False)
-    task.guard.watch()
+    task.guard.enter(Phase.WAITING)
     terminate_in(0.2)
     with pytest.raises(OperationKilled):
         sleep_until_killed()
@@ -187,7 +195,7 @@ def test_two_kills_in_a_row_are_one_cancel(make_task: Callable[..., Task]) -> No
     """A second SIGTERM in the middle of the first one's cancel changes nothing."""
     task = make_task(latency=0.5)
     task.arm()
-    task.guard.first_look(10)
+    task.guard.first_poll.result(10)
     terminate_in(0.2)
     terminate_in(0.4)
     with pytest.raises(OperationKilled):
@@ -199,7 +207,7 @@ def test_an_alarm_in_the_middle_of_a_kill_loses_nothing(make_task: Callable[...,
     """execution_timeout (SIGALRM) may strike while on_kill waits for the cancel: it is sent all the same."""
     task = make_task(latency=0.6)
     task.arm()
-    task.guard.first_look(10)
+    task.guard.first_poll.result(10)
 
     def alarm(*_: Any) -> None:
         raise AirflowTaskTimeout("too late")
@@ -221,7 +229,7 @@ def test_one_bad_moment_of_the_server_does_not_lose_the_cancel(make_task: Callab
     """A cancel that is answered with 503 is sent again."""
     task = make_task()
     task.arm()
-    task.guard.first_look(10)
+    task.guard.first_poll.result(10)
     task.emulator.fail(503, verb="cancel")
     terminate_in(0.1)
     with pytest.raises(OperationKilled):
@@ -268,13 +276,13 @@ def test_a_guard_leaves_no_descriptor_and_no_thread(make_task: Callable[..., Tas
     """Many guards in one process (`dags test`) do not pile up."""
     task = make_task()
     task.arm()
-    task.guard.first_look(10)
+    task.guard.first_poll.result(10)
     task.guard.release()
     threads, descriptors = threading.active_count(), len(os.listdir("/proc/self/fd"))
     for _ in range(20):
         guard = Guard(task.log, cancels=True)
         guard.arm(OperationsClient(task.settings), task.reference)
-        guard.first_look(10)
+        guard.first_poll.result(10)
         guard.release()
     assert threading.active_count() <= threads
     assert len(os.listdir("/proc/self/fd")) <= descriptors + 2

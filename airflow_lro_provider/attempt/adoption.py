@@ -1,0 +1,242 @@
+"""What an earlier try of the same task has left, and what this one does about it.
+
+==============================================  ==============================  ======================================
+an earlier try left                             a task that starts operations   a sensor
+==============================================  ==============================  ======================================
+nothing (it ended normally, or is the first)    starts one                      waits for the operation
+an operation, and it crashed (SIGKILL, OOM,     **adopts** it: waits for it,    waits for it: it is its own
+lost worker) or failed otherwise                or takes its result
+an operation, and it was killed or cleared      cancels it, waits for its end,  cancels it once more, waits for its
+                                                starts a fresh one: never two   end, and fails: only the task that
+                                                side by side                    starts it can start another
+a start without a response, with a request id   sends the same start again:     (does not happen)
+                                                the service responds with the
+                                                operation that it has started
+another operation than this try waits for       (does not happen)               cancels it
+==============================================  ==============================  ======================================
+
+Whose it is decides :func:`~airflow_lro_provider.ownership.decisions.of_armed_record`.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from airflow_lro_provider.attempt.guard import Phase
+from airflow_lro_provider.exceptions import OperationKilled, OperationRunningError, OperationWaitError
+from airflow_lro_provider.lro.polling import GRACE
+
+if TYPE_CHECKING:
+    from airflow_lro_provider.attempt.attempt import Attempt
+    from airflow_lro_provider.attempt.starting import Start
+    from airflow_lro_provider.lro.operation import Operation
+    from airflow_lro_provider.lro.resources.names import OperationReference
+    from airflow_lro_provider.ownership.decisions import ArmedRecord, Verdict
+
+__all__ = ["adopt", "take_over"]
+
+REPLACE_TIMEOUT_SECONDS = 600.0
+"""How long a fresh start waits for the end of the operation that it replaces."""
+
+
+def take_over(attempt: Attempt, reference: OperationReference) -> None:
+    """Own the operation that a sensor waits for, whoever of its tries owned it before.
+
+    Afterwards ``attempt.left_by_try`` says which try was killed and is to have cancelled it, if any.
+
+    :raises OperationKilled: if Airflow has another try of this task by now.
+    """
+    from airflow_lro_provider.ownership.decisions import Verdict
+
+    record = attempt.record
+    attempt.own(reference)  # first of all: Airflow may take its time with its responses
+    earlier = record.read()
+    is_leftover = earlier is not None and earlier.reference is not None
+    if earlier is None or not is_leftover or (record.is_own(earlier) and not earlier.killed):
+        earlier = None
+    elif not _is_same(earlier, reference):
+        _cancel_other(attempt, earlier)
+        earlier = None
+    record.write(reference)
+    if record.is_outdated:
+        attempt.guard.finish()
+        raise OperationKilled("this try was cleared before it owned the operation; the next one waits for it")
+    attempt.guard.enter(Phase.WAITING)
+    if earlier is None:
+        return
+    seen = attempt.peek()
+    verdict = _judge(attempt, earlier, seen)
+    if verdict is Verdict.ADOPT and seen is not None and not seen.done:
+        return  # it is this try's own now, and whoever cancels it from here on means it
+    attempt.left_by_try = earlier.try_number
+    if verdict is Verdict.CANCEL and (seen is None or not seen.done):
+        attempt.guard.cancel(f"try {earlier.try_number} of this task was killed or cleared")
+
+
+def adopt(attempt: Attempt, start: Start, poll_interval: float | None) -> bool:
+    """Go on with the operation of an earlier try, or end it.
+
+    :param start: how this task starts an operation.
+    :param poll_interval: seconds between two polls while its end is awaited.
+    :return: whether there is one to go on with.
+    :raises OperationRunningError: if there is one to end, and it does not end.
+    :raises OperationWaitError: if this try seems to be older than the one that left it.
+    """
+    from airflow_lro_provider.lro.errors import NotFoundError
+    from airflow_lro_provider.lro.resources.names import OperationReference
+    from airflow_lro_provider.ownership.decisions import Verdict, of_armed_record
+
+    record, guard = attempt.record, attempt.guard
+    if attempt.reference is not None:  # this very try has deferred, and was resumed for nothing
+        attempt.own(attempt.reference)
+        guard.enter(Phase.WAITING)
+        return True
+    earlier = record.read()
+    if earlier is None:
+        return False
+    verdict = of_armed_record(earlier, **record.this_try)
+    if earlier.reference is not None:
+        reference = OperationReference.from_dict(earlier.reference)
+    elif (found := _find_started(attempt, start, earlier, verdict)) is not None:
+        reference = found
+    else:
+        return False
+    if verdict is Verdict.UNSURE:
+        raise OperationWaitError(
+            f"try {earlier.try_number} of this task, which seems to be younger than this one, left {reference} behind."
+            " Nothing was started or cancelled. Clear the task to cancel the operation and to start anew."
+        )
+    if verdict is Verdict.CANCEL and not attempt.role.cancel_on_kill:
+        attempt.log.info("Not cancelled (cancel_on_kill=False): what try %d left, %s", earlier.try_number, reference)
+        return False
+    attempt.own(reference)
+    guard.enter(Phase.WAITING)
+    try:
+        seen = _poll_patiently(attempt)
+    except NotFoundError:
+        _judge(attempt, earlier, None)
+        gone = True
+    else:
+        gone = False
+        verdict = _judge(attempt, earlier, seen)
+    if gone or verdict is Verdict.CANCEL:
+        if not gone and (seen is None or not seen.done):
+            _end(attempt, earlier.try_number, poll_interval)
+        attempt.disown()
+        record.remove_earlier()
+        return False
+    guard.enter(Phase.ASKING)
+    record.write(reference)
+    guard.enter(Phase.WAITING)
+    return True
+
+
+def _judge(attempt: Attempt, earlier: ArmedRecord, seen: Operation | None) -> Verdict:
+    """Whose the operation of an earlier try is, now that it was polled."""
+    from airflow_lro_provider.ownership.decisions import Evidence, of_armed_record
+
+    this_try = attempt.record.this_try
+    verdict = of_armed_record(
+        earlier,
+        **this_try,
+        state=seen.state if seen else Evidence.UNKNOWN,
+        outcome=seen.outcome if seen else Evidence.UNKNOWN,
+    )
+    attempt.log.info(
+        "Left by try %d (killed: %s; max_tries %d, now %d; %s): %s, %s",
+        earlier.try_number,
+        earlier.killed or "not known",
+        earlier.max_tries,
+        this_try["max_tries"],
+        seen.summary() if seen else "not seen",
+        verdict.value,
+        attempt.reference,
+    )
+    return verdict
+
+
+def _is_same(earlier: ArmedRecord, reference: OperationReference) -> bool:
+    stored = earlier.reference or {}
+    return (stored.get("service"), stored.get("name")) == (reference.service, reference.name)
+
+
+def _cancel_other(attempt: Attempt, earlier: ArmedRecord) -> None:
+    """This try waits for another operation: nobody waits for the old one any more."""
+    from airflow_lro_provider.lro.resources.names import OperationReference
+    from airflow_lro_provider.ownership.decisions import Verdict, of_armed_record
+
+    if of_armed_record(earlier, **attempt.record.this_try) is not Verdict.UNSURE:
+        attempt.cancel_unguarded(
+            OperationReference.from_dict(earlier.reference or {}),
+            f"try {earlier.try_number} of this task died, and this one waits for another",
+        )
+
+
+def _find_started(attempt: Attempt, start: Start, earlier: ArmedRecord, verdict: Verdict) -> OperationReference | None:
+    """What a start without a response has started, if that has to be known before another one is sent."""
+    from airflow_lro_provider.lro.errors import OperationsError
+    from airflow_lro_provider.ownership.decisions import Verdict
+
+    if not start.repeatable:
+        attempt.log.warning(
+            "Try %d died while it started something; whether an operation runs is not known", earlier.try_number
+        )
+        return None
+    assert earlier.request_id is not None
+    if verdict is not Verdict.CANCEL:
+        attempt.request_id = earlier.request_id  # whatever that start did, it is not done twice
+        attempt.log.info("Try %d died while it started an operation; starting it again", earlier.try_number)
+        return None
+    attempt.guard.enter(Phase.STARTING)
+    try:
+        started = start.send(attempt, earlier.request_id)
+    except OperationsError as error:
+        if error.transient:
+            raise  # the record stays, for the next try
+        attempt.log.warning("What try %d has started cannot be determined: %s", earlier.try_number, error)
+        return None
+    finally:
+        attempt.guard.enter(Phase.PREPARING)
+    finished = started.operation is not None and started.operation.done
+    return None if finished else started.reference
+
+
+def _poll_patiently(attempt: Attempt) -> Operation | None:
+    """Poll what an earlier try left; ``None`` if it is not known at the moment.
+
+    :raises NotFoundError: not before :data:`GRACE` seconds: that try may have died a moment after the start.
+    """
+    from airflow_lro_provider.lro.errors import NotFoundError, OperationsError
+
+    begun = time.monotonic()
+    while True:
+        try:
+            operation = attempt.poll()
+        except NotFoundError:
+            if time.monotonic() - begun >= GRACE:
+                raise
+            time.sleep(min(1.0, GRACE))
+        except OperationsError:
+            return None
+        else:
+            attempt.remember(operation)
+            return operation
+
+
+def _end(attempt: Attempt, try_number: int, poll_interval: float | None) -> None:
+    """Cancel the operation of an earlier try, and see it to its end: never two side by side."""
+    from airflow_lro_provider.lro.errors import NotFoundError, WaitTimeoutError
+    from airflow_lro_provider.lro.polling import new_schedule
+
+    attempt.guard.cancel(f"try {try_number} of this task was killed or cleared, and another one begins")
+    schedule = new_schedule(time.monotonic(), timeout=REPLACE_TIMEOUT_SECONDS, interval=poll_interval)
+    try:
+        attempt.wait(schedule)
+    except NotFoundError:
+        pass
+    except WaitTimeoutError:
+        raise OperationRunningError(
+            f"try {try_number} of this task left an operation that does not end, although it was cancelled; no second"
+            f" one is started beside it. Wait for its end, then clear this task: {attempt.reference}"
+        ) from None

@@ -1,0 +1,435 @@
+"""One try of a task about one operation: all that it has, one way in, one way out.
+
+An operator *has* an attempt, for the time of one ``execute`` or ``execute_complete``. Whatever ends that, a result, an
+error, a kill, a timeout, a deferral, leaves through :meth:`Attempt.__exit__`:
+
+=====================================  ========================  ===============================================
+the try ends with                      the operation             its record
+=====================================  ========================  ===============================================
+a result, or a finished operation      is finished               removed
+a deferral                             guarded until Airflow     kept
+                                       has taken it over
+a reschedule; an ordinary failure      runs on                   kept: the next poll or try goes on with it
+that a retry follows
+a kill, a timeout, a last failure      is cancelled              says so: the next try adopts nothing
+the same, but it may run on            runs on                   its entry in the ledger is removed
+(``cancel_on_kill`` or
+``cancel_on_failure`` is false)
+=====================================  ========================  ===============================================
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import asdict, dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    AirflowTaskTimeout,
+    TaskDeferred,
+)
+from airflow.sdk.exceptions import AirflowRescheduleException
+
+from airflow_lro_provider.airflow_compat.task_process import retry_policy_fails
+from airflow_lro_provider.attempt.guard import KILLED, Guard, Phase
+from airflow_lro_provider.attempt.record import AttemptRecord, Role
+from airflow_lro_provider.exceptions import (
+    OperationInputError,
+    OperationKilled,
+    OperationOrphaned,
+    OperationRunningError,
+    OperationWaitError,
+)
+from airflow_lro_provider.lro.metrics import Metrics
+
+if TYPE_CHECKING:
+    from airflow_lro_provider.hooks.operations import OperationsHook
+    from airflow_lro_provider.lro.client import OperationsClient
+    from airflow_lro_provider.lro.operation import Operation, Outcome
+    from airflow_lro_provider.lro.polling import PollSchedule
+    from airflow_lro_provider.lro.resources.names import OperationReference
+    from airflow_lro_provider.triggers.events import DeadlinePassed
+
+__all__ = ["Attempt", "Resumed", "Role"]
+
+FIRST_POLL_TIMEOUT_SECONDS = 10.0
+"""How long the guard's first poll is waited for."""
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """What a deferral hands to the process that resumes the task. It is stored in Airflow's database.
+
+    :param token: what the trigger's event has to carry.
+    :param reference: the operation, as :meth:`OperationReference.to_dict` gives it: a template may name another one by
+        now. ``None`` for a task that an old release deferred.
+    :param waiting_since: when the wait began, in seconds since the epoch.
+    :param left_by_try: which earlier try was killed and left the operation.
+    :param requested: whether the task has requested the operation's cancellation, as it is there to do.
+    """
+
+    token: str | None = None
+    reference: Mapping[str, Any] | None = None
+    waiting_since: float | None = None
+    left_by_try: int | None = None
+    requested: bool = False
+
+    @classmethod
+    def from_kwargs(cls, stored: Mapping[str, Any]) -> Resumed:
+        """Read back what :meth:`to_kwargs` gave, also of another release."""
+        return cls(**{name: stored[name] for name in cls.__dataclass_fields__ if name in stored})
+
+    def to_kwargs(self) -> dict[str, Any]:
+        """The arguments for ``execute_complete``."""
+        return asdict(self)
+
+
+class Attempt(contextlib.AbstractContextManager["Attempt"]):
+    """One try of a task. See the module's text.
+
+    :param role: how the task stands to its operation.
+    :param context: the context of the running task.
+    :param guard: stands between the task's death and its operation.
+    :param hook: makes the hook for the task's connection.
+    :param log: the task's logger.
+    :param resumed: what was handed over by a deferral of the same try.
+    """
+
+    hook: OperationsHook
+    client: OperationsClient
+
+    def __init__(
+        self,
+        role: Role,
+        context: Any,
+        *,
+        guard: Guard,
+        hook: Callable[[], OperationsHook],
+        log: Any,
+        resumed: Resumed | None = None,
+    ) -> None:
+        self.role, self.context, self.guard, self.log = role, context, guard, log
+        handed_over = resumed or Resumed()
+        self.token, self.waiting_since = handed_over.token, handed_over.waiting_since
+        self.left_by_try = handed_over.left_by_try
+        """The earlier try that was killed and left the operation which this one waits for."""
+        self.requested = handed_over.requested
+        """Whether a task that is there to cancel the operation has requested that."""
+        self.reference: OperationReference | None = None
+        """The operation that this try owns or observes, once it is known."""
+        self.last: Operation | None = None
+        """What the trigger saw last of an operation that is still running."""
+        self.record = AttemptRecord(context, log, role)
+        self.request_id: str | None = None
+        """The id that makes the start of the operation repeatable, once it is chosen."""
+        self._make_hook = hook
+        self._is_resumed = resumed is not None
+        self._cancel_requested = False
+        self._first_poll: Future[Operation | None] | None = None
+        if handed_over.reference is not None:
+            from airflow_lro_provider.lro.resources.names import OperationReference
+
+            self.reference = OperationReference.from_dict(handed_over.reference)
+
+    # -- in ----------------------------------------------------------------------------------------
+
+    def connect(self, read: Callable[[OperationsHook], _T]) -> _T:
+        """Read the connection and the arguments. Nothing is sent.
+
+        :param read: reads and checks the arguments with the hook.
+        :raises OperationInputError: if one of them, or the connection, cannot be used.
+        """
+        from airflow_lro_provider.lro.auth.credentials import identity_for
+        from airflow_lro_provider.lro.errors import InvalidRequestError
+
+        self.guard.enter(Phase.PREPARING)
+        self.hook = self._make_hook()
+        try:
+            found = read(self.hook)
+            identity_for(self.hook.settings)
+        except InvalidRequestError as error:
+            raise OperationInputError(str(error)) from None
+        self.client = self.hook.make_client()
+        return found
+
+    def own(self, reference: OperationReference) -> None:
+        """From here on this try owns the operation: guard it.
+
+        :raises OperationKilled: after the cancel, if the kill came before.
+        """
+        self.reference = reference
+        # Short: a connection that died silently must be noticed while there is time for another one. And without
+        # metrics: counting may import, and no import may hold a kill up. The guard counts afterwards.
+        client = self.hook.make_client(connect_timeout=2.0, read_timeout=2.0, metrics=Metrics())
+        self.guard.arm(client, reference)
+        self._first_poll = self.guard.first_poll
+
+    def disown(self) -> None:
+        """The operation is finished, and the task is about to start another one.
+
+        :raises OperationKilled: if the kill came before.
+        """
+        self.reference = self._first_poll = None
+        self.guard.disarm()
+
+    # -- waiting -----------------------------------------------------------------------------------
+
+    def remember(self, operation: Operation | None) -> None:
+        """Let the next :meth:`poll` return what was seen already.
+
+        :param operation: ``None`` lets it poll.
+        """
+        self._first_poll = None
+        if operation is not None:
+            self._first_poll = Future()
+            self._first_poll.set_result(operation)
+
+    def peek(self) -> Operation | None:
+        """What the first poll shows, if it does; the next :meth:`poll` returns it once more."""
+        from airflow_lro_provider.lro.errors import OperationsError
+
+        if self._first_poll is None:
+            return None
+        try:
+            return self._first_poll.result(FIRST_POLL_TIMEOUT_SECONDS)
+        except FutureTimeoutError:
+            self._first_poll = None
+        except OperationsError:
+            pass  # the next poll raises it
+        return None
+
+    def poll(self, timeout: float = 0.0) -> Operation:
+        """Poll once. The guard's first poll counts as one.
+
+        :param timeout: how long a ``:wait`` may take, in seconds; 0 is a GET.
+        :raises OperationKilled: if the task was killed.
+        """
+        assert self.reference is not None
+        self.guard.checkpoint()
+        self.guard.check_supervisor()
+        first, self._first_poll = self._first_poll, None
+        if first is not None:
+            with contextlib.suppress(FutureTimeoutError):
+                if (operation := first.result(FIRST_POLL_TIMEOUT_SECONDS)) is not None:
+                    return operation
+        return self.client.look(self.reference, timeout)
+
+    def wait(self, schedule: PollSchedule) -> Operation:
+        """Poll until the operation is finished.
+
+        :param schedule: when to poll, on the monotonic clock.
+        :raises WaitTimeoutError: at its deadline.
+        """
+        assert self.reference is not None
+        return self.client.wait_until_done(
+            self.reference, schedule, look=self.poll, on_change=lambda line: self._log_change(schedule, line)
+        )
+
+    def _log_change(self, schedule: PollSchedule, line: str) -> None:
+        if schedule.done is None:  # the end is logged with the result
+            self.log_state(line)
+
+    def log_state(self, line: str) -> None:
+        """Log what a poll shows: the fact first, the name last."""
+        self.log.info("%s (%s)", line, self.reference)
+
+    # -- deferring, and after ----------------------------------------------------------------------
+
+    def deferral(
+        self,
+        schedule: PollSchedule,
+        *,
+        timeout: float | None = None,
+        sensor_timeout: float | None = None,
+        execution_timeout: Any = None,
+        include_response: bool = True,
+    ) -> dict[str, Any]:
+        """What ``defer`` of the operator takes, to let a trigger wait.
+
+        :param schedule: the wait so far, on the wall clock.
+        :param timeout: how long it may take from its beginning, in seconds.
+        :param sensor_timeout: a sensor's.
+        :param execution_timeout: the task's, as a timedelta: Airflow does not enforce it on a deferred task.
+        :param include_response: whether the operation's response belongs into the event.
+        """
+        from airflow_lro_provider.attempt.deferral import deadline_of, make_trigger, new_owner
+
+        assert self.reference is not None
+        self.guard.enter(Phase.ASKING)
+        owner = new_owner(self.context, self.token, claims=self.role.cancel_on_kill)
+        started = schedule.started
+        trigger = make_trigger(
+            self.guard,
+            self.reference,
+            log=self.log,
+            gcp_conn_id=self.role.gcp_conn_id,
+            impersonation_chain=self.role.impersonation_chain,
+            started=started,
+            deadline=deadline_of(
+                started, timeout=timeout, sensor_timeout=sensor_timeout, execution_timeout=execution_timeout
+            ),
+            poll_interval=schedule.interval,
+            exponential_backoff=schedule.exponential_backoff,
+            max_wait=schedule.max_wait,
+            tolerant=schedule.tolerant,
+            cancel_on_kill=self.role.cancel_on_kill,
+            owner=owner,
+            include_response=include_response,
+        )
+        resumed = Resumed(owner["token"], self.reference.to_dict(), started, self.left_by_try, self.requested)
+        return {"trigger": trigger, "method_name": "execute_complete", "kwargs": resumed.to_kwargs()}
+
+    def is_mine(self, event: Any) -> bool:
+        """Whether the event that resumed the task is that of its own trigger."""
+        from airflow_lro_provider.triggers.events import is_for_another
+
+        if not is_for_another(event, self.token):
+            return True
+        self.log.warning("Airflow delivered the event of another task; polling again.")
+        return False
+
+    def read(self, event: Any) -> tuple[Outcome, Operation | None]:
+        """How the wait in the triggerer ended.
+
+        :raises OperationWaitError: if it ended without an outcome.
+        :raises OperationRunningError: at the task's ``timeout``; its own for Airflow's timeouts.
+        :raises ValueError: for an event that is not understood.
+        """
+        from airflow_lro_provider.lro.operation import Outcome
+        from airflow_lro_provider.triggers.events import Finished, Gone, Lost, read_event
+
+        seen = read_event(event)
+        if isinstance(seen, Finished):
+            return seen.operation.outcome or Outcome.NOT_FOUND, seen.operation
+        if isinstance(seen, Gone):
+            return Outcome.NOT_FOUND, None
+        if isinstance(seen, Lost):
+            raise OperationWaitError(seen.message)
+        self.last, self._cancel_requested = seen.operation, seen.cancel_requested
+        raise self._timeout_of(seen)
+
+    def _timeout_of(self, seen: DeadlinePassed) -> BaseException:
+        kinds = {"execution_timeout": AirflowTaskTimeout, "sensor_timeout": AirflowSensorTimeout}
+        text = f"the {seen.cause.replace('_', ' ')} of {seen.seconds:g} s passed while deferred: {self.reference}"
+        return kinds.get(seen.cause, OperationRunningError)(text)
+
+    def recall(self) -> bool:
+        """Whether the operation of this try is known from its record, although nothing was handed over."""
+        from airflow_lro_provider.lro.resources.names import OperationReference
+
+        record = self.record.read()
+        if record is not None and record.reference is not None and self.record.is_own(record):
+            self.reference = OperationReference.from_dict(record.reference)
+        return self.reference is not None
+
+    # -- out ---------------------------------------------------------------------------------------
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            self._end(error)
+        finally:
+            if hasattr(self, "client"):
+                self.client.close()
+
+    def _end(self, error: BaseException | None) -> None:
+        guard, record = self.guard, self.record
+        if isinstance(error, TaskDeferred):
+            return  # it may still be called off: until then the guard stays armed
+        if error is None or guard.finished:
+            guard.release()
+            self._close()
+            return
+        if self._is_resumed:
+            record.check()
+        reason = self._reason_to_cancel(error)
+        armed, reference = guard.armed, self.reference
+        guard.release(reason)
+        if reason is None:
+            if not self._continues_after(error):
+                record.let_go(reference)
+            return
+        if reference is None:
+            return
+        if not armed and not self._cancel_requested:
+            self.cancel_unguarded(reference, reason)
+        record.write(reference, killed=guard.cancelled_because or reason)
+
+    def _close(self) -> None:
+        """The operation is finished: nothing of it is left to the next try."""
+        if self.lost_to_try is None:
+            self.record.remove(self.reference)
+            return
+        # However often it is tried again: the operation fell to the task's own kill, and that is no success.
+        assert self.reference is not None
+        self.record.write(self.reference, killed=f"try {self.lost_to_try} of this task was killed")
+        self.record.let_go(self.reference)
+
+    lost_to_try: int | None = None
+    """The earlier try whose kill has cancelled the operation, once that is known."""
+
+    def _reason_to_cancel(self, error: BaseException) -> str | None:
+        if not self.role.cancel_on_kill:
+            return None
+        if self.guard.killed:
+            return KILLED  # whatever else went wrong meanwhile: no next try goes on with it
+        return reason_to_cancel(
+            error, will_retry=self._continues_after(error), cancel_on_failure=self.role.cancel_on_failure
+        )
+
+    def _continues_after(self, error: BaseException) -> bool:
+        """Whether, after this error, a next try or the next poke of this one goes on with the operation."""
+        if isinstance(error, AirflowRescheduleException):
+            return True
+        return self.record.is_continued and not retry_policy_fails(self.role.retry_policy, error, self.context)
+
+    def cancel_unguarded(self, reference: OperationReference, reason: str) -> None:
+        """Request the cancellation of an operation that no guard watches (any more)."""
+        from airflow_lro_provider.lro.errors import OperationsError
+        from airflow_lro_provider.lro.flows import cancel_line
+
+        try:
+            with self._make_hook().make_client() as client:
+                result = client.cancel(reference)
+            self.log.info(cancel_line(reference, result, reason))
+        except OperationsError as error:
+            self.log.error(cancel_line(reference, error, reason))
+        except Exception as error:  # of Airflow, about the connection; what ends the task is more important
+            self.log.error("Not cancelled, %s (%s): %s", type(error).__name__, reason, reference)
+
+
+def reason_to_cancel(error: BaseException, *, will_retry: bool, cancel_on_failure: bool) -> str | None:
+    """Why the operation must not outlive a task that ends with this error; ``None`` if it may.
+
+    :param will_retry: Airflow will try again after an ordinary failure; the next try goes on with it.
+    :param cancel_on_failure: what to do if it will not.
+    """
+    if isinstance(error, (TaskDeferred, AirflowRescheduleException)):
+        return None
+    if isinstance(error, OperationOrphaned):
+        return None if will_retry else "the supervisor of this task is gone, and no retry will go on with it"
+    if isinstance(error, OperationKilled):
+        return KILLED
+    if isinstance(error, AirflowTaskTimeout):
+        return "the task's execution_timeout has passed"
+    if isinstance(error, AirflowSensorTimeout):
+        return "the sensor's timeout has passed"
+    if isinstance(error, OperationRunningError):
+        return "the task's timeout has passed"
+    if isinstance(error, AirflowSkipException) and isinstance(
+        error.__cause__, (AirflowTaskTimeout, AirflowSensorTimeout, type(None))
+    ):
+        return "the task is skipped, its timeout has passed"
+    if not isinstance(error, Exception):
+        return f"the task was interrupted ({type(error).__name__})"
+    final = isinstance(error, (AirflowFailException, AirflowSkipException)) or not will_retry
+    return "the task failed and is not tried again" if final and cancel_on_failure else None

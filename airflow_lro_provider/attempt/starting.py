@@ -1,0 +1,231 @@
+"""Starting an operation, and owning it from the moment on at which it is known."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections.abc import Collection, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Protocol
+
+from airflow.providers.common.compat.sdk import BaseOperator, conf
+
+from airflow_lro_provider.attempt.adoption import adopt
+from airflow_lro_provider.attempt.guard import Phase, held_back
+from airflow_lro_provider.attempt.record import Role
+from airflow_lro_provider.attempt.result import settle
+from airflow_lro_provider.attempt.task import OperationTask
+from airflow_lro_provider.attempt.validation import check_outcomes, check_seconds
+from airflow_lro_provider.exceptions import OperationKilled, OperationRunningError
+from airflow_lro_provider.hooks.operations import DEFAULT_CONN_ID
+
+if TYPE_CHECKING:
+    from airflow_lro_provider.attempt.attempt import Attempt
+    from airflow_lro_provider.attempt.result import ResultCheck
+    from airflow_lro_provider.hooks.operations import OperationsHook
+    from airflow_lro_provider.lro.flows import Started
+    from airflow_lro_provider.lro.operation import Operation, Outcome
+    from airflow_lro_provider.sweep.search import StartFootprint
+
+__all__ = ["OperationStarter", "Start"]
+
+
+class Start(Protocol):
+    """How a task starts its operation: what differs between two starters."""
+
+    @property
+    def description(self) -> str:
+        """What starts the operation, in words, for the ledger."""
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether a start with the same request id can be sent again without starting another operation."""
+
+    @property
+    def footprint(self) -> StartFootprint | None:
+        """How to find the operation if its start is never answered."""
+
+    @property
+    def held_back(self) -> tuple[signal.Signals, ...]:
+        """Which signals wait for the response of the start: an execution_timeout (SIGALRM), Ctrl-C (SIGINT)."""
+
+    def send(self, attempt: Attempt, request_id: str) -> Started:
+        """Start the operation. A kill meanwhile is only noted.
+
+        :param request_id: makes the start repeatable, where it is.
+        :raises NotAnOperationError: if the response is something else.
+        """
+
+
+class OperationStarter(OperationTask, BaseOperator):
+    """An operator that starts an operation, in a way that its subclasses know, and owns it.
+
+    :param service: the API's discovery name, e.g. ``aiplatform``, or its host. (templated)
+    :param api_version: the API version, if not the preferred one. (templated)
+    :param wait_for_completion: wait until the operation is finished; if not, the task ends with the start and returns
+        the operation, which it no longer owns.
+    :param deferrable: wait in the triggerer.
+    :param timeout: how long to wait, in seconds or as a timedelta; then the operation is cancelled and the task fails
+        (and retries, if it may). By default as long as ``execution_timeout`` allows.
+    :param poll_interval: seconds between two polls; if ``None`` it grows with the age of the wait, from 1 to 60 s.
+    :param cancel_on_kill: cancel the operation when this task is killed or times out.
+    :param cancel_on_failure: with ``cancel_on_kill``, cancel it also when the task fails otherwise (for instance
+        because it lost the permission to poll) and no retry goes on with it.
+    :param durable: leave a record in Airflow's task state store (Airflow 3.3), so that a retry after a crash goes on
+        with the running operation instead of starting a second one.
+    :param fail_on: the outcomes that fail the task. By default FAILED, CANCELLED and NOT_FOUND.
+    :param result_check: for services that report a failure inside a successful response: gets the operation as a dict;
+        returns ``None`` or ``True`` to accept it, ``False`` or a message to treat the success as a failure.
+    :param return_operation: return the whole operation and not just its ``response``.
+    :param gcp_conn_id: the Airflow connection; ``None`` uses application default credentials. (templated)
+    :param impersonation_chain: the account to act as, or the chain that leads to it. (templated)
+    """
+
+    def __init__(
+        self,
+        *,
+        service: str | None = None,
+        api_version: str | None = None,
+        wait_for_completion: bool = True,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        timeout: float | timedelta | None = None,
+        poll_interval: float | timedelta | None = None,
+        cancel_on_kill: bool = True,
+        cancel_on_failure: bool = True,
+        durable: bool = True,
+        fail_on: Collection[str | Outcome] = ("FAILED", "CANCELLED", "NOT_FOUND"),
+        result_check: ResultCheck | None = None,
+        return_operation: bool = False,
+        gcp_conn_id: str | None = DEFAULT_CONN_ID,
+        impersonation_chain: str | Sequence[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.service = service
+        self.api_version = api_version
+        self.wait_for_completion = wait_for_completion
+        self.deferrable = deferrable
+        self.timeout = check_seconds("timeout", timeout)
+        self.poll_interval = check_seconds("poll_interval", poll_interval)
+        self.cancel_on_kill = cancel_on_kill
+        self.cancel_on_failure = cancel_on_failure
+        self.durable = durable
+        self.fail_on = check_outcomes("fail_on", fail_on)
+        self.result_check = result_check
+        self.return_operation = return_operation
+        self.gcp_conn_id = gcp_conn_id
+        self.impersonation_chain = impersonation_chain
+
+    def _read_start(self, hook: OperationsHook) -> Start:
+        """Read and check what starts the operation; nothing is sent."""
+        raise NotImplementedError
+
+    def _role(self) -> Role:
+        return Role(
+            gcp_conn_id=self.gcp_conn_id,
+            impersonation_chain=self.impersonation_chain,
+            cancel_on_kill=self.cancel_on_kill,
+            cancel_on_failure=self.cancel_on_failure,
+            keeps_record=self.durable,
+            needs_record=True,
+            retry_policy=getattr(self, "retry_policy", None),
+        )
+
+    def _run(self, attempt: Attempt) -> Any:
+        """Start an operation, or go on with the one that an earlier try left, and wait for it."""
+        with attempt:
+            start = attempt.connect(self._read_start)
+            if not adopt(attempt, start, self.poll_interval):
+                _begin(attempt, start)
+            return self._wait(attempt)
+
+    def _wait(self, attempt: Attempt) -> Any:
+        from airflow_lro_provider.lro.errors import NotFoundError, WaitTimeoutError
+        from airflow_lro_provider.lro.operation import Outcome
+        from airflow_lro_provider.lro.polling import PollSchedule, new_schedule
+
+        assert attempt.reference is not None
+        seen = attempt.peek()
+        if seen is not None and seen.outcome is not None:
+            return self._settle(attempt, seen.outcome, seen)
+        if not self.wait_for_completion:
+            attempt.guard.finish()
+            return {"name": attempt.reference.name} if seen is None else dict(seen.raw)
+        if self.deferrable:
+            since = attempt.waiting_since or time.time()
+            schedule = PollSchedule(started=since, interval=self.poll_interval)
+            execution_timeout: timedelta | None = self.execution_timeout
+            self.defer(
+                **attempt.deferral(
+                    schedule,
+                    timeout=self.timeout,
+                    execution_timeout=execution_timeout,
+                )
+            )
+        try:
+            operation = attempt.wait(new_schedule(time.monotonic(), timeout=self.timeout, interval=self.poll_interval))
+        except NotFoundError:
+            return self._settle(attempt, Outcome.NOT_FOUND, None)
+        except WaitTimeoutError as error:
+            raise OperationRunningError(str(error)) from None
+        assert operation.outcome is not None
+        return self._settle(attempt, operation.outcome, operation)
+
+    def _settle(self, attempt: Attempt, outcome: Outcome, operation: Operation | None) -> Any:
+        attempt.guard.finish()
+        assert attempt.reference is not None
+        attempt.log_state(operation.summary() if operation else outcome.value)
+        settled = settle(
+            attempt.reference, outcome, operation, fail_on=self.fail_on, result_check=self.result_check, final=False
+        )
+        whole: dict[str, Any] = settled["operation"]
+        return whole if self.return_operation else whole.get("response")
+
+
+def _begin(attempt: Attempt, start: Start) -> None:
+    """Start an operation, and guard it from the moment on at which it is known."""
+    from airflow_lro_provider.lro.errors import NotAnOperationError, OperationsError
+    from airflow_lro_provider.lro.resources.methods import new_request_id
+
+    guard, record = attempt.guard, attempt.record
+    is_first = attempt.request_id is None
+    request_id = attempt.request_id = attempt.request_id or new_request_id(record.seed)
+    guard.check_supervisor()  # an orphan's record is not written: whatever it starts, nobody finds
+    try:
+        record.announce(start.description, request_id, start.footprint)
+        guard.enter(Phase.STARTING)
+    except OperationKilled:
+        if is_first:  # nothing was sent; with the request id of an earlier try, something may have been
+            record.remove()
+        raise
+    with contextlib.ExitStack() as held:
+        held.enter_context(held_back(*start.held_back))
+        try:
+            started = start.send(attempt, request_id)
+        except Exception as error:
+            guard.enter(Phase.PREPARING)
+            lost = isinstance(error, OperationsError) and error.may_have_happened
+            if isinstance(error, NotAnOperationError) or not (lost and start.repeatable):
+                record.remove()
+            raise
+        held.enter_context(held_back(signal.SIGALRM, signal.SIGINT))
+        reference, operation = started.reference, started.operation
+        if operation is not None and operation.done:
+            attempt.reference = reference
+            attempt.remember(operation)
+            guard.finish()
+            return
+        try:
+            attempt.own(reference)
+        except Exception:  # no thread, no descriptor left: what cannot be guarded must not run
+            attempt.cancel_unguarded(reference, "it cannot be guarded")
+            raise
+        except OperationKilled:
+            if not attempt.role.cancel_on_kill:
+                record.write(reference)  # it runs on, and a retry has to know which one it is
+            raise
+        attempt.remember(operation)
+        attempt.log.info("Started %s", reference)
+        record.write(reference)
+    guard.enter(Phase.WAITING)
