@@ -29,7 +29,7 @@ from airflow_lro_provider.lro.polling import GRACE
 
 if TYPE_CHECKING:
     from airflow_lro_provider.attempt.attempt import Attempt
-    from airflow_lro_provider.attempt.starting import Start
+    from airflow_lro_provider.attempt.start import Start
     from airflow_lro_provider.lro.operation import Operation
     from airflow_lro_provider.lro.resources.names import OperationReference
     from airflow_lro_provider.ownership.decisions import ArmedRecord, Verdict

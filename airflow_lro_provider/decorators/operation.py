@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import DecoratedOperator, context_merge, task_decorator_factory
 
-from airflow_lro_provider.attempt.starting import OperationStarter
+from airflow_lro_provider.attempt.starter import OperationStarter
 from airflow_lro_provider.attempt.validation import check_service
 from airflow_lro_provider.exceptions import OperationStartError
 from airflow_lro_provider.hooks.operations import DEFAULT_CONN_ID
@@ -38,7 +38,7 @@ class OperationDecoratedOperator(OperationStarter, DecoratedOperator):
     task 5 seconds, so a function should start the operation as its last step, and return at once. A retry after
     a crash goes on with the operation, and does not call the function again.
 
-    All arguments but the function's own are those of :class:`~airflow_lro_provider.attempt.starting.OperationStarter`.
+    All arguments but the function's own are those of :class:`~airflow_lro_provider.attempt.starter.OperationStarter`.
     """
 
     template_fields: Sequence[str] = (
@@ -87,7 +87,7 @@ class OperationDecoratedOperator(OperationStarter, DecoratedOperator):
 
 @dataclass(frozen=True)
 class _CallFunction:
-    """Starts an operation by calling a function. See :class:`~airflow_lro_provider.attempt.starting.Start`."""
+    """Starts an operation by calling a function. See :class:`~airflow_lro_provider.attempt.start.Start`."""
 
     operator: OperationDecoratedOperator
     hook: OperationsHook

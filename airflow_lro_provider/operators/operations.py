@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
 from airflow_lro_provider.attempt.guard import Phase
-from airflow_lro_provider.attempt.starting import OperationStarter
+from airflow_lro_provider.attempt.starter import OperationStarter
 from airflow_lro_provider.attempt.task import OperationTask
 from airflow_lro_provider.attempt.validation import (
     check_method,
@@ -64,7 +64,7 @@ class RunOperationOperator(OperationStarter):
     :param body: the JSON object to send. (templated, deeply)
     :param allow_resource: take a plain resource for the result.
 
-    All other arguments are those of :class:`~airflow_lro_provider.attempt.starting.OperationStarter`.
+    All other arguments are those of :class:`~airflow_lro_provider.attempt.starter.OperationStarter`.
     """
 
     template_fields = ("method", "http_method", "body", "service", "api_version", "gcp_conn_id", "impersonation_chain")
@@ -112,7 +112,7 @@ class RunOperationOperator(OperationStarter):
 
 @dataclass(frozen=True)
 class _CallMethod:
-    """Starts an operation by calling a method. See :class:`~airflow_lro_provider.attempt.starting.Start`."""
+    """Starts an operation by calling a method. See :class:`~airflow_lro_provider.attempt.start.Start`."""
 
     method: Method
     body: Mapping[str, Any] | None

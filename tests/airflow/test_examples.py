@@ -37,7 +37,7 @@ def test_the_readme_names_every_parameter() -> None:
     """No parameter of an operator or sensor is missing from the README."""
     import inspect
 
-    from airflow_lro_provider.attempt.starting import OperationStarter
+    from airflow_lro_provider.attempt.starter import OperationStarter
     from airflow_lro_provider.operators.operations import (
         CancelOperationOperator,
         CancelOperationsOperator,

@@ -254,7 +254,7 @@ def test_a_refused_cancel_is_logged_as_refused(make_task: Callable[..., Task]) -
     """What was only requested is never called cancelled."""
     task = make_task()
     task.arm()
-    task.guard.first_look(10)
+    task.guard.first_poll.result(10)
     task.emulator.fail(403, verb="cancel")
     task.guard.release("a reason")
     [line] = task.log.lines

@@ -1,0 +1,92 @@
+"""Starting an operation, and owning it from the moment on at which it is known."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from typing import TYPE_CHECKING, Protocol
+
+from airflow_lro_provider.attempt.guard import Phase, held_back
+from airflow_lro_provider.exceptions import OperationKilled
+
+if TYPE_CHECKING:
+    from airflow_lro_provider.attempt.attempt import Attempt
+    from airflow_lro_provider.lro.flows import Started
+    from airflow_lro_provider.sweep.search import StartFootprint
+
+__all__ = ["Start", "begin"]
+
+
+class Start(Protocol):
+    """How a task starts its operation: what differs between two starters."""
+
+    @property
+    def description(self) -> str:
+        """What starts the operation, in words, for the ledger."""
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether a start with the same request id can be sent again without starting another operation."""
+
+    @property
+    def footprint(self) -> StartFootprint | None:
+        """How to find the operation if its start is never answered."""
+
+    @property
+    def held_back(self) -> tuple[signal.Signals, ...]:
+        """Which signals wait for the response of the start: an execution_timeout (SIGALRM), Ctrl-C (SIGINT)."""
+
+    def send(self, attempt: Attempt, request_id: str) -> Started:
+        """Start the operation. A kill meanwhile is only noted.
+
+        :param request_id: makes the start repeatable, where it is.
+        :raises NotAnOperationError: if the response is something else.
+        """
+
+
+def begin(attempt: Attempt, start: Start) -> None:
+    """Start an operation, and guard it from the moment on at which it is known."""
+    from airflow_lro_provider.lro.errors import NotAnOperationError, OperationsError
+    from airflow_lro_provider.lro.resources.methods import new_request_id
+
+    guard, record = attempt.guard, attempt.record
+    is_first = attempt.request_id is None
+    request_id = attempt.request_id = attempt.request_id or new_request_id(record.seed)
+    guard.check_supervisor()  # an orphan's record is not written: whatever it starts, nobody finds
+    try:
+        record.announce(start.description, request_id, start.footprint)
+        guard.enter(Phase.STARTING)
+    except OperationKilled:
+        if is_first:  # nothing was sent; with the request id of an earlier try, something may have been
+            record.remove()
+        raise
+    with contextlib.ExitStack() as held:
+        held.enter_context(held_back(*start.held_back))
+        try:
+            started = start.send(attempt, request_id)
+        except Exception as error:
+            guard.enter(Phase.PREPARING)
+            lost = isinstance(error, OperationsError) and error.may_have_happened
+            if isinstance(error, NotAnOperationError) or not (lost and start.repeatable):
+                record.remove()
+            raise
+        held.enter_context(held_back(signal.SIGALRM, signal.SIGINT))
+        reference, operation = started.reference, started.operation
+        if operation is not None and operation.done:
+            attempt.reference = reference
+            attempt.remember(operation)
+            guard.finish()
+            return
+        try:
+            attempt.own(reference)
+        except Exception:  # no thread, no descriptor left: what cannot be guarded must not run
+            attempt.cancel_unguarded(reference, "it cannot be guarded")
+            raise
+        except OperationKilled:
+            if not attempt.role.cancel_on_kill:
+                record.write(reference)  # it runs on, and a retry has to know which one it is
+            raise
+        attempt.remember(operation)
+        attempt.log.info("Started %s", reference)
+        record.write(reference)
+    guard.enter(Phase.WAITING)
