@@ -72,7 +72,7 @@ class _BeforeStopping:
         self._callback()
 
 
-def retry_policy_fails(policy: Any, error: BaseException, context: Any) -> bool:
+def retry_policy_fails(policy: Any, error: BaseException | None, context: Any) -> bool:
     """Whether an operator's retry policy ends the task after this error, retries left or not.
 
     :param policy: the operator's ``retry_policy``; ``None`` leaves the decision to ``retries``.

@@ -26,14 +26,13 @@ from typing import TYPE_CHECKING
 from airflow_lro_provider.attempt.guard import Phase
 from airflow_lro_provider.exceptions import OperationKilled, OperationRunningError, OperationWaitError
 from airflow_lro_provider.lro.polling import GRACE
+from airflow_lro_provider.ownership.decisions import ArmedRecord, Decision, of_armed_record
 
 if TYPE_CHECKING:
     from airflow_lro_provider.attempt.attempt import Attempt
     from airflow_lro_provider.attempt.start import Start
     from airflow_lro_provider.lro.operation import Operation
     from airflow_lro_provider.lro.resources.names import OperationReference
-    from airflow_lro_provider.ownership.decisions import ArmedRecord, Verdict
-
 __all__ = ["adopt", "take_over"]
 
 REPLACE_TIMEOUT_SECONDS = 600.0
@@ -47,8 +46,6 @@ def take_over(attempt: Attempt, reference: OperationReference) -> None:
 
     :raises OperationKilled: if Airflow has another try of this task by now.
     """
-    from airflow_lro_provider.ownership.decisions import Verdict
-
     record = attempt.record
     attempt.own(reference)  # first of all: Airflow may take its time with its responses
     earlier = record.read()
@@ -66,11 +63,11 @@ def take_over(attempt: Attempt, reference: OperationReference) -> None:
     if earlier is None:
         return
     seen = attempt.peek()
-    verdict = _judge(attempt, earlier, seen)
-    if verdict is Verdict.ADOPT and seen is not None and not seen.done:
+    decision = _judge(attempt, earlier, seen)
+    if decision is Decision.ADOPT and seen is not None and not seen.done:
         return  # it is this try's own now, and whoever cancels it from here on means it
     attempt.left_by_try = earlier.try_number
-    if verdict is Verdict.CANCEL and (seen is None or not seen.done):
+    if decision is Decision.CANCEL and (seen is None or not seen.done):
         attempt.guard.cancel(f"try {earlier.try_number} of this task was killed or cleared")
 
 
@@ -85,7 +82,6 @@ def adopt(attempt: Attempt, start: Start, poll_interval: float | None) -> bool:
     """
     from airflow_lro_provider.lro.errors import NotFoundError
     from airflow_lro_provider.lro.resources.names import OperationReference
-    from airflow_lro_provider.ownership.decisions import Verdict, of_armed_record
 
     record, guard = attempt.record, attempt.guard
     if attempt.reference is not None:  # this very try has deferred, and was resumed for nothing
@@ -95,19 +91,19 @@ def adopt(attempt: Attempt, start: Start, poll_interval: float | None) -> bool:
     earlier = record.read()
     if earlier is None:
         return False
-    verdict = of_armed_record(earlier, **record.this_try)
+    decision = of_armed_record(earlier, **record.this_try)
     if earlier.reference is not None:
         reference = OperationReference.from_dict(earlier.reference)
-    elif (found := _find_started(attempt, start, earlier, verdict)) is not None:
+    elif (found := _find_started(attempt, start, earlier, decision)) is not None:
         reference = found
     else:
         return False
-    if verdict is Verdict.UNSURE:
+    if decision is Decision.UNSURE:
         raise OperationWaitError(
             f"try {earlier.try_number} of this task, which seems to be younger than this one, left {reference} behind."
             " Nothing was started or cancelled. Clear the task to cancel the operation and to start anew."
         )
-    if verdict is Verdict.CANCEL and not attempt.role.cancel_on_kill:
+    if decision is Decision.CANCEL and not attempt.role.cancel_on_kill:
         attempt.log.info("Not cancelled (cancel_on_kill=False): what try %d left, %s", earlier.try_number, reference)
         return False
     attempt.own(reference)
@@ -119,8 +115,8 @@ def adopt(attempt: Attempt, start: Start, poll_interval: float | None) -> bool:
         gone = True
     else:
         gone = False
-        verdict = _judge(attempt, earlier, seen)
-    if gone or verdict is Verdict.CANCEL:
+        decision = _judge(attempt, earlier, seen)
+    if gone or decision is Decision.CANCEL:
         if not gone and (seen is None or not seen.done):
             _end(attempt, earlier.try_number, poll_interval)
         attempt.disown()
@@ -132,16 +128,13 @@ def adopt(attempt: Attempt, start: Start, poll_interval: float | None) -> bool:
     return True
 
 
-def _judge(attempt: Attempt, earlier: ArmedRecord, seen: Operation | None) -> Verdict:
+def _judge(attempt: Attempt, earlier: ArmedRecord, seen: Operation | None) -> Decision:
     """Whose the operation of an earlier try is, now that it was polled."""
-    from airflow_lro_provider.ownership.decisions import Evidence, of_armed_record
-
     this_try = attempt.record.this_try
-    verdict = of_armed_record(
+    decision = of_armed_record(
         earlier,
         **this_try,
-        state=seen.state if seen else Evidence.UNKNOWN,
-        outcome=seen.outcome if seen else Evidence.UNKNOWN,
+        seen=seen,
     )
     attempt.log.info(
         "Left by try %d (killed: %s; max_tries %d, now %d; %s): %s, %s",
@@ -150,10 +143,10 @@ def _judge(attempt: Attempt, earlier: ArmedRecord, seen: Operation | None) -> Ve
         earlier.max_tries,
         this_try["max_tries"],
         seen.summary() if seen else "not seen",
-        verdict.value,
+        decision.value,
         attempt.reference,
     )
-    return verdict
+    return decision
 
 
 def _is_same(earlier: ArmedRecord, reference: OperationReference) -> bool:
@@ -164,19 +157,19 @@ def _is_same(earlier: ArmedRecord, reference: OperationReference) -> bool:
 def _cancel_other(attempt: Attempt, earlier: ArmedRecord) -> None:
     """This try waits for another operation: nobody waits for the old one any more."""
     from airflow_lro_provider.lro.resources.names import OperationReference
-    from airflow_lro_provider.ownership.decisions import Verdict, of_armed_record
 
-    if of_armed_record(earlier, **attempt.record.this_try) is not Verdict.UNSURE:
+    if of_armed_record(earlier, **attempt.record.this_try) is not Decision.UNSURE:
         attempt.cancel_unguarded(
             OperationReference.from_dict(earlier.reference or {}),
             f"try {earlier.try_number} of this task died, and this one waits for another",
         )
 
 
-def _find_started(attempt: Attempt, start: Start, earlier: ArmedRecord, verdict: Verdict) -> OperationReference | None:
+def _find_started(
+    attempt: Attempt, start: Start, earlier: ArmedRecord, decision: Decision
+) -> OperationReference | None:
     """What a start without a response has started, if that has to be known before another one is sent."""
     from airflow_lro_provider.lro.errors import OperationsError
-    from airflow_lro_provider.ownership.decisions import Verdict
 
     if not start.repeatable:
         attempt.log.warning(
@@ -184,7 +177,7 @@ def _find_started(attempt: Attempt, start: Start, earlier: ArmedRecord, verdict:
         )
         return None
     assert earlier.request_id is not None
-    if verdict is not Verdict.CANCEL:
+    if decision is not Decision.CANCEL:
         attempt.request_id = earlier.request_id  # whatever that start did, it is not done twice
         attempt.log.info("Try %d died while it started an operation; starting it again", earlier.try_number)
         return None

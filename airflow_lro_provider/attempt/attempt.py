@@ -37,8 +37,7 @@ from airflow.providers.common.compat.sdk import (
 )
 from airflow.sdk.exceptions import AirflowRescheduleException
 
-from airflow_lro_provider.airflow_compat.task_process import retry_policy_fails
-from airflow_lro_provider.attempt.guard import KILLED, Guard, Phase
+from airflow_lro_provider.attempt.guard import Guard, Phase
 from airflow_lro_provider.attempt.record import AttemptRecord, Role
 from airflow_lro_provider.exceptions import (
     OperationInputError,
@@ -48,6 +47,7 @@ from airflow_lro_provider.exceptions import (
     OperationWaitError,
 )
 from airflow_lro_provider.lro.metrics import Metrics
+from airflow_lro_provider.ownership.decisions import EndedBy, reason_to_cancel
 
 if TYPE_CHECKING:
     from airflow_lro_provider.hooks.operations import OperationsHook
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from airflow_lro_provider.lro.resources.names import OperationReference
     from airflow_lro_provider.triggers.events import DeadlinePassed
 
-__all__ = ["Attempt", "Resumed", "Role"]
+__all__ = ["Attempt", "Resumed", "Role", "how_it_ended"]
 
 FIRST_POLL_TIMEOUT_SECONDS = 10.0
 """How long the guard's first poll is waited for."""
@@ -343,19 +343,25 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
 
     def _end(self, error: BaseException | None) -> None:
         guard, record = self.guard, self.record
-        if isinstance(error, TaskDeferred):
-            return  # it may still be called off: until then the guard stays armed
         if error is None or guard.finished:
             guard.release()
             self._close()
             return
+        how = how_it_ended(error)
+        if how is EndedBy.DEFERRED:
+            return  # it may still be called off: until then the guard stays armed
+        if guard.killed:
+            how = EndedBy.KILLED  # whatever else went wrong meanwhile: no next try goes on with the operation
         if self._is_resumed:
             record.check()
-        reason = self._reason_to_cancel(error)
+        goes_on = record.will_go_on(how, error)
+        reason = reason_to_cancel(
+            how, goes_on=goes_on, cancel_on_kill=self.role.cancel_on_kill, cancel_on_failure=self.role.cancel_on_failure
+        )
         armed, reference = guard.armed, self.reference
         guard.release(reason)
         if reason is None:
-            if not self._continues_after(error):
+            if not goes_on:
                 record.let_go(reference)
             return
         if reference is None:
@@ -377,21 +383,6 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
     lost_to_try: int | None = None
     """The earlier try whose kill has cancelled the operation, once that is known."""
 
-    def _reason_to_cancel(self, error: BaseException) -> str | None:
-        if not self.role.cancel_on_kill:
-            return None
-        if self.guard.killed:
-            return KILLED  # whatever else went wrong meanwhile: no next try goes on with it
-        return reason_to_cancel(
-            error, will_retry=self._continues_after(error), cancel_on_failure=self.role.cancel_on_failure
-        )
-
-    def _continues_after(self, error: BaseException) -> bool:
-        """Whether, after this error, a next try or the next poke of this one goes on with the operation."""
-        if isinstance(error, AirflowRescheduleException):
-            return True
-        return self.record.is_continued and not retry_policy_fails(self.role.retry_policy, error, self.context)
-
     def cancel_unguarded(self, reference: OperationReference, reason: str) -> None:
         """Request the cancellation of an operation that no guard watches (any more)."""
         from airflow_lro_provider.lro.errors import OperationsError
@@ -407,29 +398,26 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
             self.log.error("Not cancelled, %s (%s): %s", type(error).__name__, reason, reference)
 
 
-def reason_to_cancel(error: BaseException, *, will_retry: bool, cancel_on_failure: bool) -> str | None:
-    """Why the operation must not outlive a task that ends with this error; ``None`` if it may.
+def how_it_ended(error: BaseException) -> EndedBy:
+    """How a try ends with this error."""
+    if isinstance(error, AirflowSkipException):
+        # `soft_fail` and `never_fail` make a skip of an error, and keep that as its cause.
+        timeouts = (AirflowTaskTimeout, AirflowSensorTimeout, type(None))
+        return EndedBy.SKIPPED_AT_TIMEOUT if isinstance(error.__cause__, timeouts) else EndedBy.SKIPPED
+    for kind, how in _HOW.items():
+        if isinstance(error, kind):
+            return how
+    return EndedBy.FAILED if isinstance(error, Exception) else EndedBy.INTERRUPTED
 
-    :param will_retry: Airflow will try again after an ordinary failure; the next try goes on with it.
-    :param cancel_on_failure: what to do if it will not.
-    """
-    if isinstance(error, (TaskDeferred, AirflowRescheduleException)):
-        return None
-    if isinstance(error, OperationOrphaned):
-        return None if will_retry else "the supervisor of this task is gone, and no retry will go on with it"
-    if isinstance(error, OperationKilled):
-        return KILLED
-    if isinstance(error, AirflowTaskTimeout):
-        return "the task's execution_timeout has passed"
-    if isinstance(error, AirflowSensorTimeout):
-        return "the sensor's timeout has passed"
-    if isinstance(error, OperationRunningError):
-        return "the task's timeout has passed"
-    if isinstance(error, AirflowSkipException) and isinstance(
-        error.__cause__, (AirflowTaskTimeout, AirflowSensorTimeout, type(None))
-    ):
-        return "the task is skipped, its timeout has passed"
-    if not isinstance(error, Exception):
-        return f"the task was interrupted ({type(error).__name__})"
-    final = isinstance(error, (AirflowFailException, AirflowSkipException)) or not will_retry
-    return "the task failed and is not tried again" if final and cancel_on_failure else None
+
+# The first that fits.
+_HOW: dict[type[BaseException], EndedBy] = {
+    TaskDeferred: EndedBy.DEFERRED,
+    AirflowRescheduleException: EndedBy.RESCHEDULED,
+    OperationOrphaned: EndedBy.ORPHANED,
+    OperationKilled: EndedBy.KILLED,
+    AirflowTaskTimeout: EndedBy.EXECUTION_TIMEOUT,
+    AirflowSensorTimeout: EndedBy.SENSOR_TIMEOUT,
+    OperationRunningError: EndedBy.TIMEOUT,
+    AirflowFailException: EndedBy.FAILED_FOR_GOOD,
+}

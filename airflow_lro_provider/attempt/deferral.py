@@ -48,21 +48,14 @@ def new_owner(context: Any, token: str | None = None, *, claims: bool) -> dict[s
         still run, and must not take its own task for that of another try when Airflow takes it down.
     :param claims: whether the task can lose its operation; if not, a token is all there is.
     """
-    from airflow_lro_provider.ownership.evidence import OWNER_KEY
+    from airflow_lro_provider.ownership.evidence import OWNER_KEY, TaskKey
 
     ti = context["ti"]
     token = token or uuid.uuid4().hex  # no other try of any task has it
     if not claims:
         return {"token": token}
     ti.xcom_push(key=OWNER_KEY, value=token)
-    map_index = -1 if ti.map_index is None else ti.map_index
-    return {
-        "dag_id": ti.dag_id,
-        "run_id": ti.run_id,
-        "task_id": ti.task_id,
-        "map_index": map_index,
-        "token": token,
-    }
+    return {**TaskKey.of(ti)._asdict(), "token": token}
 
 
 def make_trigger(
@@ -103,17 +96,17 @@ def _check_deferral(guard: Guard, reference: OperationReference, owner: Mapping[
     Called in the task process when it has reported its deferral, and is about to end. Airflow 3.3 rejects the deferral
     of a task that was marked or cleared meanwhile, and calls neither ``on_kill`` nor a trigger then.
     """
-    from airflow_lro_provider.ownership import evidence
-    from airflow_lro_provider.ownership.decisions import Evidence, Verdict, of_deferral
+    from airflow_lro_provider.ownership.decisions import Decision, Evidence, describe, of_deferral
+    from airflow_lro_provider.ownership.evidence import TaskKey, read_owner_token, read_task_state
 
     if is_in_line():
         guard.enter(Phase.ASKING)  # `dags test`: this process goes on, with the trigger in it
         return
-    state = evidence.ask_task_state(owner)
-    token = evidence.ask_owner_token(owner) if state == "deferred" else Evidence.UNKNOWN
-    mine = str(owner["token"])
-    verdict = of_deferral(task_state=state, owner_token=token, my_token=mine)
-    known = evidence.in_words(state, token, mine)
-    guard.release(f"its task was killed while it deferred ({known})" if verdict is Verdict.CANCEL else None)
-    if verdict is Verdict.UNSURE:
+    key, mine = TaskKey.from_dict(owner), str(owner["token"])
+    state = Evidence.UNKNOWN if key is None else read_task_state(key)
+    token = read_owner_token(key) if key is not None and state == "deferred" else Evidence.UNKNOWN
+    decision = of_deferral(task_state=state, owner_token=token, my_token=mine)
+    known = describe(state, token, mine)
+    guard.release(f"its task was killed while it deferred ({known})" if decision is Decision.CANCEL else None)
+    if decision is Decision.UNSURE:
         log.warning("Not cancelled: whether Airflow has taken the deferral is not known (%s): %s", known, reference)

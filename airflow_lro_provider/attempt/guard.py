@@ -47,13 +47,14 @@ from typing import TYPE_CHECKING, Any
 from airflow_lro_provider.airflow_compat.task_process import is_asking_supervisor, is_in_line
 from airflow_lro_provider.exceptions import OperationKilled, OperationOrphaned, OperationWaitError
 from airflow_lro_provider.metrics import StatsMetrics
+from airflow_lro_provider.ownership.decisions import KILLED
 
 if TYPE_CHECKING:
     from airflow_lro_provider.lro.client import OperationsClient
     from airflow_lro_provider.lro.operation import Operation
     from airflow_lro_provider.lro.resources.names import OperationReference
 
-__all__ = ["KILLED", "Guard", "Phase", "held_back"]
+__all__ = ["Guard", "Phase", "held_back"]
 
 KILL_TIMEOUT_SECONDS = 4.0
 """How long ``on_kill`` waits for the cancel: from SIGTERM to SIGKILL there are 5.0 s."""
@@ -61,8 +62,6 @@ CANCEL_TIMEOUT_SECONDS = 10.0
 """How long a task that ends in another way waits for it."""
 TOKEN_CHECK_INTERVAL_SECONDS = 60.0
 """How often the guard sees to it that its token is fresh."""
-
-KILLED = "Airflow told this task to stop (marked, cleared, run stopped, or its worker shuts down)"
 
 
 class Phase(enum.Enum):

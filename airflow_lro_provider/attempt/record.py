@@ -14,12 +14,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from airflow_lro_provider.airflow_compat.task_process import retry_policy_fails
 from airflow_lro_provider.exceptions import OperationKilled
+from airflow_lro_provider.ownership.decisions import ArmedRecord, EndedBy, was_stopped, will_go_on
 from airflow_lro_provider.sweep.ledger import LedgerPage, ledger_is_on
 
 if TYPE_CHECKING:
     from airflow_lro_provider.lro.resources.names import OperationReference
-    from airflow_lro_provider.ownership.decisions import ArmedRecord
     from airflow_lro_provider.sweep.search import StartFootprint
 
 __all__ = ["KEY", "AttemptRecord", "Role"]
@@ -27,7 +28,6 @@ __all__ = ["KEY", "AttemptRecord", "Role"]
 KEY = "airflow_lro_provider.armed"
 # Airflow gives every try an id of its own, and rejects with these the writes of one that has ended.
 _NOT_CURRENT = (404, 409, 410)
-_ENDED = (None, "failed", "success", "skipped", "upstream_failed", "removed", "restarting")
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class AttemptRecord:
         self._store = context.get("task_state_store") if role.keeps_record else None
         self._ti = context["ti"]
         self._log = log
-        self._needs_record = role.needs_record
+        self._role, self._context = role, context
         self._earlier: ArmedRecord | None = None
         self._request_id: str | None = None
         self._footprint: StartFootprint | None = None
@@ -79,7 +79,7 @@ class AttemptRecord:
                 gcp_conn_id=role.gcp_conn_id,
                 impersonation_chain=role.impersonation_chain,
                 cancel_on_failure=role.cancel_on_failure,
-                will_adopt=self.is_continued,
+                will_adopt=self.will_go_on(EndedBy.FAILED),
             )
 
     @property
@@ -97,23 +97,23 @@ class AttemptRecord:
         """What stands for this try and no other one: the id alone may be that of an earlier one as well."""
         return f"{self._ti.id}/{self._ti.try_number}"
 
-    @property
-    def will_retry(self) -> bool:
-        """Whether Airflow will try again after an ordinary failure of this try."""
-        max_tries = self._ti.max_tries
-        return bool(max_tries) and self._ti.try_number <= max_tries
+    def will_go_on(self, ended_by: EndedBy, error: BaseException | None = None) -> bool:
+        """Whether, after this end, the next try, or this one itself, goes on with the operation.
 
-    @property
-    def is_continued(self) -> bool:
-        """Whether that next try will go on with the operation."""
-        if not self._needs_record:
-            return self.will_retry
-        return self.will_retry and self._store is not None and self._is_there is not False
+        :param ended_by: how this try ends.
+        :param error: the error that it ends with, for the operator's retry policy.
+        """
+        is_kept = self._store is not None and self._is_there is not False
+        return will_go_on(
+            ended_by,
+            try_number=self._ti.try_number,
+            max_tries=self._ti.max_tries or 0,
+            knows_operation=is_kept or not self._role.needs_record,
+            retry_policy_fails=retry_policy_fails(self._role.retry_policy, error, self._context),
+        )
 
     def read(self) -> ArmedRecord | None:
         """The record that is there, whoever left it."""
-        from airflow_lro_provider.ownership.decisions import ArmedRecord
-
         self._earlier = None
         if self._store is not None:
             with self._tolerating("read"):
@@ -122,8 +122,6 @@ class AttemptRecord:
 
     def check(self) -> None:
         """See whether the record of this try is there, if another process has written it."""
-        from airflow_lro_provider.ownership.decisions import ArmedRecord
-
         if self._is_there is None and self._store is not None:
             with self._tolerating("read"):
                 record = ArmedRecord.from_dict(self._store.get(KEY))
@@ -140,14 +138,14 @@ class AttemptRecord:
         :param footprint: how to find the operation if its name is never known.
         :raises OperationKilled: if this try is not Airflow's current one any more, or its task has ended.
         """
-        from airflow_lro_provider.ownership.decisions import ArmedRecord
+        from airflow_lro_provider.ownership.evidence import TaskKey, read_task_state
 
         self._request_id, self._footprint = request_id, footprint
         self._set(ArmedRecord(reference=None, request_id=request_id, **self.this_try))
         if self._rejected_with in _NOT_CURRENT:
             raise OperationKilled("this try is not Airflow's current one any more (cleared?); nothing was started")
-        if (state := self._state()) in _ENDED:
-            raise OperationKilled(f"this task is {state or 'cleared'}; nothing was started")
+        if was_stopped(state := read_task_state(TaskKey.of(self._ti))):
+            raise OperationKilled(f"the state of this task is {state}; nothing was started")
         if self._page is not None:
             with self._tolerating("write"):
                 self._page.write(None, start, request_id, footprint)
@@ -157,8 +155,6 @@ class AttemptRecord:
 
         :param killed: that reason.
         """
-        from airflow_lro_provider.ownership.decisions import ArmedRecord
-
         record = ArmedRecord(reference=reference.to_dict(), killed=killed, **self.this_try)
         self._set(record)
         if killed is not None:
@@ -222,16 +218,6 @@ class AttemptRecord:
                 detail = getattr(getattr(error, "error", None), "detail", None)
                 self._rejected_with = detail.get("status_code") if isinstance(detail, dict) else None
                 raise
-
-    def _state(self) -> Any:
-        """Airflow's state of this task."""
-        from airflow_lro_provider.ownership import evidence
-
-        ti = self._ti
-        map_index = -1 if ti.map_index is None else ti.map_index
-        return evidence.ask_task_state(
-            {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id, "map_index": map_index}
-        )
 
     @contextlib.contextmanager
     def _tolerating(self, verb: str) -> Iterator[None]:

@@ -14,20 +14,14 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import (
-    AirflowFailException,
-    AirflowSensorTimeout,
-    AirflowSkipException,
     AirflowTaskTimeout,
-    TaskDeferred,
 )
 
-from airflow_lro_provider.attempt.attempt import reason_to_cancel
 from airflow_lro_provider.attempt.guard import Guard, Phase, held_back
 from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.exceptions import (
     OperationKilled,
     OperationOrphaned,
-    OperationRunningError,
     OperationWaitError,
 )
 from airflow_lro_provider.lro.auth.credentials import ConnectionSettings
@@ -310,45 +304,6 @@ def test_a_run_without_a_supervisor_has_none_to_lose(
     task = make_task()
     task.guard._supervisor = -1
     task.guard.check_supervisor()
-
-
-def skip_after(cause: BaseException | None) -> AirflowSkipException:
-    """The skip that soft_fail or never_fail makes of an error."""
-    skip = AirflowSkipException("skipped")
-    skip.__cause__ = cause
-    return skip
-
-
-@pytest.mark.parametrize(
-    ("error", "retry_to_come", "gives_up"),
-    [
-        (TaskDeferred(trigger=None, method_name="x"), False, False),
-        (OperationKilled(), True, True),
-        (OperationOrphaned(), False, True),
-        (AirflowTaskTimeout(), True, True),
-        (AirflowSensorTimeout(), True, True),
-        (OperationRunningError(), True, True),
-        (KeyboardInterrupt(), True, True),
-        (skip_after(None), True, True),
-        (skip_after(AirflowSensorTimeout()), True, True),
-        (skip_after(PermissionError()), True, True),
-        (AirflowFailException(), True, True),
-        (PermissionError(), False, True),
-    ],
-    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,
-)
-def test_reason_to_cancel(error: BaseException, retry_to_come: bool, gives_up: bool) -> None:
-    """Which ends of a task cancel its operation: with a retry to come, and without."""
-    with_retry = reason_to_cancel(error, will_retry=True, cancel_on_failure=True)
-    without = reason_to_cancel(error, will_retry=False, cancel_on_failure=True)
-    assert (with_retry is not None, without is not None) == (retry_to_come, gives_up)
-
-
-@pytest.mark.parametrize("error", [AirflowFailException(), PermissionError(), skip_after(PermissionError())])
-def test_cancel_on_failure_may_be_switched_off(error: BaseException) -> None:
-    """An ordinary failure leaves the operation alone if the author says so; a timeout does not."""
-    assert reason_to_cancel(error, will_retry=False, cancel_on_failure=False) is None
-    assert reason_to_cancel(AirflowTaskTimeout(), will_retry=False, cancel_on_failure=False) is not None
 
 
 def test_a_kill_that_came_before_is_not_held_up_by_the_first_look(make_task: Callable[..., Task]) -> None:
