@@ -170,6 +170,7 @@ def _find_started(
 ) -> OperationReference | None:
     """What a start without a response has started, if that has to be known before another one is sent."""
     from airflow_lro_provider.lro.errors import OperationsError
+    from airflow_lro_provider.lro.resources.names import OperationReference
 
     if not start.repeatable:
         attempt.log.warning(
@@ -192,7 +193,7 @@ def _find_started(
     finally:
         attempt.guard.enter(Phase.PREPARING)
     finished = started.operation is not None and started.operation.done
-    return None if finished else started.reference
+    return started.reference if isinstance(started.reference, OperationReference) and not finished else None
 
 
 def _poll_patiently(attempt: Attempt) -> Operation | None:

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from airflow_lro_provider.lro.client import OperationsClient
     from airflow_lro_provider.lro.operation import Operation, Outcome
     from airflow_lro_provider.lro.polling import PollSchedule
+    from airflow_lro_provider.lro.resources.hosts import Resource
     from airflow_lro_provider.lro.resources.names import OperationReference
     from airflow_lro_provider.triggers.events import DeadlinePassed
 
@@ -123,8 +124,9 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         """The earlier try that was killed and left the operation which this one waits for."""
         self.requested = handed_over.requested
         """Whether a task that is there to cancel the operation has requested that."""
-        self.reference: OperationReference | None = None
-        """The operation that this try owns or observes, once it is known."""
+        self.about: Resource | None = None
+        """The operation that this try owns or observes, once it is known. One that has finished at once may have no
+        usable name: then it is the method that was called."""
         self.last: Operation | None = None
         """What the trigger saw last of an operation that is still running."""
         self.record = AttemptRecord(context, log, role)
@@ -137,7 +139,14 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         if handed_over.reference is not None:
             from airflow_lro_provider.lro.resources.names import OperationReference
 
-            self.reference = OperationReference.from_dict(handed_over.reference)
+            self.about = OperationReference.from_dict(handed_over.reference)
+
+    @property
+    def reference(self) -> OperationReference | None:
+        """The operation, if there is one that has a name."""
+        from airflow_lro_provider.lro.resources.names import OperationReference
+
+        return self.about if isinstance(self.about, OperationReference) else None
 
     # -- in ----------------------------------------------------------------------------------------
 
@@ -165,7 +174,7 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
 
         :raises OperationKilled: after the cancel, if the kill came before.
         """
-        self.reference = reference
+        self.about = reference
         # Short: a connection that died silently must be noticed while there is time for another one. And without
         # metrics: counting may import, and no import may hold a kill up. The guard counts afterwards.
         client = self.hook.make_client(connect_timeout=2.0, read_timeout=2.0, metrics=Metrics())
@@ -177,7 +186,7 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
 
         :raises OperationKilled: if the kill came before.
         """
-        self.reference = self._first_poll = None
+        self.about = self._first_poll = None
         self.guard.disarm()
 
     # -- waiting -----------------------------------------------------------------------------------
@@ -239,7 +248,7 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
 
     def log_state(self, line: str) -> None:
         """Log what a poll shows: the fact first, the name last."""
-        self.log.info("%s (%s)", line, self.reference)
+        self.log.info("%s (%s)", line, self.about)
 
     # -- deferring, and after ----------------------------------------------------------------------
 
@@ -327,8 +336,8 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
 
         record = self.record.read()
         if record is not None and record.reference is not None and self.record.is_own(record):
-            self.reference = OperationReference.from_dict(record.reference)
-        return self.reference is not None
+            self.about = OperationReference.from_dict(record.reference)
+        return self.about is not None
 
     # -- out ---------------------------------------------------------------------------------------
 

@@ -48,6 +48,7 @@ def begin(attempt: Attempt, start: Start) -> None:
     """Start an operation, and guard it from the moment on at which it is known."""
     from airflow_lro_provider.lro.errors import NotAnOperationError, OperationsError
     from airflow_lro_provider.lro.resources.methods import new_request_id
+    from airflow_lro_provider.lro.resources.names import OperationReference
 
     guard, record = attempt.guard, attempt.record
     is_first = attempt.request_id is None
@@ -72,8 +73,8 @@ def begin(attempt: Attempt, start: Start) -> None:
             raise
         held.enter_context(held_back(signal.SIGALRM, signal.SIGINT))
         reference, operation = started.reference, started.operation
-        if operation is not None and operation.done:
-            attempt.reference = reference
+        attempt.about = reference
+        if not isinstance(reference, OperationReference) or (operation is not None and operation.done):
             attempt.remember(operation)
             guard.finish()
             return

@@ -115,13 +115,13 @@ class OperationStarter(OperationTask, BaseOperator):
         from airflow_lro_provider.lro.operation import Outcome
         from airflow_lro_provider.lro.polling import PollSchedule, new_schedule
 
-        assert attempt.reference is not None
+        assert attempt.about is not None
         seen = attempt.peek()
         if seen is not None and seen.outcome is not None:
             return self._settle(attempt, seen.outcome, seen)
         if not self.wait_for_completion:
             attempt.guard.finish()
-            return {"name": attempt.reference.name} if seen is None else dict(seen.raw)
+            return {"name": attempt.about.name} if seen is None else dict(seen.raw)
         if self.deferrable:
             since = attempt.waiting_since or time.time()
             schedule = PollSchedule(started=since, interval=self.poll_interval)
@@ -144,10 +144,10 @@ class OperationStarter(OperationTask, BaseOperator):
 
     def _settle(self, attempt: Attempt, outcome: Outcome, operation: Operation | None) -> Any:
         attempt.guard.finish()
-        assert attempt.reference is not None
+        assert attempt.about is not None
         attempt.log_state(operation.summary() if operation else outcome.value)
         settled = settle(
-            attempt.reference, outcome, operation, fail_on=self.fail_on, result_check=self.result_check, final=False
+            attempt.about, outcome, operation, fail_on=self.fail_on, result_check=self.result_check, final=False
         )
         whole: dict[str, Any] = settled["operation"]
         return whole if self.return_operation else whole.get("response")

@@ -123,7 +123,7 @@ class OperationTask:
         """Whether the operation is known, although nothing was handed over."""
         if not attempt.recall() and self.operation_name is not None:
             with contextlib.suppress(OperationInputError):
-                attempt.reference = attempt.connect(self._read_arguments)
+                attempt.about = attempt.connect(self._read_arguments)
         return attempt.reference is not None
 
     def _read_arguments(self, hook: OperationsHook) -> OperationReference:

@@ -22,7 +22,7 @@ class OperationLink(BaseOperatorLink):
         """Make the URL from the operator's rendered arguments; Airflow stores it when the task ends."""
         return console_url(
             # A task that started its operation knows it by now.
-            getattr(operator, "operation_name", None) or getattr(getattr(operator, "attempt", None), "reference", None),
+            getattr(operator, "operation_name", None) or getattr(getattr(operator, "attempt", None), "about", None),
             getattr(operator, "service", None),
             getattr(operator, "api_version", None),
         )

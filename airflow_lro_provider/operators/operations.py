@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from airflow_lro_provider.lro.many import Cancelled
     from airflow_lro_provider.lro.operation import Operation, Outcome
     from airflow_lro_provider.lro.resources.methods import Method
-    from airflow_lro_provider.lro.resources.names import OperationReference
+    from airflow_lro_provider.lro.resources.names import Parent
     from airflow_lro_provider.sweep.search import StartFootprint
 
 __all__ = ["CancelOperationOperator", "CancelOperationsOperator", "RunOperationOperator"]
@@ -214,7 +214,7 @@ class CancelOperationOperator(OperationTask, BaseOperator):
         from airflow_lro_provider.lro.polling import PollSchedule, new_schedule
 
         with attempt:
-            attempt.reference = reference = attempt.connect(self._read_arguments)
+            attempt.about = reference = attempt.connect(self._read_arguments)
             if not attempt.requested:
                 attempt.guard.enter(Phase.STARTING)  # a kill waits until it is known whether the request was accepted
                 result = attempt.client.cancel(reference)
@@ -359,7 +359,7 @@ class CancelOperationsOperator(OperationTask, BaseOperator):
             )
         return {"outcomes": outcomes, "operations": [result.to_dict() for result in results]}
 
-    async def _cancel(self, hook: OperationsHook, parent: OperationReference) -> list[Cancelled]:
+    async def _cancel(self, hook: OperationsHook, parent: Parent) -> list[Cancelled]:
         from airflow_lro_provider.lro.async_client import AsyncOperationsClient
         from airflow_lro_provider.lro.errors import InvalidRequestError
         from airflow_lro_provider.lro.many import Cancelled, cancel_many

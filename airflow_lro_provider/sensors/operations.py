@@ -127,9 +127,9 @@ class OperationSensor(OperationTask, BaseSensorOperator):
         with attempt:
             named = attempt.connect(self._read_arguments)
             # A try that has begun to wait goes on with that operation, whatever the template says by now.
-            attempt.reference = attempt.reference or named
+            attempt.about = reference = attempt.reference or named
             if self.cancel_on_kill:
-                take_over(attempt, attempt.reference)
+                take_over(attempt, reference)
             else:
                 attempt.guard.enter(Phase.WAITING)
             self._schedule = self._new_schedule(attempt)

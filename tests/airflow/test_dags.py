@@ -222,5 +222,5 @@ def test_the_link_of_a_task_that_started_its_operation() -> None:
     made = RunOperationOperator(task_id="r", service="developerconnect", method=METHOD)
     [link] = made.operator_extra_links
     assert link.get_link(made, ti_key=None) == ""
-    made.attempt = SimpleNamespace(reference=read_reference(NAME, "developerconnect"))
+    made.attempt = SimpleNamespace(about=read_reference(NAME, "developerconnect"))
     assert "developer-connect" in link.get_link(made, ti_key=None)
