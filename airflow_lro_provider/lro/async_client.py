@@ -1,116 +1,96 @@
-"""The async client: the protocol over aiohttp, one pool of connections per event loop.
-
-Sockets are what waiting costs in memory (256 KiB each under TLS), so all clients of a loop share their
-connections, eight per host if nothing else is wished. Cancels have a session of their own: a kill must not
-queue behind polls that a slow server keeps waiting. Whoever waits for a turn waits before the clock of
-the request runs: that others are many is not the server's fault.
-"""
+"""The async client: drives the flows over aiohttp, with google-auth's credentials."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any, TypeVar, cast
-from weakref import WeakKeyDictionary
+from typing import Any, TypeVar
 
 import aiohttp
-import tenacity
-from yarl import URL
 
-from airflow_lro_provider.lro import flows, longpoll, protocol
+from airflow_lro_provider.lro import flows, protocol
 from airflow_lro_provider.lro.auth.credentials import ConnectionSettings, Identity, identity_for
 from airflow_lro_provider.lro.auth.mtls import TlsSettings, channel_for
-from airflow_lro_provider.lro.client import (
-    CONNECT_TIMEOUT,
-    READ_TIMEOUT,
-    USER_AGENT,
-    retry_of,
-    transport_error,
-    wait_before_retry,
+from airflow_lro_provider.lro.errors import (
+    MalformedResponseError,
+    NotFoundError,
+    OperationsError,
+    UnauthenticatedError,
+    WaitTimeoutError,
+    forgetting,
 )
-from airflow_lro_provider.lro.errors import MalformedResponseError, OperationsError, UnauthenticatedError, forgetting
-from airflow_lro_provider.lro.flows import CancelResult
-from airflow_lro_provider.lro.http.body import ACCEPT_ENCODING, Body
-from airflow_lro_provider.lro.http.session import proxy_for
+from airflow_lro_provider.lro.flows import CancelResult, Flow, Sleep, Started, send
+from airflow_lro_provider.lro.http.async_session import AsyncSession
+from airflow_lro_provider.lro.http.messages import (
+    CONNECT_TIMEOUT_SECONDS,
+    READ_TIMEOUT_SECONDS,
+    Request,
+    transport_error,
+    unreadable,
+)
 from airflow_lro_provider.lro.metrics import Metrics
-from airflow_lro_provider.lro.operation import Operation
-from airflow_lro_provider.lro.paging import Paging
-from airflow_lro_provider.lro.polling import MAX_IN_FLIGHT, PollSchedule
-from airflow_lro_provider.lro.protocol import Page, Request, Response, Rows
-from airflow_lro_provider.lro.resources.catalog import find_service
+from airflow_lro_provider.lro.operation import Operation, Outcome
+from airflow_lro_provider.lro.polling import MAX_IN_FLIGHT, Deadline, PollSchedule
+from airflow_lro_provider.lro.protocol import Rows
 from airflow_lro_provider.lro.resources.hosts import Resource
 from airflow_lro_provider.lro.resources.methods import Method
 from airflow_lro_provider.lro.resources.names import OperationReference, Parent
 
-__all__ = ["AsyncOperationsClient"]
+__all__ = ["AsyncOperationsClient", "CancelReport", "count_outcomes"]
 
-_Read = Callable[[Request, Response, datetime], Any]
-_T = TypeVar("_T")
+T = TypeVar("T")
 _NO_METRICS = Metrics()
 
 
-class _Sessions:
-    """The aiohttp sessions of one event loop, closed when nobody uses them any more."""
+@dataclass(frozen=True)
+class CancelReport:
+    """The outcome of one cancellation among many: see :meth:`AsyncOperationsClient.cancel_many`.
 
-    def __init__(self) -> None:
-        self.users = 0
-        self._sessions: dict[str, aiohttp.ClientSession] = {}
-        self._turns: dict[tuple[str, str, int], asyncio.Semaphore] = {}
+    :param reference: the operation; its name may be one that cannot be used.
+    :param outcome: ``None`` if an error kept it from being known.
+    :param message: that error.
+    """
 
-    def of(self, verb: str) -> aiohttp.ClientSession:
-        kind = _kind(verb)
-        if kind not in self._sessions:
-            connector = aiohttp.TCPConnector(limit=0)  # who has a turn has a connection
-            # Not trust_env: that would also take an account from ~/.netrc. Nor cookies: clients of several
-            # connections share the session.
-            self._sessions[kind] = aiohttp.ClientSession(
-                connector=connector,
-                headers={"user-agent": USER_AGENT, "accept-encoding": ACCEPT_ENCODING},
-                auto_decompress=False,
-                cookie_jar=aiohttp.DummyCookieJar(),
-            )
-        return self._sessions[kind]
+    reference: Resource
+    outcome: Outcome | None
+    message: str = ""
 
-    def turn(self, verb: str, host: str, connections: int) -> asyncio.Semaphore:
-        """One of so many connections to a host."""
-        return self._turns.setdefault((_kind(verb), host, connections), asyncio.Semaphore(connections))
+    @property
+    def word(self) -> str:
+        """The outcome, or ERROR."""
+        return "ERROR" if self.outcome is None else self.outcome.value
 
-    async def leave(self) -> None:
-        self.users -= 1
-        if self.users <= 0:
-            sessions, self._sessions = self._sessions, {}
-            for session in sessions.values():
-                await session.close()
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        found = {"name": self.reference.name, "outcome": self.word}
+        return {**found, "message": self.message} if self.message else found
 
 
-def _kind(verb: str) -> str:
-    # Cancels do not stand in line behind looks. And one list takes the place of many GETs: their connections are given
-    # up soon, if it does not use them in turn. Each of them costs 256 KiB.
-    return verb if verb in ("cancel", "list") else "poll"
-
-
-_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Sessions] = WeakKeyDictionary()
+def count_outcomes(reports: Iterable[CancelReport]) -> dict[str, int]:
+    """How many have which outcome, the most frequent first."""
+    return dict(Counter(report.word for report in reports).most_common())
 
 
 class AsyncOperationsClient:
-    """Speaks to ``google.longrunning.Operations`` of any service, from a coroutine.
+    """A client for ``google.longrunning.Operations`` of any service, for coroutines.
 
-    Make one with :meth:`create`, and close it (or use ``async with``): the sessions of the loop are
-    closed with their last user.
+    Make one with :meth:`create`, and close it (or use ``async with``): the sessions of the loop are closed with their
+    last user.
 
     :param settings: what the connection says.
-    :param identity: who one is.
+    :param identity: whose credentials are used.
     :param channel: how TLS is spoken.
     :param connect_timeout: seconds for a connection.
-    :param read_timeout: seconds for an answer, the whole of it.
-    :param retries: how often a request is tried again after a transient error; as the connection says
-        if not given.
-    :param connections: how many requests to a host may be under way at a time: so many lists, so many
-        cancels, and so many of all other kinds. Clients of one loop with the same number share them.
+    :param read_timeout: seconds for a response, the whole of it.
+    :param retries: how often a request is sent again after an error that passes; as the connection says if not given.
+    :param connections: the largest number of requests to a host at a time: of lists, of cancels, and of all other
+        verbs. Clients of one loop with the same number share them.
     :param metrics: where cancellations are counted.
-    :param sleep: what waits between tries.
+    :param sleep: lets seconds pass between requests.
     """
 
     def __init__(
@@ -119,8 +99,8 @@ class AsyncOperationsClient:
         identity: Identity,
         *,
         channel: TlsSettings,
-        connect_timeout: float = CONNECT_TIMEOUT,
-        read_timeout: float = READ_TIMEOUT,
+        connect_timeout: float = CONNECT_TIMEOUT_SECONDS,
+        read_timeout: float = READ_TIMEOUT_SECONDS,
         retries: int | None = None,
         connections: int = MAX_IN_FLIGHT,
         metrics: Metrics = _NO_METRICS,
@@ -129,12 +109,12 @@ class AsyncOperationsClient:
         self.settings = settings
         self.identity = identity
         self._channel = channel
-        self._timeouts = (connect_timeout, read_timeout)
         self._retries = settings.num_retries if retries is None else retries
-        self._connections = connections
+        self._session = AsyncSession(
+            connect=connect_timeout, read=read_timeout, connections=connections, context=channel.context
+        )
         self._metrics = metrics
         self._sleep = sleep
-        self._sessions: _Sessions | None = None
 
     @classmethod
     async def create(cls, settings: ConnectionSettings, **kwargs: Any) -> AsyncOperationsClient:
@@ -153,17 +133,15 @@ class AsyncOperationsClient:
 
     async def close(self) -> None:
         """Give the loop's connections back."""
-        sessions, self._sessions = self._sessions, None
-        if sessions is not None:
-            await sessions.leave()
+        await self._session.close()
 
     def endpoint(self, resource: Resource) -> str:
         """Where requests about it go: the base URL."""
         return self.settings.endpoint(resource, mtls=self._channel.mtls_hosts)
 
     async def get(self, reference: OperationReference, *, retries: int | None = None) -> Operation:
-        """Look at an operation. See :meth:`OperationsClient.get`."""
-        return cast(Operation, await self._send(protocol.get(reference, self.endpoint(reference)), retries))
+        """Get an operation as it is now. See :meth:`OperationsClient.get`."""
+        return await self._run(send(protocol.get(reference, self.endpoint(reference)), self._times(retries)))
 
     async def cancel(
         self,
@@ -174,26 +152,84 @@ class AsyncOperationsClient:
         retries: int | None = None,
     ) -> CancelResult:
         """Request the cancellation of an operation. See :meth:`OperationsClient.cancel`."""
-        flow = flows.cancel(reference, self.endpoint(reference), look=look, before=before, metrics=self._metrics)
-        return await self._run(flow, retries)
+        flow = flows.cancel(
+            reference,
+            self.endpoint(reference),
+            look=look,
+            before=before,
+            retries=self._times(retries),
+            metrics=self._metrics,
+        )
+        return await self._run(flow)
+
+    async def cancel_many(
+        self,
+        operations: Iterable[tuple[OperationReference, Operation]],
+        *,
+        limit: int = MAX_IN_FLIGHT,
+        wait: bool = True,
+        timeout: float | None = None,
+        poll_interval: float | None = None,
+    ) -> list[CancelReport]:
+        """Request the cancellation of many operations, and see what each comes to.
+
+        :param operations: each with a poll that was just taken.
+        :param limit: how many cancel requests are in flight at a time.
+        :param wait: wait for the end of each; if not, one whose cancellation was requested is STILL_RUNNING.
+        :param timeout: how long to wait for all of them, in seconds.
+        :param poll_interval: seconds between two polls of one of them.
+        """
+        turn = asyncio.Semaphore(limit)
+        deadline = None if timeout is None else Deadline(time.monotonic() + timeout, "timeout", timeout)
+
+        async def outcome_of(reference: OperationReference, before: Operation) -> Outcome:
+            async with turn:
+                result = await self.cancel(reference, before=before)
+            if result.outcome is not None or not wait:
+                return result.outcome or Outcome.STILL_RUNNING
+            schedule = PollSchedule(started=time.monotonic(), deadline=deadline, interval=poll_interval)
+            try:
+                outcome = result.outcome_of(await self.wait_until_done(reference, schedule))
+            except WaitTimeoutError:
+                outcome = Outcome.STILL_RUNNING
+            except NotFoundError:
+                outcome = Outcome.NOT_FOUND
+            self._metrics.cancel(reference.service, outcome.value)
+            return outcome
+
+        async def report(reference: OperationReference, before: Operation) -> CancelReport:
+            try:
+                return CancelReport(reference, await outcome_of(reference, before))
+            except OperationsError as error:
+                return CancelReport(reference, None, str(error))
+
+        return list(await asyncio.gather(*(report(reference, before) for reference, before in operations)))
 
     async def start(
-        self, method: Method, body: Mapping[str, Any] | None = None, *, request_id: str | None = None
-    ) -> flows.Started:
+        self,
+        method: Method,
+        body: Mapping[str, Any] | None = None,
+        *,
+        request_id: str | None = None,
+        may_continue: Callable[[], bool] | None = None,
+    ) -> Started:
         """Call a method that starts an operation. See :meth:`OperationsClient.start`."""
-        return await self._run(flows.start(method, self.endpoint(method), body, request_id))
+        endpoint = self.endpoint(method)
+        return await self._run(
+            flows.start(method, endpoint, body, request_id, retries=self._retries, may_continue=may_continue)
+        )
 
     async def delete(self, reference: OperationReference) -> None:
         """Make the service forget an operation. This does not cancel it."""
-        await self._send(protocol.delete(reference, self.endpoint(reference)))
+        await self._run(send(protocol.delete(reference, self.endpoint(reference)), self._retries))
 
     async def list(
         self, parent: Parent, *, filter: str | None = None, page_size: int | None = None
     ) -> AsyncIterator[Operation]:
-        """All operations of a parent, page by page as they are asked for."""
-        paging = Paging(parent, self.endpoint(parent), filter=filter, page_size=page_size)
-        while (request := paging.request()) is not None:
-            for operation in paging.new_on(cast(Page, await self._send(request))):
+        """All operations of a parent, page by page as they are iterated over. See :meth:`OperationsClient.list`."""
+        paging = flows.Paging(parent, self.endpoint(parent), filter=filter, page_size=page_size, retries=self._retries)
+        while not paging.done:
+            for operation in await self._run(paging.next_page()):
                 yield operation
 
     async def rows(
@@ -205,132 +241,81 @@ class AsyncOperationsClient:
         page_token: str | None = None,
         retries: int | None = None,
     ) -> Rows:
-        """One page of a parent's operations, as it came."""
-        request = protocol.list_(
+        """One page of a parent's operations, unread."""
+        request = protocol.rows(
             parent, self.endpoint(parent), filter=filter, page_size=page_size, page_token=page_token
         )
-        return cast(Rows, await self._send(request, retries, protocol.read_rows))
+        return await self._run(send(request, self._times(retries)))
 
     async def wait(
-        self, reference: OperationReference, timeout: float = READ_TIMEOUT, *, retries: int | None = None
+        self, reference: OperationReference, timeout: float = READ_TIMEOUT_SECONDS, *, retries: int | None = None
     ) -> Operation:
         """The service's own ``:wait``. See :meth:`OperationsClient.wait`."""
-        return cast(Operation, await self._send(protocol.wait(reference, self.endpoint(reference), timeout), retries))
-
-    async def look(self, reference: OperationReference, timeout: float = 0.0) -> Operation:
-        """One look of a wait, which is not tried again. See :meth:`OperationsClient.look`."""
-        return await (self.wait(reference, timeout, retries=0) if timeout else self.get(reference, retries=0))
+        request = protocol.wait(reference, self.endpoint(reference), timeout)
+        return await self._run(send(request, self._times(retries)))
 
     async def wait_until_done(
         self,
         reference: OperationReference,
-        watch: PollSchedule,
+        schedule: PollSchedule,
         *,
+        seen: Operation | None = None,
+        before_poll: Callable[[], object] = lambda: None,
+        on_poll: Callable[[Operation], object] = lambda operation: None,
         on_change: Callable[[str], object] = lambda line: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> Operation:
-        """Poll until the operation is over. See :meth:`OperationsClient.wait_until_done`."""
-        wait = longpoll.looks(
-            watch,
-            str(reference),
-            offered=find_service(reference.service).offers("wait", reference.name, reference.version),
+        """Poll until the operation has finished. See :meth:`OperationsClient.wait_until_done`."""
+        flow = flows.wait_until_done(
+            reference,
+            self.endpoint(reference),
+            schedule,
+            seen=seen,
+            before_poll=before_poll,
+            on_poll=on_poll,
             on_change=on_change,
             clock=clock,
         )
+        return await self._run(flow)
+
+    def _times(self, retries: int | None) -> int:
+        return self._retries if retries is None else retries
+
+    async def _run(self, flow: Flow[T]) -> T:
+        """Drive a flow: send its requests, sleep its pauses."""
         try:
-            step = next(wait)
+            step = next(flow)
             while True:
-                if isinstance(step, longpoll.Pause):
+                if isinstance(step, Sleep):
                     await self._sleep(step.seconds)
-                    step = next(wait)
+                    step = next(flow)
                     continue
                 try:
-                    operation = await self.look(reference, step.timeout)
+                    value = await self._send(step)
                 except OperationsError as error:
-                    step = wait.throw(error)
+                    step = flow.throw(error)
                 else:
-                    step = wait.send(operation)
+                    step = flow.send(value)
         except StopIteration as end:
-            return cast(Operation, end.value)
+            result: T = end.value
+            return result
 
-    async def _run(self, flow: Generator[Request, Any, _T], retries: int | None = None) -> _T:
-        try:
-            request = next(flow)
-            while True:
-                try:
-                    result = await self._send(request, retries)
-                except OperationsError as error:
-                    request = flow.throw(error)
-                else:
-                    request = flow.send(result)
-        except StopIteration as end:
-            return cast(_T, end.value)
-
-    async def _send(self, request: Request, retries: int | None = None, read: _Read = protocol.read) -> Any:
-        times = self._retries if retries is None else retries
-        if times == 0:  # tenacity would keep the watcher's last pages, in cycles, for the garbage collector
-            return await self._send_authorized(request, read)
-        retrying = tenacity.AsyncRetrying(
-            retry=retry_of(request),
-            stop=tenacity.stop_after_attempt(1 + times),
-            wait=wait_before_retry,
-            sleep=self._sleep,
-            reraise=True,
-        )
-        return await retrying(self._send_authorized, request, read)
-
-    async def _send_authorized(self, request: Request, read: _Read) -> Any:
+    async def _send(self, request: Request[T]) -> T:
         headers = await self.identity.async_headers()
         try:
-            return await self._send_once(request, headers, read)
+            return await self._send_once(request, headers)
         except UnauthenticatedError:
+            # The token may have been revoked, or this machine's clock may be off: one fresh one.
             self.identity.reject(headers)
-            return await self._send_once(request, await self.identity.async_headers(), read)
+            return await self._send_once(request, await self.identity.async_headers())
 
-    async def _send_once(self, request: Request, headers: dict[str, str], read: _Read) -> Any:
-        if self._sessions is None:
-            self._sessions = _loops.setdefault(asyncio.get_running_loop(), _Sessions())
-            self._sessions.users += 1
-        sessions, url = self._sessions, URL(request.url, encoded=True)
+    async def _send_once(self, request: Request[T], headers: Mapping[str, str]) -> T:
         with forgetting():  # aiohttp's errors have the request's headers in their repr
             try:
-                async with sessions.turn(request.verb, url.authority, self._connections):
-                    answer = await self._fetch(sessions.of(request.verb), request, url, headers)
+                response = await self._session.fetch(request, headers)
             except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
                 sent = not isinstance(error, aiohttp.ClientConnectorError)
                 raise transport_error(request, error, sent=sent) from None
             except MalformedResponseError as error:
-                raise protocol.unreadable(request, error) from None
-        return read(request, answer.without(headers), datetime.now(timezone.utc))
-
-    async def _fetch(
-        self, session: aiohttp.ClientSession, request: Request, url: URL, headers: dict[str, str]
-    ) -> Response:
-        connect, read = self._timeouts
-        async with session.request(
-            request.method,
-            url,
-            data=request.body,
-            headers={**request.headers, **headers},
-            timeout=aiohttp.ClientTimeout(total=connect + read + request.timeout, sock_connect=connect),
-            allow_redirects=False,
-            proxy=_proxy(request.url),
-            ssl=self._channel.context or True,
-        ) as response:
-            found = {key.lower(): value for key, value in response.headers.items()}
-            body = Body(response.status, found)
-            async for piece in response.content.iter_any():
-                if not body.feed(piece):
-                    break
-            if not response.content.at_eof():
-                response.close()
-            return Response(response.status, found, body.finish())
-
-
-def _proxy(url: str) -> URL | None:
-    """The proxy for a URL, perhaps with an account; a kind that aiohttp cannot use does not count."""
-    named = proxy_for(url)
-    if not named:
-        return None
-    proxy = URL(named if "://" in named else f"http://{named}")
-    return proxy if proxy.scheme in ("http", "https") else None
+                raise unreadable(request, error) from None
+        return request.read(response.without(headers), datetime.now(timezone.utc))

@@ -1,60 +1,52 @@
-"""The sync client: the protocol over requests, with google-auth's credentials."""
+"""The sync client: drives the flows over requests, with google-auth's credentials."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
-from typing import Any, TypeVar, Union, cast
+from typing import Any, TypeVar
 
 import requests
-import tenacity
 from urllib3.exceptions import NewConnectionError
 
-from airflow_lro_provider import __version__
-from airflow_lro_provider.lro import flows, longpoll, protocol
+from airflow_lro_provider.lro import flows, protocol
 from airflow_lro_provider.lro.auth.credentials import ConnectionSettings, Identity, identity_for
 from airflow_lro_provider.lro.auth.mtls import channel_for
-from airflow_lro_provider.lro.errors import (
-    MalformedResponseError,
-    OperationsError,
-    TransportError,
-    UnauthenticatedError,
-    forgetting,
+from airflow_lro_provider.lro.errors import MalformedResponseError, OperationsError, UnauthenticatedError, forgetting
+from airflow_lro_provider.lro.flows import CancelResult, Flow, Sleep, Started, send
+from airflow_lro_provider.lro.http.messages import (
+    CONNECT_TIMEOUT_SECONDS,
+    READ_TIMEOUT_SECONDS,
+    USER_AGENT,
+    Request,
+    transport_error,
+    unreadable,
 )
-from airflow_lro_provider.lro.flows import CancelResult
 from airflow_lro_provider.lro.http.session import BoundedSession
 from airflow_lro_provider.lro.metrics import Metrics
 from airflow_lro_provider.lro.operation import Operation
-from airflow_lro_provider.lro.paging import Paging
 from airflow_lro_provider.lro.polling import PollSchedule
-from airflow_lro_provider.lro.protocol import Page, Request
-from airflow_lro_provider.lro.resources.catalog import find_service
 from airflow_lro_provider.lro.resources.hosts import Resource
 from airflow_lro_provider.lro.resources.methods import Method
 from airflow_lro_provider.lro.resources.names import OperationReference, Parent
 
 __all__ = ["OperationsClient"]
 
-USER_AGENT = f"airflow-lro-provider/{__version__}"
-CONNECT_TIMEOUT = 5.0
-READ_TIMEOUT = 30.0
-Content = Union[Operation, Page, dict[str, Any], None]  # noqa: UP007 - evaluated at run time on Python 3.10
-_T = TypeVar("_T")
+T = TypeVar("T")
 _NO_METRICS = Metrics()
 
 
 class OperationsClient:
-    """Speaks to ``google.longrunning.Operations`` of any service.
+    """A client for ``google.longrunning.Operations`` of any service.
 
     :param settings: what the connection says.
-    :param identity: who one is; taken from the settings if not given.
+    :param identity: whose credentials are used; taken from the settings if not given.
     :param connect_timeout: seconds for a connection.
-    :param read_timeout: seconds for an answer, the whole of it.
-    :param retries: how often a request is tried again after a transient error; as the connection says
-        if not given.
+    :param read_timeout: seconds for a response, the whole of it.
+    :param retries: how often a request is sent again after an error that passes; as the connection says if not given.
     :param metrics: where cancellations are counted.
-    :param sleep: what waits between tries.
+    :param sleep: lets seconds pass between requests.
     """
 
     def __init__(
@@ -62,8 +54,8 @@ class OperationsClient:
         settings: ConnectionSettings,
         *,
         identity: Identity | None = None,
-        connect_timeout: float = CONNECT_TIMEOUT,
-        read_timeout: float = READ_TIMEOUT,
+        connect_timeout: float = CONNECT_TIMEOUT_SECONDS,
+        read_timeout: float = READ_TIMEOUT_SECONDS,
         retries: int | None = None,
         metrics: Metrics = _NO_METRICS,
         sleep: Callable[[float], None] = time.sleep,
@@ -72,10 +64,8 @@ class OperationsClient:
         self.identity = identity or identity_for(settings)
         self._timeouts = (connect_timeout, read_timeout)
         self._retries = settings.num_retries if retries is None else retries
-        self._sleep = sleep
         self._metrics = metrics
-        self.abandons: Callable[[], bool] = lambda: False
-        """Whether a start that was refused is given up instead of being sent again: its task was killed meanwhile."""
+        self._sleep = sleep
         self._channel = channel_for(settings)
         self._session = BoundedSession(self._channel.context)
 
@@ -94,11 +84,11 @@ class OperationsClient:
         return self.settings.endpoint(resource, mtls=self._channel.mtls_hosts)
 
     def get(self, reference: OperationReference, *, retries: int | None = None) -> Operation:
-        """Look at an operation.
+        """Get an operation as it is now.
 
         :raises ApiError: among others :class:`NotFoundError`.
         """
-        return cast(Operation, self._send(protocol.get(reference, self.endpoint(reference)), retries))
+        return self._run(send(protocol.get(reference, self.endpoint(reference)), self._times(retries)))
 
     def cancel(
         self,
@@ -116,119 +106,121 @@ class OperationsClient:
         :param urgent: whether a token that is about to expire will do: there is no time to wait for another one.
         :raises OperationsError: if the request was not accepted, or nobody knows.
         """
-        flow = flows.cancel(reference, self.endpoint(reference), look=look, before=before, metrics=self._metrics)
-        return self._run(flow, retries, urgent=urgent)
+        flow = flows.cancel(
+            reference,
+            self.endpoint(reference),
+            look=look,
+            before=before,
+            retries=self._times(retries),
+            metrics=self._metrics,
+        )
+        return self._run(flow, urgent=urgent)
 
     def start(
-        self, method: Method, body: Mapping[str, Any] | None = None, *, request_id: str | None = None
-    ) -> flows.Started:
-        """Call a method that starts an operation. See :func:`flows.start`.
+        self,
+        method: Method,
+        body: Mapping[str, Any] | None = None,
+        *,
+        request_id: str | None = None,
+        may_continue: Callable[[], bool] | None = None,
+    ) -> Started:
+        """Call a method that starts an operation. See :func:`flows.start <airflow_lro_provider.lro.flows.start>`.
 
-        :param request_id: see :func:`protocol.start`.
+        :param request_id: see :func:`protocol.start <airflow_lro_provider.lro.protocol.start>`.
+        :param may_continue: a start that was refused is given up once this says no, instead of being sent again.
         """
-        return self._run(flows.start(method, self.endpoint(method), body, request_id))
+        endpoint = self.endpoint(method)
+        return self._run(
+            flows.start(method, endpoint, body, request_id, retries=self._retries, may_continue=may_continue)
+        )
 
     def delete(self, reference: OperationReference) -> None:
         """Make the service forget an operation. This does not cancel it."""
-        self._send(protocol.delete(reference, self.endpoint(reference)))
+        self._run(send(protocol.delete(reference, self.endpoint(reference)), self._retries))
 
     def list(self, parent: Parent, *, filter: str | None = None, page_size: int | None = None) -> Iterator[Operation]:
-        """All operations of a parent, page by page as they are asked for.
+        """All operations of a parent, page by page as they are iterated over.
 
         :param filter: in the service's own dialect, e.g. ``done:false``.
         :raises ResponseTooLargeError: if the pages do not come to an end.
         """
-        paging = Paging(parent, self.endpoint(parent), filter=filter, page_size=page_size)
-        while (request := paging.request()) is not None:
-            yield from paging.new_on(cast(Page, self._send(request)))
+        paging = flows.Paging(parent, self.endpoint(parent), filter=filter, page_size=page_size, retries=self._retries)
+        while not paging.done:
+            yield from self._run(paging.next_page())
 
     def wait(
-        self, reference: OperationReference, timeout: float = READ_TIMEOUT, *, retries: int | None = None
+        self, reference: OperationReference, timeout: float = READ_TIMEOUT_SECONDS, *, retries: int | None = None
     ) -> Operation:
-        """The service's own ``:wait``: it answers when the operation is over or the timeout has passed.
+        """The service's own ``:wait``: it responds when the operation has finished or the timeout has passed.
 
         :param timeout: in seconds.
         :raises UnknownServiceError: if the service has no ``:wait``; :meth:`wait_until_done` works
             everywhere.
         """
-        return cast(Operation, self._send(protocol.wait(reference, self.endpoint(reference), timeout), retries))
+        return self._run(send(protocol.wait(reference, self.endpoint(reference), timeout), self._times(retries)))
 
     def look(self, reference: OperationReference, timeout: float = 0.0) -> Operation:
-        """One look of a wait, which is not tried again: a ``:wait`` of so many seconds, or else a GET."""
+        """One poll, which is not repeated: a ``:wait`` of ``timeout`` seconds, or else a GET."""
         return self.wait(reference, timeout, retries=0) if timeout else self.get(reference, retries=0)
 
     def wait_until_done(
         self,
         reference: OperationReference,
-        watch: PollSchedule,
+        schedule: PollSchedule,
         *,
         look: Callable[[float], Operation] | None = None,
+        seen: Operation | None = None,
+        before_poll: Callable[[], object] = lambda: None,
+        on_poll: Callable[[Operation], object] = lambda operation: None,
         on_change: Callable[[str], object] = lambda line: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> Operation:
-        """Poll until the operation is over; where the service has a ``:wait``, with that.
+        """Poll until the operation has finished; where the service has a ``:wait``, with that.
 
-        :param watch: when to look, and until when; on the same clock.
-        :param look: how to look, if not by :meth:`look`: it is given the seconds that a ``:wait`` may take,
+        :param schedule: when to poll, and until when; on the same clock.
+        :param look: how to poll, if not by :meth:`look`: it is given the seconds that a ``:wait`` may take,
             or 0 for a GET.
-        :param on_change: is told, in one line, whenever state or progress changed.
+        :param seen: a poll that was just taken; it counts as the first one.
+        :param before_poll: called before each poll. What it raises ends the wait.
+        :param on_poll: is given every poll.
+        :param on_change: is given one line whenever state or progress has changed, or polls begin to fail.
         :raises WaitTimeoutError: at the deadline. The operation runs on.
         """
-        wait = longpoll.looks(
-            watch,
-            str(reference),
-            offered=find_service(reference.service).offers("wait", reference.name, reference.version),
+        flow = flows.wait_until_done(
+            reference,
+            self.endpoint(reference),
+            schedule,
+            seen=seen,
+            before_poll=before_poll,
+            on_poll=on_poll,
             on_change=on_change,
             clock=clock,
         )
+        return self._run(flow, look=look)
+
+    def _times(self, retries: int | None) -> int:
+        return self._retries if retries is None else retries
+
+    def _run(self, flow: Flow[T], *, urgent: bool = False, look: Callable[[float], Operation] | None = None) -> T:
+        """Drive a flow: send its requests, sleep its pauses."""
         try:
-            step = next(wait)
+            step = next(flow)
             while True:
-                if isinstance(step, longpoll.Pause):
+                if isinstance(step, Sleep):
                     self._sleep(step.seconds)
-                    step = next(wait)
+                    step = next(flow)
                     continue
                 try:
-                    operation = self.look(reference, step.timeout) if look is None else look(step.timeout)
+                    value = self._send(step, urgent) if look is None else look(step.timeout)
                 except OperationsError as error:
-                    step = wait.throw(error)
+                    step = flow.throw(error)
                 else:
-                    step = wait.send(operation)
+                    step = flow.send(value)
         except StopIteration as end:
-            return cast(Operation, end.value)
+            result: T = end.value
+            return result
 
-    def _run(self, flow: Generator[Request, Any, _T], retries: int | None = None, *, urgent: bool = False) -> _T:
-        try:
-            request = next(flow)
-            while True:
-                try:
-                    result = self._send(request, retries, urgent=urgent)
-                except OperationsError as error:
-                    request = flow.throw(error)
-                else:
-                    request = flow.send(result)
-        except StopIteration as end:
-            return cast(_T, end.value)
-
-    def _send(self, request: Request, retries: int | None = None, *, urgent: bool = False) -> Content:
-        errors: list[Any] = []
-
-        def pause(seconds: float) -> None:
-            self._sleep(seconds)
-            if request.verb == "start" and not errors[-1].may_have_happened and self.abandons():
-                raise errors[-1]
-
-        retrying = tenacity.Retrying(
-            retry=retry_of(request),
-            stop=tenacity.stop_after_attempt(1 + (self._retries if retries is None else retries)),
-            wait=wait_before_retry,
-            before_sleep=lambda state: errors.append(state.outcome and state.outcome.exception()),
-            sleep=pause,
-            reraise=True,
-        )
-        return retrying(self._send_authorized, request, urgent)
-
-    def _send_authorized(self, request: Request, urgent: bool) -> Content:
+    def _send(self, request: Request[T], urgent: bool) -> T:
         headers = self.identity.headers(urgent=urgent)
         try:
             return self._send_once(request, headers)
@@ -238,10 +230,10 @@ class OperationsClient:
             return self._send_once(request, self.identity.headers())
 
     @forgetting()  # requests' errors have the request at hand, with its headers
-    def _send_once(self, request: Request, headers: dict[str, str]) -> Content:
+    def _send_once(self, request: Request[T], headers: dict[str, str]) -> T:
         connect, read = self._timeouts
         try:
-            answer = self._session.fetch(
+            response = self._session.fetch(
                 request.method,
                 request.url,
                 body=request.body,
@@ -252,40 +244,8 @@ class OperationsClient:
         except requests.RequestException as error:
             raise transport_error(request, error, sent=_was_sent(error)) from None
         except MalformedResponseError as error:
-            raise protocol.unreadable(request, error) from None
-        return protocol.read(request, answer.without(headers), datetime.now(timezone.utc))
-
-
-def retry_of(request: Request) -> tenacity.retry_base:
-    """Which errors of a request are worth sending it again: those that pass, if nothing is done twice."""
-
-    def worth(error: BaseException) -> bool:
-        passes = isinstance(error, OperationsError) and error.transient
-        return passes and (request.repeatable or not error.may_have_happened)  # type: ignore[attr-defined]
-
-    return tenacity.retry_if_exception(worth)
-
-
-_backoff = tenacity.wait_exponential(multiplier=0.5, max=20) + tenacity.wait_random(0, 0.5)
-
-
-def wait_before_retry(state: tenacity.RetryCallState) -> float:
-    """Seconds before the next try: what the API asked for, else exponential with jitter."""
-    error = state.outcome.exception() if state.outcome else None
-    return max(getattr(error, "retry_after", None) or 0.0, _backoff(state))
-
-
-def transport_error(request: Request, error: BaseException, *, sent: bool) -> TransportError:
-    """Name what was tried and what went wrong; without the URL's query, and without headers.
-
-    :param sent: whether the request may have reached the service.
-    """
-    host = request.url.split("/")[2]
-    return TransportError(
-        f"{request.reference.service}: {request.verb} {request.reference.name}: no answer from {host}"
-        f" ({type(error).__name__}). Check the network, the proxy and the endpoint.",
-        sent=sent,
-    )
+            raise unreadable(request, error) from None
+        return request.read(response.without(headers), datetime.now(timezone.utc))
 
 
 def _was_sent(error: requests.RequestException) -> bool:

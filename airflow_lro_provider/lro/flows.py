@@ -1,35 +1,276 @@
-"""Conversations of more than one request, written once for the sync and the async client.
+"""Conversations with a service, written once for the sync and the async client ("sans I/O").
 
-A flow is a generator: it yields a :class:`~airflow_lro_provider.lro.protocol.Request`, is sent what its
-answer means, has an error of the answer thrown into it, and returns a result. The clients run it; they
-decide nothing. Standard library only.
+A flow is a generator. It yields a :class:`~airflow_lro_provider.lro.http.messages.Request` and is sent what the
+response to it means, or has the error thrown into it; it yields a :class:`Sleep` to let time pass; and it returns a
+result. A client drives it, and decides nothing but how a request is authorized and sent. Standard library only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+import random
+import time
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from airflow_lro_provider.lro import protocol
 from airflow_lro_provider.lro.errors import (
     FailedPreconditionError,
     NotFoundError,
     OperationsError,
+    ResponseTooLargeError,
     StartUnknownError,
     UnimplementedError,
 )
+from airflow_lro_provider.lro.http.messages import Request
 from airflow_lro_provider.lro.metrics import Metrics
 from airflow_lro_provider.lro.operation import Operation, Outcome
-from airflow_lro_provider.lro.protocol import Request
+from airflow_lro_provider.lro.polling import WORKER_LONG_POLL_SECONDS, LongPolls, PollSchedule
 from airflow_lro_provider.lro.resources.catalog import find_service
 from airflow_lro_provider.lro.resources.hosts import Resource
 from airflow_lro_provider.lro.resources.methods import Method
-from airflow_lro_provider.lro.resources.names import OperationReference
+from airflow_lro_provider.lro.resources.names import OperationReference, Parent
 
-__all__ = ["CancelResult", "Flow", "Started", "cancel", "cancel_line", "outcome_of_cancel", "start"]
+__all__ = [
+    *("Flow", "Sleep", "send", "start", "Started", "Paging", "wait_until_done"),
+    *("cancel", "CancelResult", "cancel_line", "outcome_of_cancel"),
+]
 
-Flow = Generator[Request, Any, Any]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Sleep:
+    """Let as many seconds pass."""
+
+    seconds: float
+
+
+Flow = Generator[Request[Any] | Sleep, Any, T]
+
+# -- one request ------------------------------------------------------------------------------------------------------
+
+BACKOFF_SECONDS = 0.5
+"""The pause before a request is sent again: doubled each time, with up to this much of jitter."""
+MAX_BACKOFF_SECONDS = 20.0
+CHECK_INTERVAL_SECONDS = 0.5
+"""How often ``may_continue`` is checked during such a pause."""
+
+
+def send(
+    request: Request[T],
+    retries: int = 0,
+    *,
+    may_continue: Callable[[], bool] | None = None,
+    rng: Callable[[], float] = random.random,
+) -> Flow[T]:
+    """Send a request, and send it again after an error that passes, if nothing can be done twice.
+
+    :param retries: how often.
+    :param may_continue: a request that was certainly not carried out is given up once this says no.
+    :param rng: gives numbers from 0 to 1.
+    :raises OperationsError: the last error.
+    """
+    tries = 0
+    while True:
+        try:
+            result: T = yield request
+            return result
+        except OperationsError as error:
+            if tries >= retries or not error.transient or (error.may_have_happened and not request.repeatable):
+                raise
+            backoff = min(BACKOFF_SECONDS * 2.0 ** min(tries, 30), MAX_BACKOFF_SECONDS) + BACKOFF_SECONDS * rng()
+            yield from _pause(max(getattr(error, "retry_after", None) or 0.0, backoff), may_continue)
+            if may_continue is not None and not error.may_have_happened and not may_continue():
+                raise
+        tries += 1
+
+
+def _pause(seconds: float, may_continue: Callable[[], bool] | None) -> Flow[None]:
+    if may_continue is None:
+        yield Sleep(seconds)
+        return
+    while seconds > 0 and may_continue():
+        yield Sleep(min(seconds, CHECK_INTERVAL_SECONDS))
+        seconds -= CHECK_INTERVAL_SECONDS
+
+
+# -- start ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Started:
+    """What a start responded with.
+
+    :param reference: the operation's; of one that has finished already and has no name, the method instead.
+    :param operation: the operation, perhaps finished already; ``None`` if only its name is known.
+    """
+
+    reference: Resource
+    operation: Operation | None
+
+
+def start(
+    method: Method,
+    endpoint: str,
+    body: Mapping[str, Any] | None = None,
+    request_id: str | None = None,
+    *,
+    retries: int = 0,
+    may_continue: Callable[[], bool] | None = None,
+) -> Flow[Started]:
+    """Start an operation. A start whose response was lost is sent again only if a request id makes that safe.
+
+    :param may_continue: a start that was refused is given up once this says no, e.g. because its task was killed. One
+        that may have started something is sent again all the same: it tells which operation that is.
+    :raises StartUnknownError: if it may have started something, and cannot be sent again.
+    :raises NotAnOperationError: if it responded with something else than an operation.
+    """
+    request = protocol.start(method, endpoint, body, request_id=request_id)
+    try:
+        content = yield from send(request, retries, may_continue=may_continue)
+    except OperationsError as error:
+        if request.repeatable or not error.may_have_happened:
+            raise
+        raise StartUnknownError(
+            f"{method.service}: the response to {method.http_method} {method.path} was lost ({error}). It may have"
+            " started an operation, so it is not sent again; check at the service, and clear the task to start anew."
+        ) from None
+    return Started(*protocol.started(request, content))
+
+
+# -- list -------------------------------------------------------------------------------------------------------------
+
+MAX_PAGES = 10_000
+MAX_TOKEN_LENGTH = 16_384
+"""Characters of a page token; a longer one would not fit into a URL that any server accepts."""
+
+
+class Paging:
+    """All operations of a parent, page by page.
+
+    Pages come to an end, here if not there: a page token that was given before leads nowhere new, and nobody lists more
+    than :data:`MAX_PAGES`. While operations come and go, a service may show one on two pages
+    (https://google.aip.dev/158): it is returned once.
+
+    :param filter: in the service's own dialect.
+    :param page_size: how many to request at once.
+    :param retries: how often each page is requested again after an error that passes.
+    """
+
+    def __init__(
+        self,
+        parent: Parent,
+        endpoint: str,
+        *,
+        filter: str | None = None,
+        page_size: int | None = None,
+        retries: int = 0,
+    ) -> None:
+        self.done = False
+        """Whether there is no further page."""
+        self._parent, self._endpoint = parent, endpoint
+        self._filter, self._page_size, self._retries = filter, page_size, retries
+        self._token = ""
+        self._tokens: set[int] = set()
+        self._names: set[str] = set()
+
+    def next_page(self) -> Flow[list[Operation]]:
+        """Get the next page.
+
+        :return: the operations on it, without those that were returned before.
+        :raises ResponseTooLargeError: if there is no end in sight.
+        """
+        request = protocol.list_(
+            self._parent, self._endpoint, filter=self._filter, page_size=self._page_size, page_token=self._token
+        )
+        page = yield from send(request, self._retries)
+        self._advance(page.next_page_token)
+        new = []
+        for operation in page.operations:
+            if not operation.name or operation.name not in self._names:
+                self._names.add(operation.name)
+                new.append(operation)
+        return new
+
+    def _advance(self, token: str) -> None:
+        self._token, self.done = token, not token
+        if not token:
+            return
+        mark = hash(token)
+        what = f"{self._parent.service}: list {self._parent.name}"
+        if mark in self._tokens:
+            raise ResponseTooLargeError(f"{what}: the service gave the same page token twice; its list has no end.")
+        if len(token) > MAX_TOKEN_LENGTH:
+            raise ResponseTooLargeError(f"{what}: the service gave a page token of {len(token)} characters.")
+        self._tokens.add(mark)
+        if len(self._tokens) >= MAX_PAGES:
+            raise ResponseTooLargeError(
+                f"{what}: after {MAX_PAGES} pages there is no end in sight. Narrow it by a filter."
+            )
+
+
+# -- wait -------------------------------------------------------------------------------------------------------------
+
+
+def wait_until_done(
+    reference: OperationReference,
+    endpoint: str,
+    schedule: PollSchedule,
+    *,
+    seen: Operation | None = None,
+    before_poll: Callable[[], object] = lambda: None,
+    on_poll: Callable[[Operation], object] = lambda operation: None,
+    on_change: Callable[[str], object] = lambda line: None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Flow[Operation]:
+    """Poll an operation until it has finished; where the service has a ``:wait``, with that.
+
+    :param schedule: when to poll, and until when; on the same clock.
+    :param seen: a poll that was just taken; it counts as the first one.
+    :param before_poll: called before each poll. What it raises ends the wait.
+    :param on_poll: is given every poll.
+    :param on_change: is given one line whenever state or progress has changed, or polls begin to fail.
+    :param clock: gives the time, in seconds.
+    :raises WaitTimeoutError: at the deadline. The operation runs on.
+    """
+    offered = find_service(reference.service).offers("wait", reference.name, reference.version)
+    long_polls = LongPolls(offered, WORKER_LONG_POLL_SECONDS)
+    while True:
+        before_poll()
+        begun = clock()
+        timeout = long_polls.timeout([schedule], begun)
+        try:
+            if seen is not None:
+                operation, seen = seen, None
+            elif timeout:
+                operation = yield from send(protocol.wait(reference, endpoint, timeout))
+            else:
+                operation = yield from send(protocol.get(reference, endpoint))
+        except OperationsError as error:
+            if timeout:
+                long_polls.failed(clock())
+                if not error.transient:
+                    continue  # a GET shows whether it is an error of the operation, or of the `:wait`
+            line, timeout = schedule.failed(error, clock()), 0.0
+        else:
+            line = schedule.saw(operation)
+            on_poll(operation)
+        if line:
+            on_change(line)
+        if schedule.done:
+            return schedule.done
+        now = clock()
+        schedule.check_deadline(now, str(reference))
+        if timeout:
+            long_polls.judge(timeout, now - begun, now)
+            yield Sleep(long_polls.delay(schedule, now - begun, now))
+        else:
+            yield Sleep(schedule.delay(now))
+
+
+# -- cancel -----------------------------------------------------------------------------------------------------------
+
 _NO_METRICS = Metrics()
 
 
@@ -67,53 +308,21 @@ class CancelResult:
         return f"Not cancelled, already finished ({self.operation.summary()})"
 
 
-@dataclass(frozen=True)
-class Started:
-    """What a start answered.
-
-    :param reference: the operation's; of one that is over already and has no name, the method instead.
-    :param operation: the operation, perhaps over already; ``None`` if only its name is known.
-    """
-
-    reference: Resource
-    operation: Operation | None
-
-
-def start(
-    method: Method, endpoint: str, body: Mapping[str, Any] | None = None, request_id: str | None = None
-) -> Generator[Request, Any, Started]:
-    """Start an operation. A start whose answer was lost is repeated only if a request id makes that safe.
-
-    :raises StartUnknownError: if it may have started something, and cannot be repeated.
-    :raises NotAnOperationError: if it answered with something else than an operation.
-    """
-    request = protocol.start(method, endpoint, body, request_id=request_id)
-    try:
-        content: Mapping[str, Any] = yield request
-    except OperationsError as error:
-        if request.repeatable or not error.may_have_happened:
-            raise
-        raise StartUnknownError(
-            f"{method.service}: the answer to {method.http_method} {method.path} was lost ({error}). It may have"
-            " started an operation, so it is not sent again; look at the service, and clear the task to start anew."
-        ) from None
-    return Started(*protocol.started(request, content))
-
-
 def cancel(
     reference: OperationReference,
     endpoint: str,
     *,
     look: bool = True,
     before: Operation | None = None,
+    retries: int = 0,
     metrics: Metrics = _NO_METRICS,
-) -> Generator[Request, Any, CancelResult]:
+) -> Flow[CancelResult]:
     """Request the cancellation of an operation: the only way in which anything here cancels one.
 
     The poll before the request tells "completed despite the cancellation" from "had finished already".
 
     ====================  ==========================================  =============================================
-    the poll before       answer to the request                       result
+    the poll before       response to the request                     result
     ====================  ==========================================  =============================================
     finished              not sent                                    its outcome
     NOT_FOUND             not sent                                    NOT_FOUND
@@ -130,11 +339,13 @@ def cancel(
 
     :param look: whether there is time for a poll before the request. The guard in a signal handler has none.
     :param before: that poll, if it was just taken.
+    :param retries: how often the request is sent again after an error that passes. The poll before it never is: it
+        must not hold the request up.
     :param metrics: where the result is counted: its word, or REFUSED for an error.
     :raises OperationsError: if the request was not accepted, or nobody knows.
     """
     try:
-        result = yield from _cancel(reference, endpoint, look, before)
+        result = yield from _cancel(reference, endpoint, look, before, retries)
     except OperationsError:
         metrics.cancel(reference.service, "REFUSED")
         raise
@@ -143,11 +354,11 @@ def cancel(
 
 
 def _cancel(
-    reference: OperationReference, endpoint: str, look: bool, before: Operation | None
-) -> Generator[Request, Any, CancelResult]:
+    reference: OperationReference, endpoint: str, look: bool, before: Operation | None, retries: int
+) -> Flow[CancelResult]:
     if look and before is None:
         try:
-            before = yield protocol.get(reference, endpoint)
+            before = yield from send(protocol.get(reference, endpoint))
         except NotFoundError:
             return CancelResult(False, Outcome.NOT_FOUND, None)
         except OperationsError:
@@ -158,10 +369,10 @@ def _cancel(
         return CancelResult(False, Outcome.CANCEL_UNSUPPORTED, before)
     try:
         try:
-            yield protocol.cancel(reference, endpoint)
+            yield from send(protocol.cancel(reference, endpoint), retries)
         except FailedPreconditionError:
             # Some services refuse to cancel what has finished; the contract is silent about it.
-            later: Operation = yield protocol.get(reference, endpoint)
+            later = yield from send(protocol.get(reference, endpoint), retries)
             if not later.done:
                 raise
             return CancelResult(False, later.outcome, later)

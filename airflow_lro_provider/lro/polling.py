@@ -2,14 +2,15 @@
 
 :class:`PollSchedule` is one wait as plain data: the sync client, the sensor's poke and the trigger feed it
 with what they saw and ask it how long to sleep. It has no clock: the time comes in as an argument, in
-seconds, from whatever clock the caller uses. Retrying a single request is not decided here (that is
-tenacity's, in the clients).
+seconds, from whatever clock the caller uses. :class:`LongPolls` decides when the service's own ``:wait`` takes the
+place of a poll. Retrying a single request is not decided here (that is :func:`flows.send`).
 
 Standard library only.
 """
 
 from __future__ import annotations
 
+import math
 import random
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -19,7 +20,7 @@ from typing import Any
 from airflow_lro_provider.lro.errors import NotFoundError, OperationsError, WaitTimeoutError
 from airflow_lro_provider.lro.operation import Operation, Outcome
 
-__all__ = ["MAX_IN_FLIGHT", "Deadline", "PollSchedule", "earliest", "new_schedule"]
+__all__ = ["MAX_IN_FLIGHT", "Deadline", "LongPolls", "PollSchedule", "earliest", "new_schedule"]
 
 FLOOR = 1.0
 """The shortest interval that is chosen without being asked for, in seconds."""
@@ -199,3 +200,70 @@ def new_schedule(now: float, *, timeout: float | None = None, interval: float | 
     """
     deadline = None if timeout is None else Deadline(now + timeout, "timeout", timeout)
     return PollSchedule(started=now, deadline=deadline, interval=interval)
+
+
+LONG_POLL_SECONDS = 30.0
+"""How long one ``:wait`` may take: proxies cut what is silent for longer."""
+WORKER_LONG_POLL_SECONDS = 10.0
+"""The same for a task that waits alone: between two polls it checks whether its supervisor is still there."""
+MIN_LONG_POLL_SECONDS = 1.0
+"""A shorter ``:wait`` is not worth it."""
+MAX_FAILED_LONG_POLLS = 2
+"""After as many in a row there are only GETs, for :data:`LONG_POLL_PAUSE_SECONDS`."""
+LONG_POLL_PAUSE_SECONDS = 600.0
+
+
+class LongPolls:
+    """Whether a poll is a ``:wait``, and how well that works.
+
+    A ``:wait`` keeps every meaning of the options: with an explicit interval it lasts no longer than that, and it ends
+    at the deadline. It is given up for a while where it does not wait, or does not work.
+
+    :param offered: whether the service has one.
+    :param longest: how long one may take, in seconds.
+    """
+
+    def __init__(self, offered: bool, longest: float = LONG_POLL_SECONDS) -> None:
+        self._offered, self._longest = offered, longest
+        self._failed = 0
+        self._not_before = -math.inf
+
+    def usable(self, now: float) -> bool:
+        """Whether there is a ``:wait`` that can be relied on."""
+        return self._offered and now >= self._not_before
+
+    def timeout(self, schedules: Iterable[PollSchedule], now: float) -> float:
+        """How long the next poll may take, in seconds: 0 is a GET. The first poll is one.
+
+        :param schedules: of all who wait for the operation.
+        """
+        limits = [self._longest]
+        for schedule in schedules:
+            if not schedule.looks or schedule.exponential_backoff:
+                return 0.0
+            if schedule.interval is not None:
+                limits.append(schedule.interval)
+            if schedule.deadline is not None:
+                limits.append(schedule.deadline.at - now)
+        seconds = min(limits)
+        return seconds if seconds >= MIN_LONG_POLL_SECONDS and self.usable(now) else 0.0
+
+    def judge(self, timeout: float, took: float, now: float) -> None:
+        """Note one whose response shows an operation that is still running.
+
+        :param took: how long the response took, in seconds.
+        """
+        if took >= timeout / 2:
+            self._failed = 0
+        else:
+            self.failed(now)
+
+    def failed(self, now: float) -> None:
+        """Note one that failed, or did not wait."""
+        self._failed += 1
+        if self._failed >= MAX_FAILED_LONG_POLLS:
+            self._not_before, self._failed = now + LONG_POLL_PAUSE_SECONDS, 0
+
+    def delay(self, schedule: PollSchedule, took: float, now: float) -> float:
+        """Seconds until the next poll, after one that was a ``:wait``."""
+        return max(min((schedule.interval or MIN_LONG_POLL_SECONDS) - took, schedule.delay(now)), 0.0)

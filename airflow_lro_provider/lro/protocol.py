@@ -1,17 +1,17 @@
 """Every verb of ``google.longrunning.Operations`` over REST as plain data ("sans I/O").
 
-A function builds the :class:`Request`; the client, sync or async, sends it; another function reads the
-:class:`Response`. So what is asked and what an answer means is decided once.
+Each function builds a :class:`~airflow_lro_provider.lro.http.messages.Request`, which reads its own response. So what
+is sent and what a response means is decided once, for every client.
 
 =======  ==========================================================  ==============================
-verb     request                                                     answer
+verb     request                                                     response
 =======  ==========================================================  ==============================
 get      ``GET {endpoint}/{version}/{name}``                         an operation
 list     ``GET {endpoint}/{version}/{parent}/operations``            operations, nextPageToken
 cancel   ``POST {endpoint}/{version}/{name}:cancel``, empty body     ``{}`` or nothing
 delete   ``DELETE {endpoint}/{version}/{name}``                      ``{}`` or nothing
 wait     ``POST {endpoint}/{version}/{name}:wait``, with a timeout   an operation, perhaps not done
-start    any method that answers with an operation                   an operation, perhaps done
+start    any method that responds with an operation                  an operation, perhaps done
 =======  ==========================================================  ==============================
 
 Standard library only. Source: google/longrunning/operations.proto and the REST pages of the APIs.
@@ -21,11 +21,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
 from airflow_lro_provider.lro.errors import (
@@ -35,7 +34,7 @@ from airflow_lro_provider.lro.errors import (
     ResponseTooLargeError,
 )
 from airflow_lro_provider.lro.http.json import JsonLimitError, check_depth, read_json, read_members
-from airflow_lro_provider.lro.http.redaction import HIDDEN
+from airflow_lro_provider.lro.http.messages import Request, Response, unreadable
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.resources.catalog import find_service
 from airflow_lro_provider.lro.resources.hosts import Resource
@@ -43,60 +42,10 @@ from airflow_lro_provider.lro.resources.methods import REQUEST_ID, Method, check
 from airflow_lro_provider.lro.resources.names import OperationReference, Parent, check_name
 from airflow_lro_provider.lro.status import error_from_response
 
-__all__ = ["Response", "Page", "Request", "Row", "Rows"]
+__all__ = ["Page", "Row", "Rows"]
 
-
-@dataclass(frozen=True)
-class Request:
-    """One HTTP request, without the token.
-
-    :param verb: get, list, cancel, delete, wait or start.
-    :param url: complete, the query included.
-    :param body: what to send; an empty one is sent with ``Content-Length: 0``.
-    :param timeout: how long the server itself may take, in seconds (only ``wait``).
-    :param repeatable: whether it may be sent again when its answer was lost: a start only with a request
-        id.
-    """
-
-    verb: str
-    method: str
-    url: str
-    reference: Resource
-    body: bytes = b""
-    headers: Mapping[str, str] = field(default_factory=dict)
-    timeout: float = 0.0
-    repeatable: bool = True
-
-
-@dataclass(frozen=True)
-class Response:
-    """One HTTP answer. ``headers`` have names in lower case."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    def without(self, sent: Mapping[str, str]) -> Response:
-        """The same answer without the token that the request was sent with, should the server repeat it.
-
-        :param sent: the headers that authorized the request.
-        """
-        token = sent.get("authorization", "").rpartition(" ")[2]
-        body = self.body
-        if b"\\" in body and (b"\\u00" in body or b"\\/" in body):
-            body = _ESCAPED.sub(_unescape, body)
-        if len(token) < 8 or not (token.encode() in body or any(token in value for value in self.headers.values())):
-            return self
-        headers = {key: value.replace(token, HIDDEN) for key, value in self.headers.items()}
-        return Response(self.status, headers, body.replace(token.encode(), HIDDEN.encode()))
-
-
-# Characters that JSON may escape and need not; an escaped backslash is no beginning of one.
-_ESCAPED = re.compile(rb"\\\\|\\u00(2[013-9A-Fa-f]|[346][0-9A-Fa-f]|5[0-9ABD-Fabd-f]|7[0-9A-Ea-e])|\\(/)")
-
-
-def _unescape(found: re.Match[bytes]) -> bytes:
-    return bytes.fromhex(found[1].decode()) if found[1] else found[2] or found[0]
+T = TypeVar("T")
+_Reader = Callable[[Request[T], Response, datetime | None], T]
 
 
 @dataclass(frozen=True)
@@ -124,7 +73,7 @@ class Rows:
     :param body: the answer.
     """
 
-    def __init__(self, request: Request, body: bytes) -> None:
+    def __init__(self, request: Request[Any], body: bytes) -> None:
         self.size = len(body)
         """How many bytes the answer had."""
         self.next_page_token = ""
@@ -146,24 +95,24 @@ class Rows:
             raise _malformed(self._request, "a field of the list has the wrong type")
 
 
-def get(reference: OperationReference, endpoint: str) -> Request:
-    """Ask how an operation is doing."""
-    return _of_operation("get", reference, endpoint)
+def get(reference: OperationReference, endpoint: str) -> Request[Operation]:
+    """Get an operation as it is now."""
+    return _of_operation("get", reference, endpoint, _read_operation)
 
 
-def cancel(reference: OperationReference, endpoint: str) -> Request:
-    """Ask for its cancellation. Best effort: a good answer says that the request was taken."""
-    return _of_operation("cancel", reference, endpoint)
+def cancel(reference: OperationReference, endpoint: str) -> Request[None]:
+    """Request its cancellation. Best effort: success means that the service accepted the request."""
+    return _of_operation("cancel", reference, endpoint, _read_nothing)
 
 
-def delete(reference: OperationReference, endpoint: str) -> Request:
-    """Ask the service to forget it. This never cancels it."""
-    return _of_operation("delete", reference, endpoint)
+def delete(reference: OperationReference, endpoint: str) -> Request[None]:
+    """Make the service forget it. This never cancels it."""
+    return _of_operation("delete", reference, endpoint, _read_nothing)
 
 
-def wait(reference: OperationReference, endpoint: str, timeout: float) -> Request:
-    """Ask the service to answer when it is over, or after ``timeout`` seconds, whichever is first."""
-    request = replace(_of_operation("wait", reference, endpoint), timeout=timeout)
+def wait(reference: OperationReference, endpoint: str, timeout: float) -> Request[Operation]:
+    """Let the service respond when it has finished, or after ``timeout`` seconds, whichever is first."""
+    request = replace(_of_operation("wait", reference, endpoint, _read_operation), timeout=timeout)
     duration = {"timeout": f"{timeout:.3f}".rstrip("0").rstrip(".") + "s"}
     if find_service(reference.service).wait == "query":
         return replace(request, url=f"{request.url}?{urlencode(duration)}")
@@ -177,8 +126,35 @@ def list_(
     filter: str | None = None,
     page_size: int | None = None,
     page_token: str | None = None,
-) -> Request:
-    """Ask for one page of the operations of a parent (``parent.name``)."""
+) -> Request[Page]:
+    """One page of the operations of a parent (``parent.name``).
+
+    :param filter: in the service's own dialect.
+    :param page_token: of an earlier page; of the first one if not given.
+    """
+    return _list(parent, endpoint, filter, page_size, page_token, _read_page)
+
+
+def rows(
+    parent: Parent,
+    endpoint: str,
+    *,
+    filter: str | None = None,
+    page_size: int | None = None,
+    page_token: str | None = None,
+) -> Request[Rows]:
+    """The same as :func:`list_`, for those who read few of the operations on a page."""
+    return _list(parent, endpoint, filter, page_size, page_token, read_rows)
+
+
+def _list(
+    parent: Parent,
+    endpoint: str,
+    filter: str | None,
+    page_size: int | None,
+    page_token: str | None,
+    reader: _Reader[T],
+) -> Request[T]:
     service = find_service(parent.service)
     service.require("list", parent.name, parent.version)
     if service.filter_required and not filter:
@@ -188,13 +164,13 @@ def list_(
     query = {"filter": filter, "pageSize": page_size, "pageToken": page_token}
     query = {key: value for key, value in query.items() if value}
     url = _url("list", parent, endpoint)
-    return Request("list", "GET", f"{url}?{urlencode(query)}" if query else url, parent)
+    return Request("list", "GET", f"{url}?{urlencode(query)}" if query else url, parent, reader)
 
 
 def start(
     method: Method, endpoint: str, body: Mapping[str, Any] | None = None, *, request_id: str | None = None
-) -> Request:
-    """Call a method that starts an operation.
+) -> Request[dict[str, Any]]:
+    """Call a method that starts an operation. What it responds with is read by :func:`started`.
 
     :param body: the JSON object to send.
     :param request_id: makes the call repeatable, where :meth:`Service.place_of_request_id` knows a place
@@ -221,13 +197,14 @@ def start(
         method.http_method,
         f"{url}?{query}" if query else url,
         method,
+        _read_object,
         data,
         headers={"content-type": "application/json"} if data else {},
         repeatable=bool(own) or (place is not None and request_id is not None),
     )
 
 
-def started(request: Request, content: Mapping[str, Any]) -> tuple[Resource, Operation]:
+def started(request: Request[Any], content: Mapping[str, Any]) -> tuple[Resource, Operation]:
     """Read what a start answered: the operation, and its reference.
 
     Some services give an operation that is over at once no usable name; its reference has the method's path.
@@ -261,28 +238,7 @@ def started(request: Request, content: Mapping[str, Any]) -> tuple[Resource, Ope
     )
 
 
-def read(request: Request, answer: Response, now: datetime | None = None) -> Operation | Page | dict[str, Any] | None:
-    """Read the answer to a request: an operation (get, wait), a page (list), nothing (cancel, delete), or
-    whatever JSON a start answered with.
-
-    :param now: the time, for a ``Retry-After`` that is a date.
-    :raises ApiError: the error that the API answered with.
-    :raises MalformedResponseError: for an answer that is not what the verb promises.
-    """
-    if request.verb in ("cancel", "delete"):
-        if not (200 <= answer.status < 300 and not answer.body.strip()):
-            _read_object(request, answer, now)
-        return None
-    content = _read_object(request, answer, now)
-    if request.verb == "start":
-        return content
-    try:
-        return _read_page(content) if request.verb == "list" else Operation.from_json(content)
-    except MalformedResponseError as error:
-        raise _malformed(request, str(error)) from None
-
-
-def read_rows(request: Request, answer: Response, now: datetime | None = None) -> Rows:
+def read_rows(request: Request[Any], answer: Response, now: datetime | None = None) -> Rows:
     """Read the answer to a list without reading what is listed.
 
     :raises ApiError: the error that the API answered with.
@@ -303,23 +259,40 @@ def read_row(row: Any) -> Operation:
     return Operation.from_json(row)
 
 
-def _read_page(content: dict[str, Any]) -> Page:
+def _read_operation(request: Request[Any], response: Response, now: datetime | None) -> Operation:
+    content = _read_object(request, response, now)
+    try:
+        return Operation.from_json(content)
+    except MalformedResponseError as error:
+        raise unreadable(request, error) from None
+
+
+def _read_nothing(request: Request[Any], response: Response, now: datetime | None) -> None:
+    if not (200 <= response.status < 300 and not response.body.strip()):
+        _read_object(request, response, now)
+
+
+def _read_page(request: Request[Any], response: Response, now: datetime | None) -> Page:
+    content = _read_object(request, response, now)
     rows, token = content.get("operations", []), content.get("nextPageToken", "")
     unreachable = content.get("unreachable", [])
     if not isinstance(rows, list) or not isinstance(token, str) or not isinstance(unreachable, list):
-        raise MalformedResponseError("a field of the list has the wrong type")
-    return Page(tuple(Operation.from_json(row) for row in rows), token, tuple(map(str, unreachable)))
+        raise _malformed(request, "a field of the list has the wrong type")
+    try:
+        return Page(tuple(Operation.from_json(row) for row in rows), token, tuple(map(str, unreachable)))
+    except MalformedResponseError as error:
+        raise unreadable(request, error) from None
 
 
 _METHODS = {"get": "GET", "cancel": "POST", "delete": "DELETE", "wait": "POST"}
 
 
-def _of_operation(verb: str, reference: OperationReference, endpoint: str) -> Request:
+def _of_operation(verb: str, reference: OperationReference, endpoint: str, reader: _Reader[T]) -> Request[T]:
     service = find_service(reference.service)
-    if verb != "get":  # what cannot be asked for here may be known to the service all the same
+    if verb != "get":  # the table may be wrong about an operation that the service knows all the same
         service.require(verb, reference.name, reference.version)
     method = service.http_methods.get(verb, _METHODS[verb])
-    return Request(verb, method, _url(verb, reference, endpoint), reference)
+    return Request(verb, method, _url(verb, reference, endpoint), reference, reader)
 
 
 def _url(verb: str, reference: Resource, endpoint: str) -> str:
@@ -331,7 +304,7 @@ def _url(verb: str, reference: Resource, endpoint: str) -> str:
 _PATH = "/:@!$&'()*+,;=~-._"
 
 
-def _check_status(request: Request, answer: Response, now: datetime | None) -> None:
+def _check_status(request: Request[Any], answer: Response, now: datetime | None) -> None:
     if not 200 <= answer.status < 300:
         raise error_from_response(
             service=request.reference.service,
@@ -344,7 +317,7 @@ def _check_status(request: Request, answer: Response, now: datetime | None) -> N
         )
 
 
-def _read_object(request: Request, answer: Response, now: datetime | None) -> dict[str, Any]:
+def _read_object(request: Request[Any], answer: Response, now: datetime | None) -> dict[str, Any]:
     _check_status(request, answer, now)
     with _reading(request, "it is not JSON"):
         content = read_json(answer.body)
@@ -354,7 +327,7 @@ def _read_object(request: Request, answer: Response, now: datetime | None) -> di
 
 
 @contextlib.contextmanager
-def _reading(request: Request, otherwise: str) -> Iterator[None]:
+def _reading(request: Request[Any], otherwise: str) -> Iterator[None]:
     """What is wrong with the JSON of an answer, as an error of ours."""
     try:
         yield
@@ -364,16 +337,5 @@ def _reading(request: Request, otherwise: str) -> Iterator[None]:
         raise _malformed(request, otherwise) from None
 
 
-def _malformed(request: Request, why: str) -> MalformedResponseError:
+def _malformed(request: Request[Any], why: str) -> MalformedResponseError:
     return unreadable(request, MalformedResponseError(why))
-
-
-def unreadable(request: Request, error: MalformedResponseError) -> MalformedResponseError:
-    """The same error, with what was tried and what to do next.
-
-    :param error: says what is wrong with the answer.
-    """
-    return type(error)(
-        f"{request.reference.service}: {request.verb} {request.reference.name}: the answer cannot be read: {error}."
-        " Check that the endpoint is the API's and that no proxy answers in its place."
-    )

@@ -33,8 +33,8 @@ from airflow_lro_provider.hooks.operations import DEFAULT_CONN_ID
 if TYPE_CHECKING:
     from airflow_lro_provider.attempt.attempt import Attempt
     from airflow_lro_provider.hooks.operations import OperationsHook
+    from airflow_lro_provider.lro.async_client import CancelReport
     from airflow_lro_provider.lro.flows import Started
-    from airflow_lro_provider.lro.many import Cancelled
     from airflow_lro_provider.lro.operation import Operation, Outcome
     from airflow_lro_provider.lro.resources.methods import Method
     from airflow_lro_provider.lro.resources.names import Parent
@@ -136,8 +136,9 @@ class _CallMethod:
         return footprint_of(self.method, self.body)
 
     def send(self, attempt: Attempt, request_id: str) -> Started:
-        attempt.client.abandons = lambda: attempt.guard.killed
-        return attempt.client.start(self.method, self.body, request_id=request_id)
+        return attempt.client.start(
+            self.method, self.body, request_id=request_id, may_continue=lambda: not attempt.guard.killed
+        )
 
 
 class CancelOperationOperator(OperationTask, BaseOperator):
@@ -333,7 +334,7 @@ class CancelOperationsOperator(OperationTask, BaseOperator):
 
     def _run(self, attempt: Attempt) -> dict[str, Any]:
         """List, cancel, wait, and report."""
-        from airflow_lro_provider.lro.many import count
+        from airflow_lro_provider.lro.async_client import count_outcomes
 
         with attempt:
             parent = attempt.connect(lambda hook: hook.parent(self.parent))
@@ -341,7 +342,7 @@ class CancelOperationsOperator(OperationTask, BaseOperator):
             results = asyncio.run(self._cancel(attempt.hook, parent))
         for result in results:
             self.log.info("%s: %s%s", result.reference, result.word, result.message and f": {result.message}")
-        outcomes = count(results)
+        outcomes = count_outcomes(results)
         self.log.info(
             "%d running operations below %s%s: %s",
             len(results),
@@ -354,15 +355,14 @@ class CancelOperationsOperator(OperationTask, BaseOperator):
                 OperationRunningError if {result.word for result in bad} == {"STILL_RUNNING"} else OperationFailedError
             )
             raise error(
-                f"{len(bad)} of {len(results)} operations below {self.parent}: {', '.join(count(bad))};"
+                f"{len(bad)} of {len(results)} operations below {self.parent}: {', '.join(count_outcomes(bad))};"
                 f" the first one: {bad[0].reference}{bad[0].message and ': ' + bad[0].message}"
             )
         return {"outcomes": outcomes, "operations": [result.to_dict() for result in results]}
 
-    async def _cancel(self, hook: OperationsHook, parent: Parent) -> list[Cancelled]:
-        from airflow_lro_provider.lro.async_client import AsyncOperationsClient
+    async def _cancel(self, hook: OperationsHook, parent: Parent) -> list[CancelReport]:
+        from airflow_lro_provider.lro.async_client import AsyncOperationsClient, CancelReport
         from airflow_lro_provider.lro.errors import InvalidRequestError
-        from airflow_lro_provider.lro.many import Cancelled, cancel_many
         from airflow_lro_provider.lro.operation import Outcome
         from airflow_lro_provider.metrics import StatsMetrics
 
@@ -374,11 +374,10 @@ class CancelOperationsOperator(OperationTask, BaseOperator):
                 try:
                     running.append((hook.reference({"name": seen.name}), seen))
                 except InvalidRequestError as error:
-                    odd.append(Cancelled(replace(parent, name=seen.name), None, str(error)))
+                    odd.append(CancelReport(replace(parent, name=seen.name), None, str(error)))
             if self.only_looks:
-                return odd + [Cancelled(reference, Outcome.STILL_RUNNING) for reference, _ in running]
-            return odd + await cancel_many(
-                client,
+                return odd + [CancelReport(reference, Outcome.STILL_RUNNING) for reference, _ in running]
+            return odd + await client.cancel_many(
                 running,
                 limit=self.max_parallel,
                 wait=self.wait_for_completion,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-HEAVY = ("google", "requests", "aiohttp", "tenacity", "airflow.triggers", "starlette", "uvicorn")
+HEAVY = ("google", "requests", "aiohttp", "airflow.triggers", "starlette", "uvicorn")
 
 
 def imported_by(statement: str) -> set[str]:

@@ -203,7 +203,7 @@ def test_a_resource_instead_of_an_operation_fails_unless_it_is_allowed(
     from airflow_lro_provider.lro.client import OperationsClient
 
     resource = {"name": f"{LOCATION}/connections/c", "etag": "1"}
-    monkeypatch.setattr(OperationsClient, "_send", lambda self, request, *args, **kwargs: dict(resource))
+    monkeypatch.setattr(OperationsClient, "_send_once", lambda self, request, headers: dict(resource))
     this = a_try()
     with pytest.raises(OperationStartError, match="allow_resource=True"):
         this.run()
@@ -218,7 +218,7 @@ def test_an_operation_of_an_unknown_kind_fails_and_is_named(
     from airflow_lro_provider.lro.client import OperationsClient
 
     odd = {"name": "tenants/t/operations/o", "done": False}
-    monkeypatch.setattr(OperationsClient, "_send", lambda self, request, *args, **kwargs: dict(odd))
+    monkeypatch.setattr(OperationsClient, "_send_once", lambda self, request, headers: dict(odd))
     with pytest.raises(OperationStartError, match="tenants/t/operations/o"):
         a_try().run(allow_resource=True)
 
@@ -638,7 +638,7 @@ def test_a_death_during_the_start_is_not_forgotten(a_try: Callable[..., Try], ma
     from airflow_lro_provider.lro.client import OperationsClient
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(OperationsClient, "_run", die_after(OperationsClient._run))
+        patch.setattr(OperationsClient, "_send", die_after(OperationsClient._send))
         with pytest.raises(SystemExit):
             operator.execute(first.context)
     assert first.store[KEY]["reference"] is None
@@ -651,12 +651,12 @@ def test_a_death_during_the_start_is_not_forgotten(a_try: Callable[..., Try], ma
     assert second.running[0].operation["name"] == second.store[KEY]["reference"]["name"]
 
 
-def die_after(run: Any) -> Any:
+def die_after(send: Any) -> Any:
     """Let the process die when the first request is out, before its answer is read."""
 
-    def dying(self: Any, flow: Any, retries: int | None = None) -> Any:
+    def dying(self: Any, request: Any, urgent: bool) -> Any:
         try:
-            run(self, flow, 0)
+            send(self, request, urgent)
         finally:
             raise SystemExit
 
@@ -726,7 +726,7 @@ def test_a_start_of_an_earlier_try_is_not_forgotten_by_a_kill_before_it_is_repea
     from airflow_lro_provider.lro.client import OperationsClient
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(OperationsClient, "_run", die_after(OperationsClient._run))
+        patch.setattr(OperationsClient, "_send", die_after(OperationsClient._send))
         with pytest.raises(SystemExit):
             first.run()
     before = first.store[KEY]["request_id"]
@@ -769,7 +769,7 @@ def test_what_a_lost_start_did_is_not_given_up_for_a_bad_moment(a_try: Callable[
     from airflow_lro_provider.lro.client import OperationsClient
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(OperationsClient, "_run", die_after(OperationsClient._run))
+        patch.setattr(OperationsClient, "_send", die_after(OperationsClient._send))
         with pytest.raises(SystemExit):
             first.run()
     assert len(first.running) == 1

@@ -16,7 +16,7 @@ from airflow.triggers.base import TriggerEvent
 from airflow_lro_provider.airflow_compat import task_states
 from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.hooks.operations import OperationsAsyncHook
-from airflow_lro_provider.lro.async_client import AsyncOperationsClient
+from airflow_lro_provider.lro.http.async_session import AsyncSession
 from airflow_lro_provider.lro.operation import Outcome
 from airflow_lro_provider.lro.polling import MAX_IN_FLIGHT, Deadline
 from airflow_lro_provider.lro.resources.names import read_reference
@@ -425,7 +425,7 @@ async def test_looks_that_hang_do_not_keep_a_cancel_waiting(
     """A service that answers no look, to those who wait nor to a kill, gets the cancel all the same, and soon."""
     answers(monkeypatch, "failed", "mine")
     monkeypatch.setattr(module, "POLL_TIMEOUT_SECONDS", 0.2)
-    monkeypatch.setattr(AsyncOperationsClient, "_fetch", hang_on_looks(AsyncOperationsClient._fetch))
+    monkeypatch.setattr(AsyncSession, "fetch", hang_on_looks(AsyncSession.fetch))
     waiting = [asyncio.create_task(event_of(make(lro_emulator))) for _ in range(MAX_IN_FLIGHT)]
     trigger = make(lro_emulator, cancel_on_kill=True)
     await asyncio.sleep(0.2)
@@ -442,11 +442,11 @@ async def test_looks_that_hang_do_not_keep_a_cancel_waiting(
 def hang_on_looks(fetch: Any) -> Any:
     """Requests of which only cancels are answered."""
 
-    async def answer(self: Any, session: Any, request: Any, *rest: Any) -> Any:
+    async def answer(self: Any, request: Any, headers: Any) -> Any:
         if request.verb != "cancel":
             await asyncio.sleep(20)
             raise asyncio.TimeoutError
-        return await fetch(self, session, request, *rest)
+        return await fetch(self, request, headers)
 
     return answer
 
@@ -533,12 +533,12 @@ async def test_the_number_of_requests_is_an_option(
 
 async def test_many_triggers_share_the_sockets_of_a_loop(lro_emulator: Emulator) -> None:
     """Fifty waiting triggers keep at most eight connections to one host."""
-    from airflow_lro_provider.lro import async_client as aio
+    from airflow_lro_provider.lro.http import async_session
 
     triggers = [make(lro_emulator, {"duration": 0.5}) for _ in range(50)]
     tasks = [asyncio.create_task(event_of(trigger)) for trigger in triggers]
     await asyncio.sleep(0.3)
-    session = aio._loops[asyncio.get_running_loop()].of("get")
+    session = async_session._loops[asyncio.get_running_loop()].session("get")
     connections = sum(len(kept) for kept in session.connector._conns.values()) + len(session.connector._acquired)
     assert connections <= MAX_IN_FLIGHT
     assert all(read_event(payload) for payload in await asyncio.gather(*tasks))

@@ -21,7 +21,7 @@ from googleapiclient.http import HttpRequest
 
 from airflow_lro_provider.lro import protocol
 from airflow_lro_provider.lro.errors import OperationsError
-from airflow_lro_provider.lro.protocol import Request
+from airflow_lro_provider.lro.http.messages import Request
 from airflow_lro_provider.lro.resources.catalog import known_services
 from airflow_lro_provider.lro.resources.names import read_parent, read_reference
 
@@ -115,7 +115,7 @@ OTHER_PROTOCOLS = {
 """APIs that the table leaves out."""
 
 
-def ours(api: str, version: str, verb: str, name: str, host: str) -> Request:
+def ours(api: str, version: str, verb: str, name: str, host: str) -> Request[Any]:
     """Our request, with every option that a list and a wait have."""
     endpoint = f"https://{host}"
     if verb == "list":
@@ -140,7 +140,7 @@ def theirs(client: Any, path: tuple[str, ...], verb: str, method: Mapping[str, A
     return getattr(client, verb)(**given)
 
 
-def compare(mine: Request, its: HttpRequest, verb: str) -> str:
+def compare(mine: Request[Any], its: HttpRequest, verb: str) -> str:
     """In what the two differ; empty if in nothing."""
     one, other = urlsplit(mine.url), urlsplit(its.uri)
     query, wanted = dict(parse_qsl(one.query)), dict(parse_qsl(other.query))

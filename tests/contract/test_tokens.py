@@ -29,9 +29,9 @@ from airflow_lro_provider.lro.errors import (
     TransportError,
 )
 from airflow_lro_provider.lro.http.body import MAX_BYTES
+from airflow_lro_provider.lro.http.messages import Response
 from airflow_lro_provider.lro.http.redaction import in_brief
 from airflow_lro_provider.lro.http.session import BoundedSession
-from airflow_lro_provider.lro.protocol import Response
 
 
 def read(**extra: Any) -> ConnectionSettings:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from airflow_lro_provider.emulator import Emulator
-from airflow_lro_provider.lro import async_client as aio
 from airflow_lro_provider.lro.auth.credentials import ConnectionSettings
 from airflow_lro_provider.lro.errors import ForbiddenEndpointError, PermissionDeniedError
+from airflow_lro_provider.lro.http import async_session
 from airflow_lro_provider.lro.operation import Operation, Outcome
 from airflow_lro_provider.lro.polling import PollSchedule
 from airflow_lro_provider.lro.resources.names import OperationReference, read_reference
@@ -41,7 +41,7 @@ async def test_many_are_listed_and_all_are_told_with_their_results(lro_emulator:
     assert [operation.name for operation in found] == names
     assert len(lro_emulator.requests(verb="get")) < 30
     assert lro_emulator.requests(verb="list")
-    assert not aio._loops[asyncio.get_running_loop()]._sessions, "the last one out closes the session"
+    assert not async_session._loops[asyncio.get_running_loop()]._sessions, "the last one out closes the session"
 
 
 @pytest.mark.parametrize("service", ["aiplatform", "automl", "earthengine"])

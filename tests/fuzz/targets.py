@@ -22,11 +22,12 @@ from yarl import URL
 from airflow_lro_provider.lro import flows, protocol
 from airflow_lro_provider.lro.auth.credentials import ConnectionSettings
 from airflow_lro_provider.lro.errors import ApiError, InvalidRequestError, MalformedResponseError, OperationsError
+from airflow_lro_provider.lro.flows import Paging, Sleep
 from airflow_lro_provider.lro.http.body import Body
+from airflow_lro_provider.lro.http.messages import Request, Response
 from airflow_lro_provider.lro.http.redaction import without_secrets
 from airflow_lro_provider.lro.operation import Operation, Outcome, State
-from airflow_lro_provider.lro.paging import Paging
-from airflow_lro_provider.lro.protocol import Page, Request, Response
+from airflow_lro_provider.lro.protocol import Page
 from airflow_lro_provider.lro.resources.catalog import find_service, known_services
 from airflow_lro_provider.lro.resources.hosts import check_endpoint, endpoint_of, split_url
 from airflow_lro_provider.lro.resources.methods import Method, new_request_id, read_method
@@ -54,7 +55,7 @@ _UNIVERSE = "universe.example"
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._~!$&'()*+,;=:@-%?[]")
 
 
-def check_request(request: Request, endpoint: str, googles: bool) -> None:
+def check_request(request: Request[Any], endpoint: str, googles: bool) -> None:
     """A request goes where it may, by the judgement of three readers of URLs, those of both clients among them.
 
     :param endpoint: where it may go.
@@ -79,7 +80,7 @@ def check_request(request: Request, endpoint: str, googles: bool) -> None:
     assert all(text.isascii() and text.isprintable() for pair in request.headers.items() for text in pair)
 
 
-def _requests(reference: OperationReference, endpoint: str) -> list[Request]:
+def _requests(reference: OperationReference, endpoint: str) -> list[Request[Any]]:
     made = [protocol.get(reference, endpoint)]
     for build in (protocol.cancel, protocol.delete, lambda *where: protocol.wait(*where, 1.5)):
         try:
@@ -214,13 +215,18 @@ def fuzz_parent(random: Random) -> object:
         reference = read_parent(parent, service)
         endpoint = endpoint_of(reference)
         paging = Paging(reference, endpoint, filter=_sendable(filter_), page_size=random.choice((None, 0, 5)))
-        request = paging.request()
-        assert request is not None
-        check_request(request, endpoint, True)
-        rows = tuple(Operation(name=random.choice(("a", "b", ""))) for _ in range(3))
-        list(paging.new_on(Page(rows, _sendable(token))))
-        if (request := paging.request()) is not None:
+        while not paging.done and token is not None:
+            flow = paging.next_page()
+            request = next(flow)
+            assert not isinstance(request, Sleep)
             check_request(request, endpoint, True)
+            rows = tuple(Operation(name=random.choice(("a", "b", ""))) for _ in range(3))
+            try:
+                flow.send(Page(rows, _sendable(token)))
+            except StopIteration as end:
+                names = [operation.name for operation in end.value if operation.name]
+                assert len(names) == len(set(names))
+            token = None if paging.done else ""
     except InvalidRequestError:
         pass
     return given
@@ -412,7 +418,7 @@ def fuzz_answer(random: Random) -> object:
     request, status, headers, body = given
     try:
         answer = Response(status, headers, body).without({"authorization": "Bearer ya29.MARKED"})
-        result = protocol.read(request, answer, NOW)
+        result = request.read(answer, NOW)
     except OperationsError as error:
         str(error).encode()
         return given

@@ -18,7 +18,7 @@ import pytest
 from hostile_server import Heard, HostileServer, Play, chunk, for_ever, head, plain
 from subjects import KINDS, NAME, REFERENCE, TOKEN, Client
 
-from airflow_lro_provider.lro import paging
+from airflow_lro_provider.lro import flows
 from airflow_lro_provider.lro.async_client import AsyncOperationsClient
 from airflow_lro_provider.lro.auth.credentials import ConnectionSettings, Identity
 from airflow_lro_provider.lro.auth.mtls import TlsSettings
@@ -140,7 +140,7 @@ def test_a_slow_drip_is_not_waited_for(kind: str, play: Play) -> None:
     """The time is that of the whole answer: a byte now and then does not prolong it."""
     with HostileServer(play) as server, Client(kind, server.url, read_timeout=0.4) as client:
         begun = time.monotonic()
-        with pytest.raises(TransportError, match="no answer from 127"):
+        with pytest.raises(TransportError, match="no response from 127"):
             client.get(REFERENCE, retries=0)
         assert time.monotonic() - begun < 4
         assert len(server.heard) == 1
@@ -324,7 +324,7 @@ def test_a_list_that_goes_in_circles_is_ended(kind: str, tokens: list[str]) -> N
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_list_without_an_end_is_ended(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ever new page tokens are followed for so many pages, and no more."""
-    monkeypatch.setattr(paging, "MAX_PAGES", 20)
+    monkeypatch.setattr(flows, "MAX_PAGES", 20)
     with HostileServer(pages(map(str, range(10**6)), [])) as server, Client(kind, server.url) as client:
         with pytest.raises(ResponseTooLargeError, match="after 20 pages there is no end"):
             client.list(PARENT)

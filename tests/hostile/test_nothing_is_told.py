@@ -68,7 +68,7 @@ def ear() -> Iterator[Ear]:
     """All loggers there are, at DEBUG, with nobody in between."""
     ear, before = Ear(), {}
     names = ["", "google", "google.auth", "google.auth.transport.requests", "google.oauth2._client", "requests"]
-    names += ["urllib3", "urllib3.connectionpool", "aiohttp", "aiohttp.client", "asyncio", "tenacity", "airflow"]
+    names += ["urllib3", "urllib3.connectionpool", "aiohttp", "aiohttp.client", "asyncio", "airflow"]
     for name in {*names, *(name for name in logging.root.manager.loggerDict if "lro" in name)}:
         logger = logging.getLogger(name)
         before[logger] = (logger.level, logger.handlers[:], logger.disabled)

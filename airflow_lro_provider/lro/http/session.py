@@ -25,7 +25,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from airflow_lro_provider.lro.errors import MalformedResponseError, ResponseTooLargeError
 from airflow_lro_provider.lro.http.body import ACCEPT_ENCODING, MAX_WIRE_BYTES, Body
-from airflow_lro_provider.lro.protocol import Response
+from airflow_lro_provider.lro.http.messages import Response
 
 if TYPE_CHECKING:
     import ssl

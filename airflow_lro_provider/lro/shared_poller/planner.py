@@ -28,9 +28,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_lro_provider.lro.errors import MalformedResponseError, OperationsError, ResponseTooLargeError
-from airflow_lro_provider.lro.longpoll import LongPolls
 from airflow_lro_provider.lro.operation import Operation
-from airflow_lro_provider.lro.polling import MAX_IN_FLIGHT
+from airflow_lro_provider.lro.polling import MAX_IN_FLIGHT, LongPolls
 from airflow_lro_provider.lro.protocol import Row, read_row
 from airflow_lro_provider.lro.shared_poller.list_strategy import ListRun, Lists
 from airflow_lro_provider.lro.shared_poller.queue import Queue, Waiter

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from airflow_lro_provider.lro import protocol
+from airflow_lro_provider.lro.http.messages import Request, Response
 from airflow_lro_provider.lro.operation import Outcome
-from airflow_lro_provider.lro.protocol import Request, Response
 from airflow_lro_provider.lro.resources.catalog import Service, known_services
 from airflow_lro_provider.lro.resources.names import read_parent, read_reference
 
@@ -38,10 +38,10 @@ def names(service: Service, verb: str) -> list[tuple[str, str]]:
 def speak(ask: Any) -> Any:
     """Requests built and answers read by the core's own protocol."""
 
-    def speak(request: Request) -> Any:
+    def speak(request: Request[Any]) -> Any:
         url = request.url.removeprefix("http://emulator")
         reply = ask(request.method, url, data=request.body, headers=dict(request.headers))
-        return protocol.read(request, Response(reply.status, reply.headers, reply.body))
+        return request.read(Response(reply.status, reply.headers, reply.body))
 
     return speak
 

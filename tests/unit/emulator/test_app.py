@@ -18,8 +18,8 @@ from airflow_lro_provider.lro.errors import (
     UnavailableError,
     UnimplementedError,
 )
+from airflow_lro_provider.lro.http.messages import Response
 from airflow_lro_provider.lro.operation import Outcome
-from airflow_lro_provider.lro.protocol import Response
 from airflow_lro_provider.lro.resources.catalog import SYSTEMS, find_service
 from airflow_lro_provider.lro.resources.names import read_parent, read_reference
 
@@ -42,7 +42,7 @@ def speak(ask):
     def speak(request):
         url = request.url.removeprefix("http://emulator")
         reply = ask(request.method, url, data=request.body, headers=dict(request.headers))
-        return protocol.read(request, Response(reply.status, reply.headers, reply.body))
+        return request.read(Response(reply.status, reply.headers, reply.body))
 
     return speak
 
@@ -257,7 +257,7 @@ def test_list_in_the_words_of_the_core(store, ask):
     reply = ask("GET", f"/datafusion/v1/{L}/operations?filter=verb:create")
     request = protocol.list_(read_parent(L, "datafusion"), endpoint("datafusion"))
     with pytest.raises(InvalidArgumentError):
-        protocol.read(request, Response(reply.status, reply.headers, reply.body))
+        request.read(Response(reply.status, reply.headers, reply.body))
 
 
 def test_the_version_of_the_path_decides_which_names_there_are(store, ask):
@@ -492,7 +492,7 @@ def test_an_answer_that_is_no_operation_is_malformed_for_the_core(store, ask):
     reply = ask("GET", "/")
     request = protocol.get(read_reference(O, "datafusion"), endpoint("datafusion"))
     with pytest.raises(MalformedResponseError):
-        protocol.read(request, Response(reply.status, reply.headers, reply.body))
+        request.read(Response(reply.status, reply.headers, reply.body))
 
 
 def test_the_app_stands_alone(store):

@@ -1,9 +1,10 @@
-"""Conversations of more than one request, driven by hand: what is asked, and what is concluded."""
+"""Conversations with a service, driven by hand: what is sent, and what is concluded."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import itertools
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -14,15 +15,22 @@ from airflow_lro_provider.lro.errors import (
     NotFoundError,
     OperationsError,
     PermissionDeniedError,
+    ResourceExhaustedError,
+    ResponseTooLargeError,
+    StartUnknownError,
     TransportError,
     UnavailableError,
     UnimplementedError,
+    WaitTimeoutError,
 )
-from airflow_lro_provider.lro.flows import CancelResult
+from airflow_lro_provider.lro.flows import MAX_TOKEN_LENGTH, CancelResult, Flow, Paging, Sleep, send
 from airflow_lro_provider.lro.metrics import Metrics
 from airflow_lro_provider.lro.operation import Operation, Outcome
-from airflow_lro_provider.lro.protocol import Request
-from airflow_lro_provider.lro.resources.names import read_reference
+from airflow_lro_provider.lro.polling import PollSchedule, new_schedule
+from airflow_lro_provider.lro.protocol import Page
+from airflow_lro_provider.lro.resources.hosts import endpoint_of
+from airflow_lro_provider.lro.resources.methods import read_method
+from airflow_lro_provider.lro.resources.names import read_parent, read_reference
 
 NAME = "projects/p/locations/us-central1/operations/o"
 ENDPOINT = "https://datafusion.googleapis.com"
@@ -47,24 +55,29 @@ UNIMPLEMENTED = error(UnimplementedError, "UNIMPLEMENTED", 501)
 DENIED = error(PermissionDeniedError, "PERMISSION_DENIED", 403)
 UNAVAILABLE = error(UnavailableError, "UNAVAILABLE", 503)
 LOST = TransportError("no connection")
+UNSENT = TransportError("no connection", sent=False)
 
 
-def drive(flow: Generator[Request, Any, Any], *answers: Any) -> tuple[list[str], Any]:
+def drive(flow: Flow[Any], *answers: Any) -> tuple[list[str | float], Any]:
     """Give the flow these answers, one per request.
 
-    :return: the verbs that it asked for, and what it returned or raised. A flow that asks for more or
-        for less than there are answers fails the test.
+    :return: the verbs that it asked for and the seconds that it slept, and what it returned or raised. A flow that asks
+        for more or for less than there are answers fails the test.
     """
-    asked: list[str] = []
+    asked: list[str | float] = []
     left = list(answers)
     try:
-        request = next(flow)
+        step = next(flow)
         while True:
-            asked.append(request.verb)
-            assert request.reference in (REFERENCE, NO_CANCEL)
-            assert request.url.startswith(f"{ENDPOINT}/v1/{request.reference.name}")
+            if isinstance(step, Sleep):
+                asked.append(step.seconds)
+                step = next(flow)
+                continue
+            asked.append(step.verb)
+            assert step.reference in (REFERENCE, NO_CANCEL, METHOD)
+            assert step.url.startswith(f"{ENDPOINT}/v1/{step.reference.name}")
             answer = left.pop(0)
-            request = flow.throw(answer) if isinstance(answer, Exception) else flow.send(answer)
+            step = flow.throw(answer) if isinstance(answer, Exception) else flow.send(answer)
     except StopIteration as end:
         result: Any = end.value
     except OperationsError as raised:
@@ -222,3 +235,258 @@ def test_a_cancel_has_one_line(result: Any, fact: str) -> None:
 def test_outcome_of_cancel(operation: Operation, outcome: Outcome) -> None:
     """A later look tells what came of a request that was taken."""
     assert flows.outcome_of_cancel(operation) is outcome
+
+
+def test_the_poll_before_a_cancel_is_not_repeated() -> None:
+    """It must not hold the request up, which is sent again."""
+    asked, result = drive(flows.cancel(REFERENCE, ENDPOINT, retries=2), UNAVAILABLE, UNAVAILABLE, UNAVAILABLE, TAKEN)
+    assert [step for step in asked if isinstance(step, str)] == ["get", "cancel", "cancel", "cancel"]
+    assert result.requested
+
+
+# -- one request ------------------------------------------------------------------------------------------------------
+
+GET = protocol.get(REFERENCE, ENDPOINT)
+
+
+def test_a_request_is_repeated_after_errors_that_pass() -> None:
+    """With pauses that double, to 20 s, and some jitter; the last error is raised."""
+    asked, result = drive(send(GET, 8, rng=lambda: 0.0), *[UNAVAILABLE] * 8, RUNNING)
+    assert [step for step in asked if step != "get"] == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 20.0, 20.0]
+    assert asked[::2] == ["get"] * 9
+    assert result is RUNNING
+    assert drive(send(GET, 1, rng=lambda: 1.0), UNAVAILABLE, LOST) == (["get", 1.0, "get"], LOST)
+    assert drive(send(GET), UNAVAILABLE) == (["get"], UNAVAILABLE)
+
+
+def test_retry_after_is_obeyed() -> None:
+    """The pause is never shorter than the API says."""
+    busy = ResourceExhaustedError(
+        service="datafusion",
+        verb="get",
+        operation=NAME,
+        http_status=429,
+        status="RESOURCE_EXHAUSTED",
+        message="m",
+        retry_after=37.0,
+    )
+    assert drive(send(GET, 1), busy, RUNNING) == (["get", 37.0, "get"], RUNNING)
+
+
+@pytest.mark.parametrize("final", [DENIED, NOT_FOUND, PRECONDITION, UNIMPLEMENTED])
+def test_other_errors_are_final(final: ApiError) -> None:
+    """They would come again."""
+    assert drive(send(GET, 5), final) == (["get"], final)
+
+
+def test_many_retries_do_not_overflow() -> None:
+    """A connection may ask for any number."""
+    asked, _ = drive(send(GET, 2000, rng=lambda: 0.0), *[UNAVAILABLE] * 2000, RUNNING)
+    assert asked.count("get") == 2001
+
+
+# -- start ------------------------------------------------------------------------------------------------------------
+
+METHOD = read_method("projects/p/locations/us-central1/instances?instanceId=i", service="datafusion")
+REPEATABLE = read_method("projects/p/locations/us-central1/connections?connectionId=c", service="developerconnect")
+REQUEST_ID = "b8a8a5a2-8d3c-4f3e-9a4b-000000000001"
+STARTED = {"name": NAME}
+
+
+def test_a_lost_start_is_not_repeated_without_a_request_id() -> None:
+    """Nobody knows what it started: its own error, at once."""
+    asked, result = drive(flows.start(METHOD, ENDPOINT, retries=5), LOST)
+    assert asked == ["start"]
+    assert isinstance(result, StartUnknownError)
+    assert result.may_have_happened
+
+
+@pytest.mark.parametrize("refusal", [UNSENT, UNAVAILABLE])
+def test_a_start_that_was_not_carried_out_is_repeated(refusal: OperationsError) -> None:
+    """Nothing can be doubled. Once the retries are used up it is the last error."""
+    asked, result = drive(flows.start(METHOD, ENDPOINT, retries=1), refusal, STARTED)
+    assert (asked[0], asked[2], result.operation.name) == ("start", "start", NAME)
+    assert drive(flows.start(METHOD, ENDPOINT, retries=1), refusal, refusal)[1] is refusal
+
+
+def test_a_start_is_given_up_when_its_task_was_killed() -> None:
+    """A refused one is not sent again, and the pause before that ends soon after the kill."""
+    killed_after = itertools.count()
+    flow = flows.start(METHOD, ENDPOINT, retries=5, may_continue=lambda: next(killed_after) < 3)
+    asked, result = drive(
+        flow,
+        ResourceExhaustedError(
+            service="datafusion",
+            verb="start",
+            operation=NAME,
+            http_status=429,
+            status="RESOURCE_EXHAUSTED",
+            message="m",
+            retry_after=3600.0,
+        ),
+    )
+    assert asked == ["start", 0.5, 0.5, 0.5]
+    assert isinstance(result, ResourceExhaustedError)
+
+
+def test_a_lost_start_is_repeated_even_though_its_task_was_killed() -> None:
+    """At once, because there is little time: the response names the operation, which can then be cancelled."""
+    endpoint = endpoint_of(REPEATABLE)
+    flow = flows.start(REPEATABLE, endpoint, request_id=REQUEST_ID, retries=5, may_continue=lambda: False)
+    first = next(flow)
+    assert flow.throw(LOST) == first
+    with pytest.raises(StopIteration):
+        flow.send({"name": "projects/p/locations/us-central1/operations/o"})
+
+
+# -- list -------------------------------------------------------------------------------------------------------------
+
+PARENT = read_parent("projects/p", "earthengine")
+
+
+def walk(**arguments: Any) -> Paging:
+    """A walk through Earth Engine's operations."""
+    return Paging(PARENT, endpoint_of(PARENT), filter="done:false", page_size=5, **arguments)
+
+
+def query(of: Paging) -> dict[str, list[str]]:
+    """What the next request asks for."""
+    request = next(of.next_page())
+    assert not isinstance(request, Sleep)
+    return parse_qs(urlsplit(request.url).query)
+
+
+def turn(of: Paging, *names: str, token: str = "") -> list[str]:
+    """The names of the operations that are new on a page with operations of these names."""
+    flow = of.next_page()
+    next(flow)
+    with pytest.raises(StopIteration) as end:
+        flow.send(Page(tuple(Operation(name) for name in names), token))
+    return [operation.name for operation in end.value.value]
+
+
+def test_pages_follow_each_other() -> None:
+    """Each request carries the filter and the last token; after a page without one there is none."""
+    pages = walk()
+    assert query(pages) == {"filter": ["done:false"], "pageSize": ["5"]}
+    assert turn(pages, "a", "b", token="t/1") == ["a", "b"]
+    assert query(pages) == {"filter": ["done:false"], "pageSize": ["5"], "pageToken": ["t/1"]}
+    assert not pages.done
+    assert turn(pages, "b", "c") == ["c"]
+    assert pages.done
+
+
+def test_a_page_is_requested_again_after_an_error_that_passes() -> None:
+    """Each page has its own retries; the walk goes on where it was."""
+    pages = walk(retries=1)
+    for token in ("t/1", ""):
+        flow = pages.next_page()
+        first = next(flow)
+        assert isinstance(flow.throw(UNAVAILABLE), Sleep)
+        assert next(flow) == first
+        with pytest.raises(StopIteration):
+            flow.send(Page((), token))
+    assert pages.done
+
+
+def test_operations_without_a_name_are_not_duplicates() -> None:
+    """Some services leave the name out: those cannot be told apart, and none is kept back."""
+    assert turn(walk(), "", "", "a", "a") == ["", "", "a"]
+
+
+def test_an_empty_page_does_not_end_a_list() -> None:
+    """A filter may leave a page empty, with more to come."""
+    pages = walk()
+    assert turn(pages, token="t") == []
+    assert not pages.done
+
+
+@pytest.mark.parametrize("tokens", [["a", "a"], ["a", "b", "a"]])
+def test_the_same_token_twice_is_the_end(tokens: list[str]) -> None:
+    """It leads to a page that was there before. The error names service and parent, and is final."""
+    pages = walk()
+    *good, last = tokens
+    for token in good:
+        turn(pages, token=token)
+    with pytest.raises(ResponseTooLargeError, match=r"earthengine: list projects/p: .*same page token twice") as caught:
+        turn(pages, token=last)
+    assert not caught.value.transient
+
+
+def test_a_token_that_fits_into_no_url_is_refused() -> None:
+    """It is measured, and not sent."""
+    with pytest.raises(ResponseTooLargeError, match="page token of 16385 characters"):
+        turn(walk(), token="t" * (MAX_TOKEN_LENGTH + 1))
+
+
+def test_the_number_of_pages_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ever new tokens lead to an end all the same, which names the cure."""
+    monkeypatch.setattr(flows, "MAX_PAGES", 3)
+    pages = walk()
+    turn(pages, token="1")
+    turn(pages, token="2")
+    with pytest.raises(ResponseTooLargeError, match=r"after 3 pages .* filter"):
+        turn(pages, token="3")
+
+
+# -- wait -------------------------------------------------------------------------------------------------------------
+
+
+def every_second(**arguments: Any) -> PollSchedule:
+    """A schedule that polls every second."""
+    return PollSchedule(started=0.0, interval=1.0, **arguments)
+
+
+def test_a_wait_tells_each_poll_and_each_change() -> None:
+    """Errors that pass end nothing; what is asked before a poll comes before each."""
+    polls: list[Operation] = []
+    lines: list[str] = []
+    before = itertools.count()
+    flow = flows.wait_until_done(
+        REFERENCE,
+        ENDPOINT,
+        every_second(),
+        before_poll=lambda: next(before),
+        on_poll=polls.append,
+        on_change=lines.append,
+        clock=lambda: 0.0,
+    )
+    asked, result = drive(flow, RUNNING, RUNNING, UNAVAILABLE, SUCCEEDED)
+    assert asked == ["get", 1.0, "get", 1.0, "get", 1.0, "get"]
+    assert result is SUCCEEDED
+    assert polls == [RUNNING, RUNNING, SUCCEEDED]
+    assert [line.split()[0] for line in lines] == ["RUNNING", "could", "SUCCEEDED"]
+    assert next(before) == 4
+
+
+def test_a_poll_that_was_just_taken_is_the_first_one() -> None:
+    """It is not repeated, and may be the last."""
+    schedule, polls = every_second(), list[Operation]()
+    flow = flows.wait_until_done(REFERENCE, ENDPOINT, schedule, seen=SUCCEEDED, on_poll=polls.append)
+    assert drive(flow) == ([], SUCCEEDED)
+    assert (polls, schedule.looks) == ([SUCCEEDED], 1)
+    flow = flows.wait_until_done(REFERENCE, ENDPOINT, every_second(), seen=RUNNING, clock=lambda: 0.0)
+    assert drive(flow, SUCCEEDED) == ([1.0, "get"], SUCCEEDED)
+
+
+def test_what_is_raised_before_a_poll_ends_the_wait() -> None:
+    """A kill that was only noted: nothing more is sent."""
+    killed = iter([None, None, KeyboardInterrupt()])
+
+    def check() -> None:
+        if (error := next(killed)) is not None:
+            raise error
+
+    flow = flows.wait_until_done(REFERENCE, ENDPOINT, every_second(), before_poll=check, clock=lambda: 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        drive(flow, RUNNING, RUNNING)
+
+
+def test_a_wait_ends_at_its_deadline() -> None:
+    """With an error of its own; the last poll is kept."""
+    schedule, now = new_schedule(0.0, timeout=2.0, interval=1.0), itertools.count(0.0, 0.75)
+    flow = flows.wait_until_done(REFERENCE, ENDPOINT, schedule, clock=lambda: next(now))
+    asked, result = drive(flow, RUNNING, RUNNING)
+    assert asked == ["get", 1.0, "get"]
+    assert isinstance(result, WaitTimeoutError)
+    assert schedule.last is RUNNING

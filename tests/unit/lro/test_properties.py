@@ -23,9 +23,9 @@ from airflow_lro_provider.lro.errors import (
     OperationsError,
     UnknownServiceError,
 )
+from airflow_lro_provider.lro.http.messages import Response
 from airflow_lro_provider.lro.operation import Operation, Outcome, State
 from airflow_lro_provider.lro.polling import Deadline, PollSchedule
-from airflow_lro_provider.lro.protocol import Response
 from airflow_lro_provider.lro.resources.catalog import find_service, known_services
 from airflow_lro_provider.lro.resources.hosts import check_endpoint, endpoint_of
 from airflow_lro_provider.lro.resources.names import OperationReference, read_parent, read_reference
@@ -393,7 +393,7 @@ def test_any_answer_is_read_or_an_error_of_ours(verb: str, status: int, body: by
         reference = read_reference("projects/p/operations/o", "earthengine")
         request = getattr(protocol, verb)(reference, endpoint, *([1.0] if verb == "wait" else []))
     try:
-        result = protocol.read(request, Response(status, headers, body))
+        result = request.read(Response(status, headers, body))
     except OperationsError:
         return
     assert status < 300

@@ -18,8 +18,9 @@ from airflow_lro_provider.lro.errors import (
     ResponseTooLargeError,
     UnknownServiceError,
 )
+from airflow_lro_provider.lro.http.messages import Request, Response
 from airflow_lro_provider.lro.operation import Operation
-from airflow_lro_provider.lro.protocol import Page, Request, Response
+from airflow_lro_provider.lro.protocol import Page
 from airflow_lro_provider.lro.resources.hosts import endpoint_of
 from airflow_lro_provider.lro.resources.names import read_parent, read_reference
 
@@ -39,10 +40,10 @@ BASES = {
 }
 
 
-def build(verb: str, service: str, *arguments: Any, version: str | None = None) -> Request:
+def build(verb: str, service: str, *arguments: Any, version: str | None = None) -> Request[Any]:
     """The request of a verb for the service's sample name, to Google's own host."""
     reference = read_reference(NAMES[service], service, version)
-    request: Request = getattr(protocol, verb)(reference, endpoint_of(reference), *arguments)
+    request: Request[Any] = getattr(protocol, verb)(reference, endpoint_of(reference), *arguments)
     return request
 
 
@@ -190,7 +191,7 @@ def test_a_verb_that_is_not_there_is_refused(verb: str, service: str, name: str,
 )
 def test_an_empty_answer_is_good(verb: str, status: int, body: bytes) -> None:
     """Cancel and delete answer `{}` or nothing at all, and neither says what will become of the operation."""
-    assert protocol.read(build(verb, "datafusion"), answer(status, body)) is None
+    assert build(verb, "datafusion").read(answer(status, body)) is None
 
 
 @pytest.mark.parametrize("body", [b"<html>hello</html>", b"[]", b"null", b'"ok"', b"{"])
@@ -198,13 +199,13 @@ def test_an_empty_answer_is_good(verb: str, status: int, body: bytes) -> None:
 def test_a_good_status_with_a_bad_body_is_malformed(verb: str, body: bytes) -> None:
     """A proxy's page with status 200 is no answer of the API, for any verb, and the message says what to check."""
     with pytest.raises(
-        MalformedResponseError, match=r"the answer cannot be read: .* no proxy answers in its place"
+        MalformedResponseError, match=r"could not read the response: .* no proxy responds in its place"
     ) as e:
-        protocol.read(any_request(verb), answer(200, body))
+        any_request(verb).read(answer(200, body))
     assert e.value.transient
 
 
-def any_request(verb: str) -> Request:
+def any_request(verb: str) -> Request[Any]:
     """A request of any verb."""
     if verb == "list":
         reference = read_parent("projects/p", "earthengine")
@@ -216,7 +217,7 @@ def any_request(verb: str) -> Request:
 def test_an_operation_is_read(verb: str) -> None:
     """Get and wait give the operation, done or not."""
     raw = {"name": NAMES["earthengine"], "metadata": {"state": "RUNNING"}}
-    operation = protocol.read(any_request(verb), answer(200, raw))
+    operation = any_request(verb).read(answer(200, raw))
     assert operation == Operation.from_json(raw)
 
 
@@ -225,13 +226,13 @@ def test_an_operation_is_read(verb: str) -> None:
 def test_what_is_no_operation_is_malformed(verb: str, body: bytes) -> None:
     """An object that is no operation, or no text at all, fails closed and names verb and operation."""
     with pytest.raises(MalformedResponseError, match=f"earthengine: {verb} {NAMES['earthengine']}: "):
-        protocol.read(any_request(verb), answer(200, body))
+        any_request(verb).read(answer(200, body))
 
 
 def test_json_that_is_nested_too_deeply_is_malformed() -> None:
     """A body made to exhaust the parser is an error like any other."""
     with pytest.raises(ResponseTooLargeError, match="it is nested deeper than 100 levels"):
-        protocol.read(any_request("get"), answer(200, b'{"metadata":' + b"[" * 100_000 + b"]" * 100_000 + b"}"))
+        any_request("get").read(answer(200, b'{"metadata":' + b"[" * 100_000 + b"]" * 100_000 + b"}"))
 
 
 @pytest.mark.parametrize(
@@ -249,7 +250,7 @@ def test_json_that_is_nested_too_deeply_is_malformed() -> None:
 )
 def test_a_page_is_read(content: dict[str, Any], page: Page) -> None:
     """A page has operations, the next token and what could not be reached; an empty one is `{}`."""
-    assert protocol.read(any_request("list"), answer(200, content)) == page
+    assert any_request("list").read(answer(200, content)) == page
 
 
 @pytest.mark.parametrize(
@@ -267,7 +268,7 @@ def test_a_page_is_read(content: dict[str, Any], page: Page) -> None:
 def test_a_page_of_the_wrong_shape_is_malformed(content: dict[str, Any]) -> None:
     """A list whose fields have the wrong type fails closed, as a whole."""
     with pytest.raises(MalformedResponseError, match="earthengine: list projects/p: "):
-        protocol.read(any_request("list"), answer(200, content))
+        any_request("list").read(answer(200, content))
 
 
 @pytest.mark.parametrize("verb", ["get", "list", "cancel", "delete", "wait"])
@@ -275,7 +276,7 @@ def test_an_error_is_raised_for_every_verb(verb: str) -> None:
     """An error of the API knows the verb and the name that it was asked about."""
     body = {"error": {"code": 404, "status": "NOT_FOUND", "message": "gone"}}
     with pytest.raises(NotFoundError, match="gone") as caught:
-        protocol.read(any_request(verb), answer(404, body))
+        any_request(verb).read(answer(404, body))
     request = any_request(verb)
     assert (caught.value.verb, caught.value.operation) == (verb, request.reference.name)
 
@@ -284,9 +285,9 @@ def test_an_error_is_raised_for_every_verb(verb: str) -> None:
 def test_a_redirect_is_not_followed(status: int) -> None:
     """A redirect is said to be one: the token does not travel."""
     with pytest.raises(OperationsError, match=rf"a redirect \(HTTP {status}\).*Check the endpoint"):
-        protocol.read(any_request("get"), answer(status, {"name": "o"}, location="https://evil.example/"))
+        any_request("get").read(answer(status, {"name": "o"}, location="https://evil.example/"))
     with pytest.raises(OperationsError, match="a redirect"):
-        protocol.read(any_request("cancel"), answer(status))
+        any_request("cancel").read(answer(status))
 
 
 def test_a_retry_after_date_needs_the_time() -> None:
@@ -295,10 +296,10 @@ def test_a_retry_after_date_needs_the_time() -> None:
     now = datetime(2026, 11, 1, 10, 0, 0, tzinfo=timezone.utc)
     late = answer(429, b"", **{"retry-after": date})
     with pytest.raises(ResourceExhaustedError) as caught:
-        protocol.read(any_request("get"), late, now)
+        any_request("get").read(late, now)
     assert caught.value.retry_after == 30
     with pytest.raises(ResourceExhaustedError) as caught:
-        protocol.read(any_request("get"), late)
+        any_request("get").read(late)
     assert caught.value.retry_after is None
 
 

@@ -62,8 +62,8 @@ import pytest
 from airflow_lro_provider.lro import flows, protocol
 from airflow_lro_provider.lro.auth.credentials import DEFAULT_SCOPES
 from airflow_lro_provider.lro.errors import InvalidReferenceError, PermissionDeniedError, UnimplementedError
+from airflow_lro_provider.lro.http.messages import Request, Response
 from airflow_lro_provider.lro.operation import Operation, Outcome, State
-from airflow_lro_provider.lro.protocol import Request, Response
 from airflow_lro_provider.lro.resources.catalog import known_services
 from airflow_lro_provider.lro.resources.hosts import endpoint_of
 from airflow_lro_provider.lro.resources.names import OperationReference, read_reference
@@ -88,11 +88,11 @@ class Page:
         """The reference to the operation."""
         return read_reference(self.name, self.service, self.version)
 
-    def cancel(self) -> Request:
+    def cancel(self) -> Request[Any]:
         """The request that the page documents."""
         return protocol.cancel(self.reference, endpoint_of(self.reference))
 
-    def get(self) -> Request:
+    def get(self) -> Request[Any]:
         """The request that the page says one can check with."""
         return protocol.get(self.reference, endpoint_of(self.reference))
 
@@ -143,11 +143,9 @@ def pages(*names: str) -> Any:
     return pytest.mark.parametrize("page", [PAGES[name] for name in chosen], ids=chosen)
 
 
-def answered(request: Request, status: int, content: Any) -> Any:
+def answered(request: Request[Any], status: int, content: Any) -> Any:
     """What is read from an answer to a request."""
-    return protocol.read(
-        request, Response(status, {}, content if isinstance(content, bytes) else json.dumps(content).encode())
-    )
+    return request.read(Response(status, {}, content if isinstance(content, bytes) else json.dumps(content).encode()))
 
 
 def look(page: Page, **fields: Any) -> Operation:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_lro_provider.lro import longpoll, protocol
+from airflow_lro_provider.lro import polling, protocol
 from airflow_lro_provider.lro.errors import (
     InvalidArgumentError,
     NotFoundError,
@@ -516,7 +516,7 @@ def test_few_are_waited_for_with_the_services_own_wait() -> None:
         family.add(waiter, 0.0)
     ends = play(family, service, 200)
     assert all(ends[w][0] - service.ends[w.name] <= 2 * service.latency for w in waiters)
-    assert service.count("wait") <= 3 * (100 / longpoll.LONGEST + 2)
+    assert service.count("wait") <= 3 * (100 / polling.LONG_POLL_SECONDS + 2)
 
 
 def test_a_wait_keeps_the_poll_interval() -> None:
@@ -539,7 +539,7 @@ def test_a_wait_that_does_not_wait_is_given_up() -> None:
         [ask] = family.asks(now, 8, 4)
         verbs.append(ask.verb)
         family.saw(ask, Operation.from_json({"name": name(0)}), now, now + 0.01)
-    assert verbs.count("wait") == longpoll.DISAPPOINTMENTS
+    assert verbs.count("wait") == polling.MAX_FAILED_LONG_POLLS
     assert now >= 15
 
 

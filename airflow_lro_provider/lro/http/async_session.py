@@ -1,0 +1,134 @@
+"""How a response is fetched over aiohttp, within the same limits as in :mod:`~airflow_lro_provider.lro.http.session`.
+
+Sockets are what waiting costs in memory (256 KiB each under TLS), so all sessions of an event loop share their
+connections, eight per host unless set otherwise. Cancels have connections of their own: a kill must not queue behind
+polls that a slow server keeps waiting. Whoever queues for a connection does so before the clock of the request runs:
+that many others wait is not the server's fault.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import aiohttp
+from yarl import URL
+
+from airflow_lro_provider.lro.http.body import ACCEPT_ENCODING, Body
+from airflow_lro_provider.lro.http.messages import USER_AGENT, Request, Response
+from airflow_lro_provider.lro.http.session import proxy_for
+
+if TYPE_CHECKING:
+    import ssl
+
+__all__ = ["AsyncSession"]
+
+
+class _Pools:
+    """The connections of one event loop, closed when nobody uses them any more."""
+
+    def __init__(self) -> None:
+        self.users = 0
+        self._sessions: dict[str, aiohttp.ClientSession] = {}
+        self._turns: dict[tuple[str, str, int], asyncio.Semaphore] = {}
+
+    def session(self, verb: str) -> aiohttp.ClientSession:
+        kind = _kind(verb)
+        if kind not in self._sessions:
+            connector = aiohttp.TCPConnector(limit=0)  # who has a turn has a connection
+            # Not trust_env: that would also take an account from ~/.netrc. Nor cookies: clients of several
+            # connections share the session.
+            self._sessions[kind] = aiohttp.ClientSession(
+                connector=connector,
+                headers={"user-agent": USER_AGENT, "accept-encoding": ACCEPT_ENCODING},
+                auto_decompress=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
+        return self._sessions[kind]
+
+    def turn(self, verb: str, host: str, connections: int) -> asyncio.Semaphore:
+        """One of as many connections to a host."""
+        return self._turns.setdefault((_kind(verb), host, connections), asyncio.Semaphore(connections))
+
+    async def leave(self) -> None:
+        self.users -= 1
+        if self.users <= 0:
+            sessions, self._sessions = self._sessions, {}
+            for session in sessions.values():
+                await session.close()
+
+
+def _kind(verb: str) -> str:
+    # Cancels do not queue behind polls. And one list takes the place of many GETs: their connections are closed soon,
+    # if it does not use them in turn. Each of them costs 256 KiB.
+    return verb if verb in ("cancel", "list") else "poll"
+
+
+_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Pools] = WeakKeyDictionary()
+
+
+class AsyncSession:
+    """Sends requests, and fetches their responses within limits.
+
+    :param connect: seconds for a connection.
+    :param read: seconds for a response, the whole of it.
+    :param connections: the largest number of requests to a host at a time: of lists, of cancels, and of all other
+        verbs. Sessions of one loop with the same number share them.
+    :param context: how to speak TLS: has the client certificate, if one is to be shown.
+    """
+
+    def __init__(self, *, connect: float, read: float, connections: int, context: ssl.SSLContext | None = None) -> None:
+        self._connect, self._read, self._connections, self._context = connect, read, connections, context
+        self._pools: _Pools | None = None
+
+    async def close(self) -> None:
+        """Give the loop's connections back."""
+        pools, self._pools = self._pools, None
+        if pools is not None:
+            await pools.leave()
+
+    async def fetch(self, request: Request[Any], headers: Mapping[str, str]) -> Response:
+        """Send a request, and fetch the response.
+
+        :param headers: those that authorize the request.
+        :raises aiohttp.ClientError: if none came; among others also ``OSError`` and ``asyncio.TimeoutError``.
+        :raises MalformedResponseError: if it cannot be accepted, among others :class:`ResponseTooLargeError`.
+        """
+        if self._pools is None:
+            self._pools = _loops.setdefault(asyncio.get_running_loop(), _Pools())
+            self._pools.users += 1
+        pools, url = self._pools, URL(request.url, encoded=True)
+        async with (
+            pools.turn(request.verb, url.authority, self._connections),
+            pools.session(request.verb).request(
+                request.method,
+                url,
+                data=request.body,
+                headers={**request.headers, **headers},
+                timeout=aiohttp.ClientTimeout(
+                    total=self._connect + self._read + request.timeout, sock_connect=self._connect
+                ),
+                allow_redirects=False,
+                proxy=_proxy(request.url),
+                ssl=self._context or True,
+            ) as response,
+        ):
+            found = {key.lower(): value for key, value in response.headers.items()}
+            body = Body(response.status, found)
+            async for piece in response.content.iter_any():
+                if not body.feed(piece):
+                    break
+            if not response.content.at_eof():
+                response.close()
+            return Response(response.status, found, body.finish())
+
+
+def _proxy(url: str) -> URL | None:
+    """The proxy for a URL, perhaps with an account; a kind that aiohttp cannot use does not count."""
+    named = proxy_for(url)
+    if not named:
+        return None
+    proxy = URL(named if "://" in named else f"http://{named}")
+    return proxy if proxy.scheme in ("http", "https") else None

@@ -1,0 +1,115 @@
+"""One HTTP request and its response, as plain data, and what goes wrong between them.
+
+A :class:`Request` carries the function that reads its response, so that whoever sends it knows the type of what comes
+back, and nothing else about it. Standard library only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+from airflow_lro_provider import __version__
+from airflow_lro_provider.lro.errors import MalformedResponseError, TransportError
+from airflow_lro_provider.lro.http.redaction import HIDDEN
+from airflow_lro_provider.lro.resources.hosts import Resource
+
+__all__ = ["Request", "Response", "transport_error", "unreadable"]
+
+USER_AGENT = f"airflow-lro-provider/{__version__}"
+CONNECT_TIMEOUT_SECONDS = 5.0
+READ_TIMEOUT_SECONDS = 30.0
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Response:
+    """One HTTP response. ``headers`` have names in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def without(self, sent: Mapping[str, str]) -> Response:
+        """The same response without the token that the request was sent with, should the server repeat it.
+
+        :param sent: the headers that authorized the request.
+        """
+        token = sent.get("authorization", "").rpartition(" ")[2]
+        body = self.body
+        if b"\\" in body and (b"\\u00" in body or b"\\/" in body):
+            body = _ESCAPED.sub(_unescape, body)
+        if len(token) < 8 or not (token.encode() in body or any(token in value for value in self.headers.values())):
+            return self
+        headers = {key: value.replace(token, HIDDEN) for key, value in self.headers.items()}
+        return Response(self.status, headers, body.replace(token.encode(), HIDDEN.encode()))
+
+
+# Characters that JSON may escape and need not; an escaped backslash does not begin one.
+_ESCAPED = re.compile(rb"\\\\|\\u00(2[013-9A-Fa-f]|[346][0-9A-Fa-f]|5[0-9ABD-Fabd-f]|7[0-9A-Ea-e])|\\(/)")
+
+
+def _unescape(found: re.Match[bytes]) -> bytes:
+    return bytes.fromhex(found[1].decode()) if found[1] else found[2] or found[0]
+
+
+@dataclass(frozen=True)
+class Request(Generic[T]):
+    """One HTTP request, without the token.
+
+    :param verb: get, list, cancel, delete, wait or start.
+    :param url: complete, the query included.
+    :param reference: what it is about.
+    :param reader: reads a response to this request, given both and the time; see :meth:`read`.
+    :param body: an empty one is sent with ``Content-Length: 0``.
+    :param timeout: how long the server itself may take, in seconds (only ``wait``).
+    :param repeatable: whether it may be sent again if its response was lost: a start only with a request id.
+    """
+
+    verb: str
+    method: str
+    url: str
+    reference: Resource
+    reader: Callable[[Request[T], Response, datetime | None], T] = field(repr=False)
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    timeout: float = 0.0
+    repeatable: bool = True
+
+    def read(self, response: Response, now: datetime | None = None) -> T:
+        """Read a response to this request.
+
+        :param now: the time, for a ``Retry-After`` that is a date.
+        :raises ApiError: the error that the API responded with.
+        :raises MalformedResponseError: for a response that is not what the verb promises.
+        """
+        return self.reader(self, response, now)
+
+    def __str__(self) -> str:
+        return f"{self.reference.service}: {self.verb} {self.reference.name}"
+
+
+def transport_error(request: Request[Any], error: BaseException, *, sent: bool) -> TransportError:
+    """Name what was tried and what went wrong; without the URL's query, and without headers.
+
+    :param sent: whether the request may have reached the service.
+    """
+    host = request.url.split("/")[2]
+    return TransportError(
+        f"{request}: no response from {host} ({type(error).__name__}). Check the network, the proxy and the endpoint.",
+        sent=sent,
+    )
+
+
+def unreadable(request: Request[Any], error: MalformedResponseError) -> MalformedResponseError:
+    """The same error, with what was tried and what to do next.
+
+    :param error: says what is wrong with the response.
+    """
+    return type(error)(
+        f"{request}: could not read the response: {error}."
+        " Check that the endpoint is the API's and that no proxy responds in its place."
+    )
