@@ -250,51 +250,7 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         """Log what a poll shows: the fact first, the name last."""
         self.log.info("%s (%s)", line, self.about)
 
-    # -- deferring, and after ----------------------------------------------------------------------
-
-    def deferral(
-        self,
-        schedule: PollSchedule,
-        *,
-        timeout: float | None = None,
-        sensor_timeout: float | None = None,
-        execution_timeout: Any = None,
-        include_response: bool = True,
-    ) -> dict[str, Any]:
-        """What ``defer`` of the operator takes, to let a trigger wait.
-
-        :param schedule: the wait so far, on the wall clock.
-        :param timeout: how long it may take from its beginning, in seconds.
-        :param sensor_timeout: a sensor's.
-        :param execution_timeout: the task's, as a timedelta: Airflow does not enforce it on a deferred task.
-        :param include_response: whether the operation's response belongs into the event.
-        """
-        from airflow_lro_provider.attempt.deferral import deadline_of, make_trigger, new_owner
-
-        assert self.reference is not None
-        self.guard.enter(Phase.ASKING)
-        owner = new_owner(self.context, self.token, claims=self.role.cancel_on_kill)
-        started = schedule.started
-        trigger = make_trigger(
-            self.guard,
-            self.reference,
-            log=self.log,
-            gcp_conn_id=self.role.gcp_conn_id,
-            impersonation_chain=self.role.impersonation_chain,
-            started=started,
-            deadline=deadline_of(
-                started, timeout=timeout, sensor_timeout=sensor_timeout, execution_timeout=execution_timeout
-            ),
-            poll_interval=schedule.interval,
-            exponential_backoff=schedule.exponential_backoff,
-            max_wait=schedule.max_wait,
-            tolerant=schedule.tolerant,
-            cancel_on_kill=self.role.cancel_on_kill,
-            owner=owner,
-            include_response=include_response,
-        )
-        resumed = Resumed(owner["token"], self.reference.to_dict(), started, self.left_by_try, self.requested)
-        return {"trigger": trigger, "method_name": "execute_complete", "kwargs": resumed.to_kwargs()}
+    # -- after a deferral --------------------------------------------------------------------------
 
     def is_mine(self, event: Any) -> bool:
         """Whether the event that resumed the task is that of its own trigger."""

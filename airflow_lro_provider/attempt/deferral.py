@@ -8,34 +8,68 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_lro_provider.airflow_compat.task_process import call_before_stopping, is_in_line
+from airflow_lro_provider.attempt.attempt import Resumed
 from airflow_lro_provider.attempt.guard import Phase
 from airflow_lro_provider.lro.polling import Deadline, earliest
 
 if TYPE_CHECKING:
+    from airflow_lro_provider.attempt.attempt import Attempt
     from airflow_lro_provider.attempt.guard import Guard
+    from airflow_lro_provider.lro.polling import PollSchedule
     from airflow_lro_provider.lro.resources.names import OperationReference
     from airflow_lro_provider.triggers.operations import OperationTrigger
 
-__all__ = ["deadline_of", "make_trigger", "new_owner"]
+__all__ = ["deferral_of", "make_trigger", "new_owner"]
 
 
-def deadline_of(
-    now: float,
+def deferral_of(
+    attempt: Attempt,
+    schedule: PollSchedule,
     *,
     timeout: float | None = None,
     sensor_timeout: float | None = None,
     execution_timeout: timedelta | None = None,
-) -> Deadline | None:
-    """The earliest deadline of a wait that begins now; ``None`` if there is none.
+    include_response: bool = True,
+) -> dict[str, Any]:
+    """What the ``defer`` of an operator takes, to let a trigger wait.
 
-    :param now: in seconds since the epoch.
+    :param attempt: the try that defers; it is connected, and knows its operation.
+    :param schedule: the wait so far, on the wall clock.
+    :param timeout: how long the wait may take from its beginning, in seconds.
+    :param sensor_timeout: a sensor's.
+    :param execution_timeout: the task's: Airflow does not enforce it on a deferred task.
+    :param include_response: whether the operation's response belongs into the event.
     """
+    reference, role, started = attempt.reference, attempt.role, schedule.started
+    assert reference is not None
+    attempt.guard.enter(Phase.ASKING)
+    owner = new_owner(attempt.context, attempt.token, claims=role.cancel_on_kill)
     limits = {
         "timeout": timeout,
         "sensor_timeout": sensor_timeout,
         "execution_timeout": None if execution_timeout is None else execution_timeout.total_seconds(),
     }
-    return earliest(Deadline(now + seconds, cause, seconds) for cause, seconds in limits.items() if seconds is not None)
+    deadlines = (
+        Deadline(started + seconds, cause, seconds) for cause, seconds in limits.items() if seconds is not None
+    )
+    trigger = make_trigger(
+        attempt.guard,
+        reference,
+        log=attempt.log,
+        gcp_conn_id=role.gcp_conn_id,
+        impersonation_chain=role.impersonation_chain,
+        started=started,
+        deadline=earliest(deadlines),
+        poll_interval=schedule.interval,
+        exponential_backoff=schedule.exponential_backoff,
+        max_wait=schedule.max_wait,
+        tolerant=schedule.tolerant,
+        cancel_on_kill=role.cancel_on_kill,
+        owner=owner,
+        include_response=include_response,
+    )
+    resumed = Resumed(owner["token"], reference.to_dict(), started, attempt.left_by_try, attempt.requested)
+    return {"trigger": trigger, "method_name": "execute_complete", "kwargs": resumed.to_kwargs()}
 
 
 def new_owner(context: Any, token: str | None = None, *, claims: bool) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
 from airflow_lro_provider.attempt.adoption import adopt
+from airflow_lro_provider.attempt.deferral import deferral_of
 from airflow_lro_provider.attempt.record import Role
 from airflow_lro_provider.attempt.result import settle
 from airflow_lro_provider.attempt.start import begin
@@ -127,7 +128,8 @@ class OperationStarter(OperationTask, BaseOperator):
             schedule = PollSchedule(started=since, interval=self.poll_interval)
             execution_timeout: timedelta | None = self.execution_timeout
             self.defer(
-                **attempt.deferral(
+                **deferral_of(
+                    attempt,
                     schedule,
                     timeout=self.timeout,
                     execution_timeout=execution_timeout,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
+from airflow_lro_provider.attempt.deferral import deferral_of
 from airflow_lro_provider.attempt.guard import Phase
 from airflow_lro_provider.attempt.starter import OperationStarter
 from airflow_lro_provider.attempt.task import OperationTask
@@ -228,7 +229,8 @@ class CancelOperationOperator(OperationTask, BaseOperator):
             if self.deferrable:
                 schedule = PollSchedule(started=attempt.waiting_since or time.time(), interval=self.poll_interval)
                 self.defer(
-                    **attempt.deferral(
+                    **deferral_of(
+                        attempt,
                         schedule,
                         timeout=self.timeout,
                         execution_timeout=self.execution_timeout,

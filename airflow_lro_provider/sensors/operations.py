@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowSkipException, BaseSensorOperator, PokeReturnValue, conf
 
 from airflow_lro_provider.attempt.adoption import take_over
+from airflow_lro_provider.attempt.deferral import deferral_of
 from airflow_lro_provider.attempt.guard import Phase
 from airflow_lro_provider.attempt.record import Role
 from airflow_lro_provider.attempt.task import OperationTask
@@ -159,7 +160,8 @@ class OperationSensor(OperationTask, BaseSensorOperator):
             attempt.log_state(line)
         if self.deferrable:
             self.defer(
-                **attempt.deferral(
+                **deferral_of(
+                    attempt,
                     schedule,
                     sensor_timeout=self.timeout,
                     execution_timeout=self.execution_timeout,
