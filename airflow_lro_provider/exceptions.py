@@ -36,15 +36,15 @@ class OperationInputError(AirflowFailException):
 
 
 class OperationStartError(AirflowFailException):
-    """It is not known what a start did, or it did something else than start an operation."""
+    """The result of a start is not known, or it was something other than an operation."""
 
 
 class OperationFailedError(AirflowException):
-    """The operation is over, with an outcome that the task's ``fail_on`` names."""
+    """The operation is finished, with an outcome that the task's ``fail_on`` names."""
 
 
 class FinalOperationFailedError(OperationFailedError, AirflowFailException):
-    """The same, where a retry would only meet the same operation again."""
+    """The same, where a retry would only find the same operation again."""
 
 
 class OperationRunningError(AirflowException):
@@ -52,7 +52,7 @@ class OperationRunningError(AirflowException):
 
 
 class OperationWaitError(Exception):
-    """The operation cannot be looked at any more (permission lost, wrong answer)."""
+    """The operation cannot be polled any more (permission lost, malformed response)."""
 
 
 class OperationKilled(BaseException):

@@ -96,7 +96,7 @@ class Resumed:
 class Attempt(contextlib.AbstractContextManager["Attempt"]):
     """One try of a task. See the module's text.
 
-    :param role: how the task stands to its operation.
+    :param role: how the task relates to its operation.
     :param context: the context of the running task.
     :param guard: stands between the task's death and its operation.
     :param hook: makes the hook for the task's connection.

@@ -256,7 +256,7 @@ class _Canceller:
         os.write(self._wake, b"c")
 
     def wait(self, seconds: float) -> None:
-        """Wait until the cancel was answered, or given up. Safe in a signal handler."""
+        """Wait until the service has responded to the cancel, or it was given up. Safe in a signal handler."""
         if self._threads[0].ident is not None:  # else no thread could be started
             _readable(self._done, seconds)
 
@@ -320,8 +320,8 @@ class _Canceller:
 def held_back(*signals: signal.Signals) -> Iterator[None]:
     """Let signals that raise exceptions (an execution_timeout, Ctrl-C) take effect at the end.
 
-    For what starts something: an exception in its middle would lose the answer, and with it the operation.
-    Whoever presses Ctrl-C a second time means it.
+    For what starts something: an exception in its middle would lose the response, and with it the operation.
+    A second Ctrl-C takes effect at once.
 
     :param signals: SIGALRM, SIGINT.
     """

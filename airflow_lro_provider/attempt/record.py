@@ -4,7 +4,7 @@
   SIGKILL and a clear.
 * The entry in the **ledger**, for the sweep, where that is switched on (:mod:`airflow_lro_provider.sweep.ledger`).
 
-Losing either never cancels anything: a store that does not answer is logged, and the task goes on without it.
+Losing either never cancels anything: a store that does not respond is logged, and the task goes on without it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _NOT_CURRENT = (404, 409, 410)
 
 @dataclass(frozen=True)
 class Role:
-    """How a task stands to its operation.
+    """How a task relates to its operation.
 
     :param gcp_conn_id: the connection to cancel it with, also later by others.
     :param impersonation_chain: the account to act as.
@@ -58,8 +58,8 @@ class AttemptRecord:
     Every method asks the supervisor: none may be called where a kill may raise (see ``guard.py``).
 
     :param context: the context of the running task.
-    :param log: where to say that the store does not answer.
-    :param role: how the task stands to its operation.
+    :param log: where to log that the store does not respond.
+    :param role: how the task relates to its operation.
     """
 
     def __init__(self, context: Any, log: Any, role: Role) -> None:
@@ -84,7 +84,7 @@ class AttemptRecord:
 
     @property
     def this_try(self) -> dict[str, Any]:
-        """What tells this try from others, as :func:`decisions.of_armed_record` takes it."""
+        """What distinguishes this try from others, as :func:`decisions.of_armed_record` takes it."""
         return {"try_number": self._ti.try_number, "try_id": str(self._ti.id), "max_tries": self._ti.max_tries}
 
     @property
@@ -94,7 +94,7 @@ class AttemptRecord:
 
     @property
     def seed(self) -> str:
-        """What stands for this try and no other one: the id alone may be that of an earlier one as well."""
+        """Identifies this try and no other: the id alone may be that of an earlier one as well."""
         return f"{self._ti.id}/{self._ti.try_number}"
 
     def will_go_on(self, ended_by: EndedBy, error: BaseException | None = None) -> bool:

@@ -17,7 +17,7 @@ from airflow_lro_provider.triggers.events import without_response
 __all__ = ["ResultCheck", "settle"]
 
 ResultCheck = Callable[[dict[str, Any]], "bool | str | None"]
-"""Judges a successful operation (its dict): ``None`` or ``True`` is fine, ``False`` or a text is not."""
+"""Judges a successful operation (its dict): ``None`` or ``True`` accepts it, ``False`` or a message rejects it."""
 
 _WORDS = {
     Outcome.SUCCEEDED: "succeeded",
@@ -39,18 +39,16 @@ def settle(
     result_check: ResultCheck | None = None,
     include_response: bool = True,
     final: bool = True,
-    note: str = "",
 ) -> dict[str, Any]:
     """Turn an outcome into the task's result, or into the error that ends the task.
 
-    :param operation: the last look at it, if there is one.
+    :param operation: the last poll of it, if there is one.
     :param fail_on: the outcomes that fail the task.
     :param result_check: judges a success, for services that report a failure inside a response.
     :param include_response: whether the response belongs into the result.
-    :param final: whether a retry would only meet the same operation again.
-    :param note: more to say in a message.
+    :param final: whether a retry would only find the same operation again.
     :return: ``{"outcome": …, "operation": {…}}``
-    :raises OperationFailedError: if the outcome is one of ``fail_on``, or ``result_check`` says no;
+    :raises OperationFailedError: if the outcome is one of ``fail_on``, or ``result_check`` rejects it;
         a :class:`FinalOperationFailedError` if it is final.
     :raises OperationRunningError: the same for an operation that still runs; this one is retried.
     """
@@ -59,13 +57,13 @@ def settle(
         verdict = result_check(dict(operation.raw))
         if verdict is False or isinstance(verdict, str):
             why = verdict if isinstance(verdict, str) else "result_check returned False"
-            raise failed(f"{reference}: succeeded, but its result does not: {why}")
+            raise failed(f"the operation succeeded, but result_check rejected it ({why}): {reference}")
     if outcome.value in fail_on:
         why = ""
         if operation is not None and operation.error is not None:
             why = f": {operation.error_message} (code {operation.error_code})"
         error = OperationRunningError if outcome is Outcome.STILL_RUNNING else failed
-        raise error(f"{reference} {_WORDS[outcome]}{why}{note and '; ' + note}")
+        raise error(f"the operation {_WORDS[outcome]}{why}: {reference}")
     if operation is not None and not include_response:
         operation = without_response(operation)
     raw: Mapping[str, Any] = {"name": reference.name} if operation is None else operation.raw

@@ -30,7 +30,7 @@ class Start(Protocol):
 
     @property
     def footprint(self) -> StartFootprint | None:
-        """How to find the operation if its start is never answered."""
+        """How to find the operation if its start never gets a response."""
 
     @property
     def held_back(self) -> tuple[signal.Signals, ...]:

@@ -72,7 +72,7 @@ class OperationTask:
         )
 
     def _role(self) -> Role:
-        """How the task stands to its operation; by default it only observes."""
+        """How the task relates to its operation; by default it only observes."""
         return Role(gcp_conn_id=self.gcp_conn_id, impersonation_chain=self.impersonation_chain)
 
     def _new_attempt(self, context: Context, resumed: Resumed | None = None) -> Attempt:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from airflow_lro_provider.lro.operation import Outcome
 
-LONGEST = 100 * 365 * 86400.0
+MAX_SECONDS = 100 * 365 * 86400.0
 """No duration is longer than a century."""
 
 __all__ = [
@@ -43,7 +43,7 @@ def is_literal(value: Any) -> bool:
 def check_reference(operation_name: Any, service: Any, api_version: Any, gcp_conn_id: Any, *verbs: str) -> None:
     """Check, at parse time, as much of a reference as is literal.
 
-    :param verbs: what the service has to offer for it.
+    :param verbs: the verbs that the service has to offer for it.
     :raises InvalidRequestError: for what can never be right.
     """
     from airflow_lro_provider.lro.resources.catalog import find_service
@@ -54,7 +54,7 @@ def check_reference(operation_name: Any, service: Any, api_version: Any, gcp_con
     if not is_literal(operation_name) or not is_literal(service) or not is_literal(api_version):
         return
     if gcp_conn_id is not None and names_unknown_host(operation_name):
-        return  # only the connection knows whether it names this host; `execute` will ask it
+        return  # only the connection knows whether it names this host; `execute` checks it
     universe = _universe(gcp_conn_id)
     reference = read_reference(operation_name, service, api_version, universe=universe)
     endpoint_of(reference, universe=universe)
@@ -72,7 +72,7 @@ def _universe(gcp_conn_id: Any) -> str:
 def check_service(service: Any, api_version: Any, *verbs: str) -> None:
     """Check, at parse time, a service and a version as far as they are literal.
 
-    :param verbs: what the service has to offer.
+    :param verbs: the verbs that the service has to offer.
     :raises UnknownServiceError: with a did-you-mean, or with what it offers.
     """
     from airflow_lro_provider.lro.resources.catalog import find_service
@@ -98,7 +98,7 @@ def check_method(method: Any, http_method: Any, body: Any, service: Any, api_ver
     if not all(map(is_literal, (method, http_method, service, api_version))):
         return
     if gcp_conn_id is not None and names_unknown_host(method):
-        return  # only the connection knows whether it names this host; `execute` will ask it
+        return  # only the connection knows whether it names this host; `execute` checks it
     universe = _universe(gcp_conn_id)
     endpoint_of(read_method(method, http_method, service, api_version, universe=universe), universe=universe)
 
@@ -116,7 +116,7 @@ def check_parent(parent: Any, service: Any, api_version: Any) -> None:
 
 
 def check_seconds(name: str, value: float | timedelta | None, *, minimum: float = 0.0) -> float | None:
-    """Check a duration and give it in seconds.
+    """Check a duration and return it in seconds.
 
     :raises ValueError: for anything that is no duration, or shorter than the minimum.
     """
@@ -124,7 +124,7 @@ def check_seconds(name: str, value: float | timedelta | None, *, minimum: float 
         return None
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     good = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
-    if not good or not minimum <= seconds <= LONGEST:
+    if not good or not minimum <= seconds <= MAX_SECONDS:
         raise ValueError(
             f"`{name}` must be a number of seconds (or a timedelta) of at least {minimum:g}, got {value!r}"
         )
@@ -132,10 +132,10 @@ def check_seconds(name: str, value: float | timedelta | None, *, minimum: float 
 
 
 def check_outcomes(name: str, outcomes: Iterable[str | Outcome], also: tuple[str, ...] = ()) -> frozenset[str]:
-    """Check a set of outcomes and give their names.
+    """Check a set of outcomes and return their names.
 
-    :param also: more words that will do.
-    :raises ValueError: naming the outcomes that there are.
+    :param also: more words that are accepted.
+    :raises ValueError: naming the known outcomes.
     """
     from airflow_lro_provider.lro.operation import Outcome
 

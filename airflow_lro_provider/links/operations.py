@@ -29,7 +29,7 @@ class OperationLink(BaseOperatorLink):
 
 
 def console_url(operation: Any, service: str | None = None, api_version: str | None = None) -> str:
-    """Where a person looks at an operation; empty if it cannot be told.
+    """The page that shows an operation to a person; empty if it is not known.
 
     No page of the console shows an operation by its name. Where a service has no page of its own, the
     Logs Explorer finds what the operation logged (audit logs carry its name as ``operation.id``).

@@ -45,19 +45,18 @@ __all__ = ["CancelOperationOperator", "CancelOperationsOperator", "RunOperationO
 
 
 class RunOperationOperator(OperationStarter):
-    """Calls a method of any Google API that answers with a long-running operation, and waits for its end.
+    """Calls a method of any Google API that returns a long-running operation, and waits until it is finished.
 
     Returns the operation's ``response``. Killing the task, in whatever way and whether it is running or
     deferred, cancels the operation; a retry after a crash goes on with it instead of starting a second
     one. A task that is cleared cancels the old operation and waits for its end before it starts a fresh one.
 
-    A start whose answer was lost is sent again only where the method takes a request id
-    (https://google.aip.dev/155; the table of services knows which do): the service then answers with the
-    operation that it has started. Elsewhere the task fails at once, and says that it is not known.
+    A start whose response was lost is sent again only where the method takes a request id
+    (https://google.aip.dev/155; the catalog of services knows which do): the service then returns the
+    operation that it has started. Elsewhere the task fails at once, and says that the result is not known.
 
-    A method that answers with an operation that is over already is done. One that answers with a plain
-    resource fails the task, unless ``allow_resource`` says that this is fine: then the resource is the
-    task's result.
+    A method that returns a finished operation is done. One that returns a plain resource fails the task,
+    unless ``allow_resource`` is true: then the resource is the task's result.
 
     :param method: what to call: a path below the API version (``projects/p/locations/l/instances?instanceId=x``,
         with ``service``), or a URL. (templated)
@@ -143,19 +142,19 @@ class _CallMethod:
 
 
 class CancelOperationOperator(OperationTask, BaseOperator):
-    """Cancels a long-running operation, and tells the truth about what came of it.
+    """Cancels a long-running operation, and reports what actually happened to it.
 
     A cancel is a request, best effort by contract
     (https://cloud.google.com/apis/design/design_patterns#long_running_operations,
-    ``google/longrunning/operations.proto``). So the operator looks first, asks, and waits for what
-    really happens. Its result is ``{"outcome": …, "operation": {…}}`` with one of these outcomes:
+    ``google/longrunning/operations.proto``). So the operator polls first, sends the request, and
+    waits for the real outcome. Its result is ``{"outcome": …, "operation": {…}}`` with one of these outcomes:
 
     * ``CANCELLED``: it is cancelled.
     * ``COMPLETED_DESPITE_CANCEL``: it succeeded before the request took effect.
-    * ``SUCCEEDED``, ``FAILED``: it was over already, or failed.
+    * ``SUCCEEDED``, ``FAILED``: it had finished already, or failed.
     * ``CANCEL_UNSUPPORTED``: the service cannot cancel it.
     * ``NOT_FOUND``: there is no such operation (any more).
-    * ``STILL_RUNNING``: neither at the timeout, or the operator was told not to wait.
+    * ``STILL_RUNNING``: it was still running at the timeout, or the operator does not wait.
 
     Killing this task does not take the request back, and does no harm to the operation.
 
@@ -163,9 +162,9 @@ class CancelOperationOperator(OperationTask, BaseOperator):
         the operation itself as an upstream task returned it. (templated)
     :param service: the API's discovery name, e.g. ``aiplatform``, or its host. (templated)
     :param api_version: the API version, if not the preferred one. (templated)
-    :param wait_for_completion: wait for the truth; if not, the task ends with the request.
+    :param wait_for_completion: wait for the outcome; if not, the task ends with the request.
     :param timeout: how long to wait for it, in seconds or as a timedelta.
-    :param poll_interval: seconds between two looks; if ``None`` it grows with the age of the wait.
+    :param poll_interval: seconds between two polls; if ``None`` it grows with the age of the wait.
     :param fail_on: the outcomes that fail the task. By default CANCEL_UNSUPPORTED, NOT_FOUND, and
         STILL_RUNNING if it waits.
     :param include_response: whether an operation's response belongs into the result (it may be large).
@@ -272,20 +271,20 @@ class CancelOperationOperator(OperationTask, BaseOperator):
 
 
 class CancelOperationsOperator(OperationTask, BaseOperator):
-    """Cancels every running operation of a parent, and tells of each what came of it.
+    """Cancels every running operation of a parent, and reports the outcome of each.
 
     Returns ``{"outcomes": {"CANCELLED": 3, …}, "operations": [{"name": …, "outcome": …}, …]}``; the outcomes are
     those of :class:`CancelOperationOperator`, and ``ERROR`` (with a ``message``) for one whose cancellation was
     refused or got lost. One that cannot be cancelled does not keep the others from it.
 
-    :param parent: below which to look, e.g. ``projects/p/locations/l``. (templated)
+    :param parent: whose operations, e.g. ``projects/p/locations/l``. (templated)
     :param service: the API's discovery name, e.g. ``aiplatform``, or its host. (templated)
     :param api_version: the API version, if not the preferred one. (templated)
     :param filter: which of them, in the service's own dialect. (templated)
     :param dry_run: cancel nothing, and report what would be: every outcome is STILL_RUNNING.
-    :param wait_for_completion: wait for the truth; if not, the task ends with the requests.
+    :param wait_for_completion: wait for the outcomes; if not, the task ends with the requests.
     :param timeout: how long to wait for it, in seconds or as a timedelta.
-    :param poll_interval: seconds between two looks; if ``None`` it grows with the age of the wait.
+    :param poll_interval: seconds between two polls; if ``None`` it grows with the age of the wait.
     :param max_parallel: how many cancels are under way at a time.
     :param fail_on: the outcomes that fail the task. By default CANCEL_UNSUPPORTED, ERROR, and STILL_RUNNING
         if it waits.

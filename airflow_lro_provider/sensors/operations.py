@@ -31,12 +31,12 @@ __all__ = ["OperationSensor"]
 
 
 class OperationSensor(OperationTask, BaseSensorOperator):
-    """Waits until a long-running operation is over: succeeded, failed or cancelled.
+    """Waits until a long-running operation is finished: succeeded, failed or cancelled.
 
     Returns ``{"outcome": "SUCCEEDED" | "CANCELLED" | …, "operation": {…}}``. It fails without a retry (a
     finished operation does not change) with the operation's own error when it FAILED.
 
-    By default the sensor stands for the operation: killing the task, in whatever way and whether it is
+    By default the sensor owns the operation: killing the task, in whatever way and whether it is
     poking or deferred, cancels the operation. A sensor that only observes an operation that others own
     says ``cancel_on_kill=False``.
 
@@ -51,16 +51,17 @@ class OperationSensor(OperationTask, BaseSensorOperator):
         ``mode="reschedule"``, which leaves no process that could notice a kill, only where the ledger is on: there
         the sweep does it (see :mod:`airflow_lro_provider.sweep`).
     :param cancel_on_failure: with ``cancel_on_kill``, cancel it also when the task fails otherwise (for
-        instance because it lost the permission to look) and is not tried again.
+        instance because it lost the permission to poll) and is not tried again.
     :param fail_on: the outcomes that fail the task. By default FAILED and NOT_FOUND.
     :param result_check: for services that report a failure inside a successful response: gets the
-        operation as a dict, returns ``None`` or ``True`` if it is fine, else ``False`` or a text.
+        operation as a dict; returns ``None`` or ``True`` to accept it, ``False`` or a message to treat the
+        success as a failure.
     :param include_response: whether the operation's response belongs into the result and the trigger's
         event (it may be large).
     :param gcp_conn_id: the Airflow connection; ``None`` uses application default credentials. (templated)
     :param impersonation_chain: the account to act as, or the chain that leads to it. (templated)
     :param deferrable: wait in the triggerer.
-    :param poke_interval: seconds between two looks; if ``None`` it grows with the age of the wait, from 1
+    :param poke_interval: seconds between two polls; if ``None`` it grows with the age of the wait, from 1
         to 60 s, so that a short operation is seen soon and a long one costs few requests.
 
     All other arguments are those of Airflow's ``BaseSensorOperator``; ``timeout``, ``soft_fail``,
@@ -95,7 +96,7 @@ class OperationSensor(OperationTask, BaseSensorOperator):
         check_reference(operation_name, service, api_version, gcp_conn_id)
         if self.mode == "reschedule" and cancel_on_kill and not deferrable and not ledger_is_on():
             raise ValueError(
-                'mode="reschedule" leaves no process between two looks that could notice a kill, so'
+                'mode="reschedule" leaves no process between two polls that could notice a kill, so'
                 " cancel_on_kill cannot be kept. Use deferrable=True, which frees the worker slot too, or"
                 " say cancel_on_kill=False. Or switch the ledger on ([lro] ledger = True) and run the sweep:"
                 " then a killed task's operation is cancelled by the next sweep."

@@ -54,7 +54,7 @@ def test_an_outcome_that_fails_is_an_error_in_words(outcome: Outcome, operation:
     """The error names the operation, what became of it, and the service's own words."""
     with pytest.raises(AirflowException) as caught:
         settle(REFERENCE, outcome, operation, fail_on={outcome.value})
-    assert str(caught.value) == f"{FULL} {words}"
+    assert str(caught.value) == f"the operation {words}: {FULL}"
 
 
 @pytest.mark.parametrize(("outcome", "operation", "words"), OUTCOMES, ids=IDS)
@@ -72,18 +72,6 @@ def test_a_task_that_starts_anew_may_retry_a_failure() -> None:
     with pytest.raises(OperationFailedError) as caught:
         settle(REFERENCE, Outcome.NOT_FOUND, None, fail_on={"NOT_FOUND"}, final=False)
     assert not isinstance(caught.value, AirflowFailException)
-
-
-def test_a_note_is_said_at_the_end() -> None:
-    """What the caller knows more stands after the outcome."""
-    with pytest.raises(OperationRunningError, match=r"is still running; its cancellation was requested$"):
-        settle(
-            REFERENCE,
-            Outcome.STILL_RUNNING,
-            RUNNING,
-            fail_on=["STILL_RUNNING"],
-            note="its cancellation was requested",
-        )
 
 
 def test_the_response_can_be_left_out() -> None:
@@ -121,7 +109,7 @@ def test_a_check_that_is_not_content(verdict: Any, why: str) -> None:
     """False or a text of a result_check fails the task at once, and the text is its reason."""
     with pytest.raises(OperationFailedError) as caught:
         settle(REFERENCE, Outcome.SUCCEEDED, SUCCEEDED, fail_on=(), result_check=lambda _: verdict)
-    assert str(caught.value) == f"{FULL}: succeeded, but its result does not: {why}"
+    assert str(caught.value) == f"the operation succeeded, but result_check rejected it ({why}): {FULL}"
 
 
 def test_a_check_sees_the_operation_as_it_came() -> None:
