@@ -14,14 +14,14 @@ wait     ``POST {endpoint}/{version}/{name}:wait``, with a timeout   an operatio
 start    any method that responds with an operation                  an operation, perhaps done
 =======  ==========================================================  ==============================
 
-Standard library only. Source: google/longrunning/operations.proto and the REST pages of the APIs.
+Source: google/longrunning/operations.proto and the REST pages of the APIs.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeVar
@@ -33,7 +33,7 @@ from airflow_lro_provider.lro.errors import (
     NotAnOperationError,
     ResponseTooLargeError,
 )
-from airflow_lro_provider.lro.http.json import JsonLimitError, check_depth, read_json, read_members
+from airflow_lro_provider.lro.http.json import JsonLimitError, Row, read_json, read_page
 from airflow_lro_provider.lro.http.messages import Request, Response, unreadable
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.resources.catalog import find_service
@@ -42,7 +42,7 @@ from airflow_lro_provider.lro.resources.methods import REQUEST_ID, Method, check
 from airflow_lro_provider.lro.resources.names import OperationReference, Parent, check_name
 from airflow_lro_provider.lro.status import error_from_response
 
-__all__ = ["Page", "Row", "Rows"]
+__all__ = ["Page", "Rows"]
 
 T = TypeVar("T")
 _Reader = Callable[[Request[T], Response, datetime | None], T]
@@ -62,37 +62,18 @@ class Page:
     unreachable: tuple[str, ...] = ()
 
 
-Row = tuple[Any, str]
-"""An operation in a list, unchecked, and its text."""
-
-
+@dataclass(frozen=True)
 class Rows:
-    """One page of a list as it came: whoever looks for a few in thousands builds an operation of those only.
+    """One page of a list, split but not read: of a thousand rows, few say something new.
 
-    :param request: what it is the answer to.
-    :param body: the answer.
+    :param rows: the operations, unread (:func:`read_row`).
+    :param next_page_token: what to request the next page with; empty on the last one.
+    :param size: bytes of the response.
     """
 
-    def __init__(self, request: Request[Any], body: bytes) -> None:
-        self.size = len(body)
-        """How many bytes the answer had."""
-        self.next_page_token = ""
-        """Known when all rows have been read."""
-        self._request, self._body = request, body
-
-    def read(self, known: Callable[[str, int], int] | None = None) -> Iterator[Row]:
-        """Read the operations on it one by one, once; how deep each is nobody has looked at (:func:`read_row`).
-
-        :param known: which rows need not be read (:func:`~airflow_lro_provider.lro.http.json.read_members`).
-        :raises MalformedResponseError: perhaps after some rows, if it is no list.
-        """
-        members = read_members(self._body, "operations", known)
-        self._body = b""
-        with _reading(self._request, "it is not JSON, or no object"):
-            rest = yield from members
-        self.next_page_token = rest.get("nextPageToken", "")
-        if "operations" in rest or not isinstance(self.next_page_token, str):
-            raise _malformed(self._request, "a field of the list has the wrong type")
+    rows: Sequence[Row]
+    next_page_token: str = ""
+    size: int = 0
 
 
 def get(reference: OperationReference, endpoint: str) -> Request[Operation]:
@@ -144,7 +125,7 @@ def rows(
     page_token: str | None = None,
 ) -> Request[Rows]:
     """The same as :func:`list_`, for those who read few of the operations on a page."""
-    return _list(parent, endpoint, filter, page_size, page_token, read_rows)
+    return _list(parent, endpoint, filter, page_size, page_token, _read_rows)
 
 
 def _list(
@@ -238,25 +219,23 @@ def started(request: Request[Any], content: Mapping[str, Any]) -> tuple[Resource
     )
 
 
-def read_rows(request: Request[Any], answer: Response, now: datetime | None = None) -> Rows:
-    """Read the answer to a list without reading what is listed.
+def read_row(row: bytes) -> Operation:
+    """Read one operation of :class:`Rows`, as strictly as one that was requested by name.
 
-    :raises ApiError: the error that the API answered with.
-    """
-    _check_status(request, answer, now)
-    return Rows(request, answer.body)
-
-
-def read_row(row: Any) -> Operation:
-    """Read one operation of :meth:`Rows.read`.
-
-    :raises MalformedResponseError: if it is none.
+    :raises MalformedResponseError: if it cannot be read.
     """
     try:
-        check_depth(row)
-    except JsonLimitError as error:
-        raise ResponseTooLargeError(f"an operation in a list cannot be read: {error}") from None
-    return Operation.from_json(row)
+        content = read_json(row)
+    except ValueError as error:
+        raise MalformedResponseError(f"could not read an operation in a list: {error}") from None
+    return Operation.from_json(content)
+
+
+def _read_rows(request: Request[Any], response: Response, now: datetime | None) -> Rows:
+    _check_status(request, response, now)
+    with _reading(request, "it is not JSON, or a field of the list has the wrong type"):
+        page = read_page(response.body)
+    return Rows(page.operations, page.next_page_token, len(response.body))
 
 
 def _read_operation(request: Request[Any], response: Response, now: datetime | None) -> Operation:

@@ -21,13 +21,13 @@ from airflow_lro_provider.lro.resources.names import OperationReference
 from airflow_lro_provider.ownership.decisions import Decision, Evidence, TaskState, describe, of_killed_trigger
 from airflow_lro_provider.ownership.evidence import TaskKey, owner_token, task_state
 from airflow_lro_provider.triggers.events import DeadlinePassed, Event, Finished, Gone, Lost, without_response
-from airflow_lro_provider.triggers.shared import METER, settings_of, watcher_of_loop
+from airflow_lro_provider.triggers.shared import METRICS, settings_of, watcher_of_loop
 
 if TYPE_CHECKING:
     from airflow_lro_provider.lro.async_client import AsyncOperationsClient
     from airflow_lro_provider.lro.auth.settings import ConnectionSettings
     from airflow_lro_provider.lro.flows import CancelResult
-    from airflow_lro_provider.lro.shared_poller.watcher import Waiting
+    from airflow_lro_provider.lro.shared_poller.watcher import Subscription
 
 __all__ = ["OperationTrigger"]
 
@@ -195,7 +195,7 @@ class OperationTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, then fire the event that wakes the task."""
-        waiting: Waiting | None = None
+        waiting: Subscription | None = None
         try:
             try:
                 waiting = await self._join()
@@ -251,7 +251,7 @@ class OperationTrigger(BaseTrigger):
         """Whether `dags test` runs it in its own process: that calls neither on_kill nor cleanup."""
         return self.trigger_id is None and self.task_instance is None
 
-    async def _join(self) -> Waiting:
+    async def _join(self) -> Subscription:
         reference, settings = self.reference, await self._settings()
         watcher = watcher_of_loop()
         # The deadline is a moment for all machines; the watcher's clock is one that nobody sets.
@@ -270,22 +270,23 @@ class OperationTrigger(BaseTrigger):
     def _shown(self, operation: Operation) -> Operation:
         return operation if self.include_response else without_response(operation)
 
-    def _ended_with(self, operation: Operation, waiting: Waiting) -> Event:
-        deadline = waiting.watch.deadline
-        if self.cancel_on_kill and deadline is not None and waiting.watch.fell_to_its_deadline(waiting.now()):
+    def _ended_with(self, operation: Operation, waiting: Subscription) -> Event:
+        deadline = waiting.schedule.deadline
+        now = watcher_of_loop().clock()  # the clock of the schedule
+        if self.cancel_on_kill and deadline is not None and waiting.schedule.fell_to_its_deadline(now):
             # A triggerer that died after its cancel, before its event, has left it to this one.
             return DeadlinePassed(deadline.cause, deadline.seconds, "CANCELLED", self._shown(operation))
         return Finished(self._shown(operation))
 
-    async def _ended_by(self, error: OperationsError, waiting: Waiting | None) -> Event:
+    async def _ended_by(self, error: OperationsError, waiting: Subscription | None) -> Event:
         if isinstance(error, WaitTimeoutError) and waiting is not None:
-            deadline, last = waiting.watch.deadline, waiting.watch.last
+            deadline, last = waiting.schedule.deadline, waiting.schedule.last
             assert deadline is not None
             cancellation = None
             if self.cancel_on_kill:
                 result = await self._cancel(str(error))
                 if result is not None and result.operation is not None and result.operation.done:
-                    waiting.watch.saw(result.operation)  # finished since the last poll: its result is not thrown away
+                    waiting.schedule.saw(result.operation)  # finished since the last poll: its result is not thrown away
                     return self._ended_with(result.operation, waiting)
                 cancellation = "REFUSED" if result is None else result.word
             shown = None if last is None else self._shown(last)
@@ -326,7 +327,7 @@ class OperationTrigger(BaseTrigger):
         reference = self.reference
         try:
             settings = await self._settings()
-            async with await AsyncOperationsClient.create(settings, metrics=METER) as client:
+            async with await AsyncOperationsClient.create(settings, metrics=METRICS) as client:
                 # Airflow may have taken its time to say whose the operation is: meanwhile it may have succeeded.
                 before = await self._poll_briefly(client, reference)
                 result = await client.cancel(reference, before=before, look=False)

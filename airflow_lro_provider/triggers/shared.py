@@ -1,7 +1,7 @@
-"""What the triggers of one event loop share: the watcher, what counts, and the reading of their connection.
+"""What the triggers of one event loop share: the poller, the metrics, and the settings of their connections.
 
-A thousand triggers that come at once have one connection, most of the time. Asking the supervisor for it a
-thousand times takes longer than all the rest of their start.
+A thousand triggers that start at once mostly have the same connection. Requesting it from the supervisor a thousand
+times takes longer than all the rest of their start.
 """
 
 from __future__ import annotations
@@ -25,14 +25,13 @@ if TYPE_CHECKING:
     from airflow_lro_provider.lro.auth.credentials import ConnectionSettings
     from airflow_lro_provider.lro.shared_poller.watcher import Watcher
 
-__all__ = ["METER", "settings_of", "watcher_of_loop"]
+__all__ = ["METRICS", "settings_of", "watcher_of_loop"]
 
 log = logging.getLogger(__name__)
 
-METER = StatsMetrics()
-"""What counts for all of them."""
-SHARED_FOR = 10.0
-"""So long, in seconds, a connection that was read is good for others. Who comes later reads it anew."""
+METRICS = StatsMetrics()
+SETTINGS_TTL_SECONDS = 10.0
+"""How long the settings of a connection are shared with triggers that start later."""
 
 _Key = tuple["str | None", "str | tuple[str, ...] | None"]
 _read: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[_Key, tuple[float, asyncio.Task[ConnectionSettings]]]] = (
@@ -41,23 +40,23 @@ _read: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[_Key, tuple[float, asyn
 
 
 async def settings_of(gcp_conn_id: str | None, impersonation_chain: str | Sequence[str] | None) -> ConnectionSettings:
-    """What a connection says; read once for all who ask at about the same time.
+    """The settings of a connection, read once for all triggers that start at about the same time.
 
-    :param gcp_conn_id: the connection; ``None`` is none.
+    :param gcp_conn_id: the connection; ``None`` for Application Default Credentials.
     :param impersonation_chain: the account to act as.
-    :raises ConnectionSettingsError: if it is missing or cannot be used.
+    :raises ConnectionSettingsError: if the connection does not exist or cannot be used.
     """
     chain = impersonation_chain
     key = (gcp_conn_id, chain if chain is None or isinstance(chain, str) else tuple(chain))
     loop, now = asyncio.get_running_loop(), time.monotonic()
     known = _read.setdefault(loop, {})
-    for old in [other for other, (at, task) in known.items() if task.done() and now >= at + SHARED_FOR]:
+    for old in [other for other, (at, task) in known.items() if task.done() and now >= at + SETTINGS_TTL_SECONDS]:
         del known[old]
     if key not in known:
         hook = OperationsAsyncHook(gcp_conn_id=gcp_conn_id, impersonation_chain=chain)
-        # It is nobody's task: who asked first may be killed, and the others still want the answer.
+        # The task belongs to no trigger: the first one may be killed, and the others still need the settings.
         task = contextvars.Context().run(loop.create_task, hook.settings())
-        task.add_done_callback(lambda done: done.cancelled() or done.exception())  # perhaps nobody waits any more
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())  # perhaps nobody is there to
         known[key] = (now, task)
     _, task = known[key]
     try:
@@ -69,16 +68,16 @@ async def settings_of(gcp_conn_id: str | None, impersonation_chain: str | Sequen
 
 
 def watcher_of_loop() -> Watcher:
-    """The watcher of all triggers of the running loop."""
+    """The shared poller of all triggers of the running loop."""
     from airflow_lro_provider.lro.shared_poller.watcher import Watcher
 
-    return Watcher.of_loop(lambda: Watcher(METER, max_in_flight=_max_in_flight()))
+    return Watcher.of_loop(lambda: Watcher(METRICS, max_in_flight=_max_in_flight()))
 
 
 def _max_in_flight() -> int:
-    """``[lro] max_in_flight``, from 1 to 999; what cannot be used must not end the waits of a whole triggerer."""
+    """``[lro] max_in_flight``, from 1 to 999. An invalid value must not fail the waits of a whole triggerer."""
     given = str(conf.get("lro", "max_in_flight", fallback=MAX_IN_FLIGHT)).strip()
     if found := re.fullmatch("0*([1-9][0-9]{0,2})", given):
         return int(found[1])
-    log.warning("[lro] max_in_flight is %.20r and not from 1 to 999; taking %d", given, MAX_IN_FLIGHT)
+    log.warning("[lro] max_in_flight is %.20r, not a number from 1 to 999; using %d", given, MAX_IN_FLIGHT)
     return MAX_IN_FLIGHT

@@ -40,8 +40,8 @@ def test_a_dag_file_imports_nothing_heavy() -> None:
     assert heavy - {"google"} == set()
 
 
-def test_the_pure_core_imports_only_the_standard_library() -> None:
-    """The rooms that decide need neither Airflow nor a client library."""
+def test_the_pure_core_imports_only_the_standard_library_and_msgspec() -> None:
+    """The rooms that decide need neither Airflow nor a client library. msgspec comes with `import airflow.sdk`."""
     code = (
         "import sys; before = set(sys.modules)\n"
         "from airflow_lro_provider.lro import errors, flows, operation, polling, protocol, status\n"
@@ -53,4 +53,6 @@ def test_the_pure_core_imports_only_the_standard_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     foreign = {name for name in done.stdout.split() if name not in sys.stdlib_module_names}
-    assert foreign == {"airflow_lro_provider"}
+    # msgspec imports typing_extensions.
+    assert foreign - {"typing_extensions"} == {"airflow_lro_provider", "msgspec"}
+    assert imported_by("import msgspec") == set()

@@ -1,157 +1,119 @@
-"""JSON as the services write it, and nothing that a task could not keep afterwards.
+"""Strict, bounded JSON: nothing is accepted that a task could not store afterwards.
 
-Python's own reader takes more than JSON (``NaN``), and hands on what breaks later, far from here: numbers that
-are infinite, lone surrogates that cannot be written to any log, nesting that the next recursive function dies of.
+Python's own reader accepts more than JSON (``NaN``), and passes on what breaks later, far from here: infinite numbers,
+lone surrogates that no log can be written with, nesting that exhausts the stack of the next recursive function.
 
-Standard library only.
+:func:`read_json` reads a whole body. :func:`read_page` splits a list into its rows without reading them: of a thousand
+rows, few say something new. Needs msgspec, which Airflow's task SDK requires as well.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import re
-from collections.abc import Callable, Generator
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
-__all__ = ["MAX_DEPTH", "JsonLimitError", "check_depth", "read_json", "read_members"]
+import msgspec
+
+__all__ = ["MAX_DEPTH", "JsonLimitError", "Row", "RowHead", "RowPage", "read_head", "read_json", "read_page"]
 
 MAX_DEPTH = 100
-"""Brackets within brackets. Google's answers are written from protocol buffers, whose parsers go no deeper."""
+"""Maximum nesting. Google's responses are written from protocol buffers, whose parsers go no deeper."""
 MAX_NODES = 300_000
-"""Objects and lists in one answer. Two bytes of brackets cost Python some hundred: what is small enough as a text may
-be large as objects. The largest answers of real services have one in fifty bytes."""
+"""Maximum number of objects and lists in one response. Two bytes of brackets cost Python about a hundred: a small text
+can be large as objects. The largest responses of real services have one per fifty bytes."""
+MAX_COMMAS = 500_000
+"""Maximum number of commas in a page, and so of its rows: each row costs 56 bytes, whatever it holds."""
 MAX_DIGITS = 1000
-"""Of one whole number: beyond any field of an API, and below what Python itself refuses (4,300)."""
+"""Maximum length of an integer: beyond any field of an API, and below what Python itself refuses (4,300)."""
+
+Row = msgspec.Raw
+"""One element of a list, as the bytes it came in. It is well-formed JSON, and nothing else was checked."""
+
+_T = TypeVar("_T")
 
 
 class JsonLimitError(ValueError):
-    """It is JSON, but more than is taken; the text says what."""
+    """The JSON exceeds a limit; the message says which."""
+
+
+class RowPage(msgspec.Struct, rename="camel"):
+    """A page of ``operations.list``, its rows not read yet."""
+
+    operations: list[msgspec.Raw] = []
+    next_page_token: str = ""
+
+
+class RowHead(msgspec.Struct, gc=False):
+    """The fields of an operation that tell whether the rest of its row has to be read."""
+
+    name: str = ""
+    done: bool = False
 
 
 def read_json(body: bytes) -> Any:
-    """Read the body of an answer.
+    """Read a complete body.
 
-    :raises ValueError: if it is no JSON in UTF-8.
-    :raises JsonLimitError: if it is nested too deeply, has too many objects, or a number that is too long or infinite.
+    :raises ValueError: if it is not JSON in UTF-8.
+    :raises JsonLimitError: if it exceeds a limit: nesting, number of objects, length or range of a number.
     """
-    text = _Text(body)
-    content, end = text.value(text.space(0))
-    if text.space(end) != len(text.text):
-        raise ValueError("there is more behind it")
-    if text.nodes > MAX_DEPTH:
-        check_depth(content)
+    text, nodes = _decoded(body)
+    try:
+        content = _decode(text)
+    except RecursionError:
+        raise _too_deep() from None
+    if nodes > MAX_DEPTH:
+        _check_depth(content)
+    if "\\ud" in text or "\\uD" in text:
+        json.dumps(content, ensure_ascii=False).encode()  # a lone surrogate: UnicodeEncodeError is a ValueError
     return content
 
 
-def read_members(
-    body: bytes, field: str, known: Callable[[str, int], int] | None = None
-) -> Generator[tuple[Any, str], None, dict[str, Any]]:
-    """Read an object, and what one of its lists has in it one by one, each with its text: never all are there.
+def read_page(body: bytes) -> RowPage:
+    """Split a page into its rows.
 
-    How deep a member is has not been looked at; :func:`check_depth` has to be asked about what is used.
-
-    :param field: the list's.
-    :param known: is shown the text and where in it a member begins, and says where the member ends if it was read
-        some other time: then it is left out. 0 if it is not known.
-    :return: the other fields, and this one if it is no list.
-    :raises ValueError: as :func:`read_json`; and, perhaps after some members, if it is no object.
+    :raises ValueError: if it is not JSON in UTF-8, or a field has the wrong type. How deep rows are and which numbers
+        they have is not checked: :func:`read_json` does so for a row that is used.
+    :raises JsonLimitError: if it is nested too deeply to be split, or has too many objects or rows.
     """
-    text = _Text(body)
-    del body
-    rest: dict[str, Any] = {}
-    at, more = text.opened(text.space(0), "{", "}")
-    while more:
-        key, at = text.value(at)
-        if not isinstance(key, str):
-            raise ValueError("a field has no name")
-        at = text.space(text.passed(text.space(at), ":"))
-        if key == field and text.has(at, "["):
-            at, more = text.opened(at, "[", "]")
-            while more:
-                begin, at = at, known(text.text, at) if known is not None else 0
-                if not at:
-                    member, at = text.value(begin)
-                    yield member, text.text[begin:at]
-                    del member
-                at, more = text.next(at, "]")
-        else:
-            rest[key], at = text.value(at)
-        at, more = text.next(at, "}")
-    if at != len(text.text):
-        raise ValueError("there is more behind it")
-    return rest
+    _decoded(body)
+    if body.count(b",") > MAX_COMMAS:
+        raise JsonLimitError(f"it has more than {MAX_COMMAS} elements")
+    return _read_as(_page, body.removeprefix(b"\xef\xbb\xbf"))
 
 
-_space = re.compile(r"[ \t\n\r]*").match
-_comma = re.compile(r"[ \t\n\r]*,[ \t\n\r]*").match
+def read_head(row: Row) -> RowHead:
+    """Read the head of a row, and skip the rest.
 
-
-class _Text:
-    """A text in JSON, and how to get on in it. Every method gives a place in the text."""
-
-    def __init__(self, body: bytes) -> None:
-        self.text = text = body.decode("utf-8-sig")
-        # Each takes two characters: what is shorter need not be counted.
-        if len(text) > 2 * MAX_NODES and self.nodes > MAX_NODES:
-            raise JsonLimitError(f"it has more than {MAX_NODES} objects and lists")
-        self._surrogates = "\\" in text and ("\\ud" in text or "\\uD" in text)
-        self._decode = json.JSONDecoder(parse_constant=_no_constant, parse_float=_float, parse_int=_int).raw_decode
-
-    @property
-    def nodes(self) -> int:
-        """How many objects and lists it has, or more, if there are brackets in its texts."""
-        return self.text.count("[") + self.text.count("{")
-
-    def value(self, at: int) -> tuple[Any, int]:
-        """The value that begins here, and where it ends."""
-        try:
-            content, end = self._decode(self.text, at)
-        except RecursionError:
-            raise JsonLimitError(f"it is nested deeper than {MAX_DEPTH} levels") from None
-        if self._surrogates:
-            json.dumps(content, ensure_ascii=False).encode()  # a lone surrogate: UnicodeEncodeError is a ValueError
-        return content, end
-
-    def space(self, at: int) -> int:
-        """Where the white space from here on ends."""
-        found = _space(self.text, at)
-        return at if found is None else found.end()
-
-    def has(self, at: int, character: str) -> bool:
-        """Whether this character is here."""
-        return self.text.startswith(character, at)
-
-    def passed(self, at: int, character: str) -> int:
-        """Behind this character.
-
-        :raises ValueError: if another one is here.
-        """
-        if not self.has(at, character):
-            raise ValueError(f"{character!r} is missing")
-        return at + 1
-
-    def opened(self, at: int, opening: str, closing: str) -> tuple[int, bool]:
-        """Where a list or an object that begins here has its first member, or else ends; and whether it has one."""
-        at = self.space(self.passed(at, opening))
-        return (at, True) if not self.has(at, closing) else (self.space(at + 1), False)
-
-    def next(self, at: int, closing: str) -> tuple[int, bool]:
-        """From the end of a member: where the next one is, or else the end; and whether there is one."""
-        if (found := _comma(self.text, at)) is not None:
-            return found.end(), True
-        at = self.space(at)
-        if not self.has(at, closing):
-            raise ValueError(f"{closing!r} is missing")
-        return self.space(at + 1), False
-
-
-def check_depth(content: Any) -> None:
-    """Refuse what has more levels than it may.
-
-    :raises JsonLimitError: if it has.
+    :raises ValueError: if it is not an object, or a field of the head has the wrong type.
     """
-    level = [content]  # found level by level: this must not recurse itself
+    return _read_as(_head, row)
+
+
+_page = msgspec.json.Decoder(RowPage)
+_head = msgspec.json.Decoder(RowHead)
+
+
+def _read_as(decoder: msgspec.json.Decoder[_T], data: bytes | Row) -> _T:
+    try:
+        return decoder.decode(data)
+    except RecursionError:
+        raise _too_deep() from None
+    except msgspec.MsgspecError as error:  # before msgspec 0.20 it is not a ValueError
+        raise ValueError(str(error)) from None
+
+
+def _decoded(body: bytes) -> tuple[str, int]:
+    """The text, and how many objects and lists it has at most: brackets in strings count as well."""
+    text = body.decode("utf-8-sig")
+    nodes = text.count("[") + text.count("{")
+    if nodes > MAX_NODES:
+        raise JsonLimitError(f"it has more than {MAX_NODES} objects and lists")
+    return text, nodes
+
+
+def _check_depth(content: Any) -> None:
+    level = [content]  # level by level: this must not recurse itself
     for _ in range(MAX_DEPTH):
         inner = [
             child
@@ -162,7 +124,11 @@ def check_depth(content: Any) -> None:
         if not inner:
             return
         level = inner
-    raise JsonLimitError(f"it is nested deeper than {MAX_DEPTH} levels")
+    raise _too_deep()
+
+
+def _too_deep() -> JsonLimitError:
+    return JsonLimitError(f"it is nested deeper than {MAX_DEPTH} levels")
 
 
 def _no_constant(word: str) -> NoReturn:
@@ -180,3 +146,6 @@ def _float(digits: str) -> float:
     if not math.isfinite(number):
         raise JsonLimitError("a number in it is out of range")
     return number
+
+
+_decode = json.JSONDecoder(parse_constant=_no_constant, parse_float=_float, parse_int=_int).decode

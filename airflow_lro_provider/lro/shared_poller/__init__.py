@@ -1,1 +1,1 @@
-"""One poller for all waits of an event loop."""
+"""One poller per event loop, shared by all who wait there."""

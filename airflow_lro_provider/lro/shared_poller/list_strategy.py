@@ -1,6 +1,11 @@
-"""The lists of one parent: which way to list it, when a list is worth its cost, and the one that is under way.
+"""Whether and how to list one parent: the cheapest variant, when it is worth its cost, and the list in progress.
 
-The times are seconds on the caller's clock. Standard library only.
+The unit of cost is one GET of one operation. A page costs one, plus what its bytes cost to receive and to read. There
+are two variants: the plain list has everything, the filtered one only what runs. Support for filters, the length of
+the history and even the permission to list depend on the service, so nothing is taken for granted: each variant is
+tried, measured, and rests when it does not pay, until more operations are waited for.
+
+Times are seconds on the caller's clock. Standard library only.
 """
 
 from __future__ import annotations
@@ -8,37 +13,116 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from airflow_lro_provider.lro.errors import OperationsError
-from airflow_lro_provider.lro.shared_poller.listing import LEARN_FOR, Listing, cheapest
 from airflow_lro_provider.lro.shared_poller.queue import Waiter
 
-__all__ = ["RUNNING_ONLY", "SLOW_LIST", "ListRun", "Lists"]
+__all__ = ["ListRun", "ListStrategy", "ListVariant", "PageQuery"]
 
 RUNNING_ONLY = "done=false"
 """The filter that is tried on a parent with a long history (https://google.aip.dev/160)."""
-SLOW_LIST = 1.0
-"""A list that takes longer, in seconds, and longer than GETs would, keeps everybody waiting."""
+PAGE_SIZE = 1000
+"""Operations per page, as long as pages stay below :data:`LARGEST_PAGE_BYTES`."""
+LARGEST_PAGE_BYTES = 500_000
+"""Reading a page blocks the event loop: larger ones are requested in smaller pieces."""
+BYTES_PER_GET = 20_000
+"""Bytes of a list that cost as much as one GET: about 50 operations. In time alone it would be twice as many, but the
+pages of a list come one after the other, and somebody pays for the bytes."""
+GUESSED_ROW_BYTES = 500
+"""Size of an operation in a list, before one was seen."""
+SLOW_LIST_SECONDS = 1.0
+"""A list that takes longer than this, and longer than GETs would, delays everybody."""
+REST_SECONDS = 600.0
+"""How long a variant that does not work, or does not pay, is not tried again; in the latter case, unless more wait."""
+FIRST_REST_SECONDS = 0.5
+"""How long a variant rests after one transient failure; doubled with each further one."""
+
+
+class PageQuery(NamedTuple):
+    """The query of one page of a list."""
+
+    filter: str | None
+    page_size: int
+    page_token: str | None
+
+
+@dataclass
+class ListVariant:
+    """One way to list a parent, and what was learned of it.
+
+    :param filter: in the service's dialect; ``None`` lists everything.
+    :param pages: pages of the last complete list; ``None`` if there was none.
+    :param size: bytes of the last complete list.
+    :param page_size: operations to request per page.
+    """
+
+    filter: str | None = None
+    pages: int | None = None
+    size: int = 0
+    page_size: int = PAGE_SIZE
+    _rests_until: float = -math.inf
+    _until_waiting: float = math.inf
+    _failures: int = 0
+    _forgiven: bool = False
+
+    @property
+    def name(self) -> str:
+        """What it is called in the log."""
+        return "operations.list" if self.filter is None else f"operations.list({self.filter})"
+
+    def cost(self, waiting: int) -> float:
+        """The cost of listing once, in GETs.
+
+        :param waiting: how many operations are waited for; a parent that was never listed is assumed to have no others.
+        """
+        if self.pages is None:
+            return math.ceil(waiting / self.page_size) + waiting * GUESSED_ROW_BYTES / BYTES_PER_GET
+        return self.pages + self.size / BYTES_PER_GET
+
+    def usable(self, waiting: int, now: float) -> bool:
+        """Whether it may be tried: it does not rest, or enough wait by now."""
+        return now >= self._rests_until or waiting >= self._until_waiting
+
+    def measured(self, pages: int, size: int) -> None:
+        """Note a complete list."""
+        self.pages, self.size, self._failures, self._forgiven = pages, size, 0, False
+        per_page = size / pages if pages else 0
+        if per_page > LARGEST_PAGE_BYTES:
+            self.page_size = max(int(self.page_size * LARGEST_PAGE_BYTES / per_page), 10)
+
+    def rest(self, now: float, seconds: float = REST_SECONDS, until_waiting: float = math.inf) -> None:
+        """Do not try it for a while.
+
+        :param until_waiting: unless so many operations are waited for.
+        """
+        self._rests_until, self._until_waiting = now + seconds, until_waiting
+
+    def failed(self, now: float) -> None:
+        """Note a transient failure: the GETs in between show whether it is the list's or the endpoint's."""
+        self._failures += 1
+        self.rest(now, min(FIRST_REST_SECONDS * 2.0 ** min(self._failures - 1, 30), REST_SECONDS))
+
+    def forgive(self) -> None:
+        """The endpoint failed, and has recovered: try at once. Not twice without a success."""
+        if self._failures and not self._forgiven:
+            self._failures, self._rests_until, self._forgiven = 0, -math.inf, True
 
 
 @dataclass
 class ListRun:
-    """A list that is under way, page by page.
+    """A list in progress, page by page.
 
-    :param way: how it is listed.
-    :param number: which one it is.
-    :param started: when it began, in seconds.
+    :param number: counts the lists of this parent, from 1.
+    :param started: when it was requested.
     :param worth: how many GETs it saves.
-    :param pages: how many pages have come,
-    :param size: with how many bytes,
-    :param rows: how many operations on them,
-    :param matched: and of how many somebody waits for the end.
-    :param next_page: the token of the page to ask for next; ``None`` while one is under way.
-    :param shows_done: whether an operation that is over was among those that nobody waits for.
-    :param whole: whether it came to its end.
+    :param matched: how many of its rows are waited for.
+    :param next_page: the token of the page to request next; ``None`` while one is in flight.
+    :param shows_finished: whether a finished operation was among the rows that nobody waits for.
+    :param complete: whether its last page was read.
     """
 
-    way: Listing
+    variant: ListVariant
     number: int
     started: float
     worth: int
@@ -46,113 +130,150 @@ class ListRun:
     size: int = 0
     rows: int = 0
     matched: int = 0
-    next_page: str | None = None
-    shows_done: bool = False
-    whole: bool = False
+    next_page: str | None = ""
+    shows_finished: bool = False
+    complete: bool = False
 
 
-class Lists:
-    """All lists of one parent, one after the other.
+class ListStrategy:
+    """Decides about the lists of one parent, and learns from them. One is in progress at a time.
 
-    :param lists: whether the service can list it at all.
+    :param lists: whether the service can list the parent at all.
     :param max_in_flight: how many GETs there would be at a time.
     """
 
     def __init__(self, *, lists: bool, max_in_flight: int) -> None:
-        self.current: ListRun | None = None
-        """The one that is under way."""
-        self.joined = 0
-        """How many have begun to wait since it was last looked who is ripe."""
-        self.ripe_at = -math.inf
-        """When a list will be worth its cost; long ago, if that is not known."""
-        self._plain, self._running = Listing(), Listing(RUNNING_ONLY)
-        self._can_list, self._filters = lists, False
-        self._count, self._max_in_flight = 0, max_in_flight
-        self._doubtful = 0  # how many the last one should have shown, and did not: they are over, perhaps
+        self.worth_at = -math.inf
+        """When a list will be worth its cost, as far as known."""
+        self._can_list, self._max_in_flight = lists, max_in_flight
+        self._plain, self._filtered = ListVariant(), ListVariant(RUNNING_ONLY)
+        self._try_filter = False
+        self._run: ListRun | None = None
+        self._number = 0
+        self._added = 0  # waiters since `worth_at` was computed
+        self._missing = 0  # waiters that the last filtered list should have shown, and did not: perhaps finished
 
-    def way(self, waiting: int, now: float) -> Listing | None:
-        """The cheapest list, if it costs less than a GET for each who waits."""
+    @property
+    def current(self) -> int:
+        """The number of the list in progress; 0 if there is none."""
+        return 0 if self._run is None else self._run.number
+
+    @property
+    def has_next_page(self) -> bool:
+        """Whether a page of the list in progress is to be requested now."""
+        return self._run is not None and self._run.next_page is not None
+
+    def added(self) -> None:
+        """Note a new waiter."""
+        self._added += 1
+
+    def choose(self, waiting: int, now: float) -> ListVariant | None:
+        """The cheapest variant, if it costs less than a GET for each of the operations that are waited for.
+
+        A filter leaves out what has ended, so that each end costs a GET: it has to save half of the list.
+        """
         if not self._can_list:
             return None
-        way = cheapest(self._plain, self._running if self._filters else None, waiting, now)
-        if way is not None and self._plain.usable(now, waiting) and self._doubtful > self._plain.cost(waiting):
-            return self._plain  # so many have ended at once that the whole list is the cheaper answer
-        return way if way is not None and way.cost(waiting) < waiting else None
+        plain = self._plain if self._plain.usable(waiting, now) else None
+        filtered = self._filtered if self._try_filter and self._filtered.usable(waiting, now) else None
+        if plain is not None:
+            cost = plain.cost(waiting)
+            if self._missing > cost:
+                return plain  # so many ended at once that the plain list is the cheapest way to learn how
+            if filtered is None or filtered.cost(waiting) > cost / 2:
+                return plain if cost < waiting else None
+        return filtered if filtered is not None and filtered.cost(waiting) < waiting else None
 
-    def is_ripe(self, way: Listing, waiters: Collection[tuple[Waiter, ...]], now: float) -> bool:
-        """Whether a list is worth its cost now.
+    def is_worth(self, variant: ListVariant, waiters: Collection[tuple[Waiter, ...]], now: float) -> bool:
+        """Whether a list is worth its cost now: that many have at least half of their interval behind them.
 
-        :param waiters: who waits, those for one operation together.
+        :param waiters: by operation.
         """
-        cost, doubtful, self._doubtful = way.cost(len(waiters)), self._doubtful, 0
-        if way is self._plain and doubtful > cost:
+        cost, missing, self._missing = variant.cost(len(waiters)), self._missing, 0
+        if variant is self._plain and missing > cost:
             return True
         # Sorting thousands for each single GET would cost more than the GETs.
-        if now < self.ripe_at and self.joined * 16 <= len(waiters):
+        if now < self.worth_at and self._added * 16 <= len(waiters):
             return False
-        self.joined = 0
-        # Half of the interval is over: a look that costs nothing is welcome.
-        ripe = sorted([first.looked + first.due for first, *_ in waiters if first.listable])
-        self.ripe_at = ripe[int(cost)] / 2 if len(ripe) > cost else math.inf
-        return self.ripe_at <= now
+        self._added = 0
+        half_times = sorted([first.polled_at + first.due for first, *_ in waiters if first.listable])
+        self.worth_at = half_times[int(cost)] / 2 if len(half_times) > cost else math.inf
+        return self.worth_at <= now
 
-    def begin(self, way: Listing, waiting: int, now: float) -> ListRun:
+    def start(self, variant: ListVariant, waiting: int, now: float) -> None:
         """Begin a list."""
-        self._count += 1
-        self.current = ListRun(way, self._count, now, waiting)
-        return self.current
+        self._number += 1
+        self._run = ListRun(variant, self._number, now, waiting)
 
-    def page(self, next_page_token: str, size: int, now: float) -> ListRun | None:
+    def next_page(self) -> PageQuery | None:
+        """The page to request now, if there is one; it is in flight from then on."""
+        run = self._run
+        if run is None or run.next_page is None:
+            return None
+        token, run.next_page = run.next_page, None
+        return PageQuery(run.variant.filter, run.variant.page_size, token or None)
+
+    def count(self, rows: int, matched: int, shows_finished: bool) -> None:
+        """Note rows of the page in flight.
+
+        :param matched: how many of them are waited for.
+        :param shows_finished: whether a finished operation is among the others.
+        """
+        if (run := self._run) is not None:
+            run.rows, run.matched = run.rows + rows, run.matched + matched
+            run.shows_finished = run.shows_finished or shows_finished
+
+    def end_page(self, next_page_token: str, size: int, now: float) -> ListRun | None:
         """Note the end of a page.
 
-        :param size: how many bytes the answer had.
-        :return: the list, if that is its end, or as much of it as is worth reading.
+        :param size: bytes of the response.
+        :return: the list, if this ends it: it is complete, or the rest is not worth reading.
         """
-        run = self.current
+        run = self._run
         if run is None:
             return None
         run.pages, run.size = run.pages + 1, run.size + size
         # Pages come one after the other, GETs many at a time.
-        slow = now - run.started > SLOW_LIST and run.pages * self._max_in_flight > run.worth
-        if next_page_token and not slow and Listing(pages=run.pages, size=run.size).cost(0) < run.worth:
+        slow = now - run.started > SLOW_LIST_SECONDS and run.pages * self._max_in_flight > run.worth
+        if next_page_token and not slow and run.pages + run.size / BYTES_PER_GET < run.worth:
             run.next_page = next_page_token
             return None
-        self._over()
-        run.whole = not next_page_token
-        if run.whole:
-            run.way.measured(run.pages, run.size)
-        if slow or not run.whole:  # its history is too long
-            run.way.rest_at(run.worth, now)
-        if run.way is self._plain:
-            self._filters = self._filters or run.rows > 2 * run.matched
-        elif run.whole and run.shows_done:  # a filter that is not heeded is none
-            run.way.rest(now, LEARN_FOR)
+        self._end()
+        variant, run.complete = run.variant, not next_page_token
+        if run.complete:
+            variant.measured(run.pages, run.size)
+        if slow or not run.complete:  # the history is too long for so few
+            variant.rest(now, until_waiting=2 * run.worth)
+        if variant is self._plain:
+            self._try_filter = self._try_filter or run.rows > 2 * run.matched
+        elif run.complete and run.shows_finished:  # the service ignores the filter
+            variant.rest(now)
         return run
 
     def failed(self, error: OperationsError, now: float) -> str | None:
-        """Note that a list was answered with an error: it is left alone for a while.
+        """Note that a page was answered with an error: the variant rests for a while.
 
-        :return: a line for the log, if the error is not one that passes.
+        :return: a line for the log, if the error is not transient.
         """
-        run = self.current
-        self._over()
+        run = self._run
+        self._end()
         if run is None:
             return None
         if error.transient:
-            run.way.failed(now)
+            run.variant.failed(now)
             return None
-        run.way.rest(now, LEARN_FOR)
-        return f"{run.way.name} was refused, asking for each operation by name: {error}"
-
-    def recovered(self) -> None:
-        """The endpoint was in trouble, and is well again."""
-        self._plain.forgive()
-        self._running.forgive()
+        run.variant.rest(now)
+        return f"{run.variant.name} failed, polling each operation by name: {error}"
 
     def missed(self, run: ListRun, number: int) -> None:
-        """Note how many a list should have shown, and did not."""
-        if run.whole and run.way is self._running:
-            self._doubtful = number
+        """Note how many waiters a list should have shown, and did not."""
+        if run.complete and run.variant is self._filtered:
+            self._missing = number
 
-    def _over(self) -> None:
-        self.current, self.ripe_at = None, -math.inf
+    def recovered(self) -> None:
+        """Note that the endpoint has recovered."""
+        self._plain.forgive()
+        self._filtered.forgive()
+
+    def _end(self) -> None:
+        self._run, self.worth_at = None, -math.inf

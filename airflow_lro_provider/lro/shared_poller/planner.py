@@ -1,20 +1,18 @@
-"""Which requests to make next for all who wait below one parent, and what an answer means to whom.
+"""Which requests to send next for all who wait below one parent, and what a response means to whom.
 
-A :class:`Family` is one parent of one endpoint, seen by one identity, as plain data: who waits, how long
-already, when each wants the next look (:class:`~airflow_lro_provider.lro.polling.PollSchedule` says), and what
-was learned of the parent. It is asked for the next requests and is told their answers; it gives back what
-to tell whom. It has no clock and sends nothing.
+A :class:`ParentPlan` is one parent at one endpoint, seen by one identity, as plain data: who waits and when each is due
+(:class:`~airflow_lro_provider.lro.polling.PollSchedule`). It is asked for the next requests, is given the responses,
+and returns whom to notify of what. It has no clock and sends nothing.
 
-The choice is by cost, and the unit is one GET (:mod:`airflow_lro_provider.lro.shared_poller.listing`):
+The choice is by cost, and the unit is one GET (:mod:`airflow_lro_provider.lro.shared_poller.list_strategy`):
 
-* A list refreshes everybody. When somebody is due it is worth its cost in GETs if so many have at least
-  half of their interval behind them: then they are looked at a little early, and together from then on.
-* Else each is asked for with a GET when it is due, never more at a time than the endpoint has room for.
-* ``:wait``, where there is one, when few wait: it holds a connection per operation, and tells at once.
+* A list refreshes everybody. When somebody is due, it is worth its cost in GETs if that many have at least half of
+  their interval behind them: they are polled a little early then, and together from then on.
+* Otherwise each is polled with a GET when it is due, never more at a time than the endpoint has capacity for.
+* ``:wait``, where the service has it, while few wait: it holds a connection per operation, and responds at once.
 
-What a list does not show is asked for by name; a list never says that an operation is gone.
-
-Standard library only.
+What a list does not show, or shows in a way that cannot be read, is requested by name: a list is never evidence that
+an operation is gone.
 """
 
 from __future__ import annotations
@@ -22,63 +20,52 @@ from __future__ import annotations
 import marshal
 import math
 import random
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from airflow_lro_provider.lro.errors import MalformedResponseError, OperationsError, ResponseTooLargeError
+from airflow_lro_provider.lro.errors import MalformedResponseError, OperationsError
+from airflow_lro_provider.lro.http.json import Row, read_head
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.polling import MAX_IN_FLIGHT, LongPolls
-from airflow_lro_provider.lro.protocol import Row, read_row
-from airflow_lro_provider.lro.shared_poller.list_strategy import ListRun, Lists
-from airflow_lro_provider.lro.shared_poller.queue import Queue, Waiter
+from airflow_lro_provider.lro.protocol import read_row
+from airflow_lro_provider.lro.shared_poller.list_strategy import ListRun, ListStrategy, PageQuery
+from airflow_lro_provider.lro.shared_poller.queue import Notification, Queue, Waiter
 
-__all__ = ["Ask", "Family", "Told"]
+__all__ = ["LAST_POLL_SECONDS", "MAX_LONG_POLLS", "ParentPlan", "PollRequest"]
 
-GATHER = 0.05
-"""Those who come within so many seconds get their first look together."""
-FEW = 4
-"""No more than so many ``:wait`` at a time, nor more than half of an endpoint's room."""
-BESIDE_LISTS = 2
-"""Who comes where a list pays has at most so many GETs at a time: each TLS connection costs much memory, and if there
-are many, the list soon is for all of them."""
-LARGEST_ROW = 20_000
-"""Longer rows, in characters, are always read: to compare them costs more than it saves."""
-UNHURRIED = 2.0
-"""How long after its deadline a wait may still be waiting for its last look, in seconds."""
-
-_name_of = re.compile(r'\{\s*"name"\s*:\s*"([^"\\]+)"').match
-"""The name of an operation that begins with it, as all do that are written from protocol buffers."""
+GATHER_SECONDS = 0.05
+"""Batching window: those who join within it are polled for the first time together."""
+MAX_LONG_POLLS = 4
+"""Maximum number of ``:wait`` at a time; never more than half of an endpoint's capacity."""
+GETS_BESIDE_LISTS = 2
+"""Maximum number of GETs at a time for newcomers where lists pay: each TLS connection costs much memory, and if there
+are many newcomers, the list soon serves all of them."""
+LAST_POLL_SECONDS = 2.0
+"""How long after its deadline a wait may still be queued for its last poll."""
 
 
 @dataclass(frozen=True)
-class Ask:
-    """A request to make.
+class PollRequest:
+    """A request to send.
 
     :param verb: get, wait or list.
-    :param name: the operation's, or the parent's.
+    :param name: the operation, or the parent.
     :param timeout: of a ``:wait``, in seconds.
+    :param page: of a list.
     """
 
     verb: str
     name: str
     timeout: float = 0.0
-    filter: str | None = None
-    page_size: int = 0
-    page_token: str | None = None
+    page: PageQuery | None = None
 
 
-Told = tuple[Waiter, "Operation | OperationsError | str"]
-"""Whom to tell what: the operation that is over, the error that ends the wait, or a line for the log."""
-
-
-class Family:
+class ParentPlan:
     """All who wait below one parent.
 
-    :param parent: its name, as a list wants it.
+    :param parent: its name, as a list needs it.
     :param lists: whether the service can list it.
-    :param waits: whether the service has a ``:wait`` for such names.
+    :param waits: whether the service has ``:wait`` for such names.
     :param max_in_flight: how many requests the endpoint takes at a time.
     :param rng: gives numbers from 0 to 1.
     """
@@ -93,316 +80,298 @@ class Family:
         rng: Callable[[], float] = random.random,
     ) -> None:
         self.parent = parent
-        self.members: dict[str, tuple[Waiter, ...]] = {}
-        self.choice = ""
-        """How it is asked at present, in words."""
-        self._lists = Lists(lists=lists, max_in_flight=max_in_flight)
+        self.method = ""
+        """How it is polled at present, for the log."""
+        self.next_deadline = math.inf
+        """No deadline is before this, except of those whose last request is in flight."""
+        self._waiters: dict[str, tuple[Waiter, ...]] = {}
+        self._queue = Queue()
+        self._lists = ListStrategy(lists=lists, max_in_flight=max_in_flight)
         self._long_polls = LongPolls(waits)
         self._rng = rng
-        self._queue = Queue()
-        self._gets = 0
-        self._pays = False
-        self._next_deadline = math.inf
+        self._gets = 0  # in flight
+        self._lists_pay = False
 
     def __len__(self) -> int:
-        return len(self.members)
+        return len(self._waiters)
+
+    def __contains__(self, operation: str) -> bool:
+        return operation in self._waiters
 
     @property
-    def next_deadline(self) -> float:
-        """No deadline of those who wait is before this, but of those whose last look is under way."""
-        return self._next_deadline
-
-    @property
-    def waiters(self) -> Iterable[Waiter]:
+    def waiters(self) -> list[Waiter]:
         """All of them."""
-        return (waiter for same in self.members.values() for waiter in same)
+        return [waiter for same in self._waiters.values() for waiter in same]
 
     def add(self, waiter: Waiter, now: float) -> None:
         """Begin to wait."""
-        self.members[waiter.name] = (*self.members.get(waiter.name, ()), waiter)
-        waiter.looked = now
-        self._lists.joined += 1
-        if waiter.watch.deadline is not None:
-            self._next_deadline = min(self._next_deadline, waiter.watch.deadline.at)
-        self._queue.put(waiter, now + GATHER)
+        self._waiters[waiter.name] = (*self._waiters.get(waiter.name, ()), waiter)
+        waiter.polled_at = now
+        self._lists.added()
+        if waiter.schedule.deadline is not None:
+            self.next_deadline = min(self.next_deadline, waiter.schedule.deadline.at)
+        self._queue.put(waiter, now + GATHER_SECONDS)
 
     def remove(self, waiter: Waiter) -> None:
-        """Wait no longer. The others are left as they are."""
-        if waiter.gone:
+        """Stop waiting. The others are not affected."""
+        if waiter.removed:
             return
-        waiter.gone = True
-        rest = tuple(other for other in self.members.get(waiter.name, ()) if other is not waiter)
+        waiter.removed = True
+        rest = tuple(other for other in self._waiters.get(waiter.name, ()) if other is not waiter)
         if rest:
-            self.members[waiter.name] = rest
+            self._waiters[waiter.name] = rest
         else:
-            self.members.pop(waiter.name, None)
-        self._queue.tidy(self.waiters, len(self.members))
+            self._waiters.pop(waiter.name, None)
+        self._queue.prune(self._iterate(), len(self._waiters))
 
-    def shortest_interval(self) -> float:
-        """Seconds between two looks at the one that is looked at most often; a guess, from the queue's head."""
-        head = self._queue.head()
-        return math.inf if head is None else max(head.due - head.looked, 0.0)
-
-    # -- what to ask ---------------------------------------------------------------------------------
+    # -- what to send --------------------------------------------------------------------------------
 
     def next_at(self, now: float) -> float:
-        """When to ask again what to ask; infinity if that is when an answer comes."""
-        if (run := self._lists.current) is not None:
-            # Who is in the queue is being looked at. Only deadlines go on.
-            return now if run.next_page is not None else self._next_deadline + UNHURRIED
+        """When to call :meth:`requests` again; infinity if only a response can change anything."""
+        if self._lists.current:
+            # Everybody in the queue is being polled; only deadlines go on.
+            return now if self._lists.has_next_page else self.next_deadline + LAST_POLL_SECONDS
         head = self._queue.head()
         if head is None:
             return math.inf
-        return max(head.due, self._lists.ripe_at) if self._pays and self._rather_listed(head) else head.due
+        return max(head.due, self._lists.worth_at) if self._lists_pay and self._left_to_list(head) else head.due
 
-    def asks(self, now: float, room: int, long_polls: int = 0) -> list[Ask]:
-        """The requests to make now. What they are about counts as asked for until it is answered.
+    def requests(self, now: float, capacity: int, long_polls: int = 0) -> list[PollRequest]:
+        """The requests to send now. Their operations count as in flight until they are responded to.
 
-        :param room: how many the endpoint takes.
+        :param capacity: how many the endpoint takes now.
         :param long_polls: how many of them may be a ``:wait``.
         """
-        if room <= 0:
+        if capacity <= 0:
             return []
-        if (run := self._lists.current) is not None:
-            return [] if run.next_page is None else [self._ask_for(run)]
+        if self._lists.current:
+            return self._next_page()
         by_wait = long_polls > 0 and self._long_polls.usable(now)
-        way = None if by_wait else self._lists.way(len(self.members), now)
-        self._pays = way is not None
-        if way is not None and self._is_due(now) and self._lists.is_ripe(way, self.members.values(), now):
-            self.choice = way.name
-            return [self._ask_for(self._lists.begin(way, len(self.members), now))]
-        found: list[Ask] = []
-        while len(found) < room:
-            head = self._queue.head()
-            if head is None or head.due > now or (way is not None and self._rather_listed(head)):
+        variant = None if by_wait else self._lists.choose(len(self), now)
+        self._lists_pay = variant is not None
+        head = self._queue.head()
+        if head is None or head.due > now:
+            return []
+        if variant is not None and self._lists.is_worth(variant, self._waiters.values(), now):
+            self.method = variant.name
+            self._lists.start(variant, len(self), now)
+            return self._next_page()
+        found: list[PollRequest] = []
+        while head is not None and head.due <= now and len(found) < capacity:
+            if self._lists_pay and self._left_to_list(head):
                 break
-            waiter = self._queue.pop()
-            same = self.members[waiter.name]
-            under_way = any(other.busy for other in same)
-            waiter.busy = True
-            if under_way:
-                continue  # the answer is for all who wait for it
-            timeout = self._long_polls.timeout((w.watch for w in same), now) if by_wait and long_polls > 0 else 0.0
-            long_polls -= timeout > 0
-            self.choice = ":wait" if timeout else "GET"
-            self._gets += not timeout
-            found.append(Ask("wait" if timeout else "get", waiter.name, timeout))
+            waiter, head = self._queue.pop(), None
+            same = self._waiters[waiter.name]
+            shared = any(other.in_flight for other in same)  # one response serves all who wait for it
+            waiter.in_flight = True
+            if not shared:
+                schedules = (other.schedule for other in same)
+                timeout = self._long_polls.timeout(schedules, now) if by_wait and long_polls > 0 else 0.0
+                long_polls -= timeout > 0
+                self._gets += not timeout
+                self.method = ":wait" if timeout else "GET"
+                found.append(PollRequest("wait" if timeout else "get", waiter.name, timeout))
+            head = self._queue.head()
         return found
 
-    def expired(self, now: float, *, closed: bool) -> list[Told]:
-        """Those whose deadline is over, and who cannot have a last look in time.
+    def shortest_interval(self) -> float:
+        """The interval of whoever is polled most often, in seconds; an estimate, from the head of the queue."""
+        head = self._queue.head()
+        return math.inf if head is None else max(head.due - head.polled_at, 0.0)
+
+    def overdue(self, now: float, *, closed: bool) -> list[Notification]:
+        """Those past their deadline who cannot be polled once more in time.
 
         :param closed: whether the endpoint takes no requests at all now.
         """
-        late = now - (0.0 if closed else UNHURRIED)
-        if late < self._next_deadline:
+        late = now - (0.0 if closed else LAST_POLL_SECONDS)
+        if late < self.next_deadline:
             return []
-        told: list[Told] = []
-        self._next_deadline = math.inf
-        for waiter in list(self.waiters):
-            if waiter.watch.deadline is None:
+        news: list[Notification] = []
+        self.next_deadline = math.inf
+        for waiter in self._iterate():
+            if (deadline := waiter.schedule.deadline) is None:
                 continue
-            at = waiter.watch.deadline.at
-            if not waiter.watch.looks:  # who comes after it has a look all the same: it may be over long since
-                at = max(at, waiter.looked)
-            if at <= late and not waiter.busy:
-                self._check_deadline(waiter, now, told)
-            else:  # one about whom a request is under way is over with its answer, and does not hide the next one
-                self._next_deadline = min(self._next_deadline, at if at > late else now)
-        return told
+            # Whoever joins after the deadline is polled all the same: the operation may have ended long ago.
+            at = deadline.at if waiter.schedule.looks else max(deadline.at, waiter.polled_at)
+            if at > late:
+                self.next_deadline = min(self.next_deadline, at)
+            elif waiter.in_flight:  # its response ends the wait, and must not hide the next deadline
+                self.next_deadline = min(self.next_deadline, now)
+            elif (end := _timeout(waiter, now)) is not None:
+                news.append((waiter, end))
+        return news
 
-    def _is_due(self, now: float) -> bool:
-        head = self._queue.head()
-        return head is not None and head.due <= now
+    # -- what a response means -----------------------------------------------------------------------
 
-    def _rather_listed(self, waiter: Waiter) -> bool:
-        """Whether somebody whom a list shows waits for that, or for a GET to be over."""
-        return waiter.listable is True and self._gets >= BESIDE_LISTS
+    def responded(self, request: PollRequest, operation: Operation, sent: float, now: float) -> list[Notification]:
+        """Pass on the response to a GET or a ``:wait``.
 
-    def _ask_for(self, run: ListRun) -> Ask:
-        """The next page."""
-        token, run.next_page = run.next_page, None
-        return Ask("list", self.parent, filter=run.way.filter, page_size=run.way.page_size, page_token=token)
-
-    # -- what an answer means ------------------------------------------------------------------------
-
-    def saw(self, ask: Ask, operation: Operation, sent: float, now: float) -> list[Told]:
-        """Deal out the answer to a GET or a ``:wait``.
-
-        :param sent: when it was asked.
+        :param sent: when the request was sent.
         """
-        told: list[Told] = []
-        self._gets -= ask.verb == "get"
-        if ask.verb == "wait" and not operation.done:
-            self._long_polls.judge(ask.timeout, now - sent, now)
-        mark = _mark(operation.raw)
-        for waiter in self.members.get(ask.name, ()):
-            waiter.busy = False
-            if self._show(waiter, operation.raw, mark, now, told, operation):
-                if ask.verb == "wait":
-                    delay = self._long_polls.delay(waiter.watch, now - sent, now)
-                else:
-                    # Those who began together drift apart.
-                    delay = waiter.watch.delay(now) * (0.5 + 0.5 * self._rng() if waiter.watch.looks == 1 else 1.0)
-                waiter.looked = now
-                waiter.listable = bool(waiter.listable)  # it runs, and the list does not show it
-                self._queue.put(waiter, now + delay)
-        return told
+        news: list[Notification] = []
+        self._gets -= request.verb == "get"
+        if request.verb == "wait" and not operation.done:
+            self._long_polls.judge(request.timeout, now - sent, now)
+        fingerprint = _fingerprint(operation)
+        for waiter in self._waiters.get(request.name, ()):
+            waiter.in_flight = False
+            if not _show(waiter, operation, fingerprint, now, news):
+                continue
+            if request.verb == "wait":
+                delay = self._long_polls.delay(waiter.schedule, now - sent, now)
+            else:
+                # Those who began together drift apart.
+                spread = 0.5 + 0.5 * self._rng() if waiter.schedule.looks == 1 else 1.0
+                delay = waiter.schedule.delay(now) * spread
+            waiter.polled_at = now
+            waiter.listable = bool(waiter.listable)  # it runs, and the list does not show it
+            self._queue.put(waiter, now + delay)
+        return news
 
-    def refused(self, ask: Ask, error: OperationsError, now: float) -> list[Told]:
-        """Deal out an error that a GET or a ``:wait`` was answered with: it is only that operation's."""
-        told: list[Told] = []
-        self._gets -= ask.verb == "get"
-        if ask.verb == "wait":
+    def failed(self, request: PollRequest, error: OperationsError, now: float) -> list[Notification]:
+        """Pass on the error of a GET or a ``:wait``: it concerns that operation only."""
+        news: list[Notification] = []
+        self._gets -= request.verb == "get"
+        if request.verb == "wait":
             self._long_polls.failed(now)
-        for waiter in self.members.get(ask.name, ()):
-            waiter.busy = False
-            if ask.verb == "wait" and not error.transient:
-                self._queue.put(waiter, now)  # a GET will tell whose error it is
+        for waiter in self._waiters.get(request.name, ()):
+            waiter.in_flight = False
+            if request.verb == "wait" and not error.transient:
+                self._queue.put(waiter, now)  # a GET shows whether it is the operation's error or that of `:wait`
                 continue
             try:
-                line = waiter.watch.failed(error, now)
-                waiter.watch.check_deadline(now, waiter.name)
+                line = waiter.schedule.failed(error, now)
+                waiter.schedule.check_deadline(now, waiter.name)
             except OperationsError as end:
-                told.append((waiter, end))
+                news.append((waiter, end))
                 continue
             if line:
-                told.append((waiter, line))
-            waiter.looked = now
-            self._queue.put(waiter, now + waiter.watch.delay(now))
-        return told
+                news.append((waiter, line))
+            waiter.polled_at = now
+            self._queue.put(waiter, now + waiter.schedule.delay(now))
+        return news
 
-    def repeats(self, now: float, text: str, at: int) -> int:
-        """See whether a row of a page says what it said the last time, and take note if it does.
+    def rows(self, rows: Sequence[Row], now: float) -> list[Notification]:
+        """Pass on some rows of a page; :meth:`end_page` comes after the last ones.
 
-        That is the lot of most, by far: it costs a hash of the row's text, and reads nothing.
-
-        :param text: the page's.
-        :param at: where in it the row begins.
-        :return: where it ends; 0 if it has to be read, and given to :meth:`rows`.
+        Most rows repeat what they said the last time: that costs a hash, and nothing is read.
         """
-        found = _name_of(text, at)
-        same = self.members.get(found[1]) if found is not None else None
-        run = self._lists.current
-        if same is None or run is None or now >= self._next_deadline or same[0].seen_in == run.number:
-            return 0
-        mark, end = same[0].mark, at + same[0].row_size
-        if mark != hash(text[at:end]) or (len(same) > 1 and any(other.mark != mark for other in same)):
-            return 0
-        for waiter in same:
-            waiter.seen_in = run.number
-            waiter.watch.saw_no_change()
-        run.rows, run.matched = run.rows + 1, run.matched + 1
-        return end
-
-    def rows(self, rows: Sequence[Row], now: float) -> list[Told]:
-        """Deal out a piece of a page: operations as they came. :meth:`page` ends the page."""
-        run = self._lists.current
-        told: list[Told] = []
-        if run is None:
-            return told
-        run.rows += len(rows)
-        for row, text in rows:
-            name = row.get("name") if isinstance(row, dict) else None
-            same = self.members.get(name) if isinstance(name, str) else None
-            if same is None:
-                run.shows_done = run.shows_done or (name is not None and row.get("done") is True)
+        number = self._lists.current
+        news: list[Notification] = []
+        if not number:
+            return news
+        matched, shows_finished = 0, False
+        for row in rows:
+            try:
+                head = read_head(row)
+            except ValueError:
                 continue
-            run.matched += 1
-            mark, size = hash(text), len(text) if len(text) <= LARGEST_ROW else 0
+            same = self._waiters.get(head.name)
+            if same is None:
+                shows_finished = shows_finished or head.done
+                continue
+            matched += 1
+            data = bytes(row)
+            fingerprint = hash(data)
+            operation: Operation | None = None
             for waiter in same:
-                waiter.seen_in, waiter.row_size = run.number, size
-                self._show(waiter, row, mark, now, told)
-        return told
+                if waiter.fingerprint == fingerprint and now < self.next_deadline:
+                    waiter.listed_in = number
+                    waiter.schedule.saw_no_change()
+                    continue
+                try:
+                    operation = operation or read_row(data)
+                except MalformedResponseError:
+                    break
+                waiter.listed_in = number
+                _show(waiter, operation, fingerprint, now, news)
+        self._lists.count(len(rows), matched, shows_finished)
+        return news
 
-    def page(self, next_page_token: str, size: int, now: float) -> None:
-        """End a page of a list.
+    def end_page(self, next_page_token: str, size: int, now: float) -> None:
+        """Note the end of a page of a list.
 
-        :param size: how many bytes the answer had.
+        :param size: bytes of the response.
         """
-        if (run := self._lists.page(next_page_token, size, now)) is not None:
+        if (run := self._lists.end_page(next_page_token, size, now)) is not None:
             self._lists.missed(run, self._reschedule(run, now))
 
     def list_failed(self, error: OperationsError, now: float) -> str | None:
-        """Note that a list was answered with an error: everybody is asked for by name for a while.
+        """Note that a list was answered with an error: everybody is polled by name for a while.
 
-        :return: a line for the log, if it is not one that passes.
+        :return: a line for the log, if the error is not transient.
         """
         return self._lists.failed(error, now)
 
     def recovered(self) -> None:
-        """The endpoint was in trouble, and is well again."""
+        """Note that the endpoint has recovered from trouble."""
         self._lists.recovered()
 
-    def _show(
-        self,
-        waiter: Waiter,
-        raw: Mapping[str, Any],
-        mark: int,
-        now: float,
-        told: list[Told],
-        operation: Operation | None = None,
-    ) -> bool:
-        """Show one look to one who waits; whether it goes on waiting."""
-        watch = waiter.watch
-        if watch.done is not None:  # told already, and about to be removed
-            return False
-        try:
-            if mark == waiter.mark:
-                watch.saw_no_change()
-            else:
-                line = watch.saw(operation or read_row(raw))
-                waiter.mark = mark
-                if line:
-                    told.append((waiter, line))
-                if watch.done is not None:
-                    told.append((waiter, watch.done))
-                    return False
-            watch.check_deadline(now, waiter.name)
-        except MalformedResponseError as error:
-            if operation is None and not isinstance(error, ResponseTooLargeError):
-                waiter.seen_in = 0  # the list does not show it in a way that can be read: a GET will tell
-                return True
-            try:
-                line = watch.failed(error, now)
-            except MalformedResponseError as end:  # too large: that does not pass, and is nobody else's
-                told.append((waiter, end))
-                return False
-            if line:
-                told.append((waiter, line))
-        except OperationsError as end:
-            watch.last = operation or Operation.from_json(raw)
-            told.append((waiter, end))
-            return False
-        watch.last = None  # thousands of answers are not kept
-        return True
+    # -- in here -------------------------------------------------------------------------------------
+
+    def _iterate(self) -> Iterable[Waiter]:
+        return (waiter for same in self._waiters.values() for waiter in same)
+
+    def _left_to_list(self, waiter: Waiter) -> bool:
+        """Whether somebody whom lists show has to wait for the next one, or for a GET to finish."""
+        return waiter.listable is True and self._gets >= GETS_BESIDE_LISTS
+
+    def _next_page(self) -> list[PollRequest]:
+        page = self._lists.next_page()
+        return [] if page is None else [PollRequest("list", self.parent, page=page)]
 
     def _reschedule(self, run: ListRun, now: float) -> int:
         """Put everybody back into the queue after a list; gives how many it should have shown, and did not."""
         missing, number, started = 0, run.number, run.started
-        waiters = [waiter for same in self.members.values() for waiter in same]
+        waiters = self.waiters
         for waiter in waiters:
-            if waiter.seen_in == number:
-                waiter.looked, waiter.listable = started, True
-                due = started + waiter.watch.delay(started)
+            if waiter.listed_in == number:
+                waiter.polled_at, waiter.listable = started, True
+                due = started + waiter.schedule.delay(started)
                 waiter.due = due if due > now else now
-            elif run.whole and waiter.listable and waiter.looked < started:
-                # Over, hidden, or elsewhere: a GET will tell.
+            elif run.complete and waiter.listable and waiter.polled_at < started:
+                # Finished, hidden, or elsewhere: a GET will tell.
                 missing += 1
                 waiter.listable, waiter.due = None, min(waiter.due, now)
         self._queue.rebuild(waiters)
         return missing
 
-    def _check_deadline(self, waiter: Waiter, now: float, told: list[Told]) -> None:
-        try:
-            waiter.watch.check_deadline(now, waiter.name)
-        except OperationsError as end:
-            told.append((waiter, end))
+
+def _show(waiter: Waiter, operation: Operation, fingerprint: int, now: float, news: list[Notification]) -> bool:
+    """Pass on the state of an operation to one who waits for it; whether the wait goes on."""
+    schedule = waiter.schedule
+    if schedule.done is not None:  # notified already, and about to be removed
+        return False
+    if fingerprint == waiter.fingerprint:
+        schedule.saw_no_change()
+    else:
+        line, waiter.fingerprint = schedule.saw(operation), fingerprint
+        if line:
+            news.append((waiter, line))
+        if schedule.done is not None:
+            news.append((waiter, schedule.done))
+            return False
+    if (end := _timeout(waiter, now)) is not None:
+        schedule.last = operation
+        news.append((waiter, end))
+        return False
+    schedule.last = None  # thousands of responses are not kept
+    return True
 
 
-def _mark(raw: Mapping[str, Any]) -> int:
-    """What tells whether an answer is the same as the last one: its repetition costs a hash, and builds nothing."""
+def _timeout(waiter: Waiter, now: float) -> OperationsError | None:
+    """The error that ends a wait at its deadline."""
     try:
-        return hash(marshal.dumps(raw, 2))  # type: ignore[arg-type]
+        waiter.schedule.check_deadline(now, waiter.name)
+    except OperationsError as end:
+        return end
+    return None
+
+
+def _fingerprint(operation: Operation) -> int:
+    """Tells whether a response is the same as the last one."""
+    try:
+        return hash(marshal.dumps(operation.raw, 2))  # type: ignore[arg-type]
     except ValueError:
-        return -1  # too deep, which reading it will tell; no hash is -1
+        return -1  # nested too deeply; no hash is -1

@@ -1,4 +1,4 @@
-"""Those who wait for operations, in the order of their next look. Standard library only."""
+"""Those who wait for operations, ordered by when each is due to be polled. Standard library only."""
 
 from __future__ import annotations
 
@@ -6,72 +6,83 @@ import heapq
 from collections.abc import Iterable
 from operator import itemgetter
 
+from airflow_lro_provider.lro.errors import OperationsError
+from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.polling import PollSchedule
 
-__all__ = ["Queue", "Waiter"]
+__all__ = ["News", "Notification", "Queue", "Waiter"]
 
-_due = itemgetter(0)
+News = Operation | OperationsError | str
+"""What a waiter is notified of: the finished operation, the error that ends the wait, or a line for the log."""
+
+_by_due = itemgetter(0)
 
 
 class Waiter:
-    """One who waits for an operation.
+    """One wait for one operation, as the plan of its parent keeps it.
 
-    :param name: the operation's.
-    :param watch: when to look and until when, on the clock of the family.
+    :param name: the operation.
+    :param schedule: when to poll and until when, on the clock of the plan.
     """
 
-    __slots__ = ("busy", "due", "gone", "listable", "looked", "mark", "name", "row_size", "seen_in", "watch")
+    __slots__ = ("due", "fingerprint", "in_flight", "listable", "listed_in", "name", "polled_at", "removed", "schedule")
 
-    def __init__(self, name: str, watch: PollSchedule) -> None:
-        self.name, self.watch = name, watch
-        self.due = self.looked = 0.0
-        self.mark: int | None = None  # the hash of the last look's answer
-        self.row_size = 0  # how long that was, if it was a row of a list and not too long
-        self.seen_in = 0  # the number of the last list that showed it
-        self.busy = False  # a request about it is under way
-        self.gone = False
-        # Whether a list shows it; None: the last one did not, and it is not known yet why.
+    def __init__(self, name: str, schedule: PollSchedule) -> None:
+        self.name, self.schedule = name, schedule
+        self.due = self.polled_at = 0.0
+        self.fingerprint: int | None = None  # hash of the last response
+        self.listed_in = 0  # number of the last list that showed it
+        self.in_flight = False  # a request for it is in flight
+        self.removed = False
+        # Whether lists show it; None: the last one did not, and it is not known yet why.
         self.listable: bool | None = True
 
     def __lt__(self, other: Waiter) -> bool:
-        """Those who are due at the same time stand in any order."""
+        """Those that are due at the same time are in any order."""
         return False
+
+    def notify(self, news: News) -> None:
+        """Deliver news; there is nobody to deliver them to here."""
+
+
+Notification = tuple[Waiter, News]
+"""Whom to notify of what."""
 
 
 class Queue:
-    """Who is due next. A place that is not at the time at which its holder is due by now is skipped."""
+    """Who is due next. An entry whose time is no longer that at which its waiter is due is skipped."""
 
     def __init__(self) -> None:
-        self._places: list[tuple[float, Waiter]] = []
+        self._entries: list[tuple[float, Waiter]] = []
 
     def put(self, waiter: Waiter, due: float) -> None:
-        """Give somebody a place, instead of the one there was."""
+        """Add a waiter, or move it."""
         waiter.due = due
-        heapq.heappush(self._places, (due, waiter))
+        heapq.heappush(self._entries, (due, waiter))
 
     def head(self) -> Waiter | None:
-        """Who is due first."""
-        while self._places:
-            due, waiter = self._places[0]
-            if due == waiter.due and not (waiter.busy or waiter.gone):
+        """The waiter that is due first; those with a request in flight are not in the queue."""
+        while self._entries:
+            due, waiter = self._entries[0]
+            if due == waiter.due and not (waiter.in_flight or waiter.removed):
                 return waiter
-            heapq.heappop(self._places)
+            heapq.heappop(self._entries)
         return None
 
     def pop(self) -> Waiter:
-        """The head leaves the queue."""
-        return heapq.heappop(self._places)[1]
+        """Remove the head; only directly after :meth:`head` has returned one."""
+        return heapq.heappop(self._entries)[1]
 
-    def tidy(self, waiters: Iterable[Waiter], number: int) -> None:
-        """Drop the places that are skipped, if they are most of it.
+    def prune(self, waiters: Iterable[Waiter], number: int) -> None:
+        """Drop the entries that would be skipped, once they are most of the queue.
 
-        :param waiters: all who wait.
-        :param number: how many those are, about.
+        :param waiters: all waiters.
+        :param number: how many those are, at least about.
         """
-        if len(self._places) > 2 * number + 64:
+        if len(self._entries) > 2 * number + 64:
             self.rebuild(waiters)
 
     def rebuild(self, waiters: Iterable[Waiter]) -> None:
-        """Order all who wait anew, by ``due``; not those about whom a request is under way."""
-        self._places = [(waiter.due, waiter) for waiter in waiters if not waiter.busy]
-        self._places.sort(key=_due)  # mostly in order already, and then quicker than heapify
+        """Order all waiters anew, by ``due``, except those with a request in flight."""
+        self._entries = [(waiter.due, waiter) for waiter in waiters if not waiter.in_flight]
+        self._entries.sort(key=_by_due)  # mostly in order already, and then faster than heapify

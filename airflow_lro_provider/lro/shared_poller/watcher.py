@@ -1,62 +1,103 @@
-"""The watcher: one poller per (endpoint, parent, identity) for all who wait on one event loop.
+"""The shared poller of one event loop: one poller per (endpoint, parent, identity) for all who wait there.
 
-What is asked when is decided in :mod:`airflow_lro_provider.lro.shared_poller.planner`, how fast an endpoint may be
-asked in :mod:`airflow_lro_provider.lro.shared_poller.throttle`. The requests are sent, and the answers delivered, in
+Which requests are sent is decided in :mod:`airflow_lro_provider.lro.shared_poller.planner`, how fast an endpoint is
+polled in :mod:`airflow_lro_provider.lro.shared_poller.throttle`. Requests are sent, and news delivered, in
 :mod:`airflow_lro_provider.lro.shared_poller.endpoint_poller`.
 
-Whoever waits holds a future, and nothing else runs for them. They come and go without touching each
-other; with the last one of a parent its requests are ended, and the connections are given back.
+Whoever waits holds a :class:`Subscription`, which is a future and nothing that runs. Subscriptions come and go without
+affecting each other; with the last one of a parent its requests are cancelled, and its connections closed.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from airflow_lro_provider.lro.async_client import AsyncOperationsClient
-from airflow_lro_provider.lro.auth.credentials import ConnectionSettings, identity_for
-from airflow_lro_provider.lro.auth.mtls import channel_for
+from airflow_lro_provider.lro.auth.credentials import ConnectionSettings
 from airflow_lro_provider.lro.metrics import Metrics
+from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.polling import MAX_IN_FLIGHT, PollSchedule
 from airflow_lro_provider.lro.resources.names import OperationReference
-from airflow_lro_provider.lro.shared_poller.endpoint_poller import Endpoint, start
-from airflow_lro_provider.lro.shared_poller.group import Means
-from airflow_lro_provider.lro.shared_poller.waiting import Waiting
+from airflow_lro_provider.lro.shared_poller.clients import Client, Clients
+from airflow_lro_provider.lro.shared_poller.endpoint_poller import EndpointPoller
+from airflow_lro_provider.lro.shared_poller.queue import News, Waiter
 
-__all__ = ["Waiting", "Watcher"]
-
-READ_AGAIN = 60.0
-"""So long a connection's keys and certificates are taken for what they were when they were read, in seconds."""
+__all__ = ["Subscription", "Watcher"]
 
 _watchers: WeakKeyDictionary[asyncio.AbstractEventLoop, Watcher] = WeakKeyDictionary()
 
 
-class Watcher:
-    """All who wait on one event loop.
+class Subscription(Waiter):
+    """One wait. Await it repeatedly: it gives a line for the log whenever state or progress changed, and at last the
+    finished operation. End it with :meth:`leave`, whatever came.
 
-    :param meter: what counts.
-    :param max_in_flight: how many requests may be under way at a time at each endpoint.
-    :param clock: gives the time, in seconds, on which all the watches run.
-    :param make_client: makes a client of settings, an identity and a channel.
+    :param on_leave: called when the wait is over.
+    """
+
+    __slots__ = ("_awaited", "_future", "_later", "_on_leave")
+
+    def __init__(self, name: str, schedule: PollSchedule, on_leave: Callable[[Waiter], None]) -> None:
+        super().__init__(name, schedule)
+        self._on_leave = on_leave
+        self._future: asyncio.Future[Operation | str] = asyncio.get_running_loop().create_future()
+        self._later: list[News] | None = None  # after a line: what came behind it, before that was awaited
+        self._awaited = False
+
+    def __await__(self) -> Generator[Any, None, Operation | str]:
+        if self._awaited and self._later is not None:
+            self._future = asyncio.get_running_loop().create_future()
+            later, self._later = self._later, None
+            for news in later:
+                self.notify(news)
+        self._awaited = True
+        # While nothing happens there is no frame of ours: thousands would have one.
+        return self._future.__await__()
+
+    def leave(self) -> None:
+        """End the wait."""
+        self._future.cancel()
+        self._on_leave(self)
+
+    def notify(self, news: News) -> None:
+        """Deliver what the poller found out."""
+        if self._future.cancelled():
+            return
+        if self._future.done():
+            self._later = [*(self._later or ()), news]
+        elif isinstance(news, BaseException):
+            self._future.set_exception(news)
+            self._future.exception()  # retrieved: nobody may be there to await it
+        else:
+            self._future.set_result(news)
+            if isinstance(news, str):
+                self._later = []
+
+
+class Watcher:
+    """The shared poller of one event loop.
+
+    :param metrics: what counts.
+    :param max_in_flight: how many requests may be in flight at a time at each endpoint.
+    :param clock: gives the time, in seconds, that all schedules are on.
+    :param make_client: makes a client of settings, an identity and TLS settings.
     """
 
     def __init__(
         self,
-        meter: Metrics | None = None,
+        metrics: Metrics | None = None,
         *,
         max_in_flight: int = MAX_IN_FLIGHT,
         clock: Callable[[], float] = time.monotonic,
-        make_client: Callable[..., Any] = AsyncOperationsClient,
+        make_client: Callable[..., Client] = AsyncOperationsClient,
     ) -> None:
-        self.meter, self.clock, self.make_client = meter or Metrics(), clock, make_client
-        self.max_in_flight = max_in_flight
-        self._endpoints: dict[str, Endpoint] = {}
-        self._reached: dict[ConnectionSettings, tuple[float, asyncio.Task[Means]]] = {}
-        self._closing: set[asyncio.Task[None]] = set()
+        self.clock, self.max_in_flight = clock, max_in_flight
+        self._metrics = metrics or Metrics()
+        self._clients = Clients(make_client, clock=clock, max_in_flight=max_in_flight)
+        self._endpoints: dict[str, EndpointPoller] = {}
 
     @classmethod
     def of_loop(cls, make: Callable[[], Watcher] | None = None) -> Watcher:
@@ -70,56 +111,38 @@ class Watcher:
         return _watchers[loop]
 
     async def join(
-        self,
-        settings: ConnectionSettings,
-        reference: OperationReference,
-        watch: PollSchedule,
-    ) -> Waiting:
+        self, settings: ConnectionSettings, reference: OperationReference, schedule: PollSchedule
+    ) -> Subscription:
         """Begin to wait.
 
         :param settings: what the connection says.
-        :param watch: when to look and until when, on the clock of the watcher.
+        :param schedule: when to poll and until when, on the clock of the watcher.
         :raises ForbiddenEndpointError: if the reference is not for this connection.
         :raises OperationsError: if there are no credentials.
         """
         settings.endpoint(reference)  # refuses a foreign host before a key is read
-        means = await self.means(settings)
-        url = settings.endpoint(reference, mtls=means[1].mtls_hosts)
+        access = await self._clients.access(settings)
+        url = settings.endpoint(reference, mtls=access.tls.mtls_hosts)
         endpoint = self._endpoints.get(url)
         if endpoint is None:
-            endpoint = self._endpoints[url] = Endpoint(self, url)
-        group = endpoint.group(settings, means, reference)
-        waiting = Waiting(reference.name, watch, group)
-        now = self.clock()
-        group.family.add(waiting, now)
-        endpoint.wake(now)
-        return waiting
+            endpoint = self._endpoints[url] = EndpointPoller(
+                url,
+                clients=self._clients,
+                metrics=self._metrics,
+                clock=self.clock,
+                max_in_flight=self.max_in_flight,
+                on_idle=self._forget,
+            )
+        parent = endpoint.parent(settings, access, reference)
+        subscription = Subscription(reference.name, schedule, parent.on_leave)
+        endpoint.add(parent, subscription)
+        return subscription
 
     async def settle(self) -> None:
         """Wait until the connections of those who have left are closed."""
-        # Not for as long as there are any: who is done leaves the set in a later turn of the loop, and from Python 3.12
-        # on a wait for those who are done takes no turn.
-        while closing := [task for task in self._closing if not task.done()]:
-            await asyncio.wait(closing)
+        await self._clients.settle()
 
-    def forget(self, endpoint: Endpoint) -> None:
-        """Nobody waits at an endpoint any more."""
-        self._endpoints.pop(endpoint.url, None)
+    def _forget(self, endpoint: EndpointPoller) -> None:
+        del self._endpoints[endpoint.url]
         if not self._endpoints:
-            self._reached.clear()
-
-    def close(self, client: Any) -> None:
-        """Give connections back."""
-        task: asyncio.Task[None] = start(client.close())
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
-
-    async def means(self, settings: ConnectionSettings) -> Means:
-        """Who one is and how one speaks TLS, as the connection has it; read anew now and then."""
-        now = self.clock()
-        at, task = self._reached.get(settings, (-math.inf, None))
-        if task is None or now >= at + READ_AGAIN or (task.done() and (task.cancelled() or task.exception())):
-            # Keys are parsed in a thread, once, however many wait for it.
-            task = start(asyncio.to_thread(lambda: (identity_for(settings), channel_for(settings))))
-            self._reached[settings] = now, task
-        return task.result() if task.done() else await asyncio.shield(task)
+            self._clients.forget_access()

@@ -10,12 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_lro_provider.lro.http.json import (
+    MAX_COMMAS,
     MAX_DEPTH,
     MAX_DIGITS,
     MAX_NODES,
     JsonLimitError,
+    RowHead,
+    read_head,
     read_json,
-    read_members,
+    read_page,
 )
 
 
@@ -87,17 +90,10 @@ def test_more_than_is_taken_is_said_so(body: bytes, words: str) -> None:
         read_json(body)
 
 
-def members_of(body: bytes, field: str = "operations") -> tuple[list[Any], dict[str, Any]]:
-    """All members, and the rest. The text of each is what it was read from."""
-    found: list[Any] = []
-    members = read_members(body, field)
-    while True:
-        try:
-            member, text = next(members)
-        except StopIteration as end:
-            return found, end.value
-        assert json.loads(text) == member
-        found.append(member)
+def page_of(body: bytes) -> tuple[list[Any], str]:
+    """All rows, read, and the token."""
+    page = read_page(body)
+    return [json.loads(bytes(row)) for row in page.operations], page.next_page_token
 
 
 simple = st.none() | st.booleans() | st.integers(-(10**20), 10**20) | st.floats(allow_nan=False, allow_infinity=False)
@@ -108,37 +104,46 @@ values = st.recursive(
 )
 
 
-@given(st.lists(values), st.dictionaries(st.text(st.characters(codec="utf-8")), values), st.sampled_from([None, 0, 3]))
-def test_members_are_read_one_by_one(members: list[Any], others: dict[str, Any], indent: int | None) -> None:
-    """What is read piece by piece is what is read at once, wherever the list stands and however it is indented."""
+@given(
+    st.lists(values),
+    st.dictionaries(st.text(st.characters(codec="utf-8")), values),
+    st.text(st.characters(codec="utf-8")),
+    st.sampled_from([None, 0, 3]),
+)
+def test_rows_are_what_is_read_at_once(rows: list[Any], others: dict[str, Any], token: str, indent: int | None) -> None:
+    """Wherever the list stands among other fields, and however it is indented."""
     others.pop("operations", None)
-    for content in ({"operations": members, **others}, {**others, "operations": members}):
+    others["nextPageToken"] = token
+    for content in ({"operations": rows, **others}, {**others, "operations": rows}):
         body = json.dumps(content, indent=indent, ensure_ascii=indent is None).encode()
-        assert members_of(body) == (members, others)
+        assert page_of(body) == (rows, token)
+        for row, content in zip(read_page(body).operations, rows, strict=True):
+            assert read_json(bytes(row)) == content
 
 
 @pytest.mark.parametrize(
-    ("body", "members", "rest"),
+    ("body", "rows", "token"),
     [
-        (b"{}", [], {}),
-        (b" { } ", [], {}),
-        (b'{"operations":[]}', [], {}),
-        (b'\xef\xbb\xbf{"operations":[1],"a":2}', [1], {"a": 2}),
-        (b'{"operations":null}', [], {"operations": None}),
-        (b'{"a":{"operations":[1]}}', [], {"a": {"operations": [1]}}),
+        (b"{}", [], ""),
+        (b" { } ", [], ""),
+        (b'{"operations":[]}', [], ""),
+        (b'\xef\xbb\xbf{"operations":[1],"a":2}', [1], ""),
+        (b'{"a":{"operations":[1],"nextPageToken":"b"}}', [], ""),
+        (b'{"\\u006fperations":[1],"nextPageToken":"a\\u0062"}', [1], "ab"),
+        (b'{"operations":[1],"operations":[2]}', [2], ""),
     ],
 )
-def test_an_object_without_members(body: bytes, members: list[Any], rest: dict[str, Any]) -> None:
-    """An empty list, none at all, another type, or one that stands elsewhere."""
-    assert members_of(body) == (members, rest)
+def test_pages_without_rows_and_odd_ones(body: bytes, rows: list[Any], token: str) -> None:
+    """An empty list, none at all, one that stands elsewhere; of two the last one, as Python's own reader has it."""
+    assert page_of(body) == (rows, token)
 
 
 @pytest.mark.parametrize("cut", [*range(1, 34)])
 def test_what_is_cut_off_is_refused(cut: int) -> None:
-    """Wherever an answer ends too early, that is noticed; the members before it have been read."""
+    """Wherever a response ends too early, that is noticed."""
     body = b'{"operations": [{"a": 1}], "b": 2}'
     with pytest.raises(ValueError):
-        members_of(body[:cut])
+        read_page(body[:cut])
 
 
 @pytest.mark.parametrize(
@@ -147,25 +152,98 @@ def test_what_is_cut_off_is_refused(cut: int) -> None:
         *(b"", b"[]", b"1", b"null", b"{} {}", b"{}x", b"{1:2}", b'{"a" 1}', b'{"a":1,}', b'{"a":1 "b":2}'),
         *(b'{"operations":[1,]}', b'{"operations":[1 2]}', b'{"operations":[,1]}', b'{"operations":[NaN]}'),
         *(rb'{"operations":["\ud800"]}', b'{"operations":["\xff"]}', b'{"operations":[1]}]', b'{"operations":[1}'),
+        *(b'{"operations":null}', b'{"operations":{}}', b'{"nextPageToken":1}', b'{"nextPageToken":null}'),
+        *(
+            b'{"a":NaN}',
+            b'{"a":"\xff"}',
+            b'{"a":-Infinity}',
+            rb'{"a":"\x"}',
+            b'{"a":01}',
+            b"{}".join([b"\xff\xfe"] * 2),
+        ),
+        *("{}".encode("utf-16"), "{}".encode("utf-32"), b'{"operations":["a\nb"]}', b'{"a":[1,}'),
     ],
 )
-def test_members_of_what_is_no_object_are_refused(body: bytes) -> None:
-    """The same is refused as when it is read at once, and all that is no object."""
+def test_what_is_no_page_is_refused(body: bytes) -> None:
+    """The same is refused as when it is read at once, and all that is no object, or has fields of other types."""
     with pytest.raises(ValueError) as caught:
-        members_of(body)
+        read_page(body)
     assert not isinstance(caught.value, JsonLimitError)
 
 
 @pytest.mark.parametrize(
-    "body",
+    ("body", "words"),
     [
-        b'{"operations":[' + b"[" * 100_000 + b"]" * 100_000 + b"]}",
-        b'{"operations":[' + b"{}," * MAX_NODES + b"{}]}",
-        b'{"operations":[1' + b"0" * MAX_DIGITS + b"]}",
+        (b'{"operations":[' + b"[" * 100_000 + b"]" * 100_000 + b"]}", "deeper than 100"),
+        (b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "deeper than 100"),
+        (b'{"a":' + b'{"a":' * 100_000, "deeper than 100"),
+        (b'{"operations":[' + b"{}," * MAX_NODES + b"{}]}", "more than 300000 objects"),
+        (b'{"operations":[' + b"1," * (MAX_COMMAS + 1) + b"1]}", "more than 500000 elements"),
     ],
-    ids=["deep", "many", "long"],
+    ids=["deep", "deep elsewhere", "deep and cut off", "many", "many numbers"],
 )
-def test_the_limits_hold_for_members_too(body: bytes) -> None:
-    """What would be too much at once is too much in pieces."""
+def test_the_limits_hold_for_pages_too(body: bytes, words: str) -> None:
+    """What would be too much at once is too much in rows."""
+    with pytest.raises(JsonLimitError, match=words):
+        read_page(body)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        b"1" + b"0" * MAX_DIGITS,
+        b'{"a":1e999}',
+        b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1),
+    ],
+    ids=["long", "infinite", "deep"],
+)
+def test_the_limits_hold_for_a_row_that_is_read(row: bytes) -> None:
+    """A page is split all the same: the others must not suffer from what nobody waits for."""
+    page = read_page(b'{"operations":[{"name":"a","done":true},' + row + b"]}")
+    assert read_head(page.operations[0]) == RowHead("a", True)
     with pytest.raises(JsonLimitError):
-        members_of(body)
+        read_json(bytes(page.operations[1]))
+
+
+@pytest.mark.parametrize(
+    ("row", "head"),
+    [
+        (b"{}", RowHead()),
+        (b' {"done" : true, "a": [{}], "name": "b"} ', RowHead("b", True)),
+        (b'{"name":"a","name":"b"}', RowHead("b")),
+        ('{"name":"ö\\u00f6"}'.encode(), RowHead("öö")),
+        *((row, None) for row in (b"1", b"null", b"[]", b'"a"', b'{"name":1}', b'{"done":0}', b'{"done":null}')),
+    ],
+)
+def test_the_head_of_a_row(row: bytes, head: RowHead | None) -> None:
+    """Name and end, wherever they stand; what has none of the right type is refused."""
+    [found] = read_page(b'{"operations":[' + row + b"]}").operations
+    if head is None:
+        with pytest.raises(ValueError):
+            read_head(found)
+    else:
+        assert read_head(found) == head
+
+
+def test_a_head_that_the_stack_does_not_reach_is_refused() -> None:
+    """A row may be split at one depth of the stack, and read at another."""
+    deepest = next(depth for depth in range(1000, 0, -1) if _splits(depth))
+    [row] = read_page(_nested(deepest)).operations
+
+    def deeper(levels: int) -> RowHead:
+        return read_head(row) if not levels else deeper(levels - 1)
+
+    with pytest.raises(JsonLimitError):
+        deeper(50)
+
+
+def _nested(depth: int) -> bytes:
+    return b'{"operations":[{"a":' + b"[" * depth + b"]" * depth + b"}]}"
+
+
+def _splits(depth: int) -> bool:
+    try:
+        read_page(_nested(depth))
+    except JsonLimitError:
+        return False
+    return True

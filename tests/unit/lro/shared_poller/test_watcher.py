@@ -25,14 +25,14 @@ from airflow_lro_provider.lro.errors import (
 from airflow_lro_provider.lro.metrics import Metrics
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.polling import MAX_IN_FLIGHT, Deadline, PollSchedule
-from airflow_lro_provider.lro.protocol import Rows
+from airflow_lro_provider.lro.protocol import Response, Rows
 from airflow_lro_provider.lro.resources.names import OperationReference
-from airflow_lro_provider.lro.shared_poller import endpoint_poller as endpoint
-from airflow_lro_provider.lro.shared_poller import list_strategy as lists
-from airflow_lro_provider.lro.shared_poller import watcher as module
-from airflow_lro_provider.lro.shared_poller.planner import UNHURRIED
+from airflow_lro_provider.lro.shared_poller import clients
+from airflow_lro_provider.lro.shared_poller.endpoint_poller import ROWS_PER_TURN, EndpointPoller
+from airflow_lro_provider.lro.shared_poller.list_strategy import ListStrategy
+from airflow_lro_provider.lro.shared_poller.planner import LAST_POLL_SECONDS, ParentPlan
 from airflow_lro_provider.lro.shared_poller.throttle import most_requests_of_an_outage
-from airflow_lro_provider.lro.shared_poller.watcher import Waiting, Watcher
+from airflow_lro_provider.lro.shared_poller.watcher import Subscription, Watcher
 
 PARENT = "projects/p/locations/us-central1"
 REFERENCE = OperationReference("datafusion", "v1", PARENT, "datafusion.googleapis.com")
@@ -151,7 +151,7 @@ class Service:
 def page_of(content: dict[str, Any], cut_at: int | None = None) -> Rows:
     """An answer to a list, perhaps cut off."""
     request = protocol.list_(REFERENCE, "https://datafusion.googleapis.com")
-    return Rows(request, json.dumps(content).encode()[:cut_at])
+    return protocol.read_rows(request, Response(200, {}, json.dumps(content).encode()[:cut_at]))
 
 
 inherited: contextvars.ContextVar[str] = contextvars.ContextVar("inherited")
@@ -175,7 +175,7 @@ def make(service: Service, meter: Metrics | None = None, **options: Any) -> Watc
 
 async def join(
     watcher: Watcher, operation: str, interval: float | None = 5.0, *, api: str = "datafusion", **watch: Any
-) -> Waiting:
+) -> Subscription:
     """Begin to wait."""
     host = {"datafusion": "datafusion.googleapis.com", "automl": "automl.googleapis.com"}[api]
     reference = OperationReference(api, "v1", operation, host)
@@ -183,7 +183,7 @@ async def join(
     return await watcher.join(SETTINGS, reference, PollSchedule(started=started, interval=interval, **watch))
 
 
-async def end_of(waiting: Waiting, on_line: Callable[[str], object] = lambda line: None) -> tuple[float, Any]:
+async def end_of(waiting: Subscription, on_line: Callable[[str], object] = lambda line: None) -> tuple[float, Any]:
     """When a wait ended, and how."""
     result: Any
     try:
@@ -224,7 +224,7 @@ def test_so_many_requests_are_under_way_as_are_wished(
     max_in_flight: int, late: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where nothing can be listed they are all that there is: no more at a time, and no tick lost between them."""
-    monkeypatch.setattr(lists.Lists, "way", lambda *_: None)
+    monkeypatch.setattr(ListStrategy, "choose", lambda *_: None)
 
     async def test() -> None:
         service = Service({name(i): 30 + i / 20 for i in range(400)})
@@ -257,7 +257,7 @@ def test_those_who_wait_at_the_service_leave_room_for_others(max_in_flight: int,
 
 
 def test_a_page_that_is_cut_off_loses_nothing() -> None:
-    """What stood before the cut is told, and for the rest there are GETs, until lists are tried again."""
+    """Nothing of it is believed; for all there are GETs, until lists are tried again."""
 
     async def test() -> None:
         service = Service({name(i): 20 + i / 50 for i in range(200)})
@@ -267,7 +267,7 @@ def test_a_page_that_is_cut_off_loses_nothing() -> None:
             nonlocal cut
             cut += 1
             page = await whole(parent, **how)
-            return page_of({"operations": [row for row, _ in page.read()]}, page.size // 2)
+            return page_of({"operations": [json.loads(bytes(row)) for row in page.rows]}, page.size // 2)
 
         service.rows = rows  # type: ignore[method-assign]
         found = await ends_of(make(service), service)
@@ -275,6 +275,48 @@ def test_a_page_that_is_cut_off_loses_nothing() -> None:
         assert all(isinstance(result, Operation) for _, result in found.values())
         assert max(found[operation][0] - end for operation, end in service.ends.items()) <= 8
         assert service.most_flying <= MAX_IN_FLIGHT
+
+    run(test())
+
+
+def test_a_page_of_many_rows_leaves_the_loop_to_others() -> None:
+    """However many rows a service sends at once, also the same ones again and again."""
+
+    async def test() -> None:
+        service = Service({name(i): math.inf for i in range(100)})
+        whole, turns, between = service.rows, 0, 0
+
+        async def rows(parent: OperationReference, **how: Any) -> Rows:
+            page = await whole(parent, **how)
+            return page_of({"operations": [json.loads(bytes(row)) for row in page.rows] * 50})
+
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        async def read(self: Any, *arguments: Any) -> None:
+            nonlocal between
+            counting = asyncio.create_task(count())
+            await asyncio.sleep(0)
+            before = turns
+            result = await original(*arguments)
+            between = max(between, turns - before)
+            counting.cancel()
+            return result
+
+        service.rows = rows  # type: ignore[method-assign]
+        original = EndpointPoller._read_page
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(EndpointPoller, "_read_page", read)
+            watcher = make(service)
+            waits = [await join(watcher, operation) for operation in service.ends]
+            await asyncio.sleep(10)
+        assert between >= 100 * 50 / ROWS_PER_TURN
+        for waiting in waits:
+            waiting.leave()
+        await watcher.settle()
 
     run(test())
 
@@ -367,7 +409,7 @@ def test_a_certificate_that_was_replaced_is_taken_up_by_who_waits_already(monkey
         service.outages += [(100.0, 102.0, TransportError("no answer")), (200.0, 202.0, TransportError("no answer"))]
         now = asyncio.get_running_loop().time
         monkeypatch.setattr(
-            module, "channel_for", lambda _: TlsSettings(mtls_hosts=False, context="new" if now() > 150 else None)
+            clients, "channel_for", lambda _: TlsSettings(mtls_hosts=False, context="new" if now() > 150 else None)
         )
         found = await ends_of(make(service), service)
         assert all(result.done for _, result in found.values())
@@ -426,7 +468,7 @@ def test_deadlines_are_kept_during_an_outage() -> None:
 def test_deadlines_are_kept_while_every_request_hangs(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A service that takes requests and answers none keeps nobody beyond the deadline who has none under way."""
     # Else one list would hang, and no GETs.
-    monkeypatch.setattr(lists.Lists, "way", lambda *_: None)
+    monkeypatch.setattr(ListStrategy, "choose", lambda *_: None)
 
     async def test() -> None:
         deadlines = {name(i, place.format(i)): 4.0 + i for i in range(MAX_IN_FLIGHT + 3)}
@@ -440,7 +482,7 @@ def test_deadlines_are_kept_while_every_request_hangs(place: str, monkeypatch: p
         for operation in others:
             at, result = found[operation]
             assert isinstance(result, WaitTimeoutError)
-            assert deadlines[operation] <= at <= deadlines[operation] + UNHURRIED + 0.1
+            assert deadlines[operation] <= at <= deadlines[operation] + LAST_POLL_SECONDS + 0.1
 
     run(test())
 
@@ -482,16 +524,16 @@ def test_who_leaves_in_the_moment_of_a_request_gives_its_place_back(monkeypatch:
         service = Service({name(0): math.inf, other: 60.0})
         watcher = make(service)
         stays = await join(watcher, other)
-        send = endpoint.Endpoint._send
+        send = EndpointPoller._send
         for _ in range(2 * MAX_IN_FLIGHT):
             leaves = await join(watcher, name(0))
 
-            def send_and_leave(*arguments: Any, leaves: Waiting = leaves) -> None:
+            def send_and_leave(*arguments: Any, leaves: Subscription = leaves) -> None:
                 send(*arguments)
                 leaves.leave()
 
             with monkeypatch.context() as patch:
-                patch.setattr(endpoint.Endpoint, "_send", send_and_leave)
+                patch.setattr(EndpointPoller, "_send", send_and_leave)
                 await asyncio.sleep(0.1)
         assert service.count("get") < 2 * MAX_IN_FLIGHT
         assert (await asyncio.wait_for(end_of(stays), 100))[1].done
@@ -536,19 +578,19 @@ def test_a_bug_is_told_and_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> Non
         service = Service({name(0): 3.0})
         watcher = make(service)
         waiting = await join(watcher, name(0))
-        monkeypatch.setattr(endpoint.Endpoint, "_ask_all", lambda *_: 1 / 0)
+        monkeypatch.setattr(EndpointPoller, "_send_due", lambda *_: 1 / 0)
         assert "ZeroDivisionError" in str((await end_of(waiting))[1])
 
     run(test())
 
 
-@pytest.mark.parametrize(("what", "number"), [("saw", 1), ("rows", 500), ("page", 500)])
+@pytest.mark.parametrize(("what", "number"), [("responded", 1), ("rows", 500), ("end_page", 500)])
 def test_a_bug_in_dealing_out_an_answer_is_told(monkeypatch: pytest.MonkeyPatch, what: str, number: int) -> None:
     """Whoever waits hears of it: a list that is never ended would keep all of them waiting."""
 
     async def test() -> None:
         service = Service({name(i): 30.0 for i in range(number)})
-        monkeypatch.setattr(endpoint.Family, what, lambda *_: 1 / 0)
+        monkeypatch.setattr(ParentPlan, what, lambda *_: 1 / 0)
         found = await ends_of(make(service), service)
         assert all("ZeroDivisionError" in str(result) for _, result in found.values())
 

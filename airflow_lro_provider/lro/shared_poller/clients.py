@@ -1,0 +1,113 @@
+"""What the poller speaks to Google with: the access of each connection, and the clients that are made of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import math
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from airflow_lro_provider.lro.auth.credentials import ConnectionSettings, Identity, identity_for
+from airflow_lro_provider.lro.auth.mtls import TlsSettings, channel_for
+from airflow_lro_provider.lro.operation import Operation
+from airflow_lro_provider.lro.protocol import Rows
+from airflow_lro_provider.lro.resources.names import OperationReference
+
+__all__ = ["Access", "Client", "Clients", "spawn"]
+
+ACCESS_TTL_SECONDS = 60.0
+"""How long a connection's keys and certificates are used before they are read again."""
+
+_T = TypeVar("_T")
+_spawned: set[asyncio.Task[Any]] = set()
+
+
+def spawn(coroutine: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
+    """Start a task that belongs to no trigger: it must not inherit the logging context of whoever comes first."""
+    task = contextvars.Context().run(asyncio.get_running_loop().create_task, coroutine)
+    _spawned.add(task)  # the loop itself holds no strong reference
+    task.add_done_callback(_spawned.discard)
+    return task
+
+
+@dataclass(frozen=True)
+class Access:
+    """How requests are authorized, and how TLS is spoken."""
+
+    identity: Identity
+    tls: TlsSettings
+
+
+class Client(Protocol):
+    """What the poller needs of a client."""
+
+    async def get(self, reference: OperationReference, *, retries: int) -> Operation:
+        """Get an operation."""
+
+    async def wait(self, reference: OperationReference, timeout: float, *, retries: int) -> Operation:
+        """Get an operation once it has finished, or after ``timeout`` seconds."""
+
+    async def rows(
+        self,
+        parent: OperationReference,
+        *,
+        filter: str | None,
+        page_size: int,
+        page_token: str | None,
+        retries: int,
+    ) -> Rows:
+        """Get one page of the operations of a parent."""
+
+    async def close(self) -> None:
+        """Close the connections."""
+
+
+class Clients:
+    """The clients of one event loop.
+
+    :param make_client: makes a client of settings, an identity and TLS settings.
+    :param clock: gives the time, in seconds.
+    :param max_in_flight: how many requests a client may have in flight at a time.
+    """
+
+    def __init__(self, make_client: Callable[..., Client], *, clock: Callable[[], float], max_in_flight: int) -> None:
+        self._make_client, self._clock, self._max_in_flight = make_client, clock, max_in_flight
+        self._access: dict[ConnectionSettings, tuple[float, asyncio.Task[Access]]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    async def access(self, settings: ConnectionSettings) -> Access:
+        """The access of a connection, read again from time to time.
+
+        :raises OperationsError: if there are no credentials.
+        """
+        now = self._clock()
+        read_at, task = self._access.get(settings, (-math.inf, None))
+        failed = task is not None and task.done() and (task.cancelled() or task.exception() is not None)
+        if task is None or failed or now >= read_at + ACCESS_TTL_SECONDS:
+            # Keys are parsed in a thread, once, however many wait for it.
+            task = spawn(asyncio.to_thread(lambda: Access(identity_for(settings), channel_for(settings))))
+            self._access[settings] = now, task
+        return task.result() if task.done() else await asyncio.shield(task)
+
+    def make(self, settings: ConnectionSettings, access: Access) -> Client:
+        """A new client; :meth:`close` it."""
+        return self._make_client(settings, access.identity, channel=access.tls, connections=self._max_in_flight)
+
+    def close(self, client: Client) -> None:
+        """Close a client in the background."""
+        task = spawn(client.close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    def forget_access(self) -> None:
+        """Nobody waits any more: what was read of connections is not kept."""
+        self._access.clear()
+
+    async def settle(self) -> None:
+        """Wait until all clients that are being closed are closed."""
+        # Not `while self._closing`: a finished task leaves the set in a later turn of the loop, and from Python 3.12 on
+        # waiting for finished tasks takes no turn.
+        while closing := [task for task in self._closing if not task.done()]:
+            await asyncio.wait(closing)
