@@ -286,7 +286,8 @@ class OperationTrigger(BaseTrigger):
             if self.cancel_on_kill:
                 result = await self._cancel(str(error))
                 if result is not None and result.operation is not None and result.operation.done:
-                    waiting.schedule.saw(result.operation)  # finished since the last poll: its result is not thrown away
+                    # Finished since the last poll: its result is not thrown away.
+                    waiting.schedule.saw(result.operation)
                     return self._ended_with(result.operation, waiting)
                 cancellation = "REFUSED" if result is None else result.word
             shown = None if last is None else self._shown(last)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import msgspec
 
@@ -29,8 +29,6 @@ MAX_DIGITS = 1000
 
 Row = msgspec.Raw
 """One element of a list, as the bytes it came in. It is well-formed JSON, and nothing else was checked."""
-
-_T = TypeVar("_T")
 
 
 class JsonLimitError(ValueError):
@@ -57,12 +55,12 @@ def read_json(body: bytes) -> Any:
     :raises ValueError: if it is not JSON in UTF-8.
     :raises JsonLimitError: if it exceeds a limit: nesting, number of objects, length or range of a number.
     """
-    text, nodes = _decoded(body)
+    text = _decoded(body)
     try:
         content = _decode(text)
     except RecursionError:
         raise _too_deep() from None
-    if nodes > MAX_DEPTH:
+    if _nodes(text) > MAX_DEPTH:
         _check_depth(content)
     if "\\ud" in text or "\\uD" in text:
         json.dumps(content, ensure_ascii=False).encode()  # a lone surrogate: UnicodeEncodeError is a ValueError
@@ -77,9 +75,14 @@ def read_page(body: bytes) -> RowPage:
     :raises JsonLimitError: if it is nested too deeply to be split, or has too many objects or rows.
     """
     _decoded(body)
-    if body.count(b",") > MAX_COMMAS:
+    if len(body) > 2 * MAX_COMMAS and body.count(b",") > MAX_COMMAS:
         raise JsonLimitError(f"it has more than {MAX_COMMAS} elements")
-    return _read_as(_page, body.removeprefix(b"\xef\xbb\xbf"))
+    try:
+        return _read_page(body.removeprefix(b"\xef\xbb\xbf"))
+    except RecursionError:
+        raise _too_deep() from None
+    except msgspec.MsgspecError as error:  # not a ValueError in its older versions
+        raise ValueError(str(error)) from None
 
 
 def read_head(row: Row) -> RowHead:
@@ -87,29 +90,29 @@ def read_head(row: Row) -> RowHead:
 
     :raises ValueError: if it is not an object, or a field of the head has the wrong type.
     """
-    return _read_as(_head, row)
-
-
-_page = msgspec.json.Decoder(RowPage)
-_head = msgspec.json.Decoder(RowHead)
-
-
-def _read_as(decoder: msgspec.json.Decoder[_T], data: bytes | Row) -> _T:
     try:
-        return decoder.decode(data)
+        return _read_head(row)
     except RecursionError:
         raise _too_deep() from None
-    except msgspec.MsgspecError as error:  # before msgspec 0.20 it is not a ValueError
+    except msgspec.MsgspecError as error:
         raise ValueError(str(error)) from None
 
 
-def _decoded(body: bytes) -> tuple[str, int]:
-    """The text, and how many objects and lists it has at most: brackets in strings count as well."""
+_read_page = msgspec.json.Decoder(RowPage).decode
+_read_head = msgspec.json.Decoder(RowHead).decode
+
+
+def _decoded(body: bytes) -> str:
     text = body.decode("utf-8-sig")
-    nodes = text.count("[") + text.count("{")
-    if nodes > MAX_NODES:
+    # Each takes two characters: what is shorter need not be counted.
+    if len(text) > 2 * MAX_NODES and _nodes(text) > MAX_NODES:
         raise JsonLimitError(f"it has more than {MAX_NODES} objects and lists")
-    return text, nodes
+    return text
+
+
+def _nodes(text: str) -> int:
+    """How many objects and lists it has at most: brackets in strings count as well."""
+    return text.count("[") + text.count("{")
 
 
 def _check_depth(content: Any) -> None:
