@@ -24,14 +24,18 @@ from airflow_lro_provider.lro.auth.credentials import ConnectionSettings
 from airflow_lro_provider.lro.errors import ApiError, InvalidRequestError, MalformedResponseError, OperationsError
 from airflow_lro_provider.lro.flows import Paging, Sleep
 from airflow_lro_provider.lro.http.body import Body
+from airflow_lro_provider.lro.http.json import Row
 from airflow_lro_provider.lro.http.messages import Request, Response
 from airflow_lro_provider.lro.http.redaction import without_secrets
 from airflow_lro_provider.lro.operation import Operation, Outcome, State
+from airflow_lro_provider.lro.polling import PollSchedule
 from airflow_lro_provider.lro.protocol import Page
 from airflow_lro_provider.lro.resources.catalog import find_service, known_services
 from airflow_lro_provider.lro.resources.hosts import check_endpoint, endpoint_of, split_url
 from airflow_lro_provider.lro.resources.methods import Method, new_request_id, read_method
 from airflow_lro_provider.lro.resources.names import OperationReference, read_parent, read_reference
+from airflow_lro_provider.lro.shared_poller.planner import ParentPlan
+from airflow_lro_provider.lro.shared_poller.queue import Waiter
 from airflow_lro_provider.lro.status import CODES, MAX_RETRY_AFTER, error_from_response
 from airflow_lro_provider.ownership import decisions as verdict
 from airflow_lro_provider.sweep.entries import LedgerEntry, LedgerKey
@@ -398,6 +402,7 @@ def fuzz_error(random: Random) -> object:
 
 _ABOUT = read_reference("projects/p/operations/o", "earthengine")
 _ENDPOINT = endpoint_of(_ABOUT)
+_ROWS = protocol.rows(read_parent("projects/p", "earthengine"), _ENDPOINT)
 _ASKED = [
     *_requests(_ABOUT, _ENDPOINT),
     protocol.list_(read_parent("projects/p", "earthengine"), _ENDPOINT),
@@ -431,6 +436,48 @@ def fuzz_answer(random: Random) -> object:
             event = events.Finished(operation).to_dict()
             assert isinstance(events.read_event(event), events.Finished) if operation.done else True
     return given
+
+
+def fuzz_page(random: Random) -> object:
+    """Whatever a page of a list has in it, who waits is notified of what the own row says, or polled by name."""
+    rows = [spoil_json(random.choice(OPERATIONS), random) for _ in range(random.randrange(5))]
+    document = {"operations": rows, "nextPageToken": "t"}
+    body = spoil_bytes(document if random.random() < 0.7 else spoil_json(document, random), random)
+    names = {row["name"] for row in rows if isinstance(row, dict) and isinstance(row.get("name"), str)}
+    plan = ParentPlan("projects/p", lists=True, waits=False)
+    for name in [*sorted(names), *map(str, range(10))]:
+        plan.add(Waiter(name, PollSchedule(started=0.0)), 0.0)
+    [request] = plan.requests(1.0, 99)
+    assert request.verb == "list"
+    try:
+        page = _ROWS.read(Response(200, {}, body))
+    except MalformedResponseError as error:
+        str(error).encode()
+        plan.list_failed(error, 1.0)
+        news = []
+    else:
+        news = plan.rows(page.rows, 1.0)
+        plan.end_page("", page.size, 1.0)
+    for waiter, what in news:
+        if isinstance(what, Operation):
+            assert what.done
+            assert what.name == waiter.name
+            assert any(_says(row, what.raw) for row in page.rows)
+            check_operation(what)
+            json.dumps(dict(what.raw), allow_nan=False, ensure_ascii=False).encode()
+            plan.remove(waiter)
+        else:
+            assert isinstance(what, str)
+    unseen = {waiter.name for waiter in plan.waiters if not waiter.listed_in}
+    assert {request.name for request in plan.requests(1.0, 99)} == unseen
+    return body
+
+
+def _says(row: Row, raw: object) -> bool:
+    try:
+        return bool(json.loads(bytes(row)) == raw)
+    except (ValueError, RecursionError):
+        return False
 
 
 def fuzz_body(random: Random) -> object:
@@ -545,6 +592,7 @@ TARGETS: dict[str, tuple[Target, int]] = {
     "operation": (fuzz_operation, 4),
     "error": (fuzz_error, 4),
     "answer": (fuzz_answer, 5),
+    "page": (fuzz_page, 4),
     "body": (fuzz_body, 2),
     "verdict": (fuzz_verdict, 2),
     "event": (fuzz_event, 2),

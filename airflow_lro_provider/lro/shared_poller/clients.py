@@ -13,7 +13,7 @@ from airflow_lro_provider.lro.auth.credentials import ConnectionSettings, Identi
 from airflow_lro_provider.lro.auth.mtls import TlsSettings, channel_for
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.protocol import Rows
-from airflow_lro_provider.lro.resources.names import OperationReference
+from airflow_lro_provider.lro.resources.names import OperationReference, Parent
 
 __all__ = ["Access", "Client", "Clients", "spawn"]
 
@@ -51,7 +51,7 @@ class Client(Protocol):
 
     async def rows(
         self,
-        parent: OperationReference,
+        parent: Parent,
         *,
         filter: str | None,
         page_size: int,

@@ -21,7 +21,7 @@ from airflow_lro_provider.lro.metrics import Metrics
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.protocol import Rows
 from airflow_lro_provider.lro.resources.catalog import find_service, parent_of
-from airflow_lro_provider.lro.resources.names import OperationReference
+from airflow_lro_provider.lro.resources.names import OperationReference, Parent
 from airflow_lro_provider.lro.shared_poller.clients import Access, Client, Clients, spawn
 from airflow_lro_provider.lro.shared_poller.planner import (
     LAST_POLL_SECONDS,
@@ -81,9 +81,10 @@ class ParentPoller:
     async def send(self, request: PollRequest) -> Operation | Rows:
         """Send a request: the response to a list is a page, to the others an operation."""
         like = self._reference
-        reference = OperationReference(like.service, like.version, request.name, like.host)
         if request.page is not None:
-            return await self._client.rows(reference, **request.page._asdict(), retries=0)
+            parent = Parent(like.service, like.version, request.name, like.host)
+            return await self._client.rows(parent, **request.page._asdict(), retries=0)
+        reference = OperationReference(like.service, like.version, request.name, like.host)
         if request.verb == "wait":
             return await self._client.wait(reference, request.timeout, retries=0)
         return await self._client.get(reference, retries=0)

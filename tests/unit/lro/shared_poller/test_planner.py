@@ -24,17 +24,17 @@ from airflow_lro_provider.lro.errors import (
     WaitTimeoutError,
 )
 from airflow_lro_provider.lro.http.json import MAX_DEPTH
+from airflow_lro_provider.lro.http.messages import Response
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.polling import GRACE, Deadline, PollSchedule
-from airflow_lro_provider.lro.protocol import Response
-from airflow_lro_provider.lro.resources.names import OperationReference
+from airflow_lro_provider.lro.resources.names import Parent
 from airflow_lro_provider.lro.shared_poller import planner
 from airflow_lro_provider.lro.shared_poller.list_strategy import SLOW_LIST_SECONDS
 from airflow_lro_provider.lro.shared_poller.planner import ParentPlan, PollRequest
 from airflow_lro_provider.lro.shared_poller.queue import Notification, Waiter
 
 PARENT = "projects/p/locations/l"
-REFERENCE = OperationReference("datafusion", "v1", PARENT, "datafusion.googleapis.com")
+LISTED = Parent("datafusion", "v1", PARENT, "datafusion.googleapis.com")
 
 
 def name(number: int) -> str:
@@ -98,8 +98,8 @@ def deal(plan: ParentPlan, rows: list[Any], now: float, indent: int | None = Non
 
 def deal_text(plan: ParentPlan, content: str, now: float) -> list[Notification]:
     """Let a page arrive, as it is written."""
-    request = protocol.list_(REFERENCE, "https://datafusion.googleapis.com")
-    return plan.rows(protocol.read_rows(request, Response(200, {}, content.encode())).rows, now)
+    request = protocol.rows(LISTED, "https://datafusion.googleapis.com")
+    return plan.rows(request.read(Response(200, {}, content.encode())).rows, now)
 
 
 def play(plan: ParentPlan, service: Service, until: float, now: float = 0.0) -> dict[Waiter, tuple[float, Any]]:

@@ -22,11 +22,12 @@ from airflow_lro_provider.lro.errors import (
     TransportError,
     WaitTimeoutError,
 )
+from airflow_lro_provider.lro.http.messages import Response
 from airflow_lro_provider.lro.metrics import Metrics
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.polling import MAX_IN_FLIGHT, Deadline, PollSchedule
-from airflow_lro_provider.lro.protocol import Response, Rows
-from airflow_lro_provider.lro.resources.names import OperationReference
+from airflow_lro_provider.lro.protocol import Rows
+from airflow_lro_provider.lro.resources.names import OperationReference, Parent
 from airflow_lro_provider.lro.shared_poller import clients
 from airflow_lro_provider.lro.shared_poller.endpoint_poller import ROWS_PER_TURN, EndpointPoller
 from airflow_lro_provider.lro.shared_poller.list_strategy import ListStrategy
@@ -35,7 +36,7 @@ from airflow_lro_provider.lro.shared_poller.throttle import most_requests_of_an_
 from airflow_lro_provider.lro.shared_poller.watcher import Subscription, Watcher
 
 PARENT = "projects/p/locations/us-central1"
-REFERENCE = OperationReference("datafusion", "v1", PARENT, "datafusion.googleapis.com")
+LISTED = Parent("datafusion", "v1", PARENT, "datafusion.googleapis.com")
 SETTINGS = ConnectionSettings(is_anonymous=True)
 LATENCY = 0.05
 
@@ -136,9 +137,7 @@ class Service:
         await self._answer("wait", reference.name, max(min(timeout, left), 0) + self.latency)
         return Operation.from_json(self.raw(reference.name))
 
-    async def rows(
-        self, parent: OperationReference, *, filter: Any, page_size: int, page_token: Any, retries: int
-    ) -> Rows:
+    async def rows(self, parent: Parent, *, filter: Any, page_size: int, page_token: Any, retries: int) -> Rows:
         """A page."""
         await self._answer("list", parent.name, self.latency)
         names = [name for name in self.ends if name not in self.errors]
@@ -150,8 +149,8 @@ class Service:
 
 def page_of(content: dict[str, Any], cut_at: int | None = None) -> Rows:
     """An answer to a list, perhaps cut off."""
-    request = protocol.list_(REFERENCE, "https://datafusion.googleapis.com")
-    return protocol.read_rows(request, Response(200, {}, json.dumps(content).encode()[:cut_at]))
+    request = protocol.rows(LISTED, "https://datafusion.googleapis.com")
+    return request.read(Response(200, {}, json.dumps(content).encode()[:cut_at]))
 
 
 inherited: contextvars.ContextVar[str] = contextvars.ContextVar("inherited")
@@ -263,7 +262,7 @@ def test_a_page_that_is_cut_off_loses_nothing() -> None:
         service = Service({name(i): 20 + i / 50 for i in range(200)})
         whole, cut = service.rows, 0
 
-        async def rows(parent: OperationReference, **how: Any) -> Rows:
+        async def rows(parent: Parent, **how: Any) -> Rows:
             nonlocal cut
             cut += 1
             page = await whole(parent, **how)
@@ -286,7 +285,7 @@ def test_a_page_of_many_rows_leaves_the_loop_to_others() -> None:
         service = Service({name(i): math.inf for i in range(100)})
         whole, turns, between = service.rows, 0, 0
 
-        async def rows(parent: OperationReference, **how: Any) -> Rows:
+        async def rows(parent: Parent, **how: Any) -> Rows:
             page = await whole(parent, **how)
             return page_of({"operations": [json.loads(bytes(row)) for row in page.rows] * 50})
 
