@@ -215,21 +215,23 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
             pass  # the next poll raises it
         return None
 
-    def poll(self, timeout: float = 0.0) -> Operation:
+    def poll(self) -> Operation:
         """Poll once. The guard's first poll counts as one.
 
-        :param timeout: how long a ``:wait`` may take, in seconds; 0 is a GET.
         :raises OperationKilled: if the task was killed.
         """
         assert self.reference is not None
-        self.guard.checkpoint()
-        self.guard.check_supervisor()
+        self._check()
         first, self._first_poll = self._first_poll, None
         if first is not None:
             with contextlib.suppress(FutureTimeoutError):
                 if (operation := first.result(FIRST_POLL_TIMEOUT_SECONDS)) is not None:
                     return operation
-        return self.client.look(self.reference, timeout)
+        return self.client.get(self.reference, retries=0)
+
+    def _check(self) -> None:
+        self.guard.checkpoint()
+        self.guard.check_supervisor()
 
     def wait(self, schedule: PollSchedule) -> Operation:
         """Poll until the operation is finished.
@@ -238,8 +240,14 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         :raises WaitTimeoutError: at its deadline.
         """
         assert self.reference is not None
+        self._check()
+        seen, self._first_poll = self.peek(), None
         return self.client.wait_until_done(
-            self.reference, schedule, look=self.poll, on_change=lambda line: self._log_change(schedule, line)
+            self.reference,
+            schedule,
+            seen=seen,
+            before_poll=self._check,
+            on_change=lambda line: self._log_change(schedule, line),
         )
 
     def _log_change(self, schedule: PollSchedule, line: str) -> None:

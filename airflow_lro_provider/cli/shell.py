@@ -151,14 +151,8 @@ def _wait_for(
 
     watch = new_schedule(time.monotonic(), timeout=given.timeout, interval=given.poll_interval)
     bar = _Bar()
-
-    def look(timeout: float) -> Operation:
-        operation = client.look(reference, timeout)
-        bar.show(operation)
-        return operation
-
     try:
-        operation = client.wait_until_done(reference, watch, look=look, on_change=bar.tell)
+        operation = client.wait_until_done(reference, watch, on_poll=bar.show, on_change=bar.tell)
     except WaitTimeoutError as error:
         bar.end()
         print(f"airflow-lro: {error}", file=sys.stderr)

@@ -159,16 +159,11 @@ class OperationsClient:
         """
         return self._run(send(protocol.wait(reference, self.endpoint(reference), timeout), self._times(retries)))
 
-    def look(self, reference: OperationReference, timeout: float = 0.0) -> Operation:
-        """One poll, which is not repeated: a ``:wait`` of ``timeout`` seconds, or else a GET."""
-        return self.wait(reference, timeout, retries=0) if timeout else self.get(reference, retries=0)
-
     def wait_until_done(
         self,
         reference: OperationReference,
         schedule: PollSchedule,
         *,
-        look: Callable[[float], Operation] | None = None,
         seen: Operation | None = None,
         before_poll: Callable[[], object] = lambda: None,
         on_poll: Callable[[Operation], object] = lambda operation: None,
@@ -178,8 +173,6 @@ class OperationsClient:
         """Poll until the operation has finished; where the service has a ``:wait``, with that.
 
         :param schedule: when to poll, and until when; on the same clock.
-        :param look: how to poll, if not by :meth:`look`: it is given the seconds that a ``:wait`` may take,
-            or 0 for a GET.
         :param seen: a poll that was just taken; it counts as the first one.
         :param before_poll: called before each poll. What it raises ends the wait.
         :param on_poll: is given every poll.
@@ -196,12 +189,12 @@ class OperationsClient:
             on_change=on_change,
             clock=clock,
         )
-        return self._run(flow, look=look)
+        return self._run(flow)
 
     def _times(self, retries: int | None) -> int:
         return self._retries if retries is None else retries
 
-    def _run(self, flow: Flow[T], *, urgent: bool = False, look: Callable[[float], Operation] | None = None) -> T:
+    def _run(self, flow: Flow[T], *, urgent: bool = False) -> T:
         """Drive a flow: send its requests, sleep its pauses."""
         try:
             step = next(flow)
@@ -211,7 +204,7 @@ class OperationsClient:
                     step = next(flow)
                     continue
                 try:
-                    value = self._send(step, urgent) if look is None else look(step.timeout)
+                    value = self._send(step, urgent)
                 except OperationsError as error:
                     step = flow.throw(error)
                 else:

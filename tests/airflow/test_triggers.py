@@ -550,7 +550,7 @@ async def test_a_kill_leaves_the_others_untouched(
 ) -> None:
     """Of thirty that wait together ten are killed: their operations are cancelled, the others are seen to their end."""
     answers(monkeypatch, "failed", "mine")
-    triggers = [make(lro_emulator, {"duration": 1.0}, cancel_on_kill=True, poll_interval=0.1) for _ in range(30)]
+    triggers = [make(lro_emulator, {"duration": None}, cancel_on_kill=True, poll_interval=0.1) for _ in range(30)]
     others = [asyncio.create_task(event_of(trigger)) for trigger in triggers[10:]]
     victims = [asyncio.create_task(event_of(trigger)) for trigger in triggers[:10]]
     await asyncio.sleep(0.3)
@@ -561,6 +561,8 @@ async def test_a_kill_leaves_the_others_untouched(
         await trigger.on_kill()
         await trigger.cleanup()
     assert [cancels(lro_emulator, trigger) for trigger in triggers] == [1] * 10 + [0] * 20
+    for trigger in triggers[10:]:
+        lro_emulator.finish("datafusion", trigger.reference.name)
     events = [read_event(payload) for payload in await asyncio.gather(*others)]
     assert all(isinstance(event, Finished) and event.operation.outcome is Outcome.SUCCEEDED for event in events)
 
