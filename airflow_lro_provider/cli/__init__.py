@@ -178,8 +178,8 @@ def _sweep(given: argparse.Namespace) -> int:
     except AirflowApiError as error:
         return fail(str(error))
     for row in (row.to_dict() for row in result.rows):
-        print(f"{row['what']:<9}  {row['operation']}\n           {row['task']}: {row['why']}")
-    print(", ".join(f"{number} {what}" for what, number in result.counts.items()))
+        print(f"{row['what']:<12}  {row['operation']}\n              {row['task']}: {row['why']}")
+    print(result.summary())
     return 1 if result.counts["unsure"] else 0
 
 

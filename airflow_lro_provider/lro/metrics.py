@@ -1,4 +1,4 @@
-"""What can be counted: the core says it to a meter, and does not know where the numbers go.
+"""What can be counted: the core reports it to a :class:`Metrics`, and does not know where the numbers go.
 
 Standard library only.
 """
@@ -9,22 +9,35 @@ __all__ = ["Metrics"]
 
 
 class Metrics:
-    """Counts nothing. The Airflow-facing rooms give one that knows Airflow's Stats."""
+    """Counts nothing. :mod:`airflow_lro_provider.metrics` counts with Airflow's Stats."""
 
     def waiting(self, service: str, number: int) -> None:
-        """So many operations of a service are waited for, in this process."""
+        """How many operations of a service this process waits for.
+
+        :param service: the API's discovery name, here as below.
+        """
 
     def request(self, service: str, verb: str, result: str) -> None:
-        """A request was answered.
+        """A request of the shared poller got a response, or failed.
 
+        :param verb: ``get``, ``list`` or ``wait``.
         :param result: ``ok``, or the name of the error (``RESOURCE_EXHAUSTED``, ``TransportError``).
         """
 
     def throttled(self, service: str) -> None:
-        """A service said that it is asked too often."""
+        """One of them was answered with 429: the service gets too many requests."""
 
     def known(self, service: str, seconds: float) -> None:
-        """The end of an operation became known so long after it, by the service's own clock."""
+        """The end of an operation became known; only where the service says when it ended.
+
+        :param seconds: from its end, by the service's clock, to now.
+        """
 
     def cancel(self, service: str, outcome: str) -> None:
-        """A cancellation was asked for (``REQUESTED``), or what came of one was seen."""
+        """A cancellation was requested, by whomever: once for each.
+
+        Where its outcome is waited for, that is counted once more (CANCELLED, COMPLETED_DESPITE_CANCEL, …).
+
+        :param outcome: REQUESTED if the service accepted the request, REFUSED if not, or the outcome that was known
+            already (an operation that had finished, CANCEL_UNSUPPORTED, …).
+        """

@@ -1,20 +1,11 @@
 """Whose is this operation now, and must it be cancelled? Every such decision is made here, from evidence alone.
 
-======================  ====================================================================  =====================
-who decides             what                                                                  function
-======================  ====================================================================  =====================
-a trigger that Airflow  whether the task is dead, or its triggers are only redistributed      of_killed_trigger
-takes down
-a worker whose task     whether Airflow accepted the deferral, or the task was killed in      of_deferral
-has just deferred       that moment
-a new try that finds a  whether to adopt the operation that an earlier try left, or to        of_armed_record
-record                  cancel it and start afresh
-a try that ends         whether its operation must not outlive it                             reason_to_cancel
-                        whether another try goes on with it                                   will_go_on
-a try that is about to  whether its task was stopped meanwhile                                was_stopped
-start an operation
-the sweep               whether Airflow still wants the operation of a ledger entry           of_ledger_entry
-======================  ====================================================================  =====================
+* :func:`of_killed_trigger`: a trigger that Airflow takes down: is its task dead, or are triggers only redistributed?
+* :func:`of_deferral`: a worker whose task has just deferred: did Airflow accept it, or was the task killed meanwhile?
+* :func:`was_stopped`: a try that is about to start an operation: was its task stopped meanwhile?
+* :func:`of_armed_record`: a new try that finds a record: adopt the operation of an earlier try, or cancel it?
+* :func:`reason_to_cancel`, :func:`will_go_on`: a try that ends: must its operation end, and does another try need it?
+* :func:`of_ledger_entry`: the sweep: does Airflow still want the operation of a ledger entry?
 
 A wrong guess destroys a live job or returns a stale result, so what cannot be known is :attr:`Decision.UNSURE` and
 left alone. The rows that depend on Airflow's behavior are measured on a real Airflow (``tests/e2e/test_verdict.py``).
@@ -89,21 +80,16 @@ KILLED = "Airflow told this task to stop (marked, cleared, run stopped, or its w
 
 _ENDED = frozenset({"failed", "success", "skipped", "upstream_failed", "removed"})
 """The task instance has ended, or will never run (again) of itself."""
-_STOPPED: frozenset[TaskState] = _ENDED | {"restarting", NONE, GONE}
-"""Only a kill or a clear brings a running task instance into one of these."""
 _WOKEN = frozenset({"scheduled", "queued", "running"})
 """A deferred task was woken (by another triggerer, or in ``dags test``), or cleared and is about to begin anew."""
-_WAITS_FOR_ITS_RUN: frozenset[TaskState] = frozenset({NONE, "scheduled", "queued", "up_for_retry"})
-"""The task instance is to run, if its Dag run goes on."""
 
 
 def describe(task_state: TaskState, owner_token: TaskState, my_token: str) -> str:
     """The evidence of :func:`of_killed_trigger`, for a log."""
-    text = f"its state is {task_state}"
     if task_state != "deferred" and task_state not in _WOKEN:
-        return text  # the token does not matter
+        return f"its state is {task_state}"  # the token does not matter
     owner = {my_token: "this try", NONE: "nobody", UNKNOWN: "unknown"}.get(owner_token, "another try")
-    return f"{text}, its owner is {owner}"
+    return f"its state is {task_state}, its owner is {owner}"
 
 
 # -- a deferred task ------------------------------------------------------------------------------------
@@ -112,20 +98,18 @@ def describe(task_state: TaskState, owner_token: TaskState, my_token: str) -> st
 def of_killed_trigger(*, task_state: TaskState, owner_token: str | Evidence, my_token: str) -> Decision:
     """Decide for a trigger that Airflow takes down with the message "user action".
 
-    Airflow 3.3 sends that message for a real kill, but also when another triggerer took the trigger over, and task
-    states carry no try number: after a clear, the new try may be deferred again before the old trigger hears of it.
-    The owner token tells those apart: every try writes its own to XCom before it defers.
+    Airflow 3.3 sends that for a real kill, but also when another triggerer took the trigger over, and task states carry
+    no try number: after a clear, the new try may be deferred again before the old trigger hears of it. The owner token
+    tells those apart: every try writes its own to XCom before it defers.
 
     ===========================  ==============  =================================================================
     task state                   owner token     decision
     ===========================  ==============  =================================================================
     unknown                      any             UNSURE
-    up_for_retry                 any             OWN: a worker had the task after the deferral and ended this try
-                                                 by itself; it decided with more evidence than a trigger has
+    up_for_retry                 any             OWN: a worker has ended this try, and decided with more evidence
     deferred                     mine            OWN: only the triggers are redistributed
     deferred                     another try's   CANCEL: cleared, and the next try has deferred already
-    deferred                     none            UNSURE: a deferred task of ours always has a token; a clear would
-                                                 have changed its state too
+    deferred                     none            UNSURE: a deferred task of ours always has a token
     scheduled, queued, running   mine            UNSURE: woken, or cleared: the next try will know
     scheduled, queued, running   another, none   CANCEL: the next try has begun
     deferred, scheduled, …       unknown         UNSURE
@@ -177,14 +161,12 @@ def of_deferral(*, task_state: TaskState, owner_token: str | Evidence, my_token:
 
 def was_stopped(task_state: TaskState) -> bool:
     """Whether Airflow has ended, cleared or deleted a task instance that still runs here."""
-    return task_state in _STOPPED
+    return task_state in _ENDED or task_state in ("restarting", NONE, GONE)
 
 
 @dataclass(frozen=True)
 class ArmedRecord:
-    """What a try writes before it starts or waits, and removes at every normal end.
-
-    A record that is still there tells the next try how the last one went: it did not end normally.
+    """What a try writes before it starts or waits, and removes at every normal end: one that is left tells of a death.
 
     :param reference: the operation, as :meth:`OperationReference.to_dict` gives it; ``None`` if the try
         was about to start one and has not had the response.
@@ -286,7 +268,7 @@ class EndedBy(str, enum.Enum):
     ORPHANED = "orphaned"
     """Its supervisor is gone: Airflow counts it as lost."""
     INTERRUPTED = "interrupted"
-    """Ctrl-C, or an exit: an exception that is no error."""
+    """Ctrl-C, or an exit."""
     EXECUTION_TIMEOUT = "execution_timeout"
     SENSOR_TIMEOUT = "sensor_timeout"
     """A sensor's own timeout; Airflow does not retry after it."""
@@ -301,8 +283,8 @@ class EndedBy(str, enum.Enum):
     """An error after which Airflow does not retry."""
 
 
-_GOES_ON = frozenset({EndedBy.DEFERRED, EndedBy.RESCHEDULED})
-_NOT_RETRIED = frozenset({EndedBy.SENSOR_TIMEOUT, EndedBy.SKIPPED_AT_TIMEOUT, EndedBy.SKIPPED, EndedBy.FAILED_FOR_GOOD})
+_GOES_ON = (EndedBy.DEFERRED, EndedBy.RESCHEDULED)
+_NOT_RETRIED = (EndedBy.SENSOR_TIMEOUT, EndedBy.SKIPPED_AT_TIMEOUT, EndedBy.SKIPPED, EndedBy.FAILED_FOR_GOOD)
 _ALWAYS_CANCELS = {
     EndedBy.KILLED: KILLED,
     EndedBy.INTERRUPTED: "the task was interrupted",
@@ -372,7 +354,7 @@ def reason_to_cancel(
 
 def waits_for_its_run(task_state: TaskState) -> bool:
     """Whether a task instance in this state runs only if its Dag run goes on: then the run's state matters."""
-    return task_state in _WAITS_FOR_ITS_RUN
+    return task_state in (NONE, "scheduled", "queued", "up_for_retry")
 
 
 def run_is_over(run_state: str | None) -> bool:

@@ -1,16 +1,16 @@
 """The sweep: compares what the ledger says is running with what Airflow still wants, and cancels the rest.
 
-Hooks run when Airflow is well and the process lives. The sweep is for everything else: SIGKILL or OOM without a retry,
-the death of a supervisor, a worker or a triggerer, a kill in the first second of a deferral. In a Dag file::
+Airflow calls hooks while it is healthy and the process lives. The sweep is for everything else: SIGKILL or OOM without
+a retry, the death of a supervisor, a worker or a triggerer, a kill in the first second of a deferral. In a Dag file::
 
     from airflow_lro_provider.sweep import sweep_dag
 
     dag = sweep_dag()
 
-and ``[lro] ledger = True`` for all workers. Two sweeps side by side are harmless: cancelling twice is, and so is
-striking out what is struck out already.
+and ``[lro] ledger = True`` for all workers. Two sweeps side by side are harmless: requesting a cancellation twice is,
+and so is removing an entry that is gone already.
 
-What cannot be judged, or not be reached, is counted and left for the next sweep; it is never guessed.
+What cannot be judged or reached is counted as unsure and left to the next sweep; it is never guessed.
 """
 
 from __future__ import annotations
@@ -61,10 +61,19 @@ class _FromWithin:
 
 
 class SweepOperationsOperator(BaseOperator):
-    """Sweeps once: cancels the operations of the ledger that no task stands for any more.
+    """Sweeps once: cancels the operations of the ledger that no task owns any more.
 
-    Returns ``{"found": …, "alive": …, "over": …, "cancelled": …, "unsure": …, "operations": [{…}, …]}``; the
-    list has all entries but those that are alive.
+    Returns the counts and ``operations``, a list of all entries of dead tasks::
+
+        {"found": 3, "alive": 2, "finished": 0, "cancelled": 0, "requested": 1, "would_cancel": 0, "unsure": 0,
+         "operations": [{"operation": "…", "task": "…", "what": "requested", "why": "…"}]}
+
+    * ``alive``: a task owns it;
+    * ``finished``: it has finished, and its entry was removed;
+    * ``cancelled``: this sweep requested its cancellation, and saw it cancelled;
+    * ``requested``: the service accepted the cancellation, and the operation has not ended yet;
+    * ``would_cancel``: of a dry run, instead of these two;
+    * ``unsure``: it cannot be judged, reached or cancelled.
 
     :param dry_run: change nothing; log what would be done.
     """
@@ -73,27 +82,19 @@ class SweepOperationsOperator(BaseOperator):
 
     def __init__(self, *, dry_run: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.only_looks = dry_run  # `dry_run` is a method of Airflow's operators
+        self.is_dry_run = dry_run  # `dry_run` is a method of Airflow's operators
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Sweep."""
         import time
 
+        from airflow_lro_provider.metrics import StatsMetrics
         from airflow_lro_provider.sweep.reconciler import sweep
 
-        result = sweep(_FromWithin(), now=time.time(), dry_run=self.only_looks, log=self.log.info)
-        counts = result.counts
-        self.log.info("Swept: %s", ", ".join(f"{number} {what}" for what, number in counts.items()))
-        _count(counts)
+        result = sweep(_FromWithin(), now=time.time(), dry_run=self.is_dry_run, log=self.log.info)
+        self.log.info("Swept: %s", result.summary())
+        StatsMetrics().sweep(result.counts)
         return result.to_dict()
-
-
-def _count(counts: Mapping[str, int]) -> None:
-    """Airflow's metrics ``lro.sweep.found`` and so on."""
-    from airflow.providers.common.compat.sdk import Stats
-
-    for what, number in counts.items():
-        Stats.gauge(f"lro.sweep.{what}", number)
 
 
 def sweep_dag(
@@ -106,8 +107,8 @@ def sweep_dag(
     """A Dag that sweeps.
 
     :param dag_id: its id.
-    :param schedule: how often: an operation without a task lives for two intervals at most, from the moment on
-        at which Airflow itself counts its task as dead.
+    :param schedule: how often: an operation without a task lives for two intervals at most, from the moment at which
+        Airflow itself counts its task as dead.
     :param dry_run: change nothing.
     :param kwargs: more arguments of the Dag.
     """

@@ -1,56 +1,82 @@
-"""What the sweep does about the operations of dead tasks: it looks at each, and ends those that run.
+"""What the sweep does about the operations of dead tasks: it polls each, and cancels those that run.
 
-An operation whose start was never answered has no name. It is looked for among those of its parent
-(:mod:`airflow_lro_provider.sweep.search`), and cancelled only if it is the only one that can be meant and no task has
-entered it as its own.
+An operation whose start got no response has no name. It is looked for among those of its parent
+(:mod:`airflow_lro_provider.sweep.search`), and cancelled only if it is the only candidate and no task owns it
+according to the ledger.
+
+Airflow is asked for nothing inside a coroutine: its channel to a task blocks, and serves one thread at a time. So the
+connections are loaded before the event loop runs, and the ledger is read again between two runs of it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+import enum
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+from airflow_lro_provider.lro.errors import ConnectionSettingsError, NotFoundError, OperationsError
+from airflow_lro_provider.lro.operation import Operation, Outcome, State
+from airflow_lro_provider.lro.resources.names import OperationReference, read_reference
+from airflow_lro_provider.sweep.ledger import LedgerEntry, fingerprint
+from airflow_lro_provider.sweep.search import Found, StartFootprint, find
 
 if TYPE_CHECKING:
     from airflow_lro_provider.lro.async_client import AsyncOperationsClient
     from airflow_lro_provider.lro.auth.credentials import ConnectionSettings
-    from airflow_lro_provider.lro.operation import Operation
-    from airflow_lro_provider.lro.resources.names import OperationReference
-    from airflow_lro_provider.sweep.entries import LedgerEntry
-    from airflow_lro_provider.sweep.search import StartFootprint
+    from airflow_lro_provider.lro.flows import CancelResult
 
-__all__ = ["CANCELLED", "OVER", "UNSURE", "Claims", "Row", "end_all"]
+__all__ = ["Claims", "Row", "What", "cancel_all"]
 
-PARALLEL = 8
-"""So many operations are looked at or cancelled at a time."""
-LONGEST_LIST = 10_000
-"""So many operations of a parent are looked through for one without a name."""
-LATE = 3600.0
-"""What a start has not begun after so many seconds, it never will."""
-FORGET_AFTER = 30 * 86400.0
-"""An entry of a start that was never answered is struck out after so many seconds: so long Google's APIs
-remember an operation."""
+MAX_LISTED = 10_000
+"""Operations of a parent that are searched at most for one without a name."""
+LATE_SECONDS = 3600.0
+"""What a start has not begun after this time, it never will."""
+FORGET_AFTER_SECONDS = 30 * 86400.0
+"""An entry of a start that got no response is removed after this time: Google's APIs remember no operation longer."""
+YOUNG_SECONDS = 60.0
+"""A new operation may not be found everywhere at once: for this time a 404 says nothing."""
 
-OVER, CANCELLED, UNSURE = "over", "cancelled", "unsure"
+
+class What(str, enum.Enum):
+    """What a sweep did about an operation that no task owns any more."""
+
+    FINISHED = "finished"
+    """It had finished, by itself or by an earlier cancellation; or it is gone, or was never started. Its entry goes."""
+    CANCELLED = "cancelled"
+    """This sweep requested its cancellation, and saw it CANCELLED. The next sweep removes the entry."""
+    REQUESTED = "requested"
+    """Its cancellation was requested, now or before, and it has not ended yet. The next sweep looks again."""
+    WOULD_CANCEL = "would_cancel"
+    """It runs, and a sweep that is no dry run would request its cancellation."""
+    UNSURE = "unsure"
+    """It cannot be judged, reached or cancelled. It is left to the next sweep, or to a person."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """What the sweep makes of one entry that is not alive.
+    """The result for one entry whose task is dead.
 
-    :param what: ``over``, ``cancelled`` or ``unsure``.
+    :param what: what was done.
     :param why: in words.
     """
 
     entry: LedgerEntry
-    what: str
+    what: What
     why: str
+
+    @property
+    def operation(self) -> str:
+        """The operation's name; of one that has none yet, how it was started."""
+        return str((self.entry.reference or {}).get("name") or self.entry.start)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
-        name = (self.entry.reference or {}).get("name") or self.entry.start
-        return {"operation": name, "task": self.entry.task, "what": self.what, "why": self.why}
+        return {"operation": self.operation, "task": self.entry.task, "what": self.what.value, "why": self.why}
+
+    def __str__(self) -> str:
+        return f"{self.what.value}, {self.why} ({self.entry.task}): {self.operation.rpartition('/')[2]}"
 
 
 @dataclass(frozen=True)
@@ -58,14 +84,30 @@ class Claims:
     """What the ledger says of all operations, at one moment.
 
     :param operations: the fingerprints of those that have an entry of their own.
-    :param starting: the entries of starts of living tasks that have no answer yet.
+    :param starting: the entries of starts of living tasks that have no response yet.
     """
 
     operations: Collection[str]
     starting: Sequence[LedgerEntry]
 
 
-async def end_all(
+@dataclass(frozen=True)
+class _Case:
+    """An entry whose task is dead.
+
+    :param why: how that is known.
+    :param settings: of the connection that its operation is reached by.
+    """
+
+    entry: LedgerEntry
+    why: str
+    settings: ConnectionSettings
+
+    def row(self, what: What, more: str = "") -> Row:
+        return Row(self.entry, what, f"{self.why}; {more}" if more else self.why)
+
+
+def cancel_all(
     dead: Sequence[tuple[LedgerEntry, str]],
     *,
     settings: Callable[[str | None, Any], ConnectionSettings],
@@ -73,147 +115,212 @@ async def end_all(
     now: float,
     dry_run: bool,
 ) -> list[Row]:
-    """Look at the operations of dead tasks, and cancel those that run.
+    """Poll the operations of dead tasks, and cancel those that run.
 
-    :param dead: their entries, and why their tasks count as dead.
-    :param settings: what a connection and an impersonation chain say.
+    :param dead: their entries, and how it is known that their tasks are dead.
+    :param settings: loads a connection, with an impersonation chain.
     :param claims: reads the ledger again.
     :param now: the time, in seconds since the epoch.
-    :param dry_run: look, but change nothing.
+    :param dry_run: poll, but change nothing.
+    :return: a row for each, in their order.
     """
-    ending = _Ending(settings, claims, now, dry_run)
-    try:
-        return list(await asyncio.gather(*(ending.end(entry, why) for entry, why in dead)))
-    finally:
-        await ending.close()
-
-
-class _Ending:
-    """One sweep's clients, and what they have listed."""
-
-    def __init__(
-        self,
-        settings: Callable[[str | None, Any], ConnectionSettings],
-        claims: Callable[[], Claims],
-        now: float,
-        dry_run: bool,
-    ) -> None:
-        self._settings, self._claims, self._now, self._dry_run = settings, claims, now, dry_run
-        self._turn = asyncio.Semaphore(PARALLEL)
-        self._search = asyncio.Lock()
-        self._clients: dict[str, asyncio.Task[AsyncOperationsClient]] = {}
-
-    async def close(self) -> None:
-        for client in await asyncio.gather(*self._clients.values(), return_exceptions=True):
-            if not isinstance(client, BaseException):
-                await client.close()
-
-    async def end(self, entry: LedgerEntry, why: str) -> Row:
-        """Look at the operation of an entry, and end it if it runs."""
-        from airflow_lro_provider.lro.errors import NotFoundError, OperationsError
-        from airflow_lro_provider.lro.resources.names import OperationReference
-        from airflow_lro_provider.sweep.search import StartFootprint
-
+    load = _Connections(settings)
+    rows: dict[int, Row] = {}
+    named: dict[int, tuple[_Case, OperationReference]] = {}
+    lost: dict[int, tuple[_Case, StartFootprint]] = {}
+    for number, (entry, why) in enumerate(dead):
+        footprint = StartFootprint.from_dict(entry.footprint)
         try:
             if entry.reference is not None:
-                client = await self._client(entry)
-                async with self._turn:
-                    return await self._end(client, OperationReference.from_dict(entry.reference), entry, why)
-            traces = StartFootprint.from_dict(entry.traces)
-            if traces is not None:
-                async with self._search:  # one list at a time
-                    return await self._find_and_end(await self._client(entry), traces, entry, why)
-        except NotFoundError:
-            return Row(entry, OVER, f"{why}; the service does not know it any more")
+                named[number] = (_Case(entry, why, load(entry)), OperationReference.from_dict(entry.reference))
+            elif footprint is not None:
+                lost[number] = (_Case(entry, why, load(entry)), footprint)
+            else:
+                rows[number] = _unanswered(entry, why, "check whether it has started something", now)
         except OperationsError as error:
-            return Row(entry, UNSURE, str(error))
-        return self._unanswered(entry, why, "look whether that has started something")
+            rows[number] = Row(entry, What.UNSURE, str(error))
+    worker = _Worker(now, dry_run)
+    searched: dict[int, Row | Found] = {}
+    if named or lost:
+        ended, found = asyncio.run(worker.run(named.values(), lost.values()))
+        rows.update(zip(named, ended, strict=True))
+        searched = dict(zip(lost, found, strict=True))
+    chosen: dict[int, tuple[_Case, OperationReference]] = {}
+    # The ledger is read after the lists: whoever starts an operation has announced it there before.
+    known = claims() if any(isinstance(one, Found) for one in searched.values()) else Claims((), ())
+    for number, one in searched.items():
+        case, footprint = lost[number]
+        try:
+            result = one if isinstance(one, Row) else _choose(case, footprint, one, known, now)
+        except OperationsError as error:  # a listed name that is none
+            result = Row(case.entry, What.UNSURE, str(error))
+        if isinstance(result, Row):
+            rows[number] = result
+        else:
+            chosen[number] = (replace(case, why=f"{case.why} before it knew that it had started this"), result)
+    if chosen:
+        ended, _ = asyncio.run(worker.run(chosen.values(), ()))
+        rows.update(zip(chosen, ended, strict=True))
+    return [rows[number] for number in range(len(dead))]
 
-    async def _client(self, entry: LedgerEntry) -> AsyncOperationsClient:
-        """The client for the connection of an entry; made once, and so is its error."""
-        who = f"{entry.gcp_conn_id!r} as {entry.impersonation_chain!r}"
-        if who not in self._clients:
-            self._clients[who] = asyncio.create_task(self._connect(entry))
-        return await self._clients[who]
 
-    async def _connect(self, entry: LedgerEntry) -> AsyncOperationsClient:
+class _Connections:
+    """Loads each connection once, and so its error."""
+
+    def __init__(self, load: Callable[[str | None, Any], ConnectionSettings]) -> None:
+        self._load = load
+        self._loaded: dict[str, ConnectionSettings | OperationsError] = {}
+
+    def __call__(self, entry: LedgerEntry) -> ConnectionSettings:
+        key = f"{entry.gcp_conn_id!r} as {entry.impersonation_chain!r}"
+        if key not in self._loaded:
+            try:
+                self._loaded[key] = self._load(entry.gcp_conn_id, entry.impersonation_chain)
+            except OperationsError as error:
+                self._loaded[key] = error
+            except Exception as error:  # of Airflow: its text may tell more than a report should
+                text = f"could not load connection {entry.gcp_conn_id!r}: {type(error).__name__}"
+                self._loaded[key] = ConnectionSettingsError(text)
+        loaded = self._loaded[key]
+        if isinstance(loaded, OperationsError):
+            raise loaded
+        return loaded
+
+
+class _Worker:
+    """Polls, lists and cancels. Each client limits how many requests to a host are in flight."""
+
+    def __init__(self, now: float, dry_run: bool) -> None:
+        self._now, self._dry_run = now, dry_run
+        self._clients: dict[int, asyncio.Task[AsyncOperationsClient]] = {}
+
+    async def run(
+        self, named: Iterable[tuple[_Case, OperationReference]], lost: Iterable[tuple[_Case, StartFootprint]]
+    ) -> tuple[list[Row], list[Row | Found]]:
+        """Cancel the operations that have a name, and search for those that have none."""
+        one_list = asyncio.Lock()  # at a time: it may be long
+        try:
+            ended, found = await asyncio.gather(
+                asyncio.gather(*(self._end(case, reference) for case, reference in named)),
+                asyncio.gather(*(self._search(case, footprint, one_list) for case, footprint in lost)),
+            )
+            return ended, found
+        finally:
+            clients, self._clients = self._clients, {}
+            for client in await asyncio.gather(*clients.values(), return_exceptions=True):
+                if not isinstance(client, BaseException):
+                    await client.close()
+
+    async def _client(self, case: _Case) -> AsyncOperationsClient:
+        """The client of a connection, made once, and so is its error."""
         from airflow_lro_provider.lro.async_client import AsyncOperationsClient
-        from airflow_lro_provider.lro.errors import ConnectionSettingsError, OperationsError
         from airflow_lro_provider.metrics import StatsMetrics
 
+        key = id(case.settings)
+        if key not in self._clients:
+            made = AsyncOperationsClient.create(case.settings, metrics=StatsMetrics())
+            self._clients[key] = asyncio.create_task(made)
+        return await self._clients[key]
+
+    async def _end(self, case: _Case, reference: OperationReference) -> Row:
+        """Poll an operation, and cancel it if it runs."""
         try:
-            settings = self._settings(entry.gcp_conn_id, entry.impersonation_chain)
-        except OperationsError:
-            raise
-        except Exception as error:  # of Airflow: its text may tell more than a report should
-            text = f"connection {entry.gcp_conn_id!r} cannot be had: {type(error).__name__}"
-            raise ConnectionSettingsError(text) from None
-        return await AsyncOperationsClient.create(settings, metrics=StatsMetrics())
-
-    async def _end(
-        self, client: AsyncOperationsClient, reference: OperationReference, entry: LedgerEntry, why: str
-    ) -> Row:
-        from airflow_lro_provider.lro.operation import Outcome, State
-
-        seen = await client.get(reference)
-        if seen.done:
-            return Row(entry, OVER, f"{why}; {seen.summary()}")
-        if self._dry_run:
-            return Row(entry, CANCELLED, f"{why}; would be cancelled: {seen.summary()}")
-        if seen.state is not State.CANCELLING:
-            result = await client.cancel(reference, before=seen)
-            if result.outcome is Outcome.NOT_FOUND:
-                return Row(entry, OVER, f"{why}; the service does not know it any more")
-            if result.outcome is Outcome.CANCEL_UNSUPPORTED:
-                return Row(entry, UNSURE, f"{why}; {result.summary()}")
+            client = await self._client(case)
             seen = await client.get(reference)
-        if seen.done:
-            return Row(entry, CANCELLED, f"{why}; {seen.summary()}")
-        return Row(entry, CANCELLED, f"{why}; asked for: {seen.summary()}")
+            if seen.done:
+                return case.row(What.FINISHED, seen.summary())
+            if self._dry_run:
+                return case.row(What.WOULD_CANCEL, seen.summary())
+            if seen.state is State.CANCELLING:
+                return case.row(What.REQUESTED, f"its cancellation was requested before: {seen.summary()}")
+            result = await client.cancel(reference, before=seen)
+            return case.row(*_reported(result, await self._poll_again(client, reference, result)))
+        except NotFoundError as error:
+            if self._now - case.entry.armed_since < YOUNG_SECONDS:
+                return case.row(What.UNSURE, str(error))
+            return case.row(What.FINISHED, "the service has no such operation")
+        except OperationsError as error:
+            return Row(case.entry, What.UNSURE, str(error))
 
-    async def _find_and_end(
-        self, client: AsyncOperationsClient, traces: StartFootprint, entry: LedgerEntry, why: str
-    ) -> Row:
-        """End an operation that has no name yet, if it is certain which one that is."""
-        from airflow_lro_provider.sweep.search import StartFootprint, find
+    @staticmethod
+    async def _poll_again(
+        client: AsyncOperationsClient, reference: OperationReference, result: CancelResult
+    ) -> Operation | None:
+        if not result.requested:
+            return None
+        try:
+            return await client.get(reference)
+        except OperationsError:
+            return None  # the request was accepted; the next sweep sees more
 
+    async def _search(self, case: _Case, footprint: StartFootprint, turn: asyncio.Lock) -> Row | Found:
+        """Find what a start without a response may have started."""
         listed: list[Operation] = []
-        async for operation in client.list(traces.place):
-            listed.append(operation)
-            if len(listed) > LONGEST_LIST:
-                return self._unanswered(entry, why, f"{traces.parent} has too many operations to look through")
-        found = find(traces, listed, entry.armed_since)
-        # The ledger is read after the list: whoever starts an operation has announced it there before.
-        claims = self._claims()
-        if any(StartFootprint.from_dict(other.traces) == traces for other in claims.starting):
-            return Row(entry, UNSURE, f"{why}; another task starts the same just now")
-        known = [(_reference(traces, operation), operation) for operation in found.operations]
-        own = [(ref, seen) for ref, seen in known if _fingerprint(ref) not in claims.operations]
-        running = [ref for ref, seen in own if not seen.done]
-        if len(running) > 1:
-            return self._unanswered(entry, why, f"it may have started any of {', '.join(ref.name for ref in running)}")
-        if running:
-            return await self._end(client, running[0], entry, f"{why} before it knew that it had started this")
-        if own:
-            return Row(entry, OVER, f"{why}; {own[0][1].summary()}")
-        if found.is_certain and self._now - entry.armed_since > LATE:
-            return Row(entry, OVER, f"{why}; {entry.start} has started nothing")
-        return self._unanswered(entry, why, "no operation of it is found yet")
-
-    def _unanswered(self, entry: LedgerEntry, why: str, what: str) -> Row:
-        if self._now - entry.armed_since > FORGET_AFTER:
-            return Row(entry, OVER, f"{why}; {entry.start} was never answered, long ago")
-        return Row(entry, UNSURE, f"{why} since it sent {entry.start}: {what}")
+        try:
+            async with turn:
+                client = await self._client(case)
+                async for operation in client.list(footprint.place):
+                    listed.append(operation)
+                    if len(listed) > MAX_LISTED:
+                        text = f"{footprint.parent} has too many operations to search"
+                        return _unanswered(case.entry, case.why, text, self._now)
+        except OperationsError as error:  # a 404 too: it says nothing of an operation
+            return Row(case.entry, What.UNSURE, str(error))
+        return find(footprint, listed, case.entry.armed_since)
 
 
-def _reference(traces: StartFootprint, operation: Operation) -> OperationReference:
+def _reported(result: CancelResult, later: Operation | None) -> tuple[What, str]:
+    """What to report of a cancellation.
+
+    ==============================  ==========================================  =========
+    result of the request           a later poll                                reported
+    ==============================  ==========================================  =========
+    accepted                        CANCELLED                                   cancelled
+    accepted                        ended otherwise, although it was requested  finished
+    accepted                        still running, or failed                    requested
+    CANCEL_UNSUPPORTED                                                          unsure
+    had ended, or is gone                                                       finished
+    ==============================  ==========================================  =========
+    """
+    if result.outcome is Outcome.CANCEL_UNSUPPORTED:
+        return What.UNSURE, result.summary()
+    if not result.requested:
+        return What.FINISHED, result.summary()
+    if later is None or later.outcome is None:
+        return What.REQUESTED, result.summary() if later is None else later.summary()
+    if later.outcome is Outcome.CANCELLED:
+        return What.CANCELLED, later.summary()
+    return What.FINISHED, f"{result.outcome_of(later).value} ({later.summary()})"
+
+
+def _choose(
+    case: _Case, footprint: StartFootprint, found: Found, claims: Claims, now: float
+) -> Row | OperationReference:
+    """Which of the operations that were found is the one of a start, if that is certain and it runs."""
+    entry, why = case.entry, case.why
+    if any(StartFootprint.from_dict(other.footprint) == footprint for other in claims.starting):
+        return case.row(What.UNSURE, "another task starts the same just now")
+    known = [(_reference(footprint, operation), operation) for operation in found.operations]
+    unclaimed = [(ref, seen) for ref, seen in known if fingerprint(ref.to_dict()) not in claims.operations]
+    running = [ref for ref, seen in unclaimed if not seen.done]
+    if len(running) > 1:
+        text = f"it may have started any of {', '.join(ref.name for ref in running)}"
+        return _unanswered(entry, why, text, now)
+    if running:
+        return running[0]
+    if unclaimed:
+        return case.row(What.FINISHED, unclaimed[0][1].summary())
+    if found.is_certain and now - entry.armed_since > LATE_SECONDS:
+        return case.row(What.FINISHED, f"{entry.start} started no operation")
+    return _unanswered(entry, why, "no operation of it is found yet", now)
+
+
+def _unanswered(entry: LedgerEntry, why: str, what: str, now: float) -> Row:
+    if now - entry.armed_since > FORGET_AFTER_SECONDS:
+        return Row(entry, What.FINISHED, f"{why}; {entry.start} got no response, long ago")
+    return Row(entry, What.UNSURE, f"{why} since it sent {entry.start}: {what}")
+
+
+def _reference(footprint: StartFootprint, operation: Operation) -> OperationReference:
     """The reference of a listed operation: checked, for a name is part of a URL."""
-    from airflow_lro_provider.lro.resources.names import read_reference
-
-    return replace(read_reference(operation.name, traces.service, traces.version), host=traces.host)
-
-
-def _fingerprint(reference: OperationReference) -> str:
-    from airflow_lro_provider.sweep.entries import fingerprint
-
-    return fingerprint(reference.to_dict())
+    return replace(read_reference(operation.name, footprint.service, footprint.version), host=footprint.host)

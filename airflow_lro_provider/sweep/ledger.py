@@ -1,9 +1,13 @@
-"""The ledger: one entry for each guarded operation, so that somebody else can see that nobody stands for it any more.
+"""The ledger: one entry for each operation that a task guards, so that others can see when no task owns it any more.
 
-It is kept in Airflow's Variables: of all that a task can write without credentials of its own (Airflow 3.3),
-only they can be listed. XComs of other Dags cannot be listed by a task, asset states have no list of keys, and
-task states can be read by their own task only. An entry is a Variable whose key says whose it is (see
-:mod:`airflow_lro_provider.sweep.entries`), so that a sweep over thousands of live tasks reads lists of keys only.
+It is kept in Airflow's Variables (:mod:`airflow_lro_provider.airflow_compat.variables` says why). An entry says whose
+the operation is, and how to get at it; never a secret. It has a **key**, of which thousands can be listed at once, and
+a **value**, which has to be read one by one. So the key says what most often decides: whose entry it is, and (by a
+fingerprint) which operation's::
+
+    DAG/RUN/TASK/MAP-INDEX/TRY-NUMBER/TRY-ID/FINGERPRINT
+
+Ids that are too long or have odd characters are left out of it (``~/TRY-ID/FINGERPRINT``); the value has them.
 
 It is off unless ``[lro] ledger`` (``AIRFLOW__LRO__LEDGER``) is true: it costs a task two to four small requests
 to Airflow's API, and somebody has to run the sweep (:mod:`airflow_lro_provider.sweep`). Losing it cancels nothing:
@@ -12,22 +16,35 @@ without an entry the sweep does not know of an operation.
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
+import re
 import time
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import conf
 
+from airflow_lro_provider.airflow_compat import variables
+from airflow_lro_provider.lro.http.json import read_json
+from airflow_lro_provider.ownership.decisions import is_younger
+from airflow_lro_provider.ownership.evidence import TaskKey
+
 if TYPE_CHECKING:
     from airflow_lro_provider.lro.resources.names import OperationReference
     from airflow_lro_provider.ownership.decisions import ArmedRecord
-    from airflow_lro_provider.sweep.entries import LedgerEntry
     from airflow_lro_provider.sweep.search import StartFootprint
 
-__all__ = ["PREFIX", "Ledger", "LedgerPage", "ledger_is_on"]
+__all__ = ["PREFIX", "Ledger", "LedgerEntry", "LedgerKey", "LedgerPage", "fingerprint", "ledger_is_on"]
 
 PREFIX = "airflow_lro_provider.ledger."
-DESCRIPTION = "An operation that a task stands for; see the sweep of airflow-lro-provider."
+DESCRIPTION = "An operation that a task owns; see the sweep of airflow-lro-provider."
+STARTING = "-"
+"""The fingerprint of an operation that has no name yet."""
+_MAX_KEY_LENGTH = 200
+_PLAIN = re.compile(r"[A-Za-z0-9_.~:+@-]+")
 
 
 def ledger_is_on() -> bool:
@@ -35,26 +52,196 @@ def ledger_is_on() -> bool:
     return bool(conf.getboolean("lro", "ledger", fallback=False))
 
 
+def fingerprint(reference: Mapping[str, Any]) -> str:
+    """What tells an operation from all others, in short.
+
+    :param reference: as :meth:`OperationReference.to_dict` gives it.
+    """
+    # Not the host: the same operation may be named with the global host and with a regional one.
+    text = f"{reference.get('service')}/{reference.get('name')}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+# -- an entry: nothing here requests anything -----------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LedgerKey:
+    """What the key of an entry says.
+
+    :param owner: the task instance; ``None`` if it is left out.
+    :param try_number: which try.
+    :param try_id: its id.
+    :param operation: a fingerprint of the operation; ``None`` while it is being started.
+    """
+
+    owner: TaskKey | None
+    try_number: int
+    try_id: str
+    operation: str | None
+
+    def is_superseded_by(self, other: LedgerKey) -> bool:
+        """Whether that is a later try of the same task.
+
+        Its number alone does not say so: a task instance that was deleted, or whose run was, and that was made
+        anew counts from 1 again.
+        """
+        return other.try_number > self.try_number and not is_younger(self.try_id, other.try_id)
+
+    @classmethod
+    def from_text(cls, text: str) -> LedgerKey | None:
+        """Read a key; ``None`` for anything that is not one."""
+        parts = text.split("/")
+        operation = None if parts[-1] == STARTING else parts[-1]
+        if len(parts) == 3 and parts[0] == "~":
+            return cls(None, 0, parts[1], operation)
+        if len(parts) != 7 or not re.fullmatch(r"-?\d{1,9}", parts[3]) or not re.fullmatch(r"\d{1,9}", parts[4]):
+            return None
+        return cls(TaskKey(parts[0], parts[1], parts[2], int(parts[3])), int(parts[4]), parts[5], operation)
+
+
+@dataclass(frozen=True)
+class LedgerEntry:
+    """One guarded operation of one try of a task.
+
+    :param try_id: the task instance's id, which Airflow changes with every try.
+    :param dag_id: the Dag.
+    :param run_id: its run.
+    :param task_id: the task.
+    :param map_index: of a mapped task, else -1.
+    :param try_number: which try.
+    :param armed_since: when it was armed, in seconds since the epoch.
+    :param reference: the operation, as :meth:`OperationReference.to_dict` gives it; ``None`` while it is
+        being started.
+    :param start: which method starts it, in words, while its name is not known yet.
+    :param request_id: the id that it is started with, if the method takes one.
+    :param footprint: how to find it at the service while its name is not known, as
+        :meth:`StartFootprint.to_dict` gives it.
+    :param gcp_conn_id: the connection to cancel it with.
+    :param impersonation_chain: the account to act as.
+    :param will_adopt: whether a retry goes on with it.
+    :param cancel_on_failure: whether it is to be cancelled when the task fails by itself.
+    """
+
+    try_id: str
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int
+    try_number: int
+    armed_since: float
+    reference: Mapping[str, Any] | None
+    start: str = ""
+    request_id: str | None = None
+    footprint: Mapping[str, Any] | None = None
+    gcp_conn_id: str | None = None
+    impersonation_chain: str | Sequence[str] | None = None
+    will_adopt: bool = False
+    cancel_on_failure: bool = True
+
+    @property
+    def operation(self) -> str | None:
+        """A fingerprint of the operation: of its service and name. ``None`` while it is being started."""
+        return None if self.reference is None else fingerprint(self.reference)
+
+    @property
+    def owner(self) -> TaskKey:
+        """The task instance."""
+        return TaskKey(self.dag_id, self.run_id, self.task_id, self.map_index)
+
+    @property
+    def key(self) -> str:
+        """Where it is kept; see the module's text."""
+        last = f"{self.try_id}/{self.operation or STARTING}"
+        ids = (self.dag_id, self.run_id, self.task_id)
+        text = f"{'/'.join(ids)}/{self.map_index}/{self.try_number}/{last}"
+        return text if len(text) <= _MAX_KEY_LENGTH and all(map(_PLAIN.fullmatch, ids)) else f"~/{last}"
+
+    @property
+    def task(self) -> str:
+        """The task instance, for a log."""
+        index = "" if self.map_index < 0 else f"[{self.map_index}]"
+        return f"{self.dag_id}.{self.task_id}{index} of {self.run_id}, try {self.try_number}"
+
+    def to_json(self) -> str:
+        """As it is stored."""
+        stored = asdict(self)
+        stored["traces"] = stored.pop("footprint")  # its name in the first release
+        return json.dumps(stored)
+
+    @classmethod
+    def from_json(cls, text: Any) -> LedgerEntry | None:
+        """Read it back; ``None`` for anything that is not an entry."""
+        try:
+            stored = read_json(text.encode())
+            reference = stored.get("reference")
+            entry = cls(
+                **{field: str(stored[field]) for field in ("try_id", "dag_id", "run_id", "task_id")},
+                map_index=int(stored["map_index"]),
+                try_number=int(stored["try_number"]),
+                armed_since=_moment(stored["armed_since"]),
+                reference=dict(reference) if reference is not None else None,
+                start=str(stored.get("start") or ""),
+                request_id=_text(stored.get("request_id")),
+                footprint=_texts(stored.get("traces")),
+                gcp_conn_id=_text(stored.get("gcp_conn_id")),
+                impersonation_chain=_chain(stored.get("impersonation_chain")),
+                will_adopt=stored.get("will_adopt") is True,
+                cancel_on_failure=stored.get("cancel_on_failure") is not False,
+            )
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError):
+            return None
+        return entry
+
+
+def _moment(value: Any) -> float:
+    moment = float(value)
+    if not math.isfinite(moment):
+        raise ValueError
+    return moment
+
+
+def _text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise TypeError
+
+
+def _texts(value: Any) -> dict[str, str] | None:
+    if value is None:
+        return None
+    if isinstance(value, dict) and all(isinstance(text, str) for text in value.values()):
+        return value
+    raise TypeError
+
+
+def _chain(value: Any) -> str | list[str] | None:
+    if isinstance(value, list) and all(isinstance(account, str) for account in value):
+        return value
+    return _text(value)
+
+
+# -- where entries are kept -----------------------------------------------------------------------------
+
+
 class Ledger:
-    """Reads and writes entries from within a task. Every method asks the supervisor."""
+    """Reads and writes entries from within a task. Every method requests something of the supervisor."""
 
     def write(self, entry: LedgerEntry) -> None:
         """Add an entry."""
-        _variables().set(PREFIX + entry.key, entry.to_json(), description=DESCRIPTION)
+        variables.set_(PREFIX + entry.key, entry.to_json(), DESCRIPTION)
 
     def remove(self, key: str) -> None:
-        """Strike an entry out. No-op if there is none."""
-        _variables().delete(PREFIX + key)
+        """Remove an entry. No-op if there is none."""
+        variables.delete(PREFIX + key)
 
     def keys(self) -> list[str]:
         """The keys of all entries."""
-        return [str(key)[len(PREFIX) :] for key in _variables().keys(prefix=PREFIX)]
+        return [key[len(PREFIX) :] for key in variables.keys(PREFIX)]
 
     def read(self, key: str) -> LedgerEntry | None:
         """An entry; ``None`` if there is none (any more), or it cannot be read."""
-        from airflow_lro_provider.sweep.entries import LedgerEntry
-
-        return LedgerEntry.from_json(_variables().get(PREFIX + key, default=None))
+        return LedgerEntry.from_json(variables.get(PREFIX + key))
 
 
 class LedgerPage:
@@ -76,60 +263,50 @@ class LedgerPage:
         reference: OperationReference | None,
         start: str = "",
         request_id: str | None = None,
-        traces: StartFootprint | None = None,
+        footprint: StartFootprint | None = None,
     ) -> None:
-        """Enter the operation.
+        """Add the operation, in place of what this try has added before.
 
         :param reference: ``None`` while it is being started.
         :param start: which method starts it, in words.
         :param request_id: the id that it is started with.
-        :param traces: by what it can be found if its name is never known.
+        :param footprint: how it can be found if its name is never known.
         """
-        found_by = None if traces is None else traces.to_dict()
-        entry = self._entry(reference, start=start, request_id=request_id, traces=found_by)
+        found_by = None if footprint is None else footprint.to_dict()
+        entry = self._entry(reference, start=start, request_id=request_id, footprint=found_by)
         before = set(self._written)
-        self._written.add(entry.key)  # also if it seems to fail: Airflow may have taken it
+        self._written.add(entry.key)  # also if it seems to fail: Airflow may have written it
         self._ledger.write(entry)
         # Only now: there is no moment without an entry.
-        self._strike_out(before - {entry.key})
+        self._remove(before - {entry.key})
 
     def remove(self, reference: OperationReference | None = None, earlier: ArmedRecord | None = None) -> None:
-        """Strike it out.
+        """Remove the operation.
 
-        :param reference: the operation, if this process did not enter it.
-        :param earlier: strike that of an earlier try of this task out instead.
+        :param reference: the operation, if it was not this process that added it.
+        :param earlier: remove the entry of this earlier try of the task instead.
         """
         if earlier is not None:
             entry = self._entry(reference)
             old = replace(entry, try_id=earlier.try_id, try_number=earlier.try_number)
-            self._strike_out({old.key})
+            self._remove({old.key})
             return
         if reference is not None:
             self._written.add(self._entry(reference).key)
-        self._strike_out(set(self._written))
+        self._remove(set(self._written))
 
-    def _strike_out(self, keys: set[str]) -> None:
+    def _remove(self, keys: set[str]) -> None:
         for key in keys:
             self._ledger.remove(key)
             self._written.discard(key)
 
     def _entry(self, reference: OperationReference | None, **fields: Any) -> LedgerEntry:
-        from airflow_lro_provider.ownership.evidence import TaskKey
-        from airflow_lro_provider.sweep.entries import LedgerEntry
-
-        ti = self._ti
         return LedgerEntry(
-            try_id=str(ti.id),
-            **TaskKey.of(ti)._asdict(),
-            try_number=ti.try_number,
+            try_id=str(self._ti.id),
+            **TaskKey.of(self._ti)._asdict(),
+            try_number=self._ti.try_number,
             armed_since=time.time(),
             reference=None if reference is None else reference.to_dict(),
             **fields,
             **self._policy,
         )
-
-
-def _variables() -> Any:
-    from airflow.providers.common.compat.sdk import Variable
-
-    return Variable

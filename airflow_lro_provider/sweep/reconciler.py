@@ -1,41 +1,48 @@
 """One sweep: which entries of the ledger belong to dead tasks, and what becomes of their operations.
 
-What cannot be judged, or not be reached, is counted and left for the next sweep; it is never guessed.
+What cannot be judged or reached is counted as unsure and left to the next sweep; it is never guessed.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from airflow_lro_provider.sweep.cancellation import CANCELLED, OVER, UNSURE, Claims, Row, end_all
+from airflow_lro_provider.ownership.decisions import (
+    Decision,
+    Evidence,
+    TaskState,
+    of_ledger_entry,
+    run_is_over,
+    waits_for_its_run,
+)
+from airflow_lro_provider.ownership.evidence import TaskKey, query_states
+from airflow_lro_provider.sweep.cancellation import Claims, Row, What, cancel_all
+from airflow_lro_provider.sweep.ledger import LedgerEntry, LedgerKey
 
 if TYPE_CHECKING:
     from airflow_lro_provider.lro.auth.credentials import ConnectionSettings
-    from airflow_lro_provider.ownership.decisions import TaskState
-    from airflow_lro_provider.sweep.entries import LedgerEntry, LedgerKey
 
-__all__ = ["Airflow", "Row", "SweepResult", "sweep"]
+__all__ = ["Airflow", "Row", "SweepResult", "What", "sweep"]
 
-RUNS_TO_ASK_FOR = 200
-"""So many runs are asked for their state in one sweep, of tasks that wait to run: one question each."""
+MAX_RUN_STATES = 200
+"""Dag runs whose state one sweep requests at most, of tasks that wait to run: each is a request."""
 
 
 class Airflow(Protocol):
-    """What the sweep needs of Airflow: from within a task, or from outside."""
+    """What the sweep needs of Airflow: from within a task, or from outside. Every method blocks."""
 
     def keys(self) -> Iterable[str]:
-        """The keys of all entries."""
+        """The keys of all entries of the ledger."""
 
     def read(self, key: str) -> LedgerEntry | None:
-        """One entry; ``None`` if it is gone, or is none."""
+        """An entry; ``None`` if it is gone, or cannot be read."""
 
     def remove(self, key: str) -> None:
-        """Strike an entry out."""
+        """Remove an entry."""
 
     def states(
         self, dag_id: str, task_ids: Sequence[str], run_ids: Sequence[str], map_index: int | None
@@ -46,18 +53,24 @@ class Airflow(Protocol):
         """
 
     def is_gone(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> bool:
-        """Whether there is no such task instance. Asked of one that :meth:`states` left out."""
+        """Whether there is no such task instance; requested of each that :meth:`states` left out."""
 
     def run_state(self, dag_id: str, run_id: str) -> str:
-        """The state of a run."""
+        """The state of a Dag run."""
 
     def settings(self, gcp_conn_id: str | None, impersonation_chain: Any) -> ConnectionSettings:
-        """What a connection says."""
+        """Load a connection."""
 
 
 @dataclass
 class SweepResult:
-    """What a sweep found and did."""
+    """What a sweep found and did.
+
+    :param alive: entries whose task, or another one, still owns the operation.
+    :param unknown: entries whose task is not known to be dead or alive.
+    :param unreadable: keys and entries that cannot be read.
+    :param rows: the entries of dead tasks.
+    """
 
     alive: int = 0
     unknown: int = 0
@@ -66,14 +79,15 @@ class SweepResult:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many entries were found, and what became of them."""
-        what = Counter(row.what for row in self.rows)
-        return {
-            "found": self.alive + self.unknown + self.unreadable + len(self.rows),
-            "alive": self.alive,
-            **{word: what[word] for word in (OVER, CANCELLED)},
-            UNSURE: what[UNSURE] + self.unknown + self.unreadable,
-        }
+        """How many entries were found, and how many of them ended in which way: the rest add up to the first."""
+        done = Counter(row.what for row in self.rows)
+        counts = {what.value: done[what] for what in What}
+        counts[What.UNSURE.value] += self.unknown + self.unreadable
+        return {"found": self.alive + sum(counts.values()), "alive": self.alive, **counts}
+
+    def summary(self) -> str:
+        """The counts in one line."""
+        return ", ".join(f"{number} {what}" for what, number in self.counts.items())
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON: the counts, and all entries of dead tasks."""
@@ -83,10 +97,10 @@ class SweepResult:
 def sweep(airflow: Airflow, *, now: float, dry_run: bool = False, log: Callable[..., object]) -> SweepResult:
     """Sweep once.
 
-    :param airflow: where the ledger is, and who is asked.
+    :param airflow: where the ledger is, and what knows the tasks.
     :param now: the time, in seconds since the epoch.
-    :param dry_run: look, but change nothing.
-    :param log: is told, as a logger's ``info``, what is done and why.
+    :param dry_run: poll, but change nothing.
+    :param log: a logger's ``info``: gets a line for each operation of a dead task.
     """
     return _Sweep(airflow, now, dry_run, log).run()
 
@@ -102,52 +116,51 @@ class _Sweep:
         self._values: dict[str, LedgerEntry] = {}
 
     def run(self) -> SweepResult:
-        result = self._result
-        self._take(self._airflow.keys())
+        self._add(self._airflow.keys())
         dead = self._judge()
         if dead:
-            # A try that adopts an operation enters it before it strikes the old entry out: whoever has entered
-            # it since we looked is found now. And a task that ends well strikes its entry out before Airflow shows
-            # its end: one that has vanished is none of ours, though its task may look dead.
-            entered = set(self._airflow.keys())
-            self._take(entered - self._seen)
-            dead = {text: why for text, why in dead.items() if text in entered}
-            living = entered - set(dead)
-            wanted = {key.operation for text, key in self._keys.items() if text in living and key.operation}
-            for text in [text for text in dead if self._keys[text].operation in wanted]:
-                result.alive += 1  # another task stands for it
-                del dead[text]
-        entries = [(self._values[text], why) for text, why in dead.items()]
-        ended = asyncio.run(
-            end_all(
-                entries,
-                settings=self._airflow.settings,
-                claims=lambda: self._claims(dead),
-                now=self._now,
-                dry_run=self._dry_run,
-            )
+            dead = self._still_unowned(dead)
+        rows = cancel_all(
+            [(self._values[text], why) for text, why in dead.items()],
+            settings=self._airflow.settings,
+            claims=lambda: self._claims(dead),
+            now=self._now,
+            dry_run=self._dry_run,
         )
-        for text, row in zip(dead, ended, strict=True):
-            if row.what == OVER and not self._dry_run:
-                self._strike_out(text)
-            name = (row.entry.reference or {}).get("name") or row.entry.start
-            self._log("%s of %s: %s, %s", name, row.entry.task, row.what, row.why)
-        result.rows = ended
-        return result
+        for text, row in zip(dead, rows, strict=True):
+            if row.what is What.FINISHED and not self._dry_run:
+                self._remove(text)
+            self._log("%s", row)
+        self._result.rows = rows
+        return self._result
+
+    def _still_unowned(self, dead: dict[str, str]) -> dict[str, str]:
+        """Read the ledger again, and leave out what has an owner by now.
+
+        A try that adopts an operation adds its entry before it removes the old one: whoever has done so since the
+        first read is found now. And a task that ends well removes its entry before Airflow shows its end: one whose
+        entry has vanished has let its operation go, though it may look dead.
+        """
+        entries = set(self._airflow.keys())
+        self._add(entries - self._seen)
+        dead = {text: why for text, why in dead.items() if text in entries}
+        others = [key for text, key in self._keys.items() if text in entries and text not in dead]
+        owned = {key.operation for key in others if key.operation is not None}
+        unowned = {text: why for text, why in dead.items() if self._keys[text].operation not in owned}
+        self._result.alive += len(dead) - len(unowned)  # another task owns it
+        return unowned
 
     def _claims(self, dead: Collection[str]) -> Claims:
         """What the ledger says by now of operations that have an entry, and of those that are being started."""
-        self._take(set(self._airflow.keys()) - self._seen)
+        self._add(set(self._airflow.keys()) - self._seen)
         starting = [text for text, key in self._keys.items() if key.operation is None and text not in dead]
         return Claims(
             operations={key.operation for key in self._keys.values() if key.operation},
             starting=[entry for text in starting if (entry := self._value(text)) is not None],
         )
 
-    def _take(self, texts: Iterable[str]) -> None:
+    def _add(self, texts: Iterable[str]) -> None:
         """Read these keys, and the values of those that do not say whose they are."""
-        from airflow_lro_provider.sweep.entries import LedgerKey
-
         for text in texts:
             self._seen.add(text)
             key = LedgerKey.from_text(text)
@@ -156,97 +169,86 @@ class _Sweep:
             if key is not None and key.owner is not None:
                 self._keys[text] = key
             elif key is None:
-                self._unreadable(text)
+                self._count_unreadable(text)
 
     def _value(self, text: str) -> LedgerEntry | None:
         if text not in self._values:
             try:
                 entry = self._airflow.read(text)
-            except Exception as error:
-                self._log("Airflow does not give %s: %s", text, type(error).__name__)
+            except Exception as error:  # of Airflow, of any kind
+                self._log("Could not read an entry of the ledger (%s): %s", type(error).__name__, text)
                 entry = None
             if entry is None:
-                self._unreadable(text)
+                self._count_unreadable(text)
                 return None
             self._values[text] = entry
         return self._values[text]
 
-    def _strike_out(self, text: str) -> None:
+    def _remove(self, text: str) -> None:
         try:
             self._airflow.remove(text)
         except Exception as error:  # the next sweep finds it again
-            self._log("The entry %s cannot be struck out: %s", text, type(error).__name__)
+            self._log("Could not remove an entry of the ledger (%s): %s", type(error).__name__, text)
 
-    def _unreadable(self, text: str) -> None:
+    def _count_unreadable(self, text: str) -> None:
         self._result.unreadable += 1
-        self._log("The entry %s cannot be read; it is left alone", text)
+        self._log("Unreadable, left alone: entry %s of the ledger", text)
 
     def _judge(self) -> dict[str, str]:
         """Count the living, and give the keys of the entries of dead tasks, with the reason."""
-        from airflow_lro_provider.ownership.decisions import (
-            Decision,
-            of_ledger_entry,
-            run_is_over,
-            waits_for_its_run,
-        )
-
-        last: dict[Any, LedgerKey] = {}
+        last: dict[TaskKey | None, LedgerKey] = {}
         for key in self._keys.values():
             last[key.owner] = max(key, last.get(key.owner, key), key=lambda one: one.try_number)
         dead: dict[str, str] = {}
         run_states: dict[tuple[str, str], str | None] = {}
-        for text, state in _states(self._airflow, self._keys):
-            superseded = self._keys[text].is_superseded_by(last[self._keys[text].owner])
-            judge = partial(of_ledger_entry, task_state=state, superseded=superseded)
-            verdicts = {judge(will_adopt=policy, cancel_on_failure=policy) for policy in (True, False)}
+        for text, owner, state in self._states():
+            superseded = self._keys[text].is_superseded_by(last[owner])
+            decide = partial(of_ledger_entry, task_state=state, superseded=superseded)
             run_state = None
-            if Decision.OWN in verdicts and waits_for_its_run(state):
-                run_state = self._run_state(self._keys[text], run_states)
-                judge = partial(judge, run_state=run_state)
-                verdicts = {judge(will_adopt=policy, cancel_on_failure=policy) for policy in (True, False)}
-            # Most often the policy does not matter, and the value need not be read.
-            if len(verdicts) > 1 or Decision.CANCEL in verdicts:
+            if waits_for_its_run(state) and Decision.OWN in _whatever_the_policy(decide):
+                run_state = self._run_state(owner, run_states)
+                decide = partial(decide, run_state=run_state)
+            decisions = _whatever_the_policy(decide)
+            if decisions & {Decision.CANCEL} or len(decisions) > 1:  # most often the value need not be read
                 if (entry := self._value(text)) is None:
                     continue
-                verdicts = {judge(will_adopt=entry.will_adopt, cancel_on_failure=entry.cancel_on_failure)}
-            said = str(state)
-            if run_is_over(run_state):
-                said += f" in a run that is {run_state}"
-            if Decision.CANCEL in verdicts:
-                dead[text] = "a later try has another operation" if superseded else f"its task is {said}"
-            elif Decision.UNSURE in verdicts:
+                decisions = {decide(will_adopt=entry.will_adopt, cancel_on_failure=entry.cancel_on_failure)}
+            if Decision.CANCEL in decisions:
+                in_run = f" in a run that is {run_state}" if run_is_over(run_state) else ""
+                dead[text] = "a later try has another operation" if superseded else f"its task is {state}{in_run}"
+            elif Decision.UNSURE in decisions:
                 self._result.unknown += 1
             else:
                 self._result.alive += 1
         return dead
 
-    def _run_state(self, key: LedgerKey, known: dict[tuple[str, str], str | None]) -> str | None:
-        """The state of a task's run; ``None`` if it is not known, or too many were asked for in this sweep."""
-        dag_id, run_id, *_ = key.owner or ("", "")
-        if (dag_id, run_id) not in known and len(known) < RUNS_TO_ASK_FOR:
+    def _states(self) -> Iterator[tuple[str, TaskKey, TaskState]]:
+        """The key of each entry, its task, and the state of that."""
+        owners = {text: key.owner for text, key in self._keys.items() if key.owner is not None}
+        states = query_states(owners.values(), self._airflow.states)
+        for text, owner in owners.items():
+            state = states[owner]
+            if state is Evidence.GONE and not self._is_gone(owner):
+                state = Evidence.UNKNOWN
+            yield text, owner, state
+
+    def _is_gone(self, task: TaskKey) -> bool:
+        try:
+            return self._airflow.is_gone(*task)
+        except Exception:  # of Airflow, of any kind
+            return False
+
+    def _run_state(self, task: TaskKey, known: dict[tuple[str, str], str | None]) -> str | None:
+        """The state of a task's run; ``None`` if it is not known, or this sweep has requested too many."""
+        run = (task.dag_id, task.run_id)
+        if run not in known and len(known) < MAX_RUN_STATES:
             try:
-                known[dag_id, run_id] = str(self._airflow.run_state(dag_id, run_id))
-            except Exception:
-                known[dag_id, run_id] = None
-        return known.get((dag_id, run_id))
+                known[run] = str(self._airflow.run_state(*run))
+            except Exception:  # of Airflow, of any kind
+                known[run] = None
+        return known.get(run)
 
 
-def _states(airflow: Airflow, keys: Mapping[str, LedgerKey]) -> Iterator[tuple[str, TaskState]]:
-    """The state of the task of each entry."""
-    from airflow_lro_provider.ownership.decisions import Evidence
-    from airflow_lro_provider.ownership.evidence import query_states
-
-    owners = {text: key.owner for text, key in keys.items() if key.owner is not None}
-    states = query_states(owners.values(), airflow.states)
-    for text, owner in owners.items():
-        state = states[owner]
-        if state is Evidence.GONE and not _is_gone(airflow, *owner):
-            state = Evidence.UNKNOWN
-        yield text, state
-
-
-def _is_gone(airflow: Airflow, *task: Any) -> bool:
-    try:
-        return airflow.is_gone(*task)
-    except Exception:
-        return False
+def _whatever_the_policy(decide: Callable[..., Decision]) -> set[Decision]:
+    """What may be decided about an entry whose value was not read."""
+    return {decide(will_adopt=policy, cancel_on_failure=policy) for policy in (True, False)}

@@ -1,8 +1,8 @@
 """The sweep from outside: Airflow as its public REST API shows it to an administrator.
 
-Where no Dag may run, or to look what a sweep would do. Connections are read where this runs: from
-``AIRFLOW_CONN_…`` variables, as Airflow writes them; one that is not there stands for the application default
-credentials if that is allowed.
+For where no Dag may run, or to see what a sweep would do. Connections are read where this runs: from
+``AIRFLOW_CONN_…`` variables, as Airflow writes them; in place of one that is not there, the application default
+credentials are used if that is allowed.
 """
 
 from __future__ import annotations
@@ -12,37 +12,36 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from airflow_lro_provider.sweep.ledger import PREFIX
+from airflow_lro_provider.sweep.ledger import PREFIX, LedgerEntry
 
 if TYPE_CHECKING:
     from airflow_lro_provider.lro.auth.credentials import ConnectionSettings
-    from airflow_lro_provider.sweep.entries import LedgerEntry
 
 __all__ = ["AirflowApiError", "FromOutside", "log_in"]
 
-PAGE = 100
-TIMEOUT = 60.0
+PAGE_SIZE = 100
+TIMEOUT_SECONDS = 60.0
 
 
 class AirflowApiError(Exception):
-    """Airflow's API did not do what it was asked; the text says what it said."""
+    """A request to Airflow's API failed; the text says how."""
 
 
 def log_in(url: str, user: str, password: str) -> str:
     """Get a token of Airflow's API for a user and password.
 
     :param url: of Airflow's web interface.
-    :raises AirflowApiError: if they are not right.
+    :raises AirflowApiError: if they are wrong.
     """
     import requests
 
     return str(
         _content(
-            # No redirect: the password goes to the place that was named, and to no other.
+            # No redirect: the password goes to the host that was named, and to no other.
             lambda: requests.post(
                 f"{url}/auth/token",
                 json={"username": user, "password": password},
-                timeout=TIMEOUT,
+                timeout=TIMEOUT_SECONDS,
                 allow_redirects=False,
             )
         )["access_token"]
@@ -50,11 +49,11 @@ def log_in(url: str, user: str, password: str) -> str:
 
 
 class FromOutside:
-    """What :func:`airflow_lro_provider.sweep.sweep` needs of Airflow, by its REST API.
+    """What :func:`airflow_lro_provider.sweep.reconciler.sweep` needs of Airflow, by its REST API.
 
     :param url: of Airflow's web interface.
-    :param token: of somebody who may read and delete Variables and read task instances.
-    :param default_credentials: take the application default credentials for connections that are not here.
+    :param token: of an account that may read and delete Variables and read task instances.
+    :param default_credentials: use the application default credentials for connections that are not here.
     """
 
     def __init__(self, url: str, token: str, *, default_credentials: bool = False) -> None:
@@ -63,7 +62,7 @@ class FromOutside:
         self._url = url.rstrip("/")
         self._http = requests.Session()
         self._http.headers["authorization"] = f"Bearer {token}"
-        self._http.auth = lambda request: request  # what is in ~/.netrc must not replace the token
+        self._http.auth = lambda request: request  # an account in ~/.netrc must not replace the token
         self._default_credentials = default_credentials
         self._values: dict[str, Any] = {}
 
@@ -79,35 +78,33 @@ class FromOutside:
 
     def read(self, key: str) -> LedgerEntry | None:
         """An entry; ``None`` if it cannot be read (Airflow hides values whose keys sound secret)."""
-        from airflow_lro_provider.sweep.entries import LedgerEntry
-
         return LedgerEntry.from_json(self._values.get(key))
 
     def remove(self, key: str) -> None:
-        """Strike an entry out. No-op if there is none."""
-        self._ask("DELETE", f"variables/{quote(PREFIX + key, safe='/~:@')}", missing_is_fine=True)
+        """Remove an entry. No-op if there is none."""
+        self._request("DELETE", f"variables/{quote(PREFIX + key, safe='/~:@')}", missing_is_fine=True)
 
     def states(
         self, dag_id: str, task_ids: Sequence[str], run_ids: Sequence[str], map_index: int | None
     ) -> Mapping[str, Mapping[str, Any]]:
-        """The states of task instances, as :class:`airflow_lro_provider.sweep.Airflow` wants them."""
+        """The states of task instances, as :class:`airflow_lro_provider.sweep.reconciler.Airflow` has it."""
         body = {"dag_ids": [dag_id], "dag_run_ids": [*run_ids], "task_ids": [*task_ids]}
-        answer: dict[str, dict[str, Any]] = {}
+        states: dict[str, dict[str, Any]] = {}
         path = "dags/~/dagRuns/~/taskInstances/list"
         for row in self._pages("POST", path, "task_instances", body):
             index = int(row["map_index"])
             if map_index in (None, index):
                 name = row["task_id"] if index < 0 else f"{row['task_id']}_{index}"
-                answer.setdefault(row["dag_run_id"], {})[name] = row["state"]
-        return answer
+                states.setdefault(row["dag_run_id"], {})[name] = row["state"]
+        return states
 
     def run_state(self, dag_id: str, run_id: str) -> str:
         """The state of a run.
 
-        :raises AirflowApiError: if it may not be known.
+        :raises AirflowApiError: if that cannot be known.
         """
         path = f"dags/{quote(dag_id, safe='~:@+')}/dagRuns/{quote(run_id, safe='~:@+')}"
-        return str(self._ask("GET", path)["state"])
+        return str(self._request("GET", path)["state"])
 
     def is_gone(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> bool:
         """Whether there is no such task instance.
@@ -115,14 +112,14 @@ class FromOutside:
         A list leaves out what this user may not read, and what moved from one page to another while it was read
         (a retry gives a task instance another id, and by that they are sorted).
 
-        :raises AirflowApiError: if it may not be known.
+        :raises AirflowApiError: if that cannot be known.
         """
         parts = (dag_id, "dagRuns", run_id, "taskInstances", task_id, str(map_index))
         path = "/".join(quote(part, safe="~:@+") for part in parts)
-        return not self._ask("GET", f"dags/{path}", missing_is_fine=True)
+        return not self._request("GET", f"dags/{path}", missing_is_fine=True)
 
     def settings(self, gcp_conn_id: str | None, impersonation_chain: Any) -> ConnectionSettings:
-        """What a connection says that this process knows of."""
+        """Load a connection that this process knows of."""
         from airflow_lro_provider.hooks.operations import OperationsHook
 
         if gcp_conn_id is not None and f"AIRFLOW_CONN_{gcp_conn_id.upper()}" not in os.environ:
@@ -130,28 +127,29 @@ class FromOutside:
                 from airflow_lro_provider.lro.errors import ConnectionSettingsError
 
                 raise ConnectionSettingsError(
-                    f"connection {gcp_conn_id!r} is not known here: set AIRFLOW_CONN_{gcp_conn_id.upper()}, or say"
+                    f"connection {gcp_conn_id!r} is not known here: set AIRFLOW_CONN_{gcp_conn_id.upper()}, or use"
                     " --default-credentials."
                 )
             gcp_conn_id = None
         return OperationsHook(gcp_conn_id=gcp_conn_id, impersonation_chain=impersonation_chain).settings
 
-    def _pages(self, method: str, path: str, rows: str, question: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    def _pages(self, method: str, path: str, rows: str, query: dict[str, Any]) -> Iterator[dict[str, Any]]:
         offset = 0
         while True:
             if method == "GET":
-                page = self._ask(method, path, params={**question, "limit": PAGE, "offset": offset})
+                page = self._request(method, path, params={**query, "limit": PAGE_SIZE, "offset": offset})
             else:
-                page = self._ask(method, path, json={**question, "page_limit": PAGE, "page_offset": offset})
+                page = self._request(method, path, json={**query, "page_limit": PAGE_SIZE, "page_offset": offset})
             yield from page[rows]
             offset += len(page[rows])
             if not page[rows] or offset >= page["total_entries"]:
                 return
 
-    def _ask(self, method: str, path: str, *, missing_is_fine: bool = False, **kwargs: Any) -> dict[str, Any]:
+    def _request(self, method: str, path: str, *, missing_is_fine: bool = False, **kwargs: Any) -> dict[str, Any]:
         url = f"{self._url}/api/v2/{path}"
         return _content(
-            lambda: self._http.request(method, url, timeout=TIMEOUT, allow_redirects=False, **kwargs), missing_is_fine
+            lambda: self._http.request(method, url, timeout=TIMEOUT_SECONDS, allow_redirects=False, **kwargs),
+            missing_is_fine,
         )
 
 
@@ -159,14 +157,14 @@ def _content(send: Any, missing_is_fine: bool = False) -> dict[str, Any]:
     import requests
 
     try:
-        answer = send()
-        if answer.status_code == requests.codes.no_content or (missing_is_fine and answer.status_code == 404):
+        response = send()
+        if response.status_code == requests.codes.no_content or (missing_is_fine and response.status_code == 404):
             return {}
-        if not 200 <= answer.status_code < 300:
-            raise AirflowApiError(f"Airflow answered {answer.status_code}: {answer.text[:300]}")
-        content = answer.json()
+        if not 200 <= response.status_code < 300:
+            raise AirflowApiError(f"Airflow's API returned {response.status_code}: {response.text[:300]}")
+        content = response.json()
     except requests.RequestException as error:
         raise AirflowApiError(f"Airflow's API cannot be reached ({type(error).__name__})") from None
     if not isinstance(content, dict):
-        raise AirflowApiError("Airflow's API answered with something else than an object")
+        raise AirflowApiError("Airflow's API returned something other than an object")
     return content

@@ -1,9 +1,9 @@
-"""How to find an operation whose start was sent and never answered: by what it works on, and when it began.
+"""How to find an operation whose start was sent and got no response: by what it works on, and when it began.
 
-The process that started it is dead, and took the answer with it. Most of Google's services write into an operation's
-metadata what it works on (``target``) and since when (``createTime``), e.g.
+The process that started it is dead, and the response is lost with it. Most of Google's services write into an
+operation's metadata what it works on (``target``) and when it was created (``createTime``), e.g.
 https://cloud.google.com/developer-connect/docs/api/reference/rest/Shared.Types/OperationMetadata, and a start says the
-same before it is sent. Standard library only.
+former before it is sent. Standard library only.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from airflow_lro_provider.lro.resources.names import Parent, check_parent
 
 __all__ = ["Found", "StartFootprint", "find", "footprint_of"]
 
-CLOCKS_DIFFER = 30.0
-"""How far Google's clock and this machine's may be apart, in seconds."""
-ARRIVES_WITHIN = 300.0
-"""A start with all its retries reaches the service within so many seconds, or never."""
+CLOCK_SKEW_SECONDS = 30.0
+"""How far Google's clock and this machine's may be apart."""
+ARRIVAL_SECONDS = 300.0
+"""Within this time a start with all its retries reaches the service, or never."""
 _VERBS = {"DELETE": "delete", "POST": "create"}
 
 
 @dataclass(frozen=True)
 class StartFootprint:
-    """What a start leaves at the service, if it has come to something.
+    """What the operation of a start can be recognized by.
 
     :param service: the API's discovery name.
     :param version: the API version.
     :param host: where it was sent.
     :param parent: where its operation is listed.
     :param target: the resource that the operation works on.
-    :param verb: what the metadata calls it, if they do; empty if that is not known.
+    :param verb: what the metadata calls it, if the service does; empty if that is not known.
     """
 
     service: str
@@ -49,7 +49,7 @@ class StartFootprint:
 
     @property
     def place(self) -> Parent:
-        """The parent, as a list wants it."""
+        """The parent, as a list takes it."""
         return Parent(self.service, self.version, self.parent, self.host)
 
     def to_dict(self) -> dict[str, str]:
@@ -58,27 +58,27 @@ class StartFootprint:
 
     @classmethod
     def from_dict(cls, stored: Any) -> StartFootprint | None:
-        """Read them back, and check them again, for records can be tampered with; ``None`` for anything else."""
+        """Read it back, and check it again, for records can be tampered with; ``None`` for anything else."""
         if not isinstance(stored, Mapping):
             return None
         fields: dict[str, Any] = {name: stored.get(name) for name in cls.__dataclass_fields__}
         if not all(isinstance(value, str) for value in fields.values()):
             return None
-        traces = cls(**fields)
+        footprint = cls(**fields)
         try:
-            api = find_service(traces.service)
-            parent = check_parent(traces.parent, api, api.version(traces.version))
+            api = find_service(footprint.service)
+            parent = check_parent(footprint.parent, api, api.version(footprint.version))
         except InvalidRequestError:
             return None
-        return traces if (api.name, parent) == (traces.service, traces.parent) else None
+        return footprint if (api.name, parent) == (footprint.service, footprint.parent) else None
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a list of operations says.
+    """What a list of operations shows of a start.
 
-    :param operations: those that the start may have started; more than one cannot be told apart.
-    :param is_certain: whether there is no other: every operation of that time says what it works on.
+    :param operations: those that it may have started; if there are several, they cannot be told apart.
+    :param is_certain: whether there can be no other one: every operation of that time says what it works on.
     """
 
     operations: list[Operation]
@@ -86,7 +86,7 @@ class Found:
 
 
 def footprint_of(method: Method, body: Mapping[str, Any] | None = None) -> StartFootprint | None:
-    """What the start of an operation will be known by; ``None`` if that cannot be said.
+    """How the operation of a start can be recognized; ``None`` if it cannot.
 
     * ``POST …/instances?instanceId=x`` creates ``…/instances/x``,
     * ``POST …/instances/x:restart``, ``PATCH …/instances/x`` and ``DELETE …/instances/x`` work on ``…/instances/x``.
@@ -111,34 +111,32 @@ def footprint_of(method: Method, body: Mapping[str, Any] | None = None) -> Start
         parent = "/".join(segments[:length])
         if api.has_parent(parent, method.version):
             found = StartFootprint(method.service, method.version, method.host, parent, resource, verb)
-            return StartFootprint.from_dict(
-                found.to_dict()
-            )  # an id of odd characters is no name, and nothing is known by it
+            return StartFootprint.from_dict(found.to_dict())  # an id with odd characters is no name: checked there
     return None
 
 
-def find(traces: StartFootprint, operations: Iterable[Operation], since: float) -> Found:
-    """Find what a start has started.
+def find(footprint: StartFootprint, operations: Iterable[Operation], since: float) -> Found:
+    """Find the operations that a start may have started.
 
     :param operations: those of its parent.
     :param since: when the start was about to be sent, in seconds since the epoch.
     """
-    its: list[Operation] = []
+    candidates: list[Operation] = []
     is_certain = True
     for operation in operations:
         created = operation.create_time
         if created is None:
             is_certain = False
-        elif since - CLOCKS_DIFFER <= created.timestamp() <= since + ARRIVES_WITHIN:
+        elif since - CLOCK_SKEW_SECONDS <= created.timestamp() <= since + ARRIVAL_SECONDS:
             target = operation.target
             is_certain = is_certain and target is not None
             verb = operation.metadata.get("verb")
-            is_of_kind = not traces.verb or not isinstance(verb, str) or verb.lower() == traces.verb
-            if target is not None and is_of_kind and _without_project(target) == _without_project(traces.target):
-                its.append(operation)
-    return Found(its, is_certain)
+            is_of_kind = not footprint.verb or not isinstance(verb, str) or verb.lower() == footprint.verb
+            if target is not None and is_of_kind and _without_project(target) == _without_project(footprint.target):
+                candidates.append(operation)
+    return Found(candidates, is_certain)
 
 
 def _without_project(resource: str) -> str:
-    """A name without its project: services may give its number for its id. They are listed below one project."""
+    """A name without its project, which services may give by number or by id. All listed are of the same one."""
     return re.sub(r"^(//[^/]+/)?(projects/[^/]+/)?", "", resource)

@@ -13,11 +13,13 @@ from airflow.sdk.observability import stats
 from airflow.sdk._shared.observability.metrics import stats as state  # isort: skip
 
 from airflow_lro_provider import metrics
+from airflow_lro_provider.airflow_compat import stats as compat
 from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.lro.polling import Deadline
 from airflow_lro_provider.lro.resources.names import read_reference
 from airflow_lro_provider.metrics import StatsMetrics
 from airflow_lro_provider.operators.operations import CancelOperationOperator
+from airflow_lro_provider.sweep.reconciler import SweepResult
 from airflow_lro_provider.triggers.operations import OperationTrigger
 
 
@@ -49,7 +51,7 @@ def backend(monkeypatch: pytest.MonkeyPatch) -> Iterator[Backend]:
     """Airflow's Stats lead there."""
     backend, before = Backend(), state._factory
     stats.initialize(factory=lambda: backend, export_legacy_names=False)
-    monkeypatch.setattr(metrics, "_prepared", True)
+    monkeypatch.setattr(compat, "_prepared", True)
     yield backend
     stats.initialize(factory=before, export_legacy_names=True)  # type: ignore[arg-type]
 
@@ -101,9 +103,17 @@ def test_what_came_of_a_cancel_is_counted(lro_emulator: Emulator, backend: Backe
     assert outcomes == ["REQUESTED", "CANCELLED"]
 
 
+def test_a_sweep_is_counted(backend: Backend) -> None:
+    """A gauge for each count, without tags."""
+    counts = SweepResult(alive=2, unknown=1).counts
+    StatsMetrics().sweep(counts)
+    gauges = [(name, value, tags) for kind, name, value, tags in backend.said if kind == "gauge"]
+    assert gauges == [(f"lro.sweep.{what}", number, None) for what, number in counts.items()]
+
+
 def test_broken_stats_break_nothing(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """A meter that cannot count says so once."""
-    monkeypatch.setattr(metrics, "_stats", lambda: 1 / 0)
+    monkeypatch.setattr(metrics, "prepared_stats", lambda: 1 / 0)
     meter = StatsMetrics()
     for _ in range(3):
         meter.throttled("datafusion")
@@ -114,12 +124,12 @@ def test_a_triggerer_that_has_no_stats_of_the_sdk_gets_them(monkeypatch: pytest.
     """The triggerer of Airflow 3.3 sets up another copy of Stats: the SDK's is set up here, unless it is already."""
     before = state._factory
     try:
-        monkeypatch.setattr(metrics, "_prepared", False)
+        monkeypatch.setattr(compat, "_prepared", False)
         state._factory = None
         StatsMetrics().throttled("datafusion")
         assert state._factory is not None
         mine = state._factory
-        monkeypatch.setattr(metrics, "_prepared", False)
+        monkeypatch.setattr(compat, "_prepared", False)
         StatsMetrics().throttled("datafusion")
         assert state._factory is mine
     finally:

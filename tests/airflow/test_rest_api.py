@@ -12,8 +12,7 @@ import requests
 
 from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.lro.resources.names import read_reference
-from airflow_lro_provider.sweep.entries import LedgerEntry
-from airflow_lro_provider.sweep.ledger import PREFIX
+from airflow_lro_provider.sweep.ledger import PREFIX, LedgerEntry
 from airflow_lro_provider.sweep.reconciler import sweep
 from airflow_lro_provider.sweep.rest_api import FromOutside
 

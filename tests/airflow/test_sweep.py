@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -14,15 +16,17 @@ from airflow.sdk.bases.operator import ExecutorSafeguard
 from airflow.sdk.exceptions import AirflowRescheduleException
 from played import PlayedTry, Store, Variables
 
+from airflow_lro_provider.airflow_compat import variables as compat
 from airflow_lro_provider.emulator import Emulator
+from airflow_lro_provider.lro.async_client import AsyncOperationsClient
 from airflow_lro_provider.lro.auth.credentials import ConnectionSettings
 from airflow_lro_provider.lro.errors import ConnectionSettingsError, PermissionDeniedError
 from airflow_lro_provider.lro.resources.methods import read_method
 from airflow_lro_provider.lro.resources.names import read_reference
+from airflow_lro_provider.metrics import StatsMetrics
 from airflow_lro_provider.operators.operations import RunOperationOperator
 from airflow_lro_provider.sensors.operations import OperationSensor
-from airflow_lro_provider.sweep import ledger
-from airflow_lro_provider.sweep.entries import LedgerEntry
+from airflow_lro_provider.sweep.ledger import LedgerEntry
 from airflow_lro_provider.sweep.reconciler import SweepResult, sweep
 from airflow_lro_provider.sweep.search import footprint_of
 
@@ -120,14 +124,20 @@ def airflow(lro_emulator: Emulator) -> PlayedAirflow:
     return PlayedAirflow(lro_emulator)
 
 
+def counts(**some: int) -> dict[str, int]:
+    """All counts of a sweep: these, and no others."""
+    words = ("found", "alive", "finished", "cancelled", "requested", "would_cancel", "unsure")
+    return {**dict.fromkeys(words, 0), **some}
+
+
 ALIVE = ["running", "deferred", "queued", "scheduled", "restarting", "up_for_reschedule", None]
 
 
 @pytest.mark.parametrize("state", ALIVE)
 def test_what_lives_is_left_alone(airflow: PlayedAirflow, state: str | None) -> None:
-    """In none of these states an operation is so much as looked at."""
+    """In none of these states an operation is so much as polled."""
     airflow.enter(state)
-    assert airflow.sweep().counts == {"found": 1, "alive": 1, "over": 0, "cancelled": 0, "unsure": 0}
+    assert airflow.sweep().counts == counts(found=1, alive=1)
     assert airflow.emulator.requests() == []
     assert (airflow.looks, airflow.reads) == (1, 0), "a list of keys says it all"
     assert airflow.questions == [("d", ("t",), ("r1",), -1)]
@@ -135,11 +145,11 @@ def test_what_lives_is_left_alone(airflow: PlayedAirflow, state: str | None) -> 
 
 @pytest.mark.parametrize("state", ["failed", "success", "skipped", "upstream_failed", "removed", "gone"])
 def test_what_nobody_stands_for_is_cancelled_confirmed_and_struck_out(airflow: PlayedAirflow, state: str) -> None:
-    """One sweep cancels and sees it; the next strikes the entry out, and does not cancel again."""
+    """One sweep cancels and sees it; the next removes the entry, and does not cancel again."""
     airflow.enter(state)
-    assert airflow.sweep().counts["cancelled"] == 1
-    assert airflow.sweep().counts == {"found": 1, "alive": 0, "over": 1, "cancelled": 0, "unsure": 0}
-    assert airflow.sweep().counts["found"] == 0
+    assert airflow.sweep().counts == counts(found=1, cancelled=1)
+    assert airflow.sweep().counts == counts(found=1, finished=1)
+    assert airflow.sweep().counts == counts()
     assert airflow.cancels == 1
 
 
@@ -175,8 +185,7 @@ def test_a_failure_that_its_author_wants_to_leave_the_operation_is_not_second_gu
     """cancel_on_failure=False, failed: by itself or killed? It is counted and left."""
     airflow.enter("failed", cancel_on_failure=False)
     airflow.enter("success", cancel_on_failure=False)
-    counts = airflow.sweep().counts
-    assert (counts["unsure"], counts["cancelled"]) == (1, 1)
+    assert airflow.sweep().counts == counts(found=2, unsure=1, cancelled=1)
 
 
 def test_an_operation_that_a_later_try_has_replaced_is_cancelled(airflow: PlayedAirflow) -> None:
@@ -223,8 +232,7 @@ def test_names_of_mapped_tasks_are_not_confused(airflow: PlayedAirflow) -> None:
     airflow.enter("running", task_id="a_1", run_id="r")
     for index in range(100):
         airflow.enter("running", task_id="b", map_index=index, run_id="r")
-    counts = airflow.sweep().counts
-    assert (counts["cancelled"], counts["alive"]) == (1, 101)
+    assert airflow.sweep().counts == counts(found=102, cancelled=1, alive=101)
     assert [request.name for request in airflow.emulator.requests(verb="cancel")] == [dead.reference["name"]]  # type: ignore[index]
     assert len(airflow.questions) == 3
 
@@ -308,7 +316,7 @@ def test_what_cannot_be_reached_is_left_and_counted(airflow: PlayedAirflow) -> N
     airflow.kept["junk"] = None
     airflow.enter("failed")
     result = airflow.sweep()
-    assert result.counts == {"found": 5, "alive": 0, "over": 0, "cancelled": 1, "unsure": 4}
+    assert result.counts == counts(found=5, cancelled=1, unsure=4)
     assert len(airflow.kept) == 5
     assert any("PERMISSION_DENIED" in row.why for row in result.rows)
 
@@ -318,8 +326,8 @@ def test_a_start_that_was_never_answered_is_reported(airflow: PlayedAirflow) -> 
     airflow.enter("failed", reference=None, start="POST //datafusion.googleapis.com/projects/p/locations/l/instances")
     result = airflow.sweep()
     assert result.counts["unsure"] == 1
-    assert "look whether that has started something" in result.rows[0].why
-    assert airflow.sweep(now=time.time() + 31 * 86400).counts["over"] == 1
+    assert "check whether it has started something" in result.rows[0].why
+    assert airflow.sweep(now=time.time() + 31 * 86400).counts["finished"] == 1
     assert airflow.kept == {}
 
 
@@ -334,7 +342,7 @@ class Lost:
         method = read_method("projects/p/locations/l/instances?instanceId=x", "POST", "datafusion")
         traces = footprint_of(method)
         assert traces is not None
-        entry = {"reference": None, "start": str(method), "traces": traces.to_dict(), **change}
+        entry = {"reference": None, "start": str(method), "footprint": traces.to_dict(), **change}
         self.entry = airflow.enter(state, **entry)
 
     def begun(self, target: str = "projects/p/locations/l/instances/x", **script: Any) -> str:
@@ -352,7 +360,7 @@ def test_an_operation_whose_start_was_never_answered_is_found_and_cancelled(airf
     result = airflow.sweep()
     assert (result.counts["cancelled"], result.rows[0].to_dict()["operation"]) == (1, lost.entry.start)
     assert [request.name for request in airflow.emulator.requests(verb="cancel")] == [name]
-    assert airflow.sweep().counts["over"] == 1
+    assert airflow.sweep().counts["finished"] == 1
     assert (airflow.kept, airflow.cancels) == ({}, 1)
 
 
@@ -360,8 +368,8 @@ def test_a_found_operation_that_another_task_has_entered_is_left_alone(airflow: 
     """A later try has started it, and stands for it, alive."""
     lost = Lost(airflow)
     airflow.enter("running", lost.begun(), run_id=lost.entry.run_id, try_number=2)
-    counts = airflow.sweep().counts
-    assert (counts["unsure"], counts["alive"], airflow.cancels) == (1, 1, 0)
+    assert airflow.sweep().counts == counts(found=2, unsure=1, alive=1)
+    assert airflow.cancels == 0
 
 
 def test_a_found_operation_that_is_entered_during_the_search_is_left_alone(airflow: PlayedAirflow) -> None:
@@ -387,8 +395,8 @@ def test_while_a_living_task_starts_the_same_nothing_is_cancelled(airflow: Playe
     lost = Lost(airflow)
     Lost(airflow, "running", dag_id="other")
     lost.begun()
-    counts = airflow.sweep().counts
-    assert (counts["unsure"], counts["alive"], airflow.cancels) == (1, 1, 0)
+    assert airflow.sweep().counts == counts(found=2, unsure=1, alive=1)
+    assert airflow.cancels == 0
 
 
 def test_of_two_running_operations_none_is_guessed(airflow: PlayedAirflow) -> None:
@@ -406,25 +414,27 @@ def test_a_start_that_has_begun_nothing_is_struck_out_after_an_hour(airflow: Pla
     Lost(airflow)
     assert airflow.sweep().counts["unsure"] == 1
     result = airflow.sweep(now=time.time() + 4000)
-    assert result.counts["over"] == 1
-    assert "has started nothing" in result.rows[0].why
+    assert result.counts["finished"] == 1
+    assert "started no operation" in result.rows[0].why
     assert airflow.kept == {}
 
 
-def test_a_list_that_is_refused_leaves_the_entry(airflow: PlayedAirflow) -> None:
-    """No permission to list: unsure, and said so."""
-    Lost(airflow).begun()
-    airflow.emulator.fail(403, verb="list")
+@pytest.mark.parametrize(("code", "error"), [(403, "PERMISSION_DENIED"), (404, "NOT_FOUND")])
+def test_a_list_that_fails_leaves_the_entry(airflow: PlayedAirflow, code: int, error: str) -> None:
+    """No permission to list, or no such parent: unsure, and said so. The parent proves nothing about an operation."""
+    entry = Lost(airflow, armed_since=time.time() - 86400).entry
+    airflow.emulator.fail(code, verb="list")
     result = airflow.sweep()
-    assert result.counts["unsure"] == 1
-    assert "PERMISSION_DENIED" in result.rows[0].why
+    assert result.counts == counts(found=1, unsure=1)
+    assert error in result.rows[0].why
+    assert entry.key in airflow.kept
 
 
 def test_a_dry_run_tells_what_an_unanswered_start_has_begun(airflow: PlayedAirflow) -> None:
     """And cancels nothing."""
     Lost(airflow).begun()
     result = airflow.sweep(dry_run=True)
-    assert (result.counts["cancelled"], airflow.cancels) == (1, 0)
+    assert (result.counts, airflow.cancels) == (counts(found=1, would_cancel=1), 0)
 
 
 def test_a_start_under_way_is_alive(airflow: PlayedAirflow) -> None:
@@ -433,21 +443,151 @@ def test_a_start_under_way_is_alive(airflow: PlayedAirflow) -> None:
     assert airflow.sweep().counts["alive"] == 1
 
 
-def test_one_that_is_being_cancelled_is_not_asked_twice(airflow: PlayedAirflow) -> None:
-    """CANCELLING: the next sweep sees what comes of it."""
-    airflow.enter("failed", airflow.emulator.create("datafusion", duration=None, cancel_delay=60))
-    airflow.sweep()
-    assert airflow.sweep().counts["cancelled"] == 1
+def test_a_request_that_was_accepted_is_not_a_cancellation(airflow: PlayedAirflow) -> None:
+    """CANCELLING: it is called requested, and not requested twice, until a sweep sees how it ended."""
+    name = airflow.emulator.create("datafusion", duration=None, cancel_delay=60)
+    entry = airflow.enter("failed", name)
+    for _ in range(2):
+        assert airflow.sweep().counts == counts(found=1, requested=1)
+        assert entry.key in airflow.kept
     assert airflow.cancels == 1
+    airflow.emulator.finish("datafusion", name)
+    assert airflow.sweep().counts == counts(found=1, finished=1)
+    assert (airflow.kept, airflow.cancels) == ({}, 1)
 
 
-def test_one_that_is_gone_or_over_is_struck_out(airflow: PlayedAirflow) -> None:
+@pytest.mark.parametrize(
+    ("script", "what", "why"),
+    [
+        ({"cancel_delay": 0}, "cancelled", "CANCELLED"),
+        ({"cancel_delay": 60}, "requested", "CANCELLING"),
+        ({"cancel": "ignore"}, "requested", "CANCELLING"),
+        ({"cancel": "unimplemented"}, "unsure", "the service does not support it"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_a_cancel_came_to_is_told_apart(
+    airflow: PlayedAirflow, script: dict[str, Any], what: str, why: str
+) -> None:
+    """In the counts, in the report and in the log."""
+    airflow.enter("failed", airflow.emulator.create("datafusion", duration=None, **script))
+    lines: list[str] = []
+    result = sweep(airflow, now=time.time(), log=lambda text, *values: lines.append(text % values))
+    assert result.counts == counts(found=1, **{what: 1})
+    [row] = result.to_dict()["operations"]
+    assert row["what"] == what
+    assert why in row["why"]
+    assert lines == [f"{what}, {row['why']} ({row['task']}): {row['operation'].rpartition('/')[2]}"]
+
+
+def test_an_operation_that_ends_well_although_it_was_cancelled_is_finished(
+    airflow: PlayedAirflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It completed between the request and the poll after it: nothing was cancelled."""
+    name = airflow.emulator.create("datafusion", duration=None, cancel="ignore")
+    airflow.enter("failed", name)
+    real = AsyncOperationsClient.cancel
+
+    async def cancel(self: Any, *args: Any, **kwargs: Any) -> Any:
+        result = await real(self, *args, **kwargs)
+        airflow.emulator.finish("datafusion", name)
+        return result
+
+    monkeypatch.setattr(AsyncOperationsClient, "cancel", cancel)
+    result = airflow.sweep()
+    assert result.counts == counts(found=1, finished=1)
+    assert "COMPLETED_DESPITE_CANCEL" in result.rows[0].why
+    assert (airflow.kept, airflow.cancels) == ({}, 1)
+
+
+def test_a_cancel_whose_end_cannot_be_polled_was_requested(
+    airflow: PlayedAirflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service accepted it: what it came to is for the next sweep."""
+    airflow.enter("failed")
+    real = AsyncOperationsClient.cancel
+
+    async def cancel(self: Any, *args: Any, **kwargs: Any) -> Any:
+        result = await real(self, *args, **kwargs)
+        airflow.emulator.fail(403, verb="get")
+        return result
+
+    monkeypatch.setattr(AsyncOperationsClient, "cancel", cancel)
+    assert airflow.sweep().counts == counts(found=1, requested=1)
+    assert len(airflow.kept) == 1
+
+
+def test_every_cancel_is_counted(airflow: PlayedAirflow, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In ``lro.cancels``, as all cancels."""
+    counted: list[tuple[str, str]] = []
+    monkeypatch.setattr(StatsMetrics, "cancel", lambda self, service, outcome: counted.append((service, outcome)))
+    airflow.enter("failed")
+    airflow.sweep()
+    assert counted == [("datafusion", "REQUESTED")]
+
+
+def test_one_that_has_finished_or_is_gone_is_removed(airflow: PlayedAirflow) -> None:
     """Nothing to cancel, nothing to remember."""
-    gone = airflow.enter("failed")
+    gone = airflow.enter("failed", armed_since=time.time() - 3600)
     airflow.emulator.store.delete("datafusion", gone.reference["name"])  # type: ignore[index]
     airflow.enter("failed", airflow.emulator.create("datafusion", duration=0))
-    assert airflow.sweep().counts["over"] == 2
+    assert airflow.sweep().counts == counts(found=2, finished=2)
     assert (airflow.kept, airflow.cancels) == ({}, 0)
+
+
+def test_a_404_of_a_new_operation_is_no_proof(airflow: PlayedAirflow) -> None:
+    """It may not be found everywhere yet: its entry stays, and the next sweep cancels it."""
+    entry = airflow.enter("failed")
+    airflow.emulator.fail(404, verb="get", name=entry.reference["name"])  # type: ignore[index]
+    assert airflow.sweep().counts == counts(found=1, unsure=1)
+    assert airflow.sweep().counts == counts(found=1, cancelled=1)
+
+
+def test_airflow_is_asked_for_nothing_while_an_event_loop_runs(
+    airflow: PlayedAirflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its channel to a task blocks: the connections are loaded before, and the ledger is read between two loops."""
+    Lost(airflow).begun()
+    Lost(airflow, dag_id="other", gcp_conn_id="another")
+    airflow.enter("failed")
+    seen: set[str] = set()
+
+    def checked(name: str) -> Callable[..., Any]:
+        real = getattr(airflow, name)
+
+        def ask(*args: Any) -> Any:
+            seen.add(name)
+            with pytest.raises(RuntimeError, match="no running event loop"):
+                asyncio.get_running_loop()
+            assert threading.current_thread() is threading.main_thread()
+            return real(*args)
+
+        return ask
+
+    for name in ("keys", "read", "remove", "states", "is_gone", "settings"):
+        monkeypatch.setattr(airflow, name, checked(name))
+    assert airflow.sweep().counts == counts(found=3, cancelled=2, unsure=1)
+    assert seen >= {"keys", "read", "states", "settings"}
+
+
+def test_operations_that_are_slow_do_not_hold_up_the_others(
+    airflow: PlayedAirflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sweep itself lets nobody wait for a turn: only the connections to one host are limited."""
+    real, at = AsyncOperationsClient.get, {}
+
+    async def get(self: Any, reference: Any, **kwargs: Any) -> Any:
+        if reference.name != other.reference["name"]:  # type: ignore[index]
+            await asyncio.sleep(0.5)
+        at[reference.name] = time.monotonic()
+        return await real(self, reference, **kwargs)
+
+    for _ in range(20):
+        airflow.enter("failed")
+    other = airflow.enter("failed")
+    monkeypatch.setattr(AsyncOperationsClient, "get", get)
+    assert airflow.sweep().counts == counts(found=21, cancelled=21)
+    assert min(at, key=lambda name: at[name]) == other.reference["name"]  # type: ignore[index]
 
 
 def test_a_dry_run_changes_nothing(airflow: PlayedAirflow) -> None:
@@ -455,8 +595,7 @@ def test_a_dry_run_changes_nothing(airflow: PlayedAirflow) -> None:
     airflow.enter("failed")
     airflow.enter("failed", airflow.emulator.create("datafusion", duration=0))
     result = airflow.sweep(dry_run=True)
-    assert (result.counts["cancelled"], result.counts["over"]) == (1, 1)
-    assert "would be cancelled" in " ".join(row.why for row in result.rows)
+    assert result.counts == counts(found=2, would_cancel=1, finished=1)
     assert (len(airflow.kept), airflow.cancels) == (2, 0)
 
 
@@ -470,8 +609,8 @@ def test_two_sweeps_side_by_side_are_harmless(airflow: PlayedAirflow) -> None:
         others.append(airflow.sweep())
 
     airflow.before_second_look = meanwhile
-    assert airflow.sweep().counts["over"] == 1
-    assert others[0].counts["cancelled"] == 1
+    assert airflow.sweep().counts == counts(found=1, finished=1)
+    assert others[0].counts == counts(found=1, cancelled=1)
     assert (airflow.kept, airflow.cancels) == ({}, 1)
 
 
@@ -483,8 +622,7 @@ def test_ids_that_do_not_fit_into_a_key_are_read_from_the_value(airflow: PlayedA
     airflow.enter("running", **odd)
     airflow.enter("failed", **{"dag_id": "other", **odd})
     assert all(len(key) < 220 for key in airflow.kept)
-    counts = airflow.sweep().counts
-    assert (counts["alive"], counts["cancelled"]) == (1, 1)
+    assert airflow.sweep().counts == counts(found=2, alive=1, cancelled=1)
 
 
 @pytest.mark.parametrize("text", ["", "x", "a/b/c", "a/b/c/x/1/id/op", "a/b/c/-1/x/id/op", "a/b/c/-1/1/id/op/more"])
@@ -525,8 +663,8 @@ def test_a_task_that_cannot_be_asked_about_is_not_taken_for_gone(
     airflow.enter("gone")
     airflow.enter("running", dag_id="other")
     monkeypatch.setattr(airflow, "is_gone", refuse)
-    counts = airflow.sweep().counts
-    assert (counts["unsure"], counts["alive"], airflow.cancels) == (1, 1, 0)
+    assert airflow.sweep().counts == counts(found=2, unsure=1, alive=1)
+    assert airflow.cancels == 0
 
 
 # -- what tasks enter ------------------------------------------------------------------------------------
@@ -538,7 +676,7 @@ def variables(lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Variab
     given = Variables()
     monkeypatch.setenv("AIRFLOW__LRO__LEDGER", "True")
     monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", lro_emulator.airflow_connection_json())
-    monkeypatch.setattr(ledger, "_variables", lambda: given)
+    monkeypatch.setattr(compat, "_variable", lambda: given)
     return given
 
 
@@ -609,16 +747,16 @@ def test_a_death_during_the_start_is_seen(
     assert entry.request_id
 
 
-def test_a_start_that_says_what_it_creates_leaves_traces(
+def test_a_start_that_says_what_it_creates_leaves_a_footprint(
     lro_emulator: Emulator, variables: Variables, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By them the sweep finds the operation, if the process dies before the answer."""
+    """By it the sweep finds the operation, if the process dies before the response."""
     die_at_the_start(monkeypatch)
     with pytest.raises(SystemExit):
         execute(starter(method="projects/p/locations/l/connections?connectionId=x"), PlayedTry(lro_emulator, Store()))
     [entry] = entries(variables)
-    assert entry.traces is not None
-    assert entry.traces["target"] == "projects/p/locations/l/connections/x"
+    assert entry.footprint is not None
+    assert entry.footprint["target"] == "projects/p/locations/l/connections/x"
 
 
 @pytest.mark.parametrize("waits", [True, False])

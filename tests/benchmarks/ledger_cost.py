@@ -28,8 +28,7 @@ from waiting import wait_until  # noqa: E402
 from airflow_lro_provider.demo.local_airflow import LocalAirflow  # noqa: E402
 from airflow_lro_provider.emulator import Emulator  # noqa: E402
 from airflow_lro_provider.lro.resources.names import read_reference  # noqa: E402
-from airflow_lro_provider.sweep.entries import LedgerEntry  # noqa: E402
-from airflow_lro_provider.sweep.ledger import PREFIX  # noqa: E402
+from airflow_lro_provider.sweep.ledger import PREFIX, LedgerEntry  # noqa: E402
 
 
 def main() -> None:

@@ -51,8 +51,8 @@ def nothing_is_left_in_the_ledger(swept: Lab) -> None:
 
 
 def counts(report: dict[str, Any]) -> dict[str, int]:
-    """The numbers of a report."""
-    return {key: value for key, value in report.items() if key != "operations"}
+    """The numbers of a report that are not zero."""
+    return {key: value for key, value in report.items() if key != "operations" and value}
 
 
 def test_the_sweep_ends_what_no_hook_hears_of_and_nothing_else(swept: Lab) -> None:
@@ -77,10 +77,10 @@ def test_the_sweep_ends_what_no_hook_hears_of_and_nothing_else(swept: Lab) -> No
     living[-1].is_polled_again("by the next try")
 
     assert [run.cancels for run in (*dead, between)] == [0, 0, 0], "no hook has heard of it"
-    assert counts(sweep(lab)) == {"found": 11, "alive": 8, "over": 0, "cancelled": 3, "unsure": 0}
+    assert counts(sweep(lab)) == {"found": 11, "alive": 8, "cancelled": 3}
     for run in (*dead, between):
         run.is_cancelled()
-    assert counts(sweep(lab)) == {"found": 11, "alive": 8, "over": 3, "cancelled": 0, "unsure": 0}
+    assert counts(sweep(lab)) == {"found": 11, "alive": 8, "finished": 3}
     assert [run.cancels for run in (*dead, between)] == [1, 1, 1]
     assert [run.cancels for run in living] == [0, 0, 0]
     assert len(operations_of(living[-1])) == 1
@@ -92,7 +92,7 @@ def test_the_sweep_ends_what_no_hook_hears_of_and_nothing_else(swept: Lab) -> No
     for name in names:
         lab.emulator.finish("datafusion", name)
     assert lab.airflow.wait_for_run("mapped", mapped) == "success"
-    assert counts(sweep(lab)) == {"found": 0, "alive": 0, "over": 0, "cancelled": 0, "unsure": 0}
+    assert counts(sweep(lab)) == {}
 
 
 def test_an_ordinary_kill_leaves_the_sweep_nothing_to_cancel(swept: Lab) -> None:
@@ -107,7 +107,7 @@ def test_an_ordinary_kill_leaves_the_sweep_nothing_to_cancel(swept: Lab) -> None
     cleared.reaches_try(2, "deferred")
     time.sleep(2)
     report = sweep(lab)
-    assert (report["cancelled"], report["unsure"], report["alive"]) == (0, 0, 1)
+    assert (report["cancelled"], report["requested"], report["unsure"], report["alive"]) == (0, 0, 0, 1)
     assert (killed.cancels, lab.emulator.operation(cleared.service, new).cancel_requests) == (1, 0)
     lab.emulator.finish(cleared.service, new)
     cleared.reaches("success")
@@ -140,9 +140,9 @@ def test_the_sweep_from_outside(swept: Lab) -> None:
 
     told = command("--dry-run")
     assert dead.cancels == 0
-    assert "2 found, 1 alive, 0 over, 1 cancelled, 0 unsure" in told.stdout, told
+    assert "2 found, 1 alive, 0 finished, 0 cancelled, 0 requested, 1 would_cancel, 0 unsure" in told.stdout, told
     assert dead.operation_name in told.stdout
     done = command()
     assert (done.returncode, dead.cancels, living.cancels) == (0, 1, 0), done
-    assert "1 over" in command().stdout
+    assert "1 finished" in command().stdout
     assert "1 found, 1 alive" in command().stdout

@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from airflow_lro_provider.lro.resources.catalog import known_services
-from airflow_lro_provider.sweep.entries import LedgerEntry
+from airflow_lro_provider.sweep.ledger import LedgerEntry
 
 __all__ = [
     "BRICKS",
@@ -164,7 +164,7 @@ TRACES: list[dict[str, Any]] = [
     }
     for service, verb in (("datafusion", "create"), ("developerconnect", "delete"), ("redis", ""))
 ]
-_STARTING = replace(_ENTRY, reference=None, start="POST projects/p/locations/l/instances", traces=TRACES[0])
+_STARTING = replace(_ENTRY, reference=None, start="POST projects/p/locations/l/instances", footprint=TRACES[0])
 LEDGER: list[str] = [
     *(_ENTRY.key, _ENTRY.to_json(), "~/019a-7/0123456789abcdef", "d/r/t/-1/1/id/-"),
     *(_STARTING.key, _STARTING.to_json()),

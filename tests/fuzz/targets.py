@@ -38,7 +38,7 @@ from airflow_lro_provider.lro.shared_poller.planner import ParentPlan
 from airflow_lro_provider.lro.shared_poller.queue import Waiter
 from airflow_lro_provider.lro.status import CODES, MAX_RETRY_AFTER, error_from_response
 from airflow_lro_provider.ownership import decisions as verdict
-from airflow_lro_provider.sweep.entries import LedgerEntry, LedgerKey
+from airflow_lro_provider.sweep.ledger import LedgerEntry, LedgerKey
 from airflow_lro_provider.sweep.search import StartFootprint, find, footprint_of
 from airflow_lro_provider.triggers import events
 
@@ -565,7 +565,7 @@ def fuzz_ledger(random: Random) -> object:
         assert isinstance(entry.task, str)
         assert key is None or key.owner in (None, entry.owner) or "/" in "".join(entry.owner[:3])
         assert LedgerEntry.from_json(entry.to_json()) == entry
-        assert entry.traces is None or all(isinstance(text, str) for text in entry.traces.values())
+        assert entry.footprint is None or all(isinstance(text, str) for text in entry.footprint.values())
     return text
 
 

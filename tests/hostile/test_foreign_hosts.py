@@ -31,8 +31,7 @@ from airflow_lro_provider.lro.errors import (
 )
 from airflow_lro_provider.lro.resources.methods import read_method
 from airflow_lro_provider.lro.resources.names import OperationReference, read_parent, read_reference
-from airflow_lro_provider.sweep.entries import LedgerEntry
-from airflow_lro_provider.sweep.ledger import PREFIX
+from airflow_lro_provider.sweep.ledger import PREFIX, LedgerEntry
 from airflow_lro_provider.sweep.search import footprint_of
 
 GOOGLE = "datafusion.googleapis.com"
@@ -524,7 +523,7 @@ def test_the_sweep_lists_nothing_where_no_start_went(
         *("id", "d", "r", "t", -1, 1, time.time() - 3600),
         reference=None,
         start="POST",
-        traces={**traces.to_dict(), **tampered},
+        footprint={**traces.to_dict(), **tampered},
         gcp_conn_id="c",
     )
     with HostileServer(airflow_with(entry)) as airflow:

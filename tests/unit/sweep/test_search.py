@@ -9,7 +9,7 @@ import pytest
 
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.resources.methods import read_method
-from airflow_lro_provider.sweep.search import ARRIVES_WITHIN, CLOCKS_DIFFER, StartFootprint, find, footprint_of
+from airflow_lro_provider.sweep.search import ARRIVAL_SECONDS, CLOCK_SKEW_SECONDS, StartFootprint, find, footprint_of
 
 L = "projects/p/locations/us-central1"
 NOW = 1_700_000_000.0
@@ -96,13 +96,13 @@ def found(*operations: Operation) -> tuple[int, bool]:
         (operation(verb="create"), (1, True)),
         (operation("projects/123/locations/us-central1/instances/x"), (1, True)),
         (operation(f"//datafusion.googleapis.com/{L}/instances/x"), (1, True)),
-        (operation(at=NOW + ARRIVES_WITHIN - 1), (1, True)),
-        (operation(at=NOW - CLOCKS_DIFFER + 1), (1, True)),
+        (operation(at=NOW + ARRIVAL_SECONDS - 1), (1, True)),
+        (operation(at=NOW - CLOCK_SKEW_SECONDS + 1), (1, True)),
         (operation(verb="delete"), (0, True)),
         (operation(f"{L}/instances/y"), (0, True)),
         (operation("projects/p/locations/europe-west1/instances/x"), (0, True)),
-        (operation(at=NOW + ARRIVES_WITHIN + 1), (0, True)),
-        (operation(at=NOW - CLOCKS_DIFFER - 1), (0, True)),
+        (operation(at=NOW + ARRIVAL_SECONDS + 1), (0, True)),
+        (operation(at=NOW - CLOCK_SKEW_SECONDS - 1), (0, True)),
         (operation(at=None), (0, False)),
         (operation(None), (0, False)),
         (operation(None, at=NOW - 3600), (0, True)),
