@@ -1,4 +1,4 @@
-"""The benchmarks of waiting, in short: a small crowd in a real TriggerRunner, over TLS. No time is asserted."""
+"""The benchmarks of waiting, in short: few triggers in a real TriggerRunner, over TLS. No time is asserted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
 def measured(*command: str) -> tuple[list[dict[str, Any]], str]:
-    """The rows that a benchmark has measured, and what it has shown."""
+    """The rows that a benchmark measured, and what it printed."""
     done = subprocess.run(
         [sys.executable, str(BENCHMARKS / command[0]), *command[1:]], capture_output=True, text=True, timeout=240
     )
@@ -44,11 +44,11 @@ def test_a_small_crowd_survives_a_trouble(trouble: str) -> None:
     [row], _ = measured("trouble.py", "--count", "50", "--seconds", "10", "--interval", "1", "--only", trouble)
     assert row["failed_waits"] == 0
     assert row["unknown"] == 0
-    assert 0 < row["requests"] < 50 * 10 / 2, "each asking by itself would send 500"
+    assert 0 < row["requests"] < 50 * 10 / 2, "polled one by one they would send 500"
 
 
 def test_a_small_crowd_is_not_cancelled_by_a_move() -> None:
-    """All of them are asked for in one question, and then one by one; none is cancelled."""
+    """Their states are requested together, their owners one by one; none is cancelled."""
     [row], _ = measured("trouble.py", "--count", "50", "--only", "redistribution")
     assert (row["cancels"], row["left"], row["tokens"]) == (0, 0, 50)
     assert row["states"] < 10

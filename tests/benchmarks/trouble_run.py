@@ -1,4 +1,4 @@
-"""What a crowd of triggers does while something goes wrong; run by ``waiting_run.py``, for ``trouble.py``."""
+"""What many triggers do while something goes wrong; run by ``waiting_run.py``, for ``trouble.py``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from waiting_run import Crowd
 
 
 async def measure(options: dict[str, Any]) -> dict[str, Any]:
-    """Start the triggers, let them settle, and bring the trouble."""
+    """Start the triggers, let them settle, and cause the trouble."""
     crowd = Crowd(options)
     await crowd.gather()
     found = await (_redistribution if options["trouble"] == "redistribution" else _endpoint)(crowd)
@@ -19,15 +19,16 @@ async def measure(options: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _endpoint(crowd: Crowd) -> dict[str, Any]:
-    """The endpoint breaks every connection, or answers everything with 429."""
+    """The endpoint breaks every connection, or responds to everything with 429."""
     options = crowd.options
-    before = (await crowd.ask("/count"))["requests"]
+    before = (await crowd.fetch("/count"))["requests"]
     begin = time.time()
-    await crowd.ask(f"/trouble?kind={options['trouble']}&seconds={options['seconds']}")
-    lag = await crowd.look_on(options["seconds"] - 0.5)
-    requests = (await crowd.ask("/count"))["requests"] - before
+    await crowd.fetch("/begin")
+    await crowd.fetch(f"/trouble?kind={options['trouble']}&seconds={options['seconds']}")
+    lag = await crowd.observe(options["seconds"] - 0.5)
+    requests = (await crowd.fetch("/count"))["requests"] - before
     end = begin + options["seconds"]
-    lag = max(lag, await crowd.look_on(end + 4 * options["interval"] - time.time()))
+    lag = max(lag, await crowd.observe(end + 4 * options["interval"] - time.time()))
     missed = [known - end for ended, known in crowd.known if begin <= ended < end]
     return {
         "requests": requests,
@@ -40,7 +41,7 @@ async def _endpoint(crowd: Crowd) -> dict[str, Any]:
 
 
 async def _redistribution(crowd: Crowd) -> dict[str, Any]:
-    """Another triggerer takes all of them: Airflow 3.3 kills each, and each asks whose operation it is."""
+    """Another triggerer takes all of them: Airflow 3.3 kills each, and each checks who owns its operation."""
     from airflow_lro_provider.airflow_compat import task_states
 
     questions, lock = {"states": 0, "tokens": 0}, threading.Lock()
@@ -60,16 +61,16 @@ async def _redistribution(crowd: Crowd) -> dict[str, Any]:
 
     task_states.RuntimeTaskInstance.get_task_states = staticmethod(states)  # type: ignore[method-assign,assignment]
     task_states.XCom.get_one = staticmethod(token)  # type: ignore[method-assign,assignment]
-    before = (await crowd.ask("/count"))["cancels"]  # the one that warmed up was interrupted
+    before = (await crowd.fetch("/count"))["cancels"]  # the one that warmed up was interrupted
     begin = time.monotonic()
     crowd.runner.to_cancel.extend(range(1, crowd.options["count"] + 1))
     lag = 0.0
     while crowd.runner.triggers and time.monotonic() < begin + 60:
-        lag = max(lag, await crowd.look_on(0.2))
+        lag = max(lag, await crowd.observe(0.2))
     return {
         "lag_ms": 1000 * lag,
         "seconds": time.monotonic() - begin,
         "left": len(crowd.runner.triggers),
         **questions,
-        "cancels": (await crowd.ask("/count"))["cancels"] - before,
+        "cancels": (await crowd.fetch("/count"))["cancels"] - before,
     }

@@ -6,11 +6,11 @@ Needs nothing but this package with its ``dev`` extra, and openssl::
     python tests/benchmarks/waiting.py --short         # 1,000 only, about 2 minutes
     python tests/benchmarks/waiting.py --count 5000 --only floor watcher --server "pages of 1,000" --repeat 5
 
-Real ``TriggerRunner`` of Airflow, one process for each row, a server of its own process with TLS and 50 ms
+The real ``TriggerRunner`` of Airflow, one process for each row, a server in a process of its own with TLS and 50 ms
 latency (``waiting_server.py``). The rows of one count are compared with its floor: a trigger that awaits a
-future. Of the operations, 4 % end while it is measured, and as many triggers of the floor do: it costs Airflow
-a millisecond each. A busy machine changes by more from minute to minute than the watcher costs: ``--repeat`` takes
-the rows in turns, and then the median of each figure (of the largest lag, the largest).
+future. 4 % of the operations end during the measurement, and as many triggers of the floor: each costs Airflow
+a millisecond. A busy machine varies by more from minute to minute than the watcher costs: ``--repeat`` measures
+the rows in turns, and takes the median of each figure (of the largest lag, the largest).
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ from typing import Any
 from waiting_server import certificate
 
 HERE = Path(__file__).parent
+BEGIN_SECONDS = 8.0
+"""From the beginning of a measurement to the first end."""
 SERVERS: dict[str, dict[str, Any]] = {
     "pages of 1,000": {},
     "pages of 100": {"page_size": 100},
@@ -64,10 +66,10 @@ def server(options: dict[str, Any]) -> Iterator[str]:
         process.wait()
 
 
-def measured(asked: dict[str, Any], options: dict[str, Any], timeout: float, verbose: bool) -> dict[str, Any]:
-    """What a process of its own has measured, beside a server of its own.
+def measured(task: dict[str, Any], options: dict[str, Any], timeout: float, verbose: bool) -> dict[str, Any]:
+    """What a process of its own measured, with a server of its own.
 
-    :param asked: what ``waiting_run.py`` is to do.
+    :param task: what ``waiting_run.py`` is to do.
     :param options: the server's.
     """
     with server(options) as url, tempfile.TemporaryDirectory() as home:
@@ -82,7 +84,7 @@ def measured(asked: dict[str, Any], options: dict[str, Any], timeout: float, ver
             "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1])]),
         }
         done = subprocess.run(
-            [sys.executable, str(HERE / "waiting_run.py"), json.dumps({**asked, "url": url})],
+            [sys.executable, str(HERE / "waiting_run.py"), json.dumps({**task, "url": url})],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=None if verbose else subprocess.PIPE,
@@ -94,27 +96,28 @@ def measured(asked: dict[str, Any], options: dict[str, Any], timeout: float, ver
             found: dict[str, Any] = json.loads(line)
             return found
     print((done.stderr or "")[-3000:], file=sys.stderr)
-    return {**{key: asked[key] for key in ("strategy", "server", "count")}, "failed": done.returncode}
+    return {**{key: task[key] for key in ("strategy", "server", "count")}, "failed": done.returncode}
 
 
 def run(strategy: str, kind: str, count: int, chosen: argparse.Namespace, files: tuple[str, str]) -> dict[str, Any]:
     """One row."""
-    # 1,000 triggers are created in about two seconds; then all of them have their first look.
+    # 1,000 triggers are created in about two seconds; then all of them are polled for the first time.
     settle = chosen.settle + count / 250
     options = {
         **SERVERS[kind],
         "operations": count,
         "certificate": files,
-        "end_after": settle + 8,
+        "end_after": BEGIN_SECONDS,
         "end_part": 0.04,
-        "end_within": max(chosen.seconds - 8, 1.0),
+        "end_within": max(chosen.seconds - BEGIN_SECONDS, 1.0),
     }
-    asked = {
+    task = {
         **{"strategy": strategy, "count": count, "server": kind, "interval": chosen.interval},
         **{"settle": settle, "seconds": chosen.seconds},
-        **{key: options[key] for key in ("end_after", "end_part", "end_within")},
+        **{key: options[key] for key in ("end_part", "end_within")},
+        "end_after": settle + BEGIN_SECONDS,
     }
-    return measured(asked, options, settle + chosen.seconds + 300, chosen.verbose)
+    return measured(task, options, settle + chosen.seconds + 300, chosen.verbose)
 
 
 def together(runs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -172,15 +175,15 @@ def plot(rows: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Measure what is asked for."""
+    """Measure what was chosen."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, nargs="+", default=[100, 1000, 5000])
     parser.add_argument("--only", nargs="+", choices=sorted({strategy for strategy, _ in ROWS}))
     parser.add_argument("--server", nargs="+", choices=list(SERVERS))
     parser.add_argument("--interval", type=float, default=5.0)
-    parser.add_argument("--seconds", type=float, default=60.0, help="how long each row is measured")
-    parser.add_argument("--settle", type=float, default=15.0, help="how long it settles before, and longer for many")
-    parser.add_argument("--repeat", type=int, default=1, help="how often each row is measured, in turns")
+    parser.add_argument("--seconds", type=float, default=60.0, help="duration of each measurement")
+    parser.add_argument("--settle", type=float, default=15.0, help="how long it settles before; longer for many")
+    parser.add_argument("--repeat", type=int, default=1, help="number of measurements of each row, in turns")
     parser.add_argument("--short", action="store_true", help="1,000 triggers, few rows, 15 s each")
     parser.add_argument("--plot", type=Path, help="write the plot there, as SVG")
     parser.add_argument("--verbose", action="store_true")

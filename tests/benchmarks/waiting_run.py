@@ -1,4 +1,4 @@
-"""One measurement of waiting: a real TriggerRunner with so many triggers, in this process.
+"""One measurement of waiting: a real TriggerRunner with its triggers, in this process.
 
 ``python waiting_run.py '{"strategy": "watcher", "count": 1000, …}'`` prints one JSON object.
 """
@@ -28,10 +28,10 @@ CLASSES = {
 
 
 def arguments(options: dict[str, Any], number: int) -> dict[str, Any]:
-    """What a trigger is made of, as it is stored."""
+    """The stored arguments of a trigger."""
     name, interval = f"{PARENT}/operations/{number}", options["interval"]
     if options["strategy"] == "floor":
-        # As many end as with the others: what the end of a trigger costs Airflow is a part of its floor.
+        # As many end as with the others: what the end of a trigger costs Airflow is part of the floor.
         number_of_ends = int(options["count"] * options["end_part"])
         turn, rest = divmod(number, options["count"] // max(number_of_ends, 1))
         if rest or turn >= number_of_ends:
@@ -63,15 +63,15 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def ask(options: dict[str, Any], path: str) -> Any:
-    """Ask the server about itself."""
+def fetch(options: dict[str, Any], path: str) -> Any:
+    """Get something from the server about itself."""
     context = ssl.create_default_context(cafile=os.environ["SSL_CERT_FILE"])
     with urllib.request.urlopen(f"{options['url']}{path}", context=context) as answer:
         return json.load(answer)
 
 
 class Crowd:
-    """Airflow's own TriggerRunner, without a supervisor, and what its triggers have told."""
+    """Airflow's own TriggerRunner, without a supervisor, and the events of its triggers."""
 
     def __init__(self, options: dict[str, Any]) -> None:
         from airflow.jobs import triggerer_job_runner as module
@@ -83,16 +83,16 @@ class Crowd:
             """There is nobody to talk to."""
 
             async def init_comms(self) -> None:
-                """Hear nothing."""
+                """Receive nothing."""
                 self.comms_decoder = type("Nobody", (), {})()
                 self.comms_decoder._reader_task = asyncio.create_task(asyncio.Event().wait())
 
             async def sync_state_to_supervisor(self, finished_ids: list[int]) -> None:
-                """Take note of the events."""
+                """Drop the events."""
                 self.events.clear()
 
         class Events(list):  # type: ignore[type-arg]
-            """What a runner appends its events to: notes at once how old each is."""
+            """The list that a runner appends its events to: records at once how late each is."""
 
             def append(self, entry: Any) -> None:
                 payload = entry.event.payload or {}
@@ -109,7 +109,7 @@ class Crowd:
         self.lost = lost
         """The events of waits that ended without an operation."""
         self.size = 0
-        """How much larger all the triggers have made this process, in bytes."""
+        """How much memory all the triggers take, in bytes."""
         self.runner = Runner()
         self.runner.events = Events()  # type: ignore[assignment]
 
@@ -145,23 +145,23 @@ class Crowd:
         stop.cancel()
         await asyncio.gather(stop, return_exceptions=True)
 
-    async def look_on(self, seconds: float) -> float:
-        """Let them wait so long, and give the longest time in which the loop did nothing else, in seconds."""
+    async def observe(self, seconds: float) -> float:
+        """Let them wait, and give the longest time that the loop was blocked, in seconds."""
         lag, until = 0.0, time.monotonic() + seconds
         while (at := time.monotonic()) < until:
             await asyncio.sleep(0.02)
             lag = max(lag, time.monotonic() - at - 0.02)
         return lag
 
-    async def learn(self, number: int) -> None:
-        """Let the last ends be known too, so many in all, or a minute pass."""
+    async def until_known(self, number: int) -> None:
+        """Wait until this many ends are known, or a minute has passed."""
         until = time.monotonic() + 60
         while len(self.known) < number and time.monotonic() < until:
             await asyncio.sleep(0.1)
 
-    async def ask(self, path: str) -> Any:
-        """Ask the server about itself."""
-        return await asyncio.to_thread(ask, self.options, path)
+    async def fetch(self, path: str) -> Any:
+        """Get something from the server about itself."""
+        return await asyncio.to_thread(fetch, self.options, path)
 
     def disperse(self) -> None:
         """Stop them all."""
@@ -170,15 +170,16 @@ class Crowd:
 
 
 async def measure(options: dict[str, Any]) -> dict[str, Any]:
-    """Start the triggers, let them settle, and look on."""
+    """Start the triggers, let them settle, and observe."""
     crowd = Crowd(options)
     await crowd.gather()
-    asked, cpu, at, first = await crowd.ask("/count"), time.process_time(), time.monotonic(), len(crowd.known)
-    lag = await crowd.look_on(options["seconds"])
+    await crowd.fetch("/begin")
+    before, cpu, at, first = await crowd.fetch("/count"), time.process_time(), time.monotonic(), len(crowd.known)
+    lag = await crowd.observe(options["seconds"])
     took, cpu = time.monotonic() - at, time.process_time() - cpu
-    requests = (await crowd.ask("/count"))["requests"] - asked["requests"]
+    requests = (await crowd.fetch("/count"))["requests"] - before["requests"]
     if options["strategy"] != "floor":
-        await crowd.learn(first + int(options["count"] * options["end_part"]))
+        await crowd.until_known(first + int(options["count"] * options["end_part"]))
     crowd.disperse()
     late = sorted(seen - end for end, seen in crowd.known[first:])
     return {
@@ -194,7 +195,7 @@ async def measure(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure, and leave at once: thousands of triggers take long to say goodbye."""
+    """Measure, and exit at once: thousands of triggers take long to stop."""
     options = json.loads(sys.argv[1])
     logging.disable(logging.CRITICAL)
     import structlog
@@ -205,10 +206,10 @@ def main() -> None:
 
 async def _measured(options: dict[str, Any]) -> None:
     if "trouble" in options:
-        from trouble_run import measure as look
+        from trouble_run import measure as chosen
     else:
-        look = measure
-    found = await look(options)
+        chosen = measure
+    found = await chosen(options)
     print(json.dumps(found), flush=True)
     os._exit(0)
 

@@ -1,10 +1,11 @@
 """The local server's fast mode for the benchmark of waiting: TLS, thousands of operations, no scripts.
 
-It answers like the emulator, but its answers are made beforehand, so that it is never the bottleneck:
-``GET …/operations/{id}``, ``GET …/operations`` with ``pageSize``, ``pageToken`` and ``filter=done=false``
-(unless told otherwise), and ``GET /count`` with the number of requests so far, and of cancels among them. Every answer
-is held back for the latency. ``GET /trouble?kind=outage&seconds=60`` lets it break every connection for a while,
-``kind=storm`` answer everything with 429. ``python waiting_server.py '{"operations": 1000, …}'`` prints its port.
+It responds like the emulator, but its responses are made beforehand, so that it is never the bottleneck:
+``GET …/operations/{id}``, ``GET …/operations`` with ``pageSize``, ``pageToken`` and ``filter=done=false`` (unless told
+otherwise), each after the latency. ``GET /count`` gives the number of requests so far, and of cancels among them. From
+``GET /begin`` on, operations end. ``GET /trouble?kind=outage&seconds=60`` lets the server break every connection for a
+while, ``kind=storm`` respond to everything with 429. ``python waiting_server.py '{"operations": 1000, …}'`` prints the
+port.
 """
 
 from __future__ import annotations
@@ -46,10 +47,11 @@ class Operations:
         self.place = {name: number for number, name in enumerate(self.names)}
         self.count = self.cancels = 0
         self.trouble, self.trouble_until = "", 0.0
+        self.begun = asyncio.Event()
 
     @property
     def is_in(self) -> str:
-        """The trouble that it is in; empty if it is in none."""
+        """The trouble that it is in; empty for none."""
         return self.trouble if time.monotonic() < self.trouble_until else ""
 
     def _row(self, name: str) -> bytes:
@@ -69,23 +71,27 @@ class Operations:
         return json.dumps({"name": name, "metadata": metadata, "done": True, "response": {}}).encode()
 
     async def end_some(self) -> None:
-        """Let some end, spread over a time."""
+        """Let some end, spread over a time, once a measurement has begun."""
         plan = self.options
+        await self.begun.wait()
         await asyncio.sleep(plan["end_after"])
         number = int(plan["operations"] * plan["end_part"])
         step = plan["operations"] // max(number, 1)
-        # In no order: whoever asks for them in order would always come just before the end, or just after it.
+        # In no order: whoever polls them in order would always come just before the end, or just after it.
         for i in random.Random(1).sample(range(number), number):
             name = f"{PARENT}/operations/{i * step}"
             self.ends[name] = time.time()
             self.rows[self.place[name]] = self._row(name)
             await asyncio.sleep(plan["end_within"] / number)
 
-    def answer(self, target: str) -> tuple[int, bytes]:
+    def respond(self, target: str) -> tuple[int, bytes]:
         """Status and body."""
         url = urlsplit(target)
         if url.path == "/count":
             return 200, json.dumps({"requests": self.count, "cancels": self.cancels}).encode()
+        if url.path == "/begin":
+            self.begun.set()
+            return 200, b"{}"
         if url.path == "/trouble":
             query = parse_qs(url.query)
             self.trouble, self.trouble_until = query["kind"][0], time.monotonic() + float(query["seconds"][0])
@@ -121,7 +127,7 @@ class Connection(asyncio.Protocol):
         self._operations, self._received = operations, b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Remember where to answer."""
+        """Remember where to respond."""
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
@@ -130,18 +136,18 @@ class Connection(asyncio.Protocol):
         while b"\r\n\r\n" in self._received:
             head, _, self._received = self._received.partition(b"\r\n\r\n")
             target = head.split(b" ", 2)[1].decode()
-            own = target == "/count" or target.startswith("/trouble")
+            own = target in ("/count", "/begin") or target.startswith("/trouble")
             if not own and self._operations.is_in == "outage":
                 self._operations.count += 1
                 self._transport.abort()
                 return
             latency = 0.0 if own else self._operations.options.get("latency", 0.05)
-            asyncio.get_running_loop().call_later(latency, self._answer, target)
+            asyncio.get_running_loop().call_later(latency, self._respond, target)
 
-    def _answer(self, target: str) -> None:
+    def _respond(self, target: str) -> None:
         if self._transport.is_closing():
             return
-        status, body = self._operations.answer(target)
+        status, body = self._operations.respond(target)
         head = f"HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
         self._transport.write(head.encode() + body)  # type: ignore[attr-defined]
 

@@ -43,7 +43,7 @@ class OneGet(Floor):
         self.url, self.poll_interval = url, poll_interval
 
     async def session(self) -> aiohttp.ClientSession:
-        """The session to ask with."""
+        """The session to send requests with."""
         raise NotImplementedError
 
     async def run(self) -> AsyncIterator[TriggerEvent]:

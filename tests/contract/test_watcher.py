@@ -33,7 +33,7 @@ async def wait_for(emulator: Emulator, service: str, name: str, interval: float 
         await watcher.settle()
 
 
-async def test_many_are_listed_and_all_are_told_with_their_results(lro_emulator: Emulator) -> None:
+async def test_many_are_listed_and_all_get_their_results(lro_emulator: Emulator) -> None:
     """A hundred operations of one parent: each waiter gets its own response, most requests are lists."""
     names = [lro_emulator.create("datafusion", duration=0.5 + i / 200, response={"number": i}) for i in range(100)]
     found = await asyncio.gather(*(wait_for(lro_emulator, "datafusion", name) for name in names))
@@ -92,7 +92,7 @@ async def test_each_ends_for_itself(lro_emulator: Emulator) -> None:
 
 
 async def test_an_outage_is_survived(lro_emulator: Emulator) -> None:
-    """The server goes away and comes back: all are told."""
+    """The server goes away and comes back: all are notified."""
     names = [lro_emulator.create("datafusion", duration=0.5) for _ in range(50)]
     waits: list[asyncio.Task[Any]] = [asyncio.create_task(wait_for(lro_emulator, "datafusion", name)) for name in names]
     await asyncio.sleep(0.3)

@@ -439,7 +439,7 @@ def fuzz_answer(random: Random) -> object:
 
 
 def fuzz_page(random: Random) -> object:
-    """Whatever a page of a list has in it, who waits is notified of what the own row says, or polled by name."""
+    """Whatever a page of a list has in it, whoever waits is notified of what its row says, or polled by name."""
     rows = [spoil_json(random.choice(OPERATIONS), random) for _ in range(random.randrange(5))]
     document = {"operations": rows, "nextPageToken": "t"}
     body = spoil_bytes(document if random.random() < 0.7 else spoil_json(document, random), random)

@@ -160,7 +160,7 @@ class ParentPlan:
         while head is not None and head.due <= now and len(found) < capacity:
             if self._lists_pay and self._left_to_list(head):
                 break
-            waiter, head = self._queue.pop(), None
+            waiter = self._queue.pop()
             same = self._waiters[waiter.name]
             shared = any(other.in_flight for other in same)  # one response serves all who wait for it
             waiter.in_flight = True

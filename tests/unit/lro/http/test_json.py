@@ -1,4 +1,4 @@
-"""JSON as services write it: what is taken, and what is refused because it would break something later."""
+"""JSON as services write it: what is accepted, and what is refused because it would break something later."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_json_is_read(body: bytes, content: Any) -> None:
     ],
 )
 def test_what_is_no_json_is_refused(body: bytes) -> None:
-    """Another charset, numbers that are none, half characters: a ValueError, whatever Python's own reader does."""
+    """Another charset, what is not a number, half characters: a ValueError, whatever Python's own reader does."""
     with pytest.raises(ValueError) as caught:
         read_json(body)
     assert not isinstance(caught.value, JsonLimitError)
@@ -84,7 +84,7 @@ def test_what_is_no_json_is_refused(body: bytes) -> None:
     ],
     ids=lambda value: str(value)[:20],
 )
-def test_more_than_is_taken_is_said_so(body: bytes, words: str) -> None:
+def test_what_exceeds_a_limit_is_said_so(body: bytes, words: str) -> None:
     """Nesting and numbers have limits, which are named."""
     with pytest.raises(JsonLimitError, match=words):
         read_json(body)

@@ -1,4 +1,4 @@
-"""What is asked for all who wait below one parent, played against a service made of plain data."""
+"""Which requests are made for all who wait below one parent, played against a service made of plain data."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ LISTED = Parent("datafusion", "v1", PARENT, "datafusion.googleapis.com")
 
 
 def name(number: int) -> str:
-    """The name of an operation."""
+    """An operation's name."""
     return f"{PARENT}/operations/{number}"
 
 
@@ -59,7 +59,7 @@ class Service:
     filter: str = "heeded"  # ignored, refused, hides (everything)
     hidden: frozenset[str] = frozenset()
     waits: bool = False
-    asked: list[PollRequest] = field(default_factory=list)
+    requested: list[PollRequest] = field(default_factory=list)
     shown: list[str] = field(default_factory=list)
 
     def resource(self, operation: str, now: float) -> dict[str, Any]:
@@ -88,7 +88,7 @@ class Service:
 
     def count(self, verb: str) -> int:
         """How many requests of a verb came."""
-        return sum(request.verb == verb for request in self.asked)
+        return sum(request.verb == verb for request in self.requested)
 
 
 def deal(plan: ParentPlan, rows: list[Any], now: float, indent: int | None = None) -> list[Notification]:
@@ -103,7 +103,7 @@ def deal_text(plan: ParentPlan, content: str, now: float) -> list[Notification]:
 
 
 def play(plan: ParentPlan, service: Service, until: float, now: float = 0.0) -> dict[Waiter, tuple[float, Any]]:
-    """Let time pass; gives when each was told what, at the end of its wait."""
+    """Let time pass; gives when each wait ended, and with what."""
     ends: dict[Waiter, tuple[float, Any]] = {}
     flying: list[tuple[float, int, float, PollRequest]] = []
     order = itertools.count()
@@ -113,7 +113,7 @@ def play(plan: ParentPlan, service: Service, until: float, now: float = 0.0) -> 
             plan.remove(waiter)
         long_polls = 4 if len(plan) <= 4 else 0
         for request in plan.requests(now, 8 - len(flying), long_polls):
-            service.asked.append(request)
+            service.requested.append(request)
             back = now + service.latency
             if request.verb == "wait":
                 back = max(min(now + request.timeout, service.ends[request.name]), now) + service.latency
@@ -123,7 +123,7 @@ def play(plan: ParentPlan, service: Service, until: float, now: float = 0.0) -> 
         if len(flying) < 8:
             following.append(max(plan.next_at(now), now + 1e-9))
         now = min(following)
-        assert now < math.inf, "somebody waits, and nothing will ever be asked"
+        assert now < math.inf, "somebody waits, and nothing will ever be requested"
         while flying and flying[0][0] <= now:
             _, _, sent, request = heapq.heappop(flying)
             if request.verb == "list":
@@ -138,7 +138,7 @@ def play(plan: ParentPlan, service: Service, until: float, now: float = 0.0) -> 
                 news = plan.responded(request, Operation.from_json(service.resource(request.name, now)), sent, now)
             for waiter, what in news:
                 if not isinstance(what, str):
-                    assert waiter not in ends, "told twice"
+                    assert waiter not in ends, "notified twice"
                     ends[waiter] = (now, what)
                     plan.remove(waiter)
     return ends
@@ -147,7 +147,7 @@ def play(plan: ParentPlan, service: Service, until: float, now: float = 0.0) -> 
 def waiting(
     count: int, interval: float | None = 5.0, *, started: float = 0.0, deadline: float | None = None, **service: Any
 ) -> tuple[ParentPlan, list[Waiter]]:
-    """So many who wait."""
+    """A plan with this many waiters."""
     plan = ParentPlan(PARENT, **{"lists": True, "waits": False, "rng": lambda: 0.5, **service})
     waiters = []
     for number in range(count):
@@ -159,7 +159,7 @@ def waiting(
 
 
 def test_thousands_below_one_parent_are_listed() -> None:
-    """Five thousand cost five pages every five seconds, and each is known one interval after its end at the latest."""
+    """Five thousand cost five pages every five seconds, and each end is known one interval later at the latest."""
     service = Service({name(i): 10 + (i % 3000) / 50 for i in range(5000)})
     plan, waiters = waiting(5000)
     ends = play(plan, service, 120)
@@ -169,18 +169,18 @@ def test_thousands_below_one_parent_are_listed() -> None:
     assert service.count("list") <= 5 * (70 / 5 + 2)
 
 
-def test_one_alone_is_asked_for_by_name() -> None:
+def test_one_alone_is_polled_by_name() -> None:
     """A single operation costs GETs, with its own interval."""
     service = Service({name(0): 20.0}, history=10)
     plan, [waiter] = waiting(1)
     ends = play(plan, service, 100)
     assert ends[waiter][1].done
-    assert {request.verb for request in service.asked} == {"get"}
+    assert {request.verb for request in service.requested} == {"get"}
     assert service.count("get") <= 6
 
 
 def test_a_long_history_is_found_out_and_left() -> None:
-    """Where a list costs more than it saves, the filter is tried, then there are GETs, and never more than twice."""
+    """Where a list costs more than it saves, the filter is tried, then there are GETs; never twice as many requests."""
     service = Service({name(i): math.inf for i in range(200)}, history=20_000, filter="ignored")
     plan, _ = waiting(200)
     play(plan, service, 300)
@@ -196,7 +196,7 @@ def test_a_filter_makes_a_long_history_cheap() -> None:
     assert len(ends) == 200
     assert max(ends[w][0] - service.ends[w.name] for w in waiters) <= 5.0 + 1.0
     assert service.count("get") <= 200 * 4
-    assert any(request.page and request.page.filter for request in service.asked)
+    assert any(request.page and request.page.filter for request in service.requested)
 
 
 @pytest.mark.parametrize("filter", ["refused", "hides", "ignored", "heeded"])
@@ -208,7 +208,7 @@ def test_no_filter_is_believed(filter: str) -> None:
     assert all(0 <= ends[w][0] - service.ends[w.name] <= 7 for w in waiters)
 
 
-def test_what_a_list_does_not_show_is_asked_for_by_name() -> None:
+def test_what_a_list_does_not_show_is_polled_by_name() -> None:
     """A list never says that an operation is gone: one that it hides is waited for all the same."""
     hidden = frozenset(name(i) for i in range(10))
     service = Service({name(i): 40.0 for i in range(100)}, hidden=hidden)
@@ -219,7 +219,7 @@ def test_what_a_list_does_not_show_is_asked_for_by_name() -> None:
 
 
 def test_a_young_one_does_not_make_everybody_be_listed_every_second() -> None:
-    """One that wants a look every second is asked for by name between the lists for the others."""
+    """One that is due every second is polled by name between the lists for the others."""
     service = Service({name(i): math.inf for i in range(1000)})
     plan, _ = waiting(999, interval=60.0)
     quick = Waiter(name(999), PollSchedule(started=0.0, interval=1.0))
@@ -229,7 +229,7 @@ def test_a_young_one_does_not_make_everybody_be_listed_every_second() -> None:
     assert 100 <= service.count("get") <= 140
 
 
-def test_a_refused_list_is_not_asked_for_again() -> None:
+def test_a_refused_list_is_not_requested_again() -> None:
     """403 for the list: one line for the log, and GETs from then on."""
     plan, _ = waiting(100)
     [request] = plan.requests(1.0, 8)
@@ -250,7 +250,7 @@ def test_a_list_that_fails_for_a_moment_is_tried_again() -> None:
 
 
 def test_an_error_is_that_of_its_operation_alone() -> None:
-    """404 ends the wait for one; the others do not hear of it."""
+    """404 ends the wait for one; the others are not affected."""
     plan, _ = waiting(3, lists=False)
     requests = plan.requests(GRACE + 1, 8)
     news = plan.failed(requests[0], error(NotFoundError, "get"), GRACE + 1)
@@ -281,8 +281,8 @@ def test_a_row_that_is_too_deep_ends_one_wait_and_not_the_list(tolerant: bool) -
     assert plan.next_at(1.1) < math.inf or not tolerant
 
 
-def test_a_row_that_cannot_be_read_is_asked_for_by_name() -> None:
-    """The list shows it, and says nothing: whoever waits for it must not wait for the rest of its life."""
+def test_a_row_that_cannot_be_read_is_polled_by_name() -> None:
+    """Otherwise whoever waits for it would wait for ever."""
     plan, waiters = waiting(100)
     plan.requests(plan.next_at(0.0), 8)
     rows: list[Any] = [{"name": name(i)} for i in range(100)]
@@ -296,11 +296,11 @@ def test_a_row_that_cannot_be_read_is_asked_for_by_name() -> None:
     assert [request.verb for request in plan.requests(later + 4.0, 8)] == ["list"]
     news = deal(plan, rows, later + 4.0)
     plan.end_page("", 36_000, later + 4.0)
-    assert news == [], "the same trouble is told once"
+    assert news == [], "the same trouble is logged once"
 
 
-def test_who_was_told_of_the_end_is_told_nothing_more() -> None:
-    """What comes before the others are told, from another request or another row, does not take the end back."""
+def test_who_was_notified_of_the_end_is_notified_of_nothing_more() -> None:
+    """News from another request or another row, before the notification, does not take the end back."""
     plan, [waiter, *_] = waiting(100)
     plan.requests(plan.next_at(0.0), 8)
     row = {"name": name(0), "done": True, "error": {"code": 1}}
@@ -311,7 +311,7 @@ def test_who_was_told_of_the_end_is_told_nothing_more() -> None:
 
 
 def listed(indent: int | None = None, **how: Any) -> tuple[ParentPlan, list[Waiter], list[dict[str, Any]]]:
-    """A hundred who wait, and a list that has shown all of them at 1.0 and is asked for again at 6.0."""
+    """A hundred who wait, and a list that has shown all of them at 1.0 and is requested again at 6.0."""
     plan, waiters = waiting(100, **how)
     plan.requests(plan.next_at(0.0), 8)
     rows: list[dict[str, Any]] = [{"name": w.name, "metadata": {"progressPercent": 1}} for w in waiters]
@@ -412,7 +412,7 @@ def test_a_repetition_ends_no_deadline() -> None:
     assert [w for w, what in news if isinstance(what, WaitTimeoutError)] == waiters
 
 
-def test_who_waits_for_the_same_operation_and_came_later_is_told_of_its_state() -> None:
+def test_who_waits_for_the_same_operation_and_came_later_is_notified_of_its_state() -> None:
     """What is a repetition for one is news for the other."""
     plan, waiters, rows = listed()
     late = Waiter(waiters[3].name, PollSchedule(started=6.0, interval=5.0))
@@ -422,14 +422,14 @@ def test_who_waits_for_the_same_operation_and_came_later_is_told_of_its_state() 
 
 
 def test_who_comes_beside_lists_has_few_connections() -> None:
-    """Where lists pay, newcomers are asked for two at a time; those whom the list does not show, all at once."""
+    """Where lists pay, newcomers are polled two at a time; those whom the list does not show, all at once."""
     plan, waiters = waiting(1000)
     [request] = plan.requests(plan.next_at(0.0), 8)
     assert request.verb == "list"
     deal(plan, [{"name": w.name} for w in waiters[20:]], 1.0)
     plan.end_page("", 360_000, 1.0)
     requests = plan.requests(1.0, 8)
-    assert [request.verb for request in requests] == ["get"] * 8, "not shown: perhaps over"
+    assert [request.verb for request in requests] == ["get"] * 8, "not shown: perhaps finished"
     for request in requests:
         plan.responded(request, Operation.from_json({"name": request.name}), 1.0, 1.1)
     while requests := plan.requests(1.1, 8):
@@ -440,13 +440,13 @@ def test_who_comes_beside_lists_has_few_connections() -> None:
     requests = plan.requests(1.2, 8)
     assert [request.verb for request in requests] == ["get"] * 2
     assert plan.requests(1.2, 6) == []
-    assert plan.next_at(1.2) > 1.2, "until one of them is over, or the list is worth it"
+    assert plan.next_at(1.2) > 1.2, "until one of them has finished, or the list is worth it"
     plan.responded(requests[0], Operation.from_json({"name": requests[0].name}), 1.2, 1.3)
     assert len(plan.requests(1.3, 7)) == 1
 
 
 def test_a_list_of_many_pages_is_not_begun_again_before_somebody_is_due() -> None:
-    """A list that takes half of the interval is no reason to look twice as often."""
+    """A list that takes half of the interval is no reason to poll twice as often."""
     plan, _ = waiting(2000)
     service = Service({name(i): 1000.0 for i in range(2000)}, page_size=40)  # 50 pages, 50 ms each
     play(plan, service, 62.0)
@@ -470,7 +470,7 @@ def test_a_history_that_was_too_long_for_few_is_not_for_many() -> None:
 
 
 def test_where_lists_no_longer_pay_nobody_is_held_back_for_one() -> None:
-    """Once most have left, two GETs under way are no reason to wait."""
+    """Once most have left, two GETs in flight are no reason to wait."""
     plan, waiters = waiting(100)
     plan.requests(plan.next_at(0.0), 8)
     deal(plan, [{"name": w.name} for w in waiters], 1.0)
@@ -487,7 +487,7 @@ def test_where_lists_no_longer_pay_nobody_is_held_back_for_one() -> None:
 
 
 def test_two_who_wait_for_the_same_operation_cost_one_request() -> None:
-    """They share the looks; each has its own end."""
+    """They share the polls; each has its own end."""
     plan, [first] = waiting(1)
     second = Waiter(name(0), PollSchedule(started=0.0, interval=5.0))
     plan.add(second, 0.0)
@@ -498,17 +498,17 @@ def test_two_who_wait_for_the_same_operation_cost_one_request() -> None:
 
 
 def test_who_leaves_does_not_disturb_the_others() -> None:
-    """A removed waiter is told nothing, and is asked for no more."""
+    """A removed waiter is not notified, and is polled no more."""
     service = Service({name(i): 20.0 for i in range(10)})
     plan, waiters = waiting(10)
     plan.remove(waiters[3])
     ends = play(plan, service, 60)
     assert set(ends) == set(waiters) - {waiters[3]}
-    assert waiters[3].name not in {request.name for request in service.asked}
+    assert waiters[3].name not in {request.name for request in service.requested}
 
 
 def test_deadlines_are_kept_with_lists_as_without() -> None:
-    """At its deadline each gets its last look and the error that ends the wait."""
+    """At its deadline each is polled a last time and gets the error that ends the wait."""
     for count in (1, 100):
         service = Service({name(i): math.inf for i in range(count)})
         plan, waiters = waiting(count, deadline=12.0)
@@ -517,7 +517,7 @@ def test_deadlines_are_kept_with_lists_as_without() -> None:
         assert all(12.0 <= ends[w][0] <= 12.0 + planner.LAST_POLL_SECONDS + 0.1 for w in waiters)
 
 
-def test_a_deadline_ends_a_wait_also_while_nothing_can_be_asked() -> None:
+def test_a_deadline_ends_a_wait_also_while_nothing_can_be_sent() -> None:
     """A closed endpoint does not keep anybody beyond the deadline."""
     plan, [waiter] = waiting(1, deadline=12.0)
     assert plan.overdue(11.9, closed=True) == []
@@ -527,7 +527,7 @@ def test_a_deadline_ends_a_wait_also_while_nothing_can_be_asked() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 100])
-def test_who_comes_after_the_deadline_has_a_look_all_the_same(count: int) -> None:
+def test_who_comes_after_the_deadline_is_polled_all_the_same(count: int) -> None:
     """A triggerer that was away over the deadline learns what has ended meanwhile, and what has not."""
     service = Service({name(i): 5.0 if i % 2 == 0 else math.inf for i in range(count)})
     plan = ParentPlan(PARENT, lists=True, waits=False)
@@ -543,7 +543,7 @@ def test_who_comes_after_the_deadline_has_a_look_all_the_same(count: int) -> Non
 
 
 def test_few_are_waited_for_with_the_services_own_wait() -> None:
-    """After a first look a `:wait` tells of the end at once."""
+    """After a first GET a `:wait` responds at the end."""
     service = Service({name(i): 100.0 + i for i in range(3)}, waits=True)
     plan = ParentPlan(PARENT, lists=False, waits=True, rng=lambda: 0.5)
     waiters = [Waiter(name(i), PollSchedule(started=0.0)) for i in range(3)]
@@ -560,12 +560,12 @@ def test_a_wait_keeps_the_poll_interval() -> None:
     plan = ParentPlan(PARENT, lists=False, waits=True)
     plan.add(Waiter(name(0), PollSchedule(started=0.0, interval=10.0)), 0.0)
     play(plan, service, 200)
-    assert {request.timeout for request in service.asked if request.verb == "wait"} == {10.0}
-    assert len(service.asked) <= 12
+    assert {request.timeout for request in service.requested if request.verb == "wait"} == {10.0}
+    assert len(service.requested) <= 12
 
 
 def test_a_wait_that_does_not_wait_is_given_up() -> None:
-    """A service that answers a `:wait` at once is polled in the ordinary way."""
+    """A service that responds to a `:wait` at once is polled in the ordinary way."""
     plan = ParentPlan(PARENT, lists=False, waits=True, rng=lambda: 0.5)
     plan.add(Waiter(name(0), PollSchedule(started=0.0, rng=lambda: 0.5)), 0.0)
     now, verbs = 0.0, []
@@ -578,8 +578,8 @@ def test_a_wait_that_does_not_wait_is_given_up() -> None:
     assert now >= 15
 
 
-def test_changes_are_told_once() -> None:
-    """Progress is one line each time it changes, from lists too; what stays the same is not told."""
+def test_changes_are_logged_once() -> None:
+    """Progress is one line each time it changes, from lists too; what stays the same is not logged."""
     plan, [waiter] = waiting(1)
     lines = []
     for percent in (10, 10, 20, 20):
@@ -603,7 +603,7 @@ def test_changes_are_told_once() -> None:
 def test_everybody_learns_of_the_end_in_time(
     data: st.DataObject, count: int, history: int, page_size: int, filter: str, lists: bool
 ) -> None:
-    """Whatever the parent is like: each end is told once, not before it is true, and within one own interval."""
+    """Whatever the parent is like: each end is notified once, not before it is true, and within one own interval."""
     intervals = [data.draw(st.sampled_from([None, 1.0, 5.0, 20.0])) for _ in range(count)]
     service = Service(
         {name(i): data.draw(st.floats(0, 60)) for i in range(count)},
@@ -625,4 +625,4 @@ def test_everybody_learns_of_the_end_in_time(
         assert 0 <= late <= (3.5 if interval is None else interval * 1.01) + slack
         assert ends[waiter][1].done
     gets_alone = sum(90 / (interval or 1.0) + 3 for interval in intervals)
-    assert len(service.asked) <= 2 * gets_alone
+    assert len(service.requested) <= 2 * gets_alone

@@ -1,4 +1,4 @@
-"""How fast an endpoint is asked, with the clock and the dice in the test's hand."""
+"""How fast an endpoint is polled, with the clock and the dice in the test's hand."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def bring_down(throttle: Throttle, now: float) -> None:
 
 
 def test_there_are_never_more_than_eight_in_flight() -> None:
-    """Room shrinks with every request and grows with every answer."""
+    """The capacity shrinks with every request and grows with every response."""
     throttle = Throttle()
     tickets = [throttle.sent(0.0) for _ in range(MAX_IN_FLIGHT)]
     assert throttle.capacity(0.0) == 0
@@ -49,7 +49,7 @@ def test_there_are_never_more_than_eight_in_flight() -> None:
 
 
 def test_retry_after_closes_the_endpoint_for_everybody() -> None:
-    """Nobody asks before the time is over, and then one asks first."""
+    """No request is sent before the time has passed, and then a single one first."""
     throttle = Throttle()
     others = [throttle.sent(0.0) for _ in range(3)]
     assert throttle.failed(throttle.sent(0.0), throttled(30.0), 1.0, max_pause=5.0)
@@ -61,8 +61,8 @@ def test_retry_after_closes_the_endpoint_for_everybody() -> None:
     assert throttle.capacity(31.0) == 1
 
 
-def test_429_slows_down_and_good_answers_set_free() -> None:
-    """After a 429 requests go one by one, with a gap that shrinks with every answer until there is none."""
+def test_429_slows_down_and_successes_release() -> None:
+    """After a 429 requests go one by one, with a gap that shrinks with every success until there is none."""
     throttle = Throttle(rng=lambda: 1.0)
     throttle.failed(throttle.sent(0.0), throttled(), 0.0, max_pause=5.0)
     now = throttle.opens_at(0.0)
@@ -93,7 +93,7 @@ def test_a_storm_leaves_no_long_gap() -> None:
 
 
 def test_one_bad_operation_does_not_bring_the_endpoint_down() -> None:
-    """An operation that always answers 500 is its own affair as long as others are answered."""
+    """An operation that always answers 500 concerns itself alone as long as others get a response."""
     throttle = Throttle()
     for now in range(50):
         assert not throttle.failed(throttle.sent(now), error(), now, max_pause=5.0)
@@ -120,7 +120,7 @@ def test_a_long_poll_does_not_block_the_probe() -> None:
 def test_an_outage_costs_a_bounded_number_of_requests(
     outage: float, max_pause: float, latency: float, rng: float, kind: Any
 ) -> None:
-    """However many want to ask: no more than the stated bound, and the end is noticed within the longest pause."""
+    """However many wait: no more than the stated bound, and the end is noticed within the longest pause."""
     throttle, now, sent = Throttle(rng=lambda: rng), 0.0, 0
     flying: list[tuple[float, Ticket]] = []
     while True:

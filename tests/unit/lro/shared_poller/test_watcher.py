@@ -79,14 +79,14 @@ def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Service:
-    """A service, and the client to it: when each operation ends, and when which request fails."""
+    """A service, and its client: when each operation ends, and when which request fails."""
 
     def __init__(self, ends: dict[str, float], *, latency: float = LATENCY) -> None:
         self.ends, self.latency = ends, latency
         self.requests: list[tuple[float, str, str]] = []
         self.outages: list[tuple[float, float, OperationsError]] = []
         self.errors: dict[str, OperationsError] = {}
-        self.flying = self.most_flying = self.clients = self.closed = 0
+        self.in_flight = self.most_in_flight = self.clients = self.closed = 0
         self.contexts: set[Any] = set()
         self.channels: list[Any] = []
 
@@ -98,7 +98,7 @@ class Service:
         return self
 
     async def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         self.closed += 1
 
     def count(self, verb: str, since: float = -1.0, until: float = math.inf) -> int:
@@ -110,16 +110,16 @@ class Service:
         done = self.ends.get(name, 0.0) <= asyncio.get_running_loop().time()
         return {"name": name, **({"done": True, "response": {}} if done else {})}
 
-    async def _answer(self, verb: str, name: str, seconds: float) -> None:
+    async def _respond(self, verb: str, name: str, seconds: float) -> None:
         begun = asyncio.get_running_loop().time()
         self.requests.append((begun, verb, name))
         self.contexts.add(inherited.get(None))
-        self.flying += 1
-        self.most_flying = max(self.most_flying, self.flying)
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
             await asyncio.sleep(seconds)
         finally:
-            self.flying -= 1
+            self.in_flight -= 1
         for since, until, error in self.outages:
             if since <= begun < until:
                 raise error
@@ -128,18 +128,18 @@ class Service:
 
     async def get(self, reference: OperationReference, *, retries: int) -> Operation:
         """One operation."""
-        await self._answer("get", reference.name, self.latency)
+        await self._respond("get", reference.name, self.latency)
         return Operation.from_json(self.raw(reference.name))
 
     async def wait(self, reference: OperationReference, timeout: float, *, retries: int) -> Operation:
-        """One operation, when it is over."""
+        """One operation, once it has finished."""
         left = self.ends[reference.name] - asyncio.get_running_loop().time()
-        await self._answer("wait", reference.name, max(min(timeout, left), 0) + self.latency)
+        await self._respond("wait", reference.name, max(min(timeout, left), 0) + self.latency)
         return Operation.from_json(self.raw(reference.name))
 
     async def rows(self, parent: Parent, *, filter: Any, page_size: int, page_token: Any, retries: int) -> Rows:
         """A page."""
-        await self._answer("list", parent.name, self.latency)
+        await self._respond("list", parent.name, self.latency)
         names = [name for name in self.ends if name not in self.errors]
         first = int(page_token or 0)
         rows = [self.raw(name) for name in names[first : first + page_size]]
@@ -148,7 +148,7 @@ class Service:
 
 
 def page_of(content: dict[str, Any], cut_at: int | None = None) -> Rows:
-    """An answer to a list, perhaps cut off."""
+    """The response to a list, perhaps cut off."""
     request = protocol.rows(LISTED, "https://datafusion.googleapis.com")
     return request.read(Response(200, {}, json.dumps(content).encode()[:cut_at]))
 
@@ -167,9 +167,9 @@ def error(kind: Any, **fields: Any) -> Any:
     return kind(**{**arguments, "message": "m", **fields})
 
 
-def make(service: Service, meter: Metrics | None = None, **options: Any) -> Watcher:
+def make(service: Service, metrics: Metrics | None = None, **options: Any) -> Watcher:
     """A watcher whose clock is the loop's."""
-    return Watcher(meter, clock=asyncio.get_running_loop().time, make_client=service, **options)
+    return Watcher(metrics, clock=asyncio.get_running_loop().time, make_client=service, **options)
 
 
 async def join(
@@ -204,7 +204,7 @@ async def ends_of(watcher: Watcher, service: Service, **watch: Any) -> dict[str,
 
 
 def test_thousands_wait_for_the_price_of_a_few_lists() -> None:
-    """Five thousand are all told, each within an interval, for less than a twentieth of a request per minute."""
+    """Five thousand are all notified, each within an interval, for less than a twentieth of a request per minute."""
 
     async def test() -> None:
         service = Service({name(i): 60 + i / 50 for i in range(5000)})
@@ -212,14 +212,14 @@ def test_thousands_wait_for_the_price_of_a_few_lists() -> None:
         assert max(found[operation][0] - end for operation, end in service.ends.items()) <= 5.3
         minutes = 160 / 60
         assert len(service.requests) <= 0.05 * 5000 * minutes
-        assert service.most_flying <= MAX_IN_FLIGHT
+        assert service.most_in_flight <= MAX_IN_FLIGHT
         assert service.closed == service.clients == 1
 
     run(test())
 
 
 @pytest.mark.parametrize(("max_in_flight", "late"), [(1, 21.0), (8, 5.4), (40, 5.4)])
-def test_so_many_requests_are_under_way_as_are_wished(
+def test_as_many_requests_are_in_flight_as_configured(
     max_in_flight: int, late: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where nothing can be listed they are all that there is: no more at a time, and no tick lost between them."""
@@ -228,15 +228,15 @@ def test_so_many_requests_are_under_way_as_are_wished(
     async def test() -> None:
         service = Service({name(i): 30 + i / 20 for i in range(400)})
         found = await ends_of(make(service, max_in_flight=max_in_flight), service)
-        assert service.most_flying == service.connections == max_in_flight
+        assert service.most_in_flight == service.connections == max_in_flight
         assert max(found[operation][0] - end for operation, end in service.ends.items()) <= late
 
     run(test())
 
 
 @pytest.mark.parametrize(("max_in_flight", "before", "by_wait"), [(1, 1, 0), (4, 4, 0), (5, 2, 2), (8, 4, 4)])
-def test_those_who_wait_at_the_service_leave_room_for_others(max_in_flight: int, before: int, by_wait: int) -> None:
-    """`:wait` has half of the room at most, so that whoever comes next has a first look at once."""
+def test_long_polls_leave_capacity_for_others(max_in_flight: int, before: int, by_wait: int) -> None:
+    """`:wait` has half of the capacity at most, so that whoever comes next is polled at once."""
 
     async def test() -> None:
         service = Service({name(i): 1000.0 for i in range(before)} | {name(99): 12.0})
@@ -273,7 +273,7 @@ def test_a_page_that_is_cut_off_loses_nothing() -> None:
         assert cut
         assert all(isinstance(result, Operation) for _, result in found.values())
         assert max(found[operation][0] - end for operation, end in service.ends.items()) <= 8
-        assert service.most_flying <= MAX_IN_FLIGHT
+        assert service.most_in_flight <= MAX_IN_FLIGHT
 
     run(test())
 
@@ -321,7 +321,7 @@ def test_a_page_of_many_rows_leaves_the_loop_to_others() -> None:
 
 
 def test_the_last_one_closes_the_connections() -> None:
-    """While somebody waits they stay open; with the last one everything ends, requests under way included."""
+    """While somebody waits they stay open; with the last one everything ends, requests in flight included."""
 
     async def test() -> None:
         service = Service({name(i): math.inf for i in range(3)}, latency=10.0)
@@ -331,13 +331,13 @@ def test_the_last_one_closes_the_connections() -> None:
         for waiting in waits[:2]:
             waiting.leave()
         await watcher.settle()
-        assert (service.closed, service.flying) == (0, 1)
+        assert (service.closed, service.in_flight) == (0, 1)
         waits[2].leave()
         await watcher.settle()
-        assert (service.closed, service.flying) == (1, 0)
-        asked = len(service.requests)
+        assert (service.closed, service.in_flight) == (1, 0)
+        before = len(service.requests)
         await asyncio.sleep(3600)
-        assert len(service.requests) == asked
+        assert len(service.requests) == before
         assert len(asyncio.all_tasks()) == 1
 
     run(test())
@@ -400,8 +400,8 @@ def test_a_minute_without_the_endpoint_is_survived_by_a_thousand(trouble: Operat
     run(test())
 
 
-def test_a_certificate_that_was_replaced_is_taken_up_by_who_waits_already(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An old one looks like an outage; when one begins, it is looked for another. What is the same is kept."""
+def test_a_replaced_certificate_takes_effect_for_waits_in_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An expired one looks like an outage; when one begins, the certificate is read again. What is the same is kept."""
 
     async def test() -> None:
         service = Service({name(i): 400.0 for i in range(3)})
@@ -418,14 +418,14 @@ def test_a_certificate_that_was_replaced_is_taken_up_by_who_waits_already(monkey
     run(test())
 
 
-def test_a_throttled_service_is_asked_by_all_together_at_its_own_speed() -> None:
+def test_a_throttled_service_is_polled_by_all_together_at_its_own_speed() -> None:
     """Ten requests a second are allowed: a thousand who wait find that out, and hardly more than a tenth is refused."""
 
     async def test() -> None:
         service = Service({name(i): math.inf for i in range(1000)})
         watcher = make(service)
         refused = 0
-        answer = service._answer
+        answer = service._respond
 
         async def at_most_ten(verb: str, operation: str, seconds: float) -> None:
             nonlocal refused
@@ -438,7 +438,7 @@ def test_a_throttled_service_is_asked_by_all_together_at_its_own_speed() -> None
                 refused += 1
                 raise error(ResourceExhaustedError)
 
-        service._answer = at_most_ten  # type: ignore[method-assign]
+        service._respond = at_most_ten  # type: ignore[method-assign]
         waits = [await join(watcher, operation) for operation in service.ends]
         await asyncio.sleep(300)
         assert len(service.requests) >= 300, "it goes on"
@@ -465,7 +465,7 @@ def test_deadlines_are_kept_during_an_outage() -> None:
 
 @pytest.mark.parametrize("place", [PARENT, "projects/p/locations/{}"], ids=["one parent", "many parents"])
 def test_deadlines_are_kept_while_every_request_hangs(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A service that takes requests and answers none keeps nobody beyond the deadline who has none under way."""
+    """A service that accepts requests and never responds keeps nobody beyond the deadline who has none in flight."""
     # Else one list would hang, and no GETs.
     monkeypatch.setattr(ListStrategy, "choose", lambda *_: None)
 
@@ -506,17 +506,17 @@ def test_who_leaves_a_long_poll_ends_it() -> None:
         watcher = make(service)
         waits = [await join(watcher, operation, None, api="automl") for operation in service.ends]
         await asyncio.sleep(10)
-        assert service.flying == 2
+        assert service.in_flight == 2
         waits[0].leave()
         await asyncio.sleep(0.1)
-        assert service.flying == 1
+        assert service.in_flight == 1
         waits[1].leave()
 
     run(test())
 
 
 def test_who_leaves_in_the_moment_of_a_request_gives_its_place_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request that is ended before its first step has not begun, and takes no room from those who still wait."""
+    """A request that is ended before its first step has not begun, and takes no capacity from those who still wait."""
 
     async def test() -> None:
         other = name(0, "projects/p/locations/europe-west1")
@@ -555,9 +555,9 @@ def test_requests_belong_to_no_trigger() -> None:
     run(test())
 
 
-@pytest.mark.parametrize("late", [0.0, 10.0], ids=["asked in time", "asked when all is over"])
-def test_every_change_is_told_in_its_order(late: float) -> None:
-    """One thing at a time, and nothing is lost if nobody asks for a while."""
+@pytest.mark.parametrize("late", [0.0, 10.0], ids=["awaited in time", "awaited when all has finished"])
+def test_every_change_is_notified_in_order(late: float) -> None:
+    """One thing at a time, and nothing is lost if nobody awaits it for a while."""
 
     async def test() -> None:
         service = Service({name(0): 3.0})
@@ -570,8 +570,8 @@ def test_every_change_is_told_in_its_order(late: float) -> None:
     run(test())
 
 
-def test_a_bug_is_told_and_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the watcher itself breaks, those who wait hear of it instead of waiting for ever."""
+def test_a_bug_is_reported_and_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the watcher itself fails, those who wait are notified instead of waiting for ever."""
 
     async def test() -> None:
         service = Service({name(0): 3.0})
@@ -584,8 +584,8 @@ def test_a_bug_is_told_and_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize(("what", "number"), [("responded", 1), ("rows", 500), ("end_page", 500)])
-def test_a_bug_in_dealing_out_an_answer_is_told(monkeypatch: pytest.MonkeyPatch, what: str, number: int) -> None:
-    """Whoever waits hears of it: a list that is never ended would keep all of them waiting."""
+def test_a_bug_in_passing_on_a_response_is_reported(monkeypatch: pytest.MonkeyPatch, what: str, number: int) -> None:
+    """Whoever waits is notified: a list that is never ended would keep all of them waiting."""
 
     async def test() -> None:
         service = Service({name(i): 30.0 for i in range(number)})
@@ -636,7 +636,7 @@ def test_what_happens_is_counted() -> None:
 
 
 def test_identical_connections_share_and_others_do_not() -> None:
-    """Another identity is another client; another parent of the same endpoint shares its room."""
+    """Another identity is another client; another parent of the same endpoint shares its capacity."""
 
     async def test() -> None:
         other = "projects/q/locations/us-central1"
