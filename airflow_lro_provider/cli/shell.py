@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_lro_provider.lro.http.redaction import legible
 
 if TYPE_CHECKING:
-    from airflow_lro_provider.lro.auth.credentials import ConnectionSettings
+    from airflow_lro_provider.lro.auth.settings import ConnectionSettings
     from airflow_lro_provider.lro.client import OperationsClient
     from airflow_lro_provider.lro.operation import Operation
     from airflow_lro_provider.lro.resources.catalog import Service
@@ -220,7 +220,7 @@ def _with_operation(given: argparse.Namespace, act: Callable[[OperationsClient, 
 
 def _settings(given: argparse.Namespace) -> ConnectionSettings:
     """Who asks, and where."""
-    from airflow_lro_provider.lro.auth.credentials import ConnectionSettings
+    from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 
     if given.emulator:
         from airflow_lro_provider.emulator.connection import connection_extra

@@ -14,7 +14,7 @@ from airflow_lro_provider.metrics import StatsMetrics
 
 if TYPE_CHECKING:
     from airflow_lro_provider.lro.async_client import AsyncOperationsClient
-    from airflow_lro_provider.lro.auth.credentials import ConnectionSettings
+    from airflow_lro_provider.lro.auth.settings import ConnectionSettings
     from airflow_lro_provider.lro.client import OperationsClient
     from airflow_lro_provider.lro.flows import CancelResult
     from airflow_lro_provider.lro.operation import Operation
@@ -58,7 +58,7 @@ class _OperationsBaseHook(BaseHook):
         self._settings: ConnectionSettings | None = None
 
     def _read(self, extra: dict[str, Any]) -> ConnectionSettings:
-        from airflow_lro_provider.lro.auth.credentials import ConnectionSettings
+        from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 
         chain = self.impersonation_chain
         return ConnectionSettings.from_extra(
@@ -289,7 +289,7 @@ class OperationsHook(_OperationsBaseHook):
 
 def _missing_scopes(scopes: tuple[str, ...], service: str | None) -> str:
     """Which scopes an API, or all others but a few, would need; empty if none is missing."""
-    from airflow_lro_provider.lro.auth.credentials import DEFAULT_SCOPES
+    from airflow_lro_provider.lro.auth.settings import DEFAULT_SCOPES
     from airflow_lro_provider.lro.resources.catalog import find_service, known_services
 
     if service is not None:

@@ -14,7 +14,7 @@ import aiohttp
 
 from airflow_lro_provider.lro import flows, protocol
 from airflow_lro_provider.lro.auth.credentials import ConnectionSettings, Identity, identity_for
-from airflow_lro_provider.lro.auth.mtls import TlsSettings, channel_for
+from airflow_lro_provider.lro.auth.mtls import TlsSettings, tls_settings_for
 from airflow_lro_provider.lro.errors import (
     MalformedResponseError,
     NotFoundError,
@@ -122,7 +122,7 @@ class AsyncOperationsClient:
 
         :param settings: what the connection says.
         """
-        identity, channel = await asyncio.to_thread(lambda: (identity_for(settings), channel_for(settings)))
+        identity, channel = await asyncio.to_thread(lambda: (identity_for(settings), tls_settings_for(settings)))
         return cls(settings, identity, channel=channel, **kwargs)
 
     async def __aenter__(self) -> AsyncOperationsClient:

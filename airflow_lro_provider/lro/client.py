@@ -12,7 +12,7 @@ from urllib3.exceptions import NewConnectionError
 
 from airflow_lro_provider.lro import flows, protocol
 from airflow_lro_provider.lro.auth.credentials import ConnectionSettings, Identity, identity_for
-from airflow_lro_provider.lro.auth.mtls import channel_for
+from airflow_lro_provider.lro.auth.mtls import tls_settings_for
 from airflow_lro_provider.lro.errors import MalformedResponseError, OperationsError, UnauthenticatedError, forgetting
 from airflow_lro_provider.lro.flows import CancelResult, Flow, Sleep, Started, send
 from airflow_lro_provider.lro.http.messages import (
@@ -66,7 +66,7 @@ class OperationsClient:
         self._retries = settings.num_retries if retries is None else retries
         self._metrics = metrics
         self._sleep = sleep
-        self._channel = channel_for(settings)
+        self._channel = tls_settings_for(settings)
         self._session = BoundedSession(self._channel.context)
 
     def __enter__(self) -> OperationsClient:

@@ -24,7 +24,7 @@ from airflow_lro_provider.sweep.search import Found, StartFootprint, find
 
 if TYPE_CHECKING:
     from airflow_lro_provider.lro.async_client import AsyncOperationsClient
-    from airflow_lro_provider.lro.auth.credentials import ConnectionSettings
+    from airflow_lro_provider.lro.auth.settings import ConnectionSettings
     from airflow_lro_provider.lro.flows import CancelResult
 
 __all__ = ["Claims", "Row", "What", "cancel_all"]

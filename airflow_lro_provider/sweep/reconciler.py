@@ -24,7 +24,7 @@ from airflow_lro_provider.sweep.cancellation import Claims, Row, What, cancel_al
 from airflow_lro_provider.sweep.ledger import LedgerEntry, LedgerKey
 
 if TYPE_CHECKING:
-    from airflow_lro_provider.lro.auth.credentials import ConnectionSettings
+    from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 
 __all__ = ["Airflow", "Row", "SweepResult", "What", "sweep"]
 

@@ -15,7 +15,7 @@ from urllib.parse import quote
 from airflow_lro_provider.sweep.ledger import PREFIX, LedgerEntry
 
 if TYPE_CHECKING:
-    from airflow_lro_provider.lro.auth.credentials import ConnectionSettings
+    from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 
 __all__ = ["AirflowApiError", "FromOutside", "log_in"]
 

@@ -22,7 +22,7 @@ from airflow_lro_provider.lro.polling import MAX_IN_FLIGHT
 from airflow_lro_provider.metrics import StatsMetrics
 
 if TYPE_CHECKING:
-    from airflow_lro_provider.lro.auth.credentials import ConnectionSettings
+    from airflow_lro_provider.lro.auth.settings import ConnectionSettings
     from airflow_lro_provider.lro.shared_poller.watcher import Watcher
 
 __all__ = ["METRICS", "settings_of", "watcher_of_loop"]

@@ -13,7 +13,7 @@ from airflow.sdk.listener import get_listener_manager
 from airflow_lro_provider.attempt.deferral import make_trigger
 from airflow_lro_provider.attempt.guard import Guard, Phase
 from airflow_lro_provider.emulator import Emulator
-from airflow_lro_provider.lro.auth.credentials import ConnectionSettings
+from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 from airflow_lro_provider.lro.client import OperationsClient
 from airflow_lro_provider.lro.resources.names import OperationReference, read_reference
 from airflow_lro_provider.ownership import evidence as ownership

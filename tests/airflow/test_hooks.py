@@ -81,7 +81,7 @@ def test_a_missing_connection_is_said_so() -> None:
         ({"keyfile_dict": '{"private_key": "s3cret'}, "`keyfile_dict` is not valid JSON"),
         ({"keyfile_dict": "[1]"}, "`keyfile_dict` must be a JSON object"),
         ({"keyfile_dict": {"type": "service_account", "private_key": "s3cret"}}, "no usable key"),
-        ({"key_path": "/nowhere/key.json"}, "`key_path` '/nowhere/key.json' cannot be read"),
+        ({"key_path": "/nowhere/key.json"}, "`key_path` '/nowhere/key.json' could not be read"),
         ({"key_path": "/nowhere/key.p12"}, "`key_path` must be the path of a .json"),
         ({"num_retries": "many"}, "`num_retries` must be a whole number"),
         ({"api_endpoint": "http://10.0.0.1/x"}, "plain http to another machine"),

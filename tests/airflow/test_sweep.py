@@ -19,7 +19,7 @@ from played import PlayedTry, Store, Variables
 from airflow_lro_provider.airflow_compat import variables as compat
 from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.lro.async_client import AsyncOperationsClient
-from airflow_lro_provider.lro.auth.credentials import ConnectionSettings
+from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 from airflow_lro_provider.lro.errors import ConnectionSettingsError, PermissionDeniedError
 from airflow_lro_provider.lro.resources.methods import read_method
 from airflow_lro_provider.lro.resources.names import read_reference

@@ -18,7 +18,7 @@ import psutil
 
 from airflow_lro_provider.demo.local_airflow import LocalAirflow, LocalAirflowError
 from airflow_lro_provider.emulator import Emulator
-from airflow_lro_provider.lro.auth.credentials import ConnectionSettings
+from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 from airflow_lro_provider.lro.client import OperationsClient
 from airflow_lro_provider.lro.resources.names import read_reference
 

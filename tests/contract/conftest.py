@@ -42,12 +42,12 @@ def servers(nobody: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[IdentityS
     from google.auth.compute_engine import _metadata
     from google.oauth2 import credentials as login
 
-    from airflow_lro_provider.lro.auth import token_sources
+    from airflow_lro_provider.lro.auth import credentials
 
     with IdentityServers() as servers:
         monkeypatch.setattr(iam, "_IAM_ENDPOINT", servers.url + "/v1/projects/-/serviceAccounts/{}:generateAccessToken")
         monkeypatch.setattr(login, "_GOOGLE_OAUTH2_TOKEN_ENDPOINT", f"{servers.url}/token")
-        monkeypatch.setattr(token_sources, "SECRET_MANAGER", servers.url)
+        monkeypatch.setattr(credentials, "SECRET_MANAGER", servers.url)
         # google-auth reads these variables when it is imported; the one of the address when it asks.
         monkeypatch.setattr(_metadata, "_GCE_METADATA_HOST", servers.host)
         monkeypatch.setenv("GCE_METADATA_IP", servers.host)

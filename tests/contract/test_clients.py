@@ -11,7 +11,7 @@ import pytest
 
 from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.lro.async_client import AsyncOperationsClient
-from airflow_lro_provider.lro.auth.credentials import ConnectionSettings
+from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 from airflow_lro_provider.lro.client import OperationsClient
 from airflow_lro_provider.lro.errors import (
     MalformedResponseError,

@@ -151,7 +151,7 @@ def test_a_new_certificate_is_taken_up(
     """The same certificate is one context for all clients; when it is renewed on disk, the next client shows that."""
     monkeypatch.setenv("GOOGLE_API_USE_CLIENT_CERTIFICATE", "true")
     settings = read(is_anonymous=True)
-    assert mtls.channel_for(settings).context is mtls.channel_for(settings).context
+    assert mtls.tls_settings_for(settings).context is mtls.tls_settings_for(settings).context
     get("sync", settings)
     paths = json.loads(certificate.read_text(encoding="utf-8"))["cert_configs"]["workload"]
     for path, new in zip(paths.values(), authority.issue("renewed"), strict=True):
@@ -195,7 +195,7 @@ def test_a_broken_certificate_is_not_quoted_to_whoever_wants_a_token(
         "-----BEGIN PRIVATE KEY-----\nczNjcmV0\n-----END PRIVATE KEY-----\n", encoding="utf-8"
     )
     transport = TokenTransport()
-    with pytest.raises(TransportError, match=rf"{MTLS} cannot be shown the client certificate") as caught:
+    with pytest.raises(TransportError, match=rf"{MTLS} needs the client certificate, which cannot be used") as caught:
         transport(f"https://{MTLS}/v1/{NAME}")
     assert "czNjcmV0" not in f"{caught.value!r} {caught.value.__context__!r} {transport.refusal!r}"
     assert google.seen == []
@@ -204,7 +204,7 @@ def test_a_broken_certificate_is_not_quoted_to_whoever_wants_a_token(
 def test_an_emulator_sees_no_certificate(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is not Google is shown nothing."""
     monkeypatch.setenv("GOOGLE_API_USE_CLIENT_CERTIFICATE", "true")
-    assert mtls.channel_for(read(emulator=True, api_endpoint="https://emulator:1")) == mtls.TlsSettings()
+    assert mtls.tls_settings_for(read(emulator=True, api_endpoint="https://emulator:1")) == mtls.TlsSettings()
 
 
 @pytest.mark.parametrize("content", ["{", '{"cert_configs": {"workload": {}}}', "KEY"])
@@ -220,7 +220,7 @@ def test_a_certificate_that_cannot_be_used(
         )
     else:
         certificate.write_text(content, encoding="utf-8")
-    with pytest.raises(ConnectionSettingsError, match="GOOGLE_API_USE_CLIENT_CERTIFICATE asks for") as caught:
+    with pytest.raises(ConnectionSettingsError, match="GOOGLE_API_USE_CLIENT_CERTIFICATE requires") as caught:
         OperationsClient(read(is_anonymous=True))
     assert "czNjcmV0" not in f"{caught.value!r} {caught.value.__context__!r}"
 
@@ -375,4 +375,4 @@ def test_there_are_no_mtls_hosts_in_another_universe(
     with pytest.raises(ConnectionSettingsError, match="GOOGLE_API_USE_MTLS_ENDPOINT=never"):
         OperationsClient(settings)
     named = read(keyfile_dict=key_of(servers, UNIVERSE), universe_domain=UNIVERSE, api_endpoint="https://psc.example")
-    assert not mtls.channel_for(named).mtls_hosts
+    assert not mtls.tls_settings_for(named).mtls_hosts

@@ -19,7 +19,7 @@ from identity_servers import CLIENT_ID, EMAIL, Asked, IdentityServers
 
 from airflow_lro_provider.hooks.operations import OperationsHook
 from airflow_lro_provider.lro.auth.credentials import ConnectionSettings, Identity, identity_for
-from airflow_lro_provider.lro.auth.token import PAUSE
+from airflow_lro_provider.lro.auth.token import RENEWAL_PAUSE_SECONDS
 from airflow_lro_provider.lro.auth.token_transport import TokenTransport
 from airflow_lro_provider.lro.errors import (
     ConnectionSettingsError,
@@ -251,7 +251,7 @@ def test_a_renewal_that_fails_does_not_matter_while_the_token_is_good(servers: I
     servers.answer["key"] = lambda _: (400, {"error": "invalid_grant"})
     assert [identity.headers(), identity.headers(), asyncio.run(identity.async_headers())] == [good] * 3
     assert servers.count("key") == 2
-    now = PAUSE + 1
+    now = RENEWAL_PAUSE_SECONDS + 1
     assert identity.headers() == good
     assert servers.count("key") == 3
     age(identity, timedelta(seconds=5))
@@ -498,7 +498,7 @@ def test_an_answer_without_end_is_one_clear_error(
     with pytest.raises((CredentialsError, TransportError)) as caught:
         identity_for(read(**extra(servers, tmp_path, **more))).headers()
     if status == 200:
-        assert "127.0.0.1 gave an answer that cannot be read: it is larger than 8388608 bytes" in str(caught.value)
+        assert "127.0.0.1 sent a response that cannot be read: it is larger than 8388608 bytes" in str(caught.value)
         assert isinstance(caught.value, CredentialsError)
         assert servers.count(last) == 1
     else:
@@ -528,7 +528,9 @@ def test_a_configuration_that_is_none(nobody: None, tmp_path: Path, content: str
 
 def test_a_configuration_that_is_not_there(nobody: None, tmp_path: Path) -> None:
     """A path that cannot be read is named."""
-    with pytest.raises(ConnectionSettingsError, match=r"`credential_config_file` '.*nowhere' cannot be read: No such"):
+    with pytest.raises(
+        ConnectionSettingsError, match=r"`credential_config_file` '.*nowhere' could not be read: No such"
+    ):
         identity_for(read(credential_config_file=str(tmp_path / "nowhere")))
 
 
@@ -567,7 +569,9 @@ def test_no_secret_travels_in_the_clear(servers: IdentityServers, tmp_path: Path
     else:
         configuration = federated(servers, tmp_path)["credential_config_file"]
         extra = {"credential_config_file": {**configuration, field: clear}}
-    with pytest.raises(ForbiddenEndpointError, match=r"http://tokens\.example would be sent a secret over plain http"):
+    with pytest.raises(
+        ForbiddenEndpointError, match=r"a secret would be sent over plain http to http://tokens\.example; use https"
+    ):
         identity_for(read(**extra)).headers()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_lro_provider.emulator import Emulator
-from airflow_lro_provider.lro.auth.credentials import ConnectionSettings
+from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 from airflow_lro_provider.lro.errors import ForbiddenEndpointError, PermissionDeniedError
 from airflow_lro_provider.lro.http import async_session
 from airflow_lro_provider.lro.operation import Operation, Outcome

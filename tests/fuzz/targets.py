@@ -20,7 +20,7 @@ from urllib3.util import parse_url
 from yarl import URL
 
 from airflow_lro_provider.lro import flows, protocol
-from airflow_lro_provider.lro.auth.credentials import ConnectionSettings
+from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 from airflow_lro_provider.lro.errors import ApiError, InvalidRequestError, MalformedResponseError, OperationsError
 from airflow_lro_provider.lro.flows import Paging, Sleep
 from airflow_lro_provider.lro.http.body import Body
@@ -36,7 +36,7 @@ from airflow_lro_provider.lro.resources.methods import Method, new_request_id, r
 from airflow_lro_provider.lro.resources.names import OperationReference, read_parent, read_reference
 from airflow_lro_provider.lro.shared_poller.planner import ParentPlan
 from airflow_lro_provider.lro.shared_poller.queue import Waiter
-from airflow_lro_provider.lro.status import CODES, MAX_RETRY_AFTER, error_from_response
+from airflow_lro_provider.lro.status import CODES, MAX_RETRY_AFTER_SECONDS, error_from_response
 from airflow_lro_provider.ownership import decisions as verdict
 from airflow_lro_provider.sweep.ledger import LedgerEntry, LedgerKey
 from airflow_lro_provider.sweep.search import StartFootprint, find, footprint_of
@@ -393,7 +393,7 @@ def fuzz_error(random: Random) -> object:
     str(error).encode()
     if isinstance(error, ApiError):
         assert error.status in CODES
-        assert error.retry_after is None or 0 <= error.retry_after <= MAX_RETRY_AFTER
+        assert error.retry_after is None or 0 <= error.retry_after <= MAX_RETRY_AFTER_SECONDS
         assert error.request_id is None or isinstance(error.request_id, str)
         if random.random() < 0.05:
             assert str(pickle.loads(pickle.dumps(error))) == str(error)

@@ -20,7 +20,7 @@ from subjects import KINDS, NAME, REFERENCE, TOKEN, Client
 
 from airflow_lro_provider.cli import main
 from airflow_lro_provider.hooks.operations import OperationsAsyncHook, OperationsHook
-from airflow_lro_provider.lro.auth.credentials import ConnectionSettings
+from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 from airflow_lro_provider.lro.errors import (
     ForbiddenEndpointError,
     InvalidRequestError,

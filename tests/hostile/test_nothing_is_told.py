@@ -145,7 +145,7 @@ class Search:
 def search(pem: str, ear: Ear, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Search]:
     """Search at the end of each test, whatever it did."""
     monkeypatch.setattr(credentials, "_identities", {})
-    monkeypatch.setattr(token_transport, "READ_TIMEOUT", 0.7)
+    monkeypatch.setattr(token_transport, "READ_TIMEOUT_SECONDS", 0.7)
     monkeypatch.setattr("google.auth._exponential_backoff.time.sleep", lambda _: None)
     found = Search(pem, ear, capfd)
     yield found

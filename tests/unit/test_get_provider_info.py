@@ -16,7 +16,7 @@ import jsonschema
 import pytest
 
 from airflow_lro_provider.get_provider_info import get_provider_info
-from airflow_lro_provider.lro.auth.credentials import ConnectionSettings
+from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 
 INFO = get_provider_info()
 [CONNECTION] = INFO["connection-types"]

@@ -1,1 +1,1 @@
-"""From what a connection says to a token."""
+"""From a connection's settings to a token."""

@@ -1,44 +1,46 @@
-"""From a connection's settings to an identity: credentials of google-auth, of every kind that one can name.
+"""From a connection's settings to an identity: credentials of google-auth, of every kind that a connection can name.
 
-:func:`identity_for` gives the same :class:`Identity` for the same settings, so that a process has one
-token for each, refreshed once however many wait for it.
+:func:`identity_for` returns the same :class:`Identity` for the same settings, so that a process has one token for
+each, refreshed once however many tasks wait for it.
 
 A key or a token is never in a message, a ``repr`` or a log line of this module.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import threading
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
+
+import google.auth
+from google.auth.credentials import with_scopes_if_required
+from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, RefreshError
+from google.auth.identity_pool import SubjectTokenSupplier
 
 from airflow_lro_provider.lro.auth.settings import DEFAULT_SCOPES, ConnectionSettings
-from airflow_lro_provider.lro.auth.token import LAST_MOMENT, REFRESH_MARGIN, Identity, explain
-from airflow_lro_provider.lro.errors import ConnectionSettingsError, CredentialsError, OperationsError
+from airflow_lro_provider.lro.auth.token import Identity, explain
+from airflow_lro_provider.lro.auth.token_transport import TokenTransport
+from airflow_lro_provider.lro.errors import ConnectionSettingsError, CredentialsError, OperationsError, TransportError
+from airflow_lro_provider.lro.http.json import read_json
 from airflow_lro_provider.lro.http.redaction import in_brief
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
 
-__all__ = [
-    "DEFAULT_SCOPES",
-    "FAKE_TOKEN",
-    "LAST_MOMENT",
-    "REFRESH_MARGIN",
-    "ConnectionSettings",
-    "Identity",
-    "identity_for",
-]
+__all__ = ["FAKE_TOKEN", "ConnectionSettings", "Identity", "identity_for"]
 
 FAKE_TOKEN = "fake-token-for-an-emulator"  # noqa: S105 - no secret
 """The only token that is ever sent where the connection says ``"emulator": true``."""
+SECRET_MANAGER = "https://secretmanager.{universe}"  # noqa: S105 - an address
 
 _identities: dict[str, Identity] = {}
 _building: dict[str, threading.Lock] = {}
 _identities_lock = threading.Lock()
 _AWS_TOKEN = "urn:ietf:params:aws:token-type:aws4_request"  # noqa: S105 - a name
-# What decides who one is, and what one may.
+# The settings that decide which account is used, and what it may do.
 _DECISIVE = (
     "key_path",
     "keyfile_dict",
@@ -61,19 +63,19 @@ _DECISIVE = (
 def identity_for(settings: ConnectionSettings) -> Identity:
     """The identity that these settings describe; the same object for the same settings.
 
-    Building one reads files, parses keys, and may ask the metadata server or Secret Manager: it is done
+    Building one reads files, parses keys, and may send requests to the metadata server or Secret Manager: it is done
     once per process, and belongs in a thread where there is an event loop. One that was refused is built
-    anew: its key may have been replaced where it is kept.
+    anew: its key may have been replaced at its source.
 
     :raises ConnectionSettingsError: if the key cannot be used.
-    :raises CredentialsError: if there are no credentials here at all.
-    :raises TransportError: if something that has to be asked for them cannot be reached now.
+    :raises CredentialsError: if no credentials are found.
+    :raises TransportError: if a server that provides them cannot be reached now.
     """
     described = [getattr(settings, name) for name in _DECISIVE]
     key = hashlib.sha256(repr(described).encode()).hexdigest()
     with _identities_lock:
         building = _building.setdefault(key, threading.Lock())
-    with building:  # one that waits for a server keeps nobody else waiting
+    with building:  # a slow server delays only those who need the same identity
         known = _identities.get(key)
         if known is None or known.refused:
             _identities[key] = Identity(_build(settings), renewable=not settings.emulator)
@@ -91,11 +93,11 @@ def _build(settings: ConnectionSettings) -> Credentials | None:
     try:
         credentials = _source(settings)
         check_universe_of(credentials, settings)
-        return _as(credentials, settings)
+        return _impersonate(credentials, settings)
     except OperationsError:
         raise
     except Exception as error:
-        # google-auth asks the metadata server already for some of this, and may quote what it read.
+        # google-auth may have sent requests already, and may quote what it read.
         problem = explain(error, "these credentials")
     raise problem
 
@@ -114,8 +116,8 @@ def check_universe_of(credentials: Credentials, settings: ConnectionSettings) ->
         )
 
 
-def _as(credentials: Any, settings: ConnectionSettings) -> Credentials:
-    """The account to be, and who pays for its requests; getting its token is not billed there."""
+def _impersonate(credentials: Any, settings: ConnectionSettings) -> Credentials:
+    """Apply the impersonation chain and the quota project; requests for a token are not billed to that."""
     if settings.impersonation_chain:
         from google.auth import impersonated_credentials
 
@@ -133,7 +135,7 @@ def _as(credentials: Any, settings: ConnectionSettings) -> Credentials:
 
 
 def _source(settings: ConnectionSettings) -> Credentials:
-    """The credentials that the connection holds or names, in the order in which Google's own hook looks."""
+    """The credentials that the connection holds or names, in the same order of precedence as Google's own hook."""
     scopes = settings.scopes
     if settings.key_path:
         return _service_account(_read_json(settings.key_path, "key_path"), scopes, "`key_path`")
@@ -147,7 +149,7 @@ def _source(settings: ConnectionSettings) -> Credentials:
 
 
 def _read_json(path: str, field: str) -> Any:
-    """The content of a file; ``None`` if it is no JSON."""
+    """Read a JSON file; ``None`` if it is not JSON."""
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read()
@@ -160,7 +162,7 @@ def _read_json(path: str, field: str) -> Any:
             return json.loads(text)
         except (ValueError, RecursionError):
             return None
-    raise ConnectionSettingsError(f"the connection's `{field}` {path!r} cannot be read: {reason}.")
+    raise ConnectionSettingsError(f"the connection's `{field}` {path!r} could not be read: {reason}.")
 
 
 def _service_account(key: Any, scopes: tuple[str, ...], place: str) -> Credentials:
@@ -188,9 +190,7 @@ def _configured(settings: ConnectionSettings) -> Credentials:
     info = json.loads(given) if given.startswith("{") else _read_json(given, "credential_config_file")
     try:
         if settings.idp_issuer_url and info["type"] == "external_account":
-            from airflow_lro_provider.lro.auth.token_sources import IdentityProvider
-
-            info = {**info, "subject_token_supplier": IdentityProvider(settings)}
+            info = {**info, "subject_token_supplier": _IdentityProvider(settings)}
             info.pop("credential_source", None)  # google-auth takes one or the other
         return _of_type(info["type"], info, list(settings.scopes))
     except Exception as error:
@@ -205,8 +205,9 @@ def _configured(settings: ConnectionSettings) -> Credentials:
 def _of_type(kind: str, info: dict[str, Any], scopes: list[str]) -> Credentials:
     """What google-auth makes of a file of credentials.
 
-    Its own function for all types is deprecated, and gets a token of a federated identity to ask Resource
-    Manager for the project's name, which nobody here wants to know.
+    Its own function for all types is deprecated, and for a federated identity it gets a token just to look up the
+    project's name, which is not needed here. The modules of google-auth are imported one by one: most workers need
+    one kind only.
 
     :raises ValueError: for a type that it does not know.
     """
@@ -247,27 +248,19 @@ def _default(scopes: tuple[str, ...]) -> tuple[Credentials, str | None]:
 
     They are scoped afterwards, for the reason that :func:`_of_type` gives.
     """
-    import google.auth
-    from google.auth.credentials import with_scopes_if_required
-    from google.auth.exceptions import DefaultCredentialsError
-
-    from airflow_lro_provider.lro.auth.token_transport import TokenTransport
-
     try:
         credentials, project = google.auth.default(request=TokenTransport())
         return with_scopes_if_required(credentials, list(scopes)), project
     except DefaultCredentialsError as error:
         problem = in_brief(str(error.args[0] if error.args else error))
     raise CredentialsError(
-        f"no Google credentials here: {problem}. Give the connection a key, or log this machine"
+        f"no Google credentials found: {problem}. Give the connection a key, or log this machine"
         " in (gcloud auth application-default login)."
     )
 
 
 def _key_of_secret(settings: ConnectionSettings) -> Any:
     """The key that Secret Manager keeps, read with the application default credentials."""
-    from airflow_lro_provider.lro.auth.token_sources import read_secret
-
     credentials, project = _default(DEFAULT_SCOPES)
     check_universe_of(credentials, settings)
     # Secret Manager takes a project's number as well, which is all that a federated identity names.
@@ -277,4 +270,84 @@ def _key_of_secret(settings: ConnectionSettings) -> Any:
             "the connection's `key_secret_name` needs `key_secret_project_id`: the application default credentials"
             " name no project."
         )
-    return read_secret(Identity(credentials), project, str(settings.key_secret_name), settings.universe_domain)
+    return _read_secret(Identity(credentials), project, str(settings.key_secret_name), settings.universe_domain)
+
+
+def _read_secret(reader: Identity, project: str, name: str, universe: str) -> Any:
+    """Read the latest version of a secret as JSON; ``None`` if it is not JSON.
+
+    (https://cloud.google.com/secret-manager/docs/reference/rest/v1/projects.secrets.versions/access)
+
+    :param reader: the identity that may read it.
+    :param project: the project's id or number.
+    :param name: the secret's plain name.
+    :param universe: the domain of the universe that it is in.
+    :raises CredentialsError: if it could not be read, with what to do.
+    :raises TransportError: if Secret Manager cannot be reached now.
+    """
+    resource = f"projects/{quote(project, safe=':')}/secrets/{quote(name)}"
+    url = f"{SECRET_MANAGER.format(universe=universe)}/v1/{resource}/versions/latest:access"
+    headers = reader.headers()
+    transport = TokenTransport()
+    try:
+        response = transport(url, headers=headers)
+        if transport.refusal is None:
+            return _content(response.data)
+    except GoogleAuthError:
+        pass  # the refusal says it
+    finally:
+        transport.close()
+    refusal = transport.refusal
+    if refusal is not None and refusal.transient:
+        raise TransportError(f"the key in {resource} could not be read now: {refusal}.")
+    raise CredentialsError(
+        f"the key in {resource} could not be read: {refusal}. {reader.description} needs"
+        " roles/secretmanager.secretAccessor on it, and the secret a version that is enabled."
+    )
+
+
+def _content(response: bytes) -> Any:
+    try:
+        return read_json(base64.b64decode(read_json(response)["payload"]["data"]))
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+class _IdentityProvider(SubjectTokenSupplier):
+    """An identity provider whose tokens Google exchanges: OAuth's client credentials grant.
+
+    Nothing is cached: Google's token is shared and renewed, and each renewal needs a fresh token of the provider.
+    (https://www.rfc-editor.org/rfc/rfc6749#section-4.4)
+
+    :param settings: the connection's.
+    """
+
+    def __init__(self, settings: ConnectionSettings) -> None:
+        self._url = settings.idp_issuer_url
+        self._form = {
+            "grant_type": "client_credentials",
+            "client_id": settings.client_id,
+            "client_secret": settings.client_secret,
+            **json.loads(settings.idp_extra_parameters or "{}"),
+        }
+
+    def get_subject_token(self, context: Any, request: Any) -> str:
+        """Get a token.
+
+        :param context: the pool that it is for; the request is the same for all.
+        :param request: google-auth's transport.
+        :raises RefreshError: google-auth's, if the response has none.
+        """
+        response = request(
+            url=self._url,
+            method="POST",
+            headers={"content-type": "application/x-www-form-urlencoded", "accept": "application/json"},
+            body=urlencode(self._form).encode(),
+        )
+        try:
+            token = read_json(response.data).get("access_token") if response.status == 200 else None
+        except (ValueError, AttributeError):
+            token = None
+        if not isinstance(token, str) or not token:
+            raise RefreshError("the identity provider (`idp_issuer_url`) answered without an `access_token`")
+        return token

@@ -1,9 +1,9 @@
-"""The client certificate of this machine, where Google's environment variables ask for one.
+"""The client certificate of this machine, where Google's environment variables require one.
 
-``GOOGLE_API_USE_CLIENT_CERTIFICATE`` decides whether a certificate is shown, and
-``GOOGLE_API_USE_MTLS_ENDPOINT`` (``auto``, ``always``, ``never``) whether requests go to Google's mTLS
-hosts; where the certificate lies is google-auth's to know. See https://google.aip.dev/auth/4114: an
-endpoint that the user names is used as it is, and is shown the certificate as well.
+``GOOGLE_API_USE_CLIENT_CERTIFICATE`` decides whether a certificate is used, and ``GOOGLE_API_USE_MTLS_ENDPOINT``
+(``auto``, ``always``, ``never``) whether requests go to Google's mTLS hosts; google-auth finds the certificate.
+See https://google.aip.dev/auth/4114: the certificate is used for an endpoint that the user names as well, and that
+endpoint stays as it is.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from google.auth.exceptions import ClientCertError, GoogleAuthError, MutualTLSChannelError
+from google.auth.transport import mtls
+
 from airflow_lro_provider.lro.errors import ConnectionSettingsError
 from airflow_lro_provider.lro.resources.hosts import DEFAULT_UNIVERSE
 
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
 
     from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 
-__all__ = ["TlsSettings", "certificate_for", "channel_for"]
+__all__ = ["TlsSettings", "certificate_for", "tls_settings_for"]
 
 # Where Google takes client certificates, as google-auth has it: mTLS hosts, and Private Service Connect.
 _MTLS_HOSTS = (".mtls.googleapis.com", ".mtls.sandbox.googleapis.com", ".p.googleapis.com", ".mtls.run.app")
@@ -29,9 +32,9 @@ _MTLS_HOSTS = (".mtls.googleapis.com", ".mtls.sandbox.googleapis.com", ".p.googl
 
 @dataclass(frozen=True)
 class TlsSettings:
-    """How a client speaks TLS.
+    """A client's TLS settings.
 
-    :param context: has the client certificate; ``None`` shows none.
+    :param context: has the client certificate; ``None`` without one.
     :param mtls_hosts: whether Google's mTLS hosts are used.
     """
 
@@ -43,22 +46,19 @@ _current: tuple[str, ssl.SSLContext] | None = None
 _lock = threading.Lock()
 
 
-def channel_for(settings: ConnectionSettings) -> TlsSettings:
-    """What the environment says about certificates. It may read files or run a program: not on a loop.
+def tls_settings_for(settings: ConnectionSettings) -> TlsSettings:
+    """Read the environment's settings of certificates. This may read files or run a program: not on an event loop.
 
-    :raises ConnectionSettingsError: if the certificate or a variable cannot be used, or if there are no
-        mTLS hosts where the connection wants to go.
+    :raises ConnectionSettingsError: if the certificate or a variable cannot be used, or if the connection's universe
+        has no mTLS hosts.
     """
     if settings.emulator:
         return TlsSettings()
-    from google.auth.exceptions import ClientCertError, GoogleAuthError, MutualTLSChannelError
-    from google.auth.transport import mtls
-
     try:
         context = _context()
         mtls_hosts = settings.api_endpoint is None and mtls.should_use_mtls_endpoint(context is not None)
     except (MutualTLSChannelError, ClientCertError, GoogleAuthError, OSError, ValueError) as error:
-        # The text may quote the output of a program that hands out keys.
+        # The text may quote the output of a program that provides keys.
         problem = str(error) if "GOOGLE_API_USE_MTLS_ENDPOINT" in str(error) else type(error).__name__
     else:
         if mtls_hosts and settings.universe_domain != DEFAULT_UNIVERSE:
@@ -68,24 +68,22 @@ def channel_for(settings: ConnectionSettings) -> TlsSettings:
             )
         return TlsSettings(context, mtls_hosts)
     raise ConnectionSettingsError(
-        f"the client certificate that GOOGLE_API_USE_CLIENT_CERTIFICATE asks for cannot be used: {problem}."
+        f"the client certificate that GOOGLE_API_USE_CLIENT_CERTIFICATE requires cannot be used: {problem}."
     )
 
 
 def certificate_for(host: str) -> ssl.SSLContext | None:
-    """A context with the certificate for a token server that takes one; ``None`` for any other, or if none is shown.
+    """A context with the certificate for a token server that takes one; ``None`` for any other, or without one.
 
-    :raises GoogleAuthError: or ``OSError`` or ``ValueError``, if the certificate cannot be used. What they say
-        may quote it.
+    :raises GoogleAuthError: or ``OSError`` or ``ValueError``, if the certificate cannot be used. Their text may
+        quote it.
     """
     return _context() if f".{host.rstrip('.').lower()}".endswith(_MTLS_HOSTS) else None
 
 
 def _context() -> ssl.SSLContext | None:
-    """A context with the certificate: the same one while that is the same, so that clients share connections."""
+    """A context with the certificate: the same object until the certificate changes, so that clients share it."""
     global _current
-    from google.auth.transport import mtls
-
     if not mtls.should_use_client_cert() or not mtls.has_default_client_cert_source():
         return None
     certificate, key = mtls.default_client_cert_source()()

@@ -1,8 +1,8 @@
-"""What a connection says, checked: the fields of Google connections in Airflow, and three of our own.
+"""A connection's settings, checked: the fields of Google connections in Airflow, and three of our own.
 
-Read from the connection's extra in every form in which Airflow stores one: JSON with its types, the
-strings of a URI, and the old names with the prefix ``extra__google_cloud_platform__``. Nothing is
-opened and nothing is sent here. Standard library only.
+They are read from the connection's extra in every form in which Airflow stores one: JSON with its types, the
+strings of a URI, and the old names with the prefix ``extra__google_cloud_platform__``. No file is opened and no
+request is sent here. Standard library only.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ _PROJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:-]{0,99}")
 
 @dataclass(frozen=True)
 class ConnectionSettings:
-    """What a connection says, checked. The names are those of Google connections in Airflow.
+    """A connection's settings, checked. The names are those of Google connections in Airflow.
 
     :param key_path: a service account's key file.
-    :param keyfile_dict: the content of such a file, as JSON.
+    :param keyfile_dict: contents of a service account key (JSON).
     :param credential_config_file: a credential configuration, e.g. of workload identity federation: the
-        path of its file, or its content as JSON.
+        path of its file, or its contents (JSON).
     :param key_secret_name: the secret of Secret Manager that holds a key; it is read with the application
         default credentials.
     :param key_secret_project_id: the project of that secret; by default that of those credentials.
@@ -53,12 +53,12 @@ class ConnectionSettings:
     :param idp_extra_parameters: more parameters for that request, as a JSON object.
     :param scopes: OAuth scopes.
     :param project: the default project.
-    :param quota_project_id: the project that quota and billing are counted on.
-    :param impersonation_chain: accounts to act as; the last one is the one to be.
-    :param num_retries: how often one request is tried again.
+    :param quota_project_id: the project that is charged for quota and billing.
+    :param impersonation_chain: service accounts to impersonate; requests are made as the last one.
+    :param num_retries: how often a request is retried after a transient error.
     :param is_anonymous: send no token at all.
-    :param universe_domain: the domain of the universe that credentials and APIs belong to; by default what
-        ``GOOGLE_CLOUD_UNIVERSE_DOMAIN`` says, else ``googleapis.com``.
+    :param universe_domain: the domain of the universe that credentials and APIs belong to; by default the value of
+        ``GOOGLE_CLOUD_UNIVERSE_DOMAIN``, else ``googleapis.com``.
     :param api_endpoint: where to send requests instead of Google's hosts; ``{service}`` in it becomes
         the API's name.
     :param emulator: the endpoint is not Google: plain http is allowed, and only a fake token is sent.
@@ -93,9 +93,9 @@ class ConnectionSettings:
     ) -> ConnectionSettings:
         """Read the extra of a connection.
 
-        :param impersonation_chain: the task's own, which goes before the connection's.
+        :param impersonation_chain: the task's own, which takes precedence over the connection's.
         :param conn_id: for messages.
-        :raises ConnectionSettingsError: naming the field that cannot be used, never its content.
+        :raises ConnectionSettingsError: naming the field that cannot be used, never its value.
         """
         reader = _Extra(extra, conn_id)
         named = reader.text("universe_domain")
@@ -120,15 +120,14 @@ class ConnectionSettings:
             api_endpoint=_endpoint(reader, universe),
             emulator=reader.boolean("emulator"),
         )
-        _check_kind(settings, reader)
+        _check_credentials(settings, reader)
         return settings
 
     def endpoint(self, resource: Resource, *, mtls: bool = False) -> str:
         """The base URL that requests about this resource go to, without a trailing slash.
 
-        :param mtls: whether Google's mTLS hosts are to be used.
-        :raises ForbiddenEndpointError: if its host is one that neither the universe nor the
-            connection vouches for.
+        :param mtls: whether to use Google's mTLS hosts.
+        :raises ForbiddenEndpointError: if its host is neither Google's nor that of the connection's endpoint.
         """
         return endpoint_of(resource, self.api_endpoint, self.universe_domain, mtls=mtls)
 
@@ -148,8 +147,8 @@ def _endpoint(reader: _Extra, universe: str) -> str | None:
     return endpoint
 
 
-def _check_kind(settings: ConnectionSettings, reader: _Extra) -> None:
-    """Refuse what does not say clearly who one is."""
+def _check_credentials(settings: ConnectionSettings, reader: _Extra) -> None:
+    """Refuse settings that do not identify one account."""
     given = [kind for kind in _KINDS if getattr(settings, kind)]
     if len(given) > 1:
         raise reader.wrong(given[0], f"and `{given[1]}` are both given; keep one of them")
@@ -160,7 +159,7 @@ def _check_kind(settings: ConnectionSettings, reader: _Extra) -> None:
             "key_secret_name", "must be the plain name of a secret (letters, digits, - and _), without its project"
         )
     if settings.key_secret_project_id and not _PROJECT.fullmatch(settings.key_secret_project_id):
-        raise reader.wrong("key_secret_project_id", "must be the id of a project")
+        raise reader.wrong("key_secret_project_id", "must be a project id")
     if settings.idp_issuer_url and not set(given) - {"credential_config_file"}:
         if not settings.credential_config_file:
             raise reader.wrong(
@@ -230,8 +229,8 @@ class _Extra:
         return number
 
     def key(self) -> str | None:
-        """The key as canonical JSON. What is wrong with it is said without quoting it."""
-        key = self._object("keyfile_dict", "paste the whole content of the key file")
+        """The key as canonical JSON. Errors never quote it."""
+        key = self._object("keyfile_dict", "paste the whole contents of the key file")
         if key is None:
             return None
         if isinstance(key.get("private_key"), str):
@@ -240,11 +239,11 @@ class _Extra:
         return json.dumps(key, sort_keys=True)
 
     def configuration(self) -> str | None:
-        """A credential configuration: the path of its file, or its content as canonical JSON."""
+        """A credential configuration: the path of its file, or its contents as canonical JSON."""
         value = self._get("credential_config_file")
         if isinstance(value, str) and not value.lstrip().startswith("{"):
             return self.text("credential_config_file")
-        content = self._object("credential_config_file", "give the path of the file, or its whole content")
+        content = self._object("credential_config_file", "give the path of the file, or its whole contents")
         return None if content is None else json.dumps(content, sort_keys=True)
 
     def parameters(self) -> str | None:
@@ -261,21 +260,17 @@ class _Extra:
             return json.dumps(content, sort_keys=True)
         return None
 
-    def _object(self, key: str, cure: str) -> dict[str, Any] | None:
+    def _object(self, key: str, hint: str) -> dict[str, Any] | None:
         """A JSON object, given as one or as text."""
         value = self._get(key)
         if value is None or value == "":
             return None
+        problem = "must be a JSON object"
         if isinstance(value, str):
-            text, value = value, None
             try:
-                value = json.loads(text)
+                value = json.loads(value)
             except (ValueError, RecursionError):
-                broken = True
-            else:
-                broken = False
-            if broken:  # raised here, because the error above carries the text
-                raise self.wrong(key, f"is not valid JSON; {cure}")
-        if not isinstance(value, Mapping):
-            raise self.wrong(key, f"must be a JSON object; {cure}")
+                value, problem = None, "is not valid JSON"
+        if not isinstance(value, Mapping):  # raised here, because the error above carries the text
+            raise self.wrong(key, f"{problem}; {hint}")
         return dict(value)

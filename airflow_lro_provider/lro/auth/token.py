@@ -1,4 +1,4 @@
-"""Who one is: credentials, and one token that all threads and event loops of a process share.
+"""An identity: credentials, and one token that all threads and event loops of a process share.
 
 A key or a token is never in a message, a ``repr`` or a log line of this module.
 """
@@ -15,22 +15,25 @@ from concurrent.futures import Future
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from google.auth import _helpers
+from google.auth.exceptions import GoogleAuthError
+from google.auth.exceptions import TransportError as NotReachedError
+
+from airflow_lro_provider.lro.auth.token_transport import Refusal, TokenTransport
 from airflow_lro_provider.lro.errors import CredentialsError, OperationsError, TransportError
 from airflow_lro_provider.lro.http.redaction import in_brief
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
 
-    from airflow_lro_provider.lro.auth.token_transport import Refusal
-
 __all__ = ["Identity", "explain"]
 
 REFRESH_MARGIN = timedelta(minutes=5)
 """A token is renewed this long before it expires, so that a kill never has to wait for one."""
-LAST_MOMENT = timedelta(seconds=10)
-"""So long a token must be good for a request that cannot wait for another one."""
-PAUSE = 30.0
-"""Seconds until a renewal that failed is tried again, while the token in hand is still good."""
+MINIMUM_LIFETIME = timedelta(seconds=10)
+"""Minimum remaining lifetime of a token that is sent at all; enough for an urgent request."""
+RENEWAL_PAUSE_SECONDS = 30.0
+"""How long a failed renewal is not retried while the current token is still valid."""
 # What may stand in a header after "Bearer" (RFC 6750), and no longer than a server takes a header.
 _TOKEN = re.compile(r"[!-~]{1,8000}")
 
@@ -44,7 +47,7 @@ _KINDS = {
     "google.auth.pluggable": "workload identity federation with an executable",
     "google.auth.external_account_authorized_user": "workforce identity federation",
 }
-_CURES = {
+_HINTS = {
     "urn:ietf:params:oauth:grant-type:jwt-bearer": (
         "Check the key and the account: is the key whole, not deleted or expired, is the account enabled, this"
         " machine's clock right?"
@@ -55,18 +58,18 @@ _CURES = {
     "client_credentials": "Check the identity provider: `idp_issuer_url`, `client_id`, `client_secret`.",
     "refresh_token": "Log in again (gcloud auth application-default login).",
 }
-_CURE_OF_IMPERSONATION = (
+_IMPERSONATION_HINT = (
     "Each account of the impersonation chain must grant roles/iam.serviceAccountTokenCreator to the one before it,"
     " and the API iamcredentials.googleapis.com must be enabled."
 )
-_CURE_OF_METADATA = "Is a service account attached to this machine or pod?"
+_METADATA_HINT = "Is a service account attached to this machine or pod?"
 
 
 class Identity:
-    """Who one is: credentials, and a token that all threads and loops of this process share.
+    """Credentials, and the token of them that all threads and event loops of this process share.
 
     :param credentials: of google-auth; ``None`` sends no token.
-    :param renewable: whether another token can be had (a fake one stays as it is).
+    :param renewable: whether the token can be renewed; a fake one cannot.
     :param clock: monotonic, in seconds.
     """
 
@@ -85,7 +88,7 @@ class Identity:
         self._pause_until = float("-inf")
         self._rejected: Any = None
         self.refused = False
-        """Whether the last refresh was refused: a key that was replaced since has to be read anew."""
+        """Whether the last refresh was refused: the key may have been replaced since and has to be read again."""
         self._refreshing: dict[asyncio.AbstractEventLoop, asyncio.Task[dict[str, str]]] = {}
 
     def __repr__(self) -> str:
@@ -93,7 +96,7 @@ class Identity:
 
     @property
     def description(self) -> str:
-        """Who this is, in words without secrets: an email address, else the kind."""
+        """The account, without secrets: its email address, else the kind of credentials."""
         if self._credentials is None:
             return "anonymous"
         for attribute in ("service_account_email", "_target_principal", "signer_email", "account"):
@@ -104,11 +107,11 @@ class Identity:
 
     @property
     def kind(self) -> str:
-        """What kind of credentials these are."""
+        """The kind of credentials, for people."""
         if self._credentials is None:
             return "anonymous"
         if not self._renewable:
-            return "fake token of an emulator"
+            return "fake token for an emulator"
         module = type(self._credentials).__module__
         return _KINDS.get(module, module.removeprefix("google.") + " credentials")
 
@@ -126,38 +129,36 @@ class Identity:
         expiry: datetime | None = getattr(credentials, "expiry", None)
         if expiry is None:
             return True
-        from google.auth import _helpers
-
         return bool(_helpers.utcnow() + margin < expiry)
 
     def _good_enough(self, margin: timedelta) -> bool:
-        """Whether the token in hand is to be used: while a renewal pauses, any that still lasts."""
-        return self._lasts(margin) or (self._clock() < self._pause_until and self._lasts(LAST_MOMENT))
+        """Whether to use the current token: after a failed renewal, any that is still valid."""
+        return self._lasts(margin) or (self._clock() < self._pause_until and self._lasts(MINIMUM_LIFETIME))
 
     def headers(self, *, urgent: bool = False) -> dict[str, str]:
         """Headers that authorize a request, with a fresh token.
 
-        A renewal that fails while the token in hand is still good does not matter yet.
+        A renewal that fails while the current token is still valid is no error yet.
 
-        :param urgent: one that is valid for a moment will do; it is not waited for another.
-        :raises CredentialsError: if no token can be had.
+        :param urgent: use any valid token, and do not wait for a renewal by another thread.
+        :raises CredentialsError: if no token can be obtained.
         :raises TransportError: if the token server cannot be reached now.
         """
-        margin = LAST_MOMENT if urgent else REFRESH_MARGIN
+        margin = MINIMUM_LIFETIME if urgent else REFRESH_MARGIN
         if not self._good_enough(margin):
             try:
                 self._renew(margin, join=not urgent)
             except OperationsError:
-                if not self._lasts(LAST_MOMENT):
+                if not self._lasts(MINIMUM_LIFETIME):
                     raise
-                self._pause_until = self._clock() + PAUSE
+                self._pause_until = self._clock() + RENEWAL_PAUSE_SECONDS
         return self._apply()
 
     def _renew(self, margin: timedelta, *, join: bool) -> None:
-        """Get another token, or wait for the one that somebody else is getting.
+        """Get a new token, or wait for the one that another thread is getting.
 
-        :param join: whether to wait for somebody else: not in an emergency, for that may be the thread
-            whose kill this is, stopped in the middle.
+        :param join: whether to wait for another thread. An urgent request does not: that thread may be the very one
+            that was interrupted by the kill.
         """
         while True:
             with self._lock:
@@ -175,7 +176,7 @@ class Identity:
             error = flight.result()
             if error is not None:
                 raise copy.copy(error)
-            if self._lasts(LAST_MOMENT):
+            if self._lasts(MINIMUM_LIFETIME):
                 return
 
     def _lead(self, flight: Future[OperationsError | None]) -> None:
@@ -186,13 +187,13 @@ class Identity:
             error = refused
             raise
         finally:
-            # Whatever else ended this (a signal's exception) is this thread's own: the others try again.
+            # Anything else that ended this (a signal's exception) concerns this thread only: the others try again.
             with self._lock:
                 self._flight = None
             flight.set_result(error)
 
     async def async_headers(self) -> dict[str, str]:
-        """The same on an event loop, which a refresh never blocks."""
+        """The same as :meth:`headers`, on an event loop, which a refresh never blocks."""
         if not self._good_enough(REFRESH_MARGIN):
             loop = asyncio.get_running_loop()
             task = self._refreshing.get(loop)
@@ -205,10 +206,10 @@ class Identity:
         return self._apply()
 
     def reject(self, headers: Mapping[str, str]) -> None:
-        """The server did not accept the token of these headers: the next request gets a new one."""
+        """Note that the server did not accept the token of these headers: the next request gets a new one."""
         if self._credentials is None or not self._renewable:
             return
-        # Not taken away, for somebody may be about to send it; and no lock: nothing here is waited for.
+        # The token stays in place, because another thread may be about to send it; and no lock, so that nothing waits.
         token = self._credentials.token
         if token and self._apply().get("authorization") == headers.get("authorization"):
             self._rejected = token
@@ -220,8 +221,6 @@ class Identity:
         return {key.lower(): value for key, value in headers.items()}
 
     def _refresh(self) -> None:
-        from airflow_lro_provider.lro.auth.token_transport import TokenTransport
-
         assert self._credentials is not None
         transport = TokenTransport()
         problem: OperationsError | None = None
@@ -229,18 +228,17 @@ class Identity:
             self._credentials.refresh(transport)
             if not _is_token(self._credentials.token):
                 self._credentials.token = None
-                problem = CredentialsError(f"no token for {self.description}: its server answered without one.")
+                problem = CredentialsError(f"no token for {self.description}: the server's response has none.")
         except Exception as error:
-            # Whatever it is, what it says may quote a token or an answer: it is told in our words, and
+            # Its text may quote a token or a response: so it is explained in our own words, and
             # raised below, because here it would keep that error as its context.
             problem = explain(error, self.description, transport.refusal)
         finally:
             transport.close()
         self.refused = isinstance(problem, CredentialsError)
-        if problem is None:
-            self._rejected = None  # a metadata server may give the same one again
         if problem is not None:
             raise problem
+        self._rejected = None  # a metadata server may return the same one again
 
 
 def _is_token(token: Any) -> bool:
@@ -249,28 +247,25 @@ def _is_token(token: Any) -> bool:
 
 
 def explain(error: Exception, who: str, refusal: Refusal | None = None) -> OperationsError:
-    """Why there is no token, in one line without secrets, and what to do.
+    """Say why there is no token, in one line without secrets, and what to do.
 
-    :param who: whose token it was to be.
-    :param refusal: what the last request was refused with.
+    :param who: the account that it was for.
+    :param refusal: how the last request was refused.
     """
-    from google.auth.exceptions import GoogleAuthError
-    from google.auth.exceptions import TransportError as NotReached
-
     if isinstance(error, OperationsError):
         return copy.copy(error)
     if refusal is None and not isinstance(error, GoogleAuthError):
         return CredentialsError(f"no token for {who}: {type(error).__name__}.")
     said = str(refusal) if refusal else in_brief(str(error.args[0] if error.args else "")) or type(error).__name__
-    passes = refusal.transient if refusal else isinstance(error, NotReached)
-    if passes or getattr(error, "retryable", False):
+    transient = refusal.transient if refusal else isinstance(error, NotReachedError)
+    if transient or getattr(error, "retryable", False):
         return TransportError(f"no token for {who} now: {said}.")
-    return CredentialsError(f"no token for {who}: {said}. {_cure(refusal)}")
+    return CredentialsError(f"no token for {who}: {said}. {_hint(refusal)}")
 
 
-def _cure(refusal: Refusal | None) -> str:
+def _hint(refusal: Refusal | None) -> str:
     if refusal is not None and refusal.url.endswith(":generateAccessToken"):
-        return _CURE_OF_IMPERSONATION
+        return _IMPERSONATION_HINT
     if refusal is not None and "/computeMetadata/" in refusal.url:
-        return _CURE_OF_METADATA
-    return _CURES.get((refusal and refusal.grant) or "", "Check the credentials of the connection.")
+        return _METADATA_HINT
+    return _HINTS.get((refusal and refusal.grant) or "", "Check the credentials of the connection.")

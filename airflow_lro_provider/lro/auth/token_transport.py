@@ -1,8 +1,8 @@
-"""How requests for tokens travel: never in a log, never in the clear, never to where a redirect leads.
+"""The transport of requests for tokens: never logged, never in the clear, never redirected.
 
-google-auth sends them with a transport that its caller provides. This one fetches answers within the same
-limits as ours of an API (:mod:`~airflow_lro_provider.lro.http.session`), adds what a password needs, and remembers
-a refusal, so that an error can say who refused what, without what was sent.
+google-auth sends them with a transport that its caller provides. This one reads responses within the same
+limits as those of an API (:mod:`~airflow_lro_provider.lro.http.session`), refuses plain http for secrets, and
+remembers a refusal, so that an error can say who refused what, without what was sent.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from airflow_lro_provider.lro.http.session import BoundedSession
 
 __all__ = ["Refusal", "TokenTransport"]
 
-CONNECT_TIMEOUT = 5.0
-READ_TIMEOUT = 30.0
+CONNECT_TIMEOUT_SECONDS = 5.0
+READ_TIMEOUT_SECONDS = 30.0
 RETRYABLE = (408, 429, 500, 502, 503, 504)
 _METADATA_VARIABLES = ("GCE_METADATA_HOST", "GCE_METADATA_ROOT", "GCE_METADATA_IP")
 _NOT_SECRET = {"grant_type", "audience", "scope", "requested_token_type", "subject_token_type", "client_id", "resource"}
@@ -36,13 +36,13 @@ _NOT_SECRET = {"grant_type", "audience", "scope", "requested_token_type", "subje
 
 @dataclass(frozen=True)
 class Refusal:
-    """What a server that was asked for a token, or for something on the way to one, answered instead.
+    """How a server refused a request for a token, or for something that is needed to get one.
 
-    :param url: which was asked.
+    :param url: the request's.
     :param grant: the OAuth ``grant_type``, if the request had one.
-    :param status: the HTTP code; ``None`` if there was no answer, or none that can be read.
-    :param words: the server's own words, without what was sent to it; ours, if there was no answer.
-    :param final: whether it would be so again, if the HTTP code does not say it.
+    :param status: the HTTP code; ``None`` if there was no response, or none that could be read.
+    :param words: the server's own words, without what was sent to it; ours, if there was no response.
+    :param final: whether a retry would fail as well, if the HTTP code does not say so.
     """
 
     url: str
@@ -53,7 +53,7 @@ class Refusal:
 
     @property
     def transient(self) -> bool:
-        """Whether another moment may be better."""
+        """Whether a retry may succeed."""
         return not self.final and (self.status is None or self.status in RETRYABLE)
 
     def __str__(self) -> str:
@@ -65,7 +65,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class _Response:
-    """An answer under the names of :class:`google.auth.transport.Response`."""
+    """A response under the names of :class:`google.auth.transport.Response`."""
 
     status: int
     headers: Mapping[str, str]
@@ -73,14 +73,14 @@ class _Response:
 
 
 class TokenTransport(Request):
-    """google-auth's transport without its logging (which has headers), ``~/.netrc``, redirects and endless answers.
+    """google-auth's transport without its logging (of headers), ``~/.netrc``, redirects and endless responses.
 
-    :attr:`refusal` is what the last request was refused with, if it was.
+    :attr:`refusal` says how the last request was refused, if it was.
     """
 
     def __init__(self) -> None:
         self._bounded = BoundedSession()
-        # google-auth wants one of its own class, and its session, to give it what mTLS needs for the metadata server.
+        # google-auth requires its own class, and its session, to set up mTLS for the metadata server.
         super().__init__(self._bounded.session)
         self.refusal: Refusal | None = None
 
@@ -97,73 +97,73 @@ class TokenTransport(Request):
         timeout: float | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Send a request, as google-auth wants it.
+        """Send a request, in the form that google-auth expects.
 
-        :param timeout: seconds for the whole answer; google-auth's own default of two minutes is cut.
-        :param kwargs: ``cert`` or ``verify``, as requests wants them.
+        :param timeout: seconds for the whole response; google-auth's own default of two minutes is cut.
+        :param kwargs: ``cert`` or ``verify``, in the form that requests expects.
         :raises ForbiddenEndpointError: if it would carry a secret over plain http to another machine.
-        :raises TransportError: google-auth's, if there is no answer now.
-        :raises RefreshError: google-auth's, if the answer is more than is taken of one.
+        :raises TransportError: google-auth's, if there is no response now.
+        :raises RefreshError: google-auth's, if the response exceeds the limits.
         """
         _check_url(url, method, headers or {})
         form = _form(body)
         grant = form.get("grant_type")
         sent = tuple(_sent_secrets(form, headers or {}))
-        seconds = min(timeout or READ_TIMEOUT, READ_TIMEOUT)
-        trouble, final = None if kwargs.get("cert") else self._show_certificate(url), False
-        if trouble is None:
+        seconds = min(timeout or READ_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS)
+        problem, final = None if kwargs.get("cert") else self._mount_certificate(url), False
+        if problem is None:
             try:
-                answer = self._bounded.fetch(
+                response = self._bounded.fetch(
                     method,
                     url,
                     headers=headers or {},
                     body=body,
-                    connect=min(seconds, CONNECT_TIMEOUT),
+                    connect=min(seconds, CONNECT_TIMEOUT_SECONDS),
                     read=seconds,
                     **kwargs,
                 )
             except requests.RequestException as error:
-                trouble = f"cannot be reached ({type(error).__name__})"
+                problem = f"cannot be reached ({type(error).__name__})"
             except MalformedResponseError as error:
-                trouble, final = (
-                    f"gave an answer that cannot be read: {in_brief(str(error), sent)}",
-                    not error.transient,
-                )
-        self.refusal = None if trouble is None else Refusal(url, grant, None, trouble, final)
-        if self.refusal is not None:  # raised here, because the errors above have the request at hand
+                problem = f"sent a response that cannot be read: {in_brief(str(error), sent)}"
+                final = not error.transient
+        self.refusal = None if problem is None else Refusal(url, grant, None, problem, final)
+        if self.refusal is not None:  # raised here, because the errors above hold the request
             raise (RefreshError if final else TransportError)(str(self.refusal))
-        if not 200 <= answer.status < 300:
-            is_redirect = 300 <= answer.status < 400
-            words = "a redirect, which is not followed" if is_redirect else in_brief(_words(answer.body), sent)
-            self.refusal = Refusal(url, grant, answer.status, words)
-        return _Response(answer.status, CaseInsensitiveDict(answer.headers), answer.body)
+        if not 200 <= response.status < 300:
+            is_redirect = 300 <= response.status < 400
+            words = "a redirect, which is not followed" if is_redirect else in_brief(_words(response.body), sent)
+            self.refusal = Refusal(url, grant, response.status, words)
+        return _Response(response.status, CaseInsensitiveDict(response.headers), response.body)
 
-    def _show_certificate(self, url: str) -> str | None:
-        """Prepare for a server that takes the client certificate of this machine.
+    def _mount_certificate(self, url: str) -> str | None:
+        """Use the client certificate of this machine for a server that takes it.
 
-        :return: what is wrong with it, if anything, without what it holds.
+        :return: what is wrong with it, if anything, without its content.
         """
-        place = urlsplit(url)
+        parts = urlsplit(url)
         try:
-            context = certificate_for(place.hostname or "")
+            context = certificate_for(parts.hostname or "")
         except (GoogleAuthError, OSError, ValueError) as error:
-            return f"cannot be shown the client certificate ({type(error).__name__})"
+            return f"needs the client certificate, which cannot be used ({type(error).__name__})"
         if context is not None:
-            self._bounded.show_certificate(f"{place.scheme}://{place.netloc.lower()}", context)
+            self._bounded.show_certificate(f"{parts.scheme}://{parts.netloc.lower()}", context)
         return None
 
 
 def _words(body: bytes) -> str:
-    """What an answer says is wrong: OAuth's error (RFC 6749 section 5.2) or google.rpc.Status; never its raw text."""
+    """The error in a response: OAuth's (RFC 6749 section 5.2) or google.rpc.Status; never its raw text."""
     try:
-        answer = read_json(body)
+        content = read_json(body)
     except ValueError:
         return ""
-    error = answer.get("error") if isinstance(answer, dict) else None
+    if not isinstance(content, dict):
+        return ""
+    error = content.get("error")
     if isinstance(error, dict):
         code, words = error.get("status"), error.get("message")
     else:
-        code, words = error, answer.get("error_description") if isinstance(answer, dict) else None
+        code, words = error, content.get("error_description")
     return ": ".join(part for part in (code, words) if isinstance(part, str) and part)
 
 
@@ -175,7 +175,7 @@ def _form(body: bytes | str | None) -> dict[str, str]:
 
 
 def _sent_secrets(form: Mapping[str, str], headers: Mapping[str, str]) -> Iterator[str]:
-    """What was sent and is not to be said, as it is and as it was written in the form."""
+    """The secrets that were sent, plain and as encoded in the form."""
     for name, value in headers.items():
         if name.lower() == "authorization":
             yield from value.split()[1:]
@@ -189,17 +189,17 @@ def _check_url(url: str, method: str, headers: Mapping[str, str]) -> None:
     """Refuse plain http for whatever carries a secret (RFC 6749 section 3.2 demands TLS)."""
     parts = urlsplit(url)
     host = (parts.hostname or "").lower()
-    if parts.scheme == "https" or _is_this_machine_or_its_host(host, parts.netloc.lower()):
+    if parts.scheme == "https" or _is_loopback_or_metadata_server(host, parts.netloc.lower()):
         return
     if method == "GET" and "authorization" not in {name.lower() for name in headers}:
         return
     raise ForbiddenEndpointError(
-        f"{parts.scheme}://{parts.netloc.rpartition('@')[2]} would be sent a secret over plain http; use https."
+        f"a secret would be sent over plain http to {parts.scheme}://{parts.netloc.rpartition('@')[2]}; use https."
     )
 
 
-def _is_this_machine_or_its_host(host: str, address: str) -> bool:
-    """Loopback, and the metadata server of a virtual machine, which speaks http only."""
+def _is_loopback_or_metadata_server(host: str, address: str) -> bool:
+    """Whether it is loopback, or the metadata server of a virtual machine, which supports http only."""
     named = {os.environ.get(variable, "").lower() for variable in _METADATA_VARIABLES} - {""}
     if host in ("localhost", "metadata.google.internal") or named & {host, address}:
         return True

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from airflow_lro_provider.lro.auth.credentials import ConnectionSettings, Identity, identity_for
-from airflow_lro_provider.lro.auth.mtls import TlsSettings, channel_for
+from airflow_lro_provider.lro.auth.mtls import TlsSettings, tls_settings_for
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.protocol import Rows
 from airflow_lro_provider.lro.resources.names import OperationReference, Parent
@@ -87,7 +87,7 @@ class Clients:
         failed = task is not None and task.done() and (task.cancelled() or task.exception() is not None)
         if task is None or failed or now >= read_at + ACCESS_TTL_SECONDS:
             # Keys are parsed in a thread, once, however many wait for it.
-            task = spawn(asyncio.to_thread(lambda: Access(identity_for(settings), channel_for(settings))))
+            task = spawn(asyncio.to_thread(lambda: Access(identity_for(settings), tls_settings_for(settings))))
             self._access[settings] = now, task
         return task.result() if task.done() else await asyncio.shield(task)
 

@@ -24,7 +24,7 @@ from airflow_lro_provider.exceptions import (
     OperationOrphaned,
     OperationWaitError,
 )
-from airflow_lro_provider.lro.auth.credentials import ConnectionSettings
+from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 from airflow_lro_provider.lro.client import OperationsClient
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.resources.names import OperationReference, read_reference

@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from airflow_lro_provider.emulator import Emulator
-from airflow_lro_provider.lro.auth.credentials import ConnectionSettings
+from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 
 L = "projects/p/locations/us-central1"
 PATIENCE = 30  # seconds that nothing here takes, however busy the machine is

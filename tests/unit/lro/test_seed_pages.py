@@ -60,7 +60,7 @@ from typing import Any
 import pytest
 
 from airflow_lro_provider.lro import flows, protocol
-from airflow_lro_provider.lro.auth.credentials import DEFAULT_SCOPES
+from airflow_lro_provider.lro.auth.settings import DEFAULT_SCOPES
 from airflow_lro_provider.lro.errors import InvalidReferenceError, PermissionDeniedError, UnimplementedError
 from airflow_lro_provider.lro.http.messages import Request, Response
 from airflow_lro_provider.lro.operation import Operation, Outcome, State

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from airflow_lro_provider.lro import protocol
-from airflow_lro_provider.lro.auth.credentials import ConnectionSettings
+from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 from airflow_lro_provider.lro.auth.mtls import TlsSettings
 from airflow_lro_provider.lro.errors import (
     NotFoundError,
@@ -408,7 +408,7 @@ def test_a_replaced_certificate_takes_effect_for_waits_in_progress(monkeypatch: 
         service.outages += [(100.0, 102.0, TransportError("no answer")), (200.0, 202.0, TransportError("no answer"))]
         now = asyncio.get_running_loop().time
         monkeypatch.setattr(
-            clients, "channel_for", lambda _: TlsSettings(mtls_hosts=False, context="new" if now() > 150 else None)
+            clients, "tls_settings_for", lambda _: TlsSettings(mtls_hosts=False, context="new" if now() > 150 else None)
         )
         found = await ends_of(make(service), service)
         assert all(result.done for _, result in found.values())
