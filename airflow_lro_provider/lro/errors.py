@@ -8,28 +8,28 @@
     │   ├── UnknownServiceError            no such API, version or verb in the table
     │   ├── ForbiddenEndpointError         a host that is neither Google's nor the connection's
     │   └── ConnectionSettingsError        a connection that cannot be used as it is
-    ├── ApiError                           the API answered, with a google.rpc.Status
+    ├── ApiError                           the API responded, with a google.rpc.Status
     │   ├── InvalidArgumentError           400
-    │   ├── FailedPreconditionError        400: not in this state, e.g. it is over already
+    │   ├── FailedPreconditionError        400: not in this state, e.g. it has finished
     │   ├── UnauthenticatedError           401
     │   ├── PermissionDeniedError          403
     │   ├── NotFoundError                  404: no such operation
     │   ├── UnimplementedError             501, or a verb that the API has no route for
-    │   ├── ResourceExhaustedError *       429
+    │   ├── ResourceExhaustedError *       429, or 403 for a quota's reason
     │   └── UnavailableError *             500, 502, 503, 504
-    ├── MalformedResponseError *             something answered, but not in the API's language
-    │   └── ResponseTooLargeError           an answer that is more than is taken of one: final
-    ├── TransportError *                   nothing answered: connection, TLS, time
-    ├── StartUnknownError                  a start whose answer was lost: it may have started something
-    ├── NotAnOperationError                a start that was answered with something else
-    ├── CredentialsError                   no token could be had
+    ├── MalformedResponseError *           a response, but not one of the API
+    │   └── ResponseTooLargeError          a response that exceeds our limits: final
+    ├── TransportError *                   no response: connection, TLS, timeout
+    ├── StartUnknownError                  a start without a response: it may have started an operation
+    ├── NotAnOperationError                a start whose response is not an operation
+    ├── CredentialsError                   no token could be obtained
     └── WaitTimeoutError                   still running at the deadline
 
 Those with a * are transient: they never fail a wait before its deadline.
 
-Errors are told apart by ``error.status`` (a ``google.rpc.Code`` name, https://google.aip.dev/193),
-not by the HTTP code alone: 400 is FAILED_PRECONDITION as well as INVALID_ARGUMENT. Standard library
-only.
+Errors of the API are distinguished by ``error.status`` (a ``google.rpc.Code`` name, https://google.aip.dev/193),
+not by the HTTP code alone: 400 is FAILED_PRECONDITION as well as INVALID_ARGUMENT. What a response means is decided in
+:mod:`airflow_lro_provider.lro.status`. Standard library only.
 """
 
 from __future__ import annotations
@@ -40,27 +40,27 @@ from typing import Any, ClassVar
 
 
 class OperationsError(Exception):
-    """Anything that goes wrong here. Its text names what was tried and what to do next."""
+    """Base of all errors. The text says what was tried and what to do next."""
 
     transient: ClassVar[bool] = False
 
     @property
     def may_have_happened(self) -> bool:
-        """Whether the service may have done what was asked all the same."""
+        """Whether the service may have carried out the request all the same."""
         return False
 
 
 class forgetting(contextlib.ContextDecorator):  # noqa: N801 - used like a function
-    """Errors of this tree get out without the error that they stand for: that one's text or attributes hold a secret.
+    """Errors of this tree are raised without the error that caused them, whose text or attributes hold a secret.
 
-    ``raise … from None`` keeps it from being shown, but not from being there.
+    ``raise … from None`` only hides that error; it stays reachable as ``__context__``.
     """
 
     def __enter__(self) -> None:
-        """Nothing yet."""
+        """Do nothing."""
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        """Cut the tie."""
+        """Drop the context."""
         if isinstance(error, OperationsError):
             error.__context__ = None
 
@@ -82,11 +82,11 @@ class ForbiddenEndpointError(InvalidRequestError):
 
 
 class ConnectionSettingsError(InvalidRequestError):
-    """The connection is missing, or holds something that cannot be used."""
+    """The connection is missing, or one of its settings cannot be used."""
 
 
 class MalformedResponseError(OperationsError):
-    """Something answered, but not in the API's language (a proxy's page, a truncated body)."""
+    """A response, but not one of the API (a proxy's page, a truncated body)."""
 
     transient = True
     retry_after: float | None = None
@@ -94,13 +94,13 @@ class MalformedResponseError(OperationsError):
 
 
 class ResponseTooLargeError(MalformedResponseError):
-    """An answer that is larger, deeper or longer than any that is taken. It would be so again."""
+    """A response that is larger, deeper or longer than our limits. A retry would get it again."""
 
     transient = False
 
 
 class TransportError(OperationsError):
-    """Nothing answered: no connection, no TLS, no answer in time.
+    """No response: no connection, no TLS, or a timeout.
 
     :param sent: whether the request may have reached the service.
     """
@@ -114,33 +114,33 @@ class TransportError(OperationsError):
 
     @property
     def may_have_happened(self) -> bool:
-        """Not if there was no connection to send it over."""
+        """False if there was no connection to send the request over."""
         return self.sent
 
 
 class StartUnknownError(OperationsError):
-    """The answer to a request that starts an operation was lost: it may have started one."""
+    """The response to a request that starts an operation was lost: it may have started one."""
 
     may_have_happened = True
 
 
 class NotAnOperationError(OperationsError):
-    """A method that was to start an operation answered with something else.
+    """The response of a method that was expected to start an operation is something else.
 
-    :param answer: what it answered.
+    :param response: its JSON.
     :param is_resource: whether that is a plain resource; else it is an operation of an unknown kind.
     """
 
     may_have_happened = True
 
-    def __init__(self, message: str, answer: Mapping[str, Any] | None = None, *, is_resource: bool = True) -> None:
-        self.answer = dict(answer or {})
+    def __init__(self, message: str, response: Mapping[str, Any] | None = None, *, is_resource: bool = True) -> None:
+        self.response = dict(response or {})
         self.is_resource = is_resource
         super().__init__(message)
 
 
 class CredentialsError(OperationsError):
-    """No token could be had with the connection's credentials."""
+    """No token could be obtained with the connection's credentials."""
 
 
 class WaitTimeoutError(OperationsError):
@@ -148,18 +148,18 @@ class WaitTimeoutError(OperationsError):
 
 
 class ApiError(OperationsError):
-    """The API answered with an error.
+    """The API responded with an error.
 
     :param service: the API's name.
     :param verb: get, list, cancel, delete, wait or start.
-    :param operation: the name that was asked about; of a start, the method's path.
+    :param operation: the operation's name; of a list, the parent; of a start, the method's path.
     :param http_status: the HTTP code.
     :param status: the ``google.rpc.Code`` name, as sent, or derived from the HTTP code.
     :param message: the API's own words.
     :param reason: ``google.rpc.ErrorInfo.reason``, if any.
     :param details: all ``details`` of the status.
-    :param request_id: what to tell Google's support, if the answer named it.
-    :param retry_after: how long to wait before another try, in seconds, if the API said so
+    :param request_id: identifies the request for Google's support, if the response has it.
+    :param retry_after: how long to wait before a retry, in seconds, if the API said so
         (``Retry-After`` or ``google.rpc.RetryInfo``).
     """
 
@@ -197,7 +197,7 @@ class ApiError(OperationsError):
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Keyword-only arguments; without this it could not be pickled.
+        # Its arguments are keyword-only: it could not be unpickled without this.
         arguments = {key: value for key, value in vars(self).items() if key != "__notes__"}
         return (
             _rebuild,
@@ -219,11 +219,11 @@ class InvalidArgumentError(ApiError):
 class FailedPreconditionError(ApiError):
     """400: not possible in the operation's present state."""
 
-    next_step = "Get the operation: it may be over already."
+    next_step = "Get the operation: it may have finished."
 
 
 class UnauthenticatedError(ApiError):
-    """401: the token was not accepted, also not a fresh one."""
+    """401: the token was not accepted, nor was a fresh one."""
 
     next_step = "Check the key or the account of the connection: is it still enabled?"
 
@@ -241,31 +241,31 @@ class NotFoundError(ApiError):
     """404: no such operation."""
 
     next_step = (
-        "Check the name, the service and the API version; operations are forgotten some time"
+        "Check the name, the service and the API version; services delete operations some time"
         " (often 30 days) after their end."
     )
 
 
 class UnimplementedError(ApiError):
-    """501, or 404 for a verb that has no route: the service cannot do this."""
+    """501, or 404 for a verb that has no route: the service does not support it."""
 
-    next_step = "{service} does not offer {verb} for this operation; only waiting for its end is left."
+    next_step = "{service} does not support {verb} for this operation; it can only be waited for."
 
 
 class ResourceExhaustedError(ApiError):
-    """429: over quota, or too many requests."""
+    """429, or 403 for a quota's reason: over quota, or too many requests."""
 
     transient = True
     next_step = "Poll less often (poll_interval), or raise the quota of the project."
 
 
 class UnavailableError(ApiError):
-    """500, 502, 503, 504: the service has a bad moment."""
+    """500, 502, 503, 504: the service is unavailable for a moment."""
 
     transient = True
-    next_step = "It is worth another try."
+    next_step = "Try again later."
 
     @property
     def may_have_happened(self) -> bool:
-        """Not with 503: that one refuses (https://google.aip.dev/194)."""
+        """False for 503, which says that the request was refused (https://google.aip.dev/194)."""
         return self.http_status != 503

@@ -1,9 +1,9 @@
-"""What an operation is: ``google.longrunning.Operation`` read from the JSON that Google sends.
+"""An operation: ``google.longrunning.Operation``, read from the JSON that Google sends.
 
 The resource has five fields (https://google.aip.dev/151): ``name``, ``done``, ``error`` or
-``response``, and a free-form ``metadata`` in which every API says in its own words how far it is.
-:class:`Operation` reads the first four strictly, and the last one forgivingly: odd metadata never
-raises, what cannot be read is ``None``.
+``response``, and a free-form ``metadata`` in which every API reports progress in its own form.
+:class:`Operation` reads the first four strictly, and the last one leniently: unknown metadata never
+raises, and what cannot be read is ``None``.
 
 Standard library only.
 """
@@ -25,7 +25,7 @@ __all__ = ["Operation", "Outcome", "State"]
 
 
 class State(str, enum.Enum):
-    """How a running operation is doing. An operation that is over has an :class:`Outcome` instead."""
+    """The state of a running operation. A finished one has an :class:`Outcome` instead."""
 
     PENDING = "PENDING"
     RUNNING = "RUNNING"
@@ -33,10 +33,10 @@ class State(str, enum.Enum):
 
 
 class Outcome(str, enum.Enum):
-    """How it ended, or what came of a cancel request.
+    """How an operation ended, or the outcome of a cancel request.
 
-    The first three are facts about a finished operation. The others are answers to "I asked for its
-    cancellation; what came of it?" and are never read from an operation alone.
+    The first three are facts about a finished operation. The others are outcomes of a cancel request or of a wait,
+    and are never read from an operation alone.
     """
 
     SUCCEEDED = "SUCCEEDED"
@@ -50,14 +50,14 @@ class Outcome(str, enum.Enum):
 
 @dataclass(frozen=True)
 class Operation:
-    """One look at a long-running operation.
+    """A long-running operation, as it was when it was read.
 
-    :param name: the server's name for it, unique only within the service that gave it.
-    :param done: whether it is over; a missing ``done`` means it is not.
+    :param name: its name, unique only within its service.
+    :param done: whether it has finished; a missing ``done`` means that it has not.
     :param error: ``google.rpc.Status`` as a dict (``code``, ``message``, ``details``) if it failed or
         was cancelled.
-    :param response: what it produced, if it succeeded.
-    :param metadata: the service's own account of it, untouched.
+    :param response: its result, if it succeeded.
+    :param metadata: the service's own description of it, as sent.
     :param raw: the whole resource, unknown fields included.
     """
 
@@ -73,7 +73,7 @@ class Operation:
         """Read the resource.
 
         :raises MalformedResponseError: for anything that is not an operation. An unknown shape fails
-            closed: it is never taken for a finished or a successful one.
+            closed: it never passes for a finished or a successful one.
         """
         if not isinstance(raw, Mapping):
             raise MalformedResponseError(f"expected an operation, got {type(raw).__name__}")
@@ -83,7 +83,7 @@ class Operation:
         if error is not None and not isinstance(error, Mapping):
             raise MalformedResponseError("`error` of the operation is not a google.rpc.Status")
         if not any(key in raw for key in ("name", "done", "error", "response", "metadata")):
-            raise MalformedResponseError("the answer has no field of an operation")
+            raise MalformedResponseError("it has no field of an operation")
         metadata = raw.get("metadata")
         return cls(
             name=name,
@@ -109,14 +109,14 @@ class Operation:
 
     @property
     def state(self) -> State | None:
-        """PENDING, RUNNING or CANCELLING; ``None`` once it is over."""
+        """PENDING, RUNNING or CANCELLING; ``None`` once it has finished."""
         if self.done:
             return None
         return self._stated or (State.CANCELLING if self.cancel_requested else State.RUNNING)
 
     @property
     def _stated(self) -> State | None:
-        """What the service itself calls its state, as far as that is one of ours."""
+        """The state that the metadata names, if it is one of ours."""
         word = next(self._find(*_STATE), None)
         if isinstance(word, str):
             for state, words in _STATE_WORDS.items():
@@ -134,7 +134,7 @@ class Operation:
 
     @property
     def error_message(self) -> str:
-        """The error in words: its message, or the name of its code where it has none."""
+        """The error's message, or the name of its code if it has none."""
         if self.error is None:
             return ""
         message = self.error.get("message")
@@ -145,14 +145,14 @@ class Operation:
 
     @property
     def cancel_requested(self) -> bool:
-        """Whether the service says that somebody asked for its cancellation."""
+        """Whether the metadata says that its cancellation was requested."""
         if self._stated is State.CANCELLING or next(self._find(*_CANCEL_FLAGS), False) is True:
             return True
         return any(isinstance(time, str) and time for time in self._find("cancelTime"))
 
     @property
     def progress(self) -> float | None:
-        """How far it is, from 0 to 1; ``None`` if the service does not say (or not in a known way)."""
+        """Its progress, from 0 to 1; ``None`` if the service does not report it in a known form."""
         for percent in self._find("progressPercent", "progressPercentage", "percentComplete"):
             if (value := _fraction(_number(percent), 100)) is not None:
                 return value
@@ -170,7 +170,7 @@ class Operation:
         value = _number(progress)
         if value is None:
             return None
-        # The same word is a fraction in Earth Engine and a percentage elsewhere.
+        # The same field is a fraction in Earth Engine and a percentage elsewhere.
         if "earthengine" in str(self.metadata.get("@type", "")).lower():
             return _fraction(value, 1)
         if isinstance(progress, float) and 0 < value < 1:
@@ -179,7 +179,7 @@ class Operation:
 
     @property
     def message(self) -> str | None:
-        """What the service says about it in words."""
+        """The service's status message."""
         return _first_text(self._find(*_MESSAGE))
 
     @property
@@ -194,7 +194,7 @@ class Operation:
 
     @property
     def create_time(self) -> datetime | None:
-        """When it was created (or started, where the service knows no creation)."""
+        """When it was created (or started, if the service does not report its creation)."""
         return _first_time(self._find("createTime", "startTime", "progress.startTime"))
 
     @property
@@ -220,10 +220,10 @@ class Operation:
         return " · ".join(parts)
 
     def _find(self, *paths: str) -> Iterator[Any]:
-        """Everything that stands at one of these dotted paths, also within a wrapped metadata."""
-        for place in (self.metadata, *(self.metadata.get(wrapper) for wrapper in _WRAPPERS)):
+        """All values at these dotted paths, in the metadata and in a wrapped one."""
+        for root in (self.metadata, *(self.metadata.get(wrapper) for wrapper in _WRAPPERS)):
             for path in paths:
-                value: Any = place
+                value: Any = root
                 for key in path.split("."):
                     value = value.get(key) if isinstance(value, Mapping) else None
                 if value is not None:

@@ -1,4 +1,14 @@
-"""What an answer that is no success means: the one place where it becomes an error.
+"""What a response that is no success means: the one place where it becomes an error.
+
+======================================================  ======================================================
+response                                                error
+======================================================  ======================================================
+3xx                                                     MalformedResponseError: redirects are not followed
+``error.status`` is a name of google.rpc.Code           that status decides, not the HTTP code
+no such status                                          the HTTP code decides
+404 that is not JSON, for another verb than get, list   UnimplementedError: the front end has no route for it
+PERMISSION_DENIED for a quota's reason                  ResourceExhaustedError: wait, no permission is missing
+======================================================  ======================================================
 
 The errors themselves are in :mod:`airflow_lro_provider.lro.errors`. Standard library only.
 """
@@ -82,7 +92,7 @@ _BY_STATUS: dict[str, type[ApiError]] = {
     "UNKNOWN": UnavailableError,
     "DEADLINE_EXCEEDED": UnavailableError,
 }
-# Only where the body names no status. 502 is a proxy's way to say 503.
+# Only where the body names no status. 502 is a proxy's 503.
 _BY_HTTP = {
     400: "INVALID_ARGUMENT",
     401: "UNAUTHENTICATED",
@@ -100,7 +110,16 @@ _BY_HTTP = {
     504: "DEADLINE_EXCEEDED",
 }
 _REQUEST_IDS = ("x-goog-request-id", "x-request-id", "x-guploader-uploadid", "x-cloud-trace-context")
-MAX_RETRY_AFTER = 3600.0
+# Of google.rpc.ErrorInfo (google/api/error_reason.proto), and of the older `errors`.
+_QUOTA_REASONS = {
+    "RATE_LIMIT_EXCEEDED",
+    "RESOURCE_QUOTA_EXCEEDED",
+    "dailyLimitExceeded",
+    "quotaExceeded",
+    "rateLimitExceeded",
+    "userRateLimitExceeded",
+}
+MAX_RETRY_AFTER_SECONDS = 3600.0
 
 
 def error_from_response(
@@ -113,28 +132,31 @@ def error_from_response(
     body: bytes,
     now: datetime | None = None,
 ) -> OperationsError:
-    """Turn an answer that is no success into the error that it means.
+    """Turn a response that is no success into the error that it means. See the module's table.
 
+    :param operation: what the request was about, for messages.
     :param headers: names in lower case.
     :param now: the time that a ``Retry-After`` date is compared with; without it a date is ignored.
     """
     if 300 <= http_status < 400:
         return MalformedResponseError(
-            f"{service}: {verb} {operation}: the answer is a redirect (HTTP {http_status}), which is not"
-            " followed: the token must not travel. Check the endpoint of the connection."
+            f"{service}: {verb} {operation}: the response is a redirect (HTTP {http_status}), which is not"
+            " followed: the token must not go elsewhere. Check the endpoint of the connection."
         )
     error = _status_of(body)
     status = error.get("status") if error else None
     if not isinstance(status, str) or status not in CODES:
         status = _BY_HTTP.get(http_status) or ("UNAVAILABLE" if http_status >= 500 else "INVALID_ARGUMENT")
         if error is None and http_status == 404 and verb not in ("get", "list"):
-            # An unknown operation is answered in JSON. A page in HTML comes from the front end,
-            # which has no route for this verb.
+            # The API's own 404 is JSON. A page in HTML comes from the front end, which has no route for this verb.
             status = "UNIMPLEMENTED"
-    details = error.get("details") if error else None
-    details = tuple(d for d in details if isinstance(d, Mapping)) if isinstance(details, list) else ()
+    details = _mappings(error.get("details")) if error else ()
     message = error.get("message") if error else None
     reason = _detail(details, "google.rpc.ErrorInfo", "reason")
+    if status == "PERMISSION_DENIED":
+        reasons = [reason, *(one.get("reason") for one in _mappings(error.get("errors") if error else None))]
+        if quota := next((one for one in reasons if isinstance(one, str) and one in _QUOTA_REASONS), None):
+            status, reason = "RESOURCE_EXHAUSTED", quota
     request_id = _detail(details, "google.rpc.RequestInfo", "requestId") or next(
         (headers[key] for key in _REQUEST_IDS if headers.get(key)), None
     )
@@ -153,7 +175,7 @@ def error_from_response(
 
 
 def _status_of(body: bytes) -> Mapping[str, Any] | None:
-    """The ``error`` of a JSON answer; ``None`` if it is something else (HTML, nothing, garbage)."""
+    """The ``error`` of a JSON response; ``None`` if it is something else (HTML, nothing, garbage)."""
     try:
         content = read_json(body)
     except ValueError:
@@ -162,6 +184,10 @@ def _status_of(body: bytes) -> Mapping[str, Any] | None:
         content = content[0]
     error = content.get("error") if isinstance(content, dict) else None
     return error if isinstance(error, dict) else None
+
+
+def _mappings(values: Any) -> tuple[Mapping[str, Any], ...]:
+    return tuple(value for value in values if isinstance(value, Mapping)) if isinstance(values, list) else ()
 
 
 def _detail(details: tuple[Mapping[str, Any], ...], kind: str, key: str) -> Any:
@@ -186,7 +212,7 @@ def _retry_after(header: str | None, details: tuple[Mapping[str, Any], ...], now
                 seconds = (moment - now).total_seconds()
             except (ValueError, TypeError, IndexError, OverflowError):
                 return None
-    return None if seconds is None else min(max(seconds, 0.0), MAX_RETRY_AFTER)
+    return None if seconds is None else min(max(seconds, 0.0), MAX_RETRY_AFTER_SECONDS)
 
 
 def _seconds(text: str) -> float | None:

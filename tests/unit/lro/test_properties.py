@@ -29,7 +29,7 @@ from airflow_lro_provider.lro.polling import Deadline, PollSchedule
 from airflow_lro_provider.lro.resources.catalog import find_service, known_services
 from airflow_lro_provider.lro.resources.hosts import check_endpoint, endpoint_of
 from airflow_lro_provider.lro.resources.names import OperationReference, read_parent, read_reference
-from airflow_lro_provider.lro.status import CODES, MAX_RETRY_AFTER, error_from_response
+from airflow_lro_provider.lro.status import CODES, MAX_RETRY_AFTER_SECONDS, error_from_response
 from airflow_lro_provider.ownership.decisions import ArmedRecord
 
 # The same examples in every run: a red run means that the code has changed.
@@ -377,7 +377,7 @@ def test_any_error_body_is_an_error_of_ours(
         assert error.http_status == status
         assert error.reason is None or isinstance(error.reason, str)
         assert error.request_id is None or isinstance(error.request_id, str)
-        assert error.retry_after is None or 0 <= error.retry_after <= MAX_RETRY_AFTER
+        assert error.retry_after is None or 0 <= error.retry_after <= MAX_RETRY_AFTER_SECONDS
         assert 0 < len(error.message) <= 1000
 
 

@@ -330,7 +330,7 @@ def test_what_is_no_operation_is_told_apart(content: Any, is_resource: bool) -> 
     with pytest.raises(NotAnOperationError) as caught:
         started(content)
     assert caught.value.is_resource is is_resource
-    assert caught.value.answer == content
+    assert caught.value.response == content
 
 
 def test_a_method_reads_well() -> None:

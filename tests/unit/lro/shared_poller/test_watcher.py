@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from airflow_lro_provider.lro import protocol
-from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 from airflow_lro_provider.lro.auth.mtls import TlsSettings
+from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 from airflow_lro_provider.lro.errors import (
     NotFoundError,
     OperationsError,
