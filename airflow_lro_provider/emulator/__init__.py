@@ -1,8 +1,8 @@
 """A local server of ``google.longrunning.Operations``, for tests, demos and first steps.
 
-It serves every API of the table of services (``lro/resources/services.json``) on one loopback port, each below its
+It serves every API of the catalog (``lro/resources/services.json``) on one loopback port, each below its
 own name, with a real state machine, each system's own metadata, and scripted behaviour: how long an
-operation takes, how it ends, what becomes of a cancel request, which requests fail and how.
+operation takes, how it ends, how it reacts to a cancel request, which requests fail and how.
 
 ::
 
@@ -17,14 +17,14 @@ operation takes, how it ends, what becomes of a cancel request, which requests f
 ``script``         how an operation behaves and which requests fail     standard library
 ``state``          the state machine of one operation                   standard library
 ``metadata``       one function per shape of metadata                   standard library
-``failures``       the failures that are still to come                  standard library
-``journal``        the requests that came                               standard library
+``failures``       the scripted failures that are pending               standard library
+``journal``        the requests that were received                      standard library
 ``store``          all of these together, behind one lock               standard library
 ``routes``         which API and verb a method and a raw path mean      standard library
-``answers``        errors as Google writes them                         standard library
+``responses``      errors as Google writes them                         standard library
 ``connection``     the Airflow connection to an emulator                standard library
 ``app``            the surface of Google                                Starlette
-``control``        ``/emulator/…``: looking on, and scripting           Starlette
+``control``        ``/emulator/…``: inspecting and scripting            Starlette
 ``page``           the page for people                                  standard library
 ``server``         the server itself                                    uvicorn
 ``pytest_plugin``  the fixture ``lro_emulator``                         pytest
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Emulator", "Failure", "Script", "Store", "create_app", "serve"]
 
-_HOMES = {
+_MODULES = {
     "Emulator": "server",
     "Failure": "script",
     "Script": "script",
@@ -58,6 +58,6 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

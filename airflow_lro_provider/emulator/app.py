@@ -1,9 +1,9 @@
-"""The surface of Google, as a Starlette app.
+"""Google's API surface, as a Starlette app.
 
 An API is served below its own name, because names of operations look alike:
 ``/datafusion/v1/projects/p/locations/l/operations/o:cancel``. A POST (PUT, PATCH, DELETE) of a resource
-that is no operation starts one; the header ``x-emulator-script`` or the query's ``script`` may bring its
-script, in JSON. What else there is below ``/emulator`` is in ``control.py``.
+that is no operation starts one; the header ``x-emulator-script`` or the query parameter ``script`` may have its
+script, in JSON. Everything below ``/emulator`` is in ``control.py``.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from urllib.parse import quote
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import Response as StarletteResponse
 from starlette.types import Receive, Scope, Send
 
-from airflow_lro_provider.emulator import answers, control
-from airflow_lro_provider.emulator.answers import Answer, RefusedError
+from airflow_lro_provider.emulator import control, responses
+from airflow_lro_provider.emulator.responses import RefusedError, Response
 from airflow_lro_provider.emulator.routes import Route, find_route
 from airflow_lro_provider.emulator.script import Failure, ScriptError, read_json
 from airflow_lro_provider.emulator.store import Store
@@ -33,10 +33,10 @@ from airflow_lro_provider.lro.resources.catalog import Service
 __all__ = ["SCRIPT_HEADER", "Pause", "create_app"]
 
 SCRIPT_HEADER = "x-emulator-script"
-LONGEST_WAIT = 60.0
-"""``:wait`` answers after so many seconds at the latest, as the contract allows."""
-LOOK_AGAIN = 0.25
-"""A ``:wait`` learns of a cancellation at most so many seconds late; of a planned end at once."""
+MAX_WAIT_SECONDS = 60.0
+"""The longest ``:wait``, as the contract allows."""
+POLL_INTERVAL_SECONDS = 0.25
+"""How late a ``:wait`` may notice a cancellation; a planned end is noticed at once."""
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
 _MESSAGES = {
     "UNAUTHENTICATED": "Request had invalid authentication credentials. Expected OAuth 2 access token, login cookie"
@@ -56,7 +56,7 @@ class Pause:
         self._over = asyncio.Event()
 
     async def __call__(self, seconds: float) -> bool:
-        """Sleep; whether there is still a server afterwards."""
+        """Sleep. Returns whether the server still runs afterwards."""
         try:
             await asyncio.wait_for(self._over.wait(), seconds)
         except asyncio.TimeoutError:
@@ -64,14 +64,14 @@ class Pause:
         return False
 
     def end(self) -> None:
-        """Let nobody sleep any more. Call it on the event loop."""
+        """End all sleeps. Call it on the event loop."""
         self._over.set()
 
 
 def create_app(store: Store, *, pause: Pause | None = None, connections: Connections | None = None) -> Starlette:
     """Make the app.
 
-    :param store: what it remembers.
+    :param store: its state.
     :param pause: how it sleeps.
     :param connections: the open connections by the client's address; without them a connection cannot be
         reset, and a scripted reset raises ConnectionResetError in the app.
@@ -103,37 +103,37 @@ class _Google:
         )
         starts = route.verb == "start"
         failure = self._store.take_failure(route.verb, service, None if starts else route.name, _fingerprint(request))
-        answer: Answer | None = None
+        response: Response | None = None
         if failure is None or failure.after:
             try:
                 body = await request.body()
             except ClientDisconnect:
                 return
-            answer, about = await self._carry_out(route, request, path, body)
-            record.name = about
-            latency = self._store.latency(route.service.name, about, route.verb) if route.service else 0.0
+            response, name = await self._handle(route, request, path, body)
+            record.name = name
+            latency = self._store.latency(route.service.name, name, route.verb) if route.service else 0.0
             if route.routed and latency:
                 await self._pause(latency)
         if failure is not None:
             record.failure = str(failure.kind)
-            answer = _answer_of(failure, route)
-        if answer is None:
+            response = _failed(failure, route)
+        if response is None:
             await self._reset(request)
             return
-        record.status = answer.status
-        await _response(answer)(scope, receive, send)
+        record.status = response.status
+        await _to_starlette(response)(scope, receive, send)
 
-    async def _carry_out(self, route: Route, request: Request, path: str, body: bytes) -> tuple[Answer, str | None]:
-        """Do what is asked. Gives the answer, and the name of what it is about."""
+    async def _handle(self, route: Route, request: Request, path: str, body: bytes) -> tuple[Response, str | None]:
+        """Carry out a request. Returns the response, and the name of the operation or parent."""
         if not route.routed or route.service is None or route.name is None:
-            return answers.not_routed(path), route.name
+            return responses.no_route(path), route.name
         try:
             content, name = await self._verb(route.service, route.name, route, request, body)
         except RefusedError as error:
-            return answers.error_answer(error.status, str(error), host=route.service.host), route.name
+            return responses.error_response(error.status, str(error), host=route.service.host), route.name
         except ScriptError as error:
-            return answers.error_answer("INVALID_ARGUMENT", str(error), host=route.service.host), route.name
-        return answers.answer(content), name
+            return responses.error_response("INVALID_ARGUMENT", str(error), host=route.service.host), route.name
+        return responses.ok_response(content), name
 
     async def _verb(
         self, service: Service, name: str, route: Route, request: Request, body: bytes
@@ -155,7 +155,7 @@ class _Google:
             return {}, name
         if route.verb == "wait":
             await self._wait(service.name, name, _read_timeout(service, request, body))
-        return store.look(service.name, name).operation, name
+        return store.get(service.name, name).operation, name
 
     def _start(
         self, service: Service, parent: str, route: Route, request: Request, body: bytes
@@ -175,11 +175,11 @@ class _Google:
         return view.operation, view.name
 
     async def _wait(self, service: str, name: str, timeout: float) -> None:
-        """Until the operation is over, the time has passed or the server stops."""
+        """Wait until the operation has finished, the time has passed or the server stops."""
         deadline = self._store.clock() + timeout
-        while not self._store.look(service, name).done:
+        while not self._store.get(service, name).done:
             left = deadline - self._store.clock()
-            if left <= 0 or not await self._pause(min(self._store.due(service, name), left, LOOK_AGAIN)):
+            if left <= 0 or not await self._pause(min(self._store.due(service, name), left, POLL_INTERVAL_SECONDS)):
                 return
 
     async def _reset(self, request: Request) -> None:
@@ -197,7 +197,7 @@ class _Google:
 def raw_path(scope: Scope) -> str:
     """The path as it was sent, before percent-decoding."""
     raw = scope.get("raw_path")
-    # Optional in ASGI; a server that has none leaves the decoded one.
+    # Optional in ASGI; a server without it has only the decoded one.
     return raw.decode("latin-1") if raw else quote(scope["path"], safe="/:@!$&'()*+,;=~-._")
 
 
@@ -206,17 +206,17 @@ def _fingerprint(request: Request) -> str:
     return hashlib.sha256(request.headers.get("authorization", "").encode()).hexdigest()[:16]
 
 
-def _response(answer: Answer) -> Response:
-    headers = {"content-type": answer.content_type, **answer.headers}
-    return Response(answer.body, status_code=answer.status, headers=headers)
+def _to_starlette(response: Response) -> StarletteResponse:
+    headers = {"content-type": response.content_type, **response.headers}
+    return StarletteResponse(response.body, status_code=response.status, headers=headers)
 
 
-def _answer_of(failure: Failure, route: Route) -> Answer | None:
-    """The answer that a scripted failure gives; ``None`` if it gives none."""
+def _failed(failure: Failure, route: Route) -> Response | None:
+    """The response of a scripted failure; ``None`` if it drops the connection."""
     if failure.http_code is None:
         return None
     if failure.status is None:
-        return answers.page_of_an_error(failure.http_code, "The server could not answer.", failure.retry_after)
+        return responses.error_page(failure.http_code, "The server could not respond.", failure.retry_after)
     host = route.service.host if route.service else "googleapis.com"
     retry_after, metadata, message = failure.retry_after, {}, _MESSAGES.get(failure.status)
     if failure.http_code == 429 and retry_after is None:
@@ -225,7 +225,7 @@ def _answer_of(failure: Failure, route: Route) -> Answer | None:
         permission = f"{route.service.name if route.service else 'unknown'}.operations.{route.verb}"
         message = f"Permission '{permission}' denied on resource '{route.name}' (or it may not exist)."
         metadata = {"permission": permission, "resource": route.name or ""}
-    return answers.error_answer(
+    return responses.error_response(
         failure.status,
         message or f"A scripted {failure.status}.",
         host=host,
@@ -256,7 +256,7 @@ def _only_fields(content: Mapping[str, Any], *known: str) -> None:
 
 
 def _read_timeout(service: Service, request: Request, body: bytes) -> float:
-    """How long ``:wait`` may take, in seconds; it is taken only from where the service takes it."""
+    """How long ``:wait`` may take, in seconds, read from where the service expects it: query or body."""
     content = _read_body(body)
     if service.wait == "query":
         _only_fields(content)
@@ -266,18 +266,18 @@ def _read_timeout(service: Service, request: Request, body: bytes) -> float:
         _only_fields({key: "" for key in request.query_params if key == "timeout"})
         text = content.get("timeout")
     if text is None:
-        return LONGEST_WAIT
+        return MAX_WAIT_SECONDS
     match = _DURATION.fullmatch(text) if isinstance(text, str) else None
     if match is None:
         raise RefusedError(
             "INVALID_ARGUMENT",
             f"Invalid value at 'timeout' (type.googleapis.com/google.protobuf.Duration), {text!r:.50}",
         )
-    return min(float(match[1]), LONGEST_WAIT)
+    return min(float(match[1]), MAX_WAIT_SECONDS)
 
 
 def _target(route: Route, query: Mapping[str, str]) -> str:
-    """The resource that is worked on: a create request names its id in the query (``instanceId=x``)."""
+    """The target of the operation: a create request has its id in the query (``instanceId=x``)."""
     if route.work == "create":
         for key, value in query.items():
             if key.endswith("Id") and key != "requestId":

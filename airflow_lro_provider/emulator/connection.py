@@ -15,8 +15,8 @@ CONN_TYPE = "google_lro"
 def connection_extra(url: str, service: str | None = None) -> dict[str, Any]:
     """The extra of a connection.
 
-    :param url: where the emulator is.
-    :param service: only this API; if not given, all of them, by way of ``{service}``.
+    :param url: the emulator's.
+    :param service: only this API; if not given, all of them, through ``{service}``.
     """
     return {"api_endpoint": f"{url}/{service or '{service}'}", "emulator": True}
 
@@ -28,12 +28,12 @@ def connection_json(url: str, service: str | None = None) -> str:
 
 def connection_uri(url: str, service: str | None = None) -> str:
     """A connection as a URI."""
-    # `__extra__` keeps the types; a plain query would make a string of `true`.
+    # `__extra__` keeps the types; a plain query would turn `true` into a string.
     query = urlencode({"__extra__": json.dumps(connection_extra(url, service))})
     return f"{CONN_TYPE.replace('_', '-')}://?{query}"
 
 
 def add_command(url: str, conn_id: str = "google_cloud_default") -> str:
-    """A line for the shell that adds the connection to Airflow."""
+    """A shell command that adds the connection to Airflow."""
     extra = shlex.quote(json.dumps(connection_extra(url)))
     return f"airflow connections add {conn_id} --conn-type {CONN_TYPE} --conn-extra {extra}"

@@ -1,17 +1,17 @@
-"""Below ``/emulator``: looking on, and scripting what comes.
+"""Below ``/emulator``: inspecting the state, and scripting what comes.
 
 ===============================  ==========================================================================
 ``GET /``, ``/emulator``         a page for people
-``GET /emulator/operations``     all operations; ``?service=`` and ``?name=`` choose
+``GET /emulator/operations``     all operations; ``?service=`` and ``?name=`` filter
 ``POST /emulator/operations``    ``{service, name?, version?, parent?, script?}`` starts one
 ``POST /emulator/finish``        ``{service, name, response?, error?}`` ends one now
-``GET /emulator/requests``       the requests that came; ``?verb=`` and ``?name=`` choose
-``POST /emulator/script``        ``{script, service?}``: how operations behave that are started afterwards
-``POST /emulator/failures``      a failure, or a list of them, for requests that come; GET: those left
-``POST /emulator/reset``         forget everything
+``GET /emulator/requests``       the requests received; ``?verb=`` and ``?name=`` filter
+``POST /emulator/script``        ``{script, service?}``: the behaviour of operations that are started afterwards
+``POST /emulator/failures``      a failure, or a list of them, for requests to come; GET: those pending
+``POST /emulator/reset``         clears everything
 ===============================  ==========================================================================
 
-Everything is JSON but the page. None of these requests is among the recorded ones.
+Everything is JSON except the page. These requests are not recorded.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from airflow_lro_provider.emulator import page
-from airflow_lro_provider.emulator.answers import RefusedError, error_answer
+from airflow_lro_provider.emulator.responses import RefusedError, error_response
 from airflow_lro_provider.emulator.script import Failure, ScriptError, read_json
 from airflow_lro_provider.emulator.store import Store
 from airflow_lro_provider.lro.errors import UnknownServiceError
 
 __all__ = ["routes"]
 
-# The page runs nothing and loads nothing, whatever stands in the names that it shows.
+# The page runs and loads nothing, whatever is in the names that it shows.
 _PAGE_HEADERS = {
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'",
     "cache-control": "no-store",
@@ -56,17 +56,17 @@ def routes(store: Store) -> list[Route]:
     ]
 
 
-def _post(carry_out: Callable[[Any], Any]) -> Callable[[Request], Any]:
-    """An endpoint that takes and gives JSON, and answers nonsense with an error."""
+def _post(handle: Callable[[Any], Any]) -> Callable[[Request], Any]:
+    """An endpoint that takes and returns JSON, and responds to nonsense with an error."""
 
     async def endpoint(request: Request) -> Response:
         try:
             body = await request.body()
-            return JSONResponse(carry_out(read_json(body) if body.strip() else {}))
+            return JSONResponse(handle(read_json(body) if body.strip() else {}))
         except RefusedError as error:
-            refused = error_answer(error.status, str(error), host="emulator")
+            refused = error_response(error.status, str(error), host="emulator")
         except (ScriptError, UnknownServiceError) as error:
-            refused = error_answer("INVALID_ARGUMENT", str(error), host="emulator")
+            refused = error_response("INVALID_ARGUMENT", str(error), host="emulator")
         return Response(refused.body, refused.status, media_type="application/json")
 
     return endpoint
@@ -85,7 +85,7 @@ class _Control:
     async def operations(self, request: Request) -> Response:
         query = request.query_params
         views = self._store.views(query.get("service"), query.get("name"))
-        # Thousands of them take a moment to write; other requests go on meanwhile.
+        # Serializing thousands of them takes a moment; other requests are served meanwhile.
         return await asyncio.to_thread(JSONResponse, [view.to_dict() for view in views])
 
     async def requests(self, request: Request) -> Response:
@@ -121,10 +121,10 @@ class _Control:
 
 def _fields(body: Any, *known: str) -> dict[str, Any]:
     if not isinstance(body, Mapping):
-        raise ScriptError("a JSON object is wanted")
+        raise ScriptError("a JSON object is expected")
     for key, value in body.items():
         if key not in known:
-            raise ScriptError(f"unknown field {key!r:.100}; known are: {', '.join(known)}")
+            raise ScriptError(f"unknown field {key!r:.100}; known fields: {', '.join(known)}")
         if key in ("service", "name", "version", "parent") and value is not None and not isinstance(value, str):
             raise ScriptError(f"`{key}` must be a string")
     return dict(body)

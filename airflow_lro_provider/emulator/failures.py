@@ -1,4 +1,4 @@
-"""The scripted failures that are still to come. Standard library only."""
+"""The scripted failures that are pending. Standard library only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["FailureList"]
 class _Armed:
     failure: Failure
     left: int | None
-    rejected: str | None = None  # of a 401: the fingerprint of the token that it stands for
+    rejected: str | None = None  # of a 401: the fingerprint of the token that is rejected
 
 
 class FailureList:
@@ -27,26 +27,26 @@ class FailureList:
         self._armed.append(_Armed(failure, failure.times))
 
     def clear(self) -> None:
-        """Forget all."""
+        """Remove all."""
         self._armed.clear()
 
-    def left(self) -> list[Failure]:
-        """Those that have not been used up."""
+    def pending(self) -> list[Failure]:
+        """Those that are not used up."""
         return [armed.failure for armed in self._armed]
 
     def take(self, verb: str | None, service: str | None, name: str | None, token: str) -> Failure | None:
         """The failure that a request gets, if any: the first that fits.
 
-        :param token: a fingerprint of the token that the request came with, to tell two apart.
+        :param token: a fingerprint of the request's token, to tell two apart.
         """
         for armed in list(self._armed):
-            if not armed.failure.fits(verb, service, name):
+            if not armed.failure.matches(verb, service, name):
                 continue
-            if self._strike(armed, token):
+            if self._apply(armed, token):
                 return armed.failure
         return None
 
-    def _strike(self, armed: _Armed, token: str) -> bool:
+    def _apply(self, armed: _Armed, token: str) -> bool:
         if not armed.failure.rejects_token:
             self._count(armed)
             return True
@@ -59,7 +59,7 @@ class FailureList:
         return True
 
     def _count(self, armed: _Armed) -> bool:
-        """Count one down; whether there are any left."""
+        """Count one down. Returns whether any are left."""
         if armed.left is None:
             return True
         armed.left -= 1

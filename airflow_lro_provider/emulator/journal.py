@@ -1,4 +1,4 @@
-"""The requests that came, in the order in which they arrived. Standard library only."""
+"""The requests that were received, in order. Standard library only."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from typing import Any
 __all__ = ["Journal", "RequestRecord"]
 
 MAX_RECORDS = 200_000
-"""So many requests are remembered; an emulator that runs for weeks must not eat the machine."""
-# A token can also be sent in the query; it is not kept from there either.
+"""The number of requests that are kept: an emulator that runs for weeks must not exhaust the memory."""
+# A token can also be sent in the query; it is not kept either.
 _SECRET = re.compile(r"(?<![^&])((?:access_token|oauth_token|key)=)[^&]*")
 
 
 @dataclass
 class RequestRecord:
-    """One request to an emulated API. Tokens are not kept.
+    """One request to an emulated API, without tokens.
 
     :param order: its number, by arrival, from 1 on.
     :param time: when it arrived, in seconds since the epoch.
     :param method: GET, POST, …
     :param path: the path as it was sent.
-    :param query: the query as it was sent, tokens blotted out.
+    :param query: the query as it was sent, tokens removed.
     :param verb: get, list, cancel, delete, wait or start; ``None`` if it was none of them.
     :param service: the API's discovery name, or ``None``.
     :param name: the operation's name (of a list: the parent), or ``None``.
-    :param status: the HTTP code of the answer; ``None`` while there is none, or if there never was.
-    :param authorization: whether it came with an ``Authorization`` header.
-    :param failure: the kind of the scripted failure that it met, or ``None``.
+    :param status: the HTTP code of the response; ``None`` if there is none (yet).
+    :param authorization: whether it had an ``Authorization`` header.
+    :param failure: the kind of the scripted failure that it got, or ``None``.
     """
 
     order: int
@@ -58,7 +58,7 @@ class Journal:
         self._last = 0
 
     def add(self, *, query: str, **fields: Any) -> RequestRecord:
-        """Note a request that has arrived. The record's last fields are filled in as it is answered."""
+        """Record a request that has arrived. The record's last fields are set when it gets its response."""
         self._last += 1
         record = RequestRecord(order=self._last, query=_SECRET.sub(r"\1...", query), **fields)
         self._records.append(record)
@@ -69,7 +69,7 @@ class Journal:
 
         :param verb: only those of this verb.
         :param name: only those about the operation (or parent) of this name.
-        :param newest: only so many, the newest.
+        :param newest: the maximum number, the newest ones.
         """
         found: list[RequestRecord] = []
         for record in reversed(self._records):
@@ -80,5 +80,5 @@ class Journal:
         return found[::-1]
 
     def clear(self) -> None:
-        """Forget all. The numbers go on."""
+        """Remove all. Numbering continues."""
         self._records.clear()

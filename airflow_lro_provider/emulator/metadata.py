@@ -1,6 +1,6 @@
-"""What each system writes into the ``metadata`` of its operations: one function per shape.
+"""The ``metadata`` that each system writes into its operations: one function per shape.
 
-An API of the table that has no shape of its own here gets :func:`canonical`, the shape that most of
+An API of the catalog without a shape of its own here gets :func:`canonical`, the shape that most of
 Google's APIs share. Standard library only.
 """
 
@@ -16,7 +16,7 @@ __all__ = ["Snapshot", "metadata_of"]
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What there is to say about an operation at one moment. Times are seconds since the epoch.
+    """The state of an operation at one moment. Times are in seconds since the epoch.
 
     :param service: the API's discovery name.
     :param version: the API version that started it.
@@ -24,10 +24,10 @@ class Snapshot:
     :param progress: from 0 to 1.
     :param verb: what it does to its target: create, update, delete or a method's own name.
     :param target: the resource that it works on.
-    :param message: the same in words.
-    :param cancel_requested: whether a cancel request was taken while it ran.
+    :param message: the state in words.
+    :param cancel_requested: whether a cancel request was accepted while it ran.
     :param created_at: when it was created.
-    :param started_at: when it began to work; ``None`` if it has not.
+    :param started_at: when it began to run; ``None`` if it has not.
     :param updated_at: when its state last changed.
     :param ended_at: when it ended; ``None`` while it runs.
     """
@@ -110,7 +110,7 @@ def automl(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def vertex(snapshot: Snapshot) -> dict[str, Any]:
-    """A message per kind of work around ``genericMetadata``, which has two times; no end, no state."""
+    """A message per kind of work, wrapped around ``genericMetadata``, which has two times; no end, no state."""
     return {
         "@type": _type(snapshot, "google.cloud.aiplatform", message=f"{_kind_of_work(snapshot)}OperationMetadata"),
         "genericMetadata": {
@@ -135,7 +135,7 @@ def _type(snapshot: Snapshot, package: str, message: str = "OperationMetadata") 
 
 
 def _kind_of_work(snapshot: Snapshot) -> str:
-    """``CreateEndpoint``, ``DeleteModel``; a method's own name (``deployModel``) says it already."""
+    """``CreateEndpoint``, ``DeleteModel``; a method's own name (``deployModel``) already says it."""
     if snapshot.verb not in ("create", "update", "delete"):
         return snapshot.verb[:1].upper() + snapshot.verb[1:]
     parts = snapshot.target.split("/")

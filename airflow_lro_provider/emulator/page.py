@@ -10,12 +10,12 @@ from airflow_lro_provider.emulator.journal import RequestRecord
 from airflow_lro_provider.emulator.state import OperationView
 from airflow_lro_provider.lro.operation import Operation
 
-__all__ = ["REFRESH", "render"]
+__all__ = ["REFRESH_SECONDS", "render"]
 
-REFRESH = 2
-"""Seconds between two looks."""
+REFRESH_SECONDS = 2
+"""Seconds between two reloads."""
 NEWEST = 50
-"""So many operations and requests are shown."""
+"""The number of operations and requests that are shown."""
 _STYLE = """
 :root{color-scheme:light dark;font:14px/1.5 system-ui,sans-serif}
 body{max-width:80rem;margin:2rem auto;padding:0 1rem}
@@ -39,7 +39,8 @@ def render(operations: Sequence[OperationView], requests: Sequence[RequestRecord
     running = sum(not operation.done for operation in operations)
     newest = operations[: -NEWEST - 1 : -1]
     return (
-        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta http-equiv="refresh" content="{REFRESH}">'
+        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="refresh" content="{REFRESH_SECONDS}">'
         f"<title>{running} running · Operations emulator</title><style>{_STYLE}</style></head><body>"
         "<h1>google.longrunning.Operations, emulated</h1>"
         f"<p>{len(operations)} operations, {running} running. As JSON: "
@@ -51,7 +52,7 @@ def render(operations: Sequence[OperationView], requests: Sequence[RequestRecord
 
 
 _OPERATION_HEADS = ("State", "API", "Operation", "Started", "Took", "Cancel requests")
-_REQUEST_HEADS = ("#", "Time", "Verb", "Answer", "Request", "Token")
+_REQUEST_HEADS = ("#", "Time", "Verb", "Response", "Request", "Token")
 
 
 def _operation(view: OperationView, now: float) -> tuple[str, ...]:
@@ -72,7 +73,7 @@ def _operation(view: OperationView, now: float) -> tuple[str, ...]:
 
 def _request(record: RequestRecord) -> tuple[str, ...]:
     path = f"{record.path}?{record.query}" if record.query else record.path
-    status = "no answer" if record.status is None else str(record.status)
+    status = "no response" if record.status is None else str(record.status)
     good = record.status is not None and record.status < 400
     scripted = " scripted" if record.failure else ""
     return (

@@ -21,6 +21,6 @@ __all__ = ["lro_emulator"]
 
 @pytest.fixture
 def lro_emulator() -> Iterator[Emulator]:
-    """An emulator on a free port of this machine, fresh for each test and stopped after it."""
+    """An emulator on a free port of this machine, new for each test and stopped after it."""
     with Emulator() as emulator:
         yield emulator

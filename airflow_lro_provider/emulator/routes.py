@@ -1,4 +1,4 @@
-"""Which API and verb a method and a raw path mean; the table of services decides what there is.
+"""Which API and verb a method and a raw path mean; the catalog decides what exists.
 
 The verb is a *literal* ``:cancel`` or ``:wait`` at the end of the raw path, split off before anything is
 percent-decoded: ``operations/a%3Acancel`` is an operation whose name ends in ":cancel". Standard
@@ -23,13 +23,13 @@ _VERBS = ("cancel", "wait")
 class Route:
     """What a request is about.
 
-    :param service: the API; ``None`` if there is none of this name.
+    :param service: the API; ``None`` if there is none of that name.
     :param version: the API version.
     :param verb: get, list, cancel, delete, wait or start; ``None`` if it is none of them.
     :param name: the operation's name; of a list and a start, the parent of the operations.
-    :param routed: whether the API serves this. If not, the front end answers, with a 404 in HTML.
+    :param routed: whether the API serves this. If not, the front end responds, with a 404 in HTML.
     :param work: of a start, what the operation does: create, update, delete or a method's own name.
-    :param target: of a start, the resource that it does it to.
+    :param target: of a start, the resource that the operation works on.
     """
 
     service: Service | None
@@ -44,7 +44,7 @@ class Route:
 def find_route(services: Mapping[str, Service], method: str, raw_path: str) -> Route:
     """Find out what a request is about.
 
-    :param services: the table, by discovery name.
+    :param services: the catalog, by discovery name.
     :param method: GET, POST, …
     :param raw_path: the path as it was sent, ``/{service}/{version}/…``.
     """
@@ -76,7 +76,7 @@ def _list(service: Service, path: str) -> Route | None:
 
 
 def _other(service: Service, method: str, raw_path: str) -> Route:
-    """A start, or nothing that is known."""
+    """A start, or nothing known."""
     for version in service.versions:
         root = f"{service.root(version)}/"
         if method != "GET" and raw_path.startswith(root):
@@ -89,7 +89,7 @@ def _other(service: Service, method: str, raw_path: str) -> Route:
 
 
 def _listed(service: Service, version: str, path: str) -> str | None:
-    """The parent that a list's path speaks of; ``None`` if it is none of this version."""
+    """The parent in a list's path; ``None`` if it is none of this version."""
     last = path.rpartition("/")[2]
     if last in COLLECTIONS and path == service.path("list", last, version):
         return last
@@ -101,19 +101,19 @@ def _listed(service: Service, version: str, path: str) -> str | None:
 
 
 def parent_of(name: str) -> str:
-    """The parent of an operation: all before ``/operations/``; empty for one that stands below nothing."""
+    """The parent of an operation: everything before ``/operations/``; empty without one."""
     if name.startswith("operations/") or "/operations/" not in name:
         return ""
     return name.partition("/operations/")[0]
 
 
 def is_parent(service: Service, version: str, parent: str) -> bool:
-    """Whether operations of this API can stand below this: whether one there would have a good name."""
+    """Whether operations of this API can be below this: whether one there would have a valid name."""
     return service.has_name(f"{parent}/operations/-", version)
 
 
 def _start(service: Service, version: str, target: str, work: str) -> Route:
-    """An operation stands below the longest part of its target that can have operations."""
+    """An operation is below the longest part of its target that can have operations."""
     parts = target.split("/")
     if not work or parts[-1] == "operations" or "" in parts:
         return Route(service, version)

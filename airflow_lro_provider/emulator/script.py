@@ -1,4 +1,4 @@
-"""How an emulated operation behaves and which requests fail: plain data, checked when it is made.
+"""How an emulated operation behaves and which requests fail: plain data, checked when it is created.
 
 Both are given as keywords in Python and as a JSON object elsewhere; the fields are the same. Standard
 library only.
@@ -20,7 +20,7 @@ from airflow_lro_provider.lro.status import CODES, HTTP_CODES
 __all__ = ["Failure", "Script", "ScriptError"]
 
 REQUEST_VERBS = (*VERBS, "start")
-"""What a request can be: one of the five verbs, or one that starts an operation."""
+"""The verbs of requests: the five of the API, and ``start`` for any method that starts an operation."""
 CANCEL = ("honour", "ignore", "unimplemented")
 CANCEL_WHEN_DONE = ("ok", "failed_precondition")
 RESET = "reset"
@@ -30,25 +30,25 @@ _STATUS_OF_HTTP = {str(HTTP_CODES[name]): name for name in reversed(_ERRORS)} | 
 
 
 class ScriptError(ValueError):
-    """A script or a failure that makes no sense; the text names the field."""
+    """An invalid script or failure; the text names the field."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A failure that is still to come. The first request that fits it, gets it.
+    """A pending failure. The first request that matches it gets it.
 
     :param kind: ``"reset"`` drops the connection; an HTTP code (``"429"``, ``503``) or the name of a
-        ``google.rpc.Code`` (``"UNAVAILABLE"``) answers with that error. Codes that Google's APIs know
-        are answered in JSON, all others (``502``) with a page in HTML, as a proxy would. ``"401"``
+        ``google.rpc.Code`` (``"UNAVAILABLE"``) is the error of the response. Codes that Google's APIs know
+        are sent in JSON, all others (``502``) as a page in HTML, as a proxy would. ``"401"``
         rejects one token: it stays until a request with another ``Authorization`` header arrives.
     :param verb: only for this verb: get, list, cancel, delete, wait, or start.
     :param service: only for this API.
     :param name: only for the operation (or, of a list, the parent) of this name.
     :param times: how many requests get it (of ``"401"``: how many tokens); ``None`` is all of them.
-    :param retry_after: seconds that the answer asks to wait, in ``Retry-After`` (rounded up, HTTP knows
+    :param retry_after: seconds that the response says to wait, in ``Retry-After`` (rounded up, HTTP knows
         whole seconds only) and, in JSON, in ``google.rpc.RetryInfo`` (exact). For a 429 it is 1 if
         not given.
-    :param after: strike after the request was carried out: only its answer is lost.
+    :param after: fail after the request was carried out: only its response is lost.
     """
 
     kind: str | int
@@ -71,19 +71,19 @@ class Failure:
         _text("service", self.service)
         _text("name", self.name)
         if self.times is not None and (not _is_number(self.times) or self.times != int(self.times) or self.times < 1):
-            raise ScriptError(f"`times` must be a whole number from 1 on, or null for ever, not {self.times!r}")
+            raise ScriptError(f"`times` must be a whole number of at least 1, or null for no limit, not {self.times!r}")
         _seconds("retry_after", self.retry_after, optional=True)
         if not isinstance(self.after, bool):
             raise ScriptError("`after` must be true or false")
 
     @property
     def rejects_token(self) -> bool:
-        """Whether it holds for one token, and not for a number of requests."""
+        """Whether it rejects a token, and not a number of requests."""
         return self.http_code == 401
 
     @property
     def http_code(self) -> int | None:
-        """The HTTP code of the answer; ``None`` if there is no answer."""
+        """The HTTP code of the response; ``None`` if there is no response."""
         kind = str(self.kind)
         return None if kind == RESET else HTTP_CODES[kind] if kind in _ERRORS else int(kind)
 
@@ -93,7 +93,7 @@ class Failure:
         kind = str(self.kind)
         return kind if kind in _ERRORS else _STATUS_OF_HTTP.get(kind)
 
-    def fits(self, verb: str | None, service: str | None, name: str | None) -> bool:
+    def matches(self, verb: str | None, service: str | None, name: str | None) -> bool:
         """Whether a request gets this failure."""
         return (
             (self.verb is None or self.verb == verb)
@@ -111,21 +111,21 @@ class Failure:
 class Script:
     """How an operation behaves. Times are in seconds.
 
-    :param duration: from its start until it is over on its own; ``None``: it never is.
-    :param pending: how much of that it is PENDING.
-    :param response: what it produces; an empty message if not given. It is sent as it is: official
-        clients want an ``@type`` in it.
+    :param duration: from its start until it finishes on its own; ``None``: it never does.
+    :param pending: how long it is PENDING at the beginning.
+    :param response: its result; an empty message if not given. It is sent as it is: official
+        clients expect an ``@type`` in it.
     :param error: how it fails: a ``google.rpc.Status`` (``code`` from 1 to 16, ``message``,
         ``details``). Not together with ``response``.
-    :param cancel: what becomes of a cancel request: ``honour`` it, ``ignore`` it (it is taken, and the
+    :param cancel: how it reacts to a cancel request: ``honour`` it, ``ignore`` it (it is accepted, and the
         operation completes all the same), or ``unimplemented`` (501).
     :param cancel_delay: how long an honoured request takes; the operation is CANCELLING meanwhile, and
         completes if its own end comes first.
-    :param cancel_when_done: what a cancel request for a finished operation is answered with: ``ok``
+    :param cancel_when_done: the response to a cancel request for a finished operation: ``ok``
         (``{}``) or ``failed_precondition`` (400). The systems differ in this.
-    :param latency: how long every answer about it is held back, the one to its start included. Requests
+    :param latency: how long every response about it is delayed, the one to its start included. Requests
         are carried out when they arrive.
-    :param cancel_latency: how much longer the answer to a cancel request is held back.
+    :param cancel_latency: how much longer the response to a cancel request is delayed.
     :param failures: failures of requests about it (only those that name it: not list, not start).
     """
 
@@ -152,7 +152,7 @@ class Script:
         object.__setattr__(self, "failures", tuple(failures))
 
     def but(self, changes: Any) -> Script:
-        """This script with some fields changed. Another result takes the place of the one there was.
+        """This script with some fields changed. A new result replaces the old one.
 
         :param changes: fields by name, e.g. parsed JSON.
         :raises ScriptError: naming what is wrong.
@@ -172,7 +172,7 @@ class Script:
 def read_json(text: str | bytes) -> Any:
     """Parse a script's JSON.
 
-    :raises ScriptError: if it is none.
+    :raises ScriptError: if it is not JSON.
     """
     try:
         return json.loads(text)
@@ -181,7 +181,7 @@ def read_json(text: str | bytes) -> Any:
 
 
 def check_result(response: Any, error: Any) -> None:
-    """Check how an operation is to end.
+    """Check the result that an operation is to end with.
 
     :raises ScriptError: if both are given, or one has the wrong shape.
     """

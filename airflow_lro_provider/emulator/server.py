@@ -1,4 +1,4 @@
-"""The server: in a thread of a test, or in front of a person at a command line."""
+"""The server: in a thread of a test, or in the foreground of a command line."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ import uvicorn
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from airflow_lro_provider.emulator import connection
-from airflow_lro_provider.emulator.answers import RefusedError
 from airflow_lro_provider.emulator.app import Pause, create_app
 from airflow_lro_provider.emulator.journal import RequestRecord
+from airflow_lro_provider.emulator.responses import RefusedError
 from airflow_lro_provider.emulator.script import Failure, Script
 from airflow_lro_provider.emulator.state import OperationView
 from airflow_lro_provider.emulator.store import Store
@@ -27,11 +27,11 @@ __all__ = ["Emulator", "serve"]
 
 LOOPBACK = "127.0.0.1"
 DEFAULT_PORT = 8900
-_STOP_WITHIN = 10.0
+_STOP_TIMEOUT_SECONDS = 10.0
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn, bound to a socket, that can reset connections and leaves nobody waiting when it stops."""
+    """Uvicorn, bound to a socket; it can reset connections, and ends all waits when it stops."""
 
     def __init__(self, store: Store, host: str, port: int) -> None:
         self._pause = Pause()
@@ -64,7 +64,7 @@ class _Server(uvicorn.Server):
             super().run(sockets=[self._socket])
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Answer those that wait, then stop."""
+        """Respond to waiting requests, then stop."""
         self._pause.end()
         await super().shutdown(sockets)
 
@@ -72,12 +72,11 @@ class _Server(uvicorn.Server):
 class Emulator:
     """An emulator in a thread of its own, for tests and demos.
 
-    It may be stopped and started again, at the same address and with the same operations: that is what
-    an outage looks like.
+    It can be stopped and started again, at the same address and with the same operations: an outage.
 
-    :param host: the address to listen at.
+    :param host: the address to listen on.
     :param port: the port; 0 chooses a free one.
-    :param store: what it remembers; a fresh one if not given.
+    :param store: its state; a new one if not given.
     """
 
     def __init__(self, *, host: str = LOOPBACK, port: int = 0, store: Store | None = None) -> None:
@@ -103,12 +102,12 @@ class Emulator:
         return self._url
 
     def start(self) -> Emulator:
-        """Start it, and return when it answers.
+        """Start it, and return when it accepts requests.
 
         :raises OSError: if the port is taken.
         """
         if self._thread is not None:
-            raise RuntimeError("the emulator runs already")
+            raise RuntimeError("the emulator is already running")
         self._server = _Server(self.store, self._host, self._port)
         self._port, self._url = self._server.port, self._server.url
         self._thread = threading.Thread(target=self._server.run, name=f"emulator at {self.url}", daemon=True)
@@ -121,14 +120,14 @@ class Emulator:
         return self
 
     def stop(self) -> None:
-        """Stop it, and return when its thread is gone. What it remembers stays. No-op if it does not run."""
+        """Stop it, and return when its thread has ended. Its state is kept. No-op if it does not run."""
         server, thread = self._server, self._thread
         self._server = self._thread = None
         if server is not None and thread is not None:
             server.should_exit = True
-            thread.join(_STOP_WITHIN)
+            thread.join(_STOP_TIMEOUT_SECONDS)
             if thread.is_alive():
-                raise RuntimeError(f"the emulator did not stop within {_STOP_WITHIN:g} s")
+                raise RuntimeError(f"the emulator did not stop within {_STOP_TIMEOUT_SECONDS:g} s")
 
     def create(
         self,
@@ -139,23 +138,23 @@ class Emulator:
         parent: str | None = None,
         **script: Any,
     ) -> str:
-        """Start an operation, and give its name.
+        """Start an operation, and return its name.
 
         :param service: the API's discovery name.
-        :param name: the name to give it; one is made up if not given.
+        :param name: its name; generated if not given.
         :param version: the API version.
-        :param parent: where to make a name up.
+        :param parent: the parent of a generated name.
         :param script: how it behaves, the fields of :class:`Script`: ``duration=60, cancel="ignore"``.
         """
         return self.store.create(service, name, version=version, parent=parent, script=script).name
 
     def operation(self, service: str, name: str) -> OperationView:
-        """Look at an operation, with what only the emulator knows.
+        """Get an operation, with what only the emulator knows.
 
         :raises KeyError: if there is none.
         """
         try:
-            return self.store.look(service, name)
+            return self.store.get(service, name)
         except RefusedError:
             raise KeyError(f"{service} has no operation {name}") from None
 
@@ -164,19 +163,19 @@ class Emulator:
         return self.store.views(service)
 
     def finish(self, service: str, name: str, *, response: Any = None, error: Any = None) -> OperationView:
-        """End an operation now, with this result or with its script's. No-op once it is over."""
+        """End an operation now, with this result or with its script's. No-op if it has finished."""
         return self.store.finish(service, name, response, error)
 
     def requests(self, verb: str | None = None, name: str | None = None) -> list[RequestRecord]:
-        """The requests that came, oldest first; of one verb, about one operation."""
+        """The requests that were received, oldest first; of one verb, about one operation."""
         return self.store.requests(verb, name)
 
     def script(self, service: str | None = None, **script: Any) -> Script:
-        """Set how operations behave that are started from now on, of one API or of all."""
+        """Set the behaviour of operations that are started from now on, of one API or of all."""
         return self.store.set_script(script, service)
 
     def fail(self, kind: str | int, **failure: Any) -> None:
-        """Let a request to come fail.
+        """Make a future request fail.
 
         :param kind: ``"reset"``, or an HTTP code such as 503.
         :param failure: the other fields of :class:`Failure`: ``verb="cancel", times=2``.
@@ -184,7 +183,7 @@ class Emulator:
         self.store.fail(Failure.read({"kind": kind, **failure}))
 
     def reset(self) -> None:
-        """Forget operations, requests, scripts and failures."""
+        """Remove operations, requests, scripts and failures."""
         self.store.reset()
 
     def connection_extra(self, service: str | None = None) -> dict[str, Any]:
@@ -209,15 +208,15 @@ def serve(
 ) -> None:
     """Serve in the foreground until Ctrl-C.
 
-    :param host: the address to listen at.
+    :param host: the address to listen on.
     :param port: the port; 0 chooses a free one.
-    :param store: what it remembers; a fresh one if not given.
-    :param echo: is told, in lines, where it is and how to reach it.
+    :param store: its state; a new one if not given.
+    :param echo: receives lines that say where it is and how to reach it.
     :raises OSError: if the port is taken.
     """
     server = _Server(Store() if store is None else store, host, port)
-    echo(f"google.longrunning.Operations, emulated, at {server.url} (Ctrl-C stops it)")
-    echo("Let Airflow use it:")
+    echo(f"google.longrunning.Operations, emulated, at {server.url} (press Ctrl-C to stop)")
+    echo("To use it in Airflow:")
     echo(f"  {connection.add_command(server.url)}")
     with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it, or does not
         server.run()
@@ -225,12 +224,12 @@ def serve(
 
 
 def _protocol(connections: dict[tuple[str, int], asyncio.BaseTransport]) -> type[asyncio.Protocol]:
-    """Uvicorn's HTTP protocol, which tells of its connections: an app alone cannot reset one."""
+    """Uvicorn's HTTP protocol, which registers its connections: an app alone cannot reset one."""
 
     class Protocol(AutoHTTPProtocol):  # type: ignore[misc,valid-type]
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             super().connection_made(transport)
-            # A client that is gone already has no name.
+            # A client that has already disconnected has no address.
             self._peer = tuple((transport.get_extra_info("peername") or ("", 0))[:2])
             connections[self._peer] = transport
 
@@ -243,12 +242,12 @@ def _protocol(connections: dict[tuple[str, int], asyncio.BaseTransport]) -> type
 
 def _bind(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # The protocol is named, or asyncio leaves Nagle on and every answer takes 40 ms (a delayed ACK).
+    # The protocol is named, or asyncio leaves Nagle on and every response takes 40 ms (a delayed ACK).
     bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((host, port))
-        bound.listen(2048)  # at once: whoever reads the address may connect, and is served in a moment
+        bound.listen(2048)  # at once: clients that know the address may connect, and are served in a moment
     except OSError:
         bound.close()
         raise

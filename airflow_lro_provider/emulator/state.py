@@ -6,8 +6,8 @@
         └──────────┴──> CANCELLING ──> CANCELLED
                             └─────────────────> SUCCEEDED | FAILED    completed despite the request
 
-Nothing runs here: an operation is moved to the present whenever somebody looks at it, and what is due
-happens at the moment at which it was due. Once it is over it never changes. Standard library only.
+Nothing runs here: an operation advances to the present whenever it is read, and what is due
+happens as of the moment at which it was due. A finished one never changes. Standard library only.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any
 
-from airflow_lro_provider.emulator.answers import RefusedError
 from airflow_lro_provider.emulator.failures import FailureList
 from airflow_lro_provider.emulator.metadata import Snapshot, metadata_of
+from airflow_lro_provider.emulator.responses import RefusedError
 from airflow_lro_provider.emulator.script import Script
 from airflow_lro_provider.lro.status import CODES
 
@@ -38,18 +38,18 @@ _MESSAGES = {
 
 @dataclass(frozen=True)
 class OperationView:
-    """One look at an emulated operation, with what only the emulator knows. Times are in seconds since
-    the epoch.
+    """An emulated operation as it was when it was read, with what only the emulator knows. Times are in seconds
+    since the epoch.
 
     :param service: the API's discovery name.
-    :param operation: the resource, as the API answers with it.
-    :param state: PENDING, RUNNING, CANCELLING, SUCCEEDED, FAILED or CANCELLED, also where the system's
-        own metadata does not say it.
+    :param operation: the resource, as the API returns it.
+    :param state: PENDING, RUNNING, CANCELLING, SUCCEEDED, FAILED or CANCELLED, even if the system's
+        own metadata does not say so.
     :param created_at: when it was started.
-    :param done_at: when it was over; ``None`` while it runs.
-    :param cancel_requested_at: when the first cancel request arrived, whatever came of it.
-    :param cancel_requests: how many arrived (without those that met a scripted failure).
-    :param looks: how often a client asked for its state: with a get, a ``:wait``, or a list that shows it.
+    :param done_at: when it finished; ``None`` while it runs.
+    :param cancel_requested_at: when the first cancel request arrived, whatever its outcome.
+    :param cancel_requests: how many arrived (without those that got a scripted failure).
+    :param looks: how often a client requested its state: with a get, a ``:wait``, or a list that shows it.
     :param looked_at: when that was last.
     """
 
@@ -70,7 +70,7 @@ class OperationView:
 
     @property
     def done(self) -> bool:
-        """Whether it is over."""
+        """Whether it has finished."""
         return self.done_at is not None
 
     def to_dict(self) -> dict[str, Any]:
@@ -82,16 +82,16 @@ class OperationView:
 class EmulatedOperation:
     """One operation. Not thread-safe: the store's lock protects it.
 
-    Every method takes the present, in seconds; it never reads a clock.
+    Every method takes the present time, in seconds; it never reads a clock.
 
     :param service: the API's discovery name.
     :param version: the API version that started it.
     :param name: its name.
-    :param order: its place among all operations of the store.
+    :param order: its position among all operations of the store.
     :param script: how it behaves.
     :param created_at: when it was started.
     :param verb: what it does, for the metadata.
-    :param target: to what, for the metadata.
+    :param target: the resource that it works on, for the metadata.
     """
 
     service: str
@@ -117,11 +117,11 @@ class EmulatedOperation:
             self.failures.add(failure)
 
     def ends_at(self) -> float:
-        """When it will be over if nothing else happens; infinity if it never will."""
+        """When it will finish if nothing else happens; infinity if never."""
         return min(self._own_end(), self._cancel_end())
 
     def advance(self, now: float) -> None:
-        """Let happen what is due."""
+        """Carry out what is due."""
         if self.done_at is not None or now < self.ends_at():
             return
         if self._cancel_end() < self._own_end():
@@ -130,7 +130,7 @@ class EmulatedOperation:
             self._end(self._own_end(), self.script.response, self.script.error)
 
     def cancel(self, now: float) -> None:
-        """Take a cancel request, or refuse it.
+        """Accept a cancel request, or refuse it.
 
         :raises RefusedError: UNIMPLEMENTED or FAILED_PRECONDITION, as the script says.
         """
@@ -151,7 +151,7 @@ class EmulatedOperation:
     def finish(
         self, now: float, response: Mapping[str, Any] | None = None, error: Mapping[str, Any] | None = None
     ) -> None:
-        """End it now: with this result, or with the script's if none is given. No-op once it is over."""
+        """End it now: with this result, or with the script's if none is given. No-op if it has finished."""
         self.advance(now)
         if self.done_at is not None:
             return
@@ -159,13 +159,13 @@ class EmulatedOperation:
             response, error = self.script.response, self.script.error
         self._end(now, response, error)
 
-    def note_look(self, now: float) -> None:
-        """A client asks for its state."""
+    def note_poll(self, now: float) -> None:
+        """Count a client's request for its state."""
         self.looks += 1
         self.looked_at = now
 
     def view(self, now: float) -> OperationView:
-        """Look at it, as the emulator itself does."""
+        """Return its present state. This is not counted as a poll."""
         self.advance(now)
         snapshot = self._snapshot(now)
         resource: dict[str, Any] = {"name": self.name, "metadata": metadata_of(snapshot)}
@@ -224,7 +224,7 @@ class EmulatedOperation:
 
     def _snapshot(self, now: float) -> Snapshot:
         if self.done_at is not None:
-            now = self.done_at  # what is over does not change, even if the clock jumps back
+            now = self.done_at  # a finished operation does not change, even if the clock jumps back
         state = self._state(now)
         began = self._work_begins()
         started = began if began <= now else None

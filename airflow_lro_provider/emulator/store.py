@@ -1,7 +1,6 @@
-"""All that the emulator remembers, behind one lock: operations, scripts, failures, requests.
+"""The emulator's state, behind one lock: operations, scripts, failures, requests.
 
-The server's thread and the test's thread use the same store. The time comes from a clock that is
-handed in. Standard library only.
+The server's thread and the test's thread share a store. The clock is injected. Standard library only.
 """
 
 from __future__ import annotations
@@ -15,9 +14,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from airflow_lro_provider.emulator.answers import RefusedError
 from airflow_lro_provider.emulator.failures import FailureList
 from airflow_lro_provider.emulator.journal import Journal, RequestRecord
+from airflow_lro_provider.emulator.responses import RefusedError
 from airflow_lro_provider.emulator.routes import parent_of
 from airflow_lro_provider.emulator.script import Failure, Script, ScriptError, check_result
 from airflow_lro_provider.emulator.state import EmulatedOperation, OperationView
@@ -32,8 +31,8 @@ _DONE = re.compile(r"\s*done\s*[:=]\s*(true|false)\s*", re.IGNORECASE)
 class Store:
     """The operations of all APIs, by API and name.
 
-    :param clock: gives the time, in seconds since the epoch.
-    :param services: the table of APIs, if not the real one.
+    :param clock: returns the time, in seconds since the epoch.
+    :param services: the APIs, if not those of the catalog.
     """
 
     def __init__(self, clock: Callable[[], float] = time.time, services: Mapping[str, Service] | None = None) -> None:
@@ -43,24 +42,24 @@ class Store:
         self._journal = Journal()
         self._failures = FailureList()
         self._last = 0
-        self._forget()
+        self._clear()
 
-    def _forget(self) -> None:
+    def _clear(self) -> None:
         self._operations: dict[tuple[str, str], EmulatedOperation] = {}
-        # The same, by (API, parent) and then by name: what list goes through.
-        self._families: dict[tuple[str, str], dict[str, EmulatedOperation]] = {}
+        # The same, by (API, parent) and then by name, for list.
+        self._by_parent: dict[tuple[str, str], dict[str, EmulatedOperation]] = {}
         self._requested: dict[tuple[str, str, str], str] = {}
         self._scripts: dict[str | None, Script] = {None: Script()}
 
     def reset(self) -> None:
-        """Forget everything: operations, requests, scripts and failures."""
+        """Remove everything: operations, requests, scripts and failures."""
         with self._lock:
-            self._forget()
+            self._clear()
             self._journal.clear()
             self._failures.clear()
 
     def service(self, name: str) -> Service:
-        """Find an API of the table.
+        """Find an API.
 
         :raises UnknownServiceError: a ValueError, with a did-you-mean.
         """
@@ -76,7 +75,7 @@ class Store:
     def set_script(self, changes: Any, service: str | None = None) -> Script:
         """Set it: the fields that are not given get their defaults.
 
-        :param service: only for this API; what is set so goes before the general script.
+        :param service: only for this API; it takes precedence over the general script.
         :raises ScriptError: naming what is wrong.
         """
         script = Script().but(changes)
@@ -85,7 +84,7 @@ class Store:
         return script
 
     def fail(self, *failures: Failure) -> None:
-        """Let requests to come fail: all of these, or none if one names an API that there is not."""
+        """Make future requests fail: all of these, or none if one names an unknown API."""
         for failure in failures:
             if failure.service is not None:
                 self.service(failure.service)
@@ -94,14 +93,14 @@ class Store:
                 self._failures.add(failure)
 
     def failures(self) -> list[Failure]:
-        """The failures still to come, without those of single operations."""
+        """The pending failures, without those of single operations."""
         with self._lock:
-            return self._failures.left()
+            return self._failures.pending()
 
     def take_failure(self, verb: str | None, service: str | None, name: str | None, token: str) -> Failure | None:
-        """The failure that this request gets, if any: its operation's own go first.
+        """The failure that this request gets, if any: its operation's own take precedence.
 
-        :param token: a fingerprint of the token that the request came with.
+        :param token: a fingerprint of the request's token.
         """
         with self._lock:
             operation = self._operations.get((service or "", name or ""))
@@ -109,7 +108,7 @@ class Store:
             return own or self._failures.take(verb, service, name, token)
 
     def latency(self, service: str, name: str | None, verb: str | None = None) -> float:
-        """How long the answer about an operation is held back, in seconds."""
+        """How long a response about an operation is delayed, in seconds."""
         with self._lock:
             operation = self._operations.get((service, name or ""))
             script = self.script(service) if operation is None else operation.script
@@ -118,18 +117,18 @@ class Store:
     # Requests
 
     def note_request(self, **fields: Any) -> RequestRecord:
-        """Note a request that has just arrived; see :class:`RequestRecord`."""
+        """Record a request that has just arrived; see :class:`RequestRecord`."""
         with self._lock:
             now = self.clock()
             operation = self._operations.get((fields["service"] or "", fields["name"] or ""))
             if operation is not None and fields["verb"] in ("get", "wait"):
-                operation.note_look(now)
+                operation.note_poll(now)
             return self._journal.add(time=now, **fields)
 
     def requests(
         self, verb: str | None = None, name: str | None = None, newest: int | None = None
     ) -> list[RequestRecord]:
-        """The requests that came, oldest first. See :meth:`Journal.find`."""
+        """The requests that were received, oldest first. See :meth:`Journal.find`."""
         with self._lock:
             return self._journal.find(verb, name, newest)
 
@@ -150,13 +149,13 @@ class Store:
         """Start an operation.
 
         :param service: the API.
-        :param name: its name; one is made up if not given.
-        :param version: the API version; the preferred one, or the first that has such names.
-        :param parent: where to make a name up.
+        :param name: its name; generated if not given.
+        :param version: the API version; by default the preferred one, or the first that has such names.
+        :param parent: the parent of a generated name.
         :param script: how it behaves: changes to the API's script.
         :param verb: what it does, for the metadata.
-        :param target: to what, for the metadata.
-        :param request_id: the same one below the same parent gives the operation that it gave before.
+        :param target: the resource that it works on, for the metadata.
+        :param request_id: the same id below the same parent returns the operation of the first request.
         :raises RefusedError: INVALID_ARGUMENT, or ALREADY_EXISTS.
         :raises ScriptError: naming what is wrong with the script.
         """
@@ -167,7 +166,7 @@ class Store:
             if known is not None and (api.name, known) in self._operations:
                 return self._operations[api.name, known].view(self.clock())
             self._last += 1
-            # Never the name of an operation of an emulator that was there before.
+            # Random, so that it is never the name of an operation of an earlier emulator.
             name = name or _new_name(api, version, parent, f"operation-{self._last}-{secrets.token_hex(4)}")
             if (api.name, name) in self._operations:
                 raise RefusedError("ALREADY_EXISTS", f"Operation {name} already exists.")
@@ -182,13 +181,13 @@ class Store:
                 target=target if target is not None else parent_of(name),
             )
             self._operations[api.name, name] = operation
-            self._families.setdefault((api.name, parent_of(name)), {})[name] = operation
+            self._by_parent.setdefault((api.name, parent_of(name)), {})[name] = operation
             if request_id:
                 self._requested[api.name, parent or "", request_id] = name
             return operation.view(self.clock())
 
-    def look(self, service: str, name: str) -> OperationView:
-        """Look at an operation.
+    def get(self, service: str, name: str) -> OperationView:
+        """Get an operation.
 
         :raises RefusedError: NOT_FOUND.
         """
@@ -196,7 +195,7 @@ class Store:
             return self._find(service, name).view(self.clock())
 
     def due(self, service: str, name: str) -> float:
-        """Seconds until an operation is over if nothing else happens; may be infinite.
+        """Seconds until an operation finishes if nothing else happens; may be infinite.
 
         :raises RefusedError: NOT_FOUND.
         """
@@ -204,7 +203,7 @@ class Store:
             return max(self._find(service, name).ends_at() - self.clock(), 0.0)
 
     def cancel(self, service: str, name: str) -> None:
-        """Take a cancel request.
+        """Accept a cancel request, or refuse it.
 
         :raises RefusedError: NOT_FOUND, UNIMPLEMENTED or FAILED_PRECONDITION.
         """
@@ -212,7 +211,7 @@ class Store:
             self._find(service, name).cancel(self.clock())
 
     def finish(self, service: str, name: str, response: Any = None, error: Any = None) -> OperationView:
-        """End an operation now, with this result or with its script's. No-op once it is over.
+        """End an operation now, with this result or with its script's. No-op if it has finished.
 
         :raises RefusedError: NOT_FOUND.
         :raises ScriptError: if the result has the wrong shape.
@@ -224,14 +223,14 @@ class Store:
             return operation.view(self.clock())
 
     def delete(self, service: str, name: str) -> None:
-        """Forget an operation.
+        """Delete an operation.
 
         :raises RefusedError: NOT_FOUND.
         """
         with self._lock:
             operation = self._find(service, name)
             del self._operations[operation.service, name]
-            del self._families[operation.service, parent_of(name)][name]
+            del self._by_parent[operation.service, parent_of(name)][name]
 
     def views(self, service: str | None = None, name: str | None = None) -> list[OperationView]:
         """All operations, oldest first.
@@ -253,12 +252,12 @@ class Store:
     def page(
         self, service: str, parent: str, filter: str = "", page_size: str = "", page_token: str = ""
     ) -> dict[str, Any]:
-        """One page of a parent's operations, oldest first, as ``list`` answers.
+        """One page of a parent's operations, oldest first, as ``list`` returns it.
 
-        :param parent: ``-`` in it stands for any one part, as in ``locations/-``.
+        :param parent: ``-`` in it matches any one part, as in ``locations/-``.
         :param filter: ``done:true``, ``done=false`` and so on.
-        :param page_size: how many at most; 100 if not given, and never more than 1000.
-        :param page_token: where the page before ended.
+        :param page_size: the maximum number; 100 if not given, and never more than 1000.
+        :param page_token: the ``nextPageToken`` of the page before.
         :raises RefusedError: INVALID_ARGUMENT.
         """
         wanted, size, after = _read_filter(filter), _read_size(page_size), _read_token(page_token)
@@ -274,7 +273,7 @@ class Store:
                     if len(found) > size:
                         break
             for operation in found[:size]:
-                operation.note_look(now)
+                operation.note_poll(now)
             page: dict[str, Any] = {"operations": [operation.view(now).operation for operation in found[:size]]}
             if len(found) > size:
                 page["nextPageToken"] = _token(found[size - 1].order)
@@ -289,11 +288,11 @@ class Store:
     def _below(self, service: str, parent: str) -> list[EmulatedOperation]:
         parent = "" if parent in COLLECTIONS else parent
         if "-" not in parent.split("/"):
-            return list(self._families.get((service, parent), {}).values())
+            return list(self._by_parent.get((service, parent), {}).values())
         found = [
             operation
-            for (owner, family), operations in self._families.items()
-            if owner == service and _matches(parent, family)
+            for (owner, above), operations in self._by_parent.items()
+            if owner == service and _matches(parent, above)
             for operation in operations.values()
         ]
         return sorted(found, key=lambda operation: operation.order)
@@ -309,7 +308,7 @@ def _version_for(api: Service, version: str | None, name: str) -> str:
 
 
 def _new_name(api: Service, version: str | None, parent: str | None, new_id: str) -> str:
-    """A name for an operation: below its parent if it has one, else after the shortest pattern of the API."""
+    """A name for an operation: below its parent if it has one, else by the shortest pattern of the API."""
     if parent:
         return f"{parent}/operations/{new_id}"
     version = api.version(version)
@@ -331,7 +330,7 @@ def _read_filter(filter: str) -> bool | None:
         return None
     match = _DONE.fullmatch(filter)
     if match is None:
-        raise RefusedError("INVALID_ARGUMENT", f"Invalid list filter: {filter:.200}. Only `done` is understood here.")
+        raise RefusedError("INVALID_ARGUMENT", f"Invalid list filter: {filter:.200}. Only `done` is supported here.")
     return match[1].lower() == "true"
 
 

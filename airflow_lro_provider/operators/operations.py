@@ -96,7 +96,7 @@ class RunOperationOperator(OperationStarter):
             if not (self.allow_resource and error.is_resource):
                 raise OperationStartError(str(error)) from None
             self.log.info("The response is a resource and no operation: %s %s", self.http_method, self.method)
-            return error.answer
+            return error.response
         except StartUnknownError as error:
             raise OperationStartError(str(error)) from None
         except InvalidRequestError as error:

@@ -184,7 +184,7 @@ def test_cancel_answers_with_an_empty_object(store, ask):
     assert ask("POST", f"{U}:cancel").json == {}
     assert ask("POST", f"{U}:cancel", {}).json == {}
     assert ask("POST", f"{U}:cancel", data=b" \n").json == {}
-    assert store.look("datafusion", O).cancel_requests == 3
+    assert store.get("datafusion", O).cancel_requests == 3
 
 
 @pytest.mark.parametrize("data", [b'{"force": true}', b"[]", b"null", b"no json", b'"x"'])
@@ -192,7 +192,7 @@ def test_cancel_must_have_an_empty_body(store, ask, data):
     """The request body of cancel must be empty; anything else is INVALID_ARGUMENT, and nothing is cancelled."""
     store.create("datafusion", O)
     assert ask("POST", f"{U}:cancel", data=data).error["status"] == "INVALID_ARGUMENT"
-    assert store.look("datafusion", O).cancel_requests == 0
+    assert store.get("datafusion", O).cancel_requests == 0
 
 
 def test_cancel_may_be_unimplemented(store, ask, speak):
@@ -324,7 +324,7 @@ def test_latency_holds_the_answer_back_and_not_the_request(store, clock, pause, 
     begin = clock.now
     ask("POST", f"{U}:cancel")
     assert clock.now == begin + 4
-    assert store.look("datafusion", O).done_at == begin
+    assert store.get("datafusion", O).done_at == begin
 
 
 def test_the_answer_to_a_cancel_alone_can_be_slow(store, clock, pause, ask):
@@ -434,7 +434,7 @@ def test_a_failure_is_limited_to_its_verb(store, ask):
     store.fail(Failure("503", verb="cancel"))
     assert ask("GET", U).status == 200
     assert ask("POST", f"{U}:cancel").status == 503
-    assert store.look("datafusion", O).cancel_requests == 0
+    assert store.get("datafusion", O).cancel_requests == 0
     assert ask("POST", f"{U}:cancel").status == 200
 
 

@@ -21,14 +21,14 @@ def test_failures_are_used_up_in_order(failures):
     failures.add(Failure("429", times=2))
     failures.add(Failure("503"))
     assert kinds(failures, 4) == ["429", "429", "503", None]
-    assert failures.left() == []
+    assert failures.pending() == []
 
 
 def test_a_failure_may_last_for_ever(failures):
     """Without a number of times a failure never ends."""
     failures.add(Failure("503", times=None))
     assert kinds(failures, 50) == ["503"] * 50
-    assert len(failures.left()) == 1
+    assert len(failures.pending()) == 1
 
 
 @pytest.mark.parametrize("limit", [{"verb": "cancel"}, {"service": "automl"}, {"name": "other"}])

@@ -19,7 +19,7 @@ def start(store: Store, service: str, target: str = "things/t", verb: str = "cre
 
 
 def metadata(store: Store, service: str, name: str) -> dict:
-    return store.look(service, name).operation["metadata"]
+    return store.get(service, name).operation["metadata"]
 
 
 def test_developer_connect_has_the_canonical_shape(store, clock):
@@ -130,15 +130,15 @@ def test_the_core_reads_every_shape(store, clock, service):
     """What the emulator writes is what our own reader understands: times, state, progress, end."""
     name = start(store, service)
     clock.turn(5)
-    seen = Operation.from_json(store.look(service, name).operation)
+    seen = Operation.from_json(store.get(service, name).operation)
     assert seen.state is State.RUNNING
     assert seen.create_time is not None
     assert seen.create_time.timestamp() == clock.now - 5
     assert seen.progress == (0.5 if service in ("earthengine", "automl") else None)
     store.cancel(service, name)
     says_so = service not in ("automl", "aiplatform")
-    assert Operation.from_json(store.look(service, name).operation).state is (
+    assert Operation.from_json(store.get(service, name).operation).state is (
         State.CANCELLING if says_so else State.RUNNING
     )
     clock.turn(4)
-    assert Operation.from_json(store.look(service, name).operation).outcome == "CANCELLED"
+    assert Operation.from_json(store.get(service, name).operation).outcome == "CANCELLED"

@@ -166,7 +166,7 @@ def test_an_outage(threads, emulator):
 
 def test_it_starts_once(emulator):
     """A second start is refused; an emulator that never started has no URL."""
-    with pytest.raises(RuntimeError, match="runs already"):
+    with pytest.raises(RuntimeError, match="already running"):
         emulator.start()
     with pytest.raises(RuntimeError, match="no address"):
         _ = Emulator().url

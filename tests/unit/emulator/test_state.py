@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_lro_provider.emulator.answers import RefusedError
+from airflow_lro_provider.emulator.responses import RefusedError
 from airflow_lro_provider.emulator.script import Script
 from airflow_lro_provider.emulator.state import EmulatedOperation
 from airflow_lro_provider.lro.operation import Operation, Outcome

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from airflow_lro_provider.emulator.answers import RefusedError
+from airflow_lro_provider.emulator.responses import RefusedError
 from airflow_lro_provider.emulator.script import Failure, Script, ScriptError
 from airflow_lro_provider.emulator.store import Store
 from airflow_lro_provider.lro.errors import UnknownServiceError
@@ -40,8 +40,8 @@ def test_names_are_only_unique_within_an_api(store):
     store.create("datafusion", name)
     store.create("automl", name)
     store.cancel("automl", name)
-    assert not store.look("datafusion", name).done
-    assert store.look("automl", name).done
+    assert not store.get("datafusion", name).done
+    assert store.get("automl", name).done
 
 
 def test_made_up_names_differ_between_emulators(clock):
@@ -75,7 +75,7 @@ def test_what_is_deleted_is_gone(store):
     """After delete there is nothing to get, list, cancel or delete; its name is free again."""
     name = store.create("datafusion", f"{L}/operations/o").name
     store.delete("datafusion", name)
-    for ask in (store.look, store.cancel, store.delete, store.due):
+    for ask in (store.get, store.cancel, store.delete, store.due):
         with pytest.raises(RefusedError) as refused:
             ask("datafusion", name)
         assert refused.value.status == "NOT_FOUND"
@@ -184,9 +184,9 @@ def test_scripts_are_for_what_is_started_afterwards(store):
     store.set_script({"cancel": "unimplemented"}, "automl")
     ignoring, refusing = store.create("datafusion"), store.create("automl")
     store.cancel("datafusion", before.name)
-    assert store.look("datafusion", before.name).state == "CANCELLED"
+    assert store.get("datafusion", before.name).state == "CANCELLED"
     store.cancel("datafusion", ignoring.name)
-    assert store.look("datafusion", ignoring.name).state == "CANCELLING"
+    assert store.get("datafusion", ignoring.name).state == "CANCELLING"
     with pytest.raises(RefusedError):
         store.cancel("automl", refusing.name)
 
@@ -196,7 +196,7 @@ def test_an_operation_changes_the_default_script_for_itself(store, clock):
     store.set_script({"duration": 1, "response": {"a": 1}})
     name = store.create("datafusion", script={"error": {"code": 13}}).name
     clock.turn(1)
-    assert store.look("datafusion", name).state == "FAILED"
+    assert store.get("datafusion", name).state == "FAILED"
     assert store.script() == Script(duration=1, response={"a": 1})
 
 
@@ -243,7 +243,7 @@ def test_looks_of_clients_are_counted(store, clock):
     clock.turn(1)
     store.page("datafusion", "projects/p/locations/l")
     store.page("datafusion", "projects/p/locations/other")
-    seen = store.look("datafusion", view.name)
+    seen = store.get("datafusion", view.name)
     assert (seen.looks, seen.looked_at) == (3, clock.now)
 
 
@@ -322,7 +322,7 @@ def test_thousands_of_operations_are_found_by_name(clock):
 
     store._operations = Untouchable(store._operations)
     name = f"{L}/operations/o4321"
-    assert store.look("datafusion", name).name == name
+    assert store.get("datafusion", name).name == name
     store.cancel("datafusion", name)
     assert store.views("datafusion", name)[0].done
     store.delete("datafusion", name)

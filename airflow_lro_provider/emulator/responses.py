@@ -14,7 +14,7 @@ from typing import Any
 
 from airflow_lro_provider.lro.status import HTTP_CODES
 
-__all__ = ["Answer", "RefusedError", "answer", "error_answer", "not_routed", "page_of_an_error"]
+__all__ = ["RefusedError", "Response", "error_page", "error_response", "no_route", "ok_response"]
 
 JSON_TYPE = "application/json; charset=UTF-8"
 HTML_TYPE = "text/html; charset=UTF-8"
@@ -34,8 +34,8 @@ _TITLES = {403: "Forbidden", 404: "Not Found", 408: "Request Timeout", 502: "Ser
 
 
 @dataclass(frozen=True)
-class Answer:
-    """One HTTP answer."""
+class Response:
+    """One HTTP response."""
 
     status: int
     body: bytes
@@ -44,10 +44,10 @@ class Answer:
 
 
 class RefusedError(Exception):
-    """A request that is answered with an error.
+    """A request that gets an error for a response.
 
     :param status: the name of a ``google.rpc.Code``.
-    :param message: what the answer says.
+    :param message: the error's message.
     """
 
     def __init__(self, status: str, message: str) -> None:
@@ -56,25 +56,25 @@ class RefusedError(Exception):
         self.message = message
 
 
-def answer(content: Any) -> Answer:
-    """A good answer."""
-    return Answer(200, json.dumps(content).encode())
+def ok_response(content: Any) -> Response:
+    """A successful response."""
+    return Response(200, json.dumps(content).encode())
 
 
-def error_answer(
+def error_response(
     status: str,
     message: str,
     *,
     host: str = "googleapis.com",
     metadata: Mapping[str, str] | None = None,
     retry_after: float | None = None,
-) -> Answer:
+) -> Response:
     """An error of an API.
 
     :param status: the name of a ``google.rpc.Code``; it decides the HTTP code.
     :param host: the API's, which is the domain of the error's reason.
     :param metadata: more about the reason.
-    :param retry_after: seconds that the client is asked to wait.
+    :param retry_after: seconds that the client is told to wait.
     """
     about = {"service": host, **(metadata or {})}
     details: list[dict[str, Any]] = [
@@ -88,18 +88,18 @@ def error_answer(
         headers["WWW-Authenticate"] = 'Bearer realm="https://accounts.google.com/", error="invalid_token"'
     code = HTTP_CODES[status]
     error = {"error": {"code": code, "message": message, "status": status, "details": details}}
-    return Answer(code, json.dumps(error).encode(), headers=headers)
+    return Response(code, json.dumps(error).encode(), headers=headers)
 
 
-def not_routed(path: str) -> Answer:
-    """The front end's answer to a path that no API serves: an unknown version, a verb that is not there."""
-    return page_of_an_error(404, f"The requested URL <code>{escape(path)}</code> was not found on this server.")
+def no_route(path: str) -> Response:
+    """The front end's response to a path that no API serves: an unknown version or verb."""
+    return error_page(404, f"The requested URL <code>{escape(path)}</code> was not found on this server.")
 
 
-def page_of_an_error(code: int, text: str, retry_after: float | None = None) -> Answer:
-    """An error of something before the API.
+def error_page(code: int, text: str, retry_after: float | None = None) -> Response:
+    """An error of something in front of the API: a page.
 
-    :param text: what it says, in HTML.
+    :param text: its text, in HTML.
     """
     title = _TITLES.get(code, "Error")
     headers = {} if retry_after is None else {"Retry-After": str(math.ceil(retry_after))}
@@ -108,4 +108,4 @@ def page_of_an_error(code: int, text: str, retry_after: float | None = None) -> 
         f"  <title>Error {code} ({title})!!1</title>\n"
         f"  <p><b>{code}.</b> <ins>That&rsquo;s an error.</ins>\n  <p>{text}  <ins>That&rsquo;s all we know.</ins>\n"
     )
-    return Answer(code, page.encode(), HTML_TYPE, headers)
+    return Response(code, page.encode(), HTML_TYPE, headers)
