@@ -186,7 +186,7 @@ def test_best_effort_success_is_not_guaranteed(page: Page) -> None:
 def test_unimplemented(page: Page) -> None:
     """'It returns google.rpc.Code.UNIMPLEMENTED': an error of its own, and the outcome CANCEL_UNSUPPORTED."""
     body = {"error": {"code": 501, "status": "UNIMPLEMENTED", "message": "Operation is not implemented."}}
-    with pytest.raises(UnimplementedError, match=f"{page.service} does not offer cancel") as caught:
+    with pytest.raises(UnimplementedError, match=f"{page.service} does not support cancel") as caught:
         answered(page.cancel(), 501, body)
     flow = flows.cancel(page.reference, endpoint_of(page.reference))
     next(flow)
