@@ -8,9 +8,7 @@
 * :func:`of_ledger_entry`: the sweep: does Airflow still want the operation of a ledger entry?
 
 A wrong guess destroys a live job or returns a stale result, so what cannot be known is :attr:`Decision.UNSURE` and
-left alone. The rows that depend on Airflow's behavior are measured on a real Airflow (``tests/e2e/test_verdict.py``).
-
-Standard library and the core only: no Airflow, no network, no clock.
+left alone. What Airflow shows in each case was measured (``tests/e2e/test_verdict.py``). No Airflow, network or clock.
 """
 
 from __future__ import annotations
@@ -37,7 +35,7 @@ __all__ = [
     "of_killed_trigger",
     "of_ledger_entry",
     "reason_to_cancel",
-    "run_is_over",
+    "run_has_ended",
     "waits_for_its_run",
     "was_stopped",
     "will_go_on",
@@ -54,11 +52,11 @@ class Decision(str, enum.Enum):
     CANCEL = "cancel"
     """No task wants it any more."""
     UNSURE = "unsure"
-    """It cannot be known from here: do nothing, say so, leave it to the next try or the sweep."""
+    """It cannot be known from here: do nothing, log it, leave it to the next try or the sweep."""
 
 
 class Evidence(enum.Enum):
-    """Stands in for a fact that is missing, and says in which way."""
+    """The placeholder of a fact that is missing, one for each way in which it can be missing."""
 
     NONE = "none"
     """There is none: a task instance without a state (just cleared, not scheduled yet), an XCom that is not there."""
@@ -100,7 +98,7 @@ def of_killed_trigger(*, task_state: TaskState, owner_token: str | Evidence, my_
 
     Airflow 3.3 sends that for a real kill, but also when another triggerer took the trigger over, and task states carry
     no try number: after a clear, the new try may be deferred again before the old trigger hears of it. The owner token
-    tells those apart: every try writes its own to XCom before it defers.
+    distinguishes them: every try writes its own to XCom before it defers.
 
     ===========================  ==============  =================================================================
     task state                   owner token     decision
@@ -166,7 +164,7 @@ def was_stopped(task_state: TaskState) -> bool:
 
 @dataclass(frozen=True)
 class ArmedRecord:
-    """What a try writes before it starts or waits, and removes at every normal end: one that is left tells of a death.
+    """What a try writes before it starts or waits, and removes at every normal end: one that is left shows a death.
 
     :param reference: the operation, as :meth:`OperationReference.to_dict` gives it; ``None`` if the try
         was about to start one and has not had the response.
@@ -175,7 +173,7 @@ class ArmedRecord:
     :param try_id: the task instance's id, which Airflow changes with every try (but not when it fails a task that
         it has queued itself).
     :param max_tries: Airflow's ``max_tries`` at the time; a clear raises it, a retry does not.
-    :param killed: why the dying process requested a cancellation, if it lived long enough to say so.
+    :param killed: why the dying process requested a cancellation, if it lived long enough to write it.
     """
 
     reference: Mapping[str, Any] | None
@@ -197,10 +195,9 @@ class ArmedRecord:
         reference, request_id = stored.get("reference"), stored.get("request_id")
         if not isinstance(reference, Mapping) and not isinstance(request_id, str):
             return None
-        try_number, max_tries = stored.get("try_number"), stored.get("max_tries")
+        try_number, max_tries, killed = (stored.get(field) for field in ("try_number", "max_tries", "killed"))
         if not isinstance(try_number, int) or not isinstance(max_tries, int):
             return None
-        killed = stored.get("killed")
         return cls(
             reference=dict(reference) if isinstance(reference, Mapping) else None,
             try_number=try_number,
@@ -247,7 +244,7 @@ def of_armed_record(
 
 
 def is_younger(one: str, other: str) -> bool:
-    """Whether a task instance id is younger than another; Airflow's are UUIDs of version 7, which tell."""
+    """Whether a task instance id is younger than another; Airflow's are UUIDs of version 7, which contain the time."""
     try:
         first, second = uuid.UUID(one), uuid.UUID(other)
     except ValueError:
@@ -263,21 +260,18 @@ class EndedBy(str, enum.Enum):
 
     DEFERRED = "deferred"
     RESCHEDULED = "rescheduled"
-    KILLED = "killed"
-    """Airflow told it to stop."""
+    KILLED = "killed"  # Airflow told it to stop
     ORPHANED = "orphaned"
     """Its supervisor is gone: Airflow counts it as lost."""
-    INTERRUPTED = "interrupted"
-    """Ctrl-C, or an exit."""
+    INTERRUPTED = "interrupted"  # Ctrl-C, or an exit
     EXECUTION_TIMEOUT = "execution_timeout"
     SENSOR_TIMEOUT = "sensor_timeout"
     """A sensor's own timeout; Airflow does not retry after it."""
     TIMEOUT = "timeout"
     """An operator's own timeout; Airflow retries after it."""
     SKIPPED_AT_TIMEOUT = "skipped_at_timeout"
-    """``soft_fail``: a timeout became a skip."""
+    """``soft_fail`` made a skip of a timeout. Any other skip is SKIPPED."""
     SKIPPED = "skipped"
-    """Any other skip."""
     FAILED = "failed"
     FAILED_FOR_GOOD = "failed_for_good"
     """An error after which Airflow does not retry."""
@@ -336,7 +330,7 @@ def reason_to_cancel(
     failed                                              if ``cancel_on_failure``, unless the next try goes on
     ==================================================  ==========================================================
 
-    :param goes_on: as :func:`will_go_on` tells.
+    :param goes_on: the result of :func:`will_go_on`.
     """
     if not cancel_on_kill or ended_by in _GOES_ON:
         return None
@@ -357,7 +351,7 @@ def waits_for_its_run(task_state: TaskState) -> bool:
     return task_state in (NONE, "scheduled", "queued", "up_for_retry")
 
 
-def run_is_over(run_state: str | None) -> bool:
+def run_has_ended(run_state: str | None) -> bool:
     """Whether a Dag run in this state does not go on."""
     return run_state in ("failed", "success")
 
@@ -383,7 +377,7 @@ def of_ledger_entry(
     up for retry, and the retry adopts       OWN
     up for retry, and it does not            CANCEL
     up for retry, queued, … no state, but    CANCEL: Airflow never runs it again (3.3.2 can leave one so that
-    its run is over                          was marked in the moment in which it failed)
+    its run has ended                        was marked in the moment in which it failed)
     running, deferred, queued, … no state    OWN: alive, or the next try will see to it
     =======================================  ======================================================
 
@@ -400,6 +394,6 @@ def of_ledger_entry(
         return Decision.UNSURE
     if task_state in _ENDED or (task_state == "up_for_retry" and not will_adopt):
         return Decision.CANCEL
-    if waits_for_its_run(task_state) and run_is_over(run_state):
+    if waits_for_its_run(task_state) and run_has_ended(run_state):
         return Decision.CANCEL
     return Decision.OWN

@@ -134,7 +134,7 @@ def plan_queries(keys: Iterable[TaskKey]) -> Iterator[StateQuery]:
         yield from _cut(_by(group, "run_id"), None)
     for group in plain.values():
         by_run, by_task = _by(group, "run_id"), _by(group, "task_id")
-        # Never runs times tasks: what nobody has asked for would be in the response, too.
+        # Never runs times tasks: states that nobody has requested would be in the response, too.
         few, many = (by_run, "task_id") if len(by_run) <= len(by_task) else (by_task, "run_id")
         for part in few.values():
             yield from _cut(_by(part, many), -1)

@@ -1,11 +1,11 @@
 """What the sweep does about the operations of dead tasks: it polls each, and cancels those that run.
 
-An operation whose start got no response has no name. It is looked for among those of its parent
+An operation whose start got no response has no known name. It is searched for among those of its parent
 (:mod:`airflow_lro_provider.sweep.search`), and cancelled only if it is the only candidate and no task owns it
 according to the ledger.
 
-Airflow is asked for nothing inside a coroutine: its channel to a task blocks, and serves one thread at a time. So the
-connections are loaded before the event loop runs, and the ledger is read again between two runs of it.
+Nothing is requested of Airflow inside a coroutine: its channel to a task blocks, and serves one thread at a time. So
+the connections are loaded before the event loop runs, and the ledger is read again between two runs of it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ LATE_SECONDS = 3600.0
 FORGET_AFTER_SECONDS = 30 * 86400.0
 """An entry of a start that got no response is removed after this time: Google's APIs remember no operation longer."""
 YOUNG_SECONDS = 60.0
-"""A new operation may not be found everywhere at once: for this time a 404 says nothing."""
+"""A new operation may not be found everywhere at once: for this time a 404 proves nothing."""
 
 
 class What(str, enum.Enum):
@@ -47,7 +47,7 @@ class What(str, enum.Enum):
     CANCELLED = "cancelled"
     """This sweep requested its cancellation, and saw it CANCELLED. The next sweep removes the entry."""
     REQUESTED = "requested"
-    """Its cancellation was requested, now or before, and it has not ended yet. The next sweep looks again."""
+    """Its cancellation was requested, now or before, and it has not ended yet. The next sweep polls it again."""
     WOULD_CANCEL = "would_cancel"
     """It runs, and a sweep that is no dry run would request its cancellation."""
     UNSURE = "unsure"
@@ -81,7 +81,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Claims:
-    """What the ledger says of all operations, at one moment.
+    """What the ledger has on all operations, at one moment.
 
     :param operations: the fingerprints of those that have an entry of their own.
     :param starting: the entries of starts of living tasks that have no response yet.
@@ -178,7 +178,7 @@ class _Connections:
                 self._loaded[key] = self._load(entry.gcp_conn_id, entry.impersonation_chain)
             except OperationsError as error:
                 self._loaded[key] = error
-            except Exception as error:  # of Airflow: its text may tell more than a report should
+            except Exception as error:  # of Airflow: its text may contain more than a report should
                 text = f"could not load connection {entry.gcp_conn_id!r}: {type(error).__name__}"
                 self._loaded[key] = ConnectionSettingsError(text)
         loaded = self._loaded[key]
@@ -264,7 +264,7 @@ class _Worker:
                     if len(listed) > MAX_LISTED:
                         text = f"{footprint.parent} has too many operations to search"
                         return _unanswered(case.entry, case.why, text, self._now)
-        except OperationsError as error:  # a 404 too: it says nothing of an operation
+        except OperationsError as error:  # a 404 too: it proves nothing about an operation
             return Row(case.entry, What.UNSURE, str(error))
         return find(footprint, listed, case.entry.armed_since)
 

@@ -53,7 +53,7 @@ def ledger_is_on() -> bool:
 
 
 def fingerprint(reference: Mapping[str, Any]) -> str:
-    """What tells an operation from all others, in short.
+    """A short text that identifies an operation.
 
     :param reference: as :meth:`OperationReference.to_dict` gives it.
     """
@@ -83,7 +83,7 @@ class LedgerKey:
     def is_superseded_by(self, other: LedgerKey) -> bool:
         """Whether that is a later try of the same task.
 
-        Its number alone does not say so: a task instance that was deleted, or whose run was, and that was made
+        Its number alone does not prove it: a task instance that was deleted, or whose run was, and that was made
         anew counts from 1 again.
         """
         return other.try_number > self.try_number and not is_younger(self.try_id, other.try_id)

@@ -16,7 +16,7 @@ from airflow_lro_provider.ownership.decisions import (
     Evidence,
     TaskState,
     of_ledger_entry,
-    run_is_over,
+    run_has_ended,
     waits_for_its_run,
 )
 from airflow_lro_provider.ownership.evidence import TaskKey, query_states
@@ -79,7 +79,7 @@ class SweepResult:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many entries were found, and how many of them ended in which way: the rest add up to the first."""
+        """How many entries were found, and how many of them ended in which way; all but the first add up to it."""
         done = Counter(row.what for row in self.rows)
         counts = {what.value: done[what] for what in What}
         counts[What.UNSURE.value] += self.unknown + self.unreadable
@@ -139,7 +139,7 @@ class _Sweep:
 
         A try that adopts an operation adds its entry before it removes the old one: whoever has done so since the
         first read is found now. And a task that ends well removes its entry before Airflow shows its end: one whose
-        entry has vanished has let its operation go, though it may look dead.
+        entry has vanished has let its operation go, though its task may look dead.
         """
         entries = set(self._airflow.keys())
         self._add(entries - self._seen)
@@ -151,7 +151,7 @@ class _Sweep:
         return unowned
 
     def _claims(self, dead: Collection[str]) -> Claims:
-        """What the ledger says by now of operations that have an entry, and of those that are being started."""
+        """What the ledger has by now: operations with an entry, and those that are being started."""
         self._add(set(self._airflow.keys()) - self._seen)
         starting = [text for text, key in self._keys.items() if key.operation is None and text not in dead]
         return Claims(
@@ -214,7 +214,7 @@ class _Sweep:
                     continue
                 decisions = {decide(will_adopt=entry.will_adopt, cancel_on_failure=entry.cancel_on_failure)}
             if Decision.CANCEL in decisions:
-                in_run = f" in a run that is {run_state}" if run_is_over(run_state) else ""
+                in_run = f" in a run that is {run_state}" if run_has_ended(run_state) else ""
                 dead[text] = "a later try has another operation" if superseded else f"its task is {state}{in_run}"
             elif Decision.UNSURE in decisions:
                 self._result.unknown += 1

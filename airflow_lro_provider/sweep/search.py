@@ -77,7 +77,7 @@ class StartFootprint:
 class Found:
     """What a list of operations shows of a start.
 
-    :param operations: those that it may have started; if there are several, they cannot be told apart.
+    :param operations: those that it may have started; if there are several, nothing distinguishes them.
     :param is_certain: whether there can be no other one: every operation of that time says what it works on.
     """
 

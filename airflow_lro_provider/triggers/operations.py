@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 __all__ = ["OperationTrigger"]
 
 DECISION_TRIES = 5
-"""How often Airflow is asked whose the operation is before that counts as unknown."""
+"""How often the evidence is requested of Airflow before it counts as unknown."""
 CONNECTION_TRIES = 5
-"""How often Airflow is asked for the connection: it says "not defined" also when a secrets backend is down."""
+"""How often the connection is requested of Airflow: it is "not defined" also when a secrets backend is down."""
 CONNECTION_PAUSE_SECONDS = 5.0
 """Between two of these."""
 KILL_PATIENCE_SECONDS = 20.0
@@ -329,7 +329,7 @@ class OperationTrigger(BaseTrigger):
         try:
             settings = await self._settings()
             async with await AsyncOperationsClient.create(settings, metrics=METRICS) as client:
-                # Airflow may have taken its time to say whose the operation is: meanwhile it may have succeeded.
+                # The evidence may have taken Airflow some time: meanwhile the operation may have succeeded.
                 before = await self._poll_briefly(client, reference)
                 result = await client.cancel(reference, before=before, look=False)
         except OperationsError as error:
@@ -376,7 +376,7 @@ class OperationTrigger(BaseTrigger):
                 await asyncio.sleep(min(2.0**attempt, 10.0))
             state, token = await task_state(key), Evidence.UNKNOWN
             decision = of_killed_trigger(task_state=state, owner_token=token, my_token=mine)
-            if decision is Decision.UNSURE:  # the state alone does not tell
+            if decision is Decision.UNSURE:  # the state alone does not decide
                 token = await owner_token(key)
                 decision = of_killed_trigger(task_state=state, owner_token=token, my_token=mine)
             if decision is not Decision.UNSURE:

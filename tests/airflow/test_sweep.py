@@ -34,7 +34,7 @@ SECRET = "-----BEGIN PRIVATE KEY-----"
 
 
 class PlayedAirflow:
-    """What the sweep asks, answered from dicts."""
+    """What the sweep requests of Airflow, from dicts."""
 
     def __init__(self, emulator: Emulator) -> None:
         self.emulator = emulator
@@ -45,14 +45,14 @@ class PlayedAirflow:
         self.run_states: dict[tuple[str, str], str] = {}
         self.run_questions: list[tuple[str, str]] = []
         self.down = False
-        self.before_second_look: Callable[[], None] = lambda: None
+        self.before_second_read: Callable[[], None] = lambda: None
         self.number = 0
 
     def keys(self) -> list[str]:
-        """All; at the second look something may have happened since the first."""
+        """All; at the second read something may have happened since the first."""
         self.looks += 1
         if self.looks % 2 == 0:
-            self.before_second_look()
+            self.before_second_read()
         return list(self.kept)
 
     def read(self, key: str) -> LedgerEntry | None:
@@ -61,7 +61,7 @@ class PlayedAirflow:
         return self.kept.get(key)
 
     def remove(self, key: str) -> None:
-        """Strike out."""
+        """Remove."""
         self.kept.pop(key, None)
 
     def states(
@@ -92,7 +92,7 @@ class PlayedAirflow:
             raise ConnectionSettingsError(f"connection {gcp_conn_id!r} is not defined")
         return ConnectionSettings.from_extra(self.emulator.connection_extra())
 
-    def enter(self, state: Any = "gone", operation: str | None = None, **change: Any) -> LedgerEntry:
+    def add(self, state: Any = "gone", operation: str | None = None, **change: Any) -> LedgerEntry:
         """An entry, its operation (one that never ends), and the state of its task ("gone": there is no such task)."""
         self.number += 1
         name = operation or self.emulator.create("datafusion", duration=None)
@@ -136,7 +136,7 @@ ALIVE = ["running", "deferred", "queued", "scheduled", "restarting", "up_for_res
 @pytest.mark.parametrize("state", ALIVE)
 def test_what_lives_is_left_alone(airflow: PlayedAirflow, state: str | None) -> None:
     """In none of these states an operation is so much as polled."""
-    airflow.enter(state)
+    airflow.add(state)
     assert airflow.sweep().counts == counts(found=1, alive=1)
     assert airflow.emulator.requests() == []
     assert (airflow.looks, airflow.reads) == (1, 0), "a list of keys says it all"
@@ -144,9 +144,9 @@ def test_what_lives_is_left_alone(airflow: PlayedAirflow, state: str | None) -> 
 
 
 @pytest.mark.parametrize("state", ["failed", "success", "skipped", "upstream_failed", "removed", "gone"])
-def test_what_nobody_stands_for_is_cancelled_confirmed_and_struck_out(airflow: PlayedAirflow, state: str) -> None:
+def test_what_nobody_owns_is_cancelled_confirmed_and_removed(airflow: PlayedAirflow, state: str) -> None:
     """One sweep cancels and sees it; the next removes the entry, and does not cancel again."""
-    airflow.enter(state)
+    airflow.add(state)
     assert airflow.sweep().counts == counts(found=1, cancelled=1)
     assert airflow.sweep().counts == counts(found=1, finished=1)
     assert airflow.sweep().counts == counts()
@@ -156,7 +156,7 @@ def test_what_nobody_stands_for_is_cancelled_confirmed_and_struck_out(airflow: P
 @pytest.mark.parametrize(("adopts", "what"), [(True, "alive"), (False, "cancelled")])
 def test_a_task_that_waits_for_its_retry(airflow: PlayedAirflow, adopts: bool, what: str) -> None:
     """Its operation lives if the retry goes on with it."""
-    airflow.enter("up_for_retry", will_adopt=adopts)
+    airflow.add("up_for_retry", will_adopt=adopts)
     assert airflow.sweep().counts[what] == 1
 
 
@@ -166,7 +166,7 @@ def test_a_task_that_waits_in_a_run_that_is_over_waits_in_vain(
     airflow: PlayedAirflow, state: str | None, run: str, what: str
 ) -> None:
     """Airflow 3.3.2 can leave one so that was marked in the moment in which it failed by itself."""
-    entry = airflow.enter(state, will_adopt=True)
+    entry = airflow.add(state, will_adopt=True)
     airflow.run_states[entry.dag_id, entry.run_id] = run
     result = airflow.sweep()
     assert result.counts[what] == 1
@@ -176,22 +176,22 @@ def test_a_task_that_waits_in_a_run_that_is_over_waits_in_vain(
 @pytest.mark.parametrize("state", ["running", "deferred", "up_for_reschedule", "failed"])
 def test_the_run_is_not_asked_for_if_the_task_says_enough(airflow: PlayedAirflow, state: str) -> None:
     """One question for each run would be too many for thousands of tasks."""
-    airflow.enter(state)
+    airflow.add(state)
     airflow.sweep()
     assert airflow.run_questions == []
 
 
 def test_a_failure_that_its_author_wants_to_leave_the_operation_is_not_second_guessed(airflow: PlayedAirflow) -> None:
     """cancel_on_failure=False, failed: by itself or killed? It is counted and left."""
-    airflow.enter("failed", cancel_on_failure=False)
-    airflow.enter("success", cancel_on_failure=False)
+    airflow.add("failed", cancel_on_failure=False)
+    airflow.add("success", cancel_on_failure=False)
     assert airflow.sweep().counts == counts(found=2, unsure=1, cancelled=1)
 
 
 def test_an_operation_that_a_later_try_has_replaced_is_cancelled(airflow: PlayedAirflow) -> None:
     """The later try's own is not."""
-    old = airflow.enter("running")
-    new = airflow.enter("running", run_id=old.run_id, try_number=2)
+    old = airflow.add("running")
+    new = airflow.add("running", run_id=old.run_id, try_number=2)
     airflow.sweep()
     requests = airflow.emulator.requests(verb="cancel")
     assert [request.name for request in requests] == [old.reference["name"]]  # type: ignore[index]
@@ -200,38 +200,38 @@ def test_an_operation_that_a_later_try_has_replaced_is_cancelled(airflow: Played
 
 def test_an_operation_that_a_later_try_has_adopted_lives(airflow: PlayedAirflow) -> None:
     """Two entries for one operation, as between the two writes of an adoption."""
-    old = airflow.enter("running")
-    airflow.enter("running", old.reference["name"], run_id=old.run_id, try_number=2)  # type: ignore[index]
+    old = airflow.add("running")
+    airflow.add("running", old.reference["name"], run_id=old.run_id, try_number=2)  # type: ignore[index]
     assert airflow.sweep().counts["alive"] == 2
     assert airflow.cancels == 0
 
 
 def test_an_adoption_in_the_middle_of_a_sweep_is_seen(airflow: PlayedAirflow) -> None:
-    """Whoever has entered the operation since the first look keeps it alive."""
-    old = airflow.enter("failed")
+    """Whoever has recorded the operation since the ledger was first read keeps it alive."""
+    old = airflow.add("failed")
 
     def adopt() -> None:
-        airflow.enter("running", old.reference["name"], run_id=old.run_id, try_number=2)  # type: ignore[index]
+        airflow.add("running", old.reference["name"], run_id=old.run_id, try_number=2)  # type: ignore[index]
 
-    airflow.before_second_look = adopt
+    airflow.before_second_read = adopt
     assert airflow.sweep().counts["alive"] == 1
     assert airflow.cancels == 0
 
 
 def test_another_task_that_waits_for_the_same_operation_keeps_it_alive(airflow: PlayedAirflow) -> None:
     """Two sensors, one of them dead."""
-    dead = airflow.enter("failed")
-    airflow.enter("deferred", dead.reference["name"], dag_id="other")  # type: ignore[index]
+    dead = airflow.add("failed")
+    airflow.add("deferred", dead.reference["name"], dag_id="other")  # type: ignore[index]
     airflow.sweep()
     assert airflow.cancels == 0
 
 
 def test_names_of_mapped_tasks_are_not_confused(airflow: PlayedAirflow) -> None:
     """`a_1` is a task, and the second of the mapped task `a`: each has its own state."""
-    dead = airflow.enter("failed", task_id="a", map_index=1, run_id="r")
-    airflow.enter("running", task_id="a_1", run_id="r")
+    dead = airflow.add("failed", task_id="a", map_index=1, run_id="r")
+    airflow.add("running", task_id="a_1", run_id="r")
     for index in range(100):
-        airflow.enter("running", task_id="b", map_index=index, run_id="r")
+        airflow.add("running", task_id="b", map_index=index, run_id="r")
     assert airflow.sweep().counts == counts(found=102, cancelled=1, alive=101)
     assert [request.name for request in airflow.emulator.requests(verb="cancel")] == [dead.reference["name"]]  # type: ignore[index]
     assert len(airflow.questions) == 3
@@ -241,9 +241,9 @@ def test_many_runs_are_asked_about_in_few_questions(airflow: PlayedAirflow) -> N
     """A hundred runs at a time: their ids stand in a URL. The same of tasks."""
     shared = airflow.emulator.create("datafusion", duration=None)
     for _ in range(120):
-        airflow.enter("running", shared)
+        airflow.add("running", shared)
     for number in range(120):
-        airflow.enter("running", shared, dag_id="other", run_id="r", task_id=f"t{number}")
+        airflow.add("running", shared, dag_id="other", run_id="r", task_id=f"t{number}")
     assert airflow.sweep().counts["alive"] == 240
     assert [(len(tasks), len(runs)) for _, tasks, runs, _ in airflow.questions] == [
         (1, 100),
@@ -260,17 +260,17 @@ def uuid7(moment: int) -> str:
 
 def test_a_task_that_was_made_anew_has_not_been_replaced_by_its_past(airflow: PlayedAirflow) -> None:
     """A run that was deleted and made again counts its tries from 1: what is left of the old one's try 2 is older."""
-    airflow.enter("running", try_number=2, try_id=uuid7(1000), run_id="r")
-    new = airflow.enter("running", try_number=1, try_id=uuid7(2000), run_id="r")
+    airflow.add("running", try_number=2, try_id=uuid7(1000), run_id="r")
+    new = airflow.add("running", try_number=1, try_id=uuid7(2000), run_id="r")
     airflow.sweep()
     assert new.reference is not None
     assert airflow.emulator.requests(verb="cancel", name=new.reference["name"]) == []
 
 
-def test_what_is_struck_out_in_the_middle_of_a_sweep_is_not_cancelled(airflow: PlayedAirflow) -> None:
+def test_what_is_removed_in_the_middle_of_a_sweep_is_not_cancelled(airflow: PlayedAirflow) -> None:
     """A task that does not wait for its operation has ended well meanwhile: the operation is nobody's, and runs on."""
-    entry = airflow.enter("success", run_id="a run whose id does not fit into a key")
-    airflow.before_second_look = lambda: airflow.remove(entry.key)
+    entry = airflow.add("success", run_id="a run whose id does not fit into a key")
+    airflow.before_second_read = lambda: airflow.remove(entry.key)
     assert airflow.sweep().counts["cancelled"] == 0
     assert airflow.cancels == 0
 
@@ -280,11 +280,11 @@ def test_one_entry_that_cannot_be_dealt_with_does_not_keep_the_others(
     airflow: PlayedAirflow, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     """Whatever Airflow answers about it: it is left and counted, and the others are cancelled."""
-    bad = airflow.enter("failed", gcp_conn_id="bad")
+    bad = airflow.add("failed", gcp_conn_id="bad")
     if what == "remove":
         airflow.emulator.finish("datafusion", bad.reference["name"])  # type: ignore[index]
-        bad = airflow.enter("failed", airflow.emulator.create("datafusion", duration=0))
-    airflow.enter("failed")
+        bad = airflow.add("failed", airflow.emulator.create("datafusion", duration=0))
+    airflow.add("failed")
     real = getattr(airflow, what)
 
     def fail(first: Any, *rest: Any) -> Any:
@@ -299,7 +299,7 @@ def test_one_entry_that_cannot_be_dealt_with_does_not_keep_the_others(
 
 def test_what_cannot_be_judged_is_left_and_counted(airflow: PlayedAirflow) -> None:
     """Airflow does not answer: nothing is cancelled."""
-    airflow.enter("failed")
+    airflow.add("failed")
     airflow.down = True
     assert airflow.sweep().counts["unsure"] == 1
     assert airflow.cancels == 0
@@ -307,14 +307,12 @@ def test_what_cannot_be_judged_is_left_and_counted(airflow: PlayedAirflow) -> No
 
 def test_what_cannot_be_reached_is_left_and_counted(airflow: PlayedAirflow) -> None:
     """No permission, no connection, an entry that is none, a reference that was tampered with: the others go on."""
-    refused = airflow.enter("failed")
+    refused = airflow.add("failed")
     airflow.emulator.fail(403, verb="get", name=refused.reference["name"])  # type: ignore[index]
-    airflow.enter("failed", gcp_conn_id="another")
-    airflow.enter(
-        "failed", reference={"service": "datafusion", "version": "v1", "name": "../x", "host": "evil.example"}
-    )
+    airflow.add("failed", gcp_conn_id="another")
+    airflow.add("failed", reference={"service": "datafusion", "version": "v1", "name": "../x", "host": "evil.example"})
     airflow.kept["junk"] = None
-    airflow.enter("failed")
+    airflow.add("failed")
     result = airflow.sweep()
     assert result.counts == counts(found=5, cancelled=1, unsure=4)
     assert len(airflow.kept) == 5
@@ -323,7 +321,7 @@ def test_what_cannot_be_reached_is_left_and_counted(airflow: PlayedAirflow) -> N
 
 def test_a_start_that_was_never_answered_is_reported(airflow: PlayedAirflow) -> None:
     """Its operation, if there is one, has no name that we know: counted, told, and forgotten after a month."""
-    airflow.enter("failed", reference=None, start="POST //datafusion.googleapis.com/projects/p/locations/l/instances")
+    airflow.add("failed", reference=None, start="POST //datafusion.googleapis.com/projects/p/locations/l/instances")
     result = airflow.sweep()
     assert result.counts["unsure"] == 1
     assert "check whether it has started something" in result.rows[0].why
@@ -343,7 +341,7 @@ class Lost:
         traces = footprint_of(method)
         assert traces is not None
         entry = {"reference": None, "start": str(method), "footprint": traces.to_dict(), **change}
-        self.entry = airflow.enter(state, **entry)
+        self.entry = airflow.add(state, **entry)
 
     def begun(self, target: str = "projects/p/locations/l/instances/x", **script: Any) -> str:
         """An operation at the server."""
@@ -353,7 +351,7 @@ class Lost:
 
 
 def test_an_operation_whose_start_was_never_answered_is_found_and_cancelled(airflow: PlayedAirflow) -> None:
-    """By what it works on and when it began; nothing else is touched; the next sweep strikes the entry out."""
+    """By what it works on and when it began; nothing else is touched; the next sweep removes the entry."""
     lost = Lost(airflow)
     lost.begun("projects/p/locations/l/instances/y")
     name = lost.begun()
@@ -364,15 +362,15 @@ def test_an_operation_whose_start_was_never_answered_is_found_and_cancelled(airf
     assert (airflow.kept, airflow.cancels) == ({}, 1)
 
 
-def test_a_found_operation_that_another_task_has_entered_is_left_alone(airflow: PlayedAirflow) -> None:
-    """A later try has started it, and stands for it, alive."""
+def test_a_found_operation_that_another_task_has_recorded_is_left_alone(airflow: PlayedAirflow) -> None:
+    """A later try has started it, and owns it, alive."""
     lost = Lost(airflow)
-    airflow.enter("running", lost.begun(), run_id=lost.entry.run_id, try_number=2)
+    airflow.add("running", lost.begun(), run_id=lost.entry.run_id, try_number=2)
     assert airflow.sweep().counts == counts(found=2, unsure=1, alive=1)
     assert airflow.cancels == 0
 
 
-def test_a_found_operation_that_is_entered_during_the_search_is_left_alone(airflow: PlayedAirflow) -> None:
+def test_a_found_operation_that_is_recorded_during_the_search_is_left_alone(airflow: PlayedAirflow) -> None:
     """The ledger is read after the list: whoever has started it meanwhile had announced it before."""
     lost = Lost(airflow)
     name = lost.begun()
@@ -382,7 +380,7 @@ def test_a_found_operation_that_is_entered_during_the_search_is_left_alone(airfl
     def keys() -> list[str]:
         looks.append(len(airflow.emulator.requests(verb="list")))
         if len(looks) == 3:
-            airflow.enter("running", name, dag_id="other")
+            airflow.add("running", name, dag_id="other")
         return real()
 
     airflow.keys = keys  # type: ignore[method-assign]
@@ -409,7 +407,7 @@ def test_of_two_running_operations_none_is_guessed(airflow: PlayedAirflow) -> No
     assert airflow.cancels == 0
 
 
-def test_a_start_that_has_begun_nothing_is_struck_out_after_an_hour(airflow: PlayedAirflow) -> None:
+def test_a_start_that_has_begun_nothing_is_removed_after_an_hour(airflow: PlayedAirflow) -> None:
     """Before, its request may still be under way."""
     Lost(airflow)
     assert airflow.sweep().counts["unsure"] == 1
@@ -439,14 +437,14 @@ def test_a_dry_run_tells_what_an_unanswered_start_has_begun(airflow: PlayedAirfl
 
 def test_a_start_under_way_is_alive(airflow: PlayedAirflow) -> None:
     """Nothing to look at yet."""
-    airflow.enter("running", reference=None, start="POST //x/y")
+    airflow.add("running", reference=None, start="POST //x/y")
     assert airflow.sweep().counts["alive"] == 1
 
 
 def test_a_request_that_was_accepted_is_not_a_cancellation(airflow: PlayedAirflow) -> None:
     """CANCELLING: it is called requested, and not requested twice, until a sweep sees how it ended."""
     name = airflow.emulator.create("datafusion", duration=None, cancel_delay=60)
-    entry = airflow.enter("failed", name)
+    entry = airflow.add("failed", name)
     for _ in range(2):
         assert airflow.sweep().counts == counts(found=1, requested=1)
         assert entry.key in airflow.kept
@@ -470,7 +468,7 @@ def test_what_a_cancel_came_to_is_told_apart(
     airflow: PlayedAirflow, script: dict[str, Any], what: str, why: str
 ) -> None:
     """In the counts, in the report and in the log."""
-    airflow.enter("failed", airflow.emulator.create("datafusion", duration=None, **script))
+    airflow.add("failed", airflow.emulator.create("datafusion", duration=None, **script))
     lines: list[str] = []
     result = sweep(airflow, now=time.time(), log=lambda text, *values: lines.append(text % values))
     assert result.counts == counts(found=1, **{what: 1})
@@ -485,7 +483,7 @@ def test_an_operation_that_ends_well_although_it_was_cancelled_is_finished(
 ) -> None:
     """It completed between the request and the poll after it: nothing was cancelled."""
     name = airflow.emulator.create("datafusion", duration=None, cancel="ignore")
-    airflow.enter("failed", name)
+    airflow.add("failed", name)
     real = AsyncOperationsClient.cancel
 
     async def cancel(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -504,7 +502,7 @@ def test_a_cancel_whose_end_cannot_be_polled_was_requested(
     airflow: PlayedAirflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The service accepted it: what it came to is for the next sweep."""
-    airflow.enter("failed")
+    airflow.add("failed")
     real = AsyncOperationsClient.cancel
 
     async def cancel(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -521,23 +519,23 @@ def test_every_cancel_is_counted(airflow: PlayedAirflow, monkeypatch: pytest.Mon
     """In ``lro.cancels``, as all cancels."""
     counted: list[tuple[str, str]] = []
     monkeypatch.setattr(StatsMetrics, "cancel", lambda self, service, outcome: counted.append((service, outcome)))
-    airflow.enter("failed")
+    airflow.add("failed")
     airflow.sweep()
     assert counted == [("datafusion", "REQUESTED")]
 
 
 def test_one_that_has_finished_or_is_gone_is_removed(airflow: PlayedAirflow) -> None:
     """Nothing to cancel, nothing to remember."""
-    gone = airflow.enter("failed", armed_since=time.time() - 3600)
+    gone = airflow.add("failed", armed_since=time.time() - 3600)
     airflow.emulator.store.delete("datafusion", gone.reference["name"])  # type: ignore[index]
-    airflow.enter("failed", airflow.emulator.create("datafusion", duration=0))
+    airflow.add("failed", airflow.emulator.create("datafusion", duration=0))
     assert airflow.sweep().counts == counts(found=2, finished=2)
     assert (airflow.kept, airflow.cancels) == ({}, 0)
 
 
 def test_a_404_of_a_new_operation_is_no_proof(airflow: PlayedAirflow) -> None:
     """It may not be found everywhere yet: its entry stays, and the next sweep cancels it."""
-    entry = airflow.enter("failed")
+    entry = airflow.add("failed")
     airflow.emulator.fail(404, verb="get", name=entry.reference["name"])  # type: ignore[index]
     assert airflow.sweep().counts == counts(found=1, unsure=1)
     assert airflow.sweep().counts == counts(found=1, cancelled=1)
@@ -549,7 +547,7 @@ def test_airflow_is_asked_for_nothing_while_an_event_loop_runs(
     """Its channel to a task blocks: the connections are loaded before, and the ledger is read between two loops."""
     Lost(airflow).begun()
     Lost(airflow, dag_id="other", gcp_conn_id="another")
-    airflow.enter("failed")
+    airflow.add("failed")
     seen: set[str] = set()
 
     def checked(name: str) -> Callable[..., Any]:
@@ -583,8 +581,8 @@ def test_operations_that_are_slow_do_not_hold_up_the_others(
         return await real(self, reference, **kwargs)
 
     for _ in range(20):
-        airflow.enter("failed")
-    other = airflow.enter("failed")
+        airflow.add("failed")
+    other = airflow.add("failed")
     monkeypatch.setattr(AsyncOperationsClient, "get", get)
     assert airflow.sweep().counts == counts(found=21, cancelled=21)
     assert min(at, key=lambda name: at[name]) == other.reference["name"]  # type: ignore[index]
@@ -592,8 +590,8 @@ def test_operations_that_are_slow_do_not_hold_up_the_others(
 
 def test_a_dry_run_changes_nothing(airflow: PlayedAirflow) -> None:
     """It tells what would be done."""
-    airflow.enter("failed")
-    airflow.enter("failed", airflow.emulator.create("datafusion", duration=0))
+    airflow.add("failed")
+    airflow.add("failed", airflow.emulator.create("datafusion", duration=0))
     result = airflow.sweep(dry_run=True)
     assert result.counts == counts(found=2, would_cancel=1, finished=1)
     assert (len(airflow.kept), airflow.cancels) == (2, 0)
@@ -601,14 +599,14 @@ def test_a_dry_run_changes_nothing(airflow: PlayedAirflow) -> None:
 
 def test_two_sweeps_side_by_side_are_harmless(airflow: PlayedAirflow) -> None:
     """The second one, in the middle of the first, does the same and harms nothing."""
-    airflow.enter("failed")
+    airflow.add("failed")
     others: list[SweepResult] = []
 
     def meanwhile() -> None:
-        airflow.before_second_look = lambda: None
+        airflow.before_second_read = lambda: None
         others.append(airflow.sweep())
 
-    airflow.before_second_look = meanwhile
+    airflow.before_second_read = meanwhile
     assert airflow.sweep().counts == counts(found=1, finished=1)
     assert others[0].counts == counts(found=1, cancelled=1)
     assert (airflow.kept, airflow.cancels) == ({}, 1)
@@ -619,8 +617,8 @@ def test_two_sweeps_side_by_side_are_harmless(airflow: PlayedAirflow) -> None:
 )
 def test_ids_that_do_not_fit_into_a_key_are_read_from_the_value(airflow: PlayedAirflow, odd: dict[str, Any]) -> None:
     """Alive stays alive, and dead is cancelled."""
-    airflow.enter("running", **odd)
-    airflow.enter("failed", **{"dag_id": "other", **odd})
+    airflow.add("running", **odd)
+    airflow.add("failed", **{"dag_id": "other", **odd})
     assert all(len(key) < 220 for key in airflow.kept)
     assert airflow.sweep().counts == counts(found=2, alive=1, cancelled=1)
 
@@ -635,8 +633,8 @@ def test_what_is_no_key_is_left_alone(airflow: PlayedAirflow, text: str) -> None
 
 def test_the_report_is_plain_json_and_leaves_the_living_out(airflow: PlayedAirflow) -> None:
     """It goes to XCom."""
-    airflow.enter("running")
-    airflow.enter("failed")
+    airflow.add("running")
+    airflow.add("failed")
     report = json.loads(json.dumps(airflow.sweep().to_dict()))
     [row] = report["operations"]
     assert (row["task"], row["what"]) == ("d.t of r2, try 1", "cancelled")
@@ -646,7 +644,7 @@ def test_a_task_that_an_answer_leaves_out_is_not_taken_for_gone(
     airflow: PlayedAirflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not readable for whoever sweeps, or lost between two pages: its operation lives, and is counted as unsure."""
-    airflow.enter("running")
+    airflow.add("running")
     monkeypatch.setattr(airflow, "states", lambda *_: {})
     assert airflow.sweep().counts["unsure"] == 1
     assert airflow.cancels == 0
@@ -660,8 +658,8 @@ def test_a_task_that_cannot_be_asked_about_is_not_taken_for_gone(
     def refuse(*_: Any) -> bool:
         raise RuntimeError("403")
 
-    airflow.enter("gone")
-    airflow.enter("running", dag_id="other")
+    airflow.add("gone")
+    airflow.add("running", dag_id="other")
     monkeypatch.setattr(airflow, "is_gone", refuse)
     assert airflow.sweep().counts == counts(found=2, unsure=1, alive=1)
     assert airflow.cancels == 0
@@ -699,7 +697,7 @@ def entries(variables: Variables) -> list[LedgerEntry]:
     return found  # type: ignore[return-value]
 
 
-def test_a_start_is_entered_before_it_is_sent_and_struck_out_at_the_end(
+def test_a_start_is_recorded_before_it_is_sent_and_removed_at_the_end(
     lro_emulator: Emulator, variables: Variables
 ) -> None:
     """Two writes, each with its removal; nothing is left."""
@@ -796,9 +794,7 @@ def test_a_start_that_was_refused_leaves_no_entry(lro_emulator: Emulator, variab
     assert dict(variables) == {}
 
 
-def test_an_adoption_is_entered_before_the_old_entry_is_struck_out(
-    lro_emulator: Emulator, variables: Variables
-) -> None:
+def test_an_adoption_is_recorded_before_the_old_entry_is_removed(lro_emulator: Emulator, variables: Variables) -> None:
     """There is no moment without one."""
     lro_emulator.script(duration=None)
     store = Store()
@@ -813,10 +809,10 @@ def test_an_adoption_is_entered_before_the_old_entry_is_struck_out(
 
 
 @pytest.mark.parametrize("max_tries", [1, 2], ids=["a retry", "a clear"])
-def test_a_start_that_a_later_try_has_found_out_is_struck_out(
+def test_a_start_that_a_later_try_has_found_out_is_removed(
     lro_emulator: Emulator, variables: Variables, monkeypatch: pytest.MonkeyPatch, max_tries: int
 ) -> None:
-    """Sent again with its request id, and taken over or ended: nobody has to look for it for a month."""
+    """Sent again with its request id, and taken over or ended: nobody has to search for it for a month."""
     from airflow_lro_provider.lro.client import OperationsClient
 
     def die(*_: Any, **__: Any) -> Any:
@@ -836,7 +832,7 @@ def test_a_start_that_a_later_try_has_found_out_is_struck_out(
 
 
 @pytest.mark.parametrize("how", ["the answer is lost", "the task waits for nothing"])
-def test_an_entry_whose_writing_seemed_to_fail_is_struck_out_all_the_same(
+def test_an_entry_whose_writing_seemed_to_fail_is_removed_all_the_same(
     lro_emulator: Emulator, variables: Variables, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     """Airflow took it, and its answer was lost: a task that does not wait would have its operation swept."""
@@ -863,7 +859,7 @@ def test_a_failure_whose_operation_is_left_alone_leaves_no_entry(lro_emulator: E
 
 
 def test_a_cancel_is_left_for_the_sweep_to_confirm(lro_emulator: Emulator, variables: Variables) -> None:
-    """After a timeout the entry stays, until somebody has seen that the operation is over."""
+    """After a timeout the entry stays, until somebody has seen that the operation has finished."""
     lro_emulator.script(duration=None)
     with pytest.raises(Exception, match="still running"):
         execute(starter(timeout=0.05), PlayedTry(lro_emulator, Store()))
@@ -916,5 +912,5 @@ def test_what_is_no_entry_is_none(text: Any) -> None:
 
 def test_entries_survive_being_stored(airflow: PlayedAirflow) -> None:
     """As JSON in a Variable."""
-    entry = airflow.enter("running", impersonation_chain=["a@b"], request_id="r", will_adopt=True)
+    entry = airflow.add("running", impersonation_chain=["a@b"], request_id="r", will_adopt=True)
     assert LedgerEntry.from_json(entry.to_json()) == entry

@@ -261,7 +261,7 @@ async def killed(lro_emulator: Emulator) -> AsyncIterator[Any]:
 
 
 def answers(monkeypatch: pytest.MonkeyPatch, state: Any, token: Any) -> None:
-    """What Airflow says when it is asked whose the operation is."""
+    """The evidence that Airflow gives."""
 
     async def task_state(_: Any) -> Any:
         return state
@@ -380,7 +380,7 @@ async def test_a_kill_outlives_its_own_cancellation(
 async def test_a_kill_that_is_told_twice_ends_with_the_answer_to_the_cancel(
     lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Airflow closes the task's log when on_kill returns: what came of the cancel must have been told by then."""
+    """Airflow closes the task's log when on_kill returns: the result of the cancel must have been logged by then."""
     answers(monkeypatch, "failed", "mine")
     trigger = make(lro_emulator, {"latency": 0.2}, cancel_on_kill=True)
     task = asyncio.create_task(trigger.on_kill())

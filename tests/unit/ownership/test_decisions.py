@@ -22,7 +22,7 @@ from airflow_lro_provider.ownership.decisions import (
     of_killed_trigger,
     of_ledger_entry,
     reason_to_cancel,
-    run_is_over,
+    run_has_ended,
     waits_for_its_run,
     was_stopped,
     will_go_on,
@@ -366,7 +366,7 @@ def test_ledger_entry(state: TaskState) -> None:
 def test_when_the_state_of_a_run_matters() -> None:
     """Only for tasks that are to run; an unknown state of a run is not its end."""
     assert [state for state in STATES if waits_for_its_run(state)] == ["up_for_retry", "scheduled", "queued", NONE]
-    assert [state for state in RUNS if run_is_over(state)] == ["failed", "success"]
+    assert [state for state in RUNS if run_has_ended(state)] == ["failed", "success"]
 
 
 def test_words_are_plain_strings() -> None:

@@ -109,7 +109,7 @@ def found(*operations: Operation) -> tuple[int, bool]:
     ],
 )
 def test_only_what_was_created_then_and_works_on_the_same_is_meant(seen: Operation, expected: tuple[int, bool]) -> None:
-    """What does not say what it works on, or since when, makes the answer uncertain."""
+    """What does not say what it works on, or since when, makes the result uncertain."""
     assert found(seen) == expected
 
 
