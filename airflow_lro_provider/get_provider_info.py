@@ -1,4 +1,4 @@
-"""What Airflow reads to discover this provider. Imports nothing."""
+"""The provider's description, which Airflow reads to discover it. Imports nothing."""
 
 from __future__ import annotations
 
@@ -7,12 +7,73 @@ from typing import Any
 _GOOGLE = "Google long-running operations"
 
 
+def _text(label: str, description: str, **schema: str) -> dict[str, Any]:
+    return {"label": label, "description": description, "schema": {"type": ["string", "null"], **schema}}
+
+
+_CONNECTION_FIELDS: dict[str, Any] = {
+    "project": _text("Project id", "The default project."),
+    "key_path": _text("Key file path", "Path of a service account's key file (.json) on the workers."),
+    "keyfile_dict": _text("Key file JSON", "Contents of a service account key (JSON).", format="password"),
+    "credential_config_file": _text(
+        "Credential configuration file",
+        "Workload identity federation: the path of the configuration on the workers, or its contents (JSON).",
+    ),
+    "key_secret_name": _text(
+        "Key file secret name",
+        "The secret in Google's Secret Manager that holds a service account key; it is read with the application"
+        " default credentials.",
+    ),
+    "key_secret_project_id": _text("Key file secret project id", "The project of that secret."),
+    "idp_issuer_url": _text(
+        "IdP token URL",
+        "The token endpoint (client credentials grant) of the identity provider whose tokens the"
+        " credential configuration exchanges.",
+    ),
+    "client_id": _text("IdP client id", "The client's id at the identity provider."),
+    "client_secret": _text("IdP client secret", "The client's secret at the identity provider.", format="password"),
+    "idp_extra_parameters": _text(
+        "IdP extra parameters", "Additional parameters for the token request, as a JSON object."
+    ),
+    "impersonation_chain": _text(
+        "Impersonation chain",
+        "Service accounts to impersonate, comma separated; requests are made as the last one.",
+    ),
+    "quota_project_id": _text("Quota project id", "The project that is charged for quota and billing."),
+    "scope": _text("Scopes", "OAuth scopes, comma separated. Default: cloud-platform."),
+    "num_retries": {
+        "label": "Number of retries",
+        "description": "How often a request is retried after a transient error. Default: 5.",
+        "schema": {"type": ["integer", "null"], "minimum": 0},
+    },
+    "universe_domain": _text(
+        "Universe domain",
+        "The domain of Google's APIs and credentials. Default: GOOGLE_CLOUD_UNIVERSE_DOMAIN, else googleapis.com.",
+    ),
+    "api_endpoint": _text(
+        "API endpoint",
+        "Where to send requests instead of Google's hosts: a private endpoint or an emulator."
+        " {service} in it is replaced with the name of the API.",
+    ),
+    "emulator": {
+        "label": "Emulator",
+        "description": "The endpoint is an emulator: plain http is allowed, and only a fake token is sent.",
+        "schema": {"type": ["boolean", "null"]},
+    },
+    "is_anonymous": {
+        "label": "Anonymous",
+        "description": "Send no token.",
+        "schema": {"type": ["boolean", "null"]},
+    },
+}
+
+
 def get_provider_info() -> dict[str, Any]:
     """The provider's description, valid against Airflow's ``provider_info.schema.json``."""
     return {
         "package-name": "airflow-lro-provider",
         "name": _GOOGLE,
-        "description": "Start, wait for, cancel and guard long-running operations of any Google API.",
+        "description": "Start, wait for and cancel long-running operations of any Google API, even if a task dies.",
         "integrations": [
             {
                 "integration-name": _GOOGLE,
@@ -41,9 +102,9 @@ def get_provider_info() -> dict[str, Any]:
                 "options": {
                     "ledger": {
                         "description": (
-                            "Enter every guarded operation in a ledger (an Airflow Variable each), so that the sweep"
+                            "Record every guarded operation in a ledger (one Airflow Variable each), so that the sweep"
                             " can cancel those whose task died where Airflow calls no hook. It costs a task two or"
-                            " three small requests to Airflow's API. Somebody has to run the sweep: see `sweep_dag`."
+                            " three small requests to Airflow's API. The sweep must be scheduled: see `sweep_dag`."
                         ),
                         "version_added": "0.1.0",
                         "type": "boolean",
@@ -52,9 +113,9 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "max_in_flight": {
                         "description": (
-                            "How many requests (1 to 999) a triggerer has under way at a time at each endpoint, for all"
-                            " the deferred tasks that wait there. More than 8 help where thousands wait at a service"
-                            " that cannot list its operations; each costs a connection, and the quota has to allow it."
+                            "Maximum number of concurrent requests (1 to 999) of a triggerer to each endpoint, for all"
+                            " deferred tasks that wait there. More than 8 help if thousands wait at a service"
+                            " that cannot list its operations; each costs a connection, and the quota must allow it."
                         ),
                         "version_added": "0.1.0",
                         "type": "integer",
@@ -75,65 +136,7 @@ def get_provider_info() -> dict[str, Any]:
                     "relabeling": {},
                     "placeholders": {},
                 },
-                "conn-fields": {
-                    "project": _text("Project id", "The default project."),
-                    "key_path": _text("Key file path", "Path of a service account's key file (.json) on the workers."),
-                    "keyfile_dict": _text("Key file JSON", "The content of such a file.", format="password"),
-                    "credential_config_file": _text(
-                        "Credential configuration file",
-                        "Workload identity federation: the path of the configuration on the workers, or its content.",
-                    ),
-                    "key_secret_name": _text(
-                        "Key file secret name",
-                        "The secret in Google's Secret Manager that holds a key file; read with the application"
-                        " default credentials.",
-                    ),
-                    "key_secret_project_id": _text("Key file secret project id", "The project of that secret."),
-                    "idp_issuer_url": _text(
-                        "IdP token URL",
-                        "The token endpoint (client credentials grant) of an identity provider, whose tokens the"
-                        " credential configuration exchanges.",
-                    ),
-                    "client_id": _text("IdP client id", "The client's id at the identity provider."),
-                    "client_secret": _text("IdP client secret", "The client's secret there.", format="password"),
-                    "idp_extra_parameters": _text(
-                        "IdP extra parameters", "More parameters for that request, as a JSON object."
-                    ),
-                    "impersonation_chain": _text(
-                        "Impersonation chain", "Accounts to act as, comma separated; the last one is the one to be."
-                    ),
-                    "quota_project_id": _text("Quota project id", "The project that quota is counted on."),
-                    "scope": _text("Scopes", "OAuth scopes, comma separated. Default: cloud-platform."),
-                    "num_retries": {
-                        "label": "Number of retries",
-                        "description": "How often one request is tried again after a transient error. Default: 5.",
-                        "schema": {"type": ["integer", "null"], "minimum": 0},
-                    },
-                    "universe_domain": _text(
-                        "Universe domain",
-                        "The domain of Google's APIs and credentials, if not googleapis.com (or what"
-                        " GOOGLE_CLOUD_UNIVERSE_DOMAIN says).",
-                    ),
-                    "api_endpoint": _text(
-                        "API endpoint",
-                        "Where to send requests instead of Google's hosts: a private endpoint or an emulator."
-                        " {service} in it becomes the name of the API.",
-                    ),
-                    "emulator": {
-                        "label": "Emulator",
-                        "description": "The endpoint is not Google: plain http is allowed, only a fake token is sent.",
-                        "schema": {"type": ["boolean", "null"]},
-                    },
-                    "is_anonymous": {
-                        "label": "Anonymous",
-                        "description": "Send no token at all.",
-                        "schema": {"type": ["boolean", "null"]},
-                    },
-                },
+                "conn-fields": _CONNECTION_FIELDS,
             }
         ],
     }
-
-
-def _text(label: str, description: str, **schema: str) -> dict[str, Any]:
-    return {"label": label, "description": description, "schema": {"type": ["string", "null"], **schema}}

@@ -1,8 +1,7 @@
-"""Write ``services.json``, the package's table of APIs: ``python tools/generate_services.py [--check]``.
+"""Write ``services.json``, the package's catalog of APIs: ``python tools/generate_services.py [--check]``.
 
-It is read from the discovery documents that google-api-python-client ships (a development dependency), and from
-``services_by_hand.json`` beside this file, which has what they do not say: two APIs that are absent there, nicknames,
-and pages of the console.
+It is generated from the discovery documents that google-api-python-client ships (a development dependency), and from
+``services_by_hand.json`` beside this file, which adds what they lack: two APIs, nicknames, and pages of the console.
 """
 
 from __future__ import annotations
@@ -29,17 +28,17 @@ LEFT_OUT = {
     "storage": "operations have no name of their own: bucket and id are separate",
     "drive": "its operations have no documented names",
 }
-"""APIs whose answers are operations, and whose paths are of another kind."""
+"""APIs that respond with operations, but whose paths are of another kind."""
 
 
 @dataclass(frozen=True)
 class Verb:
-    """A method of a discovery document that looks after operations.
+    """A method of a discovery document that manages operations.
 
     :param id: as the document calls it.
     :param pattern: of the operation's name, or of the parent of a list.
-    :param prefix: what stands before the name in the path; most often the version.
-    :param suffix: what stands behind it, but for the verb's own.
+    :param prefix: what precedes the name in the path; usually the version.
+    :param suffix: what follows it, without the verb's own suffix.
     """
 
     id: str
@@ -55,9 +54,9 @@ class Verb:
 
 @dataclass
 class Document:
-    """What one discovery document says.
+    """A discovery document, as far as operations are concerned.
 
-    :param false_friends: patterns of resources that are only called operations.
+    :param false_friends: patterns of resources that are called operations, but are not.
     """
 
     raw: Mapping[str, Any]
@@ -77,7 +76,7 @@ class Document:
 
 
 def documents_folder() -> Path:
-    """Where google-api-python-client has them."""
+    """The folder where google-api-python-client has them."""
     import googleapiclient
 
     return Path(googleapiclient.__file__).parent / "discovery_cache" / "documents"
@@ -92,7 +91,7 @@ def methods_of(node: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 @lru_cache(maxsize=1)
 def documents() -> list[Document]:
-    """All documents, read."""
+    """All documents."""
     found = []
     for file in sorted(documents_folder().glob("*.json")):
         raw = json.loads(file.read_text("utf-8"))
@@ -111,7 +110,7 @@ def documents() -> list[Document]:
 
 
 def read_verb(document: Mapping[str, Any], method: Mapping[str, Any]) -> Verb | None:
-    """A method as a verb of the operations service; ``None`` if it is none, or of another kind."""
+    """Read a method as a verb of the operations service; ``None`` if it is not one."""
     resource, verb = _parts(method)
     if verb not in VERBS or not re.search(_RESOURCE, resource):
         return None
@@ -142,7 +141,7 @@ def read_verb(document: Mapping[str, Any], method: Mapping[str, Any]) -> Verb | 
         return None  # Spanner's lists of one kind of operation
     if verb == "list" and match["rest"] == "":
         if pattern.endswith("/operations"):
-            pattern = pattern.removesuffix("/operations")  # the same path, cut at another place
+            pattern = pattern.removesuffix("/operations")  # the same path, split at another place
         elif pattern not in ("operations", "transferOperations"):
             return None
     return Verb(
@@ -179,7 +178,7 @@ def _pattern(parameter: Mapping[str, Any]) -> str:
 
 
 def read_start(document: Mapping[str, Any], method: Mapping[str, Any]) -> tuple[str, str | None] | None:
-    """A method that starts an operation, and where it takes a request id: ``query``, ``body`` or ``None``."""
+    """Read a method that starts an operation, and where it has a request id: ``query``, ``body`` or ``None``."""
     if not _is_operation(_schema(document, method.get("response"))) or method["httpMethod"] == "GET":
         return None
     parameters = method.get("parameters", {})
@@ -228,7 +227,7 @@ def preferred_first(versions: Sequence[str]) -> list[str]:
 
 
 def table_of(name: str, given: Sequence[Document]) -> dict[str, Any] | None:
-    """The entry of one API; ``None`` if it has no operations that can be asked for."""
+    """The entry of one API; ``None`` if it has no operations that can be got."""
     by_version = {document.version: document for document in given if _has_operations(document)}
     if not any(one.verb == "get" for document in by_version.values() for one in document.verbs):
         return None
@@ -278,7 +277,7 @@ def _has_operations(document: Document) -> bool:
 
 
 def _rank(document: Document, is_preferred: bool) -> tuple[bool, bool]:
-    """First what can be looked at, then what Google prefers."""
+    """First those with a get, then what Google prefers."""
     return not any(one.verb == "get" for one in document.verbs), not is_preferred
 
 
@@ -288,12 +287,12 @@ def _served(document: Document, verb: str) -> Iterator[Verb]:
     mine = [one for one in document.verbs if one.verb == verb and one.pattern not in friends]
     plain = [one for one in mine if one.prefix == document.version] or mine
     others = {one.pattern for one in plain} - {"operations"}
-    # `operations?name=…` beside `{name}/operations` says the same in another way.
+    # `operations?name=…` beside `{name}/operations` is the same in another spelling.
     yield from (one for one in plain if not (one.pattern == "operations" and "name" in one.query and others))
 
 
 def compact(patterns: set[str]) -> list[str]:
-    """Two patterns that differ by their project and location only are one, with a bracket."""
+    """Merge two patterns that differ only by project and location into one, with a bracket."""
     found = []
     for pattern in sorted(patterns):
         if pattern.startswith(LOCATION) and pattern.removeprefix(LOCATION) in patterns:
@@ -304,7 +303,7 @@ def compact(patterns: set[str]) -> list[str]:
 
 
 def same_once(by_version: Mapping[str, list[str]]) -> dict[str, Any]:
-    """What a version has in common with an earlier one is written once."""
+    """Replace what a version has in common with an earlier one by that version."""
     written: dict[str, Any] = {}
     for version, value in by_version.items():
         twin = next((v for v, known in written.items() if known == value), None)
@@ -319,7 +318,7 @@ def _title(raw: Mapping[str, Any]) -> str:
 
 
 def _scopes(raws: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The scopes any of which suffices for a look; left out where it is cloud-platform alone."""
+    """The scopes any of which suffices for a get; empty if it is cloud-platform alone."""
     found: set[str] = set()
     for raw in raws:
         for method in methods_of(raw):
@@ -329,7 +328,7 @@ def _scopes(raws: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _locations(raws: Sequence[Mapping[str, Any]]) -> str:
-    """The locations that have a host of their own, in one text."""
+    """The locations that have a host of their own, in one string."""
     found = {
         str(one["location"])
         for raw in raws
@@ -340,7 +339,7 @@ def _locations(raws: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _request_ids(given: Sequence[Document]) -> dict[str, list[str]]:
-    """Where all versions of a method agree on the place of its request id."""
+    """The methods with a request id, by its place, if all versions of the method agree on it."""
     places: dict[str, set[str | None]] = {}
     for document in given:
         for start, place in document.starts.items():
@@ -356,7 +355,7 @@ def _request_ids(given: Sequence[Document]) -> dict[str, list[str]]:
 
 
 def generate() -> dict[str, Any]:
-    """The whole table."""
+    """The whole catalog."""
     by_name: dict[str, list[Document]] = {}
     for document in documents():
         by_name.setdefault(document.name, []).append(document)
@@ -371,15 +370,15 @@ def generate() -> dict[str, Any]:
 
 
 def render(table: Mapping[str, Any]) -> str:
-    """One line for each API: short, and good to compare."""
+    """Render it with one line per API: short, and easy to compare."""
     rows = [f"{json.dumps(name)}:{json.dumps(row, separators=(',', ':'))}" for name, row in table.items()]
     return "{\n" + ",\n".join(rows) + "\n}\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command."""
-    parser = argparse.ArgumentParser(description="Write the table of APIs from Google's discovery documents.")
-    parser.add_argument("--check", action="store_true", help="write nothing; fail if the table is not up to date")
+    parser = argparse.ArgumentParser(description="Write the catalog of APIs from Google's discovery documents.")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if the catalog is not up to date")
     given = parser.parse_args(arguments)
     text = render(generate())
     if given.check:

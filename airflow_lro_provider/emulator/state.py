@@ -49,8 +49,8 @@ class OperationView:
     :param done_at: when it finished; ``None`` while it runs.
     :param cancel_requested_at: when the first cancel request arrived, whatever its outcome.
     :param cancel_requests: how many arrived (without those that got a scripted failure).
-    :param looks: how often a client requested its state: with a get, a ``:wait``, or a list that shows it.
-    :param looked_at: when that was last.
+    :param polls: how often a client requested its state: with a get, a ``:wait``, or a list that shows it.
+    :param polled_at: when that was last.
     """
 
     service: str
@@ -60,8 +60,8 @@ class OperationView:
     done_at: float | None
     cancel_requested_at: float | None
     cancel_requests: int
-    looks: int = 0
-    looked_at: float | None = None
+    polls: int = 0
+    polled_at: float | None = None
 
     @property
     def name(self) -> str:
@@ -105,8 +105,8 @@ class EmulatedOperation:
     cancel_requests: int = 0
     cancel_requested_at: float | None = None
     done_at: float | None = None
-    looks: int = 0
-    looked_at: float | None = None
+    polls: int = 0
+    polled_at: float | None = None
     failures: FailureList = field(default_factory=FailureList)
     _cancelling_since: float | None = None
     _result: Mapping[str, Any] = field(default_factory=dict)
@@ -161,8 +161,8 @@ class EmulatedOperation:
 
     def note_poll(self, now: float) -> None:
         """Count a client's request for its state."""
-        self.looks += 1
-        self.looked_at = now
+        self.polls += 1
+        self.polled_at = now
 
     def view(self, now: float) -> OperationView:
         """Return its present state. This is not counted as a poll."""
@@ -179,8 +179,8 @@ class EmulatedOperation:
             done_at=self.done_at,
             cancel_requested_at=self.cancel_requested_at,
             cancel_requests=self.cancel_requests,
-            looks=self.looks,
-            looked_at=self.looked_at,
+            polls=self.polls,
+            polled_at=self.polled_at,
         )
 
     def _own_end(self) -> float:

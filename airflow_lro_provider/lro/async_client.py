@@ -21,7 +21,7 @@ from airflow_lro_provider.lro.errors import (
     OperationsError,
     UnauthenticatedError,
     WaitTimeoutError,
-    forgetting,
+    without_context,
 )
 from airflow_lro_provider.lro.flows import CancelResult, Flow, Sleep, Started, send
 from airflow_lro_provider.lro.http.async_session import AsyncSession
@@ -310,7 +310,7 @@ class AsyncOperationsClient:
             return await self._send_once(request, await self.identity.async_headers())
 
     async def _send_once(self, request: Request[T], headers: Mapping[str, str]) -> T:
-        with forgetting():  # aiohttp's errors have the request's headers in their repr
+        with without_context():  # aiohttp's errors have the request's headers in their repr
             try:
                 response = await self._session.fetch(request, headers)
             except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:

@@ -13,7 +13,12 @@ from urllib3.exceptions import NewConnectionError
 from airflow_lro_provider.lro import flows, protocol
 from airflow_lro_provider.lro.auth.credentials import ConnectionSettings, Identity, identity_for
 from airflow_lro_provider.lro.auth.mtls import tls_settings_for
-from airflow_lro_provider.lro.errors import MalformedResponseError, OperationsError, UnauthenticatedError, forgetting
+from airflow_lro_provider.lro.errors import (
+    MalformedResponseError,
+    OperationsError,
+    UnauthenticatedError,
+    without_context,
+)
 from airflow_lro_provider.lro.flows import CancelResult, Flow, Sleep, Started, send
 from airflow_lro_provider.lro.http.messages import (
     CONNECT_TIMEOUT_SECONDS,
@@ -222,7 +227,7 @@ class OperationsClient:
             self.identity.reject(headers)
             return self._send_once(request, self.identity.headers())
 
-    @forgetting()  # requests' errors have the request at hand, with its headers
+    @without_context()  # requests' errors have the request at hand, with its headers
     def _send_once(self, request: Request[T], headers: dict[str, str]) -> T:
         connect, read = self._timeouts
         try:

@@ -50,7 +50,7 @@ class OperationsError(Exception):
         return False
 
 
-class forgetting(contextlib.ContextDecorator):  # noqa: N801 - used like a function
+class without_context(contextlib.ContextDecorator):  # noqa: N801 - used like a function
     """Errors of this tree are raised without the error that caused them, whose text or attributes hold a secret.
 
     ``raise … from None`` only hides that error; it stays reachable as ``__context__``.

@@ -204,7 +204,7 @@ async def test_what_ends_just_before_its_deadline_is_not_thrown_away(
     settings = trigger._settings
 
     async def late() -> Any:
-        if lro_emulator.operation("datafusion", trigger.reference.name).looks:
+        if lro_emulator.operation("datafusion", trigger.reference.name).polls:
             lro_emulator.finish("datafusion", trigger.reference.name)
         return await settings()
 

@@ -98,7 +98,7 @@ class Task:
 
     def looks(self) -> int:
         """How often anybody has looked at its operations."""
-        return sum(view.looks for view in self.operations)
+        return sum(view.polls for view in self.operations)
 
     def cancels(self) -> list[float]:
         """When cancel requests for its operations arrived, in seconds since the epoch."""

@@ -502,7 +502,7 @@ def test_an_answer_without_end_is_one_clear_error(
         assert isinstance(caught.value, CredentialsError)
         assert servers.count(last) == 1
     else:
-        assert f"127.0.0.1 answered HTTP {status}" in str(caught.value)
+        assert f"127.0.0.1 responded with HTTP {status}" in str(caught.value)
 
 
 @pytest.mark.parametrize("content", [None, [], "text", {"type": "authorized_user"}], ids=repr)

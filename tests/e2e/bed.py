@@ -284,12 +284,12 @@ class Bed:
 
     def looks(self, name: str) -> int:
         """How often an operation was looked at."""
-        return sum(view.looks for view in self.store.views(self.store.service_of.get(name, ""), name))
+        return sum(view.polls for view in self.store.views(self.store.service_of.get(name, ""), name))
 
     def looked_at(self, name: str) -> float:
         """When an operation was last looked at; 0 if never."""
         views = self.store.views(self.store.service_of.get(name, ""), name)
-        return max((view.looked_at or 0.0 for view in views), default=0.0)
+        return max((view.polled_at or 0.0 for view in views), default=0.0)
 
     def seen(self, key: str) -> list[Seen]:
         """The operations of a key, oldest first."""

@@ -62,15 +62,15 @@ class Run:
         self.reaches("deferred" if deferred else "running")
         looks = 4 if deferred else 3
         wait_until(
-            lambda: self.view.looks >= looks,
+            lambda: self.view.polls >= looks,
             f"{self.dag_id} polls its operation; its log:\n{self.log()}",
         )
         return self
 
     def is_polled_again(self, what: str, timeout: float = 90) -> None:
         """Wait until somebody goes on polling the operation."""
-        seen = self.view.looks
-        wait_until(lambda: self.view.looks > seen + 2, f"{self.dag_id} is polled again {what}", timeout)
+        seen = self.view.polls
+        wait_until(lambda: self.view.polls > seen + 2, f"{self.dag_id} is polled again {what}", timeout)
 
     def log(self, try_number: int = 1) -> str:
         """Everything that a try logged."""
@@ -130,9 +130,9 @@ class Lab:
             self.stall(index)
             try:
                 time.sleep(0.5)  # a request under way
-                seen = run.view.looks
+                seen = run.view.polls
                 time.sleep(3)
-                if run.view.looks == seen:
+                if run.view.polls == seen:
                     return index
             finally:
                 self.stall(index, signal.SIGCONT)

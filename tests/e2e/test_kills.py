@@ -162,7 +162,7 @@ def test_ctrl_c_of_a_dags_test_cancels(lab: Lab, dag_id: str, tmp_path: Path) ->
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     try:
-        wait_until(lambda: lab.emulator.operation("datafusion", name).looks >= 4, "the test run polls", 60)
+        wait_until(lambda: lab.emulator.operation("datafusion", name).polls >= 4, "the test run polls", 60)
         os.killpg(process.pid, signal.SIGINT)
         wait_until(lambda: lab.emulator.operation("datafusion", name).cancel_requests, "cancelled", 20)
         process.wait(timeout=30)

@@ -349,5 +349,5 @@ class _IdentityProvider(SubjectTokenSupplier):
         except (ValueError, AttributeError):
             token = None
         if not isinstance(token, str) or not token:
-            raise RefreshError("the identity provider (`idp_issuer_url`) answered without an `access_token`")
+            raise RefreshError("the identity provider (`idp_issuer_url`) returned no `access_token`")
         return token

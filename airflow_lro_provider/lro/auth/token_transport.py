@@ -60,7 +60,9 @@ class Refusal:
         host = urlsplit(self.url).hostname
         if self.status is None:
             return f"{host} {self.words}"
-        return f"{self.words} ({host}, HTTP {self.status})" if self.words else f"{host} answered HTTP {self.status}"
+        return (
+            f"{self.words} ({host}, HTTP {self.status})" if self.words else f"{host} responded with HTTP {self.status}"
+        )
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
-"""The table of APIs: what each is called, where it lives, which names and verbs it has.
+"""The catalog of APIs: their names, hosts, versions, name patterns and verbs.
 
-The table is data (``services.json``), made from Google's discovery documents by ``tools/generate_services.py`` of this
+It is data (``services.json``), generated from Google's discovery documents by ``tools/generate_services.py`` of this
 project's repository. A name pattern is written as in Google's HTTP rules (https://google.aip.dev/127): ``*`` is one
-segment, ``**`` one or more, and a part in brackets may be left out.
+segment, ``**`` one or more, and a part in brackets is optional.
 
 Standard library only.
 """
@@ -27,9 +27,9 @@ DEFAULT_UNIVERSE = "googleapis.com"
 
 
 SYSTEMS = ("aiplatform", "automl", "datafusion", "developerconnect", "earthengine")
-"""The systems that this package began with: in examples, in the demo, and tested most."""
+"""The APIs that this package began with: they are in the examples and the demo, and are tested most."""
 COLLECTIONS = ("operations", "transferOperations")
-"""What some APIs list operations at: the collection itself, and not what is above it."""
+"""Some APIs list operations at the collection itself, and not at its parent."""
 _CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
 
 
@@ -38,25 +38,25 @@ class Service:
     """One API.
 
     :param name: its discovery name, e.g. ``aiplatform``.
-    :param title: its name for people, e.g. ``Vertex AI``.
-    :param host: where it lives.
+    :param title: its display name, e.g. ``Vertex AI``.
+    :param host: its global host.
     :param versions: its versions, the preferred one first.
     :param verbs: which of :data:`VERBS` it offers.
     :param names: the patterns of its operations' names, by version.
-    :param only: the patterns that a verb serves, by verb and version, if these are not all names.
-    :param listed: the patterns of what operations can be listed below, by version, if the names do not say it.
-    :param prefixes: what stands before a name in a URL, by version, if it is not the version.
+    :param only: the patterns that a verb supports, by verb and version, if these are not all names.
+    :param listed: the patterns of parents, by version, if they do not follow from the names.
+    :param prefixes: the prefix of a name in a URL, by version, if it is not the version.
     :param http_methods: the HTTP method of a verb, if it is not the usual one.
-    :param list_suffix: what stands behind the parent of a list, if it is not ``/operations``.
-    :param filter_required: whether a list has to have a filter.
-    :param regional: which location of a name lives at which host, if not all at one.
+    :param list_suffix: the suffix of a parent in a list's URL, if it is not ``/operations``.
+    :param filter_required: whether a list must have a filter.
+    :param regional: the host of each location, if not all have the same.
     :param locations: the locations that have a host of their own.
-    :param wait: where ``:wait`` takes its timeout: in the ``query`` or in the ``body``.
-    :param request_id: where a method that starts an operation takes the id that makes it repeatable
-        (https://google.aip.dev/155): in the ``query`` or in the ``body``, and which methods do
+    :param wait: where ``:wait`` has its timeout: in the ``query`` or in the ``body``.
+    :param request_id: where a method that starts an operation has the id that makes it repeatable
+        (https://google.aip.dev/155): in the ``query`` or in the ``body``, and for which methods
         (``POST projects/*/locations/*/connections``).
     :param scopes: OAuth scopes, any of which suffices.
-    :param aliases: what else people call it.
+    :param aliases: other names that people use for it.
     :param console: a page of the Google console, with ``{project}``.
     """
 
@@ -94,7 +94,7 @@ class Service:
         return wanted
 
     def has_name(self, name: str, version: str) -> bool:
-        """Whether an operation of this API and version can be called this."""
+        """Whether this can be the name of an operation of this API and version."""
         return _fits_one(name, self.names[version])
 
     def has_parent(self, parent: str, version: str) -> bool:
@@ -102,7 +102,7 @@ class Service:
         return _fits_one(parent, self.parents(version))
 
     def served(self, verb: str, version: str) -> tuple[str, ...]:
-        """The patterns that a verb serves: of names, or of the parents of a list."""
+        """The patterns that a verb supports: of names, or of the parents of a list."""
         if verb not in self.verbs:
             return ()
         if verb == "list":
@@ -112,8 +112,8 @@ class Service:
     def offers(self, verb: str, name: str | None = None, version: str | None = None) -> bool:
         """Whether this API has a verb.
 
-        :param name: for this name (or parent of a list), if one is given.
-        :param version: in this version; otherwise in any.
+        :param name: only for this name (or parent of a list).
+        :param version: only in this version.
         """
         patterns = [self.served(verb, one) for one in ([version] if version else self.versions)]
         return any(patterns) if name is None else any(_fits_one(name, some) for some in patterns)
@@ -121,7 +121,7 @@ class Service:
     def require(self, verb: str, name: str | None = None, version: str | None = None) -> None:
         """Refuse a verb that this API does not have.
 
-        :raises UnknownServiceError: naming the verbs that there are.
+        :raises UnknownServiceError: naming the verbs that it has.
         """
         if not self.offers(verb, name, version):
             offered = ", ".join(v for v in VERBS if self.offers(v, None if v == "list" else name, version))
@@ -129,9 +129,9 @@ class Service:
             raise UnknownServiceError(f"{self.title} ({self.name}) does not offer {what}. It offers: {offered}.")
 
     def path(self, verb: str, name: str, version: str) -> str:
-        """The path of a verb's URL, without a slash before it.
+        """The path of a verb's URL, without a leading slash.
 
-        :param name: the operation's, or of a list the parent's.
+        :param name: the operation's; of a list, the parent's.
         """
         if verb == "list" and name in COLLECTIONS:
             return f"{version}/{name}"
@@ -141,10 +141,10 @@ class Service:
         return f"{path}:{verb}" if verb in ("cancel", "wait") else path
 
     def split_path(self, path: str, *, of_method: bool = False) -> tuple[str, str]:
-        """Take the path of a URL apart, without a slash before it.
+        """Split the path of a URL, without a leading slash.
 
-        :param of_method: whether it is the path of a method that starts something, and not of an operation.
-        :return: version and name. The version need not be one that there is.
+        :param of_method: whether it is the path of a method that starts an operation, and not of an operation.
+        :return: version and name. The version may be unknown.
         """
         prefixes = [
             (self.root(version) if of_method else self.prefixes.get(version, version), version)
@@ -157,12 +157,12 @@ class Service:
         return version, name
 
     def root(self, version: str) -> str:
-        """What stands before the path of all other methods: most often the version, but ``dns/v1``."""
+        """The prefix of the path of all other methods: usually the version, but ``dns/v1``."""
         prefix = self.prefixes.get(version, version)
         return prefix if prefix.endswith(f"/{version}") else version
 
     def place_of_request_id(self, http_method: str, path: str) -> str | None:
-        """Where a method takes a request id: ``query``, ``body``, or ``None`` if it is not known to.
+        """Where a method has its request id: ``query``, ``body``, or ``None`` if it is not known to have one.
 
         :param path: without the version.
         """
@@ -189,7 +189,7 @@ class Service:
             hint = f" Did you mean {' or '.join(near)}?" if near else ""
             raise InvalidReferenceError(
                 f"{self.title} ({self.name}) is not known to have a location {location!r} (in {name!r}).{hint}"
-                f" If it is new, name its host: //{template.format(location=location)}/{name}"
+                f" If it is new, give a full name with its host: //{template.format(location=location)}/{name}"
             )
         return str(template.format(location=location))
 
@@ -218,7 +218,7 @@ class Service:
         )
 
     def parents(self, version: str) -> tuple[str, ...]:
-        """The patterns of what operations can be listed below."""
+        """The patterns of parents: what operations can be listed below."""
         if "list" not in self.verbs:
             return ()
         if version in self.listed:
@@ -228,13 +228,13 @@ class Service:
 
 
 def listed_below(pattern: str) -> str:
-    """What operations of such a name are listed below, if nothing else is said; empty if that cannot be said."""
+    """The pattern of parents that follows from a pattern of names; empty if none does."""
     match = re.fullmatch(r"(.+)/operations/\*{1,2}", pattern)
     return match[1] if match else ""
 
 
 def parent_of(name: str) -> str:
-    """What an operation is listed below, by its name; empty if that cannot be said."""
+    """The parent that an operation of this name is listed below; empty if unknown."""
     above, found, _ = name.rpartition("/operations/")
     if found:
         return above
@@ -243,19 +243,19 @@ def parent_of(name: str) -> str:
 
 
 def location_of(name: str) -> str | None:
-    """The location that a name or a parent speaks of: ``projects/*/locations/HERE/…``."""
+    """The location in a name or a parent: ``projects/*/locations/HERE/…``."""
     match = re.match(r"[^/]+/[^/]+/locations/([^/]+)(?:/|$)", name)
     return match[1] if match else None
 
 
 def project_of(name: str) -> str | None:
-    """The project that a name or a parent belongs to."""
+    """The project in a name or a parent."""
     match = re.match(r"projects/([^/]+)(?:/|$)", name)
     return match[1] if match else None
 
 
 def _expand(pattern: str) -> tuple[str, ...]:
-    """A pattern with its bracket, and without."""
+    """A pattern with its optional part, and without."""
     match = re.fullmatch(r"\[(.*)\](.*)", pattern)
     return (match[1] + match[2], match[2]) if match else (pattern,)
 
@@ -266,7 +266,7 @@ def _segments(pattern: str) -> tuple[tuple[str, ...], ...]:
 
 
 def _fits_one(name: str, patterns: Iterable[str]) -> bool:
-    """Whether a name has the form of one of these patterns."""
+    """Whether a name matches one of these patterns."""
     parts = name.split("/")
     return all(parts) and any(_fits(parts, one) for pattern in patterns for one in _segments(pattern))
 
@@ -287,7 +287,7 @@ def _same(part: str, wanted: str) -> bool:
 
 @lru_cache(maxsize=1)
 def known_services() -> Mapping[str, Service]:
-    """All APIs of the table, by discovery name."""
+    """All APIs of the catalog, by discovery name."""
     table = json.loads(Path(__file__).with_name("services.json").read_text(encoding="utf-8"))
     return {name: _read(name, row) for name, row in table.items()}
 
@@ -317,11 +317,11 @@ def _read(name: str, row: Mapping[str, Any]) -> Service:
 
 
 def _by_version(found: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    """Patterns by version; a text in their place names a version that has the same."""
+    """Patterns by version; a string instead of them names a version with the same ones."""
     return {version: tuple(found[some] if isinstance(some, str) else some) for version, some in found.items()}
 
 
-_WHICH = "`airflow-lro services` lists all that are known."
+_WHICH = "`airflow-lro services` lists all known APIs."
 
 
 def find_service(wanted: str) -> Service:

@@ -72,11 +72,11 @@ class Resource:
 
 @dataclass(frozen=True)
 class NamedHost:
-    """A host that a user named, and what stands behind it.
+    """A host that a user named, and the path after it.
 
-    :param api: the API that lives there: the host's own, or the one that the user named.
+    :param api: the API there: the host's own, or the one that the user named.
     :param host: the host, as the catalog knows it.
-    :param path: what stands behind the host (or behind the connection's endpoint), without a slash before it.
+    :param path: what follows the host (or the connection's endpoint), without a leading slash.
     :param given: what the user gave, for messages.
     :param is_endpoint: whether it is the endpoint that the connection itself names.
     """
@@ -118,12 +118,12 @@ class NamedHost:
 
 
 def read_full_name(full_name: str, api: Service | None, universe: str = DEFAULT_UNIVERSE) -> NamedHost:
-    """Take a full resource name apart: ``//HOST/NAME`` (https://google.aip.dev/122).
+    """Read a full resource name: ``//HOST/NAME`` (https://google.aip.dev/122).
 
     :param api: the API that the user named, if any.
     :param universe: the connection's.
     :raises InvalidReferenceError: if its host is none, or another API's.
-    :raises ForbiddenEndpointError: if nobody says which API its host is.
+    :raises ForbiddenEndpointError: if neither the host nor the user identifies the API.
     """
     host, _, name = full_name[2:].partition("/")
     host = host_in_table(_lower(host), universe)
@@ -138,13 +138,14 @@ def read_url(
     api_endpoint: str | None = None,
     universe: str = DEFAULT_UNIVERSE,
 ) -> NamedHost:
-    """Take a URL apart.
+    """Read a URL.
 
     :param api: the API that the user named, if any.
     :param api_endpoint: the connection's own endpoint; a URL that begins with it is understood.
     :param universe: the connection's.
     :raises InvalidReferenceError: if it is no URL of an API, or one of another API.
-    :raises ForbiddenEndpointError: if nobody says which API its host is, or if it is of another universe.
+    :raises ForbiddenEndpointError: if neither the host nor the user identifies the API, or if the host is of
+        another universe.
     """
     scheme, host, path = split_url(url)
     _check_host(host, url)
@@ -162,7 +163,7 @@ def read_url(
 
 
 def _locate(host: str, path: str, api: Service | None, given: str, *, is_endpoint: bool = False) -> NamedHost:
-    """Find out whose host this is."""
+    """Find out which API has this host."""
     owner = service_of_host(host)
     if owner is not None and api is not None and owner is not api:
         raise InvalidReferenceError(
@@ -280,7 +281,7 @@ def check_universe(domain: str) -> str:
 
 
 def universe_of_environment() -> str:
-    """The universe of whoever says nothing else: what Google's own clients take."""
+    """The default universe: the one that Google's own clients use."""
     return check_universe(os.environ.get("GOOGLE_CLOUD_UNIVERSE_DOMAIN") or DEFAULT_UNIVERSE)
 
 
@@ -290,12 +291,12 @@ def belongs_to(host: str, universe: str) -> bool:
 
 
 def host_in_table(host: str, universe: str, *, exact: bool = False) -> str:
-    """The name under which the table of services knows a host; another host than Google's stays as it is.
+    """A host as the catalog knows it; a host that is not Google's stays as it is.
 
     :param universe: the connection's.
     :param exact: whether the host is one to connect to, as in a URL. In a resource name
         (``//aiplatform.googleapis.com/…``) it is the name of the service, the same in all universes.
-    :raises ForbiddenEndpointError: if it is exactly a host of another universe.
+    :raises ForbiddenEndpointError: if it is a host to connect to, and of another universe.
     """
     if universe == DEFAULT_UNIVERSE:
         return host
@@ -307,11 +308,11 @@ def host_in_table(host: str, universe: str, *, exact: bool = False) -> str:
 
 
 def host_to_send_to(host: str, universe: str, *, mtls: bool = False) -> str:
-    """The host that a connection sends to, for one of the table's.
+    """The host that a connection sends to, for a host of the catalog.
 
     :param universe: the connection's.
-    :param mtls: whether requests go to mTLS hosts (https://google.aip.dev/auth/4114): those have the
-        label ``mtls`` after their first one. A host that has it already keeps it.
+    :param mtls: whether to use mTLS hosts (https://google.aip.dev/auth/4114): those have the
+        label ``mtls`` after their first one. A host that already has it keeps it.
     """
     first, _, rest = host.partition(".")
     if mtls and not rest.startswith("mtls."):
@@ -327,5 +328,5 @@ def split_url(endpoint: str) -> tuple[str, str, str]:
 
 
 def _lower(host: str) -> str:
-    """In lower case, if it can be a host: some letters have an ASCII one as their lower case (U+212A is a k)."""
+    """In lower case if it is ASCII: the lower case of some other letters is an ASCII letter (U+212A is a k)."""
     return host.lower() if host.isascii() else host

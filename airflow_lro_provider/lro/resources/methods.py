@@ -1,12 +1,12 @@
-"""Reading and checking the method that a task calls to start an operation.
+"""The method that a task calls to start an operation: it is read and checked here, before any request.
 
-It is given as
+It may be given as
 
-* a path, with ``service=``: ``projects/p/locations/l/instances?instanceId=x`` (the API version may stand
-  before it: ``v1/projects/…``)
+* a path, with ``service=``: ``projects/p/locations/l/instances?instanceId=x`` (with or without the API version:
+  ``v1/projects/…``)
 * a URL: ``https://datafusion.googleapis.com/v1/projects/p/locations/l/instances?instanceId=x``
 
-Everything is checked here, before any request. Standard library only.
+Standard library only.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["HTTP_METHODS", "Method", "check_body", "new_request_id", "read_metho
 HTTP_METHODS = ("POST", "PUT", "PATCH", "DELETE")
 REQUEST_ID = "requestId"
 _QUERY = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/?-]|%[0-9A-Fa-f]{2})*")
-# A token has no business in a URL, and another format of the answer could not be read.
+# A token does not belong in a URL, and a response in another format could not be read.
 _FORBIDDEN = {"access_token", "oauth_token", "key", "alt", "$alt", "callback", "upload_protocol", "uploadType"}
 
 
@@ -74,7 +74,7 @@ def read_method(
 
     :param value: the path or URL.
     :param http_method: POST, PUT, PATCH or DELETE.
-    :param service: the API, if ``value`` does not say it itself.
+    :param service: the API, if ``value`` does not identify it.
     :param api_version: the API version, if not the preferred one.
     :param api_endpoint: the connection's own endpoint; a URL that begins with it is understood.
     :param universe: the domain of the connection's universe.
@@ -104,9 +104,9 @@ def read_method(
 
 
 def check_body(body: Any) -> None:
-    """Refuse a body that no API takes.
+    """Refuse a body that no API accepts.
 
-    :raises InvalidReferenceError: if it is no JSON object.
+    :raises InvalidReferenceError: if it is not a JSON object.
     """
     if body is not None and not isinstance(body, Mapping):
         hint = " Did Jinja turn a dict into a string?" if isinstance(body, str) else ""
@@ -114,11 +114,11 @@ def check_body(body: Any) -> None:
 
 
 def new_request_id(seed: str) -> str:
-    """A request id that is always the same for the same seed, and another for another one.
+    """A request id that is always the same for the same seed, and different for another one.
 
-    It has the form of a random UUID, as https://google.aip.dev/155 wants it.
+    It has the form of a random UUID, as https://google.aip.dev/155 requires.
 
-    :param seed: what the id stands for: a try of a task.
+    :param seed: identifies the start: a try of a task.
     """
     return str(uuid.UUID(bytes=uuid.uuid5(uuid.NAMESPACE_URL, f"airflow-lro-provider:{seed}").bytes, version=4))
 
@@ -134,7 +134,7 @@ def _check_query(query: str, address: str) -> None:
 
 
 def _split_version(address: str, api: Service, api_version: str | None) -> tuple[str, str]:
-    """Take the version from a path that may begin with one."""
+    """Split off the version of a path that may begin with one."""
     named, path = api.split_path(address, of_method=True)
     if named not in api.versions:
         return api.version(api_version), address

@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 MAX_LENGTH = 2048
-# RFC 3986 path characters, without %: an encoded slash or dot has no business in a name.
+# RFC 3986 path characters, without %: an encoded slash or dot does not belong in a name.
 _SEGMENT = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@-]+")
 _LOCATION = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
 _VERB_SUFFIX = re.compile(r":(cancel|wait|delete|get)$")
@@ -82,12 +82,12 @@ def read_reference(
 ) -> OperationReference:
     """Read a reference in any of its forms. See the module's text.
 
-    :param value: what the user gave.
-    :param service: the API, if ``value`` does not say it itself.
+    :param value: the user's value.
+    :param service: the API, if ``value`` does not identify it.
     :param api_version: the API version, if not the preferred one.
     :param api_endpoint: the connection's own endpoint; a URL that begins with it is understood.
     :param universe: the domain of the connection's universe.
-    :raises InvalidReferenceError: if it is no name of an operation of that service.
+    :raises InvalidReferenceError: if it is not a name of an operation of that service.
     :raises UnknownServiceError: if the service or the version is not known.
     """
     api = find_service(service) if service is not None else None
@@ -100,7 +100,7 @@ def read_reference(
     if value.lstrip().startswith("{"):
         raise InvalidReferenceError(
             f"this looks like an operation that Jinja turned into a string: {value!r:.120}."
-            " Hand the task's output over as it is (operation_name=start.output), or take its name:"
+            " Pass the task's output itself (operation_name=start.output), or its name:"
             " {{ ti.xcom_pull(task_ids='start')['name'] }}"
         )
     if value.startswith("//"):
@@ -138,7 +138,7 @@ def read_parent(parent: Any, service: str, api_version: str | None = None) -> Pa
 
 
 def check_parent(parent: Any, service: Service, version: str) -> str:
-    """Check the parent of a list against a service's own patterns, and give it back.
+    """Check the parent of a list against a service's own patterns, and return it.
 
     :raises UnknownServiceError: if the service lists no operations.
     :raises InvalidReferenceError: saying what is wrong with it.
@@ -157,9 +157,9 @@ def check_parent(parent: Any, service: Service, version: str) -> str:
 
 
 def check_name(name: Any, service: Service, version: str) -> str:
-    """Check a plain name against a service's own patterns, and give it back.
+    """Check a plain name against a service's own patterns, and return it.
 
-    :raises InvalidReferenceError: saying what is wrong with it, and whose name it may be.
+    :raises InvalidReferenceError: saying what is wrong with it, and which API has such names.
     """
     if not isinstance(name, str):
         raise InvalidReferenceError(f"the name of an operation is a string, not {type(name).__name__}")
@@ -227,10 +227,10 @@ def operation_in(returned: Any) -> str | Mapping[str, Any] | OperationReference:
 
 
 def check_segments(name: str, what: str, *, wildcard: bool = False) -> None:
-    """Check the parts of a name or path: which characters, which location.
+    """Check the parts of a name or path: their characters, and the location.
 
     :param what: what it is, for messages.
-    :param wildcard: whether ``locations/-`` will do.
+    :param wildcard: whether ``locations/-`` is allowed.
     :raises InvalidReferenceError: saying which part is wrong.
     """
     if not name or len(name) > MAX_LENGTH:
@@ -241,7 +241,7 @@ def check_segments(name: str, what: str, *, wildcard: bool = False) -> None:
             problem = "an empty part" if not segment else f"the part {segment!r:.80}"
             raise InvalidReferenceError(
                 f"{name!r:.200} is not a {what}: it has {problem}. Only letters, digits and"
-                " . _ ~ - : = @ ( ) and the like may stand between the slashes."
+                " . _ ~ - : = @ ( ) and the like are allowed between slashes."
             )
     location = location_of(name)
     if location is not None and not _LOCATION.fullmatch(location) and not (wildcard and location == "-"):
@@ -253,7 +253,7 @@ def _service_of(name: str) -> Service:
 
     :raises InvalidReferenceError: if there is none, or another one; naming them.
     """
-    # A plain id is no name that speaks for itself, although Speech-to-Text has such.
+    # A plain id does not identify its API, although Speech-to-Text has such names.
     fitting = [service for service in known_services().values() if "/" in name and _fits(service, name)]
     if len(fitting) == 1:
         return fitting[0]
@@ -273,7 +273,7 @@ def _version_of(name: str, service: Service) -> str:
 
 
 def _some(services: Sequence[Service]) -> str:
-    """A few of these APIs, by name: the systems that most people use first."""
+    """A few of these APIs, by name, the best known first."""
     names = sorted((service.name for service in services), key=lambda name: (name not in SYSTEMS, name))
     more = f", or one of {len(names) - 5} others" if len(names) > 5 else ""
     return (", ".join(names[:5]) if more else " or ".join(names)) + more
@@ -284,7 +284,7 @@ def _fits(service: Service, name: str) -> bool:
 
 
 def _examples(patterns: Sequence[str]) -> str:
-    """A few of these patterns, the shortest first, in words."""
+    """A few of these patterns, the shortest first, for a message."""
     shown = sorted((re.sub(r"\[|\]", "", pattern) for pattern in patterns), key=len)
     more = f" or one of {len(shown) - 2} others" if len(shown) > 2 else ""
     return " or ".join(shown[:2]) + more

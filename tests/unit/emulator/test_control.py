@@ -69,8 +69,8 @@ def test_all_operations_with_what_only_the_emulator_knows(store, clock, ask):
         "done_at": begin + 3,
         "cancel_requested_at": begin + 1,
         "cancel_requests": 2,
-        "looks": 0,
-        "looked_at": None,
+        "polls": 0,
+        "polled_at": None,
     }
     assert (second["service"], second["done_at"], second["cancel_requests"]) == ("automl", None, 0)
     assert len(ask("GET", "/emulator/operations?service=automl").json) == 1

@@ -235,7 +235,7 @@ def test_requests_are_kept_in_order_of_arrival(store, clock):
 def test_looks_of_clients_are_counted(store, clock):
     """A get, a wait and a list that shows it are looks at an operation; what the emulator itself asks is none."""
     view = store.create("datafusion", parent="projects/p/locations/l")
-    assert (view.looks, view.looked_at) == (0, None)
+    assert (view.polls, view.polled_at) == (0, None)
     note(store, "get", view.name)
     note(store, "cancel", view.name)
     clock.turn(1)
@@ -244,7 +244,7 @@ def test_looks_of_clients_are_counted(store, clock):
     store.page("datafusion", "projects/p/locations/l")
     store.page("datafusion", "projects/p/locations/other")
     seen = store.get("datafusion", view.name)
-    assert (seen.looks, seen.looked_at) == (3, clock.now)
+    assert (seen.polls, seen.polled_at) == (3, clock.now)
 
 
 @pytest.mark.parametrize("query", ["access_token=ya29.secret&alt=json", "alt=json&key=secret", "oauth_token=secret"])

@@ -127,10 +127,10 @@ def test_the_picture_is_complete() -> None:
     assert len(names) == 22
 
 
-def test_forgetting_drops_the_error_that_holds_a_secret() -> None:
+def test_without_context_drops_the_error_that_holds_a_secret() -> None:
     """An error of the tree comes out without its context; any other error stays as it is."""
 
-    @errors.forgetting()
+    @errors.without_context()
     def fail(kind: type[Exception]) -> None:
         try:
             raise ValueError("s3cret")

@@ -232,7 +232,9 @@ def test_an_unknown_location_is_refused_with_a_way_out(location: str, hint: str)
     message = str(caught.value)
     assert hint in message
     assert ("Did you mean" in message) is bool(hint)
-    assert message.endswith(f"If it is new, name its host: //{location}-aiplatform.googleapis.com/{name}")
+    assert message.endswith(
+        f"If it is new, give a full name with its host: //{location}-aiplatform.googleapis.com/{name}"
+    )
 
 
 @pytest.mark.parametrize(

@@ -161,7 +161,7 @@ def test_odd_but_right_names(service: str, name: str) -> None:
 
 # --- refusals --------------------------------------------------------------------------------------
 
-SEGMENTS = r"Only letters, digits and \. _ ~ - : = @ \( \) and the like may stand between the slashes"
+SEGMENTS = r"Only letters, digits and \. _ ~ - : = @ \( \) and the like are allowed between slashes"
 REFUSED: dict[str, tuple[Any, dict[str, Any], type[Exception], str]] = {
     # what was given is no name at all
     "None": (None, {"service": "datafusion"}, InvalidReferenceError, "by a string or by its dict, not by NoneType"),
@@ -398,7 +398,8 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], type[Exception], str]] = {
         "projects/p/locations/us-centrall1/operations/1",
         {"service": "aiplatform"},
         InvalidReferenceError,
-        r"Did you mean us-central1.*name its host: //us-centrall1-aiplatform\.googleapis\.com/projects/p",
+        r"Did you mean us-central1.*give a full name with its host:"
+        r" //us-centrall1-aiplatform\.googleapis\.com/projects/p",
     ),
     "an odd location": (
         "projects/p/locations/US/operations/1",
