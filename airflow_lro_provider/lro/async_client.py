@@ -32,7 +32,7 @@ from airflow_lro_provider.lro.http.messages import (
     transport_error,
     unreadable,
 )
-from airflow_lro_provider.lro.metrics import Metrics
+from airflow_lro_provider.lro.metrics import NO_METRICS, Metrics
 from airflow_lro_provider.lro.operation import Operation, Outcome
 from airflow_lro_provider.lro.polling import MAX_IN_FLIGHT, Deadline, PollSchedule
 from airflow_lro_provider.lro.protocol import Rows
@@ -43,7 +43,6 @@ from airflow_lro_provider.lro.resources.names import OperationReference, Parent
 __all__ = ["AsyncOperationsClient", "CancelReport", "count_outcomes"]
 
 T = TypeVar("T")
-_NO_METRICS = Metrics()
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,7 @@ class AsyncOperationsClient:
         read_timeout: float = READ_TIMEOUT_SECONDS,
         retries: int | None = None,
         connections: int = MAX_IN_FLIGHT,
-        metrics: Metrics = _NO_METRICS,
+        metrics: Metrics = NO_METRICS,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.settings = settings
@@ -211,7 +210,7 @@ class AsyncOperationsClient:
         body: Mapping[str, Any] | None = None,
         *,
         request_id: str | None = None,
-        may_continue: Callable[[], bool] | None = None,
+        may_continue: Callable[[], bool] = lambda: True,
     ) -> Started:
         """Call a method that starts an operation. See :meth:`OperationsClient.start`."""
         endpoint = self.endpoint(method)

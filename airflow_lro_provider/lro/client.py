@@ -29,7 +29,7 @@ from airflow_lro_provider.lro.http.messages import (
     unreadable,
 )
 from airflow_lro_provider.lro.http.session import BoundedSession
-from airflow_lro_provider.lro.metrics import Metrics
+from airflow_lro_provider.lro.metrics import NO_METRICS, Metrics
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.polling import PollSchedule
 from airflow_lro_provider.lro.resources.hosts import Resource
@@ -39,7 +39,6 @@ from airflow_lro_provider.lro.resources.names import OperationReference, Parent
 __all__ = ["OperationsClient"]
 
 T = TypeVar("T")
-_NO_METRICS = Metrics()
 
 
 class OperationsClient:
@@ -62,7 +61,7 @@ class OperationsClient:
         connect_timeout: float = CONNECT_TIMEOUT_SECONDS,
         read_timeout: float = READ_TIMEOUT_SECONDS,
         retries: int | None = None,
-        metrics: Metrics = _NO_METRICS,
+        metrics: Metrics = NO_METRICS,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.settings = settings
@@ -127,7 +126,7 @@ class OperationsClient:
         body: Mapping[str, Any] | None = None,
         *,
         request_id: str | None = None,
-        may_continue: Callable[[], bool] | None = None,
+        may_continue: Callable[[], bool] = lambda: True,
     ) -> Started:
         """Call a method that starts an operation. See :func:`flows.start <airflow_lro_provider.lro.flows.start>`.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from airflow_lro_provider.lro import protocol
@@ -20,10 +20,11 @@ from airflow_lro_provider.lro.errors import (
     OperationsError,
     ResponseTooLargeError,
     StartUnknownError,
+    TransportError,
     UnimplementedError,
 )
 from airflow_lro_provider.lro.http.messages import Request
-from airflow_lro_provider.lro.metrics import Metrics
+from airflow_lro_provider.lro.metrics import NO_METRICS, Metrics
 from airflow_lro_provider.lro.operation import Operation, Outcome
 from airflow_lro_provider.lro.polling import WORKER_LONG_POLL_SECONDS, LongPolls, PollSchedule
 from airflow_lro_provider.lro.resources.catalog import find_service
@@ -53,21 +54,12 @@ Flow = Generator[Request[Any] | Sleep, Any, T]
 BACKOFF_SECONDS = 0.5
 """The pause before a request is sent again: doubled each time, with up to this much of jitter."""
 MAX_BACKOFF_SECONDS = 20.0
-CHECK_INTERVAL_SECONDS = 0.5
-"""How often ``may_continue`` is checked during such a pause."""
 
 
-def send(
-    request: Request[T],
-    retries: int = 0,
-    *,
-    may_continue: Callable[[], bool] | None = None,
-    rng: Callable[[], float] = random.random,
-) -> Flow[T]:
+def send(request: Request[T], retries: int = 0, *, rng: Callable[[], float] = random.random) -> Flow[T]:
     """Send a request, and send it again after an error that passes, if nothing can be done twice.
 
     :param retries: how often.
-    :param may_continue: a request that was certainly not carried out is given up once this says no.
     :param rng: gives numbers from 0 to 1.
     :raises OperationsError: the last error.
     """
@@ -79,23 +71,21 @@ def send(
         except OperationsError as error:
             if tries >= retries or not error.transient or (error.may_have_happened and not request.repeatable):
                 raise
-            backoff = min(BACKOFF_SECONDS * 2.0 ** min(tries, 30), MAX_BACKOFF_SECONDS) + BACKOFF_SECONDS * rng()
-            yield from _pause(max(getattr(error, "retry_after", None) or 0.0, backoff), may_continue)
-            if may_continue is not None and not error.may_have_happened and not may_continue():
-                raise
-        tries += 1
+            tries += 1
+            delay = _delay(error, tries, rng)
+        yield Sleep(delay)
 
 
-def _pause(seconds: float, may_continue: Callable[[], bool] | None) -> Flow[None]:
-    if may_continue is None:
-        yield Sleep(seconds)
-        return
-    while seconds > 0 and may_continue():
-        yield Sleep(min(seconds, CHECK_INTERVAL_SECONDS))
-        seconds -= CHECK_INTERVAL_SECONDS
+def _delay(error: OperationsError, tries: int, rng: Callable[[], float]) -> float:
+    """Seconds before the next try: what the API said, or a pause that grows."""
+    backoff = min(BACKOFF_SECONDS * 2.0 ** min(tries - 1, 30), MAX_BACKOFF_SECONDS) + BACKOFF_SECONDS * rng()
+    return max(getattr(error, "retry_after", None) or 0.0, backoff)
 
 
 # -- start ------------------------------------------------------------------------------------------------------------
+
+CHECK_INTERVAL_SECONDS = 0.5
+"""How often ``may_continue`` is checked during a pause."""
 
 
 @dataclass(frozen=True)
@@ -117,26 +107,47 @@ def start(
     request_id: str | None = None,
     *,
     retries: int = 0,
-    may_continue: Callable[[], bool] | None = None,
+    may_continue: Callable[[], bool] = lambda: True,
 ) -> Flow[Started]:
     """Start an operation. A start whose response was lost is sent again only if a request id makes that safe.
 
-    :param may_continue: a start that was refused is given up once this says no, e.g. because its task was killed. One
-        that may have started something is sent again all the same: it tells which operation that is.
+    :param may_continue: once this says no, e.g. because the task was killed, a start that was refused is given up. One
+        that may have started something is sent again at once: its response tells which operation that is.
     :raises StartUnknownError: if it may have started something, and cannot be sent again.
+    :raises TransportError: also if it may have started something, and was refused when it was sent again: with the same
+        request id, another try may find out.
     :raises NotAnOperationError: if it responded with something else than an operation.
     """
     request = protocol.start(method, endpoint, body, request_id=request_id)
-    try:
-        content = yield from send(request, retries, may_continue=may_continue)
-    except OperationsError as error:
-        if request.repeatable or not error.may_have_happened:
-            raise
-        raise StartUnknownError(
-            f"{method.service}: the response to {method.http_method} {method.path} was lost ({error}). It may have"
-            " started an operation, so it is not sent again; check at the service, and clear the task to start anew."
-        ) from None
-    return Started(*protocol.started(request, content))
+    lost, tries = False, 0
+    while True:
+        try:
+            content = yield from send(request)
+        except OperationsError as error:
+            if error.may_have_happened and not request.repeatable:
+                raise StartUnknownError(
+                    f"{method.service}: the response to {method} was lost ({error}). It may have started an operation,"
+                    " so it is not sent again; check at the service, and clear the task to start anew."
+                ) from None
+            lost = lost or error.may_have_happened
+            if tries < retries and error.transient:
+                tries += 1
+                yield from _pause(_delay(error, tries, random.random), may_continue)
+                if error.may_have_happened or may_continue():
+                    continue
+            if not lost or error.may_have_happened:
+                raise
+            raise TransportError(
+                f"{request}: the response was lost, and sending it again failed ({error}). It may have started an"
+                " operation; only the same request id can tell."
+            ) from None
+        return Started(*protocol.started(request, content))
+
+
+def _pause(seconds: float, may_continue: Callable[[], bool]) -> Flow[None]:
+    while seconds > 0 and may_continue():
+        yield Sleep(min(seconds, CHECK_INTERVAL_SECONDS))
+        seconds -= CHECK_INTERVAL_SECONDS
 
 
 # -- list -------------------------------------------------------------------------------------------------------------
@@ -146,6 +157,7 @@ MAX_TOKEN_LENGTH = 16_384
 """Characters of a page token; a longer one would not fit into a URL that any server accepts."""
 
 
+@dataclass
 class Paging:
     """All operations of a parent, page by page.
 
@@ -158,22 +170,16 @@ class Paging:
     :param retries: how often each page is requested again after an error that passes.
     """
 
-    def __init__(
-        self,
-        parent: Parent,
-        endpoint: str,
-        *,
-        filter: str | None = None,
-        page_size: int | None = None,
-        retries: int = 0,
-    ) -> None:
-        self.done = False
-        """Whether there is no further page."""
-        self._parent, self._endpoint = parent, endpoint
-        self._filter, self._page_size, self._retries = filter, page_size, retries
-        self._token = ""
-        self._tokens: set[int] = set()
-        self._names: set[str] = set()
+    parent: Parent
+    endpoint: str
+    filter: str | None = None
+    page_size: int | None = None
+    retries: int = 0
+    done: bool = field(default=False, init=False)
+    """Whether there is no further page."""
+    _token: str = field(default="", init=False)
+    _tokens: set[int] = field(default_factory=set, init=False)
+    _names: set[str] = field(default_factory=set, init=False)
 
     def next_page(self) -> Flow[list[Operation]]:
         """Get the next page.
@@ -182,9 +188,9 @@ class Paging:
         :raises ResponseTooLargeError: if there is no end in sight.
         """
         request = protocol.list_(
-            self._parent, self._endpoint, filter=self._filter, page_size=self._page_size, page_token=self._token
+            self.parent, self.endpoint, filter=self.filter, page_size=self.page_size, page_token=self._token
         )
-        page = yield from send(request, self._retries)
+        page = yield from send(request, self.retries)
         self._advance(page.next_page_token)
         new = []
         for operation in page.operations:
@@ -198,7 +204,7 @@ class Paging:
         if not token:
             return
         mark = hash(token)
-        what = f"{self._parent.service}: list {self._parent.name}"
+        what = f"{self.parent.service}: list {self.parent.name}"
         if mark in self._tokens:
             raise ResponseTooLargeError(f"{what}: the service gave the same page token twice; its list has no end.")
         if len(token) > MAX_TOKEN_LENGTH:
@@ -271,8 +277,6 @@ def wait_until_done(
 
 # -- cancel -----------------------------------------------------------------------------------------------------------
 
-_NO_METRICS = Metrics()
-
 
 @dataclass(frozen=True)
 class CancelResult:
@@ -315,7 +319,7 @@ def cancel(
     look: bool = True,
     before: Operation | None = None,
     retries: int = 0,
-    metrics: Metrics = _NO_METRICS,
+    metrics: Metrics = NO_METRICS,
 ) -> Flow[CancelResult]:
     """Request the cancellation of an operation: the only way in which anything here cancels one.
 

@@ -5,7 +5,7 @@ Standard library only.
 
 from __future__ import annotations
 
-__all__ = ["Metrics"]
+__all__ = ["NO_METRICS", "Metrics"]
 
 
 class Metrics:
@@ -41,3 +41,6 @@ class Metrics:
         :param outcome: REQUESTED if the service accepted the request, REFUSED if not, or the outcome that was known
             already (an operation that had finished, CANCEL_UNSUPPORTED, …).
         """
+
+
+NO_METRICS = Metrics()

@@ -35,7 +35,7 @@ from airflow_lro_provider.exceptions import (
     OperationWaitError,
 )
 from airflow_lro_provider.lro.auth import settings
-from airflow_lro_provider.lro.errors import PermissionDeniedError, UnavailableError
+from airflow_lro_provider.lro.errors import PermissionDeniedError, TransportError, UnavailableError
 from airflow_lro_provider.operators.operations import RunOperationOperator
 from airflow_lro_provider.ownership.decisions import Evidence, TaskState
 
@@ -289,6 +289,20 @@ def test_a_refused_start_is_sent_again(a_try: Callable[..., Try]) -> None:
     this.emulator.script(duration=0)
     this.run(method=PLAIN, service="datafusion")
     assert (this.starts, len(this.started)) == (2, 1)
+
+
+def test_a_lost_start_that_is_refused_when_it_is_repeated_is_not_forgotten(a_try: Callable[..., Try]) -> None:
+    """The first request may have been carried out: the next try sends the same request id, and finds the operation."""
+    first = a_try(max_tries=1)
+    first.emulator.fail("reset", verb="start", after=True)
+    first.emulator.fail(403, verb="start")
+    with pytest.raises(TransportError, match="the same request id"):
+        first.run()
+    assert first.store[KEY]["request_id"]
+    second = a_try(number=2, max_tries=1)
+    crash(second)
+    assert (second.starts, len(second.started)) == (3, 1)
+    assert second.store[KEY]["reference"]["name"] == second.running[0].operation["name"]
 
 
 @pytest.mark.parametrize(("kind", "error"), [(403, PermissionDeniedError), (500, OperationStartError)])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -25,6 +27,7 @@ from airflow_lro_provider.lro.errors import (
     UnknownServiceError,
     WaitTimeoutError,
 )
+from airflow_lro_provider.lro.metrics import Metrics
 from airflow_lro_provider.lro.operation import Outcome, State
 from airflow_lro_provider.lro.polling import new_schedule
 from airflow_lro_provider.lro.resources.catalog import SYSTEMS, known_services
@@ -35,21 +38,23 @@ from airflow_lro_provider.lro.resources.names import OperationReference, read_pa
 class Subject:
     """A client of either kind, called in one way. Sleeping is noted and not done."""
 
-    def __init__(self, kind: str, settings: ConnectionSettings) -> None:
+    def __init__(self, kind: str, settings: ConnectionSettings, **arguments: Any) -> None:
         self.kind = kind
         self.slept: list[float] = []
-        self._settings = settings
+        self._settings, self._arguments = settings, {"read_timeout": 5, **arguments}
         self._loop = asyncio.new_event_loop() if kind == "async" else None
         self.client: Any = self._make()
 
     def _make(self) -> Any:
         if self._loop is None:
-            return OperationsClient(self._settings, sleep=self.slept.append, read_timeout=5)
+            return OperationsClient(self._settings, sleep=self.slept.append, **self._arguments)
 
         async def sleep(seconds: float) -> None:
             self.slept.append(seconds)
 
-        return self._loop.run_until_complete(AsyncOperationsClient.create(self._settings, sleep=sleep, read_timeout=5))
+        return self._loop.run_until_complete(
+            AsyncOperationsClient.create(self._settings, sleep=sleep, **self._arguments)
+        )
 
     def __getattr__(self, verb: str) -> Any:
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -399,7 +404,7 @@ def test_a_start_without_a_connection_is_repeated(subject: Subject, lro_emulator
     with pytest.raises(TransportError) as caught:
         subject.start(read_method(f"{LOCATION}/instances", service="datafusion"))
     assert not caught.value.may_have_happened
-    assert len(subject.slept) == 5
+    assert 15.5 <= sum(subject.slept) <= 18  # five pauses
 
 
 def test_a_start_that_is_refused_says_so(subject: Subject, lro_emulator: Emulator) -> None:
@@ -408,3 +413,97 @@ def test_a_start_that_is_refused_says_so(subject: Subject, lro_emulator: Emulato
     with pytest.raises(PermissionDeniedError):
         subject.start(read_method(f"{LOCATION}/instances", service="datafusion"))
     assert len(lro_emulator.requests(verb="start")) == 1
+
+
+@pytest.mark.parametrize("refusal", [403, 503])
+def test_a_start_that_was_lost_and_then_refused_stays_unknown(
+    subject: Subject, lro_emulator: Emulator, refusal: int
+) -> None:
+    """The first one has started an operation: with the same request id it can still be found."""
+    repeatable = read_method(f"{LOCATION}/connections?connectionId=c", service="developerconnect")
+    lro_emulator.fail("reset", verb="start", after=True)
+    lro_emulator.fail(refusal, verb="start", times=5)
+    with pytest.raises(TransportError, match="sending it again failed") as caught:
+        subject.start(repeatable, request_id=REQUEST_ID)
+    assert caught.value.may_have_happened
+    assert len(lro_emulator.operations("developerconnect")) == 1
+
+
+def test_a_start_is_given_up_when_its_task_was_killed(subject: Subject, lro_emulator: Emulator) -> None:
+    """A refused one is not sent again, however long the API wants us to wait."""
+    lro_emulator.fail(429, verb="start", retry_after=3600, times=None)
+    with pytest.raises(ResourceExhaustedError):
+        subject.start(read_method(f"{LOCATION}/instances", service="datafusion"), may_continue=lambda: False)
+    assert len(lro_emulator.requests(verb="start")) == 1
+    assert subject.slept == []
+
+
+# -- what is called meanwhile, and what is counted -------------------------------------------------------
+
+
+def test_a_wait_begins_with_a_poll_that_was_just_taken(subject: Subject, lro_emulator: Emulator) -> None:
+    """It counts as the first one; each poll is announced, and shown."""
+    reference = running(lro_emulator)
+    seen = subject.get(reference)
+    announced: list[None] = []
+    shown: list[bool] = []
+    now = iter(range(1, 1000))
+
+    def announce() -> None:
+        announced.append(None)
+        if len(announced) == 3:
+            lro_emulator.finish("datafusion", reference.name)
+
+    operation = subject.wait_until_done(
+        reference,
+        new_schedule(0.0),
+        seen=seen,
+        before_poll=announce,
+        on_poll=lambda operation: shown.append(operation.done),
+        clock=lambda: float(next(now)),
+    )
+    assert operation.outcome is Outcome.SUCCEEDED
+    assert shown == [False, False, True]
+    assert len(announced) == 3
+    assert len(lro_emulator.requests(verb="get")) == 3
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_every_cancel_is_counted(kind: str, lro_emulator: Emulator) -> None:
+    """By what it came to, once the response is there; requested is not cancelled."""
+    counted: list[tuple[str, str]] = []
+
+    class Counter(Metrics):
+        def cancel(self, service: str, outcome: str) -> None:
+            counted.append((service, outcome))
+
+    subject = Subject(kind, ConnectionSettings.from_extra(lro_emulator.connection_extra()), metrics=Counter())
+    try:
+        reference = running(lro_emulator)
+        subject.cancel(reference)
+        subject.cancel(reference)
+        subject.cancel(running(lro_emulator, cancel="unimplemented"), look=False)
+        lro_emulator.fail(403, verb="cancel")
+        with pytest.raises(PermissionDeniedError):
+            subject.cancel(running(lro_emulator))
+    finally:
+        subject.finish()
+    words = ["REQUESTED", "CANCELLED", "CANCEL_UNSUPPORTED", "REFUSED"]
+    assert counted == [("datafusion", word) for word in words]
+
+
+def test_a_cancel_in_a_hurry_imports_nothing(lro_emulator: Emulator) -> None:
+    """A kill may interrupt an import: after the guard's first poll, everything that a cancel needs is there."""
+    reference = running(lro_emulator)
+    code = (
+        "import sys\n"
+        "from airflow_lro_provider.lro import ConnectionSettings, OperationReference, OperationsClient\n"
+        f"reference = OperationReference.from_dict({reference.to_dict()!r})\n"
+        f"client = OperationsClient(ConnectionSettings.from_extra({lro_emulator.connection_extra()!r}))\n"
+        "client.get(reference)\n"
+        "before = set(sys.modules)\n"
+        "result = client.cancel(reference, look=False, urgent=True)\n"
+        "print(result.word, sorted(set(sys.modules) - before))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "REQUESTED []"
