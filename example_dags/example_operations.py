@@ -14,7 +14,7 @@ from airflow_lro_provider.operators.operations import (
 from airflow_lro_provider.sensors.operations import OperationSensor
 
 with DAG("example_run_operation", schedule=None, catchup=False, tags=["example", "google"]):
-    # Any method of any Google API that answers with an operation. Killing the task cancels the operation,
+    # Any method of any Google API that responds with an operation. Killing the task cancels the operation,
     # and a retry after a crash goes on with it.
     create = RunOperationOperator(
         task_id="create",

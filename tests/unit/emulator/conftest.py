@@ -55,7 +55,7 @@ class TurningPause:
 
 @dataclass
 class Reply:
-    """An answer of the app."""
+    """A response of the app."""
 
     status: int
     headers: dict[str, str]
@@ -73,13 +73,13 @@ class Reply:
         return self.json["error"]
 
 
-Ask = Callable[..., Reply]
+Send = Callable[..., Reply]
 
 
-def make_ask(app: Any) -> Ask:
+def make_ask(app: Any) -> Send:
     """Requests to an ASGI app; the path goes in as it is, nothing is quoted or normalised."""
 
-    def ask(
+    def send(
         method: str, url: str, body: Any = None, *, headers: dict[str, str] | None = None, data: bytes | None = None
     ) -> Reply:
         path, _, query = url.partition("?")
@@ -109,7 +109,7 @@ def make_ask(app: Any) -> Ask:
         answered = {key.decode(): value.decode() for key, value in start["headers"]}
         return Reply(start["status"], answered, b"".join(message.get("body", b"") for message in rest))
 
-    return ask
+    return send
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def pause(clock: Clock) -> TurningPause:
 
 
 @pytest.fixture
-def ask(store: Store, pause: TurningPause) -> Ask:
+def send(store: Store, pause: TurningPause) -> Send:
     return make_ask(create_app(store, pause=pause))
 
 

@@ -35,12 +35,12 @@ def names(service: Service, verb: str) -> list[tuple[str, str]]:
 
 
 @pytest.fixture
-def speak(ask: Any) -> Any:
-    """Requests built and answers read by the core's own protocol."""
+def speak(send: Any) -> Any:
+    """Requests built and responses read by the core's own protocol."""
 
     def speak(request: Request[Any]) -> Any:
         url = request.url.removeprefix("http://emulator")
-        reply = ask(request.method, url, data=request.body, headers=dict(request.headers))
+        reply = send(request.method, url, data=request.body, headers=dict(request.headers))
         return request.read(Response(reply.status, reply.headers, reply.body))
 
     return speak
@@ -77,7 +77,7 @@ def test_every_verb_of_every_name_is_served(store: Any, speak: Any, name: str) -
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_name_is_made_up_for_every_api_and_it_can_be_listed(store: Any, speak: Any, name: str) -> None:
-    """An operation that nobody named can be looked at, and is found in the list of its parent if there is one."""
+    """An operation with a generated name can be got, and is found in the list of its parent if there is one."""
     service, endpoint = known_services()[name], f"http://emulator/{name}"
     view = store.create(name, script={"duration": 0})
     reference = read_reference(view.name, name)

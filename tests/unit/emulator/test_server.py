@@ -37,7 +37,7 @@ def get(emulator: Emulator, path: str, **kwargs) -> requests.Response:
 
 
 def test_it_serves_on_loopback(emulator):
-    """A started emulator answers at its URL, on this machine only."""
+    """A started emulator responds at its URL, on this machine only."""
     assert emulator.url.startswith("http://127.0.0.1:")
     name = emulator.create("datafusion", duration=None)
     assert get(emulator, f"/datafusion/v1/{name}").json()["name"] == name
@@ -99,7 +99,7 @@ def test_a_reset_is_a_tcp_reset(emulator):
 
 
 def test_a_reset_may_lose_only_the_answer(emulator):
-    """A cancel whose answer is lost was taken all the same."""
+    """A cancel whose response is lost was accepted all the same."""
     name = emulator.create("datafusion", duration=None)
     emulator.fail("reset", verb="cancel", after=True)
     with pytest.raises(requests.ConnectionError):
@@ -108,7 +108,7 @@ def test_a_reset_may_lose_only_the_answer(emulator):
 
 
 def test_wait_over_a_real_connection(emulator):
-    """A :wait in flight is answered when the operation is cancelled by somebody else."""
+    """A :wait in flight gets its response when the operation is cancelled by another client."""
     name = emulator.create("automl", duration=None)
     answers: list[dict] = []
     url = f"{emulator.url}/automl/v1/{name}"
@@ -138,7 +138,7 @@ def test_stop_leaves_no_thread_and_no_listener(threads, caplog):
 
 
 def test_stop_answers_those_that_wait(caplog):
-    """A stop does not wait for a :wait, nor break it: it is answered with the operation as it is."""
+    """A stop does not wait for a :wait, nor break it: it gets the operation as it is."""
     answers: list[dict] = []
     with Emulator() as emulator:
         name = emulator.create("automl", duration=None)
@@ -188,7 +188,7 @@ def test_several_at_once():
 
 
 def test_many_requests_over_many_connections(emulator):
-    """Hundreds of requests from several threads are all answered and all recorded."""
+    """Hundreds of requests from several threads all get a response and are all recorded."""
     names = [emulator.create("datafusion", duration=None) for _ in range(50)]
 
     def work() -> None:
@@ -206,7 +206,7 @@ def test_many_requests_over_many_connections(emulator):
 
 
 def test_answers_are_not_held_back_by_nagle(emulator):
-    """Connections send small packets at once; else each answer on a kept connection would take 40 ms."""
+    """Connections send small packets at once; else each response on a kept connection would take 40 ms."""
     with requests.Session() as session:
         session.get(f"{emulator.url}/emulator/operations", timeout=PATIENCE)
         (connection,) = emulator._server.server_state.connections

@@ -68,7 +68,7 @@ def test_it_may_never_end():
 
 
 def test_the_end_is_noted_when_it_was_due_and_not_when_somebody_looked():
-    """An operation that nobody looks at ends on time all the same."""
+    """An operation that nobody polls ends on time all the same."""
     view = start(duration=10).view(T0 + 500)
     assert view.done_at == T0 + 10
 
@@ -140,7 +140,7 @@ def test_cancel_of_what_is_over_is_fine_or_not():
 
 
 def test_a_strict_system_takes_a_cancel_while_it_runs():
-    """FAILED_PRECONDITION is only for what is over."""
+    """FAILED_PRECONDITION is only for finished operations."""
     operation = start(duration=10, cancel_when_done="failed_precondition")
     operation.cancel(T0 + 9)
     assert operation.view(T0 + 9).state == "CANCELLED"

@@ -75,9 +75,9 @@ def test_what_is_deleted_is_gone(store):
     """After delete there is nothing to get, list, cancel or delete; its name is free again."""
     name = store.create("datafusion", f"{L}/operations/o").name
     store.delete("datafusion", name)
-    for ask in (store.get, store.cancel, store.delete, store.due):
+    for send in (store.get, store.cancel, store.delete, store.due):
         with pytest.raises(RefusedError) as refused:
-            ask("datafusion", name)
+            send("datafusion", name)
         assert refused.value.status == "NOT_FOUND"
     assert store.page("datafusion", L) == {}
     store.create("datafusion", name)
@@ -158,7 +158,7 @@ def test_a_query_that_is_not_understood_is_refused(seven, query):
 
 
 def test_a_list_belongs_to_its_parent(store):
-    """Only what stands right below the parent is listed; `-` stands for any location."""
+    """Only what is right below the parent is listed; `-` matches any location."""
     store.create("datafusion", f"{L}/operations/here")
     store.create("datafusion", "projects/p/locations/eu/operations/there")
     store.create("datafusion", "projects/q/locations/eu/operations/elsewhere")
@@ -222,7 +222,7 @@ def note(store: Store, verb: str, name: str, query: str = "") -> None:
 
 
 def test_requests_are_kept_in_order_of_arrival(store, clock):
-    """Requests have a number and a time, and can be looked for by verb and name."""
+    """Requests have a number and a time, and can be found by verb and name."""
     for verb, name in (("get", "a"), ("cancel", "a"), ("get", "b")):
         note(store, verb, name)
         clock.turn(1)
@@ -233,7 +233,7 @@ def test_requests_are_kept_in_order_of_arrival(store, clock):
 
 
 def test_looks_of_clients_are_counted(store, clock):
-    """A get, a wait and a list that shows it are looks at an operation; what the emulator itself asks is none."""
+    """A get, a wait and a list that shows it are polls of an operation; what the emulator itself reads is none."""
     view = store.create("datafusion", parent="projects/p/locations/l")
     assert (view.polls, view.polled_at) == (0, None)
     note(store, "get", view.name)
@@ -316,7 +316,7 @@ def test_thousands_of_operations_are_found_by_name(clock):
 
     class Untouchable(dict):
         def __iter__(self):
-            raise AssertionError("a look at one operation went through all")
+            raise AssertionError("getting one operation went through all")
 
         values = items = keys = __iter__
 

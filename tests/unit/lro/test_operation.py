@@ -129,7 +129,7 @@ def test_everything_is_kept_raw() -> None:
         7,
         True,
         {},
-        {"error_description": "a token server's answer"},
+        {"error_description": "a token server's response"},
         {"kind": "compute#operation", "status": "DONE"},
         {"name": 7},
         {"name": None},
@@ -147,7 +147,7 @@ def test_everything_is_kept_raw() -> None:
         "number",
         "boolean",
         "empty object",
-        "another answer",
+        "another response",
         "compute operation",
         "name is a number",
         "name is null",
@@ -508,7 +508,7 @@ def test_a_cancelling_state_is_cancelling(metadata: dict[str, Any]) -> None:
     ids=["Earth Engine", "Document AI", "Firestore"],
 )
 def test_a_cancelling_state_says_that_a_cancel_was_requested(metadata: dict[str, Any]) -> None:
-    """Where the state is all that tells of a cancel request, it counts as one."""
+    """Where the state is all that shows a cancel request, it counts as one."""
     assert running(metadata).cancel_requested is True
 
 
@@ -666,7 +666,7 @@ def test_state_words(word: str, state: State) -> None:
     ids=lambda field: next(iter(field)),
 )
 def test_any_field_of_an_operation_makes_one(field: dict[str, Any]) -> None:
-    """A validate-only call may answer without a name: one field of an operation is enough to be one."""
+    """A validate-only call may respond without a name: one field of an operation is enough to be one."""
     assert Operation.from_json({**field, "unknown": 1}).raw == {**field, "unknown": 1}
 
 

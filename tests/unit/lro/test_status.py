@@ -1,4 +1,4 @@
-"""How an HTTP answer becomes an error: by the google.rpc status in it, and by the HTTP code only without one."""
+"""How an HTTP response becomes an error: by the google.rpc status in it, and by the HTTP code only without one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NOW = datetime(2026, 11, 1, 10, 0, 0, tzinfo=timezone.utc)
 
 
 def read(status: int, body: Any = b"", *, verb: str = "cancel", **headers: str) -> OperationsError:
-    """The error that an answer means."""
+    """The error that a response means."""
     return error_from_response(
         service="datafusion",
         verb=verb,
@@ -42,7 +42,7 @@ def read(status: int, body: Any = b"", *, verb: str = "cancel", **headers: str) 
 
 
 def api_error(status: int, body: Any = b"", **kwargs: Any) -> ApiError:
-    """The same, for an answer of the API."""
+    """The same, for a response of the API."""
     error = read(status, body, **kwargs)
     assert isinstance(error, ApiError)
     return error
@@ -131,7 +131,7 @@ def test_without_a_status_the_http_code_decides(http: int, status: str, error: t
     ],
 )
 def test_400_is_told_apart_by_its_status(status: str, error: type[ApiError]) -> None:
-    """One HTTP code stands for several things: a finished operation is not a wrong request."""
+    """One HTTP code means several things: a finished operation is not a wrong request."""
     body = {"error": {"code": 400, "status": status, "message": "Precondition check failed."}}
     assert type(read(400, body)) is error
 
@@ -156,7 +156,7 @@ def test_404_in_json_is_an_unknown_operation(verb: str) -> None:
     ],
 )
 def test_404_in_html_is_a_verb_without_a_route(verb: str, error: type[ApiError], body: bytes) -> None:
-    """The front end, which answers in HTML, has no route for this verb; only get and list have no other reading."""
+    """The front end, which responds in HTML, has no route for this verb; only get and list have no other reading."""
     assert type(read(404, body, verb=verb)) is error
 
 
@@ -223,7 +223,7 @@ def test_odd_legacy_errors_are_ignored(errors: Any) -> None:
 
 
 def test_legacy_errors_are_understood() -> None:
-    """An answer with the older `errors` beside it is read like any other."""
+    """A response with the older `errors` beside it is read like any other."""
     body = {
         "error": {
             "code": 403,
@@ -339,7 +339,7 @@ def test_retry_after(details: list[Any], headers: dict[str, str], seconds: float
     ids=["none", "RequestInfo", "x-request-id", "Google's own first", "trace", "empty", "odd RequestInfo"],
 )
 def test_request_id(details: list[Any], headers: dict[str, str], request_id: str | None) -> None:
-    """What Google's support asks for is an attribute, and the end of the message."""
+    """What Google's support needs is an attribute, and the end of the message."""
     error = api_error(429, with_details(*details), **headers)
     assert error.request_id == request_id
     assert str(error).endswith(f"Request id: {request_id}.") is (request_id is not None)
@@ -396,7 +396,7 @@ def test_words_that_are_none(message: Any) -> None:
 
 @pytest.mark.parametrize("odd", ["\x1b", "\x00", "\r", "\u202e", "\udc80", "\x7f", "\x9b"])
 def test_words_that_would_write_over_a_terminal(odd: str) -> None:
-    """Control characters of an answer's headers and words are replaced; a line break may stay."""
+    """Control characters of a response's headers and words are replaced; a line break may stay."""
     error = read(
         403,
         json.dumps({"error": {"message": f"a{odd if odd != chr(0xDC80) else ''}b\nc"}}).encode(),

@@ -168,12 +168,12 @@ def test_a_rejected_token_is_replaced(private_pem: str, token_server: TokenServe
     first = identity.headers()
     identity.reject(first)
     assert identity.headers() == {"authorization": "Bearer token-2"}
-    identity.reject(first)  # a late answer to the first token says nothing about the second
+    identity.reject(first)  # a late response to the first token says nothing about the second
     assert identity.headers() == {"authorization": "Bearer token-2"}
 
 
 def test_a_refused_key_is_one_clear_sentence(private_pem: str, token_server: TokenServer) -> None:
-    """What the token server says about the account is told, with what to check, and without the key."""
+    """What the token server says about the account is reported, with what to check, and without the key."""
     token_server.error = (400, {"error": "invalid_grant", "error_description": "Invalid JWT Signature."})
     identity = identity_for(read(keyfile_dict=key_file(private_pem, token_server.uri)))
     with pytest.raises(CredentialsError, match=f"^no token for {EMAIL}: invalid_grant.*Check the key") as caught:
@@ -185,7 +185,7 @@ def test_a_refused_key_is_one_clear_sentence(private_pem: str, token_server: Tok
 
 
 def test_no_token_server_is_a_bad_moment(private_pem: str, token_server: TokenServer) -> None:
-    """A token server that cannot be reached is worth another try, and the key is not to blame."""
+    """A token server that cannot be reached is a transient error, and not one of the key."""
     token_server.server.server_close()
     identity = identity_for(read(keyfile_dict=key_file(private_pem, token_server.uri)))
     with pytest.raises(TransportError, match=f"^no token for {EMAIL} now: ") as caught:
@@ -249,7 +249,7 @@ def test_a_key_file_that_is_no_json(tmp_path: Path) -> None:
 
 
 def test_no_credentials_at_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A machine that is not logged in is told how to be."""
+    """On a machine that is not logged in, the error says how to log in."""
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "nowhere.json"))
     with pytest.raises(CredentialsError, match=r"no Google credentials found: .*gcloud auth application-default login"):
         identity_for(read())
@@ -269,7 +269,7 @@ def test_default_credentials(
 
 
 def test_the_emulator_gets_an_obviously_fake_token(private_pem: str, token_server: TokenServer) -> None:
-    """Where the connection says emulator, a real key is not even looked at."""
+    """Where the connection says emulator, a real key is not even read."""
     settings = read(
         keyfile_dict=key_file(private_pem, token_server.uri), emulator=True, api_endpoint="http://emulator:8080"
     )
@@ -280,7 +280,7 @@ def test_the_emulator_gets_an_obviously_fake_token(private_pem: str, token_serve
 
 
 def test_the_fake_token_stays_as_it_is() -> None:
-    """An emulator that answers 401 means it: there is no other token to be had."""
+    """A 401 of an emulator is final: there is no other token."""
     identity = identity_for(read(emulator=True, api_endpoint="http://emulator:8080"))
     identity.reject(identity.headers())
     assert identity.headers() == {"authorization": f"Bearer {FAKE_TOKEN}"}

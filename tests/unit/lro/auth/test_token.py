@@ -96,7 +96,7 @@ async def test_a_task_that_is_cancelled_leaves_the_token_to_the_others() -> None
 
 
 async def test_a_failed_refresh_is_told_to_all_and_tried_again_by_the_next() -> None:
-    """All who waited hear of the failure, without the secret in its text; the next one asks anew."""
+    """All who waited hear of the failure, without the secret in its text; the next one tries again."""
     credentials = Counted(failures=1)
     identity = Identity(credentials)
     got = await asyncio.gather(*(identity.async_headers() for _ in range(3)), return_exceptions=True)
@@ -116,7 +116,7 @@ async def test_a_failed_refresh_is_told_to_all_and_tried_again_by_the_next() -> 
     ids=["a bad moment", "refused", "not reached"],
 )
 def test_a_bad_moment_is_told_from_a_refusal(error: Exception, expected: type[Exception]) -> None:
-    """What google-auth says is worth another try is transient, anything else is not; one line of it is told."""
+    """What google-auth calls retryable is transient, anything else is not; one line of it is reported."""
 
     class Failing(Counted):
         def refresh(self, request: Any) -> None:
@@ -129,7 +129,7 @@ def test_a_bad_moment_is_told_from_a_refusal(error: Exception, expected: type[Ex
 
 
 def test_threads_and_tasks_share_a_token() -> None:
-    """A token that a thread fetched is there for the loop, which asks for nothing."""
+    """A token that a thread fetched is there for the loop, which requests nothing."""
     credentials = Counted()
     identity = Identity(credentials)
     identity.headers()
@@ -164,7 +164,7 @@ def test_rejecting_does_not_wait_for_a_renewal() -> None:
 
 
 def test_rejecting_makes_room_for_another_token() -> None:
-    """Credentials that can give another token are asked for one after a no."""
+    """Credentials that can get another token do so after a refusal."""
     credentials = Counted()
     identity = Identity(credentials)
     identity.reject(identity.headers())

@@ -169,7 +169,7 @@ def test_near_misses_get_a_did_you_mean(wanted: str, meant: str) -> None:
 
 @pytest.mark.parametrize("wanted", ["zzz", "projects/p", "xn--q", "http://"])
 def test_a_far_miss_gets_the_list(wanted: str) -> None:
-    """A name that is like none of them is refused without a guess, and told where the list is."""
+    """A name that is like none of them is refused without a guess; the error says where the list is."""
     with pytest.raises(UnknownServiceError, match="`airflow-lro services` lists all") as caught:
         find_service(wanted)
     assert "Did you mean" not in str(caught.value)
@@ -203,7 +203,7 @@ def test_no_name_at_all(wanted: object) -> None:
     ],
 )
 def test_host_for(service: str, name: str, host: str) -> None:
-    """Vertex AI is asked at the host of the location in the name, the others at their one host."""
+    """Requests for Vertex AI go to the host of the location in the name, those for the others to their one host."""
     assert known_services()[service].host_for(name) == f"{host}.googleapis.com"
 
 

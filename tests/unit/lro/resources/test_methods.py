@@ -288,18 +288,18 @@ def test_request_ids_are_stable_random_uuids() -> None:
     assert uuid.UUID(new_request_id("a")).version == 4
 
 
-# -- the answer ------------------------------------------------------------------------------------------
+# -- the response ----------------------------------------------------------------------------------------
 
 NAME = f"{LOCATION}/operations/o"
 
 
 def started(content: Any, value: str = INSTANCES, service: str = "datafusion") -> Any:
-    """What an answer means."""
+    """What a response means."""
     return protocol.started(request(value, service), content)
 
 
 def test_an_operation_gets_its_reference() -> None:
-    """Service, version and host are those of the method; the name is the answer's."""
+    """Service, version and host are those of the method; the name is the response's."""
     reference, operation = started({"name": NAME, "metadata": {}})
     assert str(reference) == f"//datafusion.googleapis.com/{NAME}"
     assert not operation.done
@@ -309,7 +309,7 @@ def test_an_operation_gets_its_reference() -> None:
 
 @pytest.mark.parametrize("name", [None, "", "operations/noop.DONE_OPERATION"])
 def test_one_that_is_over_needs_no_name(name: Any) -> None:
-    """Some services answer so; nothing has to be guarded."""
+    """Some services respond like this; nothing has to be guarded."""
     reference, operation = started({"name": name or "", "done": True, "response": {"a": 1}})
     assert reference.name == INSTANCES
     assert operation.response == {"a": 1}

@@ -87,7 +87,7 @@ def test_every_form_means_the_same(form: Callable[..., tuple[Any, dict[str, str]
 
 @pytest.mark.parametrize("service", NAMES)
 def test_the_preferred_version_is_the_default(service: str) -> None:
-    """Without a version, v1 is asked."""
+    """Without a version, v1 is used."""
     assert read_reference(NAMES[service], service).version == "v1"
     assert read_reference(f"//{HOSTS[service]}/{NAMES[service]}").version == "v1"
 
@@ -117,7 +117,7 @@ def test_the_preferred_version_is_the_default(service: str) -> None:
     ],
 )
 def test_vertex_hosts(name: str, version: str, host: str) -> None:
-    """Vertex AI is asked where the name's location lives; a name without one at the global host."""
+    """Requests for Vertex AI go to the host of the name's location; a name without one at the global host."""
     assert read_reference(name, "aiplatform", version).host == host
     assert read_reference(f"//aiplatform.googleapis.com/{name}", None, version).host == host
 
@@ -772,7 +772,7 @@ def test_the_message_of_google_itself() -> None:
     ("returned", "hint"), [(None, False), (3, False), (SimpleNamespace(name=None), True), ([EARTH], False)]
 )
 def test_what_has_no_operation(returned: Any, hint: bool) -> None:
-    """An error that names the type; of a task without a name it asks whether it was started."""
+    """An error that names the type; for a task without a name it suggests that it was not started."""
     with pytest.raises(InvalidReferenceError, match=f"no operation in {type(returned).__name__}") as caught:
         operation_in(returned)
     assert ("Was it started?" in str(caught.value)) is hint
