@@ -38,7 +38,7 @@ from airflow.providers.common.compat.sdk import (
 from airflow.sdk.exceptions import AirflowRescheduleException
 
 from airflow_lro_provider.attempt.guard import Guard, Phase
-from airflow_lro_provider.attempt.record import AttemptRecord, Role
+from airflow_lro_provider.attempt.record import AttemptRecord
 from airflow_lro_provider.exceptions import (
     OperationInputError,
     OperationKilled,
@@ -50,6 +50,7 @@ from airflow_lro_provider.lro.metrics import Metrics
 from airflow_lro_provider.ownership.decisions import EndedBy, reason_to_cancel
 
 if TYPE_CHECKING:
+    from airflow_lro_provider.attempt.role import Role
     from airflow_lro_provider.hooks.operations import OperationsHook
     from airflow_lro_provider.lro.client import OperationsClient
     from airflow_lro_provider.lro.operation import Operation, Outcome
@@ -58,7 +59,7 @@ if TYPE_CHECKING:
     from airflow_lro_provider.lro.resources.names import OperationReference
     from airflow_lro_provider.triggers.events import DeadlinePassed
 
-__all__ = ["Attempt", "Resumed", "Role", "how_it_ended"]
+__all__ = ["Attempt", "Resumed", "how_it_ended"]
 
 FIRST_POLL_TIMEOUT_SECONDS = 10.0
 """How long the guard's first poll is waited for."""

@@ -46,7 +46,6 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_lro_provider.airflow_compat.task_process import is_asking_supervisor, is_in_line
 from airflow_lro_provider.exceptions import OperationKilled, OperationOrphaned, OperationWaitError
-from airflow_lro_provider.metrics import StatsMetrics
 from airflow_lro_provider.ownership.decisions import KILLED
 
 if TYPE_CHECKING:
@@ -275,6 +274,7 @@ class _Canceller:
 
     def _wait_and_cancel(self) -> None:
         from airflow_lro_provider.lro.flows import cancel_line  # here, and not when the kill comes
+        from airflow_lro_provider.metrics import StatsMetrics
 
         line, word = "", ""
         try:

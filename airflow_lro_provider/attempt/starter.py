@@ -9,11 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
-from airflow_lro_provider.attempt.adoption import adopt
-from airflow_lro_provider.attempt.deferral import deferral_of
-from airflow_lro_provider.attempt.record import Role
-from airflow_lro_provider.attempt.result import settle
-from airflow_lro_provider.attempt.start import begin
+from airflow_lro_provider.attempt.role import Role
 from airflow_lro_provider.attempt.task import OperationTask
 from airflow_lro_provider.attempt.validation import check_outcomes, check_seconds
 from airflow_lro_provider.exceptions import OperationRunningError
@@ -105,6 +101,9 @@ class OperationStarter(OperationTask, BaseOperator):
 
     def _run(self, attempt: Attempt) -> Any:
         """Start an operation, or go on with the one that an earlier try left, and wait for it."""
+        from airflow_lro_provider.attempt.adoption import adopt
+        from airflow_lro_provider.attempt.start import begin
+
         with attempt:
             start = attempt.connect(self._read_start)
             if not adopt(attempt, start, self.poll_interval):
@@ -112,6 +111,7 @@ class OperationStarter(OperationTask, BaseOperator):
             return self._wait(attempt)
 
     def _wait(self, attempt: Attempt) -> Any:
+        from airflow_lro_provider.attempt.deferral import deferral_of
         from airflow_lro_provider.lro.errors import NotFoundError, WaitTimeoutError
         from airflow_lro_provider.lro.operation import Outcome
         from airflow_lro_provider.lro.polling import PollSchedule, new_schedule
@@ -145,6 +145,8 @@ class OperationStarter(OperationTask, BaseOperator):
         return self._settle(attempt, operation.outcome, operation)
 
     def _settle(self, attempt: Attempt, outcome: Outcome, operation: Operation | None) -> Any:
+        from airflow_lro_provider.attempt.result import settle
+
         attempt.guard.finish()
         assert attempt.about is not None
         attempt.log_state(operation.summary() if operation else outcome.value)

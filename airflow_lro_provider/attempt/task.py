@@ -1,4 +1,7 @@
-"""What all operators and sensors share: their common arguments, a guard, and the way into an attempt."""
+"""What all operators and sensors share: their common arguments, a guard, and the way into an attempt.
+
+Operators, sensors and this module import what runs a try inside functions: parsing a Dag needs none of it.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,8 @@ import contextlib
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_lro_provider.attempt.attempt import Attempt, Resumed, Role
 from airflow_lro_provider.attempt.guard import Guard
+from airflow_lro_provider.attempt.role import Role
 from airflow_lro_provider.exceptions import OperationInputError
 from airflow_lro_provider.hooks.operations import OperationsHook
 from airflow_lro_provider.links.operations import OperationLink
@@ -15,6 +18,7 @@ from airflow_lro_provider.links.operations import OperationLink
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperatorLink, Context
 
+    from airflow_lro_provider.attempt.attempt import Attempt, Resumed
     from airflow_lro_provider.lro.operation import Operation, Outcome
     from airflow_lro_provider.lro.resources.names import OperationReference
 
@@ -76,6 +80,8 @@ class OperationTask:
         return Role(gcp_conn_id=self.gcp_conn_id, impersonation_chain=self.impersonation_chain)
 
     def _new_attempt(self, context: Context, resumed: Resumed | None = None) -> Attempt:
+        from airflow_lro_provider.attempt.attempt import Attempt
+
         self.attempt = Attempt(
             self._role(), context, guard=self._get_guard(), hook=self._hook, log=self.log, resumed=resumed
         )
@@ -99,6 +105,8 @@ class OperationTask:
 
     def execute_complete(self, context: Context, event: Any, **handed_over: Any) -> Any:
         """Resume the try that has deferred: its trigger has sent an event."""
+        from airflow_lro_provider.attempt.attempt import Resumed
+
         attempt = self._new_attempt(context, Resumed.from_kwargs(handed_over))
         if not attempt.is_mine(event):
             return self._run(attempt)
@@ -109,6 +117,8 @@ class OperationTask:
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume, even if only to fail: then the operation must not be forgotten."""
+        from airflow_lro_provider.attempt.attempt import Resumed
+
         try:
             return super().resume_execution(next_method, next_kwargs, context)  # type: ignore[misc]
         except BaseException:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
-from airflow_lro_provider.attempt.deferral import deferral_of
 from airflow_lro_provider.attempt.guard import Phase
 from airflow_lro_provider.attempt.starter import OperationStarter
 from airflow_lro_provider.attempt.task import OperationTask
@@ -209,6 +208,7 @@ class CancelOperationOperator(OperationTask, BaseOperator):
 
     def _run(self, attempt: Attempt) -> dict[str, Any]:
         """Poll, request the cancellation, and wait for the outcome."""
+        from airflow_lro_provider.attempt.deferral import deferral_of
         from airflow_lro_provider.lro.errors import WaitTimeoutError
         from airflow_lro_provider.lro.flows import cancel_line
         from airflow_lro_provider.lro.operation import Outcome

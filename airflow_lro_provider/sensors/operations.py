@@ -9,15 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, BaseSensorOperator, PokeReturnValue, conf
 
-from airflow_lro_provider.attempt.adoption import take_over
-from airflow_lro_provider.attempt.deferral import deferral_of
 from airflow_lro_provider.attempt.guard import Phase
-from airflow_lro_provider.attempt.record import Role
+from airflow_lro_provider.attempt.role import Role
 from airflow_lro_provider.attempt.task import OperationTask
 from airflow_lro_provider.attempt.validation import check_outcomes, check_reference, check_seconds
 from airflow_lro_provider.exceptions import FinalOperationFailedError, OperationWaitError
 from airflow_lro_provider.hooks.operations import DEFAULT_CONN_ID
-from airflow_lro_provider.sweep.ledger import ledger_is_on
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -94,7 +91,7 @@ class OperationSensor(OperationTask, BaseSensorOperator):
             kwargs["poke_interval"] = poke_interval
         super().__init__(**kwargs)
         check_reference(operation_name, service, api_version, gcp_conn_id)
-        if self.mode == "reschedule" and cancel_on_kill and not deferrable and not ledger_is_on():
+        if self.mode == "reschedule" and cancel_on_kill and not deferrable and not _ledger_is_on():
             raise ValueError(
                 'mode="reschedule" leaves no process between two polls that could notice a kill, so'
                 " cancel_on_kill cannot be kept. Use deferrable=True, which frees the worker slot too, or"
@@ -126,6 +123,8 @@ class OperationSensor(OperationTask, BaseSensorOperator):
 
     def _run(self, attempt: Attempt) -> Any:
         """Guard the operation, poll it, and wait as the mode says."""
+        from airflow_lro_provider.attempt.adoption import take_over
+
         with attempt:
             named = attempt.connect(self._read_arguments)
             # A try that has begun to wait goes on with that operation, whatever the template says by now.
@@ -141,6 +140,7 @@ class OperationSensor(OperationTask, BaseSensorOperator):
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Poll once; with ``deferrable``, defer unless the operation is finished."""
+        from airflow_lro_provider.attempt.deferral import deferral_of
         from airflow_lro_provider.lro.errors import NotFoundError, OperationsError
         from airflow_lro_provider.lro.operation import Outcome
 
@@ -227,3 +227,9 @@ class OperationSensor(OperationTask, BaseSensorOperator):
             result_check=self.result_check,
             include_response=self.include_response,
         )
+
+
+def _ledger_is_on() -> bool:
+    from airflow_lro_provider.sweep.ledger import ledger_is_on
+
+    return ledger_is_on()
