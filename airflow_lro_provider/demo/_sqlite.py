@@ -1,4 +1,4 @@
-"""One thing that Airflow's SQLite database needs before tasks may be deferred on it."""
+"""What Airflow needs so that tasks can run side by side on SQLite, of which any process may write only in its turn."""
 
 from __future__ import annotations
 
@@ -6,8 +6,27 @@ import contextlib
 import sqlite3
 from pathlib import Path
 
+_PLUGINS = Path(__file__).with_name("plugins")
 
-def never_reuse_trigger_ids(database: Path) -> None:
+
+def sqlite_settings(home: Path) -> dict[str, str]:
+    """Airflow's settings for a database in its home.
+
+    :param home: AIRFLOW_HOME
+    :return: the values, by the last part of their environment variable's name
+    """
+    return {
+        # Writers wait for each other; the default of 5 s is not enough on a busy machine.
+        "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{_database(home)}?timeout=60",
+        # The plugin keeps the API server from deadlocking with itself.
+        "CORE__PLUGINS_FOLDER": str(_PLUGINS),
+        # Every two times this long, in seconds, the API server deletes expired tokens, on its event loop, while it
+        # answers whatever request: so the plugin cannot prevent a deadlock there. A hundred years from now, then.
+        "API_AUTH__JWT_EXPIRATION_TIME": str(100 * 365 * 86_400),
+    }
+
+
+def never_reuse_trigger_ids(home: Path) -> None:
     """Rebuild the (empty) table of triggers so that an id is given only once.
 
     SQLite gives the id of a deleted row to the next one; PostgreSQL and MySQL do not. A triggerer that has
@@ -15,7 +34,7 @@ def never_reuse_trigger_ids(database: Path) -> None:
     task's trigger never starts, the old task's is never told to stop, and the old one's event goes to
     the new task (seen on Airflow 3.3.2).
     """
-    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+    with contextlib.closing(sqlite3.connect(_database(home))) as connection, connection:
         [table] = connection.execute(
             "SELECT sql FROM sqlite_master WHERE type = 'table' AND name = 'trigger'"
         ).fetchone()
@@ -27,3 +46,7 @@ def never_reuse_trigger_ids(database: Path) -> None:
         connection.execute('DROP TABLE "trigger"')
         for [statement] in [(table,), *indices]:
             connection.execute(statement)
+
+
+def _database(home: Path) -> Path:
+    return home / "airflow.db"

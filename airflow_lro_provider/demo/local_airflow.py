@@ -24,7 +24,7 @@ from types import TracebackType
 
 from airflow_lro_provider.demo import _processes
 from airflow_lro_provider.demo._client import AirflowClient, LocalAirflowError, poll, tail
-from airflow_lro_provider.demo._sqlite import never_reuse_trigger_ids
+from airflow_lro_provider.demo._sqlite import never_reuse_trigger_ids, sqlite_settings
 
 __all__ = ["LocalAirflow", "LocalAirflowError"]
 
@@ -175,8 +175,7 @@ class LocalAirflow(AirflowClient):
             "CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
             # The default asks the name server.
             "CORE__HOSTNAME_CALLABLE": "socket.gethostname",
-            # Writers wait for each other; the default of 5 s is not enough on a busy machine.
-            "DATABASE__SQL_ALCHEMY_CONN": self._database or f"sqlite:///{self.home / 'airflow.db'}?timeout=60",
+            **({"DATABASE__SQL_ALCHEMY_CONN": self._database} if self._database else sqlite_settings(self.home)),
             "API__BASE_URL": self.url,
             "API__SECRET_KEY": secrets.token_hex(16),
             "API_AUTH__JWT_SECRET": secrets.token_hex(32),
@@ -241,7 +240,7 @@ class LocalAirflow(AirflowClient):
             how = "took too long" if code is None else f"ended with {code}"
             raise LocalAirflowError(f"airflow db migrate {how}:\n{migration.log_tail()}")
         if self._database is None:
-            never_reuse_trigger_ids(self.home / "airflow.db")
+            never_reuse_trigger_ids(self.home)
 
     # Waiting until it is up
 
