@@ -9,6 +9,7 @@ __all__ = ["Row", "plan", "table"]
 
 SLOW_CANCEL = 5.0
 """A cancel that comes later than this, in seconds, is right, but is said to be slow."""
+_ENDED = ("SUCCEEDED", "FAILED", "CANCELLED")
 _HEADER = ("SYSTEM", "OPERATION", "WAITS", "KILLED WHILE", "TASK ENDED", "OPERATION ENDED", "CANCELLED AFTER", "")
 
 
@@ -25,6 +26,7 @@ class Row:
     :param waits_since: when the task was seen to wait; this and the other moments are seconds since the epoch
     :param finished_at: when the server was told to let the operation succeed
     :param killed_at: the moment just before the task was marked as failed
+    :param ended_at: when the task was first seen to have ended
     :param cancelled_at: when the server got the (first) cancel request
     :param task_state: Airflow's state of the task, as last seen
     :param operation_state: the server's state of the operation, as last seen
@@ -40,6 +42,7 @@ class Row:
     waits_since: float | None = None
     finished_at: float | None = None
     killed_at: float | None = None
+    ended_at: float | None = None
     cancelled_at: float | None = None
     task_state: str | None = None
     operation_state: str = "RUNNING"
@@ -72,9 +75,14 @@ class Row:
         return self.task_state in ("success", "failed", "skipped", "upstream_failed", "removed")
 
     @property
+    def was_killed(self) -> bool:
+        """Whether the task was killed while it waited: a task that has failed by itself may have cancelled before."""
+        return self.killed_at is not None and (self.cancelled_at is None or self.cancelled_at >= self.killed_at)
+
+    @property
     def cancelled_after(self) -> float | None:
         """Seconds from the kill to the cancel request; ``None`` if one of them did not happen."""
-        if self.killed_at is None or self.cancelled_at is None:
+        if self.killed_at is None or self.cancelled_at is None or not self.was_killed:
             return None
         return self.cancelled_at - self.killed_at
 
@@ -82,13 +90,24 @@ class Row:
         """Whether nothing more is to be seen, or (of the operation, after the task's end) to be hoped for.
 
         :param now: seconds since the epoch
-        :param patience: how long after its task was killed an operation may take to end
+        :param patience: seconds that an operation may take to end, after its task was killed or has ended
         """
         if not self.task_is_over:
             return False
-        if self.killed_at is None:
-            return True
-        return self.operation_state == "CANCELLED" or now - self.killed_at > patience
+        return self.operation_state in _ENDED or now - (self.killed_at or self.ended_at or now) > patience
+
+    @property
+    def problem(self) -> str | None:
+        """Why it is not as it has to be, in a sentence without an end; ``None`` if it is."""
+        return self.wrong or self.not_shown
+
+    @property
+    def not_shown(self) -> str | None:
+        """Why it shows nothing, good or bad, though nothing is wrong with it; ``None`` if it does."""
+        ended = self.to_kill and self.task_is_over and not self.was_killed
+        if not ended or self.operation_state != "CANCELLED":
+            return None
+        return f"its task ended ({self.task_state}) before it could be killed; its operation was cancelled"
 
     @property
     def wrong(self) -> str | None:
@@ -107,8 +126,13 @@ class Row:
         return None
 
     def _wrong_kill(self) -> str | None:
-        if self.killed_at is None:
-            return f"its task could not be killed while {self.waiting_state}: it is {self.task_state}"
+        if not self.was_killed:
+            if not self.task_is_over:
+                return f"its task could not be killed while {self.waiting_state}: it is {self.task_state}"
+            if self.operation_state != "CANCELLED":
+                ended = f"its task ended ({self.task_state}) before it could be killed"
+                return f"{ended}, and its operation should have ended CANCELLED, but is {self.operation_state}"
+            return None
         if self.cancelled_at is None:
             return "the server saw no cancel request for its operation after the kill"
         if self.operation_state != "CANCELLED":
@@ -122,12 +146,14 @@ class Row:
         """What the table's last column says."""
         if self.wrong:
             return "WRONG"
+        if self.not_shown:
+            return "NOT SHOWN"
         return "ok, but slow" if (self.cancelled_after or 0) > SLOW_CANCEL else "ok"
 
     def cells(self) -> tuple[str, ...]:
         """The row of the table."""
         waits = {"poke": "poke", "deferred": "deferrable", "operator": "operator"}[self.waits]
-        killed = "-" if self.killed_at is None else self.waiting_state
+        killed = self.waiting_state if self.was_killed else "-"
         after = "-" if self.cancelled_after is None else f"{self.cancelled_after:.1f} s"
         if self.kind == "cancel":
             after = "by the task"

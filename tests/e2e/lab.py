@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any, ClassVar
+from typing import Any
 
 import psutil
 from token_bank import TokenBank
@@ -113,7 +113,6 @@ class Lab:
     triggerers: int = 2
     bank: TokenBank | None = None
     numbers: Iterator[int] = field(default_factory=count)
-    current: ClassVar[Lab | None] = None
 
     def stall(self, index: int, sig: int = signal.SIGSTOP) -> None:
         """Stop the process that runs the triggers, or let it go on (SIGCONT).

@@ -41,7 +41,7 @@ def sweep(lab: Lab) -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def nothing_is_left_in_the_ledger(swept: Lab) -> None:
-    """What a test before this one left behind (or the same one, if it is run again) is ended, and swept."""
+    """What a test before this one left behind is ended, and swept."""
     if not swept.runs:
         return
     for view in swept.emulator.operations():
