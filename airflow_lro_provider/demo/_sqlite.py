@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sqlite3
 from pathlib import Path
 
-_PLUGINS = Path(__file__).with_name("plugins")
+_PLUGIN = Path(__file__).with_name("plugins") / "one_change_at_a_time.py"
 
 
 def sqlite_settings(home: Path) -> dict[str, str]:
@@ -18,12 +19,20 @@ def sqlite_settings(home: Path) -> dict[str, str]:
     return {
         # Writers wait for each other; the default of 5 s is not enough on a busy machine.
         "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{_database(home)}?timeout=60",
-        # The plugin keeps the API server from deadlocking with itself.
-        "CORE__PLUGINS_FOLDER": str(_PLUGINS),
         # Every two times this long, in seconds, the API server deletes expired tokens, on its event loop, while it
-        # answers whatever request: so the plugin cannot prevent a deadlock there. A hundred years from now, then.
+        # answers whatever request, so that the plugin cannot prevent a deadlock. A hundred years from now, then.
         "API_AUTH__JWT_EXPIRATION_TIME": str(100 * 365 * 86_400),
     }
+
+
+def install_plugin(home: Path) -> None:
+    """Give Airflow the plugin that keeps its API server from deadlocking with itself.
+
+    :param home: AIRFLOW_HOME
+    """
+    plugins = home / "plugins"
+    plugins.mkdir(exist_ok=True)
+    shutil.copy(_PLUGIN, plugins)
 
 
 def never_reuse_trigger_ids(home: Path) -> None:

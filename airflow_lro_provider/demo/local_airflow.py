@@ -24,7 +24,7 @@ from types import TracebackType
 
 from airflow_lro_provider.demo import _processes
 from airflow_lro_provider.demo._client import AirflowClient, LocalAirflowError, poll, tail
-from airflow_lro_provider.demo._sqlite import never_reuse_trigger_ids, sqlite_settings
+from airflow_lro_provider.demo._sqlite import install_plugin, never_reuse_trigger_ids, sqlite_settings
 
 __all__ = ["LocalAirflow", "LocalAirflowError"]
 
@@ -159,6 +159,8 @@ class LocalAirflow(AirflowClient):
         self._watchdog = _processes.Watchdog(self._marker, self.home if self._given_home is None else None)
         atexit.register(self.stop)
         (self.home / "tmp").mkdir(parents=True, exist_ok=True)
+        if self._database is None:
+            install_plugin(self.home)
         self._environment = self._make_environment()
 
     def _make_environment(self) -> dict[str, str]:

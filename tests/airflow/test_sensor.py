@@ -20,7 +20,6 @@ from airflow.providers.common.compat.sdk import (
 )
 from airflow.sdk.bases.operator import ExecutorSafeguard
 from airflow.sdk.exceptions import AirflowRescheduleException
-from played import BrokenStore, OutdatedStore, PlayedTry, Store
 
 from airflow_lro_provider.attempt.record import KEY
 from airflow_lro_provider.emulator import Emulator
@@ -33,6 +32,7 @@ from airflow_lro_provider.exceptions import (
 )
 from airflow_lro_provider.lro.errors import PermissionDeniedError
 from airflow_lro_provider.sensors.operations import OperationSensor
+from tests.airflow.played import BrokenStore, OutdatedStore, PlayedTry, Store
 
 
 class Try(PlayedTry):

@@ -19,7 +19,6 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout, TaskDeferred
 from airflow.sdk.bases.operator import ExecutorSafeguard
 from airflow.sdk.definitions.retry_policy import ExceptionRetryPolicy, RetryAction, RetryRule
-from played import OutdatedStore, PlayedTry, Store
 
 from airflow_lro_provider.attempt import adoption, guard
 from airflow_lro_provider.attempt.record import KEY
@@ -38,6 +37,7 @@ from airflow_lro_provider.lro.auth import settings
 from airflow_lro_provider.lro.errors import PermissionDeniedError, TransportError, UnavailableError
 from airflow_lro_provider.operators.operations import RunOperationOperator
 from airflow_lro_provider.ownership.decisions import Evidence, TaskState
+from tests.airflow.played import OutdatedStore, PlayedTry, Store
 
 LOCATION = "projects/p/locations/us-central1"
 REPEATABLE = f"{LOCATION}/connections?connectionId=c"  # Developer Connect takes a request id there
@@ -800,7 +800,7 @@ def test_what_a_lost_start_did_is_not_given_up_for_a_bad_moment(a_try: Callable[
 
 def test_a_store_that_is_down_does_not_keep_a_task_from_starting(a_try: Callable[..., Try]) -> None:
     """Only a clear answer does."""
-    from played import BrokenStore
+    from tests.airflow.played import BrokenStore
 
     this = a_try(store=BrokenStore())
     this.emulator.script(duration=0)

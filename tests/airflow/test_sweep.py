@@ -14,7 +14,6 @@ import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.sdk.bases.operator import ExecutorSafeguard
 from airflow.sdk.exceptions import AirflowRescheduleException
-from played import PlayedTry, Store, Variables
 
 from airflow_lro_provider.airflow_compat import variables as compat
 from airflow_lro_provider.emulator import Emulator
@@ -29,6 +28,7 @@ from airflow_lro_provider.sensors.operations import OperationSensor
 from airflow_lro_provider.sweep.ledger import LedgerEntry
 from airflow_lro_provider.sweep.reconciler import SweepResult, sweep
 from airflow_lro_provider.sweep.search import footprint_of
+from tests.airflow.played import PlayedTry, Store, Variables
 
 SECRET = "-----BEGIN PRIVATE KEY-----"
 

@@ -11,7 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from kill_lab import KillLab, Task, gone_within, until
+from tests.benchmarks.kill_lab import KillLab, Task, gone_within, until
 
 CANCELLED_WITHIN = 10.0
 """Seconds after the kill in which the cancel has to arrive: Airflow's heartbeat, its 5 s until SIGKILL, and some."""

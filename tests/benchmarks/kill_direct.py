@@ -7,7 +7,7 @@ import signal
 import time
 from dataclasses import dataclass
 
-from kill_lab import WHO, KillLab, gone_within, until
+from tests.benchmarks.kill_lab import WHO, KillLab, gone_within, until
 
 PATIENCE = 10.0
 """How long a killed process may take, in seconds: Airflow itself gives it 5."""

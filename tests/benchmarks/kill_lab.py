@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
-import os
 import secrets
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,14 +18,12 @@ from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 from airflow_lro_provider.lro.client import OperationsClient
 from airflow_lro_provider.lro.resources.names import read_reference
-
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "e2e"))
-
-from token_bank import TokenBank  # noqa: E402
+from tests.e2e.bed.postgres import LocalPostgres
+from tests.e2e.bed.token_bank import TokenBank
 
 __all__ = ["WHO", "KillLab", "Task", "database", "gone_within", "until"]
 
+DAGS = Path(__file__).with_name("dags")
 WHO = ("ours", "naive")
 T = TypeVar("T")
 
@@ -68,14 +63,11 @@ def database(wanted: str) -> Iterator[str | None]:
 
     :param wanted: ``sqlite``, a URL, or ``auto``: a PostgreSQL of our own if there can be one on this machine.
     """
-    if wanted == "auto" and importlib.util.find_spec("postgres") is not None:
-        from postgres import LocalPostgres
-
-        if LocalPostgres.available():
-            with LocalPostgres() as server:
-                yield server.url
-            return
-    yield None if wanted in ("auto", "sqlite") else wanted
+    if wanted == "auto" and LocalPostgres.available():
+        with LocalPostgres() as server:
+            yield server.url
+    else:
+        yield None if wanted in ("auto", "sqlite") else wanted
 
 
 @dataclass(frozen=True)
@@ -164,10 +156,7 @@ class KillLab:
         with Emulator() as emulator, TokenBank() as bank:
             emulator.script(duration=None)  # an operation never ends on its own
             extra = {"api_endpoint": f"{emulator.url}/{{service}}", "keyfile_dict": bank.key}
-            path = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
-            with LocalAirflow(
-                dags=HERE / "dags", environment={"PYTHONPATH": path}, database=database, parallelism=parallelism
-            ) as airflow:
+            with LocalAirflow(dags=DAGS, database=database, parallelism=parallelism) as airflow:
                 if errors := airflow.import_errors():
                     raise LocalAirflowError(errors[0]["stack_trace"])
                 # In Airflow's database, where connections usually are: those in the environment are read by the

@@ -20,11 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import kill_asking
-import kill_direct
-import kill_random
-import kill_report
-from kill_lab import KillLab, database
+from tests.benchmarks import kill_asking, kill_direct, kill_random, kill_report
+from tests.benchmarks.kill_lab import KillLab, database
 
 PARTS = ("latency", "asking", "random")
 

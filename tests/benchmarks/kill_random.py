@@ -8,9 +8,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from kill_lab import WHO, KillLab, Task
-
 from airflow_lro_provider.demo.local_airflow import LocalAirflowError
+from tests.benchmarks.kill_lab import WHO, KillLab, Task
 
 BY_USER = ("failed", "success", "clear", "run failed")
 TIMEOUTS = ("execution_timeout", "timeout")

@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from kill_asking import KINDS, AskingKill
-from kill_direct import DirectKill
-from kill_lab import WHO
-from kill_random import RandomKill
+from tests.benchmarks.kill_asking import KINDS, AskingKill
+from tests.benchmarks.kill_direct import DirectKill
+from tests.benchmarks.kill_lab import WHO
+from tests.benchmarks.kill_random import RandomKill
 
 __all__ = ["asking", "direct", "random"]
 

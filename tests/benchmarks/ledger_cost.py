@@ -19,16 +19,14 @@ from typing import Any
 
 import psutil
 
-HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "e2e")]
+from airflow_lro_provider.demo.local_airflow import LocalAirflow
+from airflow_lro_provider.emulator import Emulator
+from airflow_lro_provider.lro.resources.names import read_reference
+from airflow_lro_provider.sweep.ledger import PREFIX, LedgerEntry
+from tests.e2e.bed.postgres import LocalPostgres
+from tests.e2e.bed.waiting import wait_until
 
-from postgres import LocalPostgres  # noqa: E402
-from waiting import wait_until  # noqa: E402
-
-from airflow_lro_provider.demo.local_airflow import LocalAirflow  # noqa: E402
-from airflow_lro_provider.emulator import Emulator  # noqa: E402
-from airflow_lro_provider.lro.resources.names import read_reference  # noqa: E402
-from airflow_lro_provider.sweep.ledger import PREFIX, LedgerEntry  # noqa: E402
+DAGS = Path(__file__).with_name("ledger_dags")
 
 
 def main() -> None:
@@ -45,7 +43,7 @@ def main() -> None:
             "AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT": emulator.airflow_connection_json(),
             "AIRFLOW__LRO__LEDGER": "True",
         }
-        airflow = LocalAirflow(dags=HERE / "ledger_dags", environment=environment, database=url)
+        airflow = LocalAirflow(dags=DAGS, environment=environment, database=url)
         stack.enter_context(airflow)
         bench = Bench(airflow, emulator, given.entries)
         found = {"one entry (ms, median of 100)": bench.one_entry()}

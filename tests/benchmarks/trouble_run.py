@@ -6,7 +6,7 @@ import threading
 import time
 from typing import Any
 
-from waiting_run import Crowd
+from tests.benchmarks.waiting_run import Crowd
 
 
 async def measure(options: dict[str, Any]) -> dict[str, Any]:

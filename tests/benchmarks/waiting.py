@@ -28,9 +28,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from waiting_server import certificate
+from tests.benchmarks.waiting_server import certificate
 
-HERE = Path(__file__).parent
 BEGIN_SECONDS = 8.0
 """From the beginning of a measurement to the first end."""
 SERVERS: dict[str, dict[str, Any]] = {
@@ -56,7 +55,9 @@ ROWS = [
 def server(options: dict[str, Any]) -> Iterator[str]:
     """A server in a process of its own; gives its URL."""
     process = subprocess.Popen(
-        [sys.executable, str(HERE / "waiting_server.py"), json.dumps(options)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "tests.benchmarks.waiting_server", json.dumps(options)],
+        stdout=subprocess.PIPE,
+        text=True,
     )
     try:
         assert process.stdout is not None
@@ -81,10 +82,9 @@ def measured(task: dict[str, Any], options: dict[str, Any], timeout: float, verb
             "AIRFLOW__LRO__MAX_IN_FLIGHT": str(options.get("max_in_flight", 8)),
             "SSL_CERT_FILE": options["certificate"][0],
             "NO_PROXY": "127.0.0.1",
-            "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1])]),
         }
         done = subprocess.run(
-            [sys.executable, str(HERE / "waiting_run.py"), json.dumps({**task, "url": url})],
+            [sys.executable, "-m", "tests.benchmarks.waiting_run", json.dumps({**task, "url": url})],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=None if verbose else subprocess.PIPE,

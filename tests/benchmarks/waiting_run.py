@@ -1,6 +1,6 @@
 """One measurement of waiting: a real TriggerRunner with its triggers, in this process.
 
-``python waiting_run.py '{"strategy": "watcher", "count": 1000, …}'`` prints one JSON object.
+``python -m tests.benchmarks.waiting_run '{"strategy": "watcher", "count": 1000, …}'`` prints one JSON object.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from typing import Any
 
 PARENT = "projects/p/locations/us-central1"
 CLASSES = {
-    "floor": "waiting_triggers.Floor",
-    "shared session": "waiting_triggers.SharedSession",
-    "own session": "waiting_triggers.OwnSession",
+    "floor": "tests.benchmarks.waiting_triggers.Floor",
+    "shared session": "tests.benchmarks.waiting_triggers.SharedSession",
+    "own session": "tests.benchmarks.waiting_triggers.OwnSession",
     "watcher": "airflow_lro_provider.triggers.operations.OperationTrigger",
 }
 
@@ -206,7 +206,7 @@ def main() -> None:
 
 async def _measured(options: dict[str, Any]) -> None:
     if "trouble" in options:
-        from trouble_run import measure as chosen
+        from tests.benchmarks.trouble_run import measure as chosen
     else:
         chosen = measure
     found = await chosen(options)

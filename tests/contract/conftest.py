@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from identity_servers import IdentityServers
+
+from tests.contract.identity_servers import IdentityServers
 
 VARIABLES = (
     "GOOGLE_APPLICATION_CREDENTIALS",

@@ -19,7 +19,13 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from identity_servers import (
+
+from airflow_lro_provider.hooks.operations import OperationsHook
+from airflow_lro_provider.lro.auth.credentials import ConnectionSettings, Identity, identity_for
+from airflow_lro_provider.lro.client import OperationsClient
+from airflow_lro_provider.lro.errors import UnavailableError
+from airflow_lro_provider.lro.resources.names import read_reference
+from tests.contract.identity_servers import (
     AWS_KEY_ID,
     AWS_REQUEST,
     CLIENT_ID,
@@ -29,12 +35,6 @@ from identity_servers import (
     TOKEN_EXCHANGE,
     IdentityServers,
 )
-
-from airflow_lro_provider.hooks.operations import OperationsHook
-from airflow_lro_provider.lro.auth.credentials import ConnectionSettings, Identity, identity_for
-from airflow_lro_provider.lro.client import OperationsClient
-from airflow_lro_provider.lro.errors import UnavailableError
-from airflow_lro_provider.lro.resources.names import read_reference
 
 CLOUD = "https://www.googleapis.com/auth/cloud-platform"
 EARTH = "https://www.googleapis.com/auth/earthengine"

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -24,9 +22,7 @@ from airflow_lro_provider.lro.errors import OperationsError
 from airflow_lro_provider.lro.http.messages import Request
 from airflow_lro_provider.lro.resources.catalog import known_services
 from airflow_lro_provider.lro.resources.names import read_parent, read_reference
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
-import generate_services
+from tools import generate_services
 
 VERBS = ("get", "list", "cancel", "delete", "wait")
 BY_HAND = {"automl", "earthengine"}

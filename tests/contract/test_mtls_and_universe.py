@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 from google.auth.exceptions import TransportError
-from identity_servers import EMAIL, IdentityServers
-from tls_server import Authority, TlsServer
 
 from airflow_lro_provider.lro.async_client import AsyncOperationsClient
 from airflow_lro_provider.lro.auth import mtls
@@ -21,6 +19,8 @@ from airflow_lro_provider.lro.client import OperationsClient
 from airflow_lro_provider.lro.errors import ConnectionSettingsError, ForbiddenEndpointError
 from airflow_lro_provider.lro.resources.methods import read_method
 from airflow_lro_provider.lro.resources.names import read_reference
+from tests.contract.identity_servers import EMAIL, IdentityServers
+from tests.contract.tls_server import Authority, TlsServer
 
 NAME = "projects/p/locations/us-central1/operations/o"
 UNIVERSE = "universe.example"

@@ -15,7 +15,6 @@ from urllib.parse import quote_plus, urlsplit
 
 import pytest
 from google.auth import _helpers
-from identity_servers import CLIENT_ID, EMAIL, Asked, IdentityServers
 
 from airflow_lro_provider.hooks.operations import OperationsHook
 from airflow_lro_provider.lro.auth.credentials import ConnectionSettings, Identity, identity_for
@@ -32,6 +31,7 @@ from airflow_lro_provider.lro.http.body import MAX_BYTES
 from airflow_lro_provider.lro.http.messages import Response
 from airflow_lro_provider.lro.http.redaction import in_brief
 from airflow_lro_provider.lro.http.session import BoundedSession
+from tests.contract.identity_servers import CLIENT_ID, EMAIL, Asked, IdentityServers
 
 
 def read(**extra: Any) -> ConnectionSettings:

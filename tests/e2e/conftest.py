@@ -8,15 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bed import CountingStore
-from lab import Lab, Run
-from token_bank import TokenBank
-from waiting import wait_until
 
 from airflow_lro_provider.demo.local_airflow import LocalAirflow
 from airflow_lro_provider.emulator import Emulator
-
-__all__ = ["Lab", "Run", "TokenBank", "lab", "nothing_is_left", "wait_until"]
+from tests.e2e.bed.bed import DAGS
+from tests.e2e.bed.lab import Lab
+from tests.e2e.bed.store import CountingStore
+from tests.e2e.bed.token_bank import TokenBank
 
 HERE = Path(__file__).parent
 
@@ -44,7 +42,7 @@ def lab() -> Iterator[Lab]:
         }
         # For a look afterwards: KEEP_E2E_HOME=/some/folder keeps the database and all logs there.
         home = Path(os.environ["KEEP_E2E_HOME"]) if "KEEP_E2E_HOME" in os.environ else None
-        with LocalAirflow(home, dags=HERE / "dags", environment=environment, triggerers=Lab.triggerers) as airflow:
+        with LocalAirflow(home, dags=DAGS, environment=environment, triggerers=Lab.triggerers) as airflow:
             assert airflow.import_errors() == []
             yield Lab(airflow, emulator, bank=bank)
 

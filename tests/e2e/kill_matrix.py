@@ -17,13 +17,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from bed import Bed, BedError
-from judge import Judgement
-from matrix import ROWS, blanks, cells_of
-from report import Outcome, merge, rewrite_readme, summary, table
-from trial import COLUMNS, Row, Trial
-
 from airflow_lro_provider.demo.local_airflow import LocalAirflowError
+from tests.e2e.bed.bed import Bed, BedError
+from tests.e2e.bed.cells import COLUMNS, Row
+from tests.e2e.bed.judge import Judgement
+from tests.e2e.bed.matrix import ROWS, blanks, cells_of
+from tests.e2e.bed.report import Outcome, merge, rewrite_readme, summary, table
+from tests.e2e.bed.trial import Trial
 
 ATTEMPTS = 4
 """How often a repetition is made at most, if Airflow itself spoils it."""

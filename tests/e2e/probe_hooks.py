@@ -83,10 +83,9 @@ def main() -> None:
         emulator.script(duration=None)
         environment = {
             "AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT": emulator.airflow_connection_json(),
-            "AIRFLOW__CORE__PLUGINS_FOLDER": str(home / "plugins"),
             "PROBE_LOG": str(log),
         }
-        with LocalAirflow(dags=home / "dags", environment=environment) as airflow:
+        with LocalAirflow(home, dags=home / "dags", environment=environment) as airflow:
             _Probe(airflow, log).run()
 
 

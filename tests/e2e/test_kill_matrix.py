@@ -9,15 +9,16 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from bed import Bed
-from chaos import Chaos, in_words
-from conftest import Lab
-from kill_matrix import run
-from matrix import ROWS
-from postgres import LocalPostgres
-from report import Outcome, summary, table
-from thousand import Thousand, is_good
-from trial import Row
+
+from tests.e2e.bed.bed import Bed
+from tests.e2e.bed.cells import Row
+from tests.e2e.bed.lab import Lab
+from tests.e2e.bed.matrix import ROWS
+from tests.e2e.bed.postgres import LocalPostgres
+from tests.e2e.bed.report import Outcome, summary, table
+from tests.e2e.chaos import Chaos, in_words
+from tests.e2e.kill_matrix import run
+from tests.e2e.thousand import Thousand, is_good
 
 # Those that are cheap, and that no other test of this folder has.
 CELLS = {

@@ -15,7 +15,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import Lab, Run, wait_until
+
+from tests.e2e.bed.lab import Lab, Run
+from tests.e2e.bed.waiting import wait_until
 
 KILLS = ["failed", "success", "clear", "run failed", "run success"]
 SHAPES = ["poke", "deferred"]

@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from conftest import Lab
-
 from airflow_lro_provider.demo._client import AirflowClient
+from tests.e2e.bed.lab import Lab
 
 CLIENTS, CHANGES = 8, 10
 WITHIN_SECONDS = 20.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from conftest import Lab
+from tests.e2e.bed.lab import Lab
 
 WITH_A_KEY = {"connection": "with_a_key"}
 

@@ -5,33 +5,12 @@ from __future__ import annotations
 import os
 import secrets
 import signal
-from typing import Any
 
 import psutil
-from conftest import Lab, Run, wait_until
 
-
-def begin(lab: Lab, dag_id: str, service: str = "developerconnect", **script: Any) -> Run:
-    """Start a run, and wait until its task has started an operation (one that never ends)."""
-    lab.emulator.script(service, **{"duration": None, **script})
-    key = f"k{secrets.token_hex(4)}"
-    run_id = lab.airflow.trigger(dag_id, conf={"key": key})
-    run = Run(lab, dag_id, run_id, "", service)
-    [run.operation_name] = wait_until(lambda: names(lab, key, service), f"{dag_id} starts its operation")
-    run.key = key  # type: ignore[attr-defined]
-    lab.runs.append(run)
-    return run
-
-
-def names(lab: Lab, key: str, service: str) -> list[str]:
-    """The operations that were started for a key, oldest first."""
-    views = lab.emulator.operations(service)
-    return [view.operation["name"] for view in views if key in view.operation["metadata"]["target"]]
-
-
-def operations_of(run: Run) -> list[str]:
-    """All operations that the task of a run has started."""
-    return names(run.lab, run.key, run.service)  # type: ignore[attr-defined]
+from tests.e2e.bed.lab import Lab
+from tests.e2e.bed.starting import begin, operations_of
+from tests.e2e.bed.waiting import wait_until
 
 
 def test_every_shape_returns_the_response(lab: Lab) -> None:

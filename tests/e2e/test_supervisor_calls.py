@@ -6,7 +6,8 @@ import json
 import os
 import signal
 
-from conftest import Lab, Run, wait_until
+from tests.e2e.bed.lab import Lab, Run
+from tests.e2e.bed.waiting import wait_until
 
 XCOMS = {"fruit": "apple", "colour": "red", "shape": "round"}
 """As in ``dags/asking_dags.py``."""

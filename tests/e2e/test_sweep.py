@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conftest import HERE, Lab, Run, wait_until
-from test_starting import begin, operations_of
 
 from airflow_lro_provider.demo.local_airflow import LocalAirflow
 from airflow_lro_provider.emulator import Emulator
+from tests.e2e.bed.bed import DAGS_WITH_LEDGER
+from tests.e2e.bed.lab import Lab, Run
+from tests.e2e.bed.starting import begin, operations_of
+from tests.e2e.bed.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +28,7 @@ def swept() -> Iterator[Lab]:
             "AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT": emulator.airflow_connection_json(),
             "AIRFLOW__LRO__LEDGER": "True",
         }
-        with LocalAirflow(dags=HERE / "dags_with_ledger", environment=environment) as airflow:
+        with LocalAirflow(dags=DAGS_WITH_LEDGER, environment=environment) as airflow:
             assert airflow.import_errors() == []
             yield Lab(airflow, emulator, triggerers=1)
 

@@ -12,7 +12,9 @@ import signal
 
 import psutil
 import pytest
-from conftest import Lab, Run, wait_until
+
+from tests.e2e.bed.lab import Lab, Run
+from tests.e2e.bed.waiting import wait_until
 
 LEFT = re.compile(r"left this operation behind \(killed: (.*); max_tries (\d+), now (\d+); operation: (.*)\): (\w+)")
 

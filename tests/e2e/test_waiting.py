@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conftest import Lab, wait_until
 
 from airflow_lro_provider.lro.resources.catalog import SYSTEMS
+from tests.e2e.bed.lab import Lab
+from tests.e2e.bed.waiting import wait_until
 
 MODES = ["poke", "deferred"]
 

@@ -17,10 +17,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from bed import Bed, BedError
-from trial import PARENT
-
 from airflow_lro_provider.demo.local_airflow import LocalAirflowError
+from tests.e2e.bed.bed import Bed, BedError
+from tests.e2e.bed.trial import PARENT
 
 MAPPED = "bed_mapped"
 MINUTES = 25

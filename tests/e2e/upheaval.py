@@ -19,11 +19,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from bed import Bed, BedError
-from judge import FINAL
-from trial import PARENT, TWO_SWEEPS
-
 from airflow_lro_provider.demo.local_airflow import LocalAirflowError
+from tests.e2e.bed.bed import Bed, BedError
+from tests.e2e.bed.judge import FINAL
+from tests.e2e.bed.trial import PARENT, TWO_SWEEPS
 
 MAPPED = "bed_mapped"
 SWEEP = "bed_sweep"

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from targets import TARGETS, ForeignHostError, Target
+from tests.fuzz.targets import TARGETS, ForeignHostError, Target
 
 __all__ = ["Tally", "main", "play"]
 

@@ -7,7 +7,7 @@ import zlib
 from random import Random
 from typing import Any
 
-from corpus import BRICKS, KEYS
+from tests.fuzz.corpus import BRICKS, KEYS
 
 __all__ = ["spoil_bytes", "spoil_json", "spoil_text"]
 

@@ -14,8 +14,6 @@ from random import Random
 from typing import Any
 from urllib.parse import urlsplit
 
-from corpus import BRICKS, ENDPOINTS, ERRORS, EVENTS, LEDGER, METHODS, NAMES, NOW, OPERATIONS, RECORDS, TRACES
-from mutate import spoil_bytes, spoil_json, spoil_text
 from urllib3.util import parse_url
 from yarl import URL
 
@@ -41,6 +39,20 @@ from airflow_lro_provider.ownership import decisions as verdict
 from airflow_lro_provider.sweep.ledger import LedgerEntry, LedgerKey
 from airflow_lro_provider.sweep.search import StartFootprint, find, footprint_of
 from airflow_lro_provider.triggers import events
+from tests.fuzz.corpus import (
+    BRICKS,
+    ENDPOINTS,
+    ERRORS,
+    EVENTS,
+    LEDGER,
+    METHODS,
+    NAMES,
+    NOW,
+    OPERATIONS,
+    RECORDS,
+    TRACES,
+)
+from tests.fuzz.mutate import spoil_bytes, spoil_json, spoil_text
 
 __all__ = ["TARGETS", "ForeignHostError", "check_request"]
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
-import fuzz
 import pytest
-import targets
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_lro_provider.lro import protocol
 from airflow_lro_provider.lro.resources.names import read_reference
+from tests.fuzz import fuzz, targets
 
 quick = settings(
     max_examples=300,
@@ -105,21 +104,13 @@ def test_the_same_seed_gives_the_same_inputs() -> None:
     """A finding can be played again: chance comes from the seed alone, in any process."""
     mine = [repr(targets.fuzz_reference(random.Random(f"{seed}"))) for seed in range(50)]
     code = (
-        "import random, targets\n"
+        "import random\nfrom tests.fuzz import targets\n"
         "print([repr(targets.fuzz_reference(random.Random(f'{seed}'))) for seed in range(50)].__repr__().encode("
         "'unicode_escape').decode())"
     )
-    here = Path(__file__).parent
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=here, capture_output=True, text=True, check=True, env=_environment(here)
-    )
+    environment = {**os.environ, "PYTHONHASHSEED": "3"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.strip() == repr(mine).encode("unicode_escape").decode()
-
-
-def _environment(here: Path) -> dict[str, str]:
-    import os
-
-    return {**os.environ, "PYTHONPATH": f"{here}{os.pathsep}{here.parent.parent}", "PYTHONHASHSEED": "3"}
 
 
 def test_the_command_line(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from wire import watched
+
+from tests.hostile.wire import watched
 
 
 @pytest.fixture(autouse=True)

@@ -11,29 +11,16 @@ import json
 import subprocess
 import sys
 import time
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hostile_server import HostileServer, Play, chunk, for_ever, head
-from subjects import KINDS, NAME, REFERENCE, Client
-
 from airflow_lro_provider.lro.errors import OperationsError
 from airflow_lro_provider.lro.http.body import MAX_BYTES
 from airflow_lro_provider.lro.http.json import MAX_NODES
-
-MB = 2**20
-CHUNKS = "Transfer-Encoding: chunked"
-
-
-def _bomb(size: int) -> bytes:
-    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
-    return b"".join(packer.compress(bytes(MB)) for _ in range(size // MB)) + packer.flush()
-
-
-def _packed(body: bytes, status: str = "200 OK") -> Play:
-    return lambda _: [head(status, f"Content-Length: {len(body)}", "Content-Encoding: gzip"), body]
+from tests.hostile.answers import CHUNKS, MB, bomb, packed
+from tests.hostile.hostile_server import HostileServer, Play, chunk, for_ever, head
+from tests.hostile.subjects import KINDS, NAME, REFERENCE, Client
 
 
 def _whole(body: bytes) -> Play:
@@ -61,9 +48,9 @@ CASES: dict[str, Callable[[], Play]] = {
     "a header without an end": lambda: for_ever(b"x" * 65536, first=head()[:-2] + b"X-Y: "),
     "endless trailers": lambda: for_ever(b"X-Y: z\r\n" * 9999, first=head("200 OK", CHUNKS) + chunk(b"{}") + b"0\r\n"),
     "for ever 100 Continue": lambda: for_ever(b"HTTP/1.1 100 Continue\r\n\r\n" * 999),
-    "gzip bomb, 200 MB": lambda: _packed(_bomb(200 * MB)),
-    "gzip bomb, 2 GB": lambda: _packed(_bomb(2048 * MB)),
-    "gzip bomb as a 503": lambda: _packed(_bomb(200 * MB), "503 Unavailable"),
+    "gzip bomb, 200 MB": lambda: packed(bomb(200 * MB)),
+    "gzip bomb, 2 GB": lambda: packed(bomb(2048 * MB)),
+    "gzip bomb as a 503": lambda: packed(bomb(200 * MB), "503 Unavailable"),
     "a slow drip": lambda: for_ever(b" ", first=head(), every=0.05),
     "100,000 brackets": lambda: _whole(b'{"metadata":' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
     "as large as may be: a text": lambda: _whole(_filled(b'"' + b"x" * 1000 + b'"')),

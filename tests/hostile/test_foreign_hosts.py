@@ -15,8 +15,6 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from hostile_server import Heard, HostileServer, plain
-from subjects import KINDS, NAME, REFERENCE, TOKEN, Client
 
 from airflow_lro_provider.cli import main
 from airflow_lro_provider.hooks.operations import OperationsAsyncHook, OperationsHook
@@ -33,6 +31,8 @@ from airflow_lro_provider.lro.resources.methods import read_method
 from airflow_lro_provider.lro.resources.names import OperationReference, read_parent, read_reference
 from airflow_lro_provider.sweep.ledger import PREFIX, LedgerEntry
 from airflow_lro_provider.sweep.search import footprint_of
+from tests.hostile.hostile_server import Heard, HostileServer, plain
+from tests.hostile.subjects import KINDS, NAME, REFERENCE, TOKEN, Client
 
 GOOGLE = "datafusion.googleapis.com"
 EVIL = "evil.example"

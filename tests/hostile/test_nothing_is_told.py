@@ -21,9 +21,6 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from hostile_server import Heard, HostileServer, Play, for_ever, head, plain
-from subjects import KINDS, NAME, REFERENCE, Client
-from test_answers import BIG, ODD, bomb, packed, raw
 
 from airflow_lro_provider.hooks.operations import OperationsHook
 from airflow_lro_provider.lro.auth import credentials, token_transport
@@ -31,6 +28,9 @@ from airflow_lro_provider.lro.auth.credentials import ConnectionSettings, identi
 from airflow_lro_provider.lro.errors import CredentialsError, OperationsError, TransportError
 from airflow_lro_provider.lro.http.redaction import without_secrets
 from airflow_lro_provider.lro.polling import new_schedule
+from tests.hostile.answers import BIG, ODD, bomb, packed, raw
+from tests.hostile.hostile_server import Heard, HostileServer, Play, for_ever, head, plain
+from tests.hostile.subjects import KINDS, NAME, REFERENCE, Client
 
 ACCESS_TOKEN = "ya29.c.MARKED_ACCESS_TOKEN-0123456789"
 EMAIL = "robot@my-project.iam.gserviceaccount.com"
@@ -385,9 +385,9 @@ def test_what_a_task_leaves_behind(
     """Result, XComs, records, rendered fields, trigger and event of a task with a real key."""
     from airflow.providers.common.compat.sdk import TaskDeferred
     from airflow.sdk.bases.operator import ExecutorSafeguard
-    from played import PlayedTry, Store
 
     from airflow_lro_provider.sensors.operations import OperationSensor
+    from tests.airflow.played import PlayedTry, Store
 
     with HostileServer(good_token) as tokens, HostileServer(play) as api:
         extra = {"keyfile_dict": search.key(tokens.url), "api_endpoint": api.url, "num_retries": 0}

@@ -12,11 +12,11 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import DAG, BaseHook, Variable
-from naive_provider import NaiveOperationSensor, NaiveRunOperator
 
 from airflow_lro_provider.attempt.record import KEY
 from airflow_lro_provider.operators.operations import RunOperationOperator
 from airflow_lro_provider.sensors.operations import OperationSensor
+from tests.benchmarks.naive_provider import NaiveOperationSensor, NaiveRunOperator
 
 log = logging.getLogger(__name__)
 

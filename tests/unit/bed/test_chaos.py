@@ -6,9 +6,10 @@ from itertools import islice
 from typing import Any
 
 import pytest
-from chaos_judge import NEVER_RAN, Account, Struck, settle
-from chaos_plan import CRASHES, DEFERRED, PROCESS, life, upheavals
-from judge import Seen
+
+from tests.e2e.bed.chaos_judge import NEVER_RAN, Account, Struck, settle
+from tests.e2e.bed.chaos_plan import CRASHES, DEFERRED, PROCESS, life, upheavals
+from tests.e2e.bed.judge import Seen
 
 LIVES = [life(7, number) for number in range(400)]
 LEFT = Seen("a", "RUNNING", 50.0)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from judge import History, Seen, duplicates, judge, leaks
+
+from tests.e2e.bed.judge import History, Seen, duplicates, judge, leaks
 
 KILL = 100.0
 

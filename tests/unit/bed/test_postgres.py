@@ -6,7 +6,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from postgres import LocalPostgres, PostgresError
+
+from tests.e2e.bed.postgres import LocalPostgres, PostgresError
 
 needs_postgres = pytest.mark.skipif(not LocalPostgres.available(), reason=str(LocalPostgres.why_not()))
 

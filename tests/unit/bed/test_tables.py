@@ -6,12 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
-from bed import is_of_run, own_trouble
-from judge import WORDS, Judgement
-from kill_matrix import main
-from matrix import ROWS, blanks, cells_of
-from report import BEGIN, END, README, Outcome, merge, readme_table, rewrite_readme, summary, table
-from trial import COLUMNS, Cell
+
+from tests.e2e.bed.airflow_faults import is_of_run, own_trouble
+from tests.e2e.bed.cells import COLUMNS, Cell
+from tests.e2e.bed.judge import WORDS, Judgement
+from tests.e2e.bed.matrix import ROWS, blanks, cells_of
+from tests.e2e.bed.report import BEGIN, END, README, Outcome, merge, readme_table, rewrite_readme, summary, table
+from tests.e2e.kill_matrix import main
 
 
 def outcomes(repeat: int = 2) -> list[Outcome]:

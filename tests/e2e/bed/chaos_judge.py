@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from judge import History, Seen, duplicates, is_green, leaks
+from tests.e2e.bed.judge import History, Seen, duplicates, is_green, leaks
 
 __all__ = ["Account", "Finding", "Struck", "settle"]
 

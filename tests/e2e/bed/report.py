@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from judge import Judgement
-from matrix import ROWS, blanks
-from trial import COLUMNS, Cell, Row
+from tests.e2e.bed.cells import COLUMNS, Cell, Row
+from tests.e2e.bed.judge import Judgement
+from tests.e2e.bed.matrix import ROWS, blanks
 
 __all__ = ["README", "Outcome", "merge", "readme_table", "rewrite_readme", "summary", "table"]
 

@@ -10,8 +10,8 @@ import signal
 from collections.abc import Mapping
 from dataclasses import replace
 
-import deaths
-from trial import COLUMNS, Cell, Row
+from tests.e2e.bed import deaths
+from tests.e2e.bed.cells import COLUMNS, Cell, Row
 
 __all__ = ["ROWS", "blanks", "cells_of"]
 

@@ -9,164 +9,31 @@ import re
 import signal
 import threading
 import time
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import psutil
-from judge import Seen
-from postgres import LocalPostgres
 
 from airflow_lro_provider.demo.local_airflow import LocalAirflow, LocalAirflowError
-from airflow_lro_provider.emulator import Emulator, Store
+from airflow_lro_provider.emulator import Emulator
+from tests.e2e.bed.airflow_faults import is_of_run, own_trouble
+from tests.e2e.bed.judge import Seen
+from tests.e2e.bed.postgres import LocalPostgres
+from tests.e2e.bed.store import CountingStore
+from tests.e2e.bed.watch import TASK, Watch
 
-__all__ = ["Bed", "BedError", "CountingStore", "Task", "PollSchedule", "is_of_run", "operation_of", "own_trouble"]
+__all__ = ["DAGS", "DAGS_WITH_LEDGER", "Bed", "BedError"]
 
-HERE = Path(__file__).parent
+DAGS = Path(__file__).parents[1] / "dags"
+DAGS_WITH_LEDGER = DAGS.with_name("dags_with_ledger")
 CLOSED_POOL = "closed"
-TASK = "it"
 STARTS_AT_A_TIME = 4
 """Two runs of one Dag that are created at once may wait for each other in Airflow's database."""
 
 
-def operation_of(key: str) -> str:
-    """The name of a key's operation. Each has a parent of its own, so that a look at it is by whoever waits for it."""
-    return f"projects/{key}/locations/us-central1/operations/{key}"
-
-
 class BedError(Exception):
     """A repetition did not get into its situation, or the bed itself broke: it says nothing about the package."""
-
-
-class CountingStore(Store):
-    """A store that remembers what keys started, and what was asked: quicker to ask than the journal."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.requests_of: Counter[str] = Counter()
-        self.asked_for: set[str] = set()
-        self.service_of: dict[str, str] = {}
-        self.cancels: dict[str, list[float]] = defaultdict(list)
-        self.of_key: dict[str, dict[str, str]] = defaultdict(dict)
-
-    def create(self, service: str, name: str | None = None, **how: Any) -> Any:
-        """Start an operation, and remember its key: the last part of its target, or of its own name."""
-        view = super().create(service, name, **how)
-        key = (how.get("target") or view.name).rpartition("/")[2]
-        self.of_key[key].setdefault(view.name, view.service)
-        self.service_of[view.name] = view.service
-        return view
-
-    def note_request(self, **fields: Any) -> Any:
-        """Count it."""
-        self.requests_of[fields["verb"]] += 1
-        if fields["verb"] in ("get", "wait"):
-            self.asked_for.add(fields["name"])
-        elif fields["verb"] == "cancel":
-            self.cancels[fields["name"]].append(self.clock())
-        return super().note_request(**fields)
-
-    def amend(self, name: str, **changes: Any) -> None:
-        """Let an operation that there is behave otherwise from now on; see :class:`Script` for the fields."""
-        with self._lock:
-            [operation] = [one for (_, known), one in self._operations.items() if known == name]
-            operation.script = operation.script.but(changes)
-
-
-class Task:
-    """What Airflow showed last of the one task of a run.
-
-    :param latest: the task instance, as the REST API gives it; empty if it has not been seen.
-    :param since: when it was first seen in its state and try.
-    """
-
-    def __init__(self) -> None:
-        self.latest: dict[str, Any] = {}
-        self.since = 0.0
-        self.states: list[tuple[float, str | None, int]] = []
-
-    @property
-    def state(self) -> str | None:
-        """Its state."""
-        return self.latest.get("state", "not seen")
-
-    @property
-    def tries(self) -> int:
-        """The number of its try."""
-        return int(self.latest.get("try_number") or 0)
-
-    @property
-    def may_retry(self) -> bool:
-        """Whether Airflow would try again if this try failed."""
-        return self.tries <= int(self.latest.get("max_tries") or 0)
-
-    @property
-    def triggerer(self) -> int | None:
-        """The id of the triggerer job that has its trigger."""
-        job = self.latest.get("triggerer_job")
-        return None if job is None else int(job["id"])
-
-    def note(self, found: dict[str, Any]) -> None:
-        """Take a newer look."""
-        now = time.time()
-        if (found["state"], found["try_number"]) != (self.state, self.tries):
-            self.since = now
-            self.states.append((now, found["state"], found["try_number"]))
-        self.latest = found
-
-
-class PollSchedule(threading.Thread):
-    """One poller for all runs: it asks Airflow for what has changed, twice a second."""
-
-    INTERVAL = 0.5
-    PAGE = 100
-
-    def __init__(self, airflow: LocalAirflow) -> None:
-        super().__init__(name="watch of all tasks", daemon=True)
-        self._airflow = airflow
-        self._tasks: dict[str, Task] = defaultdict(Task)
-        self._over = threading.Event()
-        self.looked_at = time.time()
-
-    def task(self, run_id: str) -> Task:
-        """The task of a run."""
-        return self._tasks[run_id]
-
-    def stop(self) -> None:
-        """Look no more."""
-        self._over.set()
-        self.join()
-
-    def run(self) -> None:
-        """Look until it is stopped."""
-        while not self._over.wait(self.INTERVAL):
-            began = time.time()
-            # Airflow is restarted now and then; what was missed is seen the next time.
-            with contextlib.suppress(LocalAirflowError):
-                self._look(self.looked_at - 3.0)
-                self.looked_at = began
-
-    def _look(self, since: float) -> None:
-        moment = datetime.fromtimestamp(since, timezone.utc)
-        offset, total = 0, 1
-        while offset < total:
-            page = self._airflow.api(
-                "GET",
-                "dags/~/dagRuns/~/taskInstances",
-                params={
-                    "updated_at_gte": moment.isoformat(),
-                    "task_id": TASK,
-                    "limit": self.PAGE,
-                    "offset": offset,
-                    "order_by": "id",
-                },
-            )
-            for found in page["task_instances"]:
-                if found["task_id"] == TASK and found["map_index"] < 0:
-                    self._tasks[found["dag_run_id"]].note(found)
-            offset, total = offset + self.PAGE, page["total_entries"]
 
 
 class Bed:
@@ -193,7 +60,7 @@ class Bed:
         assert isinstance(emulator.store, CountingStore)
         self.airflow, self.emulator, self.store = airflow, emulator, emulator.store
         self.database, self.slots, self.triggerers, self.sweeps = database, slots, triggerers, sweeps
-        self.watch = PollSchedule(airflow)
+        self.watch = Watch(airflow)
         self.stopping = threading.Event()
         self._lock = threading.Lock()
         self._starts = threading.BoundedSemaphore(STARTS_AT_A_TIME)
@@ -244,7 +111,7 @@ class Bed:
             airflow = stack.enter_context(
                 LocalAirflow(
                     home,
-                    dags=HERE / "dags",
+                    dags=DAGS,
                     environment=environment,
                     triggerers=2,
                     database=url,
@@ -373,18 +240,3 @@ class Bed:
 
 _DETAILS = re.compile(r" (dag_id|run_id|task_id|ti_id|try_number|map_index|logger)=.*")
 _NOISE = re.compile(r"::group::|::endgroup::|DAG bundles loaded|Filling up the DagBag|Worker startup parse")
-_TROUBLE = re.compile(r"Executor .*reported that the task instance (.*) finished with state success")
-
-
-def own_trouble(log: str) -> list[str]:
-    """The task instances that Airflow itself has failed, as the scheduler's log names them.
-
-    Airflow 3.3.2 does so, under load, to a task that is queued again quickly: its executor reports the good end of
-    an earlier process when the scheduler has queued the next one already. (A bad end is what a SIGKILL leads to.)
-    """
-    return _TROUBLE.findall(log)
-
-
-def is_of_run(instance: str, run_id: str) -> bool:
-    """Whether a task instance, as a log names it, is one of this run."""
-    return re.search(rf"(?<![\w-]){re.escape(run_id)}(?![\w-])", instance) is not None

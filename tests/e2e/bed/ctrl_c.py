@@ -11,7 +11,7 @@ import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from trial import Trial
+    from tests.e2e.bed.trial import Trial
 
 __all__ = ["end", "interrupt", "launch"]
 

@@ -10,18 +10,21 @@ from itertools import count
 from typing import Any
 
 import psutil
-from token_bank import TokenBank
-from waiting import wait_until
 
 from airflow_lro_provider.demo.local_airflow import LocalAirflow
 from airflow_lro_provider.emulator import Emulator
+from tests.e2e.bed.token_bank import TokenBank
+from tests.e2e.bed.waiting import wait_until
 
 __all__ = ["Lab", "Run"]
 
 
 @dataclass
 class Run:
-    """A run of a Dag with one task `it`, and its operation."""
+    """A run of a Dag with one task `it`, and its operation.
+
+    :param key: by which its operations are found, if the task starts them itself.
+    """
 
     lab: Lab
     dag_id: str
@@ -29,6 +32,7 @@ class Run:
     operation_name: str
     service: str = "datafusion"
     map_index: int = -1
+    key: str = ""
 
     @property
     def instance(self) -> dict[str, Any]:

@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable
 
 import psutil
-from bed import Bed, BedError
-from ctrl_c import interrupt
-from judge import FINAL
-from trial import Trial, waits
+
+from tests.e2e.bed.bed import Bed, BedError
+from tests.e2e.bed.ctrl_c import interrupt
+from tests.e2e.bed.judge import FINAL
+from tests.e2e.bed.trial import Trial, waits
 
 TAKEN_OVER = 22.0
 """Seconds after which another triggerer has what a stalled one had: its heartbeat, its health, a look at both."""

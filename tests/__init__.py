@@ -1,0 +1,1 @@
+"""The tests, and what they stand on: helpers are imported from here, by their full names."""

@@ -1,0 +1,1 @@
+"""Tests that need Airflow, but none of its processes."""

@@ -1,0 +1,1 @@
+"""What both clients, and all credentials, must do alike."""

@@ -1,0 +1,1 @@
+"""The test bed: a real Airflow, a server that counts, and the judges of what both saw."""

@@ -1,0 +1,1 @@
+"""Spoiled names, answers and records."""
