@@ -15,7 +15,7 @@ from tests.e2e.bed.matrix import ROWS, blanks
 
 __all__ = ["README", "Outcome", "merge", "readme_table", "rewrite_readme", "summary", "table"]
 
-README = Path(__file__).parents[2] / "README.md"
+README = Path(__file__).parents[3] / "README.md"
 BEGIN, END = "<!-- kill matrix: begin -->", "<!-- kill matrix: end -->"
 RUNNING, DEFERRED = ("running", "poke", "decorator"), ("deferred", "started")
 COUNTS = ("leaks", "false_kills", "duplicates", "green", "late")

@@ -39,11 +39,11 @@ def test_it_answers_and_is_gone_afterwards() -> None:
 
 def test_it_says_why_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the programs, or the drivers, there is none."""
-    monkeypatch.setattr("postgres._program", lambda name: None)
+    monkeypatch.setattr("tests.e2e.bed.postgres._program", lambda name: None)
     assert LocalPostgres.why_not() == "no initdb and no postgres on the PATH or in /usr/lib/postgresql"
     assert not LocalPostgres.available()
     with pytest.raises(PostgresError, match="no initdb"), LocalPostgres():
         pass
-    monkeypatch.setattr("postgres._program", Path)
+    monkeypatch.setattr("tests.e2e.bed.postgres._program", Path)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert LocalPostgres.why_not() == "this Python has no psycopg2 and no asyncpg"
