@@ -1,7 +1,7 @@
 """The kill matrix, measured: ``python tests/e2e/kill_matrix.py --help``.
 
-Every cell of the table in :mod:`tests.e2e.bed.matrix` is repeated on a real Airflow, side by side where there is PostgreSQL, and
-judged by what the local server saw. The exit status is 0 only if everything was as expected.
+Every cell of the table in :mod:`tests.e2e.bed.matrix` is repeated on a real Airflow, side by side where there is
+PostgreSQL, and judged by what the local server saw. The exit status is 0 only if everything was as expected.
 """
 
 from __future__ import annotations
