@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
+from json import dumps, loads
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -105,6 +105,20 @@ class AirflowClient:
     def dag_ids(self) -> list[str]:
         """Ids of all Dags that Airflow knows."""
         return [dag["dag_id"] for dag in self.api("GET", "dags", params={"limit": 1000})["dags"]]
+
+    def set_connection(self, connection_id: str, connection: str) -> None:
+        """Create a connection in Airflow's database, where a user's are too, or change the one that is there.
+
+        :param connection: as JSON, with ``conn_type`` and ``extra``, as an environment variable would have it
+        """
+        given = loads(connection)
+        body = {"connection_id": connection_id, "conn_type": given["conn_type"], "extra": dumps(given["extra"])}
+        try:
+            self.api("POST", "connections", body)
+        except LocalAirflowError as error:
+            if error.status != requests.codes.conflict:
+                raise
+            self.api("PATCH", f"connections/{connection_id}", body)
 
     def trigger(self, dag_id: str, run_id: str | None = None, conf: dict[str, Any] | None = None) -> str:
         """Start a run, unpausing the Dag if it is paused.
@@ -276,7 +290,7 @@ class AirflowClient:
 def _readable(line: str) -> str:
     """A line of a task's log, which Airflow writes as JSON, as text."""
     try:
-        record = json.loads(line)
+        record = loads(line)
     except ValueError:
         return line
     if not isinstance(record, dict) or "event" not in record:

@@ -7,7 +7,6 @@ would, tells what happens as it happens, and then as a table. All numbers are me
 from __future__ import annotations
 
 import contextlib
-import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,7 +56,7 @@ def _airflow(emulator: Emulator, out: Printer) -> Iterator[LocalAirflow]:
         if errors := airflow.import_errors():
             raise LocalAirflowError(f"The demo's Dags cannot be read:\n{errors[0]['stack_trace']}")
         out.event("ready", f"Airflow at {airflow.url}")
-        _connect(airflow, emulator)
+        airflow.set_connection(CONN_ID, emulator.airflow_connection_json())
         yield airflow
     finally:
         airflow.stop()
@@ -75,13 +74,6 @@ def _start(out: Printer, tries: int = 3) -> LocalAirflow:
             out.event("again", "another program took a port that was free a moment ago")
             return _start(out, tries - 1)
         raise LocalAirflowError(f"Airflow did not come up. {error}") from error
-
-
-def _connect(airflow: LocalAirflow, emulator: Emulator) -> None:
-    """Give Airflow the connection to the server, in its database, where a user's are too."""
-    given = json.loads(emulator.airflow_connection_json())
-    connection = {"connection_id": CONN_ID, "conn_type": given["conn_type"], "extra": json.dumps(given["extra"])}
-    airflow.api("POST", "connections", connection)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import pytest
 
 from airflow_lro_provider.demo.local_airflow import LocalAirflow
 from airflow_lro_provider.emulator import Emulator
-from tests.e2e.bed.bed import DAGS
+from tests.e2e.bed.bed import CONNECTION, DAGS
 from tests.e2e.bed.lab import Lab
 from tests.e2e.bed.store import CountingStore
 from tests.e2e.bed.token_bank import TokenBank
@@ -32,9 +32,9 @@ def lab() -> Iterator[Lab]:
     with Emulator(store=CountingStore()) as emulator, TokenBank() as bank:
         keyed = {"api_endpoint": f"{emulator.url}/{{service}}", "keyfile_dict": bank.key}
         environment = {
+            "LOCAL_SERVER": emulator.url,
             # A real key and real tokens, for the search of the logs.
             "AIRFLOW_CONN_WITH_A_KEY": json.dumps({"conn_type": "google_lro", "extra": keyed}),
-            "AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT": emulator.airflow_connection_json(),
             # A triggerer that stalls is noticed after 10 s instead of 30.
             "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
             "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
@@ -44,6 +44,7 @@ def lab() -> Iterator[Lab]:
         home = Path(os.environ["KEEP_E2E_HOME"]) if "KEEP_E2E_HOME" in os.environ else None
         with LocalAirflow(home, dags=DAGS, environment=environment, triggerers=Lab.triggerers) as airflow:
             assert airflow.import_errors() == []
+            airflow.set_connection(CONNECTION, emulator.airflow_connection_json())
             yield Lab(airflow, emulator, bank=bank)
 
 

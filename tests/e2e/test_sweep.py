@@ -14,7 +14,7 @@ import pytest
 
 from airflow_lro_provider.demo.local_airflow import LocalAirflow
 from airflow_lro_provider.emulator import Emulator
-from tests.e2e.bed.bed import DAGS_WITH_LEDGER
+from tests.e2e.bed.bed import CONNECTION, DAGS_WITH_LEDGER
 from tests.e2e.bed.lab import Lab, Run
 from tests.e2e.bed.starting import begin, operations_of
 from tests.e2e.bed.waiting import wait_until
@@ -24,12 +24,10 @@ from tests.e2e.bed.waiting import wait_until
 def swept() -> Iterator[Lab]:
     """An Airflow of its own: its ledger is on."""
     with Emulator() as emulator:
-        environment = {
-            "AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT": emulator.airflow_connection_json(),
-            "AIRFLOW__LRO__LEDGER": "True",
-        }
+        environment = {"AIRFLOW__LRO__LEDGER": "True"}
         with LocalAirflow(dags=DAGS_WITH_LEDGER, environment=environment) as airflow:
             assert airflow.import_errors() == []
+            airflow.set_connection(CONNECTION, emulator.airflow_connection_json())
             yield Lab(airflow, emulator, triggerers=1)
 
 

@@ -20,7 +20,7 @@ class AskingSensor(OperationSensor):
 
     def poke(self, context: Any) -> Any:
         """Ask for a connection many times, then look."""
-        for _ in range(200):
+        for _ in range(20):
             BaseHook.get_connection("google_cloud_default")
         return super().poke(context)
 
