@@ -92,7 +92,7 @@ class DagRun:
 
     def _see_operation(self, row: Row) -> None:
         view = self._emulator.operation(row.service, row.operation)
-        row.operation_state, row.looks = view.state, view.looks
+        row.operation_state, row.looks = view.state, view.polls
         if row.cancelled_at is None and view.cancel_requested_at is not None:
             row.cancelled_at = view.cancel_requested_at
             if row.cancelled_after is not None:
