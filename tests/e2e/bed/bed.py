@@ -166,7 +166,7 @@ class Bed:
         """The operations of a key, oldest first."""
         found = []
         for name, service in list(self.store.of_key[key].items()):
-            view = self.store.look(service, name)
+            view = self.store.get(service, name)
             late = view.done_at is not None and any(at > view.done_at for at in self.store.cancels[name])
             found.append(
                 Seen(name, view.state, view.created_at, view.done_at, view.cancel_requested_at, late_cancel=late)
