@@ -13,8 +13,10 @@ from typing import Any, TypeVar
 import aiohttp
 
 from airflow_lro_provider.lro import flows, protocol
-from airflow_lro_provider.lro.auth.credentials import ConnectionSettings, Identity, identity_for
+from airflow_lro_provider.lro.auth.credentials import identity_for
 from airflow_lro_provider.lro.auth.mtls import TlsSettings, tls_settings_for
+from airflow_lro_provider.lro.auth.settings import ConnectionSettings
+from airflow_lro_provider.lro.auth.token import Identity
 from airflow_lro_provider.lro.errors import (
     MalformedResponseError,
     NotFoundError,

@@ -11,8 +11,10 @@ import requests
 from urllib3.exceptions import NewConnectionError
 
 from airflow_lro_provider.lro import flows, protocol
-from airflow_lro_provider.lro.auth.credentials import ConnectionSettings, Identity, identity_for
+from airflow_lro_provider.lro.auth.credentials import identity_for
 from airflow_lro_provider.lro.auth.mtls import tls_settings_for
+from airflow_lro_provider.lro.auth.settings import ConnectionSettings
+from airflow_lro_provider.lro.auth.token import Identity
 from airflow_lro_provider.lro.errors import (
     MalformedResponseError,
     OperationsError,

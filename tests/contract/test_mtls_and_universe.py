@@ -13,7 +13,8 @@ from google.auth.exceptions import TransportError
 
 from airflow_lro_provider.lro.async_client import AsyncOperationsClient
 from airflow_lro_provider.lro.auth import mtls
-from airflow_lro_provider.lro.auth.credentials import ConnectionSettings, identity_for
+from airflow_lro_provider.lro.auth.credentials import identity_for
+from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 from airflow_lro_provider.lro.auth.token_transport import TokenTransport
 from airflow_lro_provider.lro.client import OperationsClient
 from airflow_lro_provider.lro.errors import ConnectionSettingsError, ForbiddenEndpointError

@@ -17,8 +17,9 @@ import pytest
 from google.auth import _helpers
 
 from airflow_lro_provider.hooks.operations import OperationsHook
-from airflow_lro_provider.lro.auth.credentials import ConnectionSettings, Identity, identity_for
-from airflow_lro_provider.lro.auth.token import RENEWAL_PAUSE_SECONDS
+from airflow_lro_provider.lro.auth.credentials import identity_for
+from airflow_lro_provider.lro.auth.settings import ConnectionSettings
+from airflow_lro_provider.lro.auth.token import RENEWAL_PAUSE_SECONDS, Identity
 from airflow_lro_provider.lro.auth.token_transport import TokenTransport
 from airflow_lro_provider.lro.errors import (
     ConnectionSettingsError,

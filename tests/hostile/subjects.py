@@ -9,8 +9,9 @@ from typing import Any
 from google.oauth2.credentials import Credentials
 
 from airflow_lro_provider.lro.async_client import AsyncOperationsClient
-from airflow_lro_provider.lro.auth.credentials import ConnectionSettings, Identity
 from airflow_lro_provider.lro.auth.mtls import TlsSettings
+from airflow_lro_provider.lro.auth.settings import ConnectionSettings
+from airflow_lro_provider.lro.auth.token import Identity
 from airflow_lro_provider.lro.client import OperationsClient
 from airflow_lro_provider.lro.resources.names import OperationReference, read_reference
 

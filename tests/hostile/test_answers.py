@@ -16,8 +16,9 @@ import pytest
 
 from airflow_lro_provider.lro import flows
 from airflow_lro_provider.lro.async_client import AsyncOperationsClient
-from airflow_lro_provider.lro.auth.credentials import ConnectionSettings, Identity
 from airflow_lro_provider.lro.auth.mtls import TlsSettings
+from airflow_lro_provider.lro.auth.settings import ConnectionSettings
+from airflow_lro_provider.lro.auth.token import Identity
 from airflow_lro_provider.lro.errors import (
     InvalidReferenceError,
     MalformedResponseError,

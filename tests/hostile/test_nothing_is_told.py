@@ -24,7 +24,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from airflow_lro_provider.hooks.operations import OperationsHook
 from airflow_lro_provider.lro.auth import credentials, token_transport
-from airflow_lro_provider.lro.auth.credentials import ConnectionSettings, identity_for
+from airflow_lro_provider.lro.auth.credentials import identity_for
+from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 from airflow_lro_provider.lro.errors import CredentialsError, OperationsError, TransportError
 from airflow_lro_provider.lro.http.redaction import without_secrets
 from airflow_lro_provider.lro.polling import new_schedule

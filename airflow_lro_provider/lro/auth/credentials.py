@@ -30,7 +30,7 @@ from airflow_lro_provider.lro.http.redaction import in_brief
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
 
-__all__ = ["FAKE_TOKEN", "ConnectionSettings", "Identity", "identity_for"]
+__all__ = ["FAKE_TOKEN", "identity_for"]
 
 FAKE_TOKEN = "fake-token-for-an-emulator"  # noqa: S105 - no secret
 """The only token that is ever sent where the connection says ``"emulator": true``."""

@@ -9,8 +9,10 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from airflow_lro_provider.lro.auth.credentials import ConnectionSettings, Identity, identity_for
+from airflow_lro_provider.lro.auth.credentials import identity_for
 from airflow_lro_provider.lro.auth.mtls import TlsSettings, tls_settings_for
+from airflow_lro_provider.lro.auth.settings import ConnectionSettings
+from airflow_lro_provider.lro.auth.token import Identity
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.protocol import Rows
 from airflow_lro_provider.lro.resources.names import OperationReference, Parent
