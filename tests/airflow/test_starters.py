@@ -341,13 +341,19 @@ def test_an_execution_timeout_in_the_middle_of_a_start_loses_nothing(a_try: Call
     def alarm(*_: Any) -> None:
         raise AirflowTaskTimeout("too late")
 
+    def strike() -> None:
+        while not this.emulator.requests(verb="start"):
+            time.sleep(0.005)
+        os.kill(os.getpid(), signal.SIGALRM)
+
     before = signal.signal(signal.SIGALRM, alarm)
+    striker = threading.Thread(target=strike)
+    striker.start()
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.2)
         with pytest.raises(AirflowTaskTimeout):
             this.run(method=PLAIN, service="datafusion")
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        striker.join()
         signal.signal(signal.SIGALRM, before)
     assert (len(this.started), this.cancels, this.running) == (1, 1, [])
 
