@@ -23,7 +23,7 @@ class View:
     """The server's view of an operation; it was looked at often enough for every kind of task."""
 
     state: str = "RUNNING"
-    looks: int = 9
+    polls: int = 9
     cancel_requested_at: float | None = None
 
     def cancel(self) -> None:
