@@ -21,7 +21,9 @@ from urllib.parse import urlencode
 import pytest
 
 from airflow_lro_provider.hooks.operations import OperationsHook
-from airflow_lro_provider.lro.auth.credentials import ConnectionSettings, Identity, identity_for
+from airflow_lro_provider.lro.auth.credentials import identity_for
+from airflow_lro_provider.lro.auth.settings import ConnectionSettings
+from airflow_lro_provider.lro.auth.token import Identity
 from airflow_lro_provider.lro.client import OperationsClient
 from airflow_lro_provider.lro.errors import UnavailableError
 from airflow_lro_provider.lro.resources.names import read_reference
@@ -622,7 +624,8 @@ def test_the_default_project_is_kept(place: Place) -> None:
 def test_the_metadata_server_is_found_by_its_variables(servers: IdentityServers) -> None:
     """GCE_METADATA_HOST, read by a process of its own, leads to the machine's account."""
     code = (
-        "from airflow_lro_provider.lro.auth.credentials import ConnectionSettings, identity_for\n"
+        "from airflow_lro_provider.lro.auth.credentials import identity_for\n"
+        "from airflow_lro_provider.lro.auth.settings import ConnectionSettings\n"
         "identity = identity_for(ConnectionSettings.from_extra({}))\n"
         "print(identity.headers()['authorization'], identity.description)"
     )
