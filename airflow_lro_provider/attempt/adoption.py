@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from airflow_lro_provider.attempt.guard import Phase
 from airflow_lro_provider.exceptions import OperationKilled, OperationRunningError, OperationWaitError
-from airflow_lro_provider.lro.polling import GRACE
+from airflow_lro_provider.lro.polling import NOT_FOUND_GRACE_SECONDS
 from airflow_lro_provider.ownership.decisions import ArmedRecord, Decision, of_armed_record
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ def _find_started(
 def _poll_patiently(attempt: Attempt) -> Operation | None:
     """Poll what an earlier try left; ``None`` if it is not known at the moment.
 
-    :raises NotFoundError: not before :data:`GRACE` seconds: that try may have died a moment after the start.
+    :raises NotFoundError: not before :data:`NOT_FOUND_GRACE_SECONDS`: that try may have died a moment after the start.
     """
     from airflow_lro_provider.lro.errors import NotFoundError, OperationsError
 
@@ -208,9 +208,9 @@ def _poll_patiently(attempt: Attempt) -> Operation | None:
         try:
             operation = attempt.poll()
         except NotFoundError:
-            if time.monotonic() - begun >= GRACE:
+            if time.monotonic() - begun >= NOT_FOUND_GRACE_SECONDS:
                 raise
-            time.sleep(min(1.0, GRACE))
+            time.sleep(min(1.0, NOT_FOUND_GRACE_SECONDS))
         except OperationsError:
             return None
         else:

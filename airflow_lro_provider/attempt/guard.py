@@ -282,7 +282,7 @@ class _Canceller:
             if os.read(self._wake_reader, 1) == b"c":
                 reason, begin = str(self.reason), time.monotonic()
                 try:
-                    result = self._client.cancel(self._reference, look=False, urgent=True)
+                    result = self._client.cancel(self._reference, poll=False, urgent=True)
                 except Exception as error:
                     line, word = cancel_line(self._reference, error, reason), "REFUSED"
                 else:

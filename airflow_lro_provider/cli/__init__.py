@@ -1,4 +1,4 @@
-"""The command line ``airflow-lro``: local server, demo and sweep; what it does with operations is in ``shell.py``."""
+"""The command line ``airflow-lro``: local server, demo and sweep; its commands for operations are in ``shell.py``."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read the output is gone (`| head`); nor may Python write there when it ends.
+        # The reader of the output is gone (`| head`), and Python must not write there when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
@@ -49,9 +49,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
-    text = "Serve google.longrunning.Operations of all systems on this machine, for tests and first steps."
+    text = "Serve google.longrunning.Operations of all APIs on this machine, for tests and first steps."
     emulator = commands.add_parser("emulator", help="serve emulated operations", description=text)
-    emulator.add_argument("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
+    emulator.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     emulator.add_argument(
         "--port", type=_port, default=8900, help="port; 0 takes a free one (default: %(default)s)", metavar="PORT"
     )
@@ -59,35 +59,35 @@ def _parser() -> argparse.ArgumentParser:
         "--duration",
         type=_seconds,
         metavar="SECONDS",
-        help="how long operations take that are started without a script of their own (default: 10)",
+        help="duration of operations that are started without a script of their own (default: 10)",
     )
     emulator.set_defaults(command=_emulator)
 
     text = (
         "Start the emulator and a real Airflow in a temporary home, kill tasks of it while they wait for"
-        " operations of every system, and show what became of the operations. Takes about a minute; needs no"
-        " account and no network. The exit status is 0 only if every operation ended as it has to."
+        " operations of every API, and show what happened to the operations. Takes about a minute; needs no account"
+        " and no network. The exit status is 0 only if every operation ended as it must."
     )
-    demo = commands.add_parser("demo", help="kill tasks of a real Airflow, and see", description=text)
+    demo = commands.add_parser("demo", help="kill tasks of a real Airflow, and see what happens", description=text)
     demo.add_argument(
-        "--keep", action="store_true", help="leave it all running then, until Ctrl-C, and print the URL of Airflow's UI"
+        "--keep", action="store_true", help="keep everything running until Ctrl-C, and print the URL of Airflow's UI"
     )
     demo.set_defaults(command=_demo)
 
     text = (
         "Compare the ledger of guarded operations with what Airflow's API shows of their tasks, and cancel those that"
-        " no task stands for any more. The same as SweepOperationsOperator, from outside: it needs a user of Airflow's"
-        f" API (a token in {_TOKEN}, or --user and a password in {_PASSWORD}) and the connections of the entries as"
-        " AIRFLOW_CONN_… variables. The exit status is 0 if nothing is left that could not be judged or reached."
+        " no task owns any more. The same as SweepOperationsOperator, from outside: it needs a user of Airflow's API"
+        f" (a token in {_TOKEN}, or --user and a password in {_PASSWORD}) and the connections of the entries as"
+        " AIRFLOW_CONN_… variables. The exit status is 0 if no entry is left that is unsure or could not be reached."
     )
     sweep = commands.add_parser("sweep", help="cancel the operations of dead tasks", description=text)
-    sweep.add_argument("--url", required=True, help="of Airflow's web interface, e.g. https://airflow.example.com")
-    sweep.add_argument("--user", help="of Airflow's API; without one, a token is needed")
+    sweep.add_argument("--url", required=True, help="URL of Airflow's web interface, e.g. https://airflow.example.com")
+    sweep.add_argument("--user", help="user of Airflow's API; without one, a token is needed")
     sweep.add_argument("--dry-run", action="store_true", help="change nothing; print what would be done")
     sweep.add_argument(
         "--default-credentials",
         action="store_true",
-        help="use Google's application default credentials for connections that are not here",
+        help="use Google's application default credentials for connections that are not defined here",
     )
     sweep.set_defaults(command=_sweep)
 
@@ -113,7 +113,7 @@ def _seconds(text: str) -> float:
 
 
 def _missing(*packages: str) -> str | None:
-    """One sentence about what is not installed; ``None`` if all of it is."""
+    """A message about what is not installed; ``None`` if everything is."""
     missing = [package for package in packages if importlib.util.find_spec(package) is None]
     if not missing:
         return None
@@ -134,8 +134,8 @@ def _emulator(given: argparse.Namespace) -> int:
         raise
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            return fail(f"port {given.port} is in use; choose another by --port (0 takes a free one).")
-        return fail(f"cannot listen at {given.host}, port {given.port}: {error.strerror or error}.")
+            return fail(f"port {given.port} is in use; choose another one with --port (0 takes a free one).")
+        return fail(f"cannot listen on {given.host}, port {given.port}: {error.strerror or error}.")
     return 0
 
 
@@ -167,12 +167,12 @@ def _sweep(given: argparse.Namespace) -> int:
     try:
         if given.user:
             if _PASSWORD not in os.environ:
-                return fail(f"--user needs the password in {_PASSWORD}")
+                return fail(f"--user needs a password in {_PASSWORD}")
             token = log_in(given.url.rstrip("/"), given.user, os.environ[_PASSWORD])
         elif _TOKEN in os.environ:
             token = os.environ[_TOKEN]
         else:
-            return fail(f"who are you? Set {_TOKEN}, or give --user and {_PASSWORD}")
+            return fail(f"no credentials for Airflow's API: set {_TOKEN}, or give --user and {_PASSWORD}")
         airflow = FromOutside(given.url, token, default_credentials=given.default_credentials)
         result = sweep(airflow, now=time.time(), dry_run=given.dry_run, log=lambda *_: None)
     except AirflowApiError as error:

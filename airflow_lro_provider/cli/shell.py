@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["add_commands", "fail"]
 
 RUNNING, WRONG = 3, 1
-"""Exit statuses besides 0: it runs still; it failed, was cancelled, or could not be asked for."""
+"""Exit statuses besides 0: it is still running; it failed, was cancelled, or could not be reached."""
 WIDTH = 30
 
 
@@ -36,38 +36,38 @@ def add_commands(commands: Any, seconds: Callable[[str], float]) -> None:
     :param commands: what ``add_subparsers`` gave.
     :param seconds: reads a number of seconds.
     """
-    text = "Show the Google APIs that are known, or all that is known of one: hosts, verbs, names, locations, scopes."
+    text = "Show the Google APIs in the catalog, or one of them in full: hosts, verbs, names, locations, scopes."
     services = commands.add_parser("services", help="show the known Google APIs", description=text)
     services.add_argument("name", nargs="?", metavar="NAME", help="the API's discovery name, or one of its hosts")
     services.set_defaults(command=_services)
 
-    text = "Look at an operation. Prints one line, or with --json all that the service says."
-    get = _of_operation(commands, "get", "look at an operation", text)
+    text = "Show an operation: one line, or with --json the whole resource."
+    get = _of_operation(commands, "get", "show an operation", text)
     get.set_defaults(command=_get)
 
     text = (
-        "Wait until an operation is over. The exit status is 0 if it succeeded, 3 if it still runs at the timeout,"
-        " else 1. Ctrl-C ends the wait; the operation runs on."
+        "Wait until an operation has finished. The exit status is 0 if it succeeded, 3 if it is still running at the"
+        " timeout, else 1. Ctrl-C ends the wait; the operation runs on."
     )
-    wait = _of_operation(commands, "wait", "wait until an operation is over", text)
-    _add_patience(wait, seconds)
+    wait = _of_operation(commands, "wait", "wait until an operation has finished", text)
+    _add_wait_options(wait, seconds)
     wait.set_defaults(command=_wait)
 
     text = (
-        "Ask for the cancellation of an operation, and wait for what comes of it. The exit status is 0 if it is"
-        " cancelled (or was over already), 3 if it still runs at the timeout, else 1."
+        "Request the cancellation of an operation, and wait for the outcome. The exit status is 0 if it was cancelled"
+        " (or had finished before), 3 if it is still running at the timeout, else 1."
     )
     cancel = _of_operation(commands, "cancel", "cancel an operation", text)
-    cancel.add_argument("--no-wait", action="store_true", help="only ask for it")
-    _add_patience(cancel, seconds)
+    cancel.add_argument("--no-wait", action="store_true", help="only request it")
+    _add_wait_options(cancel, seconds)
     cancel.set_defaults(command=_cancel)
 
     text = "List the operations below a parent, e.g. projects/p/locations/us-central1."
     many = commands.add_parser("list", help="list operations", description=text)
-    many.add_argument("parent", metavar="PARENT", help="what they are listed below")
+    many.add_argument("parent", metavar="PARENT", help="the resource below which they are")
     many.add_argument("--service", required=True, metavar="NAME", help="the API's discovery name or host")
     many.add_argument("--filter", metavar="TEXT", help="in the service's own dialect, e.g. done:false")
-    many.add_argument("--limit", type=int, default=100, metavar="N", help="at most so many (default: %(default)s)")
+    many.add_argument("--limit", type=int, default=100, metavar="N", help="show at most N (default: %(default)s)")
     _add_common(many)
     many.set_defaults(command=_list)
 
@@ -75,22 +75,26 @@ def add_commands(commands: Any, seconds: Callable[[str], float]) -> None:
 def _of_operation(commands: Any, name: str, help: str, text: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(name, help=help, description=text)
     parser.add_argument("operation", metavar="OPERATION", help="its name, //HOST/NAME or URL")
-    parser.add_argument("--service", metavar="NAME", help="the API, if the name does not say it")
+    parser.add_argument("--service", metavar="NAME", help="the API, if the name has no host")
     _add_common(parser)
     return parser
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--api-version", metavar="VERSION", help="the API version, if not the preferred one")
-    parser.add_argument("--json", action="store_true", help="print all that the service says")
+    parser.add_argument("--json", action="store_true", help="print the whole resource")
     parser.add_argument("--gcp-conn-id", metavar="ID", help="use this Airflow connection (needs Airflow)")
-    parser.add_argument("--impersonation-chain", metavar="ACCOUNTS", help="act as this account; several with commas")
-    parser.add_argument("--emulator", metavar="URL", help="ask the local server there, without credentials")
+    parser.add_argument(
+        "--impersonation-chain", metavar="ACCOUNTS", help="act as this account; separate several with commas"
+    )
+    parser.add_argument("--emulator", metavar="URL", help="use the local server there, without credentials")
 
 
-def _add_patience(parser: argparse.ArgumentParser, seconds: Callable[[str], float]) -> None:
+def _add_wait_options(parser: argparse.ArgumentParser, seconds: Callable[[str], float]) -> None:
     parser.add_argument("--timeout", type=seconds, metavar="SECONDS", help="wait no longer (default: for ever)")
-    parser.add_argument("--poll-interval", type=seconds, metavar="SECONDS", help="between two looks (default: 1 to 60)")
+    parser.add_argument(
+        "--poll-interval", type=seconds, metavar="SECONDS", help="time between two polls (default: 1 to 60)"
+    )
 
 
 # -- the commands -----------------------------------------------------------------------------------------------------
@@ -112,12 +116,12 @@ def _services(given: argparse.Namespace) -> int:
 
 
 def _about(service: Service) -> Iterator[str]:
-    """All that is known of an API, in lines."""
+    """What the catalog knows of an API, line by line."""
     yield f"{service.name}: {service.title}"
     yield f"  host       {service.host}"
     if service.locations:
         yield f"  regional   {len(service.locations)}: {', '.join(service.locations)}"
-    yield f"  versions   {', '.join(service.versions)} (the first one is taken, if none is given)"
+    yield f"  versions   {', '.join(service.versions)} (the first is the default)"
     yield f"  scopes     {', '.join(service.scopes)} (any of them)"
     for version in service.versions:
         yield f"  {version}"
@@ -132,51 +136,65 @@ def _about(service: Service) -> Iterator[str]:
 
 
 def _get(given: argparse.Namespace) -> int:
-    def look(client: OperationsClient, reference: OperationReference) -> int:
+    def get(client: OperationsClient, reference: OperationReference) -> int:
         _show(client.get(reference), given.json)
         return 0
 
-    return _with_operation(given, look)
+    return _with_operation(given, get)
 
 
 def _wait(given: argparse.Namespace) -> int:
-    return _with_operation(given, lambda client, reference: _wait_for(client, reference, given))
+    from airflow_lro_provider.lro.operation import Outcome
+
+    def wait(client: OperationsClient, reference: OperationReference) -> int:
+        operation = _wait_for(client, reference, given)
+        if operation is None:
+            return RUNNING
+        return 0 if operation.outcome is Outcome.SUCCEEDED else WRONG
+
+    return _with_operation(given, wait)
 
 
-def _wait_for(
-    client: OperationsClient, reference: OperationReference, given: argparse.Namespace, good: tuple[str, ...] = ()
-) -> int:
+def _wait_for(client: OperationsClient, reference: OperationReference, given: argparse.Namespace) -> Operation | None:
+    """Wait for an operation, and show it; ``None`` if it is still running at the timeout."""
     from airflow_lro_provider.lro.errors import WaitTimeoutError
     from airflow_lro_provider.lro.polling import new_schedule
 
-    watch = new_schedule(time.monotonic(), timeout=given.timeout, interval=given.poll_interval)
+    schedule = new_schedule(time.monotonic(), timeout=given.timeout, interval=given.poll_interval)
     bar = _Bar()
     try:
-        operation = client.wait_until_done(reference, watch, on_poll=bar.show, on_change=bar.tell)
+        operation = client.wait_until_done(reference, schedule, on_poll=bar.show, on_change=bar.log)
     except WaitTimeoutError as error:
         bar.end()
         print(f"airflow-lro: {error}", file=sys.stderr)
-        return RUNNING
+        return None
     finally:
         bar.end()
     _show(operation, given.json)
-    return 0 if operation.outcome in (good or ("SUCCEEDED",)) else WRONG
+    return operation
 
 
 def _cancel(given: argparse.Namespace) -> int:
     from airflow_lro_provider.lro.flows import cancel_line
     from airflow_lro_provider.lro.operation import Outcome
 
-    def ask(client: OperationsClient, reference: OperationReference) -> int:
+    def cancel(client: OperationsClient, reference: OperationReference) -> int:
         result = client.cancel(reference)
         print(f"airflow-lro: {cancel_line(reference, result)}", file=sys.stderr)
         if result.outcome is not None:
             if result.operation is not None:
                 _show(result.operation, given.json)
             return 0 if result.outcome in (Outcome.CANCELLED, Outcome.SUCCEEDED, Outcome.FAILED) else WRONG
-        return 0 if given.no_wait else _wait_for(client, reference, given, ("CANCELLED",))
+        if given.no_wait:
+            return 0
+        operation = _wait_for(client, reference, given)
+        if operation is None:
+            return RUNNING
+        outcome = result.outcome_of(operation)
+        print(f"airflow-lro: {outcome.value}: {reference.short}", file=sys.stderr)
+        return 0 if outcome is Outcome.CANCELLED else WRONG
 
-    return _with_operation(given, ask)
+    return _with_operation(given, cancel)
 
 
 def _list(given: argparse.Namespace) -> int:
@@ -211,7 +229,7 @@ def _with_operation(given: argparse.Namespace, act: Callable[[OperationsClient, 
             api_endpoint=settings.api_endpoint,
             universe=settings.universe_domain,
         )
-        settings.endpoint(reference)  # a foreign host is refused before anybody is asked for a token
+        settings.endpoint(reference)  # a foreign host is refused before a token is requested
         with OperationsClient(settings) as client:
             return act(client, reference)
     except OperationsError as error:
@@ -219,7 +237,7 @@ def _with_operation(given: argparse.Namespace, act: Callable[[OperationsClient, 
 
 
 def _settings(given: argparse.Namespace) -> ConnectionSettings:
-    """Who asks, and where."""
+    """Whose credentials are used, and where requests go."""
     from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 
     if given.emulator:
@@ -241,22 +259,22 @@ def _show(operation: Operation, as_json: bool, *, named: bool = False) -> None:
 
 
 def fail(message: str) -> int:
-    """Say on standard error what is wrong; gives the exit status."""
+    """Print what is wrong to standard error; returns the exit status."""
     print(f"airflow-lro: {message}", file=sys.stderr, flush=True)
     return WRONG
 
 
 class _Bar:
-    """How far an operation is: a line that changes on a terminal, else a line for each change; on standard error."""
+    """The progress of an operation on standard error: one line that changes on a terminal, else a line per change."""
 
     def __init__(self) -> None:
-        self._lively = sys.stderr.isatty()
+        self._is_terminal = sys.stderr.isatty()
         self._begun = time.monotonic()
         self._shown = False
 
     def show(self, operation: Operation) -> None:
-        """Draw it anew."""
-        if not self._lively:
+        """Redraw the line."""
+        if not self._is_terminal:
             return
         elapsed = int(time.monotonic() - self._begun)
         progress = operation.progress
@@ -269,13 +287,13 @@ class _Bar:
         sys.stderr.flush()
         self._shown = True
 
-    def tell(self, line: str) -> None:
-        """A change, in one line."""
-        if not self._lively:
+    def log(self, line: str) -> None:
+        """Print a change."""
+        if not self._is_terminal:
             print(line, file=sys.stderr, flush=True)
 
     def end(self) -> None:
-        """Leave the line, once."""
+        """End the line, once."""
         if self._shown:
             sys.stderr.write("\n")
             self._shown = False

@@ -27,14 +27,12 @@ DEFAULT_CONN_ID = "google_cloud_default"
 
 
 class _OperationsBaseHook(BaseHook):
-    """What both hooks have in common: arguments, references, the reading of a connection.
+    """What both hooks have in common: arguments, references, and how a connection is read.
 
-    :param service: the API's discovery name (``aiplatform``) or host; not needed where names are given
-        in full (``//HOST/…``).
+    :param service: the API's discovery name (``aiplatform``) or host; not needed for full names (``//HOST/…``).
     :param api_version: the API version, if not the preferred one.
     :param gcp_conn_id: the Airflow connection; ``None`` uses the application default credentials.
-    :param impersonation_chain: the account to act as, or the chain that leads to it; goes before the
-        connection's own.
+    :param impersonation_chain: the account to act as, or the chain that leads to it; overrides the connection's own.
     """
 
     conn_name_attr = "gcp_conn_id"
@@ -76,7 +74,7 @@ class _OperationsBaseHook(BaseHook):
         )
 
     def _check_extra(self, text: str | None) -> None:
-        # Airflow takes an extra that is no JSON for an empty one: another identity than was meant.
+        # Airflow treats an extra that is not JSON as empty: that would be another identity than intended.
         from airflow_lro_provider.lro.errors import ConnectionSettingsError
 
         if not text:
@@ -128,15 +126,17 @@ class _OperationsBaseHook(BaseHook):
         from airflow_lro_provider.lro.resources.names import read_parent
 
         if self.service is None:
-            raise UnknownServiceError("to list operations, the hook needs `service`: names do not say theirs.")
+            raise UnknownServiceError(
+                "to list operations, `service` is required: a parent's name does not identify its API."
+            )
         return read_parent(parent, self.service, self.api_version)
 
 
 class OperationsHook(_OperationsBaseHook):
-    """Gets, cancels, lists, deletes and waits for long-running operations by their names.
+    """Starts, gets, cancels, lists, deletes and waits for long-running operations.
 
-    An operation is given as a plain name (with ``service``), a full resource name, a URL, or its dict.
-    Everything wrong with it is said before anything is sent.
+    An operation is given as a plain name (with ``service``), a full resource name, a URL, or its dict. It is checked
+    before anything is sent.
     """
 
     @property
@@ -190,7 +190,7 @@ class OperationsHook(_OperationsBaseHook):
         return self._client
 
     def get(self, name: Any) -> Operation:
-        """Look at an operation.
+        """Get an operation as it is now.
 
         :raises NotFoundError: if there is none of this name.
         """
@@ -204,14 +204,14 @@ class OperationsHook(_OperationsBaseHook):
         http_method: str = "POST",
         request_id: str | None = None,
     ) -> Operation:
-        """Call a method that answers with an operation. The operation is the caller's.
+        """Call a method that responds with an operation. The caller owns the operation.
 
         :param method: a path (with the hook's ``service``) or a URL.
         :param body: the JSON object to send.
         :param request_id: a UUID that makes the start repeatable, where the method takes one
             (https://google.aip.dev/155).
-        :raises NotAnOperationError: if it answered with something else.
-        :raises StartUnknownError: if the answer was lost: it may have started something.
+        :raises NotAnOperationError: if it responded with something else.
+        :raises StartUnknownError: if the response was lost: it may have started something.
         """
         checked = self.method(method, http_method)
         operation = self.get_conn().start(checked, body, request_id=request_id).operation
@@ -231,7 +231,7 @@ class OperationsHook(_OperationsBaseHook):
         """All operations below a parent, e.g. ``projects/p/locations/l``.
 
         :param filter: in the service's own dialect, e.g. ``done:false``.
-        :param page_size: how many to ask for at once.
+        :param page_size: how many to request at once.
         """
         return self.get_conn().list(self._parent(parent), filter=filter, page_size=page_size)
 
@@ -246,11 +246,11 @@ class OperationsHook(_OperationsBaseHook):
         poll_interval: float | None = None,
         on_change: Callable[[str], object] | None = None,
     ) -> Operation:
-        """Wait until an operation is over, and return it however it ended.
+        """Wait until an operation has finished, and return it however it ended.
 
         :param timeout: in seconds; ``None`` waits for ever.
         :param poll_interval: in seconds; if ``None`` it grows with the age of the wait.
-        :param on_change: is told whenever state or progress changed; by default it is logged.
+        :param on_change: is given one line whenever state or progress has changed; by default it is logged.
         :raises WaitTimeoutError: at the timeout. The operation runs on.
         """
         from airflow_lro_provider.lro.polling import new_schedule
@@ -259,11 +259,11 @@ class OperationsHook(_OperationsBaseHook):
         return self.get_conn().wait_until_done(
             reference,
             new_schedule(time.monotonic(), timeout=timeout, interval=poll_interval),
-            on_change=on_change or (lambda line: self.log.info("%s: %s", reference.name, line)),
+            on_change=on_change or (lambda line: self.log.info("%s: %s", line, reference.short)),
         )
 
     def test_connection(self) -> tuple[bool, str]:
-        """Get a token, and say for whom, with which scopes, and what is missing; never a secret."""
+        """Get a token, and report whose it is, with which scopes, and what is missing; never a secret."""
         from airflow_lro_provider.lro.errors import OperationsError
 
         try:
@@ -272,23 +272,23 @@ class OperationsHook(_OperationsBaseHook):
             client.identity.headers()
         except OperationsError as error:
             return False, str(error)
-        except Exception as error:  # not of our making: its text may quote what the connection holds
+        except Exception as error:  # not ours: its text may quote what the connection holds
             return False, f"No token: {type(error).__name__}."
         identity = client.identity
         where = f" at {settings.api_endpoint}" if settings.api_endpoint else ""
         if settings.is_anonymous:
-            return True, f"Requests go out without a token{where}: Google's own APIs refuse them (`is_anonymous`)."
+            return True, f"Requests are sent without a token{where}: Google's own APIs refuse them (`is_anonymous`)."
         who = (
             identity.description
             if identity.description == identity.kind
             else (f"{identity.description} ({identity.kind})")
         )
         missing = _missing_scopes(settings.scopes, self.service)
-        return True, f"A token was given to {who}{where}. Scopes: {', '.join(settings.scopes)}.{missing}"
+        return True, f"Got a token for {who}{where}. Scopes: {', '.join(settings.scopes)}.{missing}"
 
 
 def _missing_scopes(scopes: tuple[str, ...], service: str | None) -> str:
-    """Which scopes an API, or all others but a few, would need; empty if none is missing."""
+    """Which scopes an API, or nearly all APIs, would need; empty if none is missing."""
     from airflow_lro_provider.lro.auth.settings import DEFAULT_SCOPES
     from airflow_lro_provider.lro.resources.catalog import find_service, known_services
 
@@ -297,14 +297,14 @@ def _missing_scopes(scopes: tuple[str, ...], service: str | None) -> str:
         enough = not api.scopes or set(scopes) & set(api.scopes)
         return "" if enough else f" {api.title} needs another one: add {' or '.join(api.scopes)} to `scope`."
     if set(scopes) & set(DEFAULT_SCOPES):
-        return ""  # which suffices for all but a few, and those have scopes of their own
+        return ""  # enough for all but a few APIs, which have scopes of their own
     fitting = sorted(api.title for api in known_services().values() if set(scopes) & set(api.scopes))
     others = f"Other APIs than {', '.join(fitting)} need" if fitting else "Every API needs"
     return f" {others} another one: add {DEFAULT_SCOPES[0]} to `scope`."
 
 
 class OperationsAsyncHook(_OperationsBaseHook):
-    """The same as :class:`OperationsHook` with coroutines, for triggers."""
+    """:class:`OperationsHook` with coroutines, for triggers."""
 
     async def settings(self) -> ConnectionSettings:
         """What the connection says; it is read once."""
@@ -320,7 +320,7 @@ class OperationsAsyncHook(_OperationsBaseHook):
         except AirflowNotFoundException:
             raise self._missing() from None
         self._check_extra(connection.extra)
-        # Reading the extra masks its secrets, which asks the supervisor: not synchronously on a loop.
+        # Reading the extra masks its secrets, which requests something of the supervisor: not synchronously on a loop.
         if hasattr(connection, "aextra_dejson"):  # since Airflow 3.3.2
             extra: dict[str, Any] = await connection.aextra_dejson()
             return extra
@@ -344,7 +344,7 @@ class OperationsAsyncHook(_OperationsBaseHook):
             await self._client.close()
 
     async def get(self, name: Any) -> Operation:
-        """Look at an operation. See :meth:`OperationsHook.get`."""
+        """Get an operation as it is now. See :meth:`OperationsHook.get`."""
         return await (await self.get_conn()).get(await self.reference(name))
 
     async def start(
@@ -355,7 +355,7 @@ class OperationsAsyncHook(_OperationsBaseHook):
         http_method: str = "POST",
         request_id: str | None = None,
     ) -> Operation:
-        """Call a method that answers with an operation. See :meth:`OperationsHook.start`."""
+        """Call a method that responds with an operation. See :meth:`OperationsHook.start`."""
         checked = self._method(method, http_method, await self.settings())
         operation = (await (await self.get_conn()).start(checked, body, request_id=request_id)).operation
         assert operation is not None
@@ -384,12 +384,12 @@ class OperationsAsyncHook(_OperationsBaseHook):
         poll_interval: float | None = None,
         on_change: Callable[[str], object] | None = None,
     ) -> Operation:
-        """Wait until an operation is over. See :meth:`OperationsHook.wait`."""
+        """Wait until an operation has finished. See :meth:`OperationsHook.wait`."""
         from airflow_lro_provider.lro.polling import new_schedule
 
         reference = await self.reference(name)
         return await (await self.get_conn()).wait_until_done(
             reference,
             new_schedule(time.monotonic(), timeout=timeout, interval=poll_interval),
-            on_change=on_change or (lambda line: self.log.info("%s: %s", reference.name, line)),
+            on_change=on_change or (lambda line: self.log.info("%s: %s", line, reference.short)),
         )

@@ -148,7 +148,7 @@ class AsyncOperationsClient:
         self,
         reference: OperationReference,
         *,
-        look: bool = True,
+        poll: bool = True,
         before: Operation | None = None,
         retries: int | None = None,
     ) -> CancelResult:
@@ -156,7 +156,7 @@ class AsyncOperationsClient:
         flow = flows.cancel(
             reference,
             self.endpoint(reference),
-            look=look,
+            poll=poll,
             before=before,
             retries=self._times(retries),
             metrics=self._metrics,

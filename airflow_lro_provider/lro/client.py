@@ -100,14 +100,14 @@ class OperationsClient:
         self,
         reference: OperationReference,
         *,
-        look: bool = True,
+        poll: bool = True,
         before: Operation | None = None,
         retries: int | None = None,
         urgent: bool = False,
     ) -> CancelResult:
         """Request the cancellation of an operation. See :func:`flows.cancel <airflow_lro_provider.lro.flows.cancel>`.
 
-        :param look: whether there is time for a poll before the request.
+        :param poll: whether there is time for a poll before the request.
         :param before: that poll, if it was just taken.
         :param urgent: whether a token that is about to expire will do: there is no time to wait for another one.
         :raises OperationsError: if the request was not accepted, or nobody knows.
@@ -115,7 +115,7 @@ class OperationsClient:
         flow = flows.cancel(
             reference,
             self.endpoint(reference),
-            look=look,
+            poll=poll,
             before=before,
             retries=self._times(retries),
             metrics=self._metrics,

@@ -2,7 +2,7 @@
 
 A flow is a generator. It yields a :class:`~airflow_lro_provider.lro.http.messages.Request` and is sent what the
 response to it means, or has the error thrown into it; it yields a :class:`Sleep` to let time pass; and it returns a
-result. A client drives it, and decides nothing but how a request is authorized and sent. Standard library only.
+result. A client drives it, and decides nothing but how a request is authorized and sent.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from airflow_lro_provider.lro.errors import (
 from airflow_lro_provider.lro.http.messages import Request
 from airflow_lro_provider.lro.metrics import NO_METRICS, Metrics
 from airflow_lro_provider.lro.operation import Operation, Outcome
-from airflow_lro_provider.lro.polling import WORKER_LONG_POLL_SECONDS, LongPolls, PollSchedule
+from airflow_lro_provider.lro.polling import WORKER_LONG_POLL_SECONDS, LongPolls, PollSchedule, retry_delay
 from airflow_lro_provider.lro.resources.catalog import find_service
 from airflow_lro_provider.lro.resources.hosts import Resource
 from airflow_lro_provider.lro.resources.methods import Method
@@ -51,10 +51,6 @@ Flow = Generator[Request[Any] | Sleep, Any, T]
 
 # -- one request ------------------------------------------------------------------------------------------------------
 
-BACKOFF_SECONDS = 0.5
-"""The pause before a request is sent again: doubled each time, with up to this much of jitter."""
-MAX_BACKOFF_SECONDS = 20.0
-
 
 def send(request: Request[T], retries: int = 0, *, rng: Callable[[], float] = random.random) -> Flow[T]:
     """Send a request, and send it again after an error that passes, if nothing can be done twice.
@@ -72,14 +68,8 @@ def send(request: Request[T], retries: int = 0, *, rng: Callable[[], float] = ra
             if tries >= retries or not error.transient or (error.may_have_happened and not request.repeatable):
                 raise
             tries += 1
-            delay = _delay(error, tries, rng)
+            delay = retry_delay(error, tries, rng)
         yield Sleep(delay)
-
-
-def _delay(error: OperationsError, tries: int, rng: Callable[[], float]) -> float:
-    """Seconds before the next try: what the API said, or a pause that grows."""
-    backoff = min(BACKOFF_SECONDS * 2.0 ** min(tries - 1, 30), MAX_BACKOFF_SECONDS) + BACKOFF_SECONDS * rng()
-    return max(getattr(error, "retry_after", None) or 0.0, backoff)
 
 
 # -- start ------------------------------------------------------------------------------------------------------------
@@ -132,7 +122,7 @@ def start(
             lost = lost or error.may_have_happened
             if tries < retries and error.transient:
                 tries += 1
-                yield from _pause(_delay(error, tries, random.random), may_continue)
+                yield from _pause(retry_delay(error, tries), may_continue)
                 if error.may_have_happened or may_continue():
                     continue
             if not lost or error.may_have_happened:
@@ -260,7 +250,7 @@ def wait_until_done(
                     continue  # a GET shows whether it is an error of the operation, or of the `:wait`
             line, timeout = schedule.failed(error, clock()), 0.0
         else:
-            line = schedule.saw(operation)
+            line = schedule.observe(operation)
             on_poll(operation)
         if line:
             on_change(line)
@@ -268,11 +258,10 @@ def wait_until_done(
             return schedule.done
         now = clock()
         schedule.check_deadline(now, str(reference))
+        delay = long_polls.delay(schedule, now - begun, now) if timeout else schedule.delay(now)
         if timeout:
             long_polls.judge(timeout, now - begun, now)
-            yield Sleep(long_polls.delay(schedule, now - begun, now))
-        else:
-            yield Sleep(schedule.delay(now))
+        yield Sleep(delay)
 
 
 # -- cancel -----------------------------------------------------------------------------------------------------------
@@ -316,7 +305,7 @@ def cancel(
     reference: OperationReference,
     endpoint: str,
     *,
-    look: bool = True,
+    poll: bool = True,
     before: Operation | None = None,
     retries: int = 0,
     metrics: Metrics = NO_METRICS,
@@ -341,7 +330,7 @@ def cancel(
     .                     any other error                             raises it
     ====================  ==========================================  =============================================
 
-    :param look: whether there is time for a poll before the request. The guard in a signal handler has none.
+    :param poll: whether there is time for a poll before the request. The guard in a signal handler has none.
     :param before: that poll, if it was just taken.
     :param retries: how often the request is sent again after an error that passes. The poll before it never is: it
         must not hold the request up.
@@ -349,7 +338,7 @@ def cancel(
     :raises OperationsError: if the request was not accepted, or nobody knows.
     """
     try:
-        result = yield from _cancel(reference, endpoint, look, before, retries)
+        result = yield from _cancel(reference, endpoint, poll, before, retries)
     except OperationsError:
         metrics.cancel(reference.service, "REFUSED")
         raise
@@ -358,9 +347,9 @@ def cancel(
 
 
 def _cancel(
-    reference: OperationReference, endpoint: str, look: bool, before: Operation | None, retries: int
+    reference: OperationReference, endpoint: str, poll: bool, before: Operation | None, retries: int
 ) -> Flow[CancelResult]:
-    if look and before is None:
+    if poll and before is None:
         try:
             before = yield from send(protocol.get(reference, endpoint))
         except NotFoundError:
@@ -402,4 +391,4 @@ def cancel_line(reference: OperationReference, result: CancelResult | BaseExcept
     """
     fact = result.summary() if isinstance(result, CancelResult) else f"Cancellation not accepted, {result}"
     because = f" ({reason})" if reason else ""
-    return f"{fact}{because}: {reference.name.rpartition('/')[2]} ({reference.service})"
+    return f"{fact}{because}: {reference.short}"

@@ -1,9 +1,10 @@
-"""When to ask next, what a look or an error means for a wait, and which deadline comes first.
+"""When the next poll is due, what a poll or an error means for a wait, and which deadline comes first.
 
-:class:`PollSchedule` is one wait as plain data: the sync client, the sensor's poke and the trigger feed it
-with what they saw and ask it how long to sleep. It has no clock: the time comes in as an argument, in
-seconds, from whatever clock the caller uses. :class:`LongPolls` decides when the service's own ``:wait`` takes the
-place of a poll. Retrying a single request is not decided here (that is :func:`flows.send`).
+:class:`PollSchedule` is one wait as plain data: flows, the sensor's poke and the shared poller report what they saw to
+it, and it says how long to sleep. :class:`LongPolls` decides when the service's own ``:wait`` takes the place of a GET.
+Neither has a clock: the time comes in as an argument, in seconds, from whatever clock the caller uses. Whether a single
+request is sent again is decided elsewhere (:func:`flows.send <airflow_lro_provider.lro.flows.send>`); how long to pause
+before that is :func:`retry_delay`.
 
 Standard library only.
 """
@@ -20,21 +21,24 @@ from typing import Any
 from airflow_lro_provider.lro.errors import NotFoundError, OperationsError, WaitTimeoutError
 from airflow_lro_provider.lro.operation import Operation, Outcome
 
-__all__ = ["MAX_IN_FLIGHT", "Deadline", "LongPolls", "PollSchedule", "earliest", "new_schedule"]
+__all__ = ["MAX_IN_FLIGHT", "Deadline", "LongPolls", "PollSchedule", "earliest", "new_schedule", "retry_delay"]
 
-FLOOR = 1.0
-"""The shortest interval that is chosen without being asked for, in seconds."""
-CEILING = 60.0
+MIN_INTERVAL_SECONDS = 1.0
+"""The shortest interval, where none is given."""
+MAX_INTERVAL_SECONDS = 60.0
 """The longest one."""
-FRACTION = 0.05
-"""How much of the operation's age an interval may be: a wait learns of the end at most 5 % late."""
-JITTER = 0.1
-"""Intervals are spread by this part to both sides, so that many waits do not ask in step."""
-GRACE = 10.0
-"""A new operation may not be found everywhere at once: so long a 404 is forgiven, in seconds."""
+INTERVAL_AGE_FRACTION = 0.05
+"""An interval as a fraction of the wait's age: the end is known at most 5 % late."""
+INTERVAL_JITTER = 0.1
+"""Intervals are spread by this fraction to both sides, so that many waits do not poll in step."""
+NOT_FOUND_GRACE_SECONDS = 10.0
+"""A new operation may not be found everywhere at once: a 404 is forgiven for this long."""
 MAX_IN_FLIGHT = 8
 """Default limit of concurrent requests, and so of sockets, per endpoint. More open a hundred sockets and stall the
 event loop for half a second."""
+BACKOFF_SECONDS = 0.5
+"""The pause before a request is sent again: doubled each time, with up to this much of jitter."""
+MAX_BACKOFF_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +47,8 @@ class Deadline:
 
     :param at: the moment, on the same clock as ``now`` elsewhere (a trigger's is the wall clock, it
         has to survive a move to another machine).
-    :param cause: what it comes from: ``timeout``, ``sensor_timeout`` or ``execution_timeout``.
-    :param seconds: how long it was from the start, for messages.
+    :param cause: where it comes from: ``timeout``, ``sensor_timeout`` or ``execution_timeout``.
+    :param seconds: its distance from the start of the wait, for messages.
     """
 
     at: float
@@ -62,7 +66,7 @@ class Deadline:
 
 
 def earliest(deadlines: Iterable[Deadline | None]) -> Deadline | None:
-    """The first deadline to come, or ``None`` if there is none."""
+    """The earliest of these deadlines; ``None`` if there is none."""
     return min((d for d in deadlines if d is not None), key=lambda d: d.at, default=None)
 
 
@@ -71,9 +75,9 @@ class PollSchedule:
 
     :param started: when the wait began.
     :param deadline: when it ends at the latest; ``None`` waits for ever.
-    :param interval: seconds between two looks; if ``None``, it grows with the age of the wait: from
-        :data:`FLOOR`, as :data:`FRACTION` of the age, up to :data:`CEILING`.
-    :param exponential_backoff: double the interval with every look, as Airflow's sensors do.
+    :param interval: seconds between two polls; if ``None``, it grows with the age of the wait: from
+        :data:`MIN_INTERVAL_SECONDS`, as :data:`INTERVAL_AGE_FRACTION` of the age, up to :data:`MAX_INTERVAL_SECONDS`.
+    :param exponential_backoff: double the interval with every poll, as Airflow's sensors do.
     :param max_wait: no interval is longer than this, in seconds.
     :param tolerant: no error ends the wait (a sensor's ``silent_fail``).
     :param rng: gives numbers from 0 to 1.
@@ -81,7 +85,7 @@ class PollSchedule:
 
     # Five thousand of them wait in one process.
     __slots__ = (
-        *("started", "deadline", "interval", "exponential_backoff", "max_wait", "tolerant", "looks", "last"),
+        *("started", "deadline", "interval", "exponential_backoff", "max_wait", "tolerant", "polls", "last"),
         *("_rng", "_retry_after", "_line", "_trouble"),
     )
 
@@ -102,41 +106,41 @@ class PollSchedule:
         self.exponential_backoff = exponential_backoff
         self.max_wait = max_wait
         self.tolerant = tolerant
-        self.looks = 0
+        self.polls = 0
         self.last: Operation | None = None
         self._rng = rng
         self._retry_after = 0.0
         self._line: str | None = None
         self._trouble = ""
 
-    def saw(self, operation: Operation) -> str | None:
-        """Take note of a look.
+    def observe(self, operation: Operation) -> str | None:
+        """Note a poll.
 
         :return: a line for the log if its state or progress changed, else ``None``.
         """
-        self.looks += 1
+        self.polls += 1
         self.last, self._retry_after, self._trouble = operation, 0.0, ""
-        line = sys.intern(operation.summary())  # most of thousands say the same
+        line = sys.intern(operation.summary())  # most of thousands are equal
         if line == self._line:
             return None
         self._line = line
         return line
 
-    def saw_no_change(self) -> None:
-        """Take note of a look that showed the same as the one before: still running."""
-        self.looks += 1
+    def observe_unchanged(self) -> None:
+        """Note a poll that showed the same as the one before: still running."""
+        self.polls += 1
         self._retry_after, self._trouble = 0.0, ""
 
     def failed(self, error: OperationsError, now: float) -> str | None:
-        """Take note of a look that failed, or end the wait.
+        """Note a poll that failed, or end the wait.
 
-        :return: a line for the log when trouble begins or changes, else ``None``.
-        :raises OperationsError: the error itself, if it ends the wait: anything but a transient one, or
-            a 404 within the first :data:`GRACE` seconds.
+        :return: a line for the log when polls begin to fail, or to fail differently, else ``None``.
+        :raises OperationsError: the error itself, if it ends the wait: anything but a transient one, or a 404 within
+            the first :data:`NOT_FOUND_GRACE_SECONDS`.
         """
-        self.looks += 1
+        self.polls += 1
         forgiven = error.transient or (
-            isinstance(error, NotFoundError) and self._line is None and now - self.started < GRACE
+            isinstance(error, NotFoundError) and self._line is None and now - self.started < NOT_FOUND_GRACE_SECONDS
         )
         if not forgiven and not self.tolerant:
             raise error
@@ -145,44 +149,47 @@ class PollSchedule:
         if trouble == self._trouble:
             return None
         self._trouble = trouble
-        return f"could not look at the operation, will try again: {error}"
+        return f"poll failed, will try again: {error}"
 
     @property
     def done(self) -> Operation | None:
-        """The operation, once a look has shown that it is over."""
+        """The operation, once a poll has shown that it has finished."""
         return self.last if self.last is not None and self.last.done else None
 
-    def fell_to_its_deadline(self, now: float) -> bool:
-        """Whether it was cancelled because its time was up, by a triggerer that died before it could say so.
+    def cancelled_at_deadline(self, now: float) -> bool:
+        """Whether it was cancelled because its time was up, by a triggerer that died before it could report that.
 
-        It is no end that was waited for.
+        This is a timeout, and not the end that was waited for.
         """
-        fell = self.done is not None and self.done.outcome is Outcome.CANCELLED
-        return fell and self.deadline is not None and now >= self.deadline.at
+        cancelled = self.done is not None and self.done.outcome is Outcome.CANCELLED
+        return cancelled and self.deadline is not None and now >= self.deadline.at
 
     def check_deadline(self, now: float, name: str) -> None:
-        """End the wait if it is time.
+        """End the wait if its deadline has passed.
 
         :param name: of the operation, for the message.
         :raises WaitTimeoutError: at the deadline.
         """
         if self.deadline is not None and now >= self.deadline.at:
             cause = self.deadline.cause.replace("_", " ")
-            raise WaitTimeoutError(f"{name} is still running at the {cause} of {self.deadline.seconds:g} s.")
+            raise WaitTimeoutError(f"still running at the {cause} of {self.deadline.seconds:g} s: {name}")
 
     def delay(self, now: float) -> float:
-        """Seconds until the next look; never past the deadline."""
-        # Comparisons, not min and max: thousands ask at once.
+        """Seconds until the next poll; never past the deadline."""
+        # Comparisons, not min and max: thousands are due at once.
         if self.exponential_backoff:
             # Airflow's own formula (BaseSensorOperator._get_next_poke_interval), for any base.
-            base = max(int((self.interval or FLOOR) * 2 ** min(self.looks - 2, 60)), 1)
+            base = max(int((self.interval or MIN_INTERVAL_SECONDS) * 2 ** min(self.polls - 2, 60)), 1)
             seconds = base + self._rng() * base
         elif self.interval is not None:
             seconds = self.interval
         else:
-            seconds = (now - self.started) * FRACTION
-            seconds = FLOOR if seconds < FLOOR else CEILING if seconds > CEILING else seconds
-            seconds *= 1 + JITTER * (2 * self._rng() - 1)
+            seconds = (now - self.started) * INTERVAL_AGE_FRACTION
+            if seconds < MIN_INTERVAL_SECONDS:
+                seconds = MIN_INTERVAL_SECONDS
+            elif seconds > MAX_INTERVAL_SECONDS:
+                seconds = MAX_INTERVAL_SECONDS
+            seconds *= 1 + INTERVAL_JITTER * (2 * self._rng() - 1)
         if self.max_wait is not None and seconds > self.max_wait:
             seconds = self.max_wait
         if seconds < self._retry_after:
@@ -193,7 +200,7 @@ class PollSchedule:
 
 
 def new_schedule(now: float, *, timeout: float | None = None, interval: float | None = None) -> PollSchedule:
-    """A plain wait that begins now.
+    """A wait that begins now.
 
     :param timeout: in seconds; ``None`` waits for ever.
     :param interval: in seconds; if ``None`` it grows with the age of the wait.
@@ -239,7 +246,7 @@ class LongPolls:
         """
         limits = [self._longest]
         for schedule in schedules:
-            if not schedule.looks or schedule.exponential_backoff:
+            if not schedule.polls or schedule.exponential_backoff:
                 return 0.0
             if schedule.interval is not None:
                 limits.append(schedule.interval)
@@ -267,3 +274,13 @@ class LongPolls:
     def delay(self, schedule: PollSchedule, took: float, now: float) -> float:
         """Seconds until the next poll, after one that was a ``:wait``."""
         return max(min((schedule.interval or MIN_LONG_POLL_SECONDS) - took, schedule.delay(now)), 0.0)
+
+
+def retry_delay(error: OperationsError, tries: int, rng: Callable[[], float] = random.random) -> float:
+    """Seconds before a request is sent again: a pause that grows, or as long as the API says.
+
+    :param tries: which one is next: 1 for the first retry.
+    :param rng: gives numbers from 0 to 1.
+    """
+    backoff = min(BACKOFF_SECONDS * 2.0 ** min(tries - 1, 30), MAX_BACKOFF_SECONDS) + BACKOFF_SECONDS * rng()
+    return max(getattr(error, "retry_after", None) or 0.0, backoff)

@@ -53,8 +53,8 @@ class Page:
     """One page of a list.
 
     :param operations: the operations on it.
-    :param next_page_token: what to ask the next page with; empty on the last one.
-    :param unreachable: locations that did not answer (only with ``locations/-``).
+    :param next_page_token: what to request the next page with; empty on the last one.
+    :param unreachable: locations that did not respond (only with ``locations/-``).
     """
 
     operations: tuple[Operation, ...]
@@ -156,7 +156,7 @@ def start(
     :param body: the JSON object to send.
     :param request_id: makes the call repeatable, where :meth:`Service.place_of_request_id` knows a place
         for it; one that the caller wrote into query or body stays.
-    :raises InvalidReferenceError: for a body that is no JSON object.
+    :raises InvalidReferenceError: for a body that is not a JSON object.
     """
     check_body(body)
     content, query = dict(body or {}), method.query
@@ -186,17 +186,17 @@ def start(
 
 
 def started(request: Request[Any], content: Mapping[str, Any]) -> tuple[Resource, Operation]:
-    """Read what a start answered: the operation, and its reference.
+    """Read the response to a start: the operation, and its reference.
 
-    Some services give an operation that is over at once no usable name; its reference has the method's path.
+    Some services give an operation that has finished at once no usable name: then the method takes its place.
 
-    :raises NotAnOperationError: if it answered with a plain resource, or with an operation of a name that
-        this service is not known to have.
+    :raises NotAnOperationError: if the response is a plain resource, or an operation whose name this service is not
+        known to have.
     """
     about = request.reference
     service, name = find_service(about.service), content.get("name")
     try:
-        # Checked like a name that a user gives: what answers may be anybody.
+        # Checked like a name that a user gives: the response may come from anybody.
         good = check_name(name, service, about.version)
         host = about.host if about.host != service.host else service.host_for(good)
     except InvalidReferenceError:
@@ -205,7 +205,7 @@ def started(request: Request[Any], content: Mapping[str, Any]) -> tuple[Resource
         return OperationReference(about.service, about.version, good, host), Operation.from_json(content)
     if content.get("done") is True and ("response" in content or "error" in content):
         return about, Operation.from_json(content)
-    what = f"{about.service}: {request.method} {about.name} was answered with"
+    what = f"{about.service}: {request.method} {about.name} responded with"
     if "done" in content or (isinstance(name, str) and "operations/" in name):
         raise NotAnOperationError(
             f"{what} an operation of an unknown kind, {name!r:.200}. It may be running, and is not guarded.",
@@ -214,7 +214,7 @@ def started(request: Request[Any], content: Mapping[str, Any]) -> tuple[Resource
         )
     raise NotAnOperationError(
         f"{what} {f'the resource {name!r:.200}' if name else 'something else'} and not with an operation: there"
-        " is nothing to wait for. If that is what is wanted, say allow_resource=True.",
+        " is nothing to wait for. If that is intended, set allow_resource=True.",
         content,
     )
 
@@ -268,14 +268,14 @@ _METHODS = {"get": "GET", "cancel": "POST", "delete": "DELETE", "wait": "POST"}
 
 def _of_operation(verb: str, reference: OperationReference, endpoint: str, reader: _Reader[T]) -> Request[T]:
     service = find_service(reference.service)
-    if verb != "get":  # the table may be wrong about an operation that the service knows all the same
+    if verb != "get":  # the catalog may not know the form of a name that the service knows
         service.require(verb, reference.name, reference.version)
     method = service.http_methods.get(verb, _METHODS[verb])
     return Request(verb, method, _url(verb, reference, endpoint), reference, reader)
 
 
 def _url(verb: str, reference: Resource, endpoint: str) -> str:
-    # The name has been checked: only path characters are left in it, so nothing is really quoted.
+    # The name was checked: it has only path characters, so nothing is really quoted.
     path = find_service(reference.service).path(verb, reference.name, reference.version)
     return f"{endpoint}/{quote(path, safe=_PATH)}"
 
@@ -283,23 +283,23 @@ def _url(verb: str, reference: Resource, endpoint: str) -> str:
 _PATH = "/:@!$&'()*+,;=~-._"
 
 
-def _check_status(request: Request[Any], answer: Response, now: datetime | None) -> None:
-    if not 200 <= answer.status < 300:
+def _check_status(request: Request[Any], response: Response, now: datetime | None) -> None:
+    if not 200 <= response.status < 300:
         raise error_from_response(
             service=request.reference.service,
             verb=request.verb,
             operation=request.reference.name,
-            http_status=answer.status,
-            headers=answer.headers,
-            body=answer.body,
+            http_status=response.status,
+            headers=response.headers,
+            body=response.body,
             now=now,
         )
 
 
-def _read_object(request: Request[Any], answer: Response, now: datetime | None) -> dict[str, Any]:
-    _check_status(request, answer, now)
+def _read_object(request: Request[Any], response: Response, now: datetime | None) -> dict[str, Any]:
+    _check_status(request, response, now)
     with _reading(request, "it is not JSON"):
-        content = read_json(answer.body)
+        content = read_json(response.body)
     if not isinstance(content, dict):
         raise _malformed(request, f"it is a JSON {type(content).__name__}, not an object")
     return content
@@ -307,7 +307,7 @@ def _read_object(request: Request[Any], answer: Response, now: datetime | None) 
 
 @contextlib.contextmanager
 def _reading(request: Request[Any], otherwise: str) -> Iterator[None]:
-    """What is wrong with the JSON of an answer, as an error of ours."""
+    """Turn what is wrong with the JSON of a response into an error of ours."""
     try:
         yield
     except JsonLimitError as error:

@@ -154,7 +154,7 @@ class OperationSensor(OperationTask, BaseSensorOperator):
             except NotFoundError:
                 return PokeReturnValue(True, self._settle(attempt, Outcome.NOT_FOUND, None))
         else:
-            line = schedule.saw(operation)
+            line = schedule.observe(operation)
             if operation.outcome is not None:
                 return PokeReturnValue(True, self._settle(attempt, operation.outcome, operation))
         if line:

@@ -273,7 +273,7 @@ class OperationTrigger(BaseTrigger):
     def _ended_with(self, operation: Operation, waiting: Subscription) -> Event:
         deadline = waiting.schedule.deadline
         now = watcher_of_loop().clock()  # the clock of the schedule
-        if self.cancel_on_kill and deadline is not None and waiting.schedule.fell_to_its_deadline(now):
+        if self.cancel_on_kill and deadline is not None and waiting.schedule.cancelled_at_deadline(now):
             # A triggerer that died after its cancel, before its event, has left it to this one.
             return DeadlinePassed(deadline.cause, deadline.seconds, "CANCELLED", self._shown(operation))
         return Finished(self._shown(operation))
@@ -287,7 +287,7 @@ class OperationTrigger(BaseTrigger):
                 result = await self._cancel(str(error))
                 if result is not None and result.operation is not None and result.operation.done:
                     # Finished since the last poll: its result is not thrown away.
-                    waiting.schedule.saw(result.operation)
+                    waiting.schedule.observe(result.operation)
                     return self._ended_with(result.operation, waiting)
                 cancellation = "REFUSED" if result is None else result.word
             shown = None if last is None else self._shown(last)
@@ -331,7 +331,7 @@ class OperationTrigger(BaseTrigger):
             async with await AsyncOperationsClient.create(settings, metrics=METRICS) as client:
                 # The evidence may have taken Airflow some time: meanwhile the operation may have succeeded.
                 before = await self._poll_briefly(client, reference)
-                result = await client.cancel(reference, before=before, look=False)
+                result = await client.cancel(reference, before=before, poll=False)
         except OperationsError as error:
             self.log.warning(cancel_line(reference, error, reason))
             return None

@@ -639,7 +639,7 @@ def test_one_that_is_not_found_at_once_is_not_taken_for_gone(a_try: Callable[...
 
 def test_one_that_is_gone_is_not_waited_for(a_try: Callable[..., Try], monkeypatch: pytest.MonkeyPatch) -> None:
     """An operation that the service has forgotten cannot be adopted: a fresh one starts."""
-    monkeypatch.setattr(adoption, "GRACE", 0.1)
+    monkeypatch.setattr(adoption, "NOT_FOUND_GRACE_SECONDS", 0.1)
     first = a_try(max_tries=1)
     crash(first)
     first.emulator.store.delete("developerconnect", first.started[0].operation["name"])

@@ -106,7 +106,7 @@ def test_get_reads_each_system(subject: Subject, lro_emulator: Emulator, service
 def test_cancel_is_a_request_with_an_empty_body(subject: Subject, lro_emulator: Emulator, service: str) -> None:
     """The cancel of every system is POST name:cancel without a body, and its effect is seen by get."""
     reference = running(lro_emulator, service)
-    result = subject.cancel(reference, look=False)
+    result = subject.cancel(reference, poll=False)
     assert (result.requested, result.outcome, result.operation) == (True, None, None)
     [request] = lro_emulator.requests(verb="cancel", name=reference.name)
     assert request.method == "POST"
@@ -127,17 +127,17 @@ def test_cancel_of_a_finished_operation_is_no_error(subject: Subject, lro_emulat
     """Whether the service answers 200 or 400 FAILED_PRECONDITION, a finished operation is no failure."""
     reference = running(lro_emulator, cancel_when_done=answer)
     lro_emulator.finish("datafusion", reference.name)
-    result = subject.cancel(reference, look=False)
+    result = subject.cancel(reference, poll=False)
     assert result.requested == (answer == "ok")
     assert result.outcome is (None if answer == "ok" else Outcome.SUCCEEDED)
     assert subject.get(reference).outcome is Outcome.SUCCEEDED
 
 
-@pytest.mark.parametrize("look", [True, False])
-def test_unimplemented_cancel_is_said_so(subject: Subject, lro_emulator: Emulator, look: bool) -> None:
+@pytest.mark.parametrize("poll", [True, False])
+def test_unimplemented_cancel_is_said_so(subject: Subject, lro_emulator: Emulator, poll: bool) -> None:
     """501 UNIMPLEMENTED is an outcome of its own, and is not tried again."""
     reference = running(lro_emulator, cancel="unimplemented")
-    result = subject.cancel(reference, look=look)
+    result = subject.cancel(reference, poll=poll)
     assert (result.requested, result.outcome) == (False, Outcome.CANCEL_UNSUPPORTED)
     assert len(lro_emulator.requests(verb="cancel")) == 1
 
@@ -176,7 +176,7 @@ def test_cancel_of_nothing_and_of_the_finished(subject: Subject, lro_emulator: E
     reference = running(lro_emulator, error={"code": 13, "message": "out of disk"})
     lro_emulator.finish("datafusion", reference.name)
     assert subject.cancel(reference).outcome is Outcome.FAILED
-    assert subject.cancel(reference, before=subject.get(reference), look=False).outcome is Outcome.FAILED
+    assert subject.cancel(reference, before=subject.get(reference), poll=False).outcome is Outcome.FAILED
     subject.delete(reference)
     assert subject.cancel(reference).outcome is Outcome.NOT_FOUND
     assert lro_emulator.requests(verb="cancel") == []
@@ -482,7 +482,7 @@ def test_every_cancel_is_counted(kind: str, lro_emulator: Emulator) -> None:
         reference = running(lro_emulator)
         subject.cancel(reference)
         subject.cancel(reference)
-        subject.cancel(running(lro_emulator, cancel="unimplemented"), look=False)
+        subject.cancel(running(lro_emulator, cancel="unimplemented"), poll=False)
         lro_emulator.fail(403, verb="cancel")
         with pytest.raises(PermissionDeniedError):
             subject.cancel(running(lro_emulator))
@@ -502,7 +502,7 @@ def test_a_cancel_in_a_hurry_imports_nothing(lro_emulator: Emulator) -> None:
         f"client = OperationsClient(ConnectionSettings.from_extra({lro_emulator.connection_extra()!r}))\n"
         "client.get(reference)\n"
         "before = set(sys.modules)\n"
-        "result = client.cancel(reference, look=False, urgent=True)\n"
+        "result = client.cancel(reference, poll=False, urgent=True)\n"
         "print(result.word, sorted(set(sys.modules) - before))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

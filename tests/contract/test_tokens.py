@@ -650,11 +650,11 @@ EARTH = "https://www.googleapis.com/auth/earthengine"
 
 def test_the_button_says_who_and_with_which_scopes(servers: IdentityServers, monkeypatch: pytest.MonkeyPatch) -> None:
     """Good news names the account, its kind and the scopes."""
-    good = f"A token was given to {EMAIL} (key of a service account). Scopes: {CLOUD}."
+    good = f"Got a token for {EMAIL} (key of a service account). Scopes: {CLOUD}."
     assert button(monkeypatch, keyfile_dict=servers.key) == (True, good)
     assert button(monkeypatch, is_anonymous=True) == (
         True,
-        "Requests go out without a token: Google's own APIs refuse them (`is_anonymous`).",
+        "Requests are sent without a token: Google's own APIs refuse them (`is_anonymous`).",
     )
 
 

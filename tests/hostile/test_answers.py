@@ -254,7 +254,7 @@ def test_names_of_a_list_lead_nowhere_else() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("verb", "arguments"), [("cancel", {"look": False}), ("delete", {})])
+@pytest.mark.parametrize(("verb", "arguments"), [("cancel", {"poll": False}), ("delete", {})])
 def test_verbs_without_an_answer_are_bounded_too(kind: str, verb: str, arguments: dict[str, Any]) -> None:
     """What a cancel or delete is answered with is read within the same limits."""
     with HostileServer(for_ever(b" " * 65536, first=head())) as server, Client(kind, server.url) as client:

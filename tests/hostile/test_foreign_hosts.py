@@ -315,7 +315,7 @@ def test_no_redirect_is_followed(kind: str, status: str, to: str, strangers: lis
         method = read_method("projects/p/locations/us-central1/instances", service="datafusion")
         calls: list[Callable[[], Any]] = [
             lambda: client.get(REFERENCE),
-            lambda: client.cancel(REFERENCE, look=False),
+            lambda: client.cancel(REFERENCE, poll=False),
             lambda: client.delete(REFERENCE),
             lambda: client.list(read_parent("projects/p/locations/us-central1", "datafusion")),
             lambda: client.start(method, {"body": "not to travel"}),

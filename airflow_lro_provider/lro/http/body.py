@@ -1,11 +1,11 @@
-"""The body of an answer, and how much of it is taken: the limits of everything that comes from outside.
+"""The body of a response, and how much of it is read: the limits of everything that comes from outside.
 
-A server may be broken or hostile, and a proxy may answer in its place. So no answer costs more memory than
-:data:`MAX_BYTES`, however small it was on the way: a gzip bomb counts by what comes out of it. The clients add the
-time: the whole answer has to be there within the read timeout, not only each piece of it.
+A server may be broken or hostile, and a proxy may respond in its place. So no response costs more memory than
+:data:`MAX_BYTES`, however small it was on the wire: a gzip bomb counts by what it unpacks to. The sessions limit the
+time: the whole response has to arrive within the read timeout, not only each piece of it.
 
-What is too large is an error of the service's (:class:`ResponseTooLargeError`), and is not asked for again: it would
-not get smaller. Of an answer whose status says what went wrong, only the explanation is lost.
+A response that is too large is an error of the service (:class:`ResponseTooLargeError`), and is not requested again: it
+would not get smaller. Of a response whose status says what went wrong, only the explanation is lost.
 
 Standard library only.
 """
@@ -21,22 +21,22 @@ from airflow_lro_provider.lro.errors import MalformedResponseError, ResponseTooL
 __all__ = ["ACCEPT_ENCODING", "MAX_BYTES", "Body"]
 
 MAX_BYTES = 8 * 2**20
-"""How much one answer may be, unpacked. Operations have kilobytes; what gRPC takes of one is 4 MiB by default."""
+"""The largest response, unpacked. Operations have kilobytes; gRPC accepts 4 MiB by default."""
 MAX_WIRE_BYTES = MAX_BYTES + 2**20
-"""How much of one is read from the network: the body, and its headers, chunk sizes and trailers."""
+"""The same, as read from the network: the body with its headers, chunk sizes and trailers."""
 ACCEPT_ENCODING = "gzip"
 _PIECE = 2**16
-_WORD = re.compile(r"[a-z]{1,10}")  # whatever else stands there may repeat what was sent
+_WORD = re.compile(r"[a-z]{1,10}")  # anything else may repeat what was sent
 
 
 class Body:
-    """The body of one answer, fed with the pieces that come from the network, still packed.
+    """The body of one response, fed with pieces from the network, still packed.
 
     :param status: the HTTP code.
     :param headers: names in lower case.
-    :param limit: bytes that are taken, unpacked.
-    :raises ResponseTooLargeError: also from :meth:`feed`, if a good answer is larger than that.
-    :raises MalformedResponseError: if it is packed in a way that was not asked for.
+    :param limit: bytes that are accepted, unpacked.
+    :raises ResponseTooLargeError: also from :meth:`feed`, if a successful response is larger than that.
+    :raises MalformedResponseError: if it is packed in a way that was not requested.
     """
 
     def __init__(self, status: int, headers: Mapping[str, str], limit: int = MAX_BYTES) -> None:
@@ -45,20 +45,20 @@ class Body:
         self._parts: list[bytes] = []
         self._size = 0
         self.wanted = not 300 <= status < 400
-        """Whether more of it should be read. A redirect's is never: it is not followed."""
+        """Whether more of it should be read. A redirect's is never read: it is not followed."""
         encoding = headers.get("content-encoding", "").strip().lower()
         self._packed: zlib._Decompress | None = None
         if encoding in ("gzip", "x-gzip"):
             self._packed = _gzip()
         elif encoding not in ("", "identity"):
             word = f"as {encoding!r}, which" if _WORD.fullmatch(encoding) else "in a way that"
-            self._give_up(f"it is packed {word} was not asked for")
+            self._give_up(f"it is packed {word} was not requested")
         length = headers.get("content-length", "")
         if length.isascii() and length.isdigit() and (len(length) > 18 or int(length) > limit):
             self._too_large()
 
     def feed(self, piece: bytes) -> bool:
-        """Take the next piece.
+        """Add the next piece.
 
         :return: whether more is wanted.
         """
@@ -74,13 +74,13 @@ class Body:
         return self.wanted
 
     def finish(self) -> bytes:
-        """The whole body, once nothing more comes."""
+        """The whole body, once there is no more."""
         if self._packed is not None and self.wanted and self._size and not self._packed.eof:
             self._give_up("it is cut off")
         return b"".join(self._parts)
 
     def _unpack(self, packed: zlib._Decompress, piece: bytes) -> tuple[bytes, bytes]:
-        """Unpack a little, and what is left of the piece."""
+        """Unpack a little, and return the rest of the piece."""
         if packed.eof:  # a gzip file may have several members
             packed = self._packed = _gzip()
         try:

@@ -1,11 +1,11 @@
-"""How an answer is fetched over requests: whole, in time, from nobody but the one who was asked.
+"""How a response is fetched over requests: within limits of time and size, and only from the host that was asked for.
 
-requests and urllib3 bound the time of each read, and neither the time nor the size of the whole: a server that sends
-a byte every second is listened to for ever, a header line without an end is read into memory, and so is a body. So
-what comes from a socket is counted here, at the socket (:class:`_Wire`), and what is made of it in
-:mod:`~airflow_lro_provider.lro.http.body`. The async client has the same limits by its own means.
+requests and urllib3 limit the time of each read, but neither the time nor the size of the whole: a server that sends a
+byte every second is listened to for ever, and an endless header line or body is read into memory. So bytes are counted
+here as they leave the socket (:class:`_Wire`), and once more when they are unpacked
+(:mod:`~airflow_lro_provider.lro.http.body`). :mod:`~airflow_lro_provider.lro.http.async_session` has the same limits.
 
-Redirects are never followed, cookies never kept, and what is not encrypted never goes by way of a proxy.
+Redirects are never followed, cookies never kept, and nothing unencrypted goes through a proxy.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ _PIECE = 2**16
 
 
 class _Wire(io.RawIOBase):
-    """What comes from a socket for one answer: so much, and until then.
+    """The bytes of one response, as they come from a socket: limited in number, and in time.
 
     :param raw: the socket's own reader.
-    :param sock: the socket. Its timeout is the time that the whole answer may take.
+    :param sock: the socket. Its timeout is the time that the whole response may take.
     """
 
     def __init__(self, raw: Any, sock: socket.socket, clock: Callable[[], float] = time.monotonic) -> None:
@@ -55,18 +55,18 @@ class _Wire(io.RawIOBase):
         if self._deadline is not None:
             seconds = self._deadline - self._clock()
             if seconds <= 0:
-                raise TimeoutError("the answer as a whole took too long")
+                raise TimeoutError("the response as a whole took too long")
             self._sock.settimeout(seconds)
         count: int | None = self._raw.readinto(buffer)
         self._left -= count or 0
         if self._left < 0:
-            raise ResponseTooLargeError(f"more than {MAX_WIRE_BYTES} bytes came")
+            raise ResponseTooLargeError(f"it is larger than {MAX_WIRE_BYTES} bytes")
         return count
 
     def close(self) -> None:
         if not self.closed:
             if self._deadline is not None and self._sock.fileno() >= 0:
-                self._sock.settimeout(self._timeout)  # the next request on it has all its time
+                self._sock.settimeout(self._timeout)  # the next request on it has its own time
             self._raw.close()
         super().close()
 
@@ -119,7 +119,7 @@ class _Adapter(HTTPAdapter):
 
 
 class BoundedSession:
-    """Sends requests, and fetches their answers within limits.
+    """Sends requests, and fetches their responses within limits.
 
     :param context: how to speak TLS: has the client certificate, if one is to be shown.
     """
@@ -129,7 +129,7 @@ class BoundedSession:
         self.session.mount("http://", _Adapter())
         self.session.mount("https://", _Adapter(context))
         self.session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        # Otherwise requests would put what it finds in ~/.netrc in the place of the token.
+        # Otherwise requests would replace the token by what it finds in ~/.netrc.
         self.session.auth = lambda request: request
 
     def show_certificate(self, origin: str, context: ssl.SSLContext) -> None:
@@ -156,13 +156,13 @@ class BoundedSession:
         read: float,
         **tls: Any,
     ) -> Response:
-        """Send a request, and take the answer.
+        """Send a request, and fetch the response.
 
         :param connect: seconds for a connection.
-        :param read: seconds for the whole answer.
-        :param tls: ``cert`` or ``verify``, as requests wants them: files of certificates.
+        :param read: seconds for the whole response.
+        :param tls: ``cert`` or ``verify``, as requests takes them: files of certificates.
         :raises requests.RequestException: if none came in time.
-        :raises MalformedResponseError: if it cannot be taken, among others :class:`ResponseTooLargeError`.
+        :raises MalformedResponseError: if it cannot be accepted, among others :class:`ResponseTooLargeError`.
         """
         with self.session.request(
             method,
@@ -190,8 +190,8 @@ class BoundedSession:
 def proxy_for(url: str) -> str | None:
     """The proxy that this machine's environment names for a URL; ``None`` for a direct connection.
 
-    A proxy sees nothing of what goes through it encrypted. So what is not encrypted (to this machine, to an
-    emulator, to Google's metadata server) never goes by way of one, whatever the environment says.
+    A proxy cannot read what goes through it encrypted. So what is not encrypted (to this machine, to an emulator, to
+    Google's metadata server) never goes through one, whatever the environment says.
     """
     if not url.startswith("https://"):
         return None

@@ -69,6 +69,11 @@ class Resource:
     def __str__(self) -> str:
         return f"//{self.host}/{self.name}"
 
+    @property
+    def short(self) -> str:
+        """The end of its name and its API, for log lines: the web interface cuts long ones off."""
+        return f"{self.name.rpartition('/')[2]} ({self.service})"
+
 
 @dataclass(frozen=True)
 class NamedHost:

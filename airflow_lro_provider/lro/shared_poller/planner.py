@@ -193,7 +193,7 @@ class ParentPlan:
             if (deadline := waiter.schedule.deadline) is None:
                 continue
             # Whoever joins after the deadline is polled all the same: the operation may have ended long ago.
-            at = deadline.at if waiter.schedule.looks else max(deadline.at, waiter.polled_at)
+            at = deadline.at if waiter.schedule.polls else max(deadline.at, waiter.polled_at)
             if at > late:
                 self.next_deadline = min(self.next_deadline, at)
             elif waiter.in_flight:  # its response ends the wait, and must not hide the next deadline
@@ -222,7 +222,7 @@ class ParentPlan:
                 delay = self._long_polls.delay(waiter.schedule, now - sent, now)
             else:
                 # Those who began together drift apart.
-                spread = 0.5 + 0.5 * self._rng() if waiter.schedule.looks == 1 else 1.0
+                spread = 0.5 + 0.5 * self._rng() if waiter.schedule.polls == 1 else 1.0
                 delay = waiter.schedule.delay(now) * spread
             waiter.polled_at = now
             waiter.listable = bool(waiter.listable)  # it runs, and the list does not show it
@@ -278,7 +278,7 @@ class ParentPlan:
             for waiter in same:
                 if waiter.fingerprint == fingerprint and now < self.next_deadline:
                     waiter.listed_in = number
-                    waiter.schedule.saw_no_change()
+                    waiter.schedule.observe_unchanged()
                     continue
                 try:
                     operation = operation or read_row(data)
@@ -344,9 +344,9 @@ def _show(waiter: Waiter, operation: Operation, fingerprint: int, now: float, ne
     if schedule.done is not None:  # notified already, and about to be removed
         return False
     if fingerprint == waiter.fingerprint:
-        schedule.saw_no_change()
+        schedule.observe_unchanged()
     else:
-        line, waiter.fingerprint = schedule.saw(operation), fingerprint
+        line, waiter.fingerprint = schedule.observe(operation), fingerprint
         if line:
             news.append((waiter, line))
         if schedule.done is not None:

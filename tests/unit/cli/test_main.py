@@ -137,14 +137,14 @@ def test_a_port_in_use_is_one_sentence() -> None:
             out, errors = process.communicate(timeout=30)
         assert process.returncode == 1
         assert out == ""
-        assert errors == f"airflow-lro: port {port} is in use; choose another by --port (0 takes a free one).\n"
+        assert errors == f"airflow-lro: port {port} is in use; choose another one with --port (0 takes a free one).\n"
 
 
 def test_an_address_that_is_not_ours_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     """An address that cannot be listened at is said in one sentence."""
     assert cli.main(["emulator", "--host", "192.0.2.1", "--port", "0"]) == 1
     text = capsys.readouterr().err
-    assert text.startswith("airflow-lro: cannot listen at 192.0.2.1, port 0: ")
+    assert text.startswith("airflow-lro: cannot listen on 192.0.2.1, port 0: ")
     assert text.count("\n") == 1
 
 
@@ -209,7 +209,7 @@ def test_a_sweep_wants_to_know_who_asks(capsys: pytest.CaptureFixture[str], monk
     for variable in ("AIRFLOW_API_TOKEN", "AIRFLOW_API_PASSWORD"):
         monkeypatch.delenv(variable, raising=False)
     assert cli.main(["sweep", "--url", "http://127.0.0.1:1"]) == 1
-    assert "who are you?" in capsys.readouterr().err
+    assert "no credentials for Airflow's API" in capsys.readouterr().err
     assert cli.main(["sweep", "--url", "http://127.0.0.1:1", "--user", "admin"]) == 1
     assert "AIRFLOW_API_PASSWORD" in capsys.readouterr().err
 

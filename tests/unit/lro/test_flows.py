@@ -124,7 +124,7 @@ def test_cancel(poll: str, case: str) -> None:
     answers, asked, result = REFUSALS[case]
     before = RUNNING if poll in ("just taken", "running") else None
     polls = {"running": RUNNING, "denied": DENIED, "unavailable": UNAVAILABLE, "no connection": LOST}
-    given = {"look": poll != "no time", "before": RUNNING if poll == "just taken" else None}
+    given = {"poll": poll != "no time", "before": RUNNING if poll == "just taken" else None}
     taken = [polls[poll]] if poll in polls else []
     assert drive(flows.cancel(REFERENCE, ENDPOINT, **given), *taken, *answers) == (
         ["get"] * len(taken) + asked,
@@ -136,8 +136,8 @@ def test_cancel(poll: str, case: str) -> None:
 def test_what_had_finished_is_not_cancelled(operation: Operation) -> None:
     """The poll says so, whether it is taken now or was before: no request, and the operation's own outcome."""
     assert drive(flows.cancel(REFERENCE, ENDPOINT), operation) == (["get"], had_finished(operation))
-    for look in (True, False):
-        flow = flows.cancel(REFERENCE, ENDPOINT, look=look, before=operation)
+    for poll in (True, False):
+        flow = flows.cancel(REFERENCE, ENDPOINT, poll=poll, before=operation)
         assert drive(flow) == ([], had_finished(operation))
 
 
@@ -151,7 +151,7 @@ def test_cancel_of_what_has_no_cancel(answer: Any) -> None:
     """Where the table says that there is no cancel, the operation is polled and nothing more is sent."""
     before = answer if isinstance(answer, Operation) else None
     assert drive(flows.cancel(NO_CANCEL, ENDPOINT), answer) == (["get"], unsupported(before))
-    assert drive(flows.cancel(NO_CANCEL, ENDPOINT, look=False)) == ([], unsupported())
+    assert drive(flows.cancel(NO_CANCEL, ENDPOINT, poll=False)) == ([], unsupported())
 
 
 def test_a_finished_operation_without_cancel_has_its_own_outcome() -> None:
@@ -233,7 +233,7 @@ def test_a_cancel_has_one_line(result: Any, fact: str) -> None:
     ids=["succeeded", "failed", "cancelled", "running"],
 )
 def test_outcome_of_cancel(operation: Operation, outcome: Outcome) -> None:
-    """A later look tells what came of a request that was taken."""
+    """A later poll tells the outcome of a request that was accepted."""
     assert flows.outcome_of_cancel(operation) is outcome
 
 
@@ -473,7 +473,7 @@ def test_a_wait_tells_each_poll_and_each_change() -> None:
     assert asked == ["get", 1.0, "get", 1.0, "get", 1.0, "get"]
     assert result is SUCCEEDED
     assert polls == [RUNNING, RUNNING, SUCCEEDED]
-    assert [line.split()[0] for line in lines] == ["RUNNING", "could", "SUCCEEDED"]
+    assert [line.split()[0] for line in lines] == ["RUNNING", "poll", "SUCCEEDED"]
     assert next(before) == 4
 
 
@@ -482,7 +482,7 @@ def test_a_poll_that_was_just_taken_is_the_first_one() -> None:
     schedule, polls = every_second(), list[Operation]()
     flow = flows.wait_until_done(REFERENCE, ENDPOINT, schedule, seen=SUCCEEDED, on_poll=polls.append)
     assert drive(flow) == ([], SUCCEEDED)
-    assert (polls, schedule.looks) == ([SUCCEEDED], 1)
+    assert (polls, schedule.polls) == ([SUCCEEDED], 1)
     flow = flows.wait_until_done(REFERENCE, ENDPOINT, every_second(), seen=RUNNING, clock=lambda: 0.0)
     assert drive(flow, SUCCEEDED) == ([1.0, "get"], SUCCEEDED)
 

@@ -22,13 +22,13 @@ from airflow_lro_provider.lro.errors import (
 )
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.polling import (
-    CEILING,
-    FLOOR,
-    FRACTION,
-    GRACE,
-    JITTER,
+    INTERVAL_AGE_FRACTION,
+    INTERVAL_JITTER,
     LONG_POLL_PAUSE_SECONDS,
     LONG_POLL_SECONDS,
+    MAX_INTERVAL_SECONDS,
+    MIN_INTERVAL_SECONDS,
+    NOT_FOUND_GRACE_SECONDS,
     Deadline,
     LongPolls,
     PollSchedule,
@@ -68,7 +68,8 @@ def api_error(kind: type[ApiError], retry_after: float | None = None) -> ApiErro
 
 def test_the_numbers_are_the_promised_ones() -> None:
     """From a second to a minute, a twentieth of the age, spread by a tenth."""
-    assert (FLOOR, CEILING, FRACTION, JITTER, GRACE) == (1.0, 60.0, 0.05, 0.1, 10.0)
+    assert (MIN_INTERVAL_SECONDS, MAX_INTERVAL_SECONDS, NOT_FOUND_GRACE_SECONDS) == (1.0, 60.0, 10.0)
+    assert (INTERVAL_AGE_FRACTION, INTERVAL_JITTER) == (0.05, 0.1)
 
 
 @pytest.mark.parametrize(
@@ -121,8 +122,8 @@ def test_exponential_backoff_is_airflows(interval: float, looks: int) -> None:
         watch(0.999999, interval=interval, exponential_backoff=True),
     )
     for _ in range(looks):
-        low.saw(look())
-        high.saw(look())
+        low.observe(look())
+        high.observe(look())
     assert low.delay(START) == base
     assert base * 1.99 < high.delay(START) < base * 2
 
@@ -130,7 +131,7 @@ def test_exponential_backoff_is_airflows(interval: float, looks: int) -> None:
 def test_exponential_backoff_does_not_overflow() -> None:
     """A wait of very many looks still has an interval that is a number, cut by max_wait."""
     subject = watch(interval=60, exponential_backoff=True, max_wait=600)
-    subject.looks = 100_000
+    subject.polls = 100_000
     assert subject.delay(START) == 600
 
 
@@ -139,7 +140,7 @@ def test_exponential_backoff_without_an_interval_begins_at_the_floor() -> None:
     subject = watch(0.0, exponential_backoff=True)
     delays = []
     for _ in range(5):
-        subject.saw(look())
+        subject.observe(look())
         delays.append(subject.delay(START))
     assert delays == [1, 1, 2, 4, 8]
 
@@ -195,7 +196,7 @@ def test_retry_after_holds_once(then: str) -> None:
     subject = watch(interval=5)
     subject.failed(api_error(ResourceExhaustedError, 30), START)
     if then == "a look":
-        subject.saw(look())
+        subject.observe(look())
     else:
         subject.failed(TransportError("x"), START)
     assert subject.delay(START) == 5
@@ -232,7 +233,7 @@ def test_the_deadline_ends_the_wait(cause: str, words: str) -> None:
     """At the deadline, and not before, the wait ends with its cause and its length."""
     subject = watch(deadline=Deadline(START + 90, cause, 90.0))
     subject.check_deadline(START + 89.99, NAME)
-    with pytest.raises(WaitTimeoutError, match=f"^{NAME} is still running at the {words} of 90 s\\.$"):
+    with pytest.raises(WaitTimeoutError, match=f"^still running at the {words} of 90 s: {NAME}$"):
         subject.check_deadline(START + 90, NAME)
 
 
@@ -243,15 +244,15 @@ def test_what_was_cancelled_at_the_deadline_fell_to_it(code: int | None, late: f
     """Neither a failure nor a success did, nor what was cancelled before."""
     subject = watch(deadline=Deadline(START + 90, "timeout", 90.0))
     end: dict[str, object] = {"response": {}} if code is None else {"error": {"code": code}}
-    subject.saw(Operation.from_json({"name": NAME, "done": True, **end}))
-    assert subject.fell_to_its_deadline(START + 90 + late) is fell
+    subject.observe(Operation.from_json({"name": NAME, "done": True, **end}))
+    assert subject.cancelled_at_deadline(START + 90 + late) is fell
 
 
 def test_without_a_deadline_a_wait_has_no_end() -> None:
     """No deadline never passes."""
     subject = watch()
     subject.check_deadline(START + 1e9, NAME)
-    assert subject.delay(START + 1e9) == CEILING
+    assert subject.delay(START + 1e9) == MAX_INTERVAL_SECONDS
 
 
 def test_earliest() -> None:
@@ -300,7 +301,7 @@ def test_transient_errors_never_end_a_wait(error: OperationsError) -> None:
     subject = watch(interval=5)
     for age in (0, 11, 3600, 86_400):
         subject.failed(error, START + age)
-    assert (subject.looks, subject.done) == (4, None)
+    assert (subject.polls, subject.done) == (4, None)
 
 
 @pytest.mark.parametrize("error", FINAL, ids=lambda error: type(error).__name__)
@@ -333,7 +334,7 @@ def test_404_has_a_grace(age: float, forgiven: bool) -> None:
 def test_404_of_what_was_seen_has_no_grace() -> None:
     """An operation that was there and is not any more was deleted."""
     subject = watch()
-    subject.saw(look())
+    subject.observe(look())
     with pytest.raises(NotFoundError):
         subject.failed(api_error(NotFoundError), START + 1)
 
@@ -358,7 +359,7 @@ def test_lines_are_said_only_on_a_change() -> None:
         {"done": True, "error": {"code": 1}},
         {"done": True, "error": {"code": 1}},
     ]
-    assert [subject.saw(look(**fields)) for fields in seen] == [
+    assert [subject.observe(look(**fields)) for fields in seen] == [
         "RUNNING",
         None,
         "PENDING",
@@ -379,19 +380,21 @@ def test_trouble_is_said_when_it_begins_or_changes() -> None:
     subject = watch()
     unavailable, lost = api_error(UnavailableError), TransportError("no connection")
     steps: list[OperationsError | Operation] = [unavailable, unavailable, lost, lost, look(), look(), lost]
-    lines = [subject.saw(step) if isinstance(step, Operation) else subject.failed(step, START + 60) for step in steps]
+    lines = [
+        subject.observe(step) if isinstance(step, Operation) else subject.failed(step, START + 60) for step in steps
+    ]
     assert [line is not None for line in lines] == [True, False, True, False, True, False, True]
-    assert lines[2] == "could not look at the operation, will try again: no connection"
+    assert lines[2] == "poll failed, will try again: no connection"
 
 
 def test_done_is_what_the_last_look_showed() -> None:
     """The wait is over once a look shows a finished operation, and not before."""
     subject = watch()
     assert subject.done is None
-    subject.saw(look())
+    subject.observe(look())
     assert subject.done is None
     over = look(done=True)
-    subject.saw(over)
+    subject.observe(over)
     assert subject.done is over
 
 
@@ -400,10 +403,10 @@ def test_looks_are_counted() -> None:
     subject = watch()
     for step in itertools.islice(itertools.cycle([True, False]), 6):
         if step:
-            subject.saw(look())
+            subject.observe(look())
         else:
             subject.failed(TransportError("x"), START)
-    assert subject.looks == 6
+    assert subject.polls == 6
 
 
 # -- `:wait` in the place of a poll -----------------------------------------------------------------------------------
@@ -412,7 +415,7 @@ def test_looks_are_counted() -> None:
 def looked(**arguments: object) -> PollSchedule:
     """A schedule after its first poll."""
     watch = PollSchedule(started=0.0, **arguments)  # type: ignore[arg-type]
-    watch.looks = 1
+    watch.polls = 1
     return watch
 
 

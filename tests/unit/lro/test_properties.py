@@ -433,7 +433,7 @@ def test_any_delay_is_one_that_can_be_slept(
         max_wait=max_wait,
         rng=lambda: dice,
     )
-    watch.looks = looks
+    watch.polls = looks
     delay = watch.delay(now)
     assert 0 <= delay < float("inf")
     assert max_wait is None or delay <= max_wait

@@ -26,7 +26,7 @@ from airflow_lro_provider.lro.errors import (
 from airflow_lro_provider.lro.http.json import MAX_DEPTH
 from airflow_lro_provider.lro.http.messages import Response
 from airflow_lro_provider.lro.operation import Operation
-from airflow_lro_provider.lro.polling import GRACE, Deadline, PollSchedule
+from airflow_lro_provider.lro.polling import NOT_FOUND_GRACE_SECONDS, Deadline, PollSchedule
 from airflow_lro_provider.lro.resources.names import Parent
 from airflow_lro_provider.lro.shared_poller import planner
 from airflow_lro_provider.lro.shared_poller.list_strategy import SLOW_LIST_SECONDS
@@ -252,8 +252,8 @@ def test_a_list_that_fails_for_a_moment_is_tried_again() -> None:
 def test_an_error_is_that_of_its_operation_alone() -> None:
     """404 ends the wait for one; the others are not affected."""
     plan, _ = waiting(3, lists=False)
-    requests = plan.requests(GRACE + 1, 8)
-    news = plan.failed(requests[0], error(NotFoundError, "get"), GRACE + 1)
+    requests = plan.requests(NOT_FOUND_GRACE_SECONDS + 1, 8)
+    news = plan.failed(requests[0], error(NotFoundError, "get"), NOT_FOUND_GRACE_SECONDS + 1)
     assert [(w.name, type(e)) for w, e in news] == [(requests[0].name, NotFoundError)]
 
 
@@ -343,7 +343,7 @@ def test_a_row_that_says_what_it_said_is_not_read_again(indent: int | None) -> N
     rows[8] = {**rows[8], "done": True}
     again = json.dumps({"operations": [{"name": "another"}, *reversed(rows)], "nextPageToken": "t"}, indent=indent)
     assert names_read(plan, again) == [name(8), name(7)]
-    assert [w.schedule.looks for w in waiters] == [2] * 100
+    assert [w.schedule.polls for w in waiters] == [2] * 100
     assert names_read(plan, again) == []
 
 
@@ -387,7 +387,7 @@ def test_a_row_without_a_head_is_nobodys(row: str) -> None:
     others = json.dumps(rows[:3] + rows[4:])[1:]
     assert names_read(plan, f'{{"operations": [{row}, {others}}}') == []
     plan.end_page("", 36_000, 6.1)
-    assert waiters[3].schedule.looks == 1
+    assert waiters[3].schedule.polls == 1
     assert plan.requests(6.1, 8) == [PollRequest("get", name(3))]
 
 
