@@ -132,7 +132,12 @@ def test_the_sweep_from_outside(swept: Lab) -> None:
     def command(*more: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "airflow_lro_provider.cli", "sweep", "--url", lab.airflow.url, *more],
-            env={**lab.airflow.environment, "AIRFLOW_API_TOKEN": lab.airflow.token},
+            env={
+                **lab.airflow.environment,
+                "AIRFLOW_API_TOKEN": lab.airflow.token,
+                # Connections are read where the command runs: that of the bed is in Airflow's database.
+                "AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT": lab.emulator.airflow_connection_json(),
+            },
             capture_output=True,
             text=True,
             check=False,
