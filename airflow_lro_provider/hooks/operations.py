@@ -221,9 +221,9 @@ class OperationsHook(_OperationsBaseHook):
     def cancel(self, name: Any) -> CancelResult:
         """Request the cancellation of an operation, after a poll. A request that was accepted is not a cancellation.
 
-        :return: what is known right afterwards; a later poll tells the rest
+        :return: what is known right afterwards; the outcome is known by a later poll
             (:meth:`CancelResult.outcome_of <airflow_lro_provider.lro.flows.CancelResult.outcome_of>`).
-        :raises OperationsError: if the request was not accepted, or nobody knows.
+        :raises OperationsError: if the request was not accepted, or it is unknown whether it was.
         """
         return self.get_conn().cancel(self.reference(name))
 
@@ -320,7 +320,7 @@ class OperationsAsyncHook(_OperationsBaseHook):
         except AirflowNotFoundException:
             raise self._missing() from None
         self._check_extra(connection.extra)
-        # Reading the extra masks its secrets, which requests something of the supervisor: not synchronously on a loop.
+        # Reading the extra masks its secrets, with a request to the supervisor: not synchronously on a loop.
         if hasattr(connection, "aextra_dejson"):  # since Airflow 3.3.2
             extra: dict[str, Any] = await connection.aextra_dejson()
             return extra

@@ -110,7 +110,7 @@ class OperationsClient:
         :param poll: whether there is time for a poll before the request.
         :param before: that poll, if it was just taken.
         :param urgent: whether a token that is about to expire will do: there is no time to wait for another one.
-        :raises OperationsError: if the request was not accepted, or nobody knows.
+        :raises OperationsError: if the request was not accepted, or it is unknown whether it was.
         """
         flow = flows.cancel(
             reference,

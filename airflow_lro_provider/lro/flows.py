@@ -102,7 +102,7 @@ def start(
     """Start an operation. A start whose response was lost is sent again only if a request id makes that safe.
 
     :param may_continue: once this says no, e.g. because the task was killed, a start that was refused is given up. One
-        that may have started something is sent again at once: its response tells which operation that is.
+        that may have started something is sent again at once: its response says which operation that is.
     :raises StartUnknownError: if it may have started something, and cannot be sent again.
     :raises TransportError: also if it may have started something, and was refused when it was sent again: with the same
         request id, another try may find out.
@@ -129,7 +129,7 @@ def start(
                 raise
             raise TransportError(
                 f"{request}: the response was lost, and sending it again failed ({error}). It may have started an"
-                " operation; only the same request id can tell."
+                " operation; only a start with the same request id can tell."
             ) from None
         return Started(*protocol.started(request, content))
 
@@ -151,8 +151,8 @@ MAX_TOKEN_LENGTH = 16_384
 class Paging:
     """All operations of a parent, page by page.
 
-    Pages come to an end, here if not there: a page token that was given before leads nowhere new, and nobody lists more
-    than :data:`MAX_PAGES`. While operations come and go, a service may show one on two pages
+    Pages come to an end, here if not there: a page token that was given before leads nowhere new, and no list has
+    more than :data:`MAX_PAGES`. While operations come and go, a service may show one on two pages
     (https://google.aip.dev/158): it is returned once.
 
     :param filter: in the service's own dialect.
@@ -273,7 +273,7 @@ class CancelResult:
 
     :param requested: whether a cancel request was sent, and accepted by the service.
     :param outcome: the outcome as far as it is known already: how the operation had ended before, NOT_FOUND or
-        CANCEL_UNSUPPORTED. ``None``: accepted, and only a later poll can tell (:meth:`outcome_of`).
+        CANCEL_UNSUPPORTED. ``None``: accepted, and only a later poll knows (:meth:`outcome_of`).
     :param operation: the last poll, if there is one.
     """
 
@@ -335,7 +335,7 @@ def cancel(
     :param retries: how often the request is sent again after an error that passes. The poll before it never is: it
         must not hold the request up.
     :param metrics: where the result is counted: its word, or REFUSED for an error.
-    :raises OperationsError: if the request was not accepted, or nobody knows.
+    :raises OperationsError: if the request was not accepted, or it is unknown whether it was.
     """
     try:
         result = yield from _cancel(reference, endpoint, poll, before, retries)

@@ -193,7 +193,7 @@ def started(request: Request[Any], content: Mapping[str, Any]) -> tuple[Resource
     :raises NotAnOperationError: if the response is a plain resource, or an operation whose name this service is not
         known to have.
     """
-    about = request.reference
+    about = request.resource
     service, name = find_service(about.service), content.get("name")
     try:
         # Checked like a name that a user gives: the response may come from anybody.
@@ -286,9 +286,9 @@ _PATH = "/:@!$&'()*+,;=~-._"
 def _check_status(request: Request[Any], response: Response, now: datetime | None) -> None:
     if not 200 <= response.status < 300:
         raise error_from_response(
-            service=request.reference.service,
+            service=request.resource.service,
             verb=request.verb,
-            operation=request.reference.name,
+            operation=request.resource.name,
             http_status=response.status,
             headers=response.headers,
             body=response.body,

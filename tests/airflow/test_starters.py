@@ -296,7 +296,7 @@ def test_a_lost_start_that_is_refused_when_it_is_repeated_is_not_forgotten(a_try
     first = a_try(max_tries=1)
     first.emulator.fail("reset", verb="start", after=True)
     first.emulator.fail(403, verb="start")
-    with pytest.raises(TransportError, match="the same request id"):
+    with pytest.raises(TransportError, match="a start with the same request id"):
         first.run()
     assert first.store[KEY]["request_id"]
     second = a_try(number=2, max_tries=1)

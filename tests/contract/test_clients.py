@@ -122,14 +122,14 @@ def test_cancel_that_takes_its_time_is_seen_as_cancelling(subject: Subject, lro_
     assert subject.get(reference).state is State.CANCELLING
 
 
-@pytest.mark.parametrize("answer", ["ok", "failed_precondition"])
-def test_cancel_of_a_finished_operation_is_no_error(subject: Subject, lro_emulator: Emulator, answer: str) -> None:
-    """Whether the service answers 200 or 400 FAILED_PRECONDITION, a finished operation is no failure."""
-    reference = running(lro_emulator, cancel_when_done=answer)
+@pytest.mark.parametrize("response", ["ok", "failed_precondition"])
+def test_cancel_of_a_finished_operation_is_no_error(subject: Subject, lro_emulator: Emulator, response: str) -> None:
+    """Whether the service responds with 200 or 400 FAILED_PRECONDITION, a finished operation is no failure."""
+    reference = running(lro_emulator, cancel_when_done=response)
     lro_emulator.finish("datafusion", reference.name)
     result = subject.cancel(reference, poll=False)
-    assert result.requested == (answer == "ok")
-    assert result.outcome is (None if answer == "ok" else Outcome.SUCCEEDED)
+    assert result.requested == (response == "ok")
+    assert result.outcome is (None if response == "ok" else Outcome.SUCCEEDED)
     assert subject.get(reference).outcome is Outcome.SUCCEEDED
 
 
@@ -161,7 +161,7 @@ def test_a_refused_cancel_is_an_error(subject: Subject, lro_emulator: Emulator) 
         ({}, None, True),
         ({"cancel": "unimplemented"}, Outcome.CANCEL_UNSUPPORTED, False),
     ],
-    ids=["taken", "unsupported"],
+    ids=["accepted", "unsupported"],
 )
 def test_cancel_says_what_is_known(
     subject: Subject, lro_emulator: Emulator, script: dict[str, Any], outcome: Outcome | None, requested: bool
@@ -172,7 +172,7 @@ def test_cancel_says_what_is_known(
 
 
 def test_cancel_of_nothing_and_of_the_finished(subject: Subject, lro_emulator: Emulator) -> None:
-    """An operation that is gone or over is not asked to stop."""
+    """For an operation that is gone or has finished, no cancel is sent."""
     reference = running(lro_emulator, error={"code": 13, "message": "out of disk"})
     lro_emulator.finish("datafusion", reference.name)
     assert subject.cancel(reference).outcome is Outcome.FAILED
@@ -233,7 +233,7 @@ def test_wait_is_refused_where_there_is_none(subject: Subject, lro_emulator: Emu
 def test_transient_failures_are_tried_again(
     subject: Subject, lro_emulator: Emulator, failure: dict[str, Any], error: type[Exception]
 ) -> None:
-    """One bad moment is survived, the API's Retry-After is obeyed, and without retries the error is told."""
+    """One bad moment is survived, the API's Retry-After is obeyed, and without retries the error is raised."""
     reference = running(lro_emulator)
     lro_emulator.fail(**failure)
     assert subject.get(reference).done is False
@@ -247,7 +247,7 @@ def test_transient_failures_are_tried_again(
 
 
 def test_a_token_that_stays_refused_is_told(subject: Subject, lro_emulator: Emulator) -> None:
-    """401 is tried once more with a fresh token; a fake one stays as it is, and the answer is told."""
+    """401 is tried once more with a fresh token; a fake one stays as it is, and the error is raised."""
     reference = running(lro_emulator)
     lro_emulator.fail(401, times=None)
     with pytest.raises(UnauthenticatedError, match="Check the key or the account"):
@@ -257,7 +257,7 @@ def test_a_token_that_stays_refused_is_told(subject: Subject, lro_emulator: Emul
 
 
 def test_permanent_errors_are_not_tried_again(subject: Subject, lro_emulator: Emulator) -> None:
-    """403 is told at once, with the reason that the API gives."""
+    """403 is raised at once, with the reason that the API gives."""
     reference = running(lro_emulator)
     lro_emulator.fail(403)
     with pytest.raises(PermissionDeniedError, match=r"datafusion\.operations\.get") as caught:
@@ -279,16 +279,16 @@ def test_an_html_page_is_no_answer(subject: Subject, lro_emulator: Emulator) -> 
 
 
 def test_wait_until_done_polls_with_growing_intervals(subject: Subject, lro_emulator: Emulator) -> None:
-    """The loop ends with the operation, tells each change once, and sleeps as the watch says."""
+    """The loop ends with the operation, reports each change once, and sleeps as the schedule says."""
     reference = running(lro_emulator)
     lines: list[str] = []
     now = iter(range(0, 10_000, 100))
-    looks = 0
+    ticks_seen = 0
 
     def clock() -> float:
-        nonlocal looks
-        looks += 1
-        if looks > 12:
+        nonlocal ticks_seen
+        ticks_seen += 1
+        if ticks_seen > 12:
             lro_emulator.finish("datafusion", reference.name)
         return float(next(now))
 
@@ -302,7 +302,7 @@ def test_wait_until_done_polls_with_growing_intervals(subject: Subject, lro_emul
 
 @pytest.mark.parametrize("service", ["aiplatform", "automl", "earthengine"])
 def test_wait_until_done_uses_the_services_own_wait(subject: Subject, lro_emulator: Emulator, service: str) -> None:
-    """After a first look a `:wait` tells of the end, with no sleep between and few requests."""
+    """After a first poll a `:wait` reports the end, with no sleep between and few requests."""
     reference = running(lro_emulator, service, duration=1.5)
     operation = subject.wait_until_done(reference, new_schedule(time.monotonic()))
     assert operation.outcome is Outcome.SUCCEEDED
@@ -310,7 +310,7 @@ def test_wait_until_done_uses_the_services_own_wait(subject: Subject, lro_emulat
 
 
 def test_a_wait_that_is_refused_leaves_gets(subject: Subject, lro_emulator: Emulator) -> None:
-    """Whatever is wrong with `:wait`, the wait goes on with GETs, and an error of the operation is still told."""
+    """Whatever is wrong with `:wait`, the wait goes on with GETs, and an error of the operation is still raised."""
     reference = running(lro_emulator, "automl")
     lro_emulator.fail(403, verb="wait", times=None)
     ticks = iter(range(1, 1000))
@@ -369,7 +369,7 @@ REQUEST_ID = "b8a8a5a2-8d3c-4f3e-9a4b-000000000001"
 
 
 def test_start_gives_the_operation_and_its_reference(subject: Subject, lro_emulator: Emulator) -> None:
-    """The operation can be asked for by what the start gave."""
+    """The operation can be polled by what the start returned."""
     started = subject.start(read_method(f"{LOCATION}/instances?instanceId=i", service="datafusion"), {"type": "BASIC"})
     assert started.operation.name == started.reference.name
     assert subject.get(started.reference).state is State.RUNNING
@@ -379,7 +379,7 @@ def test_start_gives_the_operation_and_its_reference(subject: Subject, lro_emula
 def test_a_lost_start_is_repeated_only_with_a_request_id(
     subject: Subject, lro_emulator: Emulator, kind: str | int
 ) -> None:
-    """With one the same operation comes back; without, it is said that nobody knows. Never two operations."""
+    """With one the same operation comes back; without, the error says that it is unknown. Never two operations."""
     lro_emulator.fail(kind, verb="start", after=True)
     repeatable = read_method(f"{LOCATION}/connections?connectionId=c", service="developerconnect")
     assert subject.start(repeatable, request_id=REQUEST_ID).operation.name

@@ -85,10 +85,10 @@ def check_request(request: Request[Any], endpoint: str, googles: bool) -> None:
     }
     if asked != {(base.scheme, base.hostname, base.port)} or url.username is not None or url.fragment:
         raise ForeignHostError(f"{request.url!r:.300} is not at {endpoint!r}")
-    if googles and not (request.reference.host == base.hostname and str(base.hostname).endswith(".googleapis.com")):
+    if googles and not (request.resource.host == base.hostname and str(base.hostname).endswith(".googleapis.com")):
         raise ForeignHostError(f"{endpoint!r} is not Google's")
-    version = request.reference.version  # some APIs have more than that before a name: dns/v1
-    roots = {version, known_services()[request.reference.service].prefixes.get(version, version)}
+    version = request.resource.version  # some APIs have more than that before a name: dns/v1
+    roots = {version, known_services()[request.resource.service].prefixes.get(version, version)}
     if not request.url.startswith(tuple(f"{endpoint}/{root}/" for root in roots)):
         raise ForeignHostError(f"{request.url!r:.300} is not below {endpoint!r}")
     assert not {".", ".."} & set(url.path.split("/")), request.url[:300]

@@ -2,8 +2,8 @@
 
 Sockets are what waiting costs in memory (256 KiB each under TLS), so all sessions of an event loop share their
 connections, eight per host unless set otherwise. Cancels have connections of their own: a kill must not queue behind
-polls that a slow server keeps waiting. Whoever queues for a connection does so before the clock of the request runs:
-that many others wait is not the server's fault.
+polls that a slow server keeps waiting. Queueing for a connection comes before the clock of
+the request runs: that many others wait is not the server's fault.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["AsyncSession"]
 
 
 class _Pools:
-    """The connections of one event loop, closed when nobody uses them any more."""
+    """The connections of one event loop, closed with their last user."""
 
     def __init__(self) -> None:
         self.users = 0

@@ -1,7 +1,7 @@
 """One HTTP request and its response, as plain data, and what goes wrong between them.
 
-A :class:`Request` carries the function that reads its response, so that whoever sends it knows the type of what comes
-back, and nothing else about it. Standard library only.
+A :class:`Request` carries the function that reads its response, so that a client knows the type of the result, and
+nothing else about the request. Standard library only.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Request(Generic[T]):
 
     :param verb: get, list, cancel, delete, wait or start.
     :param url: complete, the query included.
-    :param reference: what it is about.
+    :param resource: what it is about.
     :param reader: reads a response to this request, given both and the time; see :meth:`read`.
     :param body: an empty one is sent with ``Content-Length: 0``.
     :param timeout: how long the server itself may take, in seconds (only ``wait``).
@@ -72,7 +72,7 @@ class Request(Generic[T]):
     verb: str
     method: str
     url: str
-    reference: Resource
+    resource: Resource
     reader: Callable[[Request[T], Response, datetime | None], T] = field(repr=False)
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -89,7 +89,7 @@ class Request(Generic[T]):
         return self.reader(self, response, now)
 
     def __str__(self) -> str:
-        return f"{self.reference.service}: {self.verb} {self.reference.name}"
+        return f"{self.resource.service}: {self.verb} {self.resource.name}"
 
 
 def transport_error(request: Request[Any], error: BaseException, *, sent: bool) -> TransportError:

@@ -1,4 +1,4 @@
-"""How a response is fetched over requests: within limits of time and size, and only from the host that was asked for.
+"""How a response is fetched over requests: within limits of time and size, and from no other host.
 
 requests and urllib3 limit the time of each read, but neither the time nor the size of the whole: a server that sends a
 byte every second is listened to for ever, and an endless header line or body is read into memory. So bytes are counted

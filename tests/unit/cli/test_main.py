@@ -108,7 +108,7 @@ def test_an_unknown_command_is_refused(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_the_emulator_serves_until_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It answers HTTP, the connection that it prints is good for OperationsHook, and Ctrl-C ends it with 0."""
+    """It serves HTTP, the connection that it prints is good for OperationsHook, and Ctrl-C ends it with 0."""
     with emulator("--port", "0", "--duration", "0.01") as process:
         url, command = head(process)
         words = shlex.split(command)
@@ -128,7 +128,7 @@ def test_the_emulator_serves_until_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_port_in_use_is_one_sentence() -> None:
-    """A taken port is said in one sentence that names it, with exit status 1."""
+    """A port in use is reported in one sentence that names it, with exit status 1."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -205,7 +205,7 @@ def test_importing_the_command_line_is_light() -> None:
 
 
 def test_a_sweep_wants_to_know_who_asks(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a token or a user nothing is asked."""
+    """Without a token or a user nothing is sent."""
     for variable in ("AIRFLOW_API_TOKEN", "AIRFLOW_API_PASSWORD"):
         monkeypatch.delenv(variable, raising=False)
     assert cli.main(["sweep", "--url", "http://127.0.0.1:1"]) == 1

@@ -60,7 +60,7 @@ def test_get(shell: Callable[..., tuple[int, str, str]], lro_emulator: Emulator)
 
 @pytest.mark.parametrize(("end", "status"), [({}, 0), ({"error": {"code": 3, "message": "no"}}, 1)])
 def test_wait(shell: Callable[..., tuple[int, str, str]], lro_emulator: Emulator, end: object, status: int) -> None:
-    """The exit status says how it ended; changes are told on standard error."""
+    """The exit status says how it ended; changes go to standard error."""
     name = lro_emulator.create("datafusion", duration=0.3, **end)  # type: ignore[arg-type]
     found = shell("wait", name, "--service", "datafusion", "--poll-interval", "0.05")
     assert found[0] == status
@@ -97,8 +97,8 @@ def test_cancel_without_waiting(shell: Callable[..., tuple[int, str, str]], lro_
     assert lro_emulator.operation("datafusion", name).cancel_requests == 1
 
 
-def test_what_is_over_is_not_cancelled(shell: Callable[..., tuple[int, str, str]], lro_emulator: Emulator) -> None:
-    """It is said how it ended, and nothing is sent."""
+def test_what_has_finished_is_not_cancelled(shell: Callable[..., tuple[int, str, str]], lro_emulator: Emulator) -> None:
+    """The outcome is printed, and nothing is sent."""
     name = lro_emulator.create("datafusion", duration=0)
     status, out, err = shell("cancel", name, "--service", "datafusion")
     assert (status, out.split()[0]) == (0, "SUCCEEDED")
@@ -115,7 +115,7 @@ def test_a_service_that_cannot_cancel(shell: Callable[..., tuple[int, str, str]]
 
 
 def test_list(shell: Callable[..., tuple[int, str, str]], lro_emulator: Emulator) -> None:
-    """A line for each, at most so many; as JSON, a document in each line."""
+    """A line for each, up to the limit; as JSON, a document in each line."""
     names = [lro_emulator.create("datafusion", f"{L}/operations/o{number}", duration=None) for number in range(3)]
     status, out, _ = shell("list", L, "--service", "datafusion", "--limit", "2")
     assert (status, [line.split()[0] for line in out.splitlines()]) == (0, names[:2])
@@ -160,7 +160,7 @@ def test_ctrl_c_ends_the_wait_and_not_the_operation(
 def test_the_bar_of_a_terminal(
     lro_emulator: Emulator, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a terminal one line changes, with the progress where the service tells it; it is left with a line's end."""
+    """On a terminal one line changes, with the progress where the service has it; it ends with a newline."""
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     name = lro_emulator.create("earthengine", duration=0.4)
     arguments = ["wait", name, "--service", "earthengine", "--poll-interval", "0.05", "--emulator", lro_emulator.url]

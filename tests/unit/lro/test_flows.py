@@ -41,7 +41,7 @@ RUNNING = Operation.from_json({"name": NAME, "metadata": {"state": "RUNNING"}})
 SUCCEEDED = Operation.from_json({"name": NAME, "done": True, "response": {}})
 FAILED = Operation.from_json({"name": NAME, "done": True, "error": {"code": 13, "message": "boom"}})
 CANCELLED = Operation.from_json({"name": NAME, "done": True, "error": {"code": 1}})
-TAKEN = None
+ACCEPTED = None
 
 
 def error(kind: type[ApiError], status: str, http: int) -> ApiError:
@@ -58,32 +58,32 @@ LOST = TransportError("no connection")
 UNSENT = TransportError("no connection", sent=False)
 
 
-def drive(flow: Flow[Any], *answers: Any) -> tuple[list[str | float], Any]:
-    """Give the flow these answers, one per request.
+def drive(flow: Flow[Any], *responses: Any) -> tuple[list[str | float], Any]:
+    """Give the flow these responses, one per request.
 
-    :return: the verbs that it asked for and the seconds that it slept, and what it returned or raised. A flow that asks
-        for more or for less than there are answers fails the test.
+    :return: the verbs that it requested and the seconds that it slept, and what it returned or raised. A flow that
+        sends more or fewer requests than there are responses fails the test.
     """
-    asked: list[str | float] = []
-    left = list(answers)
+    steps: list[str | float] = []
+    left = list(responses)
     try:
         step = next(flow)
         while True:
             if isinstance(step, Sleep):
-                asked.append(step.seconds)
+                steps.append(step.seconds)
                 step = next(flow)
                 continue
-            asked.append(step.verb)
-            assert step.reference in (REFERENCE, NO_CANCEL, METHOD)
-            assert step.url.startswith(f"{ENDPOINT}/v1/{step.reference.name}")
-            answer = left.pop(0)
-            step = flow.throw(answer) if isinstance(answer, Exception) else flow.send(answer)
+            steps.append(step.verb)
+            assert step.resource in (REFERENCE, NO_CANCEL, METHOD)
+            assert step.url.startswith(f"{ENDPOINT}/v1/{step.resource.name}")
+            response = left.pop(0)
+            step = flow.throw(response) if isinstance(response, Exception) else flow.send(response)
     except StopIteration as end:
         result: Any = end.value
     except OperationsError as raised:
         result = raised
     assert left == []
-    return asked, result
+    return steps, result
 
 
 def had_finished(operation: Operation) -> CancelResult:
@@ -102,13 +102,13 @@ def unknown(before: Operation | None = None) -> CancelResult:
 
 
 REFUSALS: dict[str, tuple[list[Any], list[str], Any]] = {
-    "accepted": ([TAKEN], ["cancel"], lambda before: CancelResult(True, None, before)),
+    "accepted": ([ACCEPTED], ["cancel"], lambda before: CancelResult(True, None, before)),
     "refused, it had succeeded": ([PRECONDITION, SUCCEEDED], ["cancel", "get"], had_finished(SUCCEEDED)),
     "refused, it had failed": ([PRECONDITION, FAILED], ["cancel", "get"], had_finished(FAILED)),
     "refused, it was cancelled already": ([PRECONDITION, CANCELLED], ["cancel", "get"], had_finished(CANCELLED)),
     "refused, though it runs": ([PRECONDITION, RUNNING], ["cancel", "get"], PRECONDITION),
     "refused, then gone": ([PRECONDITION, NOT_FOUND], ["cancel", "get"], unknown),
-    "refused, then no answer": ([PRECONDITION, UNAVAILABLE], ["cancel", "get"], UNAVAILABLE),
+    "refused, then no response": ([PRECONDITION, UNAVAILABLE], ["cancel", "get"], UNAVAILABLE),
     "gone": ([NOT_FOUND], ["cancel"], unknown),
     "unimplemented": ([UNIMPLEMENTED], ["cancel"], unsupported),
     "denied": ([DENIED], ["cancel"], DENIED),
@@ -121,13 +121,13 @@ REFUSALS: dict[str, tuple[list[Any], list[str], Any]] = {
 @pytest.mark.parametrize("poll", ["no time", "just taken", "running", "denied", "unavailable", "no connection"])
 def test_cancel(poll: str, case: str) -> None:
     """What the request comes to does not depend on whether there was a poll before it; one that failed is none."""
-    answers, asked, result = REFUSALS[case]
+    responses, steps, result = REFUSALS[case]
     before = RUNNING if poll in ("just taken", "running") else None
     polls = {"running": RUNNING, "denied": DENIED, "unavailable": UNAVAILABLE, "no connection": LOST}
     given = {"poll": poll != "no time", "before": RUNNING if poll == "just taken" else None}
     taken = [polls[poll]] if poll in polls else []
-    assert drive(flows.cancel(REFERENCE, ENDPOINT, **given), *taken, *answers) == (
-        ["get"] * len(taken) + asked,
+    assert drive(flows.cancel(REFERENCE, ENDPOINT, **given), *taken, *responses) == (
+        ["get"] * len(taken) + steps,
         result(before) if callable(result) else result,
     )
 
@@ -146,11 +146,11 @@ def test_what_is_not_found_is_not_cancelled() -> None:
     assert drive(flows.cancel(REFERENCE, ENDPOINT), NOT_FOUND) == (["get"], unknown())
 
 
-@pytest.mark.parametrize("answer", [RUNNING, DENIED, UNAVAILABLE])
-def test_cancel_of_what_has_no_cancel(answer: Any) -> None:
+@pytest.mark.parametrize("response", [RUNNING, DENIED, UNAVAILABLE])
+def test_cancel_of_what_has_no_cancel(response: Any) -> None:
     """Where the table says that there is no cancel, the operation is polled and nothing more is sent."""
-    before = answer if isinstance(answer, Operation) else None
-    assert drive(flows.cancel(NO_CANCEL, ENDPOINT), answer) == (["get"], unsupported(before))
+    before = response if isinstance(response, Operation) else None
+    assert drive(flows.cancel(NO_CANCEL, ENDPOINT), response) == (["get"], unsupported(before))
     assert drive(flows.cancel(NO_CANCEL, ENDPOINT, poll=False)) == ([], unsupported())
 
 
@@ -160,7 +160,7 @@ def test_a_finished_operation_without_cancel_has_its_own_outcome() -> None:
 
 
 def test_the_requests_are_those_of_the_protocol() -> None:
-    """A flow asks with the protocol's own requests."""
+    """A flow sends the protocol's own requests."""
     flow = flows.cancel(REFERENCE, ENDPOINT)
     assert next(flow) == protocol.get(REFERENCE, ENDPOINT)
     assert flow.send(RUNNING) == protocol.cancel(REFERENCE, ENDPOINT)
@@ -178,9 +178,9 @@ class Counted(Metrics):
 
 
 @pytest.mark.parametrize(
-    ("answers", "word"),
+    ("responses", "word"),
     [
-        ([RUNNING, TAKEN], "REQUESTED"),
+        ([RUNNING, ACCEPTED], "REQUESTED"),
         ([SUCCEEDED], "SUCCEEDED"),
         ([RUNNING, PRECONDITION, FAILED], "FAILED"),
         ([NOT_FOUND], "NOT_FOUND"),
@@ -189,10 +189,10 @@ class Counted(Metrics):
         ([DENIED, LOST], "REFUSED"),
     ],
 )
-def test_each_cancel_is_counted_once(answers: list[Any], word: str) -> None:
-    """By its word, once the answer is there: requested is not cancelled."""
+def test_each_cancel_is_counted_once(responses: list[Any], word: str) -> None:
+    """By its word, once the response is there: requested is not cancelled."""
     counted = Counted()
-    _, result = drive(flows.cancel(REFERENCE, ENDPOINT, metrics=counted), *answers)
+    _, result = drive(flows.cancel(REFERENCE, ENDPOINT, metrics=counted), *responses)
     assert counted.cancels == [("datafusion", word)]
     assert isinstance(result, OperationsError) or result.word == word
 
@@ -239,8 +239,8 @@ def test_outcome_of_cancel(operation: Operation, outcome: Outcome) -> None:
 
 def test_the_poll_before_a_cancel_is_not_repeated() -> None:
     """It must not hold the request up, which is sent again."""
-    asked, result = drive(flows.cancel(REFERENCE, ENDPOINT, retries=2), UNAVAILABLE, UNAVAILABLE, UNAVAILABLE, TAKEN)
-    assert [step for step in asked if isinstance(step, str)] == ["get", "cancel", "cancel", "cancel"]
+    steps, result = drive(flows.cancel(REFERENCE, ENDPOINT, retries=2), UNAVAILABLE, UNAVAILABLE, UNAVAILABLE, ACCEPTED)
+    assert [step for step in steps if isinstance(step, str)] == ["get", "cancel", "cancel", "cancel"]
     assert result.requested
 
 
@@ -251,9 +251,9 @@ GET = protocol.get(REFERENCE, ENDPOINT)
 
 def test_a_request_is_repeated_after_errors_that_pass() -> None:
     """With pauses that double, to 20 s, and some jitter; the last error is raised."""
-    asked, result = drive(send(GET, 8, rng=lambda: 0.0), *[UNAVAILABLE] * 8, RUNNING)
-    assert [step for step in asked if step != "get"] == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 20.0, 20.0]
-    assert asked[::2] == ["get"] * 9
+    steps, result = drive(send(GET, 8, rng=lambda: 0.0), *[UNAVAILABLE] * 8, RUNNING)
+    assert [step for step in steps if step != "get"] == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 20.0, 20.0]
+    assert steps[::2] == ["get"] * 9
     assert result is RUNNING
     assert drive(send(GET, 1, rng=lambda: 1.0), UNAVAILABLE, LOST) == (["get", 1.0, "get"], LOST)
     assert drive(send(GET), UNAVAILABLE) == (["get"], UNAVAILABLE)
@@ -280,9 +280,9 @@ def test_other_errors_are_final(final: ApiError) -> None:
 
 
 def test_many_retries_do_not_overflow() -> None:
-    """A connection may ask for any number."""
-    asked, _ = drive(send(GET, 2000, rng=lambda: 0.0), *[UNAVAILABLE] * 2000, RUNNING)
-    assert asked.count("get") == 2001
+    """A connection may set any number."""
+    steps, _ = drive(send(GET, 2000, rng=lambda: 0.0), *[UNAVAILABLE] * 2000, RUNNING)
+    assert steps.count("get") == 2001
 
 
 # -- start ------------------------------------------------------------------------------------------------------------
@@ -294,9 +294,9 @@ STARTED = {"name": NAME}
 
 
 def test_a_lost_start_is_not_repeated_without_a_request_id() -> None:
-    """Nobody knows what it started: its own error, at once."""
-    asked, result = drive(flows.start(METHOD, ENDPOINT, retries=5), LOST)
-    assert asked == ["start"]
+    """It is unknown what it started: an error of its own, at once."""
+    steps, result = drive(flows.start(METHOD, ENDPOINT, retries=5), LOST)
+    assert steps == ["start"]
     assert isinstance(result, StartUnknownError)
     assert result.may_have_happened
 
@@ -304,9 +304,9 @@ def test_a_lost_start_is_not_repeated_without_a_request_id() -> None:
 @pytest.mark.parametrize("refusal", [UNSENT, UNAVAILABLE])
 def test_a_start_that_was_not_carried_out_is_repeated(refusal: OperationsError) -> None:
     """Nothing can be doubled. Once the retries are used up it is the last error."""
-    asked, result = drive(flows.start(METHOD, ENDPOINT, retries=1), refusal, STARTED)
-    assert ([step for step in asked if isinstance(step, str)], result.operation.name) == (["start", "start"], NAME)
-    assert 0.5 <= sum(step for step in asked if not isinstance(step, str)) <= 1.0
+    steps, result = drive(flows.start(METHOD, ENDPOINT, retries=1), refusal, STARTED)
+    assert ([step for step in steps if isinstance(step, str)], result.operation.name) == (["start", "start"], NAME)
+    assert 0.5 <= sum(step for step in steps if not isinstance(step, str)) <= 1.0
     assert drive(flows.start(METHOD, ENDPOINT, retries=1), refusal, refusal)[1] is refusal
 
 
@@ -314,7 +314,7 @@ def test_a_start_is_given_up_when_its_task_was_killed() -> None:
     """A refused one is not sent again, and the pause before that ends soon after the kill."""
     killed_after = itertools.count()
     flow = flows.start(METHOD, ENDPOINT, retries=5, may_continue=lambda: next(killed_after) < 3)
-    asked, result = drive(
+    steps, result = drive(
         flow,
         ResourceExhaustedError(
             service="datafusion",
@@ -326,7 +326,7 @@ def test_a_start_is_given_up_when_its_task_was_killed() -> None:
             retry_after=3600.0,
         ),
     )
-    assert asked == ["start", 0.5, 0.5, 0.5]
+    assert steps == ["start", 0.5, 0.5, 0.5]
     assert isinstance(result, ResourceExhaustedError)
 
 
@@ -368,7 +368,7 @@ def walk(**arguments: Any) -> Paging:
 
 
 def query(of: Paging) -> dict[str, list[str]]:
-    """What the next request asks for."""
+    """The query of the next request."""
     request = next(of.next_page())
     assert not isinstance(request, Sleep)
     return parse_qs(urlsplit(request.url).query)
@@ -456,7 +456,7 @@ def every_second(**arguments: Any) -> PollSchedule:
 
 
 def test_a_wait_tells_each_poll_and_each_change() -> None:
-    """Errors that pass end nothing; what is asked before a poll comes before each."""
+    """Errors that pass end nothing; the check before a poll comes before each."""
     polls: list[Operation] = []
     lines: list[str] = []
     before = itertools.count()
@@ -469,8 +469,8 @@ def test_a_wait_tells_each_poll_and_each_change() -> None:
         on_change=lines.append,
         clock=lambda: 0.0,
     )
-    asked, result = drive(flow, RUNNING, RUNNING, UNAVAILABLE, SUCCEEDED)
-    assert asked == ["get", 1.0, "get", 1.0, "get", 1.0, "get"]
+    steps, result = drive(flow, RUNNING, RUNNING, UNAVAILABLE, SUCCEEDED)
+    assert steps == ["get", 1.0, "get", 1.0, "get", 1.0, "get"]
     assert result is SUCCEEDED
     assert polls == [RUNNING, RUNNING, SUCCEEDED]
     assert [line.split()[0] for line in lines] == ["RUNNING", "poll", "SUCCEEDED"]
@@ -504,7 +504,7 @@ def test_a_wait_ends_at_its_deadline() -> None:
     """With an error of its own; the last poll is kept."""
     schedule, now = new_schedule(0.0, timeout=2.0, interval=1.0), itertools.count(0.0, 0.75)
     flow = flows.wait_until_done(REFERENCE, ENDPOINT, schedule, clock=lambda: next(now))
-    asked, result = drive(flow, RUNNING, RUNNING)
-    assert asked == ["get", 1.0, "get"]
+    steps, result = drive(flow, RUNNING, RUNNING)
+    assert steps == ["get", 1.0, "get"]
     assert isinstance(result, WaitTimeoutError)
     assert schedule.last is RUNNING

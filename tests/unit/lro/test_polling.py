@@ -1,4 +1,4 @@
-"""When to ask next, with the clock and the dice in the test's hand."""
+"""When the next poll is due, with the clock and the dice in the test's hand."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ NAME = "projects/p/operations/o"
 START = 1_000_000.0
 
 
-def watch(rng: float = 0.5, **arguments: Any) -> PollSchedule:
-    """A watch that begins at START and always throws the same number."""
+def schedule(rng: float = 0.5, **arguments: Any) -> PollSchedule:
+    """A schedule that begins at START and always draws the same number."""
     return PollSchedule(**{"started": START, **arguments}, rng=lambda: rng)
 
 
-def look(**fields: Any) -> Operation:
-    """One look."""
+def poll(**fields: Any) -> Operation:
+    """One poll."""
     return Operation.from_json({"name": NAME, **fields})
 
 
@@ -78,7 +78,7 @@ def test_the_numbers_are_the_promised_ones() -> None:
 )
 def test_the_interval_grows_with_the_age(age: float, interval: float) -> None:
     """Unset, the interval is a small part of the wait's age, between floor and ceiling."""
-    assert watch().delay(START + age) == pytest.approx(interval)
+    assert schedule().delay(START + age) == pytest.approx(interval)
 
 
 @pytest.mark.parametrize(
@@ -87,12 +87,12 @@ def test_the_interval_grows_with_the_age(age: float, interval: float) -> None:
 @pytest.mark.parametrize(("age", "interval"), [(0, 1), (600, 30), (86_400, 60)], ids=["floor", "between", "ceiling"])
 def test_jitter(rng: float, factor: float, age: float, interval: float) -> None:
     """The interval is spread by a tenth to both sides, and no further."""
-    assert watch(rng).delay(START + age) == pytest.approx(interval * factor)
+    assert schedule(rng).delay(START + age) == pytest.approx(interval * factor)
 
 
 def test_a_day_costs_few_requests() -> None:
-    """An operation of a day is asked some 1500 times, one of a minute is noticed within three seconds."""
-    subject, now, asked = watch(), START, 0
+    """An operation of a day is polled some 1500 times, the end of one of a minute is known within three seconds."""
+    subject, now, asked = schedule(), START, 0
     while now < START + 86_400:
         now += subject.delay(now)
         asked += 1
@@ -101,7 +101,7 @@ def test_a_day_costs_few_requests() -> None:
 
 
 def test_the_dice_are_random_by_default() -> None:
-    """Many waits do not ask in step."""
+    """Many waits do not poll in step."""
     assert len({PollSchedule(started=0.0).delay(600.0) for _ in range(20)}) > 1
 
 
@@ -109,45 +109,45 @@ def test_the_dice_are_random_by_default() -> None:
 def test_an_interval_that_was_set_is_kept(age: float) -> None:
     """Who says how often is obeyed to the second, without jitter."""
     for rng in (0.0, 1.0):
-        assert watch(rng, interval=7.5).delay(START + age) == 7.5
+        assert schedule(rng, interval=7.5).delay(START + age) == 7.5
 
 
 @pytest.mark.parametrize("interval", [1, 10, 37, 0.4])
-@pytest.mark.parametrize("looks", [1, 2, 3, 5, 10])
-def test_exponential_backoff_is_airflows(interval: float, looks: int) -> None:
+@pytest.mark.parametrize("polls", [1, 2, 3, 5, 10])
+def test_exponential_backoff_is_airflows(interval: float, polls: int) -> None:
     """The interval lies where BaseSensorOperator._get_next_poke_interval puts it: [base, 2 * base)."""
-    base = max(int(interval * (2 ** (looks - 2))), 1)
+    base = max(int(interval * (2 ** (polls - 2))), 1)
     low, high = (
-        watch(0.0, interval=interval, exponential_backoff=True),
-        watch(0.999999, interval=interval, exponential_backoff=True),
+        schedule(0.0, interval=interval, exponential_backoff=True),
+        schedule(0.999999, interval=interval, exponential_backoff=True),
     )
-    for _ in range(looks):
-        low.observe(look())
-        high.observe(look())
+    for _ in range(polls):
+        low.observe(poll())
+        high.observe(poll())
     assert low.delay(START) == base
     assert base * 1.99 < high.delay(START) < base * 2
 
 
 def test_exponential_backoff_does_not_overflow() -> None:
-    """A wait of very many looks still has an interval that is a number, cut by max_wait."""
-    subject = watch(interval=60, exponential_backoff=True, max_wait=600)
+    """A wait of very many polls still has an interval that is a number, cut by max_wait."""
+    subject = schedule(interval=60, exponential_backoff=True, max_wait=600)
     subject.polls = 100_000
     assert subject.delay(START) == 600
 
 
 def test_exponential_backoff_without_an_interval_begins_at_the_floor() -> None:
     """Without an interval the base is the floor."""
-    subject = watch(0.0, exponential_backoff=True)
+    subject = schedule(0.0, exponential_backoff=True)
     delays = []
     for _ in range(5):
-        subject.observe(look())
+        subject.observe(poll())
         delays.append(subject.delay(START))
     assert delays == [1, 1, 2, 4, 8]
 
 
-def test_failed_looks_back_off_too() -> None:
-    """A look that failed counts as a look."""
-    subject = watch(0.0, interval=10, exponential_backoff=True)
+def test_failed_polls_back_off_too() -> None:
+    """A poll that failed counts as one."""
+    subject = schedule(0.0, interval=10, exponential_backoff=True)
     delays = []
     for _ in range(4):
         subject.failed(api_error(UnavailableError), START)
@@ -162,7 +162,7 @@ def test_failed_looks_back_off_too() -> None:
 )
 def test_max_wait(arguments: dict[str, Any], delay: float) -> None:
     """No interval is longer than max_wait."""
-    assert watch(**arguments).delay(START + 86_400) == delay
+    assert schedule(**arguments).delay(START + 86_400) == delay
 
 
 @pytest.mark.parametrize(
@@ -170,33 +170,33 @@ def test_max_wait(arguments: dict[str, Any], delay: float) -> None:
 )
 def test_retry_after(interval: float, retry_after: float | None, delay: float) -> None:
     """The API's own wish is a minimum for the next interval."""
-    subject = watch(interval=interval)
+    subject = schedule(interval=interval)
     subject.failed(api_error(ResourceExhaustedError, retry_after), START)
     assert subject.delay(START) == delay
 
 
 def test_a_short_interval_is_kept_short() -> None:
     """Without a wish of the API nothing lengthens an interval, also after an error."""
-    subject = watch(interval=0.4)
+    subject = schedule(interval=0.4)
     assert subject.delay(START) == 0.4
     subject.failed(TransportError("x"), START)
     assert subject.delay(START) == 0.4
 
 
 def test_retry_after_goes_before_max_wait() -> None:
-    """Who asks more often than the API allows is only refused again."""
-    subject = watch(interval=5, max_wait=10)
+    """Polling more often than the API allows is only refused again."""
+    subject = schedule(interval=5, max_wait=10)
     subject.failed(api_error(ResourceExhaustedError, 30), START)
     assert subject.delay(START) == 30
 
 
-@pytest.mark.parametrize("then", ["a look", "another error"])
+@pytest.mark.parametrize("then", ["a poll", "another error"])
 def test_retry_after_holds_once(then: str) -> None:
-    """The wish is forgotten with the next answer."""
-    subject = watch(interval=5)
+    """Retry-After is forgotten with the next response."""
+    subject = schedule(interval=5)
     subject.failed(api_error(ResourceExhaustedError, 30), START)
-    if then == "a look":
-        subject.observe(look())
+    if then == "a poll":
+        subject.observe(poll())
     else:
         subject.failed(TransportError("x"), START)
     assert subject.delay(START) == 5
@@ -217,7 +217,7 @@ def test_retry_after_holds_once(then: str) -> None:
 )
 def test_no_interval_goes_past_the_deadline(arguments: dict[str, Any], retry_after: float | None) -> None:
     """The last sleep ends at the deadline, whatever the interval would be, and is never negative."""
-    subject = watch(deadline=Deadline(START + 1000, "timeout", 1000), **arguments)
+    subject = schedule(deadline=Deadline(START + 1000, "timeout", 1000), **arguments)
     for _ in range(8):
         subject.failed(api_error(ResourceExhaustedError, retry_after), START)
     assert subject.delay(START + 999.5) == pytest.approx(0.5)
@@ -231,7 +231,7 @@ def test_no_interval_goes_past_the_deadline(arguments: dict[str, Any], retry_aft
 )
 def test_the_deadline_ends_the_wait(cause: str, words: str) -> None:
     """At the deadline, and not before, the wait ends with its cause and its length."""
-    subject = watch(deadline=Deadline(START + 90, cause, 90.0))
+    subject = schedule(deadline=Deadline(START + 90, cause, 90.0))
     subject.check_deadline(START + 89.99, NAME)
     with pytest.raises(WaitTimeoutError, match=f"^still running at the {words} of 90 s: {NAME}$"):
         subject.check_deadline(START + 90, NAME)
@@ -242,7 +242,7 @@ def test_the_deadline_ends_the_wait(cause: str, words: str) -> None:
 )
 def test_what_was_cancelled_at_the_deadline_fell_to_it(code: int | None, late: float, fell: bool) -> None:
     """Neither a failure nor a success did, nor what was cancelled before."""
-    subject = watch(deadline=Deadline(START + 90, "timeout", 90.0))
+    subject = schedule(deadline=Deadline(START + 90, "timeout", 90.0))
     end: dict[str, object] = {"response": {}} if code is None else {"error": {"code": code}}
     subject.observe(Operation.from_json({"name": NAME, "done": True, **end}))
     assert subject.cancelled_at_deadline(START + 90 + late) is fell
@@ -250,7 +250,7 @@ def test_what_was_cancelled_at_the_deadline_fell_to_it(code: int | None, late: f
 
 def test_without_a_deadline_a_wait_has_no_end() -> None:
     """No deadline never passes."""
-    subject = watch()
+    subject = schedule()
     subject.check_deadline(START + 1e9, NAME)
     assert subject.delay(START + 1e9) == MAX_INTERVAL_SECONDS
 
@@ -298,7 +298,7 @@ FINAL = [
 @pytest.mark.parametrize("error", TRANSIENT, ids=lambda error: type(error).__name__)
 def test_transient_errors_never_end_a_wait(error: OperationsError) -> None:
     """However many there are and however late they come."""
-    subject = watch(interval=5)
+    subject = schedule(interval=5)
     for age in (0, 11, 3600, 86_400):
         subject.failed(error, START + age)
     assert (subject.polls, subject.done) == (4, None)
@@ -308,14 +308,14 @@ def test_transient_errors_never_end_a_wait(error: OperationsError) -> None:
 def test_other_errors_end_it_at_once(error: OperationsError) -> None:
     """The error itself ends the wait."""
     with pytest.raises(type(error)) as caught:
-        watch().failed(error, START)
+        schedule().failed(error, START)
     assert caught.value is error
 
 
 @pytest.mark.parametrize("error", [*TRANSIENT, *FINAL, api_error(NotFoundError)], ids=lambda e: type(e).__name__)
 def test_a_tolerant_wait_is_ended_by_no_error(error: OperationsError) -> None:
     """A sensor's silent_fail goes on."""
-    subject = watch(tolerant=True)
+    subject = schedule(tolerant=True)
     subject.failed(error, START + 3600)
     assert subject.done is None
 
@@ -323,7 +323,7 @@ def test_a_tolerant_wait_is_ended_by_no_error(error: OperationsError) -> None:
 @pytest.mark.parametrize(("age", "forgiven"), [(0, True), (9.99, True), (10, False), (3600, False)])
 def test_404_has_a_grace(age: float, forgiven: bool) -> None:
     """A new operation may not be known everywhere at once; later, a 404 is the truth."""
-    subject, error = watch(), api_error(NotFoundError)
+    subject, error = schedule(), api_error(NotFoundError)
     if forgiven:
         assert subject.failed(error, START + age) is not None
     else:
@@ -333,8 +333,8 @@ def test_404_has_a_grace(age: float, forgiven: bool) -> None:
 
 def test_404_of_what_was_seen_has_no_grace() -> None:
     """An operation that was there and is not any more was deleted."""
-    subject = watch()
-    subject.observe(look())
+    subject = schedule()
+    subject.observe(poll())
     with pytest.raises(NotFoundError):
         subject.failed(api_error(NotFoundError), START + 1)
 
@@ -344,7 +344,7 @@ def test_404_of_what_was_seen_has_no_grace() -> None:
 
 def test_lines_are_said_only_on_a_change() -> None:
     """State, progress by the percent, message and outcome are each worth one line, and a repetition none."""
-    subject = watch()
+    subject = schedule()
     seen = [
         {},
         {},
@@ -359,7 +359,7 @@ def test_lines_are_said_only_on_a_change() -> None:
         {"done": True, "error": {"code": 1}},
         {"done": True, "error": {"code": 1}},
     ]
-    assert [subject.observe(look(**fields)) for fields in seen] == [
+    assert [subject.observe(poll(**fields)) for fields in seen] == [
         "RUNNING",
         None,
         "PENDING",
@@ -376,10 +376,10 @@ def test_lines_are_said_only_on_a_change() -> None:
 
 
 def test_trouble_is_said_when_it_begins_or_changes() -> None:
-    """A hundred bad answers of one kind are one line; another kind, or the same after a recovery, is a new one."""
-    subject = watch()
+    """A hundred errors of one kind are one line; another kind, or the same after a recovery, is a new one."""
+    subject = schedule()
     unavailable, lost = api_error(UnavailableError), TransportError("no connection")
-    steps: list[OperationsError | Operation] = [unavailable, unavailable, lost, lost, look(), look(), lost]
+    steps: list[OperationsError | Operation] = [unavailable, unavailable, lost, lost, poll(), poll(), lost]
     lines = [
         subject.observe(step) if isinstance(step, Operation) else subject.failed(step, START + 60) for step in steps
     ]
@@ -387,23 +387,23 @@ def test_trouble_is_said_when_it_begins_or_changes() -> None:
     assert lines[2] == "poll failed, will try again: no connection"
 
 
-def test_done_is_what_the_last_look_showed() -> None:
-    """The wait is over once a look shows a finished operation, and not before."""
-    subject = watch()
+def test_done_is_what_the_last_poll_showed() -> None:
+    """The wait has ended once a poll shows a finished operation, and not before."""
+    subject = schedule()
     assert subject.done is None
-    subject.observe(look())
+    subject.observe(poll())
     assert subject.done is None
-    over = look(done=True)
-    subject.observe(over)
-    assert subject.done is over
+    finished = poll(done=True)
+    subject.observe(finished)
+    assert subject.done is finished
 
 
-def test_looks_are_counted() -> None:
-    """Good and bad looks count alike."""
-    subject = watch()
+def test_polls_are_counted() -> None:
+    """Polls count alike whether they fail or not."""
+    subject = schedule()
     for step in itertools.islice(itertools.cycle([True, False]), 6):
         if step:
-            subject.observe(look())
+            subject.observe(poll())
         else:
             subject.failed(TransportError("x"), START)
     assert subject.polls == 6
@@ -412,35 +412,35 @@ def test_looks_are_counted() -> None:
 # -- `:wait` in the place of a poll -----------------------------------------------------------------------------------
 
 
-def looked(**arguments: object) -> PollSchedule:
+def polled(**arguments: object) -> PollSchedule:
     """A schedule after its first poll."""
-    watch = PollSchedule(started=0.0, **arguments)  # type: ignore[arg-type]
-    watch.polls = 1
-    return watch
+    schedule = PollSchedule(started=0.0, **arguments)  # type: ignore[arg-type]
+    schedule.polls = 1
+    return schedule
 
 
-def test_the_first_look_is_a_get() -> None:
+def test_the_first_poll_is_a_get() -> None:
     """It shows at once what is wrong with the name, and how far the operation is."""
     assert LongPolls(True).timeout([PollSchedule(started=0.0)], 0.0) == 0
-    assert LongPolls(True).timeout([looked()], 0.0) == LONG_POLL_SECONDS
+    assert LongPolls(True).timeout([polled()], 0.0) == LONG_POLL_SECONDS
 
 
 def test_a_service_without_it_gets_none() -> None:
-    """What is not offered is not asked for."""
-    assert LongPolls(False).timeout([looked()], 0.0) == 0
+    """What is not offered is not requested."""
+    assert LongPolls(False).timeout([polled()], 0.0) == 0
 
 
 def test_options_keep_their_meaning() -> None:
     """No longer than the interval, not beyond the deadline, and not where the interval grows by Airflow's formula."""
-    assert LongPolls(True).timeout([looked(interval=10.0)], 0.0) == 10
-    assert LongPolls(True).timeout([looked(interval=0.5)], 0.0) == 0
-    assert LongPolls(True).timeout([looked(deadline=Deadline(7.0, "timeout", 7.0))], 2.0) == 5
-    assert LongPolls(True).timeout([looked(exponential_backoff=True)], 0.0) == 0
+    assert LongPolls(True).timeout([polled(interval=10.0)], 0.0) == 10
+    assert LongPolls(True).timeout([polled(interval=0.5)], 0.0) == 0
+    assert LongPolls(True).timeout([polled(deadline=Deadline(7.0, "timeout", 7.0))], 2.0) == 5
+    assert LongPolls(True).timeout([polled(exponential_backoff=True)], 0.0) == 0
 
 
 def test_all_who_wait_for_it_agree() -> None:
     """The most impatient one decides."""
-    assert LongPolls(True).timeout([looked(), looked(interval=3.0)], 0.0) == 3
+    assert LongPolls(True).timeout([polled(), polled(interval=3.0)], 0.0) == 3
 
 
 def test_disappointments_in_a_row_end_it_for_a_while() -> None:

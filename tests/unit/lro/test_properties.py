@@ -311,7 +311,7 @@ def test_any_connection_is_read_or_refused(extra: dict[str, Any]) -> None:
     assert read.scopes
 
 
-# --- answers ---------------------------------------------------------------------------------------
+# --- responses ---------------------------------------------------------------------------------------
 
 
 @fuzz
@@ -364,7 +364,7 @@ def check_attributes(operation: Operation) -> None:
 def test_any_error_body_is_an_error_of_ours(
     status: int, body: bytes, headers: dict[str, str], verb: str, now: datetime | None
 ) -> None:
-    """Any answer that is no success is one of our errors, with attributes of their types, and can be pickled."""
+    """Any response that is not a success is one of our errors, with attributes of their types, and can be pickled."""
     error = error_from_response(
         service="datafusion", verb=verb, operation="o", http_status=status, headers=headers, body=body, now=now
     )
@@ -385,7 +385,7 @@ def test_any_error_body_is_an_error_of_ours(
 @settings(fuzz, max_examples=60)
 @given(status=st.sampled_from([200, 204, 302, 400, 404, 500]), body=bodies, headers=headers)
 def test_any_answer_is_read_or_an_error_of_ours(verb: str, status: int, body: bytes, headers: dict[str, str]) -> None:
-    """Whatever answers, each verb gives what it promises or raises an error of ours."""
+    """Whatever responds, each verb returns what it promises or raises an error of ours."""
     endpoint = "https://earthengine.googleapis.com"
     if verb == "list":
         request = protocol.list_(read_parent("projects/p", "earthengine"), endpoint)
@@ -410,7 +410,7 @@ def test_any_answer_is_read_or_an_error_of_ours(verb: str, status: int, body: by
     max_wait=st.one_of(st.none(), st.floats(0.01, 1e5)),
     backoff=st.booleans(),
     dice=st.floats(0, 1),
-    looks=st.integers(0, 10_000),
+    polls=st.integers(0, 10_000),
     age=st.floats(-10, 1e6),
     left=st.one_of(st.none(), st.floats(-10, 1e6)),
 )
@@ -419,13 +419,13 @@ def test_any_delay_is_one_that_can_be_slept(
     max_wait: float | None,
     backoff: bool,
     dice: float,
-    looks: int,
+    polls: int,
     age: float,
     left: float | None,
 ) -> None:
     """However a wait is set up, its next sleep is a number, not negative, and within its limits."""
     now = 1_762_000_000.0
-    watch = PollSchedule(
+    schedule = PollSchedule(
         started=now - age,
         deadline=None if left is None else Deadline(now + left, "timeout", 1.0),
         interval=interval,
@@ -433,8 +433,8 @@ def test_any_delay_is_one_that_can_be_slept(
         max_wait=max_wait,
         rng=lambda: dice,
     )
-    watch.polls = looks
-    delay = watch.delay(now)
+    schedule.polls = polls
+    delay = schedule.delay(now)
     assert 0 <= delay < float("inf")
     assert max_wait is None or delay <= max_wait
     assert left is None or delay <= max(left, 0) + 1e-6

@@ -1,4 +1,4 @@
-"""Each verb as plain data: what is asked, and what an answer means."""
+"""Each verb as plain data: what is sent, and what a response means."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def build(verb: str, service: str, *arguments: Any, version: str | None = None) 
     return request
 
 
-def answer(status: int, content: Any = b"", **headers: str) -> Response:
-    """An answer with a body of bytes, or of this content as JSON."""
+def response(status: int, content: Any = b"", **headers: str) -> Response:
+    """A response with a body of bytes, or of this content as JSON."""
     body = content if isinstance(content, bytes) else json.dumps(content).encode()
     return Response(status, headers, body)
 
@@ -120,7 +120,7 @@ def test_wait_of_the_others_has_its_timeout_in_the_body(service: str, timeout: f
     ],
 )
 def test_list(service: str, parent: str, path: str) -> None:
-    """A list is a GET of the parent's operations, without a query where nothing is asked for."""
+    """A list is a GET of the parent's operations, without a query where none is needed."""
     reference = read_parent(parent, service)
     request = protocol.list_(reference, endpoint_of(reference))
     url = urlsplit(request.url)
@@ -179,7 +179,7 @@ def test_a_verb_that_is_not_there_is_refused(verb: str, service: str, name: str,
         getattr(protocol, verb)(reference, endpoint_of(reference), *arguments)
 
 
-# --- answers ---------------------------------------------------------------------------------------
+# --- responses ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("verb", ["cancel", "delete"])
@@ -190,18 +190,18 @@ def test_a_verb_that_is_not_there_is_refused(verb: str, service: str, name: str,
     ids=["{}", "nothing", "white space", "typed", "with a field"],
 )
 def test_an_empty_answer_is_good(verb: str, status: int, body: bytes) -> None:
-    """Cancel and delete answer `{}` or nothing at all, and neither says what will become of the operation."""
-    assert build(verb, "datafusion").read(answer(status, body)) is None
+    """Cancel and delete return `{}` or nothing at all, and neither says how the operation will end."""
+    assert build(verb, "datafusion").read(response(status, body)) is None
 
 
 @pytest.mark.parametrize("body", [b"<html>hello</html>", b"[]", b"null", b'"ok"', b"{"])
 @pytest.mark.parametrize("verb", ["cancel", "delete", "get", "wait", "list"])
 def test_a_good_status_with_a_bad_body_is_malformed(verb: str, body: bytes) -> None:
-    """A proxy's page with status 200 is no answer of the API, for any verb, and the message says what to check."""
+    """A proxy's page with status 200 is not a response of the API, for any verb, and the message says what to check."""
     with pytest.raises(
         MalformedResponseError, match=r"could not read the response: .* no proxy responds in its place"
     ) as e:
-        any_request(verb).read(answer(200, body))
+        any_request(verb).read(response(200, body))
     assert e.value.transient
 
 
@@ -217,7 +217,7 @@ def any_request(verb: str) -> Request[Any]:
 def test_an_operation_is_read(verb: str) -> None:
     """Get and wait give the operation, done or not."""
     raw = {"name": NAMES["earthengine"], "metadata": {"state": "RUNNING"}}
-    operation = any_request(verb).read(answer(200, raw))
+    operation = any_request(verb).read(response(200, raw))
     assert operation == Operation.from_json(raw)
 
 
@@ -226,13 +226,13 @@ def test_an_operation_is_read(verb: str) -> None:
 def test_what_is_no_operation_is_malformed(verb: str, body: bytes) -> None:
     """An object that is no operation, or no text at all, fails closed and names verb and operation."""
     with pytest.raises(MalformedResponseError, match=f"earthengine: {verb} {NAMES['earthengine']}: "):
-        any_request(verb).read(answer(200, body))
+        any_request(verb).read(response(200, body))
 
 
 def test_json_that_is_nested_too_deeply_is_malformed() -> None:
     """A body made to exhaust the parser is an error like any other."""
     with pytest.raises(ResponseTooLargeError, match="it is nested deeper than 100 levels"):
-        any_request("get").read(answer(200, b'{"metadata":' + b"[" * 100_000 + b"]" * 100_000 + b"}"))
+        any_request("get").read(response(200, b'{"metadata":' + b"[" * 100_000 + b"]" * 100_000 + b"}"))
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ def test_json_that_is_nested_too_deeply_is_malformed() -> None:
 )
 def test_a_page_is_read(content: dict[str, Any], page: Page) -> None:
     """A page has operations, the next token and what could not be reached; an empty one is `{}`."""
-    assert any_request("list").read(answer(200, content)) == page
+    assert any_request("list").read(response(200, content)) == page
 
 
 @pytest.mark.parametrize(
@@ -268,33 +268,33 @@ def test_a_page_is_read(content: dict[str, Any], page: Page) -> None:
 def test_a_page_of_the_wrong_shape_is_malformed(content: dict[str, Any]) -> None:
     """A list whose fields have the wrong type fails closed, as a whole."""
     with pytest.raises(MalformedResponseError, match="earthengine: list projects/p: "):
-        any_request("list").read(answer(200, content))
+        any_request("list").read(response(200, content))
 
 
 @pytest.mark.parametrize("verb", ["get", "list", "cancel", "delete", "wait"])
 def test_an_error_is_raised_for_every_verb(verb: str) -> None:
-    """An error of the API knows the verb and the name that it was asked about."""
+    """An error of the API has the verb and the name of its request."""
     body = {"error": {"code": 404, "status": "NOT_FOUND", "message": "gone"}}
     with pytest.raises(NotFoundError, match="gone") as caught:
-        any_request(verb).read(answer(404, body))
+        any_request(verb).read(response(404, body))
     request = any_request(verb)
-    assert (caught.value.verb, caught.value.operation) == (verb, request.reference.name)
+    assert (caught.value.verb, caught.value.operation) == (verb, request.resource.name)
 
 
 @pytest.mark.parametrize("status", [300, 301, 302, 307, 308])
 def test_a_redirect_is_not_followed(status: int) -> None:
     """A redirect is said to be one: the token does not travel."""
     with pytest.raises(OperationsError, match=rf"a redirect \(HTTP {status}\).*Check the endpoint"):
-        any_request("get").read(answer(status, {"name": "o"}, location="https://evil.example/"))
+        any_request("get").read(response(status, {"name": "o"}, location="https://evil.example/"))
     with pytest.raises(OperationsError, match="a redirect"):
-        any_request("cancel").read(answer(status))
+        any_request("cancel").read(response(status))
 
 
 def test_a_retry_after_date_needs_the_time() -> None:
     """The time that a date is compared with comes in from outside."""
     date = "Sun, 01 Nov 2026 10:00:30 GMT"
     now = datetime(2026, 11, 1, 10, 0, 0, tzinfo=timezone.utc)
-    late = answer(429, b"", **{"retry-after": date})
+    late = response(429, b"", **{"retry-after": date})
     with pytest.raises(ResourceExhaustedError) as caught:
         any_request("get").read(late, now)
     assert caught.value.retry_after == 30
@@ -313,8 +313,8 @@ def test_a_retry_after_date_needs_the_time() -> None:
         rb"\\\u0079a29.SECRET/x",
     ],
 )
-def test_an_answer_forgets_the_token_that_it_repeats(told: bytes) -> None:
-    """However JSON spells it, in the body and in the headers; the rest of the answer stays."""
+def test_a_response_forgets_the_token_that_it_repeats(told: bytes) -> None:
+    """However JSON spells it, in the body and in the headers; the rest of the response stays."""
     found = Response(200, {"x": f"<{told.decode()}>"}, b'{"metadata":{"a":"' + told + b'","b":"\\u00e4"}}')
     kept = found.without({"authorization": "Bearer ya29.SECRET/x"})
     content = json.loads(kept.body)

@@ -143,14 +143,14 @@ def pages(*names: str) -> Any:
     return pytest.mark.parametrize("page", [PAGES[name] for name in chosen], ids=chosen)
 
 
-def answered(request: Request[Any], status: int, content: Any) -> Any:
-    """What is read from an answer to a request."""
+def response_to(request: Request[Any], status: int, content: Any) -> Any:
+    """What is read from a response to a request."""
     return request.read(Response(status, {}, content if isinstance(content, bytes) else json.dumps(content).encode()))
 
 
-def look(page: Page, **fields: Any) -> Operation:
-    """A look at the page's operation, off the wire."""
-    operation: Operation = answered(page.get(), 200, {"name": page.name, **fields})
+def poll(page: Page, **fields: Any) -> Operation:
+    """A poll of the page's operation, off the wire."""
+    operation: Operation = response_to(page.get(), 200, {"name": page.name, **fields})
     return operation
 
 
@@ -165,21 +165,21 @@ def test_method(page: Page) -> None:
 
 @pages()
 def test_starts_asynchronous_cancellation(page: Page) -> None:
-    """'Starts asynchronous cancellation': a good answer is no outcome, the operation runs until it says otherwise."""
+    """'Starts asynchronous cancellation': a success is no outcome, the operation runs until it says otherwise."""
     flow = flows.cancel(page.reference, endpoint_of(page.reference))
     assert next(flow) == page.get()
-    assert flow.send(look(page)) == page.cancel()
+    assert flow.send(poll(page)) == page.cancel()
     with pytest.raises(StopIteration) as end:
-        flow.send(answered(page.cancel(), 200, {}))
+        flow.send(response_to(page.cancel(), 200, {}))
     assert (end.value.value.outcome, end.value.value.requested) == (None, True)
-    assert look(page).state is State.RUNNING
+    assert poll(page).state is State.RUNNING
 
 
 @pages()
 def test_best_effort_success_is_not_guaranteed(page: Page) -> None:
     """'Best effort': an operation that goes on after the request is called running, and never cancelled."""
-    assert answered(page.cancel(), 200, {}) is None
-    assert flows.outcome_of_cancel(look(page)) is Outcome.STILL_RUNNING
+    assert response_to(page.cancel(), 200, {}) is None
+    assert flows.outcome_of_cancel(poll(page)) is Outcome.STILL_RUNNING
 
 
 @pages()
@@ -187,10 +187,10 @@ def test_unimplemented(page: Page) -> None:
     """'It returns google.rpc.Code.UNIMPLEMENTED': an error of its own, and the outcome CANCEL_UNSUPPORTED."""
     body = {"error": {"code": 501, "status": "UNIMPLEMENTED", "message": "Operation is not implemented."}}
     with pytest.raises(UnimplementedError, match=f"{page.service} does not support cancel") as caught:
-        answered(page.cancel(), 501, body)
+        response_to(page.cancel(), 501, body)
     flow = flows.cancel(page.reference, endpoint_of(page.reference))
     next(flow)
-    flow.send(look(page))
+    flow.send(poll(page))
     with pytest.raises(StopIteration) as end:
         flow.throw(caught.value)
     assert (end.value.value.outcome, end.value.value.requested) == (Outcome.CANCEL_UNSUPPORTED, False)
@@ -201,8 +201,8 @@ def test_get_tells_what_came_of_it(page: Page) -> None:
     """'Clients can use Operations.GetOperation to check': one GET of the same name tells cancelled from the rest."""
     request = page.get()
     assert (request.method, request.url, request.body) == ("GET", page.url.removesuffix(":cancel"), b"")
-    cancelled = look(page, done=True, error={"code": 1})
-    failed = look(page, done=True, error={"code": 13, "message": "boom"})
+    cancelled = poll(page, done=True, error={"code": 1})
+    failed = poll(page, done=True, error={"code": 13, "message": "boom"})
     assert flows.outcome_of_cancel(cancelled) is Outcome.CANCELLED
     assert flows.outcome_of_cancel(failed) is Outcome.FAILED
 
@@ -210,15 +210,15 @@ def test_get_tells_what_came_of_it(page: Page) -> None:
 @pages()
 def test_completed_despite_cancellation(page: Page) -> None:
     """'Completed despite cancellation': a success after a cancel request has an outcome of its own."""
-    completed = look(page, done=True, response={})
+    completed = poll(page, done=True, response={})
     assert completed.outcome is Outcome.SUCCEEDED
     assert flows.outcome_of_cancel(completed) is Outcome.COMPLETED_DESPITE_CANCEL
 
 
 @pages()
 def test_a_cancelled_operation_is_not_deleted(page: Page) -> None:
-    """'The operation is not deleted': it can be looked at under its name, and asking again sends no second request."""
-    cancelled = look(page, done=True, error={"code": 1, "message": "cancelled"})
+    """'The operation is not deleted': it can be polled by its name, and cancelling it again sends no second request."""
+    cancelled = poll(page, done=True, error={"code": 1, "message": "cancelled"})
     assert cancelled.name == page.name
     flow = flows.cancel(page.reference, endpoint_of(page.reference))
     assert next(flow) == page.get()
@@ -236,7 +236,7 @@ def test_a_cancelled_operation_is_not_deleted(page: Page) -> None:
 def test_cancelled_is_error_code_1(page: Page, code: int, outcome: Outcome) -> None:
     """'A google.rpc.Status.code of 1': that code and no other means cancelled, whatever the message is."""
     for message in ("", "cancelled", "CANCELLED"):
-        assert look(page, done=True, error={"code": code, "message": message}).outcome is outcome
+        assert poll(page, done=True, error={"code": code, "message": message}).outcome is outcome
 
 
 @pages()
@@ -309,15 +309,15 @@ def test_request_body_is_empty(page: Page) -> None:
 
 @pages("earth-engine", "developer-connect", "data-fusion", "vertex")
 def test_response_body_is_an_empty_json_object(page: Page) -> None:
-    """'The response body is an empty JSON object': `{}` is a good answer, without a result."""
-    assert answered(page.cancel(), 200, {}) is None
+    """'The response body is an empty JSON object': `{}` is a success, without a result."""
+    assert response_to(page.cancel(), 200, {}) is None
 
 
 @pages("automl")
 def test_response_body_is_empty(page: Page) -> None:
     """'The response body will be empty': so is no byte at all; and of the newer pages' `{}` nobody complains."""
-    assert answered(page.cancel(), 200, b"") is None
-    assert answered(page.cancel(), 200, {}) is None
+    assert response_to(page.cancel(), 200, b"") is None
+    assert response_to(page.cancel(), 200, {}) is None
 
 
 @pages("earth-engine", "developer-connect", "automl", "data-fusion")
@@ -332,7 +332,7 @@ def test_iam_permission(page: Page) -> None:
     """'Requires the IAM permission developerconnect.operations.cancel': a 403 names it as what to give."""
     body = {"error": {"code": 403, "status": "PERMISSION_DENIED", "message": "The caller does not have permission"}}
     with pytest.raises(PermissionDeniedError, match=r"permission .*developerconnect\.operations\.cancel"):
-        answered(page.cancel(), 403, body)
+        response_to(page.cancel(), 403, body)
 
 
 def test_the_table_above_names_tests_that_exist() -> None:

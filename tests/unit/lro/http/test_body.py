@@ -1,4 +1,4 @@
-"""The body of an answer: unpacked piece by piece, within its limit."""
+"""The body of a response: unpacked piece by piece, within its limit."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_an_empty_body_may_be_called_packed() -> None:
 
 @pytest.mark.parametrize("encoding", ["br", "deflate", "zstd", "gzip, gzip", "\x00"])
 def test_what_was_not_asked_for_is_not_unpacked(encoding: str) -> None:
-    """Only gzip is asked for, and only once."""
+    """Only gzip is requested, and only once."""
     with pytest.raises(MalformedResponseError, match="was not requested"):
         Body(200, {"content-encoding": encoding})
 
@@ -69,14 +69,14 @@ def test_an_encoding_that_may_be_a_secret_is_not_told() -> None:
     ],
 )
 def test_what_cannot_be_unpacked_is_malformed(data: bytes, words: str) -> None:
-    """Another answer may be better: it is transient."""
+    """Another response may be better: it is transient."""
     with pytest.raises(MalformedResponseError, match=words) as caught:
         fed(Body(200, {"content-encoding": "gzip"}), data)
     assert caught.value.transient
 
 
 def test_the_limit_counts_what_comes_out() -> None:
-    """A body of exactly the limit is taken, one byte more is not, packed or not."""
+    """A body of exactly the limit is accepted, one byte more is not, packed or not."""
     for encoding, pack in (("", bytes), ("gzip", gzip.compress)):
         assert fed(Body(200, {"content-encoding": encoding}, limit=920), pack(TEXT)) == TEXT
         with pytest.raises(ResponseTooLargeError, match="larger than 919 bytes") as caught:
@@ -110,7 +110,7 @@ def test_odd_lengths_are_left_to_http(length: str) -> None:
     ],
 )
 def test_an_error_loses_its_explanation_only(status: int, headers: dict[str, str], data: bytes) -> None:
-    """The status says what is wrong; a body that cannot be taken does not hide it."""
+    """The status says what is wrong; a body that cannot be accepted does not hide it."""
     body = Body(status, headers, limit=100)
     assert fed(body, data) == b""
     assert not body.wanted or not data or "content-encoding" in headers

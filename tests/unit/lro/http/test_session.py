@@ -1,4 +1,4 @@
-"""What comes from a socket for one answer: so much, and until then. Over real sockets: tests/hostile."""
+"""The bytes of one response, limited in number and time. Over real sockets: tests/hostile."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_no_timeout_stays_none() -> None:
 
 
 def test_so_many_bytes_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everything counts that comes for an answer: headers, sizes of chunks, trailers, body."""
+    """Everything counts that comes for a response: headers, sizes of chunks, trailers, body."""
     monkeypatch.setattr(transport, "MAX_WIRE_BYTES", 10)
     assert wire(b"x" * 10, Socket(1.0)).read() == b"x" * 10
     with pytest.raises(ResponseTooLargeError, match="it is larger than 10 bytes"):
