@@ -295,8 +295,8 @@ class _Canceller:
             # Only now: the interrupted frame may hold the lock of the log, or of an import that counting needs, and
             # the kill waited for this thread.
             if line:
-                StatsMetrics().cancel(self._reference.service, word)
                 self._log.info(line)
+                StatsMetrics().cancel(self._reference.service, word)
 
     def _keep_warm(self) -> None:
         from airflow_lro_provider.lro.errors import OperationsError
