@@ -273,6 +273,8 @@ class LocalAirflow(AirflowClient):
 
     def _is_ready(self, component: _Component, components: list[_Component]) -> bool:
         if component.kind == "api-server":
+            # The first answer of the tasks' API takes it 5 s of CPU, which no task is to wait for.
+            self.request("GET", "/execution/health", None, None, timeout=60)
             return bool(self.api("GET", "monitor/health")["metadatabase"]["status"] == "healthy")
         # A predecessor that was killed counts as running and healthy for a while, hence the time.
         same = [other for other in components if other.kind == component.kind]

@@ -22,6 +22,10 @@ __all__ = ["run_demo"]
 TRY_IT = "lro_try_it"
 CONN_ID = "google_cloud_default"
 DAGS = Path(__file__).with_name("dags")
+ENVIRONMENT = {
+    # Airflow's own default: on a busy machine a task may be without a heartbeat for the 20 s of a local Airflow.
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "300",
+}
 START_WITHIN = 300.0
 """Seconds that Airflow may take to start."""
 _COMPONENTS = ("api-server", "dag-processor", "scheduler", "triggerer")
@@ -64,7 +68,7 @@ def _airflow(emulator: Emulator, out: Printer) -> Iterator[LocalAirflow]:
 
 def _start(out: Printer, tries: int = 3) -> LocalAirflow:
     """Start Airflow; again on other ports, should another program have taken one of the free ports meanwhile."""
-    airflow = LocalAirflow(dags=DAGS, parallelism=TASKS_AT_A_TIME)
+    airflow = LocalAirflow(dags=DAGS, parallelism=TASKS_AT_A_TIME, environment=ENVIRONMENT)
     out.event("starting", "a real Airflow in a temporary home; first its database (SQLite)")
     try:
         with _tell_progress(airflow, out):

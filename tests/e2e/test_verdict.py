@@ -16,7 +16,7 @@ import pytest
 from tests.e2e.bed.lab import Lab, Run
 from tests.e2e.bed.waiting import wait_until
 
-LEFT = re.compile(r"left this operation behind \(killed: (.*); max_tries (\d+), now (\d+); operation: (.*)\): (\w+)")
+LEFT = re.compile(r"Left by try 1 \(killed: (.*); max_tries (\d+), now (\d+); (.*)\): (\w+), ")
 
 
 def left_behind(run: Run) -> tuple[str, bool, str, str]:
