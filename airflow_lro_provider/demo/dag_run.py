@@ -1,4 +1,4 @@
-"""One run of the demo's Dag: some of its tasks are killed as a user would, and what happens is told as it happens."""
+"""One run of the demo's Dag: some of its tasks are killed as a user would; what happens is printed as it happens."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ __all__ = ["DAG_ID", "RUN_ID", "TASKS_AT_A_TIME", "DagRun"]
 DAG_ID = "lro_demo"
 RUN_ID = "demo"
 TASKS_AT_A_TIME = 4
-END_WITHIN = 420.0
-"""Seconds that the Dag may take."""
-CANCEL_WITHIN = 60.0
-"""Seconds that a cancel may take."""
-LEFT_ALONE = 6.0
-"""So many seconds after a task that is left alone began to wait, its operation succeeds."""
-CANCEL_DELAY = 0.5
-"""Seconds that the server takes to cancel an operation."""
-LOOK_INTERVAL_SECONDS = 0.4
+END_WITHIN_SECONDS = 420.0
+"""How long the whole Dag may take."""
+CANCEL_WITHIN_SECONDS = 60.0
+"""How long a cancel may take, after the kill or after an end of the task's own."""
+LEFT_ALONE_SECONDS = 6.0
+"""How long a task that is left alone waits until its operation succeeds."""
+CANCEL_DELAY_SECONDS = 0.5
+"""How long the server takes to cancel an operation."""
+POLL_INTERVAL_SECONDS = 0.4
 ERRORS_IN_A_ROW = 10
-"""So often may Airflow's API fail before the demo gives up."""
+"""How often Airflow's API may fail before the demo gives up."""
 
 
 class DagRun:
@@ -33,7 +33,7 @@ class DagRun:
 
     :param airflow: where the tasks are
     :param emulator: where the operations are
-    :param out: where to tell it
+    :param out: where to print what happens
     """
 
     def __init__(self, airflow: AirflowClient, emulator: Emulator, out: Printer) -> None:
@@ -42,10 +42,10 @@ class DagRun:
         self._errors = 0
 
     def run(self) -> list[Row]:
-        """Start it, tell what happens, and return the rows as they are at the end."""
+        """Start it, print what happens, and return the rows as they are at the end."""
         for row in self._rows:
             # It never ends by itself: a kill is the only reason for it to be cancelled.
-            row.operation = self._emulator.create(row.service, duration=None, cancel_delay=CANCEL_DELAY)
+            row.operation = self._emulator.create(row.service, duration=None, cancel_delay=CANCEL_DELAY_SECONDS)
         names = {row.task_id: row.operation for row in self._rows}
         self._airflow.trigger(DAG_ID, run_id=RUN_ID, conf=names)
         self._out.event(
@@ -53,29 +53,29 @@ class DagRun:
             f"the Dag {DAG_ID}: {len(self._rows)} tasks that wait for an operation each,"
             f" at most {TASKS_AT_A_TIME} running at a time",
         )
-        for _ in poll(self._look_patiently, END_WITHIN, interval=LOOK_INTERVAL_SECONDS):
-            if all(row.is_over(time.time(), CANCEL_WITHIN) for row in self._rows):
+        for _ in poll(self._update_patiently, END_WITHIN_SECONDS, interval=POLL_INTERVAL_SECONDS):
+            if all(row.is_finished(time.time(), CANCEL_WITHIN_SECONDS) for row in self._rows):
                 break
-        self._last_look()
+        self._update_finally()
         return self._rows
 
-    def _look_patiently(self) -> None:
-        """Look; an answer of Airflow that fails is told, and asked for again."""
+    def _update_patiently(self) -> None:
+        """Update the rows; a request to Airflow that fails is printed, and made again with the next update."""
         try:
-            self._look()
+            self._update()
         except LocalAirflowError as error:
             self._errors += 1
-            self._out.event("no answer", str(error).splitlines()[0])
+            self._out.event("no response", str(error).splitlines()[0])
             if self._errors >= ERRORS_IN_A_ROW:
-                raise LocalAirflowError(f"Airflow does not answer any more. {error}") from error
+                raise LocalAirflowError(f"Airflow no longer responds. {error}") from error
         else:
             self._errors = 0
 
-    def _last_look(self) -> None:
-        """See that what was over has stayed so, and what the tasks returned."""
+    def _update_finally(self) -> None:
+        """See that what was finished has stayed so, and what the tasks returned."""
         states = self._states()
         for row in self._rows:
-            self._see_operation(row)
+            self._update_operation(row)
             row.task_state = states.get(row.task_id)
             if row.task_state == "success":
                 row.outcome = self._outcome(row)
@@ -83,29 +83,29 @@ class DagRun:
     def _states(self) -> dict[str, str | None]:
         return {task["task_id"]: task["state"] for task in self._airflow.task_instances(DAG_ID, RUN_ID)}
 
-    def _look(self) -> None:
+    def _update(self) -> None:
         states = self._states()
         for row in self._rows:
-            self._see_operation(row)
-            if not row.task_is_over:
-                self._see_task(row, states.get(row.task_id))
+            self._update_operation(row)
+            if not row.task_is_finished:
+                self._update_task(row, states.get(row.task_id))
 
-    def _see_operation(self, row: Row) -> None:
+    def _update_operation(self, row: Row) -> None:
         view = self._emulator.operation(row.service, row.operation)
-        row.operation_state, row.looks = view.state, view.polls
+        row.operation_state, row.polls = view.state, view.polls
         if row.cancelled_at is None and view.cancel_requested_at is not None:
             row.cancelled_at = view.cancel_requested_at
             if row.cancelled_after is not None:
-                told = f"the server saw it {row.cancelled_after:.1f} s after the kill"
+                why = f"the server saw it {row.cancelled_after:.1f} s after the kill"
             elif row.kind == "cancel":
-                told = "the task asked for it, as it is there to do"
+                why = "requested by the task, as intended"
             else:
-                told = "though nobody killed the task"
-            self._out.event("cancelled", f"{row.short_name} of {row.task_id}: {told}")
+                why = "though nobody killed the task"
+            self._out.event("cancelled", f"{row.short_name} of {row.task_id}: {why}")
 
-    def _see_task(self, row: Row, state: str | None) -> None:
+    def _update_task(self, row: Row, state: str | None) -> None:
         row.task_state = state
-        if row.task_is_over:
+        if row.task_is_finished:
             row.ended_at = time.time()
             if row.killed_at is None:
                 early = " before it could be killed" if row.to_kill else ""
@@ -119,23 +119,25 @@ class DagRun:
             return
         if row.to_kill and row.killed_at is None:
             self._kill(row)
-        elif row.kind == "left_alone" and row.finished_at is None and time.time() - row.waits_since > LEFT_ALONE:
+        elif (
+            row.kind == "left_alone" and row.finished_at is None and time.time() - row.waits_since > LEFT_ALONE_SECONDS
+        ):
             row.finished_at = time.time()
             self._emulator.finish(row.service, row.operation)
             self._out.event("succeeded", f"{row.short_name} of {row.task_id}, which was left alone")
 
     def _is_waiting(self, row: Row) -> bool:
-        """Whether the task is well into its wait: it looked again, or the triggerer looked."""
-        looks = {"poke": 2, "deferred": 3, "operator": 1}[row.waits]
-        return row.task_state == row.waiting_state and row.looks >= looks
+        """Whether the task is well into its wait: it polled again, or the triggerer polled."""
+        polls = {"poke": 2, "deferred": 3, "operator": 1}[row.waits]
+        return row.task_state == row.waiting_state and row.polls >= polls
 
     def _kill(self, row: Row) -> None:
-        """Mark the task failed. Where Airflow refuses that (it has ended just now), it was not killed."""
+        """Mark the task failed. Where Airflow refuses that (it has just ended by itself), it was not killed."""
         row.killed_at = time.time()
         try:
             self._airflow.set_task_state(DAG_ID, RUN_ID, row.task_id, "failed")
         except LocalAirflowError as error:
-            # Without an answer it is most likely done all the same.
+            # Without a response it has most likely been done all the same.
             if error.status is not None:
                 row.killed_at = None
             raise

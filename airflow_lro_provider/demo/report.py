@@ -41,7 +41,7 @@ def report(rows: Sequence[Row], airflow: AirflowClient, out: Printer) -> int:
         out.line(f"FAILED: {wrong} of {len(rows)} rows are not as they have to be{systems}.", "red")
         return 1
     if not_shown:
-        out.line(f"INCOMPLETE: {not_shown} of {len(rows)} rows show no kill, as the task ended before it.", "red")
+        out.line(f"INCOMPLETE: {not_shown} of {len(rows)} rows show no kill: the task ended before it.", "red")
         out.line("    No operation was left running, and all other rows are as they have to be. Run the demo again.")
         return 1
     out.line(_summary(rows), "green")
@@ -57,7 +57,7 @@ def _summary(rows: Sequence[Row]) -> str:
         f" {_range(killed, 'running')} after the kill of a running task,\n"
         f"    {_range(killed, 'deferred')} after the kill of a deferred one.\n"
         f"    {left} tasks were left alone, and all {left} operations SUCCEEDED.\n"
-        f"    {on_purpose} task was there to cancel an operation, and reported that it is CANCELLED."
+        f"    {on_purpose} task cancelled an operation, as intended, and reported CANCELLED."
     )
 
 

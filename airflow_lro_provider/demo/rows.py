@@ -1,4 +1,4 @@
-"""The rows of the demo: one task and its operation each, what became of both, and whether that is right."""
+"""The rows of the demo: one task and its operation each, what happened to both, and whether that is right."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 __all__ = ["Row", "plan", "table"]
 
-SLOW_CANCEL = 5.0
-"""A cancel that comes later than this, in seconds, is right, but is said to be slow."""
+SLOW_CANCEL_SECONDS = 5.0
+"""A cancel that comes later than this after its kill is right, but is called slow."""
 _ENDED = ("SUCCEEDED", "FAILED", "CANCELLED")
 _HEADER = ("SYSTEM", "OPERATION", "WAITS", "KILLED WHILE", "TASK ENDED", "OPERATION ENDED", "CANCELLED AFTER", "")
 
@@ -24,14 +24,14 @@ class Row:
     :param waits: how the task waits: ``poke``, ``deferred`` or ``operator``
     :param operation: the operation's name
     :param waits_since: when the task was seen to wait; this and the other moments are seconds since the epoch
-    :param finished_at: when the server was told to let the operation succeed
+    :param finished_at: when the demo let the operation succeed
     :param killed_at: the moment just before the task was marked as failed
     :param ended_at: when the task was first seen to have ended
     :param cancelled_at: when the server got the (first) cancel request
     :param task_state: Airflow's state of the task, as last seen
     :param operation_state: the server's state of the operation, as last seen
     :param outcome: what the task returned
-    :param looks: how often the server was asked for the operation's state, as last seen
+    :param polls: how often the operation was polled, as last seen
     """
 
     service: str
@@ -47,7 +47,7 @@ class Row:
     task_state: str | None = None
     operation_state: str = "RUNNING"
     outcome: str | None = None
-    looks: int = 0
+    polls: int = 0
 
     @property
     def task_id(self) -> str:
@@ -70,7 +70,7 @@ class Row:
         return "deferred" if self.waits == "deferred" else "running"
 
     @property
-    def task_is_over(self) -> bool:
+    def task_is_finished(self) -> bool:
         """Whether the task has ended."""
         return self.task_state in ("success", "failed", "skipped", "upstream_failed", "removed")
 
@@ -86,32 +86,32 @@ class Row:
             return None
         return self.cancelled_at - self.killed_at
 
-    def is_over(self, now: float, patience: float) -> bool:
-        """Whether nothing more is to be seen, or (of the operation, after the task's end) to be hoped for.
+    def is_finished(self, now: float, patience: float) -> bool:
+        """Whether nothing more will happen: task and operation have ended, or the operation has had its time.
 
         :param now: seconds since the epoch
         :param patience: seconds that an operation may take to end, after its task was killed or has ended
         """
-        if not self.task_is_over:
+        if not self.task_is_finished:
             return False
         return self.operation_state in _ENDED or now - (self.killed_at or self.ended_at or now) > patience
 
     @property
     def problem(self) -> str | None:
-        """Why it is not as it has to be, in a sentence without an end; ``None`` if it is."""
+        """Why it is not as it has to be, as a sentence without a full stop; ``None`` if it is."""
         return self.wrong or self.not_shown
 
     @property
     def not_shown(self) -> str | None:
         """Why it shows nothing, good or bad, though nothing is wrong with it; ``None`` if it does."""
-        ended = self.to_kill and self.task_is_over and not self.was_killed
+        ended = self.to_kill and self.task_is_finished and not self.was_killed
         if not ended or self.operation_state != "CANCELLED":
             return None
         return f"its task ended ({self.task_state}) before it could be killed; its operation was cancelled"
 
     @property
     def wrong(self) -> str | None:
-        """What is wrong with it, in a sentence without an end; ``None`` if nothing is."""
+        """What is wrong with it, as a sentence without a full stop; ``None`` if nothing is."""
         if self.to_kill:
             return self._wrong_kill()
         if self.task_state != "success":
@@ -127,7 +127,7 @@ class Row:
 
     def _wrong_kill(self) -> str | None:
         if not self.was_killed:
-            if not self.task_is_over:
+            if not self.task_is_finished:
                 return f"its task could not be killed while {self.waiting_state}: it is {self.task_state}"
             if self.operation_state != "CANCELLED":
                 ended = f"its task ended ({self.task_state}) before it could be killed"
@@ -148,7 +148,7 @@ class Row:
             return "WRONG"
         if self.not_shown:
             return "NOT SHOWN"
-        return "ok, but slow" if (self.cancelled_after or 0) > SLOW_CANCEL else "ok"
+        return "ok, but slow" if (self.cancelled_after or 0) > SLOW_CANCEL_SECONDS else "ok"
 
     def cells(self) -> tuple[str, ...]:
         """The row of the table."""

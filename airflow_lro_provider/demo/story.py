@@ -1,7 +1,7 @@
 """The demo: kill tasks of a real Airflow while they wait, and see what the server of the operations saw.
 
 It starts the local server and a real Airflow, runs the Dag ``lro_demo``, kills some of its tasks as a user
-would, tells what happens as it happens, and then as a table. All numbers are measured.
+would, prints what happens as it happens, and then a table. All numbers are measured.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ ENVIRONMENT = {
     # Airflow's own default: on a busy machine a task may be without a heartbeat for the 20 s of a local Airflow.
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "300",
 }
-START_WITHIN = 300.0
-"""Seconds that Airflow may take to start."""
+START_WITHIN_SECONDS = 300.0
+"""How long Airflow may take to start."""
 _COMPONENTS = ("api-server", "dag-processor", "scheduler", "triggerer")
 
 
@@ -36,7 +36,7 @@ def run_demo(*, keep: bool = False) -> int:
 
     :param keep: leave Airflow and the server running until Ctrl-C
     :return: the exit status: 0 if everything was shown, and was as it has to be
-    :raises LocalAirflowError: if Airflow does not come up, or breaks
+    :raises LocalAirflowError: if Airflow does not start, or breaks
     """
     out = Printer()
     out.line("A demo of airflow-lro-provider: tasks of a real Airflow are killed while they wait for operations.")
@@ -58,7 +58,7 @@ def _airflow(emulator: Emulator, out: Printer) -> Iterator[LocalAirflow]:
     airflow = _start(out)
     try:
         if errors := airflow.import_errors():
-            raise LocalAirflowError(f"The demo's Dags cannot be read:\n{errors[0]['stack_trace']}")
+            raise LocalAirflowError(f"The demo's Dags could not be read:\n{errors[0]['stack_trace']}")
         out.event("ready", f"Airflow at {airflow.url}")
         airflow.set_connection(CONN_ID, emulator.airflow_connection_json())
         yield airflow
@@ -71,21 +71,21 @@ def _start(out: Printer, tries: int = 3) -> LocalAirflow:
     airflow = LocalAirflow(dags=DAGS, parallelism=TASKS_AT_A_TIME, environment=ENVIRONMENT)
     out.event("starting", "a real Airflow in a temporary home; first its database (SQLite)")
     try:
-        with _tell_progress(airflow, out):
-            return airflow.start(START_WITHIN)
+        with _print_progress(airflow, out):
+            return airflow.start(START_WITHIN_SECONDS)
     except LocalAirflowError as error:
         if tries > 1 and "address already in use" in str(error).lower():
             out.event("again", "another program took a port that was free a moment ago")
             return _start(out, tries - 1)
-        raise LocalAirflowError(f"Airflow did not come up. {error}") from error
+        raise LocalAirflowError(f"Airflow did not start. {error}") from error
 
 
 @contextlib.contextmanager
-def _tell_progress(airflow: LocalAirflow, out: Printer) -> Iterator[None]:
-    """Say what Airflow is doing while it starts."""
+def _print_progress(airflow: LocalAirflow, out: Printer) -> Iterator[None]:
+    """Print what Airflow is doing while it starts."""
     done = threading.Event()
 
-    def tell() -> None:
+    def print_it() -> None:
         known = False
         while not done.wait(5 if known else 0.2):
             if known:
@@ -94,7 +94,7 @@ def _tell_progress(airflow: LocalAirflow, out: Printer) -> Iterator[None]:
                 known = True
                 out.event("starting", f"{', '.join(_COMPONENTS[:-1])} and {_COMPONENTS[-1]}")
 
-    thread = threading.Thread(target=tell, daemon=True)
+    thread = threading.Thread(target=print_it, daemon=True)
     thread.start()
     try:
         yield
@@ -107,7 +107,7 @@ def _keep(airflow: LocalAirflow, emulator: Emulator, out: Printer) -> None:
     """Leave it running for a person, until Ctrl-C."""
     airflow.trigger(TRY_IT)
     out.line()
-    out.line("It all goes on running, until Ctrl-C. No password is needed:")
+    out.line("Everything keeps running until you press Ctrl-C. No password is needed:")
     out.line(f"  the run of the demo    {airflow.url}/dags/{DAG_ID}/runs/{RUN_ID}")
     out.line(f"  a run to try yourself  {airflow.url}/dags/{TRY_IT}")
     out.line(f"  what the server sees   {emulator.url}/emulator")

@@ -161,7 +161,7 @@ def test_a_missing_package_is_one_sentence(
     assert "pip install" in text
 
 
-def test_an_airflow_that_does_not_come_up_fails_with_its_log(
+def test_an_airflow_that_does_not_start_fails_with_its_log(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The end of the log that tells why is printed, and no traceback."""
@@ -172,7 +172,7 @@ def test_an_airflow_that_does_not_come_up_fails_with_its_log(
     monkeypatch.setattr(LocalAirflow, "start", start)
     assert cli.main(["demo"]) == 1
     text = capsys.readouterr().err
-    assert text.startswith("airflow-lro: Airflow did not come up. airflow scheduler ended with 3:\nthe reason\n")
+    assert text.startswith("airflow-lro: Airflow did not start. airflow scheduler ended with 3:\nthe reason\n")
     assert "Traceback" not in text
 
 
@@ -191,7 +191,7 @@ def test_a_port_that_somebody_else_took_is_no_failure(
     assert len(ports) == 3
     captured = capsys.readouterr()
     assert captured.out.count("another program took a port") == 2
-    assert "Airflow did not come up" in captured.err
+    assert "Airflow did not start" in captured.err
 
 
 def test_importing_the_command_line_is_light() -> None:

@@ -1,4 +1,4 @@
-"""What the demo tells when a task ends before it can be killed, or Airflow does not answer."""
+"""What the demo prints when a task ends before it can be killed, or Airflow does not respond."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ POKE = "datafusion.poke"
 
 @dataclass
 class View:
-    """The server's view of an operation; it was looked at often enough for every kind of task."""
+    """The server's view of an operation; it was polled often enough for every kind of task."""
 
     state: str = "RUNNING"
     polls: int = 9
@@ -35,7 +35,7 @@ class Played:
     """Both the Airflow and the server: tasks wait at once, and a kill cancels at once.
 
     :param trouble: what happens to the first kill of :data:`POKE`: its task ``ended`` a moment before, or has
-        ``ended and left`` its operation running; or it is done, but there is ``no answer``
+        ``ended and left`` its operation running; or it is done, but there is ``no response``
     """
 
     def __init__(self, trouble: str = "") -> None:
@@ -86,7 +86,7 @@ class Played:
             self._views[self._names[task]].cancel()
         if trouble.startswith("ended"):
             raise LocalAirflowError("Task id poke is already in failed state", 409)
-        if trouble == "no answer":
+        if trouble == "no response":
             raise LocalAirflowError("Read timed out.\nAnd more")
 
     def xcom(self, dag_id: str, run_id: str, task: str) -> dict[str, str]:
@@ -101,7 +101,7 @@ class Played:
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits for anything."""
-    for name in ("LOOK_INTERVAL_SECONDS", "LEFT_ALONE", "CANCEL_WITHIN"):
+    for name in ("POLL_INTERVAL_SECONDS", "LEFT_ALONE_SECONDS", "CANCEL_WITHIN_SECONDS"):
         monkeypatch.setattr(dag_run, name, 0.0)
 
 
@@ -123,11 +123,11 @@ def test_all_is_well() -> None:
     assert status == 0, text
     assert text.count(" s  killed ") == 10
     assert "OK: 10 tasks were killed, and all 10 operations were cancelled" in text
-    assert "no answer" not in text
+    assert "no response" not in text
 
 
 def test_a_task_that_ends_before_its_kill_is_not_called_killed() -> None:
-    """It is told when it happens, and in the report; its operation was cancelled, so nothing is wrong."""
+    """That is printed when it happens, and in the report; its operation was cancelled, so nothing is wrong."""
     status, text = play("ended")
     assert status == 1, text
     assert text.count(" s  killed ") == 9
@@ -145,10 +145,10 @@ def test_a_task_that_ends_before_its_kill_and_leaves_its_operation_is_wrong() ->
     assert "FAILED: 1 of 16 rows are not as they have to be." in text
 
 
-def test_a_kill_without_an_answer_is_a_kill() -> None:
-    """It is told that there was no answer; what followed is told as the kill's doing."""
-    status, text = play("no answer")
+def test_a_kill_without_a_response_is_a_kill() -> None:
+    """That there was no response is printed; what follows counts as the kill's doing."""
+    status, text = play("no response")
     assert status == 0, text
-    assert "no answer Read timed out.\n" in text
+    assert "no response Read timed out.\n" in text
     assert "of datafusion.poke: the server saw it 0.0 s after the kill" in text
     assert "OK: 10 tasks were killed" in text

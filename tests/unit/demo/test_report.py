@@ -60,16 +60,16 @@ def test_a_task_that_ended_before_its_kill_shows_nothing(fields: dict[str, objec
     assert row.cells()[3:] == ("-", "failed", "CANCELLED", "-", "NOT SHOWN")
 
 
-def test_a_row_is_not_over_before_its_operation_is() -> None:
-    """Neither after a kill nor after an end of its own; but it is not waited for without an end."""
+def test_a_row_is_not_finished_before_its_operation_is() -> None:
+    """Neither after a kill nor after an end of its own; but the wait for it has an end."""
     for moment in ("killed_at", "ended_at"):
         row = Row("datafusion", "Data Fusion", "poke", "poke", "operations/o", task_state="failed", **{moment: 10.0})  # type: ignore[arg-type]
-        assert not row.is_over(11.0, patience=60)
-        assert row.is_over(71.0, patience=60)
+        assert not row.is_finished(11.0, patience=60)
+        assert row.is_finished(71.0, patience=60)
         row.operation_state = "CANCELLED"
-        assert row.is_over(11.0, patience=60)
+        assert row.is_finished(11.0, patience=60)
         row.task_state = "running"
-        assert not row.is_over(71.0, patience=60)
+        assert not row.is_finished(71.0, patience=60)
 
 
 def test_a_slow_cancel_is_said_in_the_table() -> None:
@@ -122,7 +122,7 @@ def test_the_exit_status_is_the_tables(spoil: str) -> None:
         assert "WRONG: not in the table: Earth Engine" in text
     if spoil == "early":
         assert "NOT SHOWN: aiplatform.poke (Vertex AI): its task ended (failed) before it could be killed" in text
-        assert "INCOMPLETE: 1 of 16 rows show no kill, as the task ended before it." in text
+        assert "INCOMPLETE: 1 of 16 rows show no kill: the task ended before it." in text
         assert "the last words of the task" in text
         assert "WRONG" not in text
     if spoil == "early and left":
