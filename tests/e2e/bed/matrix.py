@@ -239,7 +239,7 @@ ROWS = [
     ),
     Row(
         "asking",
-        "marked failed amid a question to its supervisor",
+        "marked failed during a request to its supervisor",
         {
             **dict.fromkeys(COLUMNS, "asks nothing while it waits"),
             "running": CANCELLED,

@@ -219,19 +219,20 @@ def readme_table(measured: Mapping[str, Any], swept: Mapping[str, Any] | None = 
 
 
 def _holds(cells: Sequence[Mapping[str, Any]]) -> str:
-    """The same word for several columns is said once."""
+    """What holds in these columns; the same word for several of them stands once."""
     if not cells:
         return "-"
     parts = []
     for expected, closes in dict.fromkeys((cell["expected"], cell["closes"]) for cell in cells):
         same = [cell for cell in cells if (cell["expected"], cell["closes"]) == (expected, closes)]
-        score = f"{sum(cell['as_expected'] for cell in same)}/{sum(cell['runs'] for cell in same)}"
+        runs = sum(cell["runs"] for cell in same)
         if expected == "left":
-            word = f"no hook: {closes}"
-            score = f"left {sum(cell['leaks'] for cell in same)}/{sum(cell['runs'] for cell in same)}"
+            # Why not even the next try cancels it, if so, is in brackets.
+            why = "no hook runs" if closes == "the next try" else closes.replace("nobody", "no hook runs")
+            parts.append(f"not cancelled ({sum(cell['leaks'] for cell in same)}/{runs}): {why}")
         else:
             word = {"alive": "goes on", "nothing": "nothing started", "over": "left alone"}.get(expected, expected)
-        parts.append(f"{word} ({score})")
+            parts.append(f"{word} ({sum(cell['as_expected'] for cell in same)}/{runs})")
     return ", ".join(parts)
 
 
