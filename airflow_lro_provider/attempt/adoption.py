@@ -131,11 +131,7 @@ def adopt(attempt: Attempt, start: Start, poll_interval: float | None) -> bool:
 def _judge(attempt: Attempt, earlier: ArmedRecord, seen: Operation | None) -> Decision:
     """Whose the operation of an earlier try is, now that it was polled."""
     this_try = attempt.record.this_try
-    decision = of_armed_record(
-        earlier,
-        **this_try,
-        seen=seen,
-    )
+    decision = of_armed_record(earlier, **this_try, seen=seen)
     attempt.log.info(
         "Left by try %d (killed: %s; max_tries %d, now %d; %s): %s, %s",
         earlier.try_number,

@@ -123,6 +123,8 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         self.token, self.waiting_since = handed_over.token, handed_over.waiting_since
         self.left_by_try = handed_over.left_by_try
         """The earlier try that was killed and left the operation which this one waits for."""
+        self.lost_to_try: int | None = None
+        """That try, once it is known that its kill has cancelled the operation."""
         self.requested = handed_over.requested
         """Whether a task that is there to cancel the operation has requested that."""
         self.about: Resource | None = None
@@ -353,9 +355,6 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         assert self.reference is not None
         self.record.write(self.reference, killed=f"try {self.lost_to_try} of this task was killed")
         self.record.let_go(self.reference)
-
-    lost_to_try: int | None = None
-    """The earlier try whose kill has cancelled the operation, once that is known."""
 
     def cancel_unguarded(self, reference: OperationReference, reason: str) -> None:
         """Request the cancellation of an operation that no guard watches (any more)."""

@@ -89,15 +89,7 @@ class OperationStarter(OperationTask, BaseOperator):
         raise NotImplementedError
 
     def _role(self) -> Role:
-        return Role(
-            gcp_conn_id=self.gcp_conn_id,
-            impersonation_chain=self.impersonation_chain,
-            cancel_on_kill=self.cancel_on_kill,
-            cancel_on_failure=self.cancel_on_failure,
-            keeps_record=self.durable,
-            needs_record=True,
-            retry_policy=getattr(self, "retry_policy", None),
-        )
+        return self._owning_role(keeps_record=self.durable, needs_record=True)
 
     def _run(self, attempt: Attempt) -> Any:
         """Start an operation, or go on with the one that an earlier try left, and wait for it."""
@@ -126,15 +118,7 @@ class OperationStarter(OperationTask, BaseOperator):
         if self.deferrable:
             since = attempt.waiting_since or time.time()
             schedule = PollSchedule(started=since, interval=self.poll_interval)
-            execution_timeout: timedelta | None = self.execution_timeout
-            self.defer(
-                **deferral_of(
-                    attempt,
-                    schedule,
-                    timeout=self.timeout,
-                    execution_timeout=execution_timeout,
-                )
-            )
+            self.defer(**deferral_of(attempt, schedule, timeout=self.timeout, execution_timeout=self.execution_timeout))
         try:
             operation = attempt.wait(new_schedule(time.monotonic(), timeout=self.timeout, interval=self.poll_interval))
         except NotFoundError:

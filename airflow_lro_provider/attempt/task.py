@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_lro_provider.attempt.guard import Guard
@@ -44,6 +45,8 @@ class OperationTask:
     impersonation_chain: str | Sequence[str] | None
     cancel_on_kill = False
     """Whether a kill of the task cancels the operation."""
+    cancel_on_failure = False
+    """Whether the last failure of the task does."""
 
     attempt: Attempt | None = None
     """The try that is under way in this process."""
@@ -78,6 +81,17 @@ class OperationTask:
     def _role(self) -> Role:
         """How the task relates to its operation; by default it only observes."""
         return Role(gcp_conn_id=self.gcp_conn_id, impersonation_chain=self.impersonation_chain)
+
+    def _owning_role(self, *, keeps_record: bool, needs_record: bool) -> Role:
+        """The same, for a task that owns its operation. See :class:`Role` for the arguments."""
+        return replace(
+            OperationTask._role(self),
+            cancel_on_kill=self.cancel_on_kill,
+            cancel_on_failure=self.cancel_on_failure,
+            keeps_record=keeps_record,
+            needs_record=needs_record,
+            retry_policy=getattr(self, "retry_policy", None),
+        )
 
     def _new_attempt(self, context: Context, resumed: Resumed | None = None) -> Attempt:
         from airflow_lro_provider.attempt.attempt import Attempt
@@ -133,8 +147,14 @@ class OperationTask:
         """Whether the operation is known, although nothing was handed over."""
         if not attempt.recall() and self.operation_name is not None:
             with contextlib.suppress(OperationInputError):
-                attempt.about = attempt.connect(self._read_arguments)
+                self._connect(attempt)
         return attempt.reference is not None
+
+    def _connect(self, attempt: Attempt) -> OperationReference:
+        """Connect, and return the operation: that which this try began with, whatever the template says by now."""
+        named = attempt.connect(self._read_arguments)
+        attempt.about = reference = attempt.reference or named
+        return reference
 
     def _read_arguments(self, hook: OperationsHook) -> OperationReference:
         """Read and check what names the operation; nothing is sent."""

@@ -215,7 +215,7 @@ class CancelOperationOperator(OperationTask, BaseOperator):
         from airflow_lro_provider.lro.polling import PollSchedule, new_schedule
 
         with attempt:
-            attempt.about = reference = attempt.connect(self._read_arguments)
+            reference = self._connect(attempt)
             if not attempt.requested:
                 attempt.guard.enter(Phase.STARTING)  # a kill waits until it is known whether the request was accepted
                 result = attempt.client.cancel(reference)

@@ -112,23 +112,14 @@ class OperationSensor(OperationTask, BaseSensorOperator):
         self.interval_is_given = poke_interval is not None
 
     def _role(self) -> Role:
-        return Role(
-            gcp_conn_id=self.gcp_conn_id,
-            impersonation_chain=self.impersonation_chain,
-            cancel_on_kill=self.cancel_on_kill,
-            cancel_on_failure=self.cancel_on_failure,
-            keeps_record=self.cancel_on_kill,
-            retry_policy=getattr(self, "retry_policy", None),
-        )
+        return self._owning_role(keeps_record=self.cancel_on_kill, needs_record=False)
 
     def _run(self, attempt: Attempt) -> Any:
         """Guard the operation, poll it, and wait as the mode says."""
         from airflow_lro_provider.attempt.adoption import take_over
 
         with attempt:
-            named = attempt.connect(self._read_arguments)
-            # A try that has begun to wait goes on with that operation, whatever the template says by now.
-            attempt.about = reference = attempt.reference or named
+            reference = self._connect(attempt)
             if self.cancel_on_kill:
                 take_over(attempt, reference)
             else:

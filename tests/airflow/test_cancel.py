@@ -1,0 +1,47 @@
+"""The operator that cancels one operation, in one process: Airflow's side is played, the server is real."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import TaskDeferred
+from airflow.sdk.bases.operator import ExecutorSafeguard
+
+from airflow_lro_provider.emulator import Emulator
+from airflow_lro_provider.operators.operations import CancelOperationOperator
+from tests.airflow.played import PlayedTry, Store
+
+
+@pytest.fixture(autouse=True)
+def connection(lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection that the operator uses."""
+    monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", lro_emulator.airflow_connection_json())
+
+
+def operator(name: str) -> CancelOperationOperator:
+    """One that defers."""
+    made = CancelOperationOperator(
+        task_id="t", operation_name=name, service="datafusion", deferrable=True, poll_interval=0.01
+    )
+    ExecutorSafeguard.tracker.set(made)
+    return made
+
+
+@pytest.mark.parametrize("named", ["the same", "another"])
+def test_the_event_of_another_task_does_not_change_the_outcome(lro_emulator: Emulator, named: str) -> None:
+    """Resumed for nothing, it waits on for the operation that it has cancelled, whatever its template says by now."""
+    name = lro_emulator.create("datafusion", duration=None, cancel="ignore")
+    later = name if named == "the same" else lro_emulator.create("datafusion", duration=0)
+    context: Any = PlayedTry(lro_emulator, Store()).context
+    with pytest.raises(TaskDeferred) as deferred:
+        operator(name).execute(context)
+    with pytest.raises(TaskDeferred) as again:
+        operator(later).execute_complete(context, {"status": "gone", "owner": "?"}, **deferred.value.kwargs)
+    handed_over = dict(again.value.kwargs)
+    assert handed_over["reference"]["name"] == name
+    done = lro_emulator.finish("datafusion", name).operation
+    event = {"status": "finished", "operation": done, "owner": handed_over["token"]}
+    result = operator(later).execute_complete(context, event, **handed_over)
+    assert (result["outcome"], result["operation"]["name"]) == ("COMPLETED_DESPITE_CANCEL", name)
+    assert len(lro_emulator.requests(verb="cancel")) == 1
