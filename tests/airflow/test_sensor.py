@@ -5,6 +5,7 @@ Airflow's side of it (the task instance, the task state store) is played; the en
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
@@ -272,10 +273,19 @@ def test_it_does_not_turn_green_in_a_later_try_of_the_same_id(a_try: Callable[..
 
 def test_a_cleared_sensor_whose_operation_won_the_race_is_a_success(a_try: Callable[..., Try]) -> None:
     """If the operation completed before the cancel took effect, that is the truth."""
-    first = a_try(cancel="ignore", duration=0.5)
+    first = a_try(cancel="ignore")
     with pytest.raises(TaskDeferred):
         first.run(deferrable=True)
+
+    def finish_after_the_cancel() -> None:
+        while not first.cancels:
+            time.sleep(0.01)
+        first.emulator.finish("datafusion", first.name)
+
+    service = threading.Thread(target=finish_after_the_cancel, daemon=True)
+    service.start()
     assert a_try(number=2, max_tries=1, name=first.name).run()["outcome"] == "SUCCEEDED"
+    assert first.cancels == 1
 
 
 def test_a_new_operation_ends_the_old_one(a_try: Callable[..., Try]) -> None:

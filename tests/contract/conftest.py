@@ -38,7 +38,7 @@ def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def servers(nobody: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[IdentityServers]:
-    """Everything that is asked on the way to a token, in the place of Google's own hosts."""
+    """Every server on the way to a token, in place of Google's own hosts."""
     from google.auth import iam
     from google.auth.compute_engine import _metadata
     from google.oauth2 import credentials as login
@@ -49,7 +49,7 @@ def servers(nobody: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[IdentityS
         monkeypatch.setattr(iam, "_IAM_ENDPOINT", servers.url + "/v1/projects/-/serviceAccounts/{}:generateAccessToken")
         monkeypatch.setattr(login, "_GOOGLE_OAUTH2_TOKEN_ENDPOINT", f"{servers.url}/token")
         monkeypatch.setattr(credentials, "SECRET_MANAGER", servers.url)
-        # google-auth reads these variables when it is imported; the one of the address when it asks.
+        # google-auth reads these variables when it is imported; the one of the address with each request.
         monkeypatch.setattr(_metadata, "_GCE_METADATA_HOST", servers.host)
         monkeypatch.setenv("GCE_METADATA_IP", servers.host)
         monkeypatch.setattr(_metadata, "_METADATA_DETECT_RETRIES", 1)

@@ -1,7 +1,7 @@
-"""Everything that is asked on the way to a token, on this machine: one server for all of it.
+"""Every server on the way to a token, on this machine: one server for all of it.
 
 It checks what it is sent as the real ones do, hands out tokens that can be searched for, and writes down
-who asked what in which order. Nothing here is a fake of google-auth: real requests go over real sockets.
+who received which request, in which order. Nothing here is a fake of google-auth: real requests go over real sockets.
 """
 
 from __future__ import annotations
@@ -73,11 +73,11 @@ class IdentityServers:
         self.universe = "googleapis.com"
         self.secret: Any = None
         self.answer: dict[str, Callable[[Asked], tuple[int, Any]]] = {}
-        """What to answer instead, by who is asked."""
+        """What to respond with instead, by server."""
         self.gate: threading.Event | None = None
-        """What every answer waits for, if anything."""
+        """What every response waits for, if anything."""
         self.location: str | None = None
-        """Where every answer says that the caller should go instead."""
+        """Where every response redirects the caller to."""
         self._numbers = itertools.count(1)
         outer = self
 
@@ -169,17 +169,17 @@ class IdentityServers:
         sent = [asked.form["assertion"] for asked in self.asked if "assertion" in asked.form]
         return [*self.tokens, *lines, *sent, self.client_secret, self.refresh_token, self.subject]
 
-    # --- what is answered ---
+    # --- responses ---
 
     def journey(self) -> list[str]:
-        """Who was asked, in order; what the metadata server was asked is in brackets."""
+        """Which servers had a request, in order; the metadata server's path is in brackets."""
         return [
             f"metadata({asked.path.removeprefix('/computeMetadata/v1/')})" if asked.who == "metadata" else asked.who
             for asked in self.asked
         ]
 
     def count(self, who: str) -> int:
-        """How often somebody was asked."""
+        """How many requests a server has had."""
         return sum(asked.who == who for asked in self.asked)
 
     def _token(self, who: str) -> str:

@@ -140,7 +140,7 @@ class Row:
     :param fields: the fields of the connection.
     :param does: what they do here.
     :param extra: the extra of a connection that holds them.
-    :param journey: who is asked, in order.
+    :param journey: the servers that get a request, in order.
     :param token: who gave the token that requests carry; ``None`` for no token.
     :param who: the identity's description.
     :param seen: what else must be true.
@@ -215,7 +215,7 @@ ROWS: dict[str, Row] = {
             _asked(servers, "sts").form["grant_type"] == TOKEN_EXCHANGE
             and _asked(servers, "sts").form["scope"] == CLOUD
         ),
-        differs="asks Resource Manager for the project's name as well, which nothing here needs",
+        differs="requests the project's name from Resource Manager as well, which nothing here needs",
     ),
     "credential_config_file as an object": Row(
         ("credential_config_file",),
@@ -616,7 +616,7 @@ def test_num_retries_is_honoured(servers: IdentityServers, retries: int) -> None
 
 
 def test_the_default_project_is_kept(place: Place) -> None:
-    """`project` is there for whoever asks the settings, from a URI as well."""
+    """`project` can be read from the settings, from a URI as well."""
     in_uri(place, {"project": "mine"})
     assert OperationsHook().settings.project == "mine"
 

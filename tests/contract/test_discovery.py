@@ -41,7 +41,7 @@ def documents() -> dict[tuple[str, str], Mapping[str, Any]]:
 
 
 def calls(node: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str, Any]]:
-    """Where in a document there are methods that look after operations."""
+    """Where in a document there are methods for operations."""
     for name, method in node.get("methods", {}).items():
         if name in VERBS and path and re.search(r"(?i)operations?$|lro$", path[-1]):
             yield path, name, method

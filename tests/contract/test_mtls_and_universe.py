@@ -52,7 +52,7 @@ def google(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tl
 
 @pytest.fixture
 def certificate(authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A client certificate, where google-auth looks for it; it has yet to be asked for."""
+    """A client certificate, where google-auth expects it; it has yet to be requested."""
     certificate, key = authority.issue(DEVICE)
     configuration = tmp_path / "certificate_config.json"
     workload = {"cert_path": str(certificate), "key_path": str(key)}
@@ -119,7 +119,7 @@ def test_the_certificate_is_shown_where_google_wants_it(
 def test_no_certificate_is_shown_unasked(
     google: TlsServer, certificate: Path, monkeypatch: pytest.MonkeyPatch, use_endpoint: str, host: str
 ) -> None:
-    """A certificate that is there, but not asked for, stays where it is; `always` is obeyed all the same."""
+    """A certificate that is there, but not requested, is not used; `always` is obeyed all the same."""
     monkeypatch.setenv("GOOGLE_API_USE_MTLS_ENDPOINT", use_endpoint)
     get("sync", read(is_anonymous=True))
     assert google.seen == [(host, None, None)]
@@ -164,7 +164,7 @@ def test_a_new_certificate_is_taken_up(
 def test_a_token_server_that_takes_certificates_is_shown_it(
     google: TlsServer, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Google's mTLS hosts see this machine's certificate, if it is asked for; other hosts do not."""
+    """Google's mTLS hosts see this machine's certificate, if that is requested; other hosts do not."""
     for asked_for in ("true", "false"):
         monkeypatch.setenv("GOOGLE_API_USE_CLIENT_CERTIFICATE", asked_for)
         transport = TokenTransport()
@@ -286,7 +286,7 @@ def test_a_credential_is_never_sent_to_another_universe(
 def test_a_machine_belongs_to_the_universe_that_its_metadata_server_names(
     servers: IdentityServers, chain: str | None
 ) -> None:
-    """A machine of another universe is asked for no token, whoever it would act as."""
+    """No token is requested from a machine of another universe, whoever it would act as."""
     servers.universe = UNIVERSE
     with pytest.raises(ConnectionSettingsError, match=f"belong to the universe {UNIVERSE}"):
         identity_for(read(impersonation_chain=chain))
@@ -297,7 +297,7 @@ def test_a_machine_belongs_to_the_universe_that_its_metadata_server_names(
 def test_the_reader_of_a_secret_belongs_to_the_universe(
     servers: IdentityServers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Secret Manager of one universe is not asked with the default credentials of another."""
+    """Secret Manager of one universe gets no request with the default credentials of another."""
     servers.secret = key_of(servers, UNIVERSE)
     settings = read(key_secret_name="my-key", universe_domain=UNIVERSE)
     with pytest.raises(ConnectionSettingsError, match=r"belong to the universe googleapis\.com"):
@@ -335,7 +335,7 @@ def test_a_method_of_another_universe_is_refused(universe: str, host: str) -> No
 
 
 def test_a_method_goes_to_the_universe_too() -> None:
-    """A start is sent to the same host as a look."""
+    """A start is sent to the same host as a poll."""
     settings = read(universe_domain=UNIVERSE)
     for method in ("projects/p/locations/l/instances", f"https://{ELSEWHERE}/v1/projects/p/locations/l/instances"):
         about = read_method(method, "POST", "datafusion", universe=UNIVERSE)

@@ -1,4 +1,4 @@
-"""How tokens are asked for: once, in time, and so that nothing secret is said or goes where it does not belong."""
+"""How tokens are requested: once, in time, and so that nothing secret is said or goes where it does not belong."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def spread(identity: Identity, *, threads: int, loops: int, tasks: int) -> list[
 
 
 def hold_until_all_wait(servers: IdentityServers) -> None:
-    """The server answers a little later, so that everybody has come before the first answer."""
+    """The server responds a little later, so that everybody has come before its first response."""
     servers.gate = threading.Event()
     threading.Timer(0.3, servers.gate.set).start()
 
@@ -99,7 +99,7 @@ def test_a_failure_is_shared_too(servers: IdentityServers) -> None:
 
 
 def test_many_connections_with_the_same_account_are_one(servers: IdentityServers) -> None:
-    """Identities that are asked for at once by many threads are built once: a secret is read once."""
+    """Identities that many threads need at once are built once: a secret is read once."""
     servers.secret = servers.key
     hold_until_all_wait(servers)
     settings = read(key_secret_name="my-key")
@@ -225,13 +225,13 @@ def test_many_who_learn_of_a_revoked_token_ask_for_one_other(servers: IdentitySe
 
 
 def age(identity: Identity, left: timedelta) -> None:
-    """Let the token in hand be good for so long only."""
+    """Let the current token be valid for this long only."""
     assert identity._credentials is not None
     identity._credentials.expiry = _helpers.utcnow() + left  # type: ignore[no-untyped-call]
 
 
 def test_a_token_is_renewed_before_it_ends(servers: IdentityServers) -> None:
-    """With less than five minutes left, the next request gets another token; with more, none is asked for."""
+    """With less than five minutes left, the next request gets another token; with more, none is requested."""
     identity = identity_for(read(keyfile_dict=servers.key))
     identity.headers()
     age(identity, timedelta(minutes=6))
@@ -243,7 +243,7 @@ def test_a_token_is_renewed_before_it_ends(servers: IdentityServers) -> None:
 
 
 def test_a_renewal_that_fails_does_not_matter_while_the_token_is_good(servers: IdentityServers) -> None:
-    """A token server that is down for minutes fails nobody, and is asked again after a pause only."""
+    """A token server that is down for minutes fails nobody, and gets the next request only after a pause."""
     now = 0.0
     credentials = identity_for(read(keyfile_dict=servers.key))._credentials
     identity = Identity(credentials, clock=lambda: now)
@@ -314,7 +314,7 @@ def on_google(servers: IdentityServers, folder: Path, **more: Any) -> dict[str, 
 
 
 Extra = Callable[..., dict[str, Any]]
-# Who is asked last when a connection of this kind gets its token, and what an error then advises.
+# Which server comes last when a connection of this kind gets its token, and what an error then advises.
 STEPS: dict[str, tuple[Extra, dict[str, Any], str, str]] = {
     "key": (with_key, {}, "key", "Check the key and the account"),
     "federation": (federated, {}, "sts", "its audience, and the pool's provider"),
@@ -367,7 +367,7 @@ class Everything(logging.Handler):
 
 @pytest.fixture
 def logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """All that is logged at DEBUG, by anybody, also by google-auth, which has to be asked for it."""
+    """All that is logged at DEBUG, by anybody, also by google-auth, where it has to be enabled."""
     handler = Everything()
     loggers = [logging.getLogger(name) for name in (None, "google", "google.auth", "urllib3", "requests")]
     levels = [logger.level for logger in loggers]
@@ -490,7 +490,7 @@ def test_a_server_that_is_busy_is_a_bad_moment(
 def test_an_answer_without_end_is_one_clear_error(
     servers: IdentityServers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, status: int
 ) -> None:
-    """On every step of the way, more than is taken of an answer is an error that says so and is not asked for again."""
+    """On every step of the way, a response over the limit is an error that says so and is not requested again."""
     from google.auth import _exponential_backoff
 
     monkeypatch.setattr(_exponential_backoff.time, "sleep", lambda _: None)
@@ -595,7 +595,7 @@ def test_no_secret_travels_in_the_clear(servers: IdentityServers, tmp_path: Path
 def test_where_plain_http_is_fine(
     monkeypatch: pytest.MonkeyPatch, url: str, method: str, headers: dict[str, str], fine: bool
 ) -> None:
-    """Only this machine, its metadata server, and what is asked without a secret may be spoken to in the clear."""
+    """Only this machine, its metadata server, and what gets no secret may be reached without TLS."""
     sent: list[str] = []
 
     def fetch(_: BoundedSession, method: str, url: str, **__: Any) -> Response:

@@ -1,1 +1,1 @@
-"""Spoiled names, answers and records."""
+"""Spoiled names, responses and records."""

@@ -1,4 +1,4 @@
-"""What the fuzzer begins with: real names, methods, answers and records, and the bricks of attacks on them."""
+"""What the fuzzer begins with: real names, methods, responses and records, and the bricks of attacks on them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = [
     "NOW",
     "OPERATIONS",
     "RECORDS",
-    "TRACES",
+    "FOOTPRINTS",
 ]
 
 NOW = datetime(2026, 11, 1, tzinfo=timezone.utc)
@@ -153,7 +153,7 @@ RECORDS: list[dict[str, Any]] = [
     {"reference": _REFERENCE, "try_number": 1, "try_id": "019a4d6e-0000-7000-8000-000000000000", "max_tries": 2},
     {"reference": None, "request_id": "r", "try_number": 1, "try_id": "x", "max_tries": 0, "killed": "why"},
 ]
-TRACES: list[dict[str, Any]] = [
+FOOTPRINTS: list[dict[str, Any]] = [
     {
         "service": service,
         "version": "v1",
@@ -164,7 +164,7 @@ TRACES: list[dict[str, Any]] = [
     }
     for service, verb in (("datafusion", "create"), ("developerconnect", "delete"), ("redis", ""))
 ]
-_STARTING = replace(_ENTRY, reference=None, start="POST projects/p/locations/l/instances", footprint=TRACES[0])
+_STARTING = replace(_ENTRY, reference=None, start="POST projects/p/locations/l/instances", footprint=FOOTPRINTS[0])
 LEDGER: list[str] = [
     *(_ENTRY.key, _ENTRY.to_json(), "~/019a-7/0123456789abcdef", "d/r/t/-1/1/id/-"),
     *(_STARTING.key, _STARTING.to_json()),
@@ -178,7 +178,7 @@ EVENTS: list[dict[str, Any]] = [
 KEYS = sorted(
     {
         key
-        for document in (*OPERATIONS, *ERRORS[:2], *RECORDS, *TRACES, *EVENTS)
+        for document in (*OPERATIONS, *ERRORS[:2], *RECORDS, *FOOTPRINTS, *EVENTS)
         for key in json.dumps(document).split('"')[1::2]
         if key.isidentifier() or key == "@type"
     }

@@ -45,7 +45,7 @@ class _HangError(BaseException):
 
 @dataclass
 class Tally:
-    """What came of some inputs."""
+    """The outcome of some inputs."""
 
     inputs: Counter[str] = field(default_factory=Counter)
     crashes: list[str] = field(default_factory=list)
@@ -55,7 +55,7 @@ class Tally:
     """Of the process's memory, in bytes."""
 
     def add(self, other: Tally) -> None:
-        """Add what came of others."""
+        """Add the outcome of others."""
         self.inputs += other.inputs
         self.crashes += other.crashes
         self.hangs += other.hangs
@@ -125,7 +125,7 @@ def _play(arguments: tuple[int, int, int]) -> Tally:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line."""
-    parser = argparse.ArgumentParser(description="Fuzz the core with spoiled names, answers and records.")
+    parser = argparse.ArgumentParser(description="Fuzz the core with spoiled names, responses and records.")
     parser.add_argument("--inputs", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--processes", type=int, default=os.cpu_count())

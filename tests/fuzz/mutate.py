@@ -85,7 +85,7 @@ def _anything(random: Random) -> Any:
 
 
 def spoil_bytes(document: Any, random: Random) -> bytes:
-    """What a server might answer in the place of a document."""
+    """What a server might respond with in place of a document."""
     try:
         body = json.dumps(document, default=str).encode("utf-8", "surrogatepass")
     except (TypeError, ValueError, RecursionError):

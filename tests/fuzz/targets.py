@@ -1,6 +1,6 @@
 """What is fuzzed, and what must hold: each target makes one input from chance, feeds it in, and judges what comes.
 
-An error of the package's own tree (or the one that a docstring promises) is a good answer. Anything else that is
+An error of the package's own tree (or the one that a docstring promises) is a good result. Anything else that is
 raised is a crash, and so is an assertion: a promise that was broken.
 """
 
@@ -44,13 +44,13 @@ from tests.fuzz.corpus import (
     ENDPOINTS,
     ERRORS,
     EVENTS,
+    FOOTPRINTS,
     LEDGER,
     METHODS,
     NAMES,
     NOW,
     OPERATIONS,
     RECORDS,
-    TRACES,
 )
 from tests.fuzz.mutate import spoil_bytes, spoil_json, spoil_text
 
@@ -133,7 +133,7 @@ def _given(random: Random) -> tuple[Any, Any, Any]:
 
 
 def fuzz_reference(random: Random) -> object:
-    """Whatever is given as a reference is refused, or asked for where it may be."""
+    """Whatever is given as a reference is refused, or requested where it may be."""
     given = (*_given(random), random.choice(ENDPOINTS))
     value, service, version, api_endpoint = given
     try:
@@ -170,9 +170,9 @@ def fuzz_universe(random: Random) -> object:
     return given
 
 
-def fuzz_traces(random: Random) -> object:
+def fuzz_footprint(random: Random) -> object:
     """What a start leaves in the ledger can be read back; what was tampered with is listed at Google, or nowhere."""
-    stored = spoil_json(random.choice(TRACES), random)
+    stored = spoil_json(random.choice(FOOTPRINTS), random)
     method, body = spoil_text(random.choice(METHODS), random, METHODS), {"instanceId": random.choice(BRICKS)}
     given = (stored, method, body)
     try:
@@ -180,16 +180,16 @@ def fuzz_traces(random: Random) -> object:
         assert left is None or StartFootprint.from_dict(json.loads(json.dumps(left.to_dict()))) == left
     except InvalidRequestError:
         pass
-    traces = StartFootprint.from_dict(stored)
-    if traces is not None:
+    footprint = StartFootprint.from_dict(stored)
+    if footprint is not None:
         try:
-            endpoint = endpoint_of(traces.place)
-            check_request(protocol.list_(traces.place, endpoint), endpoint, True)
+            endpoint = endpoint_of(footprint.place)
+            check_request(protocol.list_(footprint.place, endpoint), endpoint, True)
         except InvalidRequestError:
             pass
         rows = [spoil_json(random.choice(OPERATIONS), random) for _ in range(3)]
         operations = [Operation.from_json(row) for row in rows if _is_operation(row)]
-        assert all(one in operations for one in find(traces, operations, NOW.timestamp()).operations)
+        assert all(one in operations for one in find(footprint, operations, NOW.timestamp()).operations)
     return given
 
 
@@ -254,14 +254,14 @@ def _sendable(text: str) -> str:
 
 
 def fuzz_method(random: Random) -> object:
-    """A start goes to its service, whatever the method; and what it is answered with is an operation or an error."""
+    """A start goes to its service, whatever the method; and its response is an operation or an error."""
     method = spoil_text(random.choice(METHODS), random, [*METHODS, *_NAMES])
     service = random.choice((None, "datafusion", "aiplatform", "earthengine", random.choice(_SERVICES)))
     http_method: Any = random.choice(("POST", "post", "DELETE", "GET", "", 7, "PO\r\nST"))
     body = spoil_json({"type": "BASIC", "requestId": "r"}, random) if random.random() < 0.3 else None
-    answer = spoil_json(random.choice(OPERATIONS), random)
+    response = spoil_json(random.choice(OPERATIONS), random)
     api_endpoint = random.choice(ENDPOINTS)
-    given = (method, service, http_method, body, answer, api_endpoint)
+    given = (method, service, http_method, body, response, api_endpoint)
     try:
         read = read_method(method, http_method, service, api_endpoint=api_endpoint)
         endpoint = endpoint_of(read, api_endpoint)
@@ -269,8 +269,8 @@ def fuzz_method(random: Random) -> object:
         request = protocol.start(read, endpoint, body, request_id=request_id)
         check_request(request, endpoint, api_endpoint is None)
         assert isinstance(read, Method)
-        if isinstance(answer, dict):
-            reference, _ = protocol.started(request, answer)
+        if isinstance(response, dict):
+            reference, _ = protocol.started(request, response)
             check_request(
                 protocol.get(reference, endpoint_of(reference, api_endpoint)),
                 endpoint_of(reference, api_endpoint),
@@ -383,7 +383,7 @@ def _headers(random: Random) -> dict[str, str]:
 
 
 def fuzz_error(random: Random) -> object:
-    """Any answer that is no success is an error of ours, short, and fit to be pickled."""
+    """Any response that is no success is an error of ours, short, and fit to be pickled."""
     body = spoil_bytes(spoil_json(random.choice(ERRORS), random), random)
     status, headers = (
         random.choice((300, 302, 400, 401, 403, 404, 409, 429, 499, 500, 501, 503, 504, 599, 999)),
@@ -423,8 +423,8 @@ _ASKED = [
 _PROMISED = {"list": Page, "get": Operation, "wait": Operation, "start": dict}
 
 
-def fuzz_answer(random: Random) -> object:
-    """Whatever answers, each verb gives what it promises or raises an error of ours, and what it gives can be kept."""
+def fuzz_response(random: Random) -> object:
+    """Whatever the response, each verb gives what it promises, fit to be kept, or raises an error of ours."""
     document = spoil_json(random.choice([*OPERATIONS, *OPERATIONS, *ERRORS]), random)
     given = (
         random.choice(_ASKED),
@@ -434,8 +434,8 @@ def fuzz_answer(random: Random) -> object:
     )
     request, status, headers, body = given
     try:
-        answer = Response(status, headers, body).without({"authorization": "Bearer ya29.MARKED"})
-        result = request.read(answer, NOW)
+        response = Response(status, headers, body).without({"authorization": "Bearer ya29.MARKED"})
+        result = request.read(response, NOW)
     except OperationsError as error:
         str(error).encode()
         return given
@@ -586,7 +586,7 @@ def fuzz_secrets(random: Random) -> object:
     secret = random.choice(
         ("ya29." + "aB3_-" * 9, "eyJhbGciOiJSUzI1NiJ9.e30." + "x" * 40, "Bearer " + "q" * 30, "1//0" + "g" * 60)
     )
-    text = spoil_text(random.choice(BRICKS), random) + " " + secret + " " + spoil_text("an answer", random)
+    text = spoil_text(random.choice(BRICKS), random) + " " + secret + " " + spoil_text("an response", random)
     assert secret not in without_secrets(text), text
     return text
 
@@ -595,7 +595,7 @@ TARGETS: dict[str, tuple[Target, int]] = {
     "reference": (fuzz_reference, 6),
     "universe": (fuzz_universe, 3),
     "record": (fuzz_record, 3),
-    "traces": (fuzz_traces, 3),
+    "footprint": (fuzz_footprint, 3),
     "parent": (fuzz_parent, 2),
     "method": (fuzz_method, 4),
     "endpoint": (fuzz_endpoint, 1),
@@ -603,7 +603,7 @@ TARGETS: dict[str, tuple[Target, int]] = {
     "service": (fuzz_service, 1),
     "operation": (fuzz_operation, 4),
     "error": (fuzz_error, 4),
-    "answer": (fuzz_answer, 5),
+    "response": (fuzz_response, 5),
     "page": (fuzz_page, 4),
     "body": (fuzz_body, 2),
     "verdict": (fuzz_verdict, 2),

@@ -19,6 +19,6 @@ def no_proxy_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def strangers() -> Iterator[list[str]]:
-    """The hosts that were spoken to (or looked up) during the test, this machine aside."""
+    """The hosts that were connected to (or resolved) during the test, this machine aside."""
     with watched() as noted:
         yield noted

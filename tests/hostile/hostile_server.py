@@ -1,4 +1,4 @@
-"""A server that answers whatever it is told to, byte by byte, over real sockets."""
+"""A server that responds with whatever it is given, byte by byte, over real sockets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Heard:
     :param line: the request line.
     :param headers: by names in lower case.
     :param body: the body.
-    :param peer: who asked: the client's port.
+    :param peer: the client's port.
     """
 
     line: str
@@ -37,12 +37,12 @@ class Heard:
 
 
 class HostileServer:
-    """Plays its answers, one for each request, the last one for all that follow.
+    """Plays its responses, one for each request, the last one for all that follow.
 
-    An answer is pieces of bytes, from a callable that is given the request. When they are out, the connection
+    A response is pieces of bytes, from a callable that is given the request. When they are out, the connection
     is closed; after ``None`` it is kept for the next request. A client that hangs up ends the play.
 
-    :param plays: what to answer.
+    :param plays: the responses.
     :param tls: its side of TLS, if it speaks that.
     """
 
@@ -125,13 +125,13 @@ class HostileServer:
 
 
 def head(status: str = "200 OK", *headers: str) -> bytes:
-    """The head of an answer."""
+    """The head of a response."""
     fixed = ("Content-Type: application/json", "Connection: close")
     return "\r\n".join([f"HTTP/1.1 {status}", *fixed, *headers, "", ""]).encode()
 
 
 def plain(body: bytes, status: str = "200 OK", *headers: str) -> Play:
-    """An ordinary answer with this body."""
+    """An ordinary response with this body."""
     return lambda _: [head(status, f"Content-Length: {len(body)}", *headers), body]
 
 

@@ -1,7 +1,7 @@
-"""What hostile answers cost: ``python tests/hostile/peak_memory.py``. Each case in a process of its own.
+"""What hostile responses cost: ``python tests/hostile/peak_memory.py``. Each case in a process of its own.
 
 Printed are the seconds, the error, and by how much the process's memory (RSS) was higher at its peak than before
-the answer. Linux only: the peak is reset by /proc.
+the response. Linux only: the peak is reset by /proc.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Any
 from airflow_lro_provider.lro.errors import OperationsError
 from airflow_lro_provider.lro.http.body import MAX_BYTES
 from airflow_lro_provider.lro.http.json import MAX_NODES
-from tests.hostile.answers import CHUNKS, MB, bomb, packed
 from tests.hostile.hostile_server import HostileServer, Play, chunk, for_ever, head
+from tests.hostile.responses import CHUNKS, MB, bomb, packed
 from tests.hostile.subjects import KINDS, NAME, REFERENCE, Client
 
 
@@ -28,7 +28,7 @@ def _whole(body: bytes) -> Play:
 
 
 def _filled(piece: bytes) -> bytes:
-    """The largest answer that is taken, made of these pieces in a list, or the most objects, and a text."""
+    """The largest response that is accepted, made of these pieces in a list, or the most objects, and a text."""
     start, end = json.dumps({"name": NAME, "metadata": {"a": []}}).encode().split(b"[]")
     room = (MAX_BYTES - len(start) - len(end) - 50) // (len(piece) + 1)
     if piece.startswith(b"{"):
@@ -38,7 +38,7 @@ def _filled(piece: bytes) -> bytes:
 
 
 CASES: dict[str, Callable[[], Play]] = {
-    "an ordinary answer": lambda: _whole(json.dumps({"name": NAME}).encode()),
+    "an ordinary response": lambda: _whole(json.dumps({"name": NAME}).encode()),
     "200 MB, said so": lambda: for_ever(bytes(MB), first=head("200 OK", f"Content-Length: {200 * MB}"), times=200),
     "200 MB in chunks": lambda: for_ever(chunk(bytes(MB)), first=head("200 OK", CHUNKS), times=200),
     "an endless body": lambda: for_ever(b" " * 65536, first=head()),
@@ -68,9 +68,9 @@ def _memory(what: str) -> int:
 
 
 def _ask(kind: str, url: str) -> dict[str, Any]:
-    """In a process of its own: ask once, and measure."""
+    """In a process of its own: send one request, and measure."""
     with Client(kind, url, retries=0, read_timeout=TIMEOUT) as client:
-        with HostileServer(CASES["an ordinary answer"]()) as ordinary, Client(kind, ordinary.url) as warm:
+        with HostileServer(CASES["an ordinary response"]()) as ordinary, Client(kind, ordinary.url) as warm:
             warm.get(REFERENCE)  # everything is imported then
         gc.collect()
         Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
@@ -84,8 +84,8 @@ def _ask(kind: str, url: str) -> dict[str, Any]:
 
 def main() -> None:
     """Print the table."""
-    print(f"limit of an answer {MAX_BYTES / MB:.0f} MiB, read timeout {TIMEOUT:g} s")
-    print(f"{'answer':<30}{'client':<7}{'seconds':>8}{'MiB more':>10}{'of MiB':>8}  error")
+    print(f"limit of a response {MAX_BYTES / MB:.0f} MiB, read timeout {TIMEOUT:g} s")
+    print(f"{'response':<30}{'client':<7}{'seconds':>8}{'MiB more':>10}{'of MiB':>8}  error")
     for case, play in CASES.items():
         with HostileServer(play()) as server:
             for kind in KINDS:

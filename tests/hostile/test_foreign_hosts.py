@@ -166,7 +166,7 @@ def google(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("door", DOORS, ids=lambda door: door.__name__)
 @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
 def test_a_name_with_a_trick_is_refused_and_nothing_is_sent(door: Door, name: Any, strangers: list[str]) -> None:
-    """No host is spoken to, none is looked up, and the error says that the input was wrong."""
+    """No host is connected to, none is resolved, and the error says that the input was wrong."""
     with pytest.raises(InvalidRequestError):
         door(name)
     assert strangers == []
@@ -177,7 +177,7 @@ def test_a_name_with_a_trick_is_refused_and_nothing_is_sent(door: Door, name: An
 def test_a_name_with_a_trick_is_refused_by_the_shell(
     command: str, name: str, strangers: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The commands of a shell ask nobody either, not even for a token."""
+    """The commands of a shell send nothing either, not even for a token."""
     assert main([command, "--service", "datafusion", "--", name]) == 1
     assert "airflow-lro: " in capsys.readouterr().err
     assert strangers == []
@@ -186,7 +186,7 @@ def test_a_name_with_a_trick_is_refused_by_the_shell(
 @pytest.mark.usefixtures("google")
 @pytest.mark.parametrize("door", [*DOORS[:4], by_record], ids=lambda door: door.__name__)
 def test_a_plain_name_is_asked_for_at_google(door: Door, strangers: list[str]) -> None:
-    """The watch is no illusion: a right name makes each door look for Google, and for nobody else."""
+    """The watch works: a valid name makes each entry point resolve Google, and nobody else."""
     with pytest.raises(TransportError):
         door(NAME)
     assert set(strangers) == {GOOGLE}
@@ -249,7 +249,7 @@ def test_no_stored_host_is_believed(kind: str, host: Any, strangers: list[str]) 
 @pytest.mark.usefixtures("google")
 @pytest.mark.parametrize("host", HOSTS, ids=repr)
 async def test_no_trigger_goes_where_its_arguments_say(host: Any, strangers: list[str]) -> None:
-    """A trigger of tampered arguments ends with an event, and its kill asks nobody."""
+    """A trigger of tampered arguments ends with an event, and its kill sends nothing."""
     from airflow_lro_provider.triggers.events import Lost, read_event
     from airflow_lro_provider.triggers.operations import OperationTrigger
 
@@ -347,7 +347,7 @@ def test_no_redirect_is_followed(kind: str, status: str, to: str, strangers: lis
     ],
 )
 def test_a_start_that_is_answered_with_a_foreign_name(kind: str, name: Any, strangers: list[str]) -> None:
-    """What a start gives is looked at where it was started, or not at all."""
+    """What a start returns is polled where it was started, or not at all."""
     method = read_method("projects/p/locations/us-central1/instances", service="datafusion")
     answer = plain(json.dumps({"name": name, "done": False}).encode())
     with HostileServer(answer) as server, Client(kind, server.url, retries=0) as client:
@@ -366,12 +366,12 @@ def test_a_start_that_is_answered_with_a_foreign_name(kind: str, name: Any, stra
 def test_a_proxy_sees_no_token(
     kind: str, variable: str, answer: str, monkeypatch: pytest.MonkeyPatch, strangers: list[str]
 ) -> None:
-    """A proxy is asked for a tunnel to Google and told nothing else, whatever it answers."""
+    """A proxy gets a request for a tunnel to Google and nothing else, whatever it responds."""
     with HostileServer(plain(b"hello", answer, f"Location: https://{EVIL}/")) as proxy:
         monkeypatch.setenv(variable, proxy.url)
         with Client(kind, None, retries=0) as client, pytest.raises(TransportError):
             client.get(REFERENCE)
-        assert proxy.heard, "the proxy was asked"
+        assert proxy.heard, "the proxy had a request"
         for heard in proxy.heard:
             assert heard.line in [f"CONNECT {GOOGLE}:443 HTTP/1.{minor}" for minor in (0, 1)]
             assert "authorization" not in heard.headers
@@ -512,7 +512,7 @@ def test_the_sweep_lists_nothing_where_no_start_went(
     strangers: list[str],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Of a start that was never answered, traces that were tampered with send nobody anywhere, and break nothing."""
+    """Of a start that got no response, a footprint that was tampered with sends nobody anywhere, and break nothing."""
     monkeypatch.setenv("AIRFLOW_API_TOKEN", TOKEN)
     monkeypatch.setenv("AIRFLOW_CONN_C", '{"conn_type":"google_lro","extra":{"is_anonymous":true,"num_retries":0}}')
     place = "projects/p/locations/us-central1"

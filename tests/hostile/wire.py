@@ -1,4 +1,4 @@
-"""Who this process speaks to, told by the interpreter itself: no socket and no name lookup goes unseen.
+"""Which hosts this process reaches, reported by the interpreter itself: no socket and no name lookup goes unseen.
 
 Python raises an audit event before every lookup and every connection, also in threads and also below asyncio. While
 :func:`watched` is on, whoever is not this machine is noted and not reached.
@@ -40,7 +40,7 @@ _installed = False
 
 @contextlib.contextmanager
 def watched() -> Iterator[list[str]]:
-    """The hosts that are looked up or connected to, other than this machine."""
+    """The hosts that are resolved or connected to, other than this machine."""
     global _noted, _installed
     if not _installed:
         sys.addaudithook(_hook)  # there is no way to remove one

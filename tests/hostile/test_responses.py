@@ -29,15 +29,15 @@ from airflow_lro_provider.lro.errors import (
 from airflow_lro_provider.lro.http import body as content
 from airflow_lro_provider.lro.polling import MAX_IN_FLIGHT
 from airflow_lro_provider.lro.resources.names import read_parent, read_reference
-from tests.hostile.answers import BIG, CHUNKS, LENGTH, ODD, OPERATION, bomb, packed, raw
 from tests.hostile.hostile_server import Heard, HostileServer, Play, chunk, for_ever, head, plain
+from tests.hostile.responses import BIG, CHUNKS, LENGTH, ODD, OPERATION, bomb, packed, raw
 from tests.hostile.subjects import KINDS, NAME, REFERENCE, TOKEN, Client
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("play", "errors"), BIG.values(), ids=BIG)
 def test_a_large_answer_costs_little(kind: str, play: Play, errors: tuple[type[OperationsError], ...]) -> None:
-    """However large an answer is or claims to be, it costs a few MB and seconds, and is one error of the tree."""
+    """However large a response is or claims to be, it costs a few MB and seconds, and is one error of the tree."""
     bomb()  # which is not to be counted
     with HostileServer(play) as server, Client(kind, server.url, retries=1, read_timeout=1) as client:
         tracemalloc.start()
@@ -71,7 +71,7 @@ SLOW: dict[str, Play] = {
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("play", SLOW.values(), ids=SLOW)
 def test_a_slow_drip_is_not_waited_for(kind: str, play: Play) -> None:
-    """The time is that of the whole answer: a byte now and then does not prolong it."""
+    """The time is that of the whole response: a byte now and then does not prolong it."""
     with HostileServer(play) as server, Client(kind, server.url, read_timeout=0.4) as client:
         begun = time.monotonic()
         with pytest.raises(TransportError, match="no response from 127"):
@@ -83,11 +83,11 @@ def test_a_slow_drip_is_not_waited_for(kind: str, play: Play) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("play", "errors"), ODD.values(), ids=ODD)
 def test_an_odd_answer_is_one_clear_error(kind: str, play: Play, errors: tuple[type[OperationsError], ...]) -> None:
-    """Whatever comes is an error of the tree that names service, verb and operation, asked for thrice at most."""
+    """Whatever comes is an error of the tree that names service, verb and operation, requested three times at most."""
     with HostileServer(play) as server, Client(kind, server.url, read_timeout=1) as client:
         with pytest.raises(errors) as caught:
             client.get(REFERENCE)
-        # aiohttp repeats a GET by itself, once, if the connection is closed without an answer.
+        # aiohttp repeats a GET by itself, once, if the connection is closed without a response.
         assert len(server.heard) in ((3, 6) if caught.value.transient else (1,))
     assert "datafusion: get projects/p" in str(caught.value)
     assert len(str(caught.value)) < 2000
@@ -134,7 +134,7 @@ def test_one_byte_more_is_refused(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_was_left_over_is_nobodys_answer(kind: str) -> None:
-    """A second answer sent along with the first one is not taken for that of the next request."""
+    """A second response sent along with the first one is not taken for that of the next request."""
     kept = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
     other = OPERATION.replace(b"/o", b"/other")
 
@@ -150,7 +150,7 @@ def test_what_was_left_over_is_nobodys_answer(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_connection_is_kept_and_has_all_its_time_again(kind: str) -> None:
-    """The limits of one answer are not those of the next one on the same connection."""
+    """The limits of one response are not those of the next one on the same connection."""
     kept = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(OPERATION)
     ports: set[str] = set()
 
@@ -200,7 +200,7 @@ def test_a_list_that_goes_in_circles_is_ended(kind: str, tokens: list[str]) -> N
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_list_without_an_end_is_ended(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ever new page tokens are followed for so many pages, and no more."""
+    """New page tokens without end are followed for a limited number of pages."""
     monkeypatch.setattr(flows, "MAX_PAGES", 20)
     with HostileServer(pages(map(str, range(10**6)), [])) as server, Client(kind, server.url) as client:
         with pytest.raises(ResponseTooLargeError, match="after 20 pages there is no end"):
@@ -256,7 +256,7 @@ def test_names_of_a_list_lead_nowhere_else() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("verb", "arguments"), [("cancel", {"poll": False}), ("delete", {})])
 def test_verbs_without_an_answer_are_bounded_too(kind: str, verb: str, arguments: dict[str, Any]) -> None:
-    """What a cancel or delete is answered with is read within the same limits."""
+    """The response to a cancel or delete is read within the same limits."""
     with HostileServer(for_ever(b" " * 65536, first=head())) as server, Client(kind, server.url) as client:
         with pytest.raises(ResponseTooLargeError):
             getattr(client, verb)(REFERENCE, **arguments)
@@ -265,7 +265,7 @@ def test_verbs_without_an_answer_are_bounded_too(kind: str, verb: str, arguments
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_wait_ends_with_an_answer_that_is_too_large(kind: str) -> None:
-    """A wait does not ask for ever for what it cannot take, though it has no deadline."""
+    """A wait does not request for ever what it cannot accept, though it has no deadline."""
     from airflow_lro_provider.lro.polling import new_schedule
 
     with HostileServer(plain(OPERATION), packed(bomb())) as server, Client(kind, server.url) as client:
@@ -277,7 +277,7 @@ def test_a_wait_ends_with_an_answer_that_is_too_large(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("status", ["200 OK", "400 Bad Request", "503 Service Unavailable"])
 def test_a_token_that_is_repeated_is_not_told(kind: str, status: str) -> None:
-    """A server that repeats the request in its answer does not get the token into errors or operations."""
+    """A server that repeats the request in its response does not get the token into errors or operations."""
 
     def repeat(request: Heard) -> Iterator[bytes]:
         told = request.headers["authorization"]
@@ -312,7 +312,7 @@ def test_so_many_connections_as_are_allowed() -> None:
 
 
 def test_waiting_for_ones_turn_is_not_on_the_clock() -> None:
-    """More requests than connections: the last ones wait longer than an answer may take, and are answered."""
+    """More requests than connections: the last ones wait longer than a response may take, and get theirs."""
 
     def slowly(request: Heard) -> Iterator[bytes | None]:
         time.sleep(0.25)

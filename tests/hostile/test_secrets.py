@@ -1,4 +1,4 @@
-"""Secrets are told nowhere: every error there is, with marked secrets, and a search through all that was said.
+"""Secrets are disclosed nowhere: every error there is, with marked secrets, and a search through all that was said.
 
 The key, the assertion (JWT) that it signs, the access token and the connection are searched for in every log line of
 every library at DEBUG, in what is raised (text, repr, cause, context, attributes, pickle, traceback), in reprs, in
@@ -29,8 +29,8 @@ from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 from airflow_lro_provider.lro.errors import CredentialsError, OperationsError, TransportError
 from airflow_lro_provider.lro.http.redaction import without_secrets
 from airflow_lro_provider.lro.polling import new_schedule
-from tests.hostile.answers import BIG, ODD, bomb, packed, raw
 from tests.hostile.hostile_server import Heard, HostileServer, Play, for_ever, head, plain
+from tests.hostile.responses import BIG, ODD, bomb, packed, raw
 from tests.hostile.subjects import KINDS, NAME, REFERENCE, Client
 
 ACCESS_TOKEN = "ya29.c.MARKED_ACCESS_TOKEN-0123456789"
@@ -38,7 +38,7 @@ EMAIL = "robot@my-project.iam.gserviceaccount.com"
 
 
 def good_token(_: Heard) -> Iterator[bytes | None]:
-    """What a token server should answer."""
+    """What a token server should respond with."""
     yield from plain(json.dumps({"access_token": ACCESS_TOKEN, "expires_in": 3600, "token_type": "Bearer"}).encode())(_)
 
 
@@ -154,7 +154,7 @@ def search(pem: str, ear: Ear, capfd: pytest.CaptureFixture[str], monkeypatch: p
 
 
 def test_the_search_finds_what_there_is(pem: str, ear: Ear, capfd: pytest.CaptureFixture[str]) -> None:
-    """It hears debug lines and extras, and looks into causes and attributes."""
+    """It hears debug lines and extras, and reads causes and attributes."""
 
     def hidden_in_a_cause() -> None:
         try:
@@ -181,11 +181,11 @@ def test_the_search_finds_what_there_is(pem: str, ear: Ear, capfd: pytest.Captur
     ear.lines.clear()
 
 
-# -- the API's answers -----------------------------------------------------------------------------------
+# -- the API's responses -----------------------------------------------------------------------------------
 
 
 def repeats(status: str, kind: str) -> Play:
-    """A server that says everything back that it was told."""
+    """A server that repeats everything that it received."""
 
     def play(request: Heard) -> Iterator[bytes | None]:
         told = request.headers.get("authorization", "")
@@ -213,7 +213,7 @@ REPEATS = ["message", "reason", "request id", "HTML", "operation", "name", "esca
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("said", REPEATS)
 def test_a_server_that_says_everything_back(kind: str, said: str, search: Search) -> None:
-    """What the client tells of its answers, good or bad, has no token in it."""
+    """What the client says of its responses, good or bad, has no token in it."""
     for status in ("200 OK", "302 Found", "400 Bad Request", "401 Unauthorized", "403 Forbidden", "503 Unavailable"):
         with HostileServer(good_token) as tokens, HostileServer(repeats(status, said)) as api:
             settings = search.settings(tokens, api)
@@ -231,7 +231,7 @@ def test_a_server_that_says_everything_back(kind: str, said: str, search: Search
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_odd_answer(kind: str, search: Search) -> None:
-    """All the odd answers of `test_answers`, and the large ones that are quick."""
+    """All the odd responses of `test_responses`, and the large ones that are quick."""
     plays = {**ODD, **{name: BIG[name] for name in ("200 MB, said so", "a gzip bomb", "an error with a gzip bomb")}}
     for play, _ in plays.values():
         with HostileServer(good_token) as tokens, HostileServer(play) as api:
@@ -243,7 +243,7 @@ def test_every_odd_answer(kind: str, search: Search) -> None:
             search.sent(tokens)
 
 
-# -- the token server's answers --------------------------------------------------------------------------
+# -- the token server's responses --------------------------------------------------------------------------
 
 
 def says_back(status: str, form: Callable[[str], bytes], *headers: str) -> Play:
@@ -300,7 +300,7 @@ TOKENS: dict[str, Play] = {
 
 @pytest.mark.parametrize("play", TOKENS.values(), ids=TOKENS)
 def test_a_hostile_token_server(play: Play, search: Search, strangers: list[str]) -> None:
-    """Whatever a token server answers: one clear error of the tree that names the account, in time, and no secret."""
+    """Whatever a token server responds: one clear error of the tree that names the account, in time, and no secret."""
     with HostileServer(play) as tokens, HostileServer(plain(b"{}")) as api:
         identity = identity_for(search.settings(tokens, api))
         for kind in KINDS:
@@ -313,7 +313,7 @@ def test_a_hostile_token_server(play: Play, search: Search, strangers: list[str]
             assert len(str(caught.value)) < 600
             assert not identity.fresh
         assert 2 <= len(tokens.heard) <= 20
-        assert api.heard == [], "nobody was asked without a token"
+        assert api.heard == [], "nothing was sent without a token"
         search.sent(tokens)
         search.said(identity)
     assert strangers == []
