@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseOperator, conf
+from airflow.providers.common.compat.sdk import conf
 
-from airflow_lro_provider.attempt.role import Role
 from airflow_lro_provider.attempt.task import OperationTask
 from airflow_lro_provider.attempt.validation import check_outcomes, check_seconds
-from airflow_lro_provider.exceptions import OperationRunningError
-from airflow_lro_provider.hooks.operations import DEFAULT_CONN_ID
 
 if TYPE_CHECKING:
     from airflow_lro_provider.attempt.attempt import Attempt
@@ -25,11 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["OperationStarter"]
 
 
-class OperationStarter(OperationTask, BaseOperator):
+class OperationStarter(OperationTask):
     """An operator that starts an operation, in a way that its subclasses know, and owns it.
 
-    :param service: the API's discovery name, e.g. ``aiplatform``, or its host. (templated)
-    :param api_version: the API version, if not the preferred one. (templated)
     :param wait_for_completion: wait until the operation is finished; if not, the task ends with the start and returns
         the operation, which it no longer owns.
     :param deferrable: wait in the triggerer.
@@ -45,15 +39,15 @@ class OperationStarter(OperationTask, BaseOperator):
     :param result_check: for services that report a failure inside a successful response: gets the operation as a dict;
         returns ``None`` or ``True`` to accept it, ``False`` or a message to treat the success as a failure.
     :param return_operation: return the whole operation and not just its ``response``.
-    :param gcp_conn_id: the Airflow connection; ``None`` uses application default credentials. (templated)
-    :param impersonation_chain: the account to act as, or the chain that leads to it. (templated)
+
+    All other arguments are those of :class:`~airflow_lro_provider.attempt.task.OperationTask`.
     """
+
+    needs_record = True  # nothing else knows what it has started
 
     def __init__(
         self,
         *,
-        service: str | None = None,
-        api_version: str | None = None,
         wait_for_completion: bool = True,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         timeout: float | timedelta | None = None,
@@ -64,13 +58,9 @@ class OperationStarter(OperationTask, BaseOperator):
         fail_on: Collection[str | Outcome] = ("FAILED", "CANCELLED", "NOT_FOUND"),
         result_check: ResultCheck | None = None,
         return_operation: bool = False,
-        gcp_conn_id: str | None = DEFAULT_CONN_ID,
-        impersonation_chain: str | Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.service = service
-        self.api_version = api_version
         self.wait_for_completion = wait_for_completion
         self.deferrable = deferrable
         self.timeout = check_seconds("timeout", timeout)
@@ -81,15 +71,10 @@ class OperationStarter(OperationTask, BaseOperator):
         self.fail_on = check_outcomes("fail_on", fail_on)
         self.result_check = result_check
         self.return_operation = return_operation
-        self.gcp_conn_id = gcp_conn_id
-        self.impersonation_chain = impersonation_chain
 
     def _read_start(self, hook: OperationsHook) -> Start:
         """Read and check what starts the operation; nothing is sent."""
         raise NotImplementedError
-
-    def _role(self) -> Role:
-        return self._owning_role(keeps_record=self.durable, needs_record=True)
 
     def _run(self, attempt: Attempt) -> Any:
         """Start an operation, or go on with the one that an earlier try left, and wait for it."""
@@ -100,33 +85,14 @@ class OperationStarter(OperationTask, BaseOperator):
             start = attempt.connect(self._read_start)
             if not adopt(attempt, start, self.poll_interval):
                 begin(attempt, start)
-            return self._wait(attempt)
-
-    def _wait(self, attempt: Attempt) -> Any:
-        from airflow_lro_provider.attempt.deferral import deferral_of
-        from airflow_lro_provider.lro.errors import NotFoundError, WaitTimeoutError
-        from airflow_lro_provider.lro.operation import Outcome
-        from airflow_lro_provider.lro.polling import PollSchedule, new_schedule
-
-        assert attempt.about is not None
-        seen = attempt.peek()
-        if seen is not None and seen.outcome is not None:
-            return self._settle(attempt, seen.outcome, seen)
-        if not self.wait_for_completion:
-            attempt.guard.finish()
-            return {"name": attempt.about.name} if seen is None else dict(seen.raw)
-        if self.deferrable:
-            since = attempt.waiting_since or time.time()
-            schedule = PollSchedule(started=since, interval=self.poll_interval)
-            self.defer(**deferral_of(attempt, schedule, timeout=self.timeout, execution_timeout=self.execution_timeout))
-        try:
-            operation = attempt.wait(new_schedule(time.monotonic(), timeout=self.timeout, interval=self.poll_interval))
-        except NotFoundError:
-            return self._settle(attempt, Outcome.NOT_FOUND, None)
-        except WaitTimeoutError as error:
-            raise OperationRunningError(str(error)) from None
-        assert operation.outcome is not None
-        return self._settle(attempt, operation.outcome, operation)
+            assert attempt.about is not None
+            seen = attempt.peek()
+            if seen is not None and seen.outcome is not None:
+                return self._settle(attempt, seen.outcome, seen)
+            if not self.wait_for_completion:
+                attempt.guard.finish()
+                return {"name": attempt.about.name} if seen is None else dict(seen.raw)
+            return self._settle(attempt, *self._wait(attempt))
 
     def _settle(self, attempt: Attempt, outcome: Outcome, operation: Operation | None) -> Any:
         from airflow_lro_provider.attempt.result import settle

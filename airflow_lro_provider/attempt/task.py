@@ -6,14 +6,16 @@ Operators, sensors and this module import what runs a try inside functions: pars
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_lro_provider.attempt.guard import Guard
+from airflow.providers.common.compat.sdk import BaseOperator
+
+from airflow_lro_provider.attempt.guard import Guard, Phase
 from airflow_lro_provider.attempt.role import Role
-from airflow_lro_provider.exceptions import OperationInputError
-from airflow_lro_provider.hooks.operations import OperationsHook
+from airflow_lro_provider.exceptions import OperationInputError, OperationRunningError
+from airflow_lro_provider.hooks.operations import DEFAULT_CONN_ID, OperationsHook
 from airflow_lro_provider.links.operations import OperationLink
 
 if TYPE_CHECKING:
@@ -26,8 +28,14 @@ if TYPE_CHECKING:
 __all__ = ["OperationTask"]
 
 
-class OperationTask:
-    """Comes before ``BaseOperator``, or a class of it, among the bases of an operator."""
+class OperationTask(BaseOperator):
+    """The base of all operators and sensors here.
+
+    :param service: the API's discovery name, e.g. ``aiplatform``, or its host. (templated)
+    :param api_version: the API version, if not the preferred one. (templated)
+    :param gcp_conn_id: the Airflow connection; ``None`` uses application default credentials. (templated)
+    :param impersonation_chain: the account to act as, or the chain that leads to it. (templated)
+    """
 
     template_fields: Collection[str] = (
         "operation_name",
@@ -39,24 +47,33 @@ class OperationTask:
     operator_extra_links: Collection[BaseOperatorLink] = (OperationLink(),)
 
     operation_name: Any = None
-    service: str | None
-    api_version: str | None
-    gcp_conn_id: str | None
-    impersonation_chain: str | Sequence[str] | None
+    # By default a task only observes its operation.
     cancel_on_kill = False
-    """Whether a kill of the task cancels the operation."""
     cancel_on_failure = False
-    """Whether the last failure of the task does."""
+    durable = False
+    needs_record = False
+    timeout: Any
+    poll_interval: float | None
+    deferrable: bool
 
     attempt: Attempt | None = None
     """The try that is under way in this process."""
     _guard: Guard | None = None
 
-    if TYPE_CHECKING:  # what comes from the operator
-
-        @property
-        def log(self) -> Any:
-            """The task's logger."""
+    def __init__(
+        self,
+        *,
+        service: str | None = None,
+        api_version: str | None = None,
+        gcp_conn_id: str | None = DEFAULT_CONN_ID,
+        impersonation_chain: str | Sequence[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.service = service
+        self.api_version = api_version
+        self.gcp_conn_id = gcp_conn_id
+        self.impersonation_chain = impersonation_chain
 
     def on_kill(self) -> None:
         """End the task, and cancel its operation if it owns it. See :mod:`airflow_lro_provider.attempt.guard`."""
@@ -78,27 +95,19 @@ class OperationTask:
             impersonation_chain=self.impersonation_chain,
         )
 
-    def _role(self) -> Role:
-        """How the task relates to its operation; by default it only observes."""
-        return Role(gcp_conn_id=self.gcp_conn_id, impersonation_chain=self.impersonation_chain)
-
-    def _owning_role(self, *, keeps_record: bool, needs_record: bool) -> Role:
-        """The same, for a task that owns its operation. See :class:`Role` for the arguments."""
-        return replace(
-            OperationTask._role(self),
-            cancel_on_kill=self.cancel_on_kill,
-            cancel_on_failure=self.cancel_on_failure,
-            keeps_record=keeps_record,
-            needs_record=needs_record,
-            retry_policy=getattr(self, "retry_policy", None),
-        )
-
     def _new_attempt(self, context: Context, resumed: Resumed | None = None) -> Attempt:
         from airflow_lro_provider.attempt.attempt import Attempt
 
-        self.attempt = Attempt(
-            self._role(), context, guard=self._get_guard(), hook=self._hook, log=self.log, resumed=resumed
+        role = Role(
+            gcp_conn_id=self.gcp_conn_id,
+            impersonation_chain=self.impersonation_chain,
+            cancel_on_kill=self.cancel_on_kill,
+            cancel_on_failure=self.cancel_on_failure,
+            keeps_record=self.durable,
+            needs_record=self.needs_record,
+            retry_policy=self.retry_policy,
         )
+        self.attempt = Attempt(role, context, guard=self._get_guard(), hook=self._hook, log=self.log, resumed=resumed)
         return self.attempt
 
     def _run(self, attempt: Attempt) -> Any:
@@ -108,6 +117,39 @@ class OperationTask:
     def _settle(self, attempt: Attempt, outcome: Outcome, operation: Operation | None) -> Any:
         """Turn the outcome of the operation into the task's result, or into its error."""
         raise NotImplementedError
+
+    def _wait(self, attempt: Attempt, *, include_response: bool = True) -> tuple[Outcome, Operation | None]:
+        """Wait for the operation's end, here or (and then this does not return) in the triggerer.
+
+        :raises OperationRunningError: at the task's ``timeout``.
+        """
+        from airflow_lro_provider.attempt.deferral import deferral_of
+        from airflow_lro_provider.lro.errors import NotFoundError, WaitTimeoutError
+        from airflow_lro_provider.lro.operation import Outcome
+        from airflow_lro_provider.lro.polling import PollSchedule, new_schedule
+
+        if self.deferrable:
+            schedule = PollSchedule(started=attempt.waiting_since or time.time(), interval=self.poll_interval)
+            self.defer(
+                **deferral_of(
+                    attempt,
+                    schedule,
+                    timeout=self.timeout,
+                    execution_timeout=self.execution_timeout,
+                    include_response=include_response,
+                )
+            )
+        attempt.guard.enter(Phase.WAITING)
+        schedule = new_schedule(time.monotonic(), timeout=self.timeout, interval=self.poll_interval)
+        try:
+            operation = attempt.wait(schedule)
+        except NotFoundError:
+            return Outcome.NOT_FOUND, None
+        except WaitTimeoutError as error:
+            attempt.last = schedule.last
+            raise OperationRunningError(str(error)) from None
+        assert operation.outcome is not None
+        return operation.outcome, operation
 
     def _read_event(self, attempt: Attempt, event: Any) -> tuple[Outcome, Operation | None]:
         """How the wait in the triggerer ended. See :meth:`Attempt.read`."""
@@ -134,7 +176,7 @@ class OperationTask:
         from airflow_lro_provider.attempt.attempt import Resumed
 
         try:
-            return super().resume_execution(next_method, next_kwargs, context)  # type: ignore[misc]
+            return super().resume_execution(next_method, next_kwargs, context)
         except BaseException:
             if next_method != "__fail__":  # the trigger broke, or a timeout of Airflow's own passed
                 raise

@@ -14,7 +14,6 @@ from airflow.providers.common.compat.sdk import DecoratedOperator, context_merge
 from airflow_lro_provider.attempt.starter import OperationStarter
 from airflow_lro_provider.attempt.validation import check_service
 from airflow_lro_provider.exceptions import OperationStartError
-from airflow_lro_provider.hooks.operations import DEFAULT_CONN_ID
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import TaskDecorator
@@ -41,14 +40,7 @@ class OperationDecoratedOperator(OperationStarter, DecoratedOperator):
     All arguments but the function's own are those of :class:`~airflow_lro_provider.attempt.starter.OperationStarter`.
     """
 
-    template_fields: Sequence[str] = (
-        "op_args",
-        "op_kwargs",
-        "service",
-        "api_version",
-        "gcp_conn_id",
-        "impersonation_chain",
-    )
+    template_fields = ("op_args", "op_kwargs", "service", "api_version", "gcp_conn_id", "impersonation_chain")
     template_fields_renderers: ClassVar[dict[str, str]] = {"op_args": "py", "op_kwargs": "py"}
     shallow_copy_attrs: Sequence[str] = ("python_callable",)
     custom_operator_name = "@task.operation"
@@ -60,21 +52,10 @@ class OperationDecoratedOperator(OperationStarter, DecoratedOperator):
         python_callable: Callable[..., Any],
         op_args: Collection[Any] | None = None,
         op_kwargs: Mapping[str, Any] | None = None,
-        service: str | None = None,
-        api_version: str | None = None,
-        gcp_conn_id: str | None = DEFAULT_CONN_ID,
         **kwargs: Any,
     ) -> None:
-        check_service(service, api_version)
-        super().__init__(
-            python_callable=python_callable,
-            op_args=op_args,
-            op_kwargs=op_kwargs,
-            service=service,
-            api_version=api_version,
-            gcp_conn_id=gcp_conn_id,
-            **kwargs,
-        )
+        super().__init__(python_callable=python_callable, op_args=op_args, op_kwargs=op_kwargs, **kwargs)
+        check_service(self.service, self.api_version)
 
     @property
     def is_async(self) -> bool:
@@ -112,8 +93,7 @@ class _CallFunction:
         if inspect.iscoroutine(returned):
             returned = asyncio.run(returned)
         try:
-            found = operation_in(returned)
-            return Started(self.hook.reference(found), None)
+            return Started(self.hook.reference(operation_in(returned)), None)
         except InvalidRequestError as error:
             raise OperationStartError(
                 f"{operator.python_callable.__name__} did not return an operation: {error} What it has started, if"

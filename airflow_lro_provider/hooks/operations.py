@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from airflow_lro_provider.lro.client import OperationsClient
     from airflow_lro_provider.lro.flows import CancelResult
     from airflow_lro_provider.lro.operation import Operation
+    from airflow_lro_provider.lro.resources.hosts import Resource
     from airflow_lro_provider.lro.resources.methods import Method
     from airflow_lro_provider.lro.resources.names import OperationReference, Parent
 
 __all__ = ["DEFAULT_CONN_ID", "OperationsAsyncHook", "OperationsHook"]
 
 DEFAULT_CONN_ID = "google_cloud_default"
+_R = TypeVar("_R", bound="Resource")
 
 
 class _OperationsBaseHook(BaseHook):
@@ -77,51 +79,34 @@ class _OperationsBaseHook(BaseHook):
         # Airflow treats an extra that is not JSON as empty: that would be another identity than intended.
         from airflow_lro_provider.lro.errors import ConnectionSettingsError
 
-        if not text:
-            return
         try:
-            is_object = isinstance(json.loads(text), dict)
+            if not text or isinstance(json.loads(text), dict):
+                return
         except ValueError:
-            is_object = False
-        if not is_object:
-            raise ConnectionSettingsError(f"connection {self.gcp_conn_id!r}: its extra is not a JSON object.")
+            pass
+        raise ConnectionSettingsError(f"connection {self.gcp_conn_id!r}: its extra is not a JSON object.")
 
     def _reference(self, name: Any, settings: ConnectionSettings) -> OperationReference:
         from airflow_lro_provider.lro.resources.names import OperationReference, read_reference
 
-        reference = (
-            name
-            if isinstance(name, OperationReference)
-            else read_reference(
-                name,
-                self.service,
-                self.api_version,
-                api_endpoint=settings.api_endpoint,
-                universe=settings.universe_domain,
-            )
-        )
-        settings.endpoint(reference)  # refuses a foreign host
-        return reference
+        return self._checked(OperationReference, read_reference, settings, name)
 
     def _method(self, method: Any, http_method: str, settings: ConnectionSettings) -> Method:
         from airflow_lro_provider.lro.resources.methods import Method, read_method
 
-        checked = (
-            method
-            if isinstance(method, Method)
-            else read_method(
-                method,
-                http_method,
-                self.service,
-                self.api_version,
-                api_endpoint=settings.api_endpoint,
-                universe=settings.universe_domain,
-            )
-        )
-        settings.endpoint(checked)  # refuses a foreign host
+        return self._checked(Method, read_method, settings, method, http_method)
+
+    def _checked(
+        self, kind: type[_R], read: Callable[..., _R], settings: ConnectionSettings, given: Any, *more: Any
+    ) -> _R:
+        """Read what was given, unless it is read already, and refuse a foreign host."""
+        where = {"api_endpoint": settings.api_endpoint, "universe": settings.universe_domain}
+        checked = given if isinstance(given, kind) else read(given, *more, self.service, self.api_version, **where)
+        settings.endpoint(checked)
         return checked
 
-    def _parent(self, parent: str) -> Parent:
+    def parent(self, parent: str) -> Parent:
+        """Read and check the parent of operations; nothing is sent."""
         from airflow_lro_provider.lro.errors import UnknownServiceError
         from airflow_lro_provider.lro.resources.names import read_parent
 
@@ -172,10 +157,6 @@ class OperationsHook(_OperationsBaseHook):
         :raises InvalidRequestError: saying what is wrong with it.
         """
         return self._method(method, http_method, self.settings)
-
-    def parent(self, parent: str) -> Parent:
-        """Read and check the parent of operations; nothing is sent."""
-        return self._parent(parent)
 
     def make_client(self, **kwargs: Any) -> OperationsClient:
         """A new client with this connection; see :class:`OperationsClient` for its arguments."""
@@ -233,7 +214,7 @@ class OperationsHook(_OperationsBaseHook):
         :param filter: in the service's own dialect, e.g. ``done:false``.
         :param page_size: how many to request at once.
         """
-        return self.get_conn().list(self._parent(parent), filter=filter, page_size=page_size)
+        return self.get_conn().list(self.parent(parent), filter=filter, page_size=page_size)
 
     def delete(self, name: Any) -> None:
         """Make the service forget an operation. This does not cancel it."""
@@ -267,24 +248,18 @@ class OperationsHook(_OperationsBaseHook):
         from airflow_lro_provider.lro.errors import OperationsError
 
         try:
-            settings = self.settings
-            client = self.get_conn()
-            client.identity.headers()
+            settings, identity = self.settings, self.get_conn().identity
+            identity.headers()
         except OperationsError as error:
             return False, str(error)
         except Exception as error:  # not ours: its text may quote what the connection holds
             return False, f"No token: {type(error).__name__}."
-        identity = client.identity
         where = f" at {settings.api_endpoint}" if settings.api_endpoint else ""
         if settings.is_anonymous:
             return True, f"Requests are sent without a token{where}: Google's own APIs refuse them (`is_anonymous`)."
-        who = (
-            identity.description
-            if identity.description == identity.kind
-            else (f"{identity.description} ({identity.kind})")
-        )
-        missing = _missing_scopes(settings.scopes, self.service)
-        return True, f"Got a token for {who}{where}. Scopes: {', '.join(settings.scopes)}.{missing}"
+        kind = "" if identity.description == identity.kind else f" ({identity.kind})"
+        scopes = f"{', '.join(settings.scopes)}.{_missing_scopes(settings.scopes, self.service)}"
+        return True, f"Got a token for {identity.description}{kind}{where}. Scopes: {scopes}"
 
 
 def _missing_scopes(scopes: tuple[str, ...], service: str | None) -> str:
@@ -370,7 +345,7 @@ class OperationsAsyncHook(_OperationsBaseHook):
     ) -> AsyncIterator[Operation]:
         """All operations below a parent. See :meth:`OperationsHook.list`."""
         client = await self.get_conn()
-        async for operation in client.list(self._parent(parent), filter=filter, page_size=page_size):
+        async for operation in client.list(self.parent(parent), filter=filter, page_size=page_size):
             yield operation
 
     async def delete(self, name: Any) -> None:

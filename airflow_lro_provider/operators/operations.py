@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.providers.common.compat.sdk import BaseOperator, conf
+from airflow.providers.common.compat.sdk import conf
 
 from airflow_lro_provider.attempt.guard import Phase
 from airflow_lro_provider.attempt.starter import OperationStarter
@@ -28,7 +27,6 @@ from airflow_lro_provider.exceptions import (
     OperationRunningError,
     OperationStartError,
 )
-from airflow_lro_provider.hooks.operations import DEFAULT_CONN_ID
 
 if TYPE_CHECKING:
     from airflow_lro_provider.attempt.attempt import Attempt
@@ -140,7 +138,7 @@ class _CallMethod:
         )
 
 
-class CancelOperationOperator(OperationTask, BaseOperator):
+class CancelOperationOperator(OperationTask):
     """Cancels a long-running operation, and reports what actually happened to it.
 
     A cancel is a request, best effort by contract
@@ -159,17 +157,15 @@ class CancelOperationOperator(OperationTask, BaseOperator):
 
     :param operation_name: the operation: a plain name (with ``service``), a full resource name, a URL, or
         the operation itself as an upstream task returned it. (templated)
-    :param service: the API's discovery name, e.g. ``aiplatform``, or its host. (templated)
-    :param api_version: the API version, if not the preferred one. (templated)
     :param wait_for_completion: wait for the outcome; if not, the task ends with the request.
     :param timeout: how long to wait for it, in seconds or as a timedelta.
     :param poll_interval: seconds between two polls; if ``None`` it grows with the age of the wait.
     :param fail_on: the outcomes that fail the task. By default CANCEL_UNSUPPORTED, NOT_FOUND, and
         STILL_RUNNING if it waits.
     :param include_response: whether an operation's response belongs into the result (it may be large).
-    :param gcp_conn_id: the Airflow connection; ``None`` uses application default credentials. (templated)
-    :param impersonation_chain: the account to act as, or the chain that leads to it. (templated)
     :param deferrable: wait in the triggerer.
+
+    All other arguments are those of :class:`~airflow_lro_provider.attempt.task.OperationTask`.
     """
 
     ui_color = "#fde7e9"
@@ -178,41 +174,30 @@ class CancelOperationOperator(OperationTask, BaseOperator):
         self,
         *,
         operation_name: Any,
-        service: str | None = None,
-        api_version: str | None = None,
         wait_for_completion: bool = True,
         timeout: float | timedelta | None = 900.0,
         poll_interval: float | timedelta | None = None,
         fail_on: Collection[str | Outcome] | None = None,
         include_response: bool = True,
-        gcp_conn_id: str | None = DEFAULT_CONN_ID,
-        impersonation_chain: str | Sequence[str] | None = None,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_reference(operation_name, service, api_version, gcp_conn_id, "cancel")
+        check_reference(operation_name, self.service, self.api_version, self.gcp_conn_id, "cancel")
         if fail_on is None:
             fail_on = {"CANCEL_UNSUPPORTED", "NOT_FOUND"} | ({"STILL_RUNNING"} if wait_for_completion else set())
         self.operation_name = operation_name
-        self.service = service
-        self.api_version = api_version
         self.wait_for_completion = wait_for_completion
         self.timeout = check_seconds("timeout", timeout)
         self.poll_interval = check_seconds("poll_interval", poll_interval)
         self.fail_on = check_outcomes("fail_on", fail_on)
         self.include_response = include_response
-        self.gcp_conn_id = gcp_conn_id
-        self.impersonation_chain = impersonation_chain
         self.deferrable = deferrable
 
     def _run(self, attempt: Attempt) -> dict[str, Any]:
         """Poll, request the cancellation, and wait for the outcome."""
-        from airflow_lro_provider.attempt.deferral import deferral_of
-        from airflow_lro_provider.lro.errors import WaitTimeoutError
         from airflow_lro_provider.lro.flows import cancel_line
         from airflow_lro_provider.lro.operation import Outcome
-        from airflow_lro_provider.lro.polling import PollSchedule, new_schedule
 
         with attempt:
             reference = self._connect(attempt)
@@ -225,25 +210,11 @@ class CancelOperationOperator(OperationTask, BaseOperator):
                 if not self.wait_for_completion:
                     return self._settle(attempt, Outcome.STILL_RUNNING, result.operation)
                 attempt.requested = True
-            if self.deferrable:
-                schedule = PollSchedule(started=attempt.waiting_since or time.time(), interval=self.poll_interval)
-                self.defer(
-                    **deferral_of(
-                        attempt,
-                        schedule,
-                        timeout=self.timeout,
-                        execution_timeout=self.execution_timeout,
-                        include_response=self.include_response,
-                    )
-                )
-            attempt.guard.enter(Phase.WAITING)
-            schedule = new_schedule(time.monotonic(), timeout=self.timeout, interval=self.poll_interval)
             try:
-                operation = attempt.wait(schedule)
-            except WaitTimeoutError:
-                return self._settle(attempt, Outcome.STILL_RUNNING, schedule.last)
-            assert operation.outcome is not None
-            return self._settle(attempt, operation.outcome, operation)
+                ended = self._wait(attempt, include_response=self.include_response)
+            except OperationRunningError:
+                ended = Outcome.STILL_RUNNING, attempt.last
+            return self._settle(attempt, *ended)
 
     def _read_event(self, attempt: Attempt, event: Any) -> tuple[Outcome, Operation | None]:
         from airflow_lro_provider.lro.operation import Outcome
@@ -270,7 +241,7 @@ class CancelOperationOperator(OperationTask, BaseOperator):
         )
 
 
-class CancelOperationsOperator(OperationTask, BaseOperator):
+class CancelOperationsOperator(OperationTask):
     """Cancels every running operation of a parent, and reports the outcome of each.
 
     Returns ``{"outcomes": {"CANCELLED": 3, …}, "operations": [{"name": …, "outcome": …}, …]}``; the outcomes are
@@ -278,8 +249,6 @@ class CancelOperationsOperator(OperationTask, BaseOperator):
     refused or got lost. One that cannot be cancelled does not keep the others from it.
 
     :param parent: whose operations, e.g. ``projects/p/locations/l``. (templated)
-    :param service: the API's discovery name, e.g. ``aiplatform``, or its host. (templated)
-    :param api_version: the API version, if not the preferred one. (templated)
     :param filter: which of them, in the service's own dialect. (templated)
     :param dry_run: cancel nothing, and report what would be: every outcome is STILL_RUNNING.
     :param wait_for_completion: wait for the outcomes; if not, the task ends with the requests.
@@ -288,8 +257,8 @@ class CancelOperationsOperator(OperationTask, BaseOperator):
     :param max_parallel: how many cancels are under way at a time.
     :param fail_on: the outcomes that fail the task. By default CANCEL_UNSUPPORTED, ERROR, and STILL_RUNNING
         if it waits.
-    :param gcp_conn_id: the Airflow connection; ``None`` uses application default credentials. (templated)
-    :param impersonation_chain: the account to act as, or the chain that leads to it. (templated)
+
+    All other arguments are those of :class:`~airflow_lro_provider.attempt.task.OperationTask`.
     """
 
     template_fields = ("parent", "filter", "service", "api_version", "gcp_conn_id", "impersonation_chain")
@@ -301,7 +270,6 @@ class CancelOperationsOperator(OperationTask, BaseOperator):
         *,
         parent: str,
         service: str,
-        api_version: str | None = None,
         filter: str | None = None,
         dry_run: bool = False,
         wait_for_completion: bool = True,
@@ -309,20 +277,16 @@ class CancelOperationsOperator(OperationTask, BaseOperator):
         poll_interval: float | timedelta | None = None,
         max_parallel: int = 8,
         fail_on: Collection[str | Outcome] | None = None,
-        gcp_conn_id: str | None = DEFAULT_CONN_ID,
-        impersonation_chain: str | Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        check_parent(parent, service, api_version)
+        super().__init__(service=service, **kwargs)
+        check_parent(parent, service, self.api_version)
         if not isinstance(max_parallel, int) or max_parallel < 1:
             raise ValueError(f"`max_parallel` must be a whole number from 1 on, got {max_parallel!r}")
         waits = wait_for_completion and not dry_run
         if fail_on is None:
             fail_on = {"CANCEL_UNSUPPORTED", "ERROR"} | ({"STILL_RUNNING"} if waits else set())
         self.parent = parent
-        self.service = service
-        self.api_version = api_version
         self.filter = filter
         self.only_looks = dry_run  # `dry_run` is a method of Airflow's operators
         self.wait_for_completion = wait_for_completion
@@ -330,8 +294,6 @@ class CancelOperationsOperator(OperationTask, BaseOperator):
         self.poll_interval = check_seconds("poll_interval", poll_interval)
         self.max_parallel = max_parallel
         self.fail_on = check_outcomes("fail_on", fail_on, also=("ERROR",))
-        self.gcp_conn_id = gcp_conn_id
-        self.impersonation_chain = impersonation_chain
 
     def _run(self, attempt: Attempt) -> dict[str, Any]:
         """List, cancel, wait, and report."""

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, BaseSensorOperator, PokeReturnValue, conf
 
 from airflow_lro_provider.attempt.guard import Phase
-from airflow_lro_provider.attempt.role import Role
 from airflow_lro_provider.attempt.task import OperationTask
 from airflow_lro_provider.attempt.validation import check_outcomes, check_reference, check_seconds
 from airflow_lro_provider.exceptions import FinalOperationFailedError, OperationWaitError
-from airflow_lro_provider.hooks.operations import DEFAULT_CONN_ID
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -42,8 +40,6 @@ class OperationSensor(OperationTask, BaseSensorOperator):
 
     :param operation_name: the operation: a plain name (with ``service``), a full resource name, a URL, or
         the operation itself as an upstream task returned it. (templated)
-    :param service: the API's discovery name, e.g. ``aiplatform``, or its host. (templated)
-    :param api_version: the API version, if not the preferred one. (templated)
     :param cancel_on_kill: cancel the operation when this task is killed or times out. With
         ``mode="reschedule"``, which leaves no process that could notice a kill, only where the ledger is on: there
         the sweep does it (see :mod:`airflow_lro_provider.sweep`).
@@ -55,14 +51,13 @@ class OperationSensor(OperationTask, BaseSensorOperator):
         success as a failure.
     :param include_response: whether the operation's response belongs into the result and the trigger's
         event (it may be large).
-    :param gcp_conn_id: the Airflow connection; ``None`` uses application default credentials. (templated)
-    :param impersonation_chain: the account to act as, or the chain that leads to it. (templated)
     :param deferrable: wait in the triggerer.
     :param poke_interval: seconds between two polls; if ``None`` it grows with the age of the wait, from 1
         to 60 s, so that a short operation is seen soon and a long one costs few requests.
 
-    All other arguments are those of Airflow's ``BaseSensorOperator``; ``timeout``, ``soft_fail``,
-    ``silent_fail``, ``never_fail``, ``exponential_backoff`` and ``max_wait`` mean the same deferred.
+    All other arguments are those of :class:`~airflow_lro_provider.attempt.task.OperationTask` and of Airflow's
+    ``BaseSensorOperator``; ``timeout``, ``soft_fail``, ``silent_fail``, ``never_fail``, ``exponential_backoff`` and
+    ``max_wait`` mean the same deferred.
     """
 
     ui_color = "#e8f0fe"
@@ -73,15 +68,11 @@ class OperationSensor(OperationTask, BaseSensorOperator):
         self,
         *,
         operation_name: Any,
-        service: str | None = None,
-        api_version: str | None = None,
         cancel_on_kill: bool = True,
         cancel_on_failure: bool = True,
         fail_on: Collection[str | Outcome] = ("FAILED", "NOT_FOUND"),
         result_check: ResultCheck | None = None,
         include_response: bool = True,
-        gcp_conn_id: str | None = DEFAULT_CONN_ID,
-        impersonation_chain: str | Sequence[str] | None = None,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         poke_interval: float | timedelta | None = None,
         **kwargs: Any,
@@ -90,29 +81,25 @@ class OperationSensor(OperationTask, BaseSensorOperator):
         if poke_interval is not None:
             kwargs["poke_interval"] = poke_interval
         super().__init__(**kwargs)
-        check_reference(operation_name, service, api_version, gcp_conn_id)
-        if self.mode == "reschedule" and cancel_on_kill and not deferrable and not _ledger_is_on():
-            raise ValueError(
-                'mode="reschedule" leaves no process between two polls that could notice a kill, so'
-                " cancel_on_kill cannot be kept. Use deferrable=True, which frees the worker slot too, or"
-                " say cancel_on_kill=False. Or switch the ledger on ([lro] ledger = True) and run the sweep:"
-                " then a killed task's operation is cancelled by the next sweep."
-            )
+        check_reference(operation_name, self.service, self.api_version, self.gcp_conn_id)
+        if self.mode == "reschedule" and cancel_on_kill and not deferrable:
+            from airflow_lro_provider.sweep.ledger import ledger_is_on
+
+            if not ledger_is_on():
+                raise ValueError(
+                    'mode="reschedule" leaves no process between two polls that could notice a kill, so cancel_on_kill'
+                    " cannot be kept. Use deferrable=True, which frees the worker slot too, or say"
+                    " cancel_on_kill=False. Or switch the ledger on ([lro] ledger = True) and run the sweep: then a"
+                    " killed task's operation is cancelled by the next sweep."
+                )
         self.operation_name = operation_name
-        self.service = service
-        self.api_version = api_version
-        self.cancel_on_kill = cancel_on_kill
+        self.cancel_on_kill = self.durable = cancel_on_kill
         self.cancel_on_failure = cancel_on_failure
         self.fail_on = check_outcomes("fail_on", fail_on)
         self.result_check = result_check
         self.include_response = include_response
-        self.gcp_conn_id = gcp_conn_id
-        self.impersonation_chain = impersonation_chain
         self.deferrable = deferrable
         self.interval_is_given = poke_interval is not None
-
-    def _role(self) -> Role:
-        return self._owning_role(keeps_record=self.cancel_on_kill, needs_record=False)
 
     def _run(self, attempt: Attempt) -> Any:
         """Guard the operation, poll it, and wait as the mode says."""
@@ -218,9 +205,3 @@ class OperationSensor(OperationTask, BaseSensorOperator):
             result_check=self.result_check,
             include_response=self.include_response,
         )
-
-
-def _ledger_is_on() -> bool:
-    from airflow_lro_provider.sweep.ledger import ledger_is_on
-
-    return ledger_is_on()

@@ -38,6 +38,7 @@ def test_the_readme_names_every_parameter() -> None:
     import inspect
 
     from airflow_lro_provider.attempt.starter import OperationStarter
+    from airflow_lro_provider.attempt.task import OperationTask
     from airflow_lro_provider.operators.operations import (
         CancelOperationOperator,
         CancelOperationsOperator,
@@ -47,7 +48,8 @@ def test_the_readme_names_every_parameter() -> None:
 
     text = (ROOT / "README.md").read_text()
     for made in (
-        OperationSensor, CancelOperationOperator, CancelOperationsOperator, RunOperationOperator, OperationStarter
+        OperationSensor, CancelOperationOperator, CancelOperationsOperator, RunOperationOperator, OperationStarter,
+        OperationTask,
     ):  # fmt: skip
         for name in inspect.signature(made.__init__).parameters:
             assert name in ("self", "kwargs") or f"`{name}`" in text, f"{made.__name__}({name}=)"
