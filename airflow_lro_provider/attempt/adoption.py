@@ -25,14 +25,16 @@ from typing import TYPE_CHECKING
 
 from airflow_lro_provider.attempt.guard import Phase
 from airflow_lro_provider.exceptions import OperationKilled, OperationRunningError, OperationWaitError
-from airflow_lro_provider.lro.polling import NOT_FOUND_GRACE_SECONDS
+from airflow_lro_provider.lro.errors import NotFoundError, OperationsError, WaitTimeoutError
+from airflow_lro_provider.lro.polling import NOT_FOUND_GRACE_SECONDS, new_schedule
+from airflow_lro_provider.lro.resources.names import OperationReference
 from airflow_lro_provider.ownership.decisions import ArmedRecord, Decision, of_armed_record
 
 if TYPE_CHECKING:
     from airflow_lro_provider.attempt.attempt import Attempt
     from airflow_lro_provider.attempt.start import Start
     from airflow_lro_provider.lro.operation import Operation
-    from airflow_lro_provider.lro.resources.names import OperationReference
+
 __all__ = ["adopt", "take_over"]
 
 REPLACE_TIMEOUT_SECONDS = 600.0
@@ -80,9 +82,6 @@ def adopt(attempt: Attempt, start: Start, poll_interval: float | None) -> bool:
     :raises OperationRunningError: if there is one to end, and it does not end.
     :raises OperationWaitError: if this try seems to be older than the one that left it.
     """
-    from airflow_lro_provider.lro.errors import NotFoundError
-    from airflow_lro_provider.lro.resources.names import OperationReference
-
     record, guard = attempt.record, attempt.guard
     if attempt.reference is not None:  # this very try has deferred, and was resumed for nothing
         attempt.own(attempt.reference)
@@ -152,8 +151,6 @@ def _is_same(earlier: ArmedRecord, reference: OperationReference) -> bool:
 
 def _cancel_other(attempt: Attempt, earlier: ArmedRecord) -> None:
     """This try waits for another operation: nobody waits for the old one any more."""
-    from airflow_lro_provider.lro.resources.names import OperationReference
-
     if of_armed_record(earlier, **attempt.record.this_try) is not Decision.UNSURE:
         attempt.cancel_unguarded(
             OperationReference.from_dict(earlier.reference or {}),
@@ -165,9 +162,6 @@ def _find_started(
     attempt: Attempt, start: Start, earlier: ArmedRecord, decision: Decision
 ) -> OperationReference | None:
     """What a start without a response has started, if that has to be known before another one is sent."""
-    from airflow_lro_provider.lro.errors import OperationsError
-    from airflow_lro_provider.lro.resources.names import OperationReference
-
     if not start.repeatable:
         attempt.log.warning(
             "Try %d died while it started something; whether an operation runs is not known", earlier.try_number
@@ -197,8 +191,6 @@ def _poll_patiently(attempt: Attempt) -> Operation | None:
 
     :raises NotFoundError: not before :data:`NOT_FOUND_GRACE_SECONDS`: that try may have died a moment after the start.
     """
-    from airflow_lro_provider.lro.errors import NotFoundError, OperationsError
-
     begun = time.monotonic()
     while True:
         try:
@@ -216,9 +208,6 @@ def _poll_patiently(attempt: Attempt) -> Operation | None:
 
 def _end(attempt: Attempt, try_number: int, poll_interval: float | None) -> None:
     """Cancel the operation of an earlier try, and see it to its end: never two side by side."""
-    from airflow_lro_provider.lro.errors import NotFoundError, WaitTimeoutError
-    from airflow_lro_provider.lro.polling import new_schedule
-
     attempt.guard.cancel(f"try {try_number} of this task was killed or cleared, and another one begins")
     schedule = new_schedule(time.monotonic(), timeout=REPLACE_TIMEOUT_SECONDS, interval=poll_interval)
     try:

@@ -24,7 +24,7 @@ import contextlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -46,18 +46,21 @@ from airflow_lro_provider.exceptions import (
     OperationRunningError,
     OperationWaitError,
 )
+from airflow_lro_provider.lro.auth.credentials import identity_for
+from airflow_lro_provider.lro.errors import InvalidRequestError, OperationsError
+from airflow_lro_provider.lro.flows import cancel_line
 from airflow_lro_provider.lro.metrics import Metrics
+from airflow_lro_provider.lro.operation import Operation, Outcome
+from airflow_lro_provider.lro.resources.names import OperationReference
 from airflow_lro_provider.ownership.decisions import EndedBy, reason_to_cancel
+from airflow_lro_provider.triggers.events import Finished, Gone, Lost, is_for_another, read_event
 
 if TYPE_CHECKING:
     from airflow_lro_provider.attempt.role import Role
     from airflow_lro_provider.hooks.operations import OperationsHook
     from airflow_lro_provider.lro.client import OperationsClient
-    from airflow_lro_provider.lro.operation import Operation, Outcome
     from airflow_lro_provider.lro.polling import PollSchedule
     from airflow_lro_provider.lro.resources.hosts import Resource
-    from airflow_lro_provider.lro.resources.names import OperationReference
-    from airflow_lro_provider.triggers.events import DeadlinePassed
 
 __all__ = ["Attempt", "Resumed", "how_it_ended"]
 
@@ -68,7 +71,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Resumed:
-    """What a deferral hands to the process that resumes the task. It is stored in Airflow's database.
+    """What a deferral hands to the process that resumes the task, as the arguments of ``execute_complete``.
 
     :param token: what the trigger's event has to carry.
     :param reference: the operation, as :meth:`OperationReference.to_dict` gives it: a template may name another one by
@@ -86,12 +89,8 @@ class Resumed:
 
     @classmethod
     def from_kwargs(cls, stored: Mapping[str, Any]) -> Resumed:
-        """Read back what :meth:`to_kwargs` gave, also of another release."""
+        """Read back the fields, also those of another release."""
         return cls(**{name: stored[name] for name in cls.__dataclass_fields__ if name in stored})
-
-    def to_kwargs(self) -> dict[str, Any]:
-        """The arguments for ``execute_complete``."""
-        return asdict(self)
 
 
 class Attempt(contextlib.AbstractContextManager["Attempt"]):
@@ -137,18 +136,14 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         """The id that makes the start of the operation repeatable, once it is chosen."""
         self._make_hook = hook
         self._is_resumed = resumed is not None
-        self._cancel_requested = False
+        self._cancel_requested = self._is_named = False
         self._first_poll: Future[Operation | None] | None = None
         if handed_over.reference is not None:
-            from airflow_lro_provider.lro.resources.names import OperationReference
-
             self.about = OperationReference.from_dict(handed_over.reference)
 
     @property
     def reference(self) -> OperationReference | None:
         """The operation, if there is one that has a name."""
-        from airflow_lro_provider.lro.resources.names import OperationReference
-
         return self.about if isinstance(self.about, OperationReference) else None
 
     # -- in ----------------------------------------------------------------------------------------
@@ -159,9 +154,6 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         :param read: reads and checks the arguments with the hook.
         :raises OperationInputError: if one of them, or the connection, cannot be used.
         """
-        from airflow_lro_provider.lro.auth.credentials import identity_for
-        from airflow_lro_provider.lro.errors import InvalidRequestError
-
         self.guard.enter(Phase.PREPARING)
         self.hook = self._make_hook()
         try:
@@ -206,8 +198,6 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
 
     def peek(self) -> Operation | None:
         """What the first poll shows, if it does; the next :meth:`poll` returns it once more."""
-        from airflow_lro_provider.lro.errors import OperationsError
-
         if self._first_poll is None:
             return None
         try:
@@ -245,28 +235,25 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         assert self.reference is not None
         self._check()
         seen, self._first_poll = self.peek(), None
+
+        def log_change(line: str) -> None:
+            if schedule.done is None:  # the end is logged with the result
+                self.log_state(line)
+
         return self.client.wait_until_done(
-            self.reference,
-            schedule,
-            seen=seen,
-            before_poll=self._check,
-            on_change=lambda line: self._log_change(schedule, line),
+            self.reference, schedule, seen=seen, before_poll=self._check, on_change=log_change
         )
 
-    def _log_change(self, schedule: PollSchedule, line: str) -> None:
-        if schedule.done is None:  # the end is logged with the result
-            self.log_state(line)
-
     def log_state(self, line: str) -> None:
-        """Log what a poll shows: the fact first, the name last."""
-        self.log.info("%s (%s)", line, self.about)
+        """Log what a poll shows: the fact first, the name last, which is in full the first time."""
+        assert self.about is not None
+        self.log.info("%s (%s)", line, self.about.short if self._is_named else self.about)
+        self._is_named = True
 
     # -- after a deferral --------------------------------------------------------------------------
 
     def is_mine(self, event: Any) -> bool:
         """Whether the event that resumed the task is that of its own trigger."""
-        from airflow_lro_provider.triggers.events import is_for_another
-
         if not is_for_another(event, self.token):
             return True
         self.log.warning("Airflow delivered the event of another task; polling again.")
@@ -279,9 +266,6 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         :raises OperationRunningError: at the task's ``timeout``; its own for Airflow's timeouts.
         :raises ValueError: for an event that is not understood.
         """
-        from airflow_lro_provider.lro.operation import Outcome
-        from airflow_lro_provider.triggers.events import Finished, Gone, Lost, read_event
-
         seen = read_event(event)
         if isinstance(seen, Finished):
             return seen.operation.outcome or Outcome.NOT_FOUND, seen.operation
@@ -290,17 +274,13 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         if isinstance(seen, Lost):
             raise OperationWaitError(seen.message)
         self.last, self._cancel_requested = seen.operation, seen.cancel_requested
-        raise self._timeout_of(seen)
-
-    def _timeout_of(self, seen: DeadlinePassed) -> BaseException:
         kinds = {"execution_timeout": AirflowTaskTimeout, "sensor_timeout": AirflowSensorTimeout}
-        text = f"the {seen.cause.replace('_', ' ')} of {seen.seconds:g} s passed while deferred: {self.reference}"
-        return kinds.get(seen.cause, OperationRunningError)(text)
+        raise kinds.get(seen.cause, OperationRunningError)(
+            f"the {seen.cause.replace('_', ' ')} of {seen.seconds:g} s passed while deferred: {self.reference}"
+        )
 
     def recall(self) -> bool:
         """Whether the operation of this try is known from its record, although nothing was handed over."""
-        from airflow_lro_provider.lro.resources.names import OperationReference
-
         record = self.record.read()
         if record is not None and record.reference is not None and self.record.is_own(record):
             self.about = OperationReference.from_dict(record.reference)
@@ -321,7 +301,13 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         guard, record = self.guard, self.record
         if error is None or guard.finished:
             guard.release()
-            self._close()
+            if self.lost_to_try is None:
+                record.remove(self.reference)
+                return
+            # However often it is tried again: the operation fell to the task's own kill, and that is no success.
+            assert self.reference is not None
+            record.write(self.reference, killed=f"try {self.lost_to_try} of this task was killed")
+            record.let_go(self.reference)
             return
         how = how_it_ended(error)
         if how is EndedBy.DEFERRED:
@@ -346,21 +332,8 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
             self.cancel_unguarded(reference, reason)
         record.write(reference, killed=guard.cancelled_because or reason)
 
-    def _close(self) -> None:
-        """The operation is finished: nothing of it is left to the next try."""
-        if self.lost_to_try is None:
-            self.record.remove(self.reference)
-            return
-        # However often it is tried again: the operation fell to the task's own kill, and that is no success.
-        assert self.reference is not None
-        self.record.write(self.reference, killed=f"try {self.lost_to_try} of this task was killed")
-        self.record.let_go(self.reference)
-
     def cancel_unguarded(self, reference: OperationReference, reason: str) -> None:
         """Request the cancellation of an operation that no guard watches (any more)."""
-        from airflow_lro_provider.lro.errors import OperationsError
-        from airflow_lro_provider.lro.flows import cancel_line
-
         try:
             with self._make_hook().make_client() as client:
                 result = client.cancel(reference)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,8 @@ from airflow_lro_provider.airflow_compat.task_process import call_before_stoppin
 from airflow_lro_provider.attempt.attempt import Resumed
 from airflow_lro_provider.attempt.guard import Phase
 from airflow_lro_provider.lro.polling import Deadline, earliest
+from airflow_lro_provider.ownership import evidence
+from airflow_lro_provider.ownership.decisions import Decision, Evidence, describe, of_deferral
 
 if TYPE_CHECKING:
     from airflow_lro_provider.attempt.attempt import Attempt
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
     from airflow_lro_provider.lro.resources.names import OperationReference
     from airflow_lro_provider.triggers.operations import OperationTrigger
 
-__all__ = ["deferral_of", "make_trigger", "new_owner"]
+__all__ = ["deferral_of", "make_trigger"]
 
 
 def deferral_of(
@@ -43,7 +46,13 @@ def deferral_of(
     reference, role, started = attempt.reference, attempt.role, schedule.started
     assert reference is not None
     attempt.guard.enter(Phase.ASKING)
-    owner = new_owner(attempt.context, attempt.token, claims=role.cancel_on_kill)
+    # The token tells a killed try from one that only moves to another triggerer. A try that was woken for nothing keeps
+    # the one it has: its first trigger may still run, and must not take its own task for that of another try.
+    owner = {"token": attempt.token or uuid.uuid4().hex}
+    if role.cancel_on_kill:  # the task can lose its operation
+        ti = attempt.context["ti"]
+        ti.xcom_push(key=evidence.OWNER_KEY, value=owner["token"])  # here as in the triggerer, the configured backend
+        owner.update(evidence.TaskKey.of(ti)._asdict())
     limits = {
         "timeout": timeout,
         "sensor_timeout": sensor_timeout,
@@ -69,27 +78,7 @@ def deferral_of(
         include_response=include_response,
     )
     resumed = Resumed(owner["token"], reference.to_dict(), started, attempt.left_by_try, attempt.requested)
-    return {"trigger": trigger, "method_name": "execute_complete", "kwargs": resumed.to_kwargs()}
-
-
-def new_owner(context: Any, token: str | None = None, *, claims: bool) -> dict[str, Any]:
-    """Claim the operation for this try: push its token to XCom, and say whose it is.
-
-    The token is what tells a killed try from one that only moves to another triggerer. It goes through
-    the configured XCom backend, here as in the triggerer.
-
-    :param token: the one that this try has deferred with before, if it was woken for nothing: its first trigger may
-        still run, and must not take its own task for that of another try when Airflow takes it down.
-    :param claims: whether the task can lose its operation; if not, a token is all there is.
-    """
-    from airflow_lro_provider.ownership.evidence import OWNER_KEY, TaskKey
-
-    ti = context["ti"]
-    token = token or uuid.uuid4().hex  # no other try of any task has it
-    if not claims:
-        return {"token": token}
-    ti.xcom_push(key=OWNER_KEY, value=token)
-    return {**TaskKey.of(ti)._asdict(), "token": token}
+    return {"trigger": trigger, "method_name": "execute_complete", "kwargs": asdict(resumed)}
 
 
 def make_trigger(
@@ -130,15 +119,12 @@ def _check_deferral(guard: Guard, reference: OperationReference, owner: Mapping[
     Called in the task process when it has reported its deferral, and is about to end. Airflow 3.3 rejects the deferral
     of a task that was marked or cleared meanwhile, and calls neither ``on_kill`` nor a trigger then.
     """
-    from airflow_lro_provider.ownership.decisions import Decision, Evidence, describe, of_deferral
-    from airflow_lro_provider.ownership.evidence import TaskKey, read_owner_token, read_task_state
-
     if is_in_line():
         guard.enter(Phase.ASKING)  # `dags test`: this process goes on, with the trigger in it
         return
-    key, mine = TaskKey.from_dict(owner), str(owner["token"])
-    state = Evidence.UNKNOWN if key is None else read_task_state(key)
-    token = read_owner_token(key) if key is not None and state == "deferred" else Evidence.UNKNOWN
+    key, mine = evidence.TaskKey.from_dict(owner), str(owner["token"])
+    state = Evidence.UNKNOWN if key is None else evidence.read_task_state(key)
+    token = evidence.read_owner_token(key) if key is not None and state == "deferred" else Evidence.UNKNOWN
     decision = of_deferral(task_state=state, owner_token=token, my_token=mine)
     known = describe(state, token, mine)
     guard.release(f"its task was killed while it deferred ({known})" if decision is Decision.CANCEL else None)

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_lro_provider.airflow_compat.task_process import retry_policy_fails
 from airflow_lro_provider.exceptions import OperationKilled
+from airflow_lro_provider.lro.resources.names import OperationReference
+from airflow_lro_provider.ownership import evidence
 from airflow_lro_provider.ownership.decisions import ArmedRecord, EndedBy, was_stopped, will_go_on
 from airflow_lro_provider.sweep.ledger import LedgerPage, ledger_is_on
 
 if TYPE_CHECKING:
     from airflow_lro_provider.attempt.role import Role
-    from airflow_lro_provider.lro.resources.names import OperationReference
     from airflow_lro_provider.sweep.search import StartFootprint
 
 __all__ = ["KEY", "AttemptRecord"]
@@ -117,13 +118,11 @@ class AttemptRecord:
         :param footprint: how to find the operation if its name is never known.
         :raises OperationKilled: if this try is not Airflow's current one any more, or its task has ended.
         """
-        from airflow_lro_provider.ownership.evidence import TaskKey, read_task_state
-
         self._request_id, self._footprint = request_id, footprint
         self._set(ArmedRecord(reference=None, request_id=request_id, **self.this_try))
         if self._rejected_with in _NOT_CURRENT:
             raise OperationKilled("this try is not Airflow's current one any more (cleared?); nothing was started")
-        if was_stopped(state := read_task_state(TaskKey.of(self._ti))):
+        if was_stopped(state := evidence.read_task_state(evidence.TaskKey.of(self._ti))):
             raise OperationKilled(f"the state of this task is {state}; nothing was started")
         if self._page is not None:
             with self._tolerating("write"):
@@ -152,8 +151,6 @@ class AttemptRecord:
 
     def remove_earlier(self) -> None:
         """What the earlier try owned is finished, or this one's now."""
-        from airflow_lro_provider.lro.resources.names import OperationReference
-
         earlier = self._earlier
         if earlier is None or self._page is None or self.is_own(earlier):
             return

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from airflow_lro_provider.attempt.guard import Phase, held_back
 from airflow_lro_provider.exceptions import OperationKilled
+from airflow_lro_provider.lro.errors import NotAnOperationError, OperationsError
+from airflow_lro_provider.lro.resources.methods import new_request_id
+from airflow_lro_provider.lro.resources.names import OperationReference
 
 if TYPE_CHECKING:
     from airflow_lro_provider.attempt.attempt import Attempt
@@ -46,10 +49,6 @@ class Start(Protocol):
 
 def begin(attempt: Attempt, start: Start) -> None:
     """Start an operation, and guard it from the moment on at which it is known."""
-    from airflow_lro_provider.lro.errors import NotAnOperationError, OperationsError
-    from airflow_lro_provider.lro.resources.methods import new_request_id
-    from airflow_lro_provider.lro.resources.names import OperationReference
-
     guard, record = attempt.guard, attempt.record
     is_first = attempt.request_id is None
     request_id = attempt.request_id = attempt.request_id or new_request_id(record.seed)
@@ -88,6 +87,6 @@ def begin(attempt: Attempt, start: Start) -> None:
                 record.write(reference)  # it runs on, and a retry has to know which one it is
             raise
         attempt.remember(operation)
-        attempt.log.info("Started %s", reference)
+        attempt.log_state("Started")
         record.write(reference)
     guard.enter(Phase.WAITING)

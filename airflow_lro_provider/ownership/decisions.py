@@ -19,6 +19,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Union
 
+import msgspec
+
 from airflow_lro_provider.lro.operation import Operation, Outcome, State
 
 __all__ = [
@@ -190,22 +192,11 @@ class ArmedRecord:
     @classmethod
     def from_dict(cls, stored: Any) -> ArmedRecord | None:
         """Read a stored record; ``None`` for anything that is not one."""
-        if not isinstance(stored, Mapping):
+        try:
+            record = msgspec.convert(stored, cls)
+        except msgspec.ValidationError:
             return None
-        reference, request_id = stored.get("reference"), stored.get("request_id")
-        if not isinstance(reference, Mapping) and not isinstance(request_id, str):
-            return None
-        try_number, max_tries, killed = (stored.get(field) for field in ("try_number", "max_tries", "killed"))
-        if not isinstance(try_number, int) or not isinstance(max_tries, int):
-            return None
-        return cls(
-            reference=dict(reference) if isinstance(reference, Mapping) else None,
-            try_number=try_number,
-            try_id=str(stored.get("try_id")),
-            max_tries=max_tries,
-            killed=None if killed is None else str(killed),
-            request_id=request_id if isinstance(request_id, str) else None,
-        )
+        return record if record.reference is not None or record.request_id is not None else None
 
 
 def of_armed_record(

@@ -15,7 +15,6 @@ What cannot be judged or reached is counted as unsure and left to the next sweep
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import DAG, BaseOperator
@@ -25,39 +24,7 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_lro_provider.lro.auth.settings import ConnectionSettings
-
 __all__ = ["SweepOperationsOperator", "sweep_dag"]
-
-
-class _FromWithin:
-    """Airflow as a running task sees it: no credentials needed."""
-
-    def __init__(self) -> None:
-        from airflow_lro_provider.sweep.ledger import Ledger
-
-        ledger = Ledger()
-        self.keys, self.read, self.remove = ledger.keys, ledger.read, ledger.remove
-
-    def states(
-        self, dag_id: str, task_ids: Sequence[str], run_ids: Sequence[str], map_index: int | None
-    ) -> Mapping[str, Mapping[str, Any]]:
-        from airflow_lro_provider.airflow_compat.task_states import task_states
-
-        return task_states(dag_id, task_ids, run_ids, map_index)
-
-    def run_state(self, dag_id: str, run_id: str) -> str:
-        from airflow_lro_provider.airflow_compat.task_states import run_state
-
-        return run_state(dag_id, run_id)
-
-    def is_gone(self, *_: Any) -> bool:
-        return True  # a task sees the states of all others, and in one piece
-
-    def settings(self, gcp_conn_id: str | None, impersonation_chain: Any) -> ConnectionSettings:
-        from airflow_lro_provider.hooks.operations import OperationsHook
-
-        return OperationsHook(gcp_conn_id=gcp_conn_id, impersonation_chain=impersonation_chain).settings
 
 
 class SweepOperationsOperator(BaseOperator):
@@ -89,9 +56,9 @@ class SweepOperationsOperator(BaseOperator):
         import time
 
         from airflow_lro_provider.metrics import StatsMetrics
-        from airflow_lro_provider.sweep.reconciler import sweep
+        from airflow_lro_provider.sweep.reconciler import FromWithin, sweep
 
-        result = sweep(_FromWithin(), now=time.time(), dry_run=self.is_dry_run, log=self.log.info)
+        result = sweep(FromWithin(), now=time.time(), dry_run=self.is_dry_run, log=self.log.info)
         self.log.info("Swept: %s", result.summary())
         StatsMetrics().sweep(result.counts)
         return result.to_dict()

@@ -11,8 +11,9 @@ the connections are loaded before the event loop runs, and the ledger is read ag
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -97,14 +98,16 @@ class _Case:
 
     :param why: how that is known.
     :param settings: of the connection that its operation is reached by.
+    :param subject: the operation, or how to find it.
     """
 
     entry: LedgerEntry
     why: str
     settings: ConnectionSettings
+    subject: OperationReference | StartFootprint
 
-    def row(self, what: What, more: str = "") -> Row:
-        return Row(self.entry, what, f"{self.why}; {more}" if more else self.why)
+    def row(self, what: What, more: str) -> Row:
+        return Row(self.entry, what, f"{self.why}; {more}")
 
 
 def cancel_all(
@@ -124,54 +127,53 @@ def cancel_all(
     :param dry_run: poll, but change nothing.
     :return: a row for each, in their order.
     """
-    load = _Connections(settings)
+    worker = _Worker(settings, now, dry_run)
     rows: dict[int, Row] = {}
-    named: dict[int, tuple[_Case, OperationReference]] = {}
-    lost: dict[int, tuple[_Case, StartFootprint]] = {}
+    cases: dict[int, _Case] = {}
     for number, (entry, why) in enumerate(dead):
-        footprint = StartFootprint.from_dict(entry.footprint)
+        subject: OperationReference | StartFootprint | None
         try:
             if entry.reference is not None:
-                named[number] = (_Case(entry, why, load(entry)), OperationReference.from_dict(entry.reference))
-            elif footprint is not None:
-                lost[number] = (_Case(entry, why, load(entry)), footprint)
+                subject = OperationReference.from_dict(entry.reference)
             else:
+                subject = StartFootprint.from_dict(entry.footprint)
+            if subject is None:
                 rows[number] = _unanswered(entry, why, "check whether it has started something", now)
+            else:
+                cases[number] = _Case(entry, why, worker.settings_for(entry), subject)
         except OperationsError as error:
             rows[number] = Row(entry, What.UNSURE, str(error))
-    worker = _Worker(now, dry_run)
-    searched: dict[int, Row | Found] = {}
-    if named or lost:
-        ended, found = asyncio.run(worker.run(named.values(), lost.values()))
-        rows.update(zip(named, ended, strict=True))
-        searched = dict(zip(lost, found, strict=True))
-    chosen: dict[int, tuple[_Case, OperationReference]] = {}
+    results = worker.run(cases)
     # The ledger is read after the lists: whoever starts an operation has announced it there before.
-    known = claims() if any(isinstance(one, Found) for one in searched.values()) else Claims((), ())
-    for number, one in searched.items():
-        case, footprint = lost[number]
+    known = claims() if any(isinstance(result, Found) for result in results.values()) else Claims((), ())
+    chosen: dict[int, _Case] = {}
+    for number, result in results.items():
+        case = cases[number]
         try:
-            result = one if isinstance(one, Row) else _choose(case, footprint, one, known, now)
+            found = _choose(case, result, known, now) if isinstance(result, Found) else result
         except OperationsError as error:  # a listed name that is none
-            result = Row(case.entry, What.UNSURE, str(error))
-        if isinstance(result, Row):
-            rows[number] = result
+            found = Row(case.entry, What.UNSURE, str(error))
+        if isinstance(found, Row):
+            rows[number] = found
         else:
-            chosen[number] = (replace(case, why=f"{case.why} before it knew that it had started this"), result)
-    if chosen:
-        ended, _ = asyncio.run(worker.run(chosen.values(), ()))
-        rows.update(zip(chosen, ended, strict=True))
+            chosen[number] = replace(case, subject=found, why=f"{case.why} before it knew that it had started this")
+    rows.update((number, row) for number, row in worker.run(chosen).items() if isinstance(row, Row))
     return [rows[number] for number in range(len(dead))]
 
 
-class _Connections:
-    """Loads each connection once, and so its error."""
+class _Worker:
+    """Polls, lists and cancels. Each client limits how many requests to a host are in flight.
 
-    def __init__(self, load: Callable[[str | None, Any], ConnectionSettings]) -> None:
-        self._load = load
+    :param load: loads a connection.
+    """
+
+    def __init__(self, load: Callable[[str | None, Any], ConnectionSettings], now: float, dry_run: bool) -> None:
+        self._load, self._now, self._dry_run = load, now, dry_run
         self._loaded: dict[str, ConnectionSettings | OperationsError] = {}
+        self._clients: dict[int, asyncio.Task[AsyncOperationsClient]] = {}
 
-    def __call__(self, entry: LedgerEntry) -> ConnectionSettings:
+    def settings_for(self, entry: LedgerEntry) -> ConnectionSettings:
+        """Load a connection once, and so its error."""
         key = f"{entry.gcp_conn_id!r} as {entry.impersonation_chain!r}"
         if key not in self._loaded:
             try:
@@ -186,25 +188,21 @@ class _Connections:
             raise loaded
         return loaded
 
-
-class _Worker:
-    """Polls, lists and cancels. Each client limits how many requests to a host are in flight."""
-
-    def __init__(self, now: float, dry_run: bool) -> None:
-        self._now, self._dry_run = now, dry_run
-        self._clients: dict[int, asyncio.Task[AsyncOperationsClient]] = {}
-
-    async def run(
-        self, named: Iterable[tuple[_Case, OperationReference]], lost: Iterable[tuple[_Case, StartFootprint]]
-    ) -> tuple[list[Row], list[Row | Found]]:
+    def run(self, cases: Mapping[int, _Case]) -> dict[int, Row | Found]:
         """Cancel the operations that have a name, and search for those that have none."""
+        return dict(zip(cases, asyncio.run(self._run(cases.values())), strict=True)) if cases else {}
+
+    async def _run(self, cases: Iterable[_Case]) -> list[Row | Found]:
         one_list = asyncio.Lock()  # at a time: it may be long
         try:
-            ended, found = await asyncio.gather(
-                asyncio.gather(*(self._end(case, reference) for case, reference in named)),
-                asyncio.gather(*(self._search(case, footprint, one_list) for case, footprint in lost)),
+            return await asyncio.gather(
+                *(
+                    self._search(case, case.subject, one_list)
+                    if isinstance(case.subject, StartFootprint)
+                    else self._end(case, case.subject)
+                    for case in cases
+                )
             )
-            return ended, found
         finally:
             clients, self._clients = self._clients, {}
             for client in await asyncio.gather(*clients.values(), return_exceptions=True):
@@ -233,25 +231,17 @@ class _Worker:
                 return case.row(What.WOULD_CANCEL, seen.summary())
             if seen.state is State.CANCELLING:
                 return case.row(What.REQUESTED, f"its cancellation was requested before: {seen.summary()}")
-            result = await client.cancel(reference, before=seen)
-            return case.row(*_reported(result, await self._poll_again(client, reference, result)))
+            result, later = await client.cancel(reference, before=seen), None
+            if result.requested:
+                with contextlib.suppress(OperationsError):  # the request was accepted; the next sweep sees more
+                    later = await client.get(reference)
+            return case.row(*_reported(result, later))
         except NotFoundError as error:
             if self._now - case.entry.armed_since < YOUNG_SECONDS:
                 return case.row(What.UNSURE, str(error))
             return case.row(What.FINISHED, "the service has no such operation")
         except OperationsError as error:
             return Row(case.entry, What.UNSURE, str(error))
-
-    @staticmethod
-    async def _poll_again(
-        client: AsyncOperationsClient, reference: OperationReference, result: CancelResult
-    ) -> Operation | None:
-        if not result.requested:
-            return None
-        try:
-            return await client.get(reference)
-        except OperationsError:
-            return None  # the request was accepted; the next sweep sees more
 
     async def _search(self, case: _Case, footprint: StartFootprint, turn: asyncio.Lock) -> Row | Found:
         """Find what a start without a response may have started."""
@@ -293,11 +283,10 @@ def _reported(result: CancelResult, later: Operation | None) -> tuple[What, str]
     return What.FINISHED, f"{result.outcome_of(later).value} ({later.summary()})"
 
 
-def _choose(
-    case: _Case, footprint: StartFootprint, found: Found, claims: Claims, now: float
-) -> Row | OperationReference:
+def _choose(case: _Case, found: Found, claims: Claims, now: float) -> Row | OperationReference:
     """Which of the operations that were found is the one of a start, if that is certain and it runs."""
-    entry, why = case.entry, case.why
+    entry, why, footprint = case.entry, case.why, case.subject
+    assert isinstance(footprint, StartFootprint)
     if any(StartFootprint.from_dict(other.footprint) == footprint for other in claims.starting):
         return case.row(What.UNSURE, "another task starts the same just now")
     known = [(_reference(footprint, operation), operation) for operation in found.operations]

@@ -1,9 +1,11 @@
 """The ledger: one entry for each operation that a task guards, so that others can see when no task owns it any more.
 
-It is kept in Airflow's Variables (:mod:`airflow_lro_provider.airflow_compat.variables` says why). An entry says whose
-the operation is, and how to get at it; never a secret. It has a **key**, of which thousands can be listed at once, and
-a **value**, which has to be read one by one. So the key says what most often decides: whose entry it is, and (by a
-fingerprint) which operation's::
+It is kept in Airflow's Variables: of all that a task can write without credentials of its own, only they can be listed
+(XComs of other Dags cannot, asset states have no list of keys, task states can be read by their own task only).
+
+An entry says whose the operation is, and how to get at it; never a secret. It has a **key**, of which thousands can be
+listed at once, and a **value**, which has to be read one by one. So the key says what most often decides: whose entry
+it is, and (by a fingerprint) which operation's::
 
     DAG/RUN/TASK/MAP-INDEX/TRY-NUMBER/TRY-ID/FINGERPRINT
 
@@ -18,16 +20,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from airflow.providers.common.compat.sdk import conf
 
-from airflow_lro_provider.airflow_compat import variables
 from airflow_lro_provider.lro.http.json import read_json
 from airflow_lro_provider.ownership.decisions import is_younger
 from airflow_lro_provider.ownership.evidence import TaskKey
@@ -174,51 +175,10 @@ class LedgerEntry:
         """Read it back; ``None`` for anything that is not an entry."""
         try:
             stored = read_json(text.encode())
-            reference = stored.get("reference")
-            entry = cls(
-                **{field: str(stored[field]) for field in ("try_id", "dag_id", "run_id", "task_id")},
-                map_index=int(stored["map_index"]),
-                try_number=int(stored["try_number"]),
-                armed_since=_moment(stored["armed_since"]),
-                reference=dict(reference) if reference is not None else None,
-                start=str(stored.get("start") or ""),
-                request_id=_text(stored.get("request_id")),
-                footprint=_texts(stored.get("traces")),
-                gcp_conn_id=_text(stored.get("gcp_conn_id")),
-                impersonation_chain=_chain(stored.get("impersonation_chain")),
-                will_adopt=stored.get("will_adopt") is True,
-                cancel_on_failure=stored.get("cancel_on_failure") is not False,
-            )
-        except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError):
+            stored["footprint"] = stored.pop("traces", None)
+            return msgspec.convert(stored, cls)
+        except (AttributeError, TypeError, ValueError, OverflowError, RecursionError):
             return None
-        return entry
-
-
-def _moment(value: Any) -> float:
-    moment = float(value)
-    if not math.isfinite(moment):
-        raise ValueError
-    return moment
-
-
-def _text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    raise TypeError
-
-
-def _texts(value: Any) -> dict[str, str] | None:
-    if value is None:
-        return None
-    if isinstance(value, dict) and all(isinstance(text, str) for text in value.values()):
-        return value
-    raise TypeError
-
-
-def _chain(value: Any) -> str | list[str] | None:
-    if isinstance(value, list) and all(isinstance(account, str) for account in value):
-        return value
-    return _text(value)
 
 
 # -- where entries are kept -----------------------------------------------------------------------------
@@ -229,19 +189,25 @@ class Ledger:
 
     def write(self, entry: LedgerEntry) -> None:
         """Add an entry."""
-        variables.set_(PREFIX + entry.key, entry.to_json(), DESCRIPTION)
+        _variables().set(PREFIX + entry.key, entry.to_json(), description=DESCRIPTION)
 
     def remove(self, key: str) -> None:
         """Remove an entry. No-op if there is none."""
-        variables.delete(PREFIX + key)
+        _variables().delete(PREFIX + key)
 
     def keys(self) -> list[str]:
-        """The keys of all entries."""
-        return [key[len(PREFIX) :] for key in variables.keys(PREFIX)]
+        """The keys of all entries in Airflow's database."""
+        return [str(key)[len(PREFIX) :] for key in _variables().keys(prefix=PREFIX)]
 
     def read(self, key: str) -> LedgerEntry | None:
         """An entry; ``None`` if there is none (any more), or it cannot be read."""
-        return LedgerEntry.from_json(variables.get(PREFIX + key))
+        return LedgerEntry.from_json(_variables().get(PREFIX + key, default=None))
+
+
+def _variables() -> Any:
+    from airflow.providers.common.compat.sdk import Variable  # a Dag's parse need not pay for its import
+
+    return Variable
 
 
 class LedgerPage:
@@ -287,8 +253,7 @@ class LedgerPage:
         :param earlier: remove the entry of this earlier try of the task instead.
         """
         if earlier is not None:
-            entry = self._entry(reference)
-            old = replace(entry, try_id=earlier.try_id, try_number=earlier.try_number)
+            old = replace(self._entry(reference), try_id=earlier.try_id, try_number=earlier.try_number)
             self._remove({old.key})
             return
         if reference is not None:

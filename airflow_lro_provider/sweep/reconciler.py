@@ -1,7 +1,4 @@
-"""One sweep: which entries of the ledger belong to dead tasks, and what becomes of their operations.
-
-What cannot be judged or reached is counted as unsure and left to the next sweep; it is never guessed.
-"""
+"""One sweep: which entries of the ledger belong to dead tasks, and what becomes of their operations."""
 
 from __future__ import annotations
 
@@ -21,12 +18,12 @@ from airflow_lro_provider.ownership.decisions import (
 )
 from airflow_lro_provider.ownership.evidence import TaskKey, query_states
 from airflow_lro_provider.sweep.cancellation import Claims, Row, What, cancel_all
-from airflow_lro_provider.sweep.ledger import LedgerEntry, LedgerKey
+from airflow_lro_provider.sweep.ledger import Ledger, LedgerEntry, LedgerKey
 
 if TYPE_CHECKING:
     from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 
-__all__ = ["Airflow", "Row", "SweepResult", "What", "sweep"]
+__all__ = ["Airflow", "FromWithin", "Row", "SweepResult", "What", "sweep"]
 
 MAX_RUN_STATES = 200
 """Dag runs whose state one sweep requests at most, of tasks that wait to run: each is a request."""
@@ -60,6 +57,25 @@ class Airflow(Protocol):
 
     def settings(self, gcp_conn_id: str | None, impersonation_chain: Any) -> ConnectionSettings:
         """Load a connection."""
+
+
+class FromWithin(Ledger):
+    """Airflow as a running task sees it: no credentials needed."""
+
+    def __init__(self) -> None:
+        from airflow_lro_provider.airflow_compat.task_states import run_state, task_states
+
+        self.states, self.run_state = task_states, run_state
+
+    def is_gone(self, *_: Any) -> bool:
+        """Yes: a task sees the states of all others, and in one piece."""
+        return True
+
+    def settings(self, gcp_conn_id: str | None, impersonation_chain: Any) -> ConnectionSettings:
+        """Load a connection."""
+        from airflow_lro_provider.hooks.operations import OperationsHook
+
+        return OperationsHook(gcp_conn_id=gcp_conn_id, impersonation_chain=impersonation_chain).settings
 
 
 @dataclass
@@ -129,7 +145,10 @@ class _Sweep:
         )
         for text, row in zip(dead, rows, strict=True):
             if row.what is What.FINISHED and not self._dry_run:
-                self._remove(text)
+                try:
+                    self._airflow.remove(text)
+                except Exception as error:  # the next sweep finds it again
+                    self._log("Could not remove an entry of the ledger (%s): %s", type(error).__name__, text)
             self._log("%s", row)
         self._result.rows = rows
         return self._result
@@ -183,12 +202,6 @@ class _Sweep:
                 return None
             self._values[text] = entry
         return self._values[text]
-
-    def _remove(self, text: str) -> None:
-        try:
-            self._airflow.remove(text)
-        except Exception as error:  # the next sweep finds it again
-            self._log("Could not remove an entry of the ledger (%s): %s", type(error).__name__, text)
 
     def _count_unreadable(self, text: str) -> None:
         self._result.unreadable += 1

@@ -35,17 +35,9 @@ def log_in(url: str, user: str, password: str) -> str:
     """
     import requests
 
-    return str(
-        _content(
-            # No redirect: the password goes to the host that was named, and to no other.
-            lambda: requests.post(
-                f"{url}/auth/token",
-                json={"username": user, "password": password},
-                timeout=TIMEOUT_SECONDS,
-                allow_redirects=False,
-            )
-        )["access_token"]
-    )
+    # No redirect: the password goes to the host that was named, and to no other.
+    content = _send(requests, "POST", f"{url}/auth/token", json={"username": user, "password": password})
+    return str(content["access_token"])
 
 
 class FromOutside:
@@ -145,19 +137,16 @@ class FromOutside:
             if not page[rows] or offset >= page["total_entries"]:
                 return
 
-    def _request(self, method: str, path: str, *, missing_is_fine: bool = False, **kwargs: Any) -> dict[str, Any]:
-        url = f"{self._url}/api/v2/{path}"
-        return _content(
-            lambda: self._http.request(method, url, timeout=TIMEOUT_SECONDS, allow_redirects=False, **kwargs),
-            missing_is_fine,
-        )
+    def _request(self, method: str, path: str, **kwargs: Any) -> dict[str, Any]:
+        return _send(self._http, method, f"{self._url}/api/v2/{path}", **kwargs)
 
 
-def _content(send: Any, missing_is_fine: bool = False) -> dict[str, Any]:
+def _send(http: Any, method: str, url: str, *, missing_is_fine: bool = False, **kwargs: Any) -> dict[str, Any]:
+    """Send a request without following a redirect; an empty object stands for no content."""
     import requests
 
     try:
-        response = send()
+        response = http.request(method, url, timeout=TIMEOUT_SECONDS, allow_redirects=False, **kwargs)
         if response.status_code == requests.codes.no_content or (missing_is_fine and response.status_code == 404):
             return {}
         if not 200 <= response.status_code < 300:

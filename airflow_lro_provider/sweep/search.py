@@ -3,7 +3,7 @@
 The process that started it is dead, and the response is lost with it. Most of Google's services write into an
 operation's metadata what it works on (``target``) and when it was created (``createTime``), e.g.
 https://cloud.google.com/developer-connect/docs/api/reference/rest/Shared.Types/OperationMetadata, and a start says the
-former before it is sent. Standard library only.
+former before it is sent.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
+
+import msgspec
 
 from airflow_lro_provider.lro.errors import InvalidRequestError
 from airflow_lro_provider.lro.operation import Operation
@@ -59,16 +61,11 @@ class StartFootprint:
     @classmethod
     def from_dict(cls, stored: Any) -> StartFootprint | None:
         """Read it back, and check it again, for records can be tampered with; ``None`` for anything else."""
-        if not isinstance(stored, Mapping):
-            return None
-        fields: dict[str, Any] = {name: stored.get(name) for name in cls.__dataclass_fields__}
-        if not all(isinstance(value, str) for value in fields.values()):
-            return None
-        footprint = cls(**fields)
         try:
+            footprint = msgspec.convert(stored, cls)
             api = find_service(footprint.service)
             parent = check_parent(footprint.parent, api, api.version(footprint.version))
-        except InvalidRequestError:
+        except (msgspec.ValidationError, InvalidRequestError):
             return None
         return footprint if (api.name, parent) == (footprint.service, footprint.parent) else None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
@@ -24,7 +25,6 @@ from airflow_lro_provider.triggers.events import DeadlinePassed, Event, Finished
 from airflow_lro_provider.triggers.shared import METRICS, settings_of, watcher_of_loop
 
 if TYPE_CHECKING:
-    from airflow_lro_provider.lro.async_client import AsyncOperationsClient
     from airflow_lro_provider.lro.auth.settings import ConnectionSettings
     from airflow_lro_provider.lro.flows import CancelResult
     from airflow_lro_provider.lro.shared_poller.watcher import Subscription
@@ -82,6 +82,12 @@ def _common(value: Any) -> Any:
 @lru_cache(maxsize=10_000)
 def _kept_once(text: str) -> str:
     return text
+
+
+_STORED = (
+    *("gcp_conn_id", "impersonation_chain", "started", "deadline", "poll_interval", "exponential_backoff", "max_wait"),
+    *("tolerant", "cancel_on_kill", "owner", "include_response"),
+)
 
 
 class OperationTrigger(BaseTrigger):
@@ -148,20 +154,7 @@ class OperationTrigger(BaseTrigger):
         self.before_serialize()
         return (
             "airflow_lro_provider.triggers.operations.OperationTrigger",
-            {
-                "reference": self._stored_reference,
-                "gcp_conn_id": self.gcp_conn_id,
-                "impersonation_chain": self.impersonation_chain,
-                "started": self.started,
-                "deadline": self.deadline,
-                "poll_interval": self.poll_interval,
-                "exponential_backoff": self.exponential_backoff,
-                "max_wait": self.max_wait,
-                "tolerant": self.tolerant,
-                "cancel_on_kill": self.cancel_on_kill,
-                "owner": self.owner,
-                "include_response": self.include_response,
-            },
+            {"reference": self._stored_reference, **{name: getattr(self, name) for name in _STORED}},
         )
 
     @property
@@ -183,11 +176,6 @@ class OperationTrigger(BaseTrigger):
     def reference(self) -> OperationReference:
         """The operation. Read late: what a trigger's constructor raises takes the whole triggerer down."""
         return OperationReference.from_dict(self._stored_reference)
-
-    @property
-    def _short_name(self) -> str:
-        """The operation, for the end of a log line."""
-        return f"{str(self._given.name).rpartition('/')[2]} ({self._given.service})"
 
     @property
     def _stored_reference(self) -> dict[str, Any]:
@@ -220,7 +208,7 @@ class OperationTrigger(BaseTrigger):
 
     def _log_change(self, line: str) -> None:
         # Not in `run`: the logger inspects its frame, and what Python makes for that stays as long as the frame.
-        self.log.info("%s: %s", line, self._short_name)
+        self.log.info("%s: %s", line, self.reference.short)
 
     async def on_kill(self) -> None:
         """Cancel the operation of a task that was killed while deferred.
@@ -231,7 +219,8 @@ class OperationTrigger(BaseTrigger):
         if self._has_fired or not self.cancel_on_kill:
             return
         self._killing = asyncio.create_task(self._kill(), name=f"cancel of {self.reference.name}")
-        _hold(self._killing)
+        _detached.add(self._killing)
+        self._killing.add_done_callback(_detached.discard)
         patience = asyncio.get_running_loop().time() + KILL_PATIENCE_SECONDS
         while not self._killing.done():
             try:
@@ -330,7 +319,9 @@ class OperationTrigger(BaseTrigger):
             settings = await self._settings()
             async with await AsyncOperationsClient.create(settings, metrics=METRICS) as client:
                 # The evidence may have taken Airflow some time: meanwhile the operation may have succeeded.
-                before = await self._poll_briefly(client, reference)
+                before = None
+                with contextlib.suppress(OperationsError, asyncio.TimeoutError):
+                    before = await asyncio.wait_for(client.get(reference, retries=0), POLL_TIMEOUT_SECONDS)
                 result = await client.cancel(reference, before=before, poll=False)
         except OperationsError as error:
             self.log.warning(cancel_line(reference, error, reason))
@@ -338,30 +329,22 @@ class OperationTrigger(BaseTrigger):
         self.log.info(cancel_line(reference, result, reason))
         return result
 
-    @staticmethod
-    async def _poll_briefly(client: AsyncOperationsClient, reference: OperationReference) -> Operation | None:
-        """The operation; ``None`` if the service does not respond at once."""
-        try:
-            return await asyncio.wait_for(client.get(reference, retries=0), POLL_TIMEOUT_SECONDS)
-        except (OperationsError, asyncio.TimeoutError):
-            return None
-
     async def _kill(self) -> None:
         try:
             decision, evidence = await self._decide()
             if decision is Decision.CANCEL:
                 await self._cancel(f"its task was killed while deferred ({evidence})")
             elif decision is Decision.OWN:
-                self.log.info("Not cancelled, its task goes on with it (%s): %s", evidence, self._short_name)
+                self.log.info("Not cancelled, its task goes on with it (%s): %s", evidence, self.reference.short)
             else:
                 self.log.warning(
                     "NOT cancelled, because it is unknown whether its task is alive (%s). If it is not, its next try or"
                     " the sweep cancels the operation; else cancel it by hand: %s",
                     evidence,
-                    self._short_name,
+                    self.reference.short,
                 )
         except Exception:
-            self.log.exception("The cancellation failed: %s", self._short_name)
+            self.log.exception("The cancellation failed: %s", self.reference.short)
 
     async def _decide(self) -> tuple[Decision, str]:
         """Whether the task is dead, and the evidence in words."""
@@ -382,8 +365,3 @@ class OperationTrigger(BaseTrigger):
             if decision is not Decision.UNSURE:
                 break
         return decision, describe(state, token, mine)
-
-
-def _hold(task: asyncio.Future[None]) -> None:
-    _detached.add(task)
-    task.add_done_callback(_detached.discard)

@@ -15,7 +15,6 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.sdk.bases.operator import ExecutorSafeguard
 from airflow.sdk.exceptions import AirflowRescheduleException
 
-from airflow_lro_provider.airflow_compat import variables as compat
 from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.lro.async_client import AsyncOperationsClient
 from airflow_lro_provider.lro.auth.settings import ConnectionSettings
@@ -25,6 +24,7 @@ from airflow_lro_provider.lro.resources.names import read_reference
 from airflow_lro_provider.metrics import StatsMetrics
 from airflow_lro_provider.operators.operations import RunOperationOperator
 from airflow_lro_provider.sensors.operations import OperationSensor
+from airflow_lro_provider.sweep import ledger
 from airflow_lro_provider.sweep.ledger import LedgerEntry
 from airflow_lro_provider.sweep.reconciler import SweepResult, sweep
 from airflow_lro_provider.sweep.search import footprint_of
@@ -674,7 +674,7 @@ def variables(lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Variab
     given = Variables()
     monkeypatch.setenv("AIRFLOW__LRO__LEDGER", "True")
     monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", lro_emulator.airflow_connection_json())
-    monkeypatch.setattr(compat, "_variable", lambda: given)
+    monkeypatch.setattr(ledger, "_variables", lambda: given)
     return given
 
 
