@@ -1,15 +1,4 @@
-"""The errors that a task of this package ends with, and what Airflow makes of each.
-
-===================================  =================================================================
-:class:`OperationInputError`         fails at once: what was given will not get better by a retry
-:class:`OperationStartError`         fails at once: a start that must not be repeated
-:class:`OperationFailedError`        fails, and retries if the task has any left: the next try starts anew
-:class:`FinalOperationFailedError`   the same of a task that did not start it: fails at once, a finished
-                                     operation does not change any more
-:class:`OperationRunningError`       fails, and retries if the task has any left
-:class:`OperationWaitError`          the same: waiting became impossible, the operation may run on
-:class:`OperationKilled`             ends the task that Airflow told to stop
-===================================  =================================================================
+"""The errors that a task of this package ends with. Unless they say otherwise, it retries if it has any retries left.
 
 A sensor's timeout is Airflow's own ``AirflowSensorTimeout`` (no retry), an execution timeout its
 ``AirflowTaskTimeout`` (retries), in poke mode and deferred.
@@ -20,31 +9,25 @@ from __future__ import annotations
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
 __all__ = [
-    "FinalOperationFailedError",
-    "OperationFailedError",
-    "OperationInputError",
-    "OperationKilled",
-    "OperationOrphaned",
-    "OperationRunningError",
-    "OperationStartError",
-    "OperationWaitError",
+    *("OperationInputError", "OperationStartError", "OperationFailedError", "FinalOperationFailedError"),
+    *("OperationRunningError", "OperationWaitError", "OperationKilled", "OperationOrphaned"),
 ]
 
 
 class OperationInputError(AirflowFailException):
-    """An argument or a connection cannot be used. Nothing was sent."""
+    """An argument or a connection cannot be used. Nothing was sent. Fails at once: a retry would not help."""
 
 
 class OperationStartError(AirflowFailException):
-    """The result of a start is not known, or it was something other than an operation."""
+    """The result of a start is not known, or is no operation. Fails at once: a start must not be repeated."""
 
 
 class OperationFailedError(AirflowException):
-    """The operation is finished, with an outcome that the task's ``fail_on`` names."""
+    """The operation is finished, with an outcome that the task's ``fail_on`` names. A retry starts anew."""
 
 
 class FinalOperationFailedError(OperationFailedError, AirflowFailException):
-    """The same, where a retry would only find the same operation again."""
+    """The same of a task that did not start it. Fails at once: a retry would only find the same operation again."""
 
 
 class OperationRunningError(AirflowException):
@@ -52,7 +35,7 @@ class OperationRunningError(AirflowException):
 
 
 class OperationWaitError(Exception):
-    """The operation cannot be polled any more (permission lost, malformed response)."""
+    """The operation cannot be polled any more (permission lost, malformed response); it may run on."""
 
 
 class OperationKilled(BaseException):

@@ -7,64 +7,56 @@ from typing import Any
 _GOOGLE = "Google long-running operations"
 
 
-def _text(label: str, description: str, **schema: str) -> dict[str, Any]:
-    return {"label": label, "description": description, "schema": {"type": ["string", "null"], **schema}}
+def _field(label: str, description: str, kind: str = "string", **schema: Any) -> dict[str, Any]:
+    return {"label": label, "description": description, "schema": {"type": [kind, "null"], **schema}}
 
 
 _CONNECTION_FIELDS: dict[str, Any] = {
-    "project": _text("Project id", "The default project."),
-    "key_path": _text("Key file path", "Path of a service account's key file (.json) on the workers."),
-    "keyfile_dict": _text("Key file JSON", "Contents of a service account key (JSON).", format="password"),
-    "credential_config_file": _text(
+    "project": _field("Project id", "The default project."),
+    "key_path": _field("Key file path", "Path of a service account's key file (.json) on the workers."),
+    "keyfile_dict": _field("Key file JSON", "Contents of a service account key (JSON).", format="password"),
+    "credential_config_file": _field(
         "Credential configuration file",
         "Workload identity federation: the path of the configuration on the workers, or its contents (JSON).",
     ),
-    "key_secret_name": _text(
+    "key_secret_name": _field(
         "Key file secret name",
         "The secret in Google's Secret Manager that holds a service account key; it is read with the application"
         " default credentials.",
     ),
-    "key_secret_project_id": _text("Key file secret project id", "The project of that secret."),
-    "idp_issuer_url": _text(
+    "key_secret_project_id": _field("Key file secret project id", "The project of that secret."),
+    "idp_issuer_url": _field(
         "IdP token URL",
         "The token endpoint (client credentials grant) of the identity provider whose tokens the"
         " credential configuration exchanges.",
     ),
-    "client_id": _text("IdP client id", "The client's id at the identity provider."),
-    "client_secret": _text("IdP client secret", "The client's secret at the identity provider.", format="password"),
-    "idp_extra_parameters": _text(
+    "client_id": _field("IdP client id", "The client's id at the identity provider."),
+    "client_secret": _field("IdP client secret", "The client's secret at the identity provider.", format="password"),
+    "idp_extra_parameters": _field(
         "IdP extra parameters", "Additional parameters for the token request, as a JSON object."
     ),
-    "impersonation_chain": _text(
+    "impersonation_chain": _field(
         "Impersonation chain",
         "Service accounts to impersonate, comma separated; requests are made as the last one.",
     ),
-    "quota_project_id": _text("Quota project id", "The project that is charged for quota and billing."),
-    "scope": _text("Scopes", "OAuth scopes, comma separated. Default: cloud-platform."),
-    "num_retries": {
-        "label": "Number of retries",
-        "description": "How often a request is retried after a transient error. Default: 5.",
-        "schema": {"type": ["integer", "null"], "minimum": 0},
-    },
-    "universe_domain": _text(
+    "quota_project_id": _field("Quota project id", "The project that is charged for quota and billing."),
+    "scope": _field("Scopes", "OAuth scopes, comma separated. Default: cloud-platform."),
+    "num_retries": _field(
+        "Number of retries", "How often a request is retried after a transient error. Default: 5.", "integer", minimum=0
+    ),
+    "universe_domain": _field(
         "Universe domain",
         "The domain of Google's APIs and credentials. Default: GOOGLE_CLOUD_UNIVERSE_DOMAIN, else googleapis.com.",
     ),
-    "api_endpoint": _text(
+    "api_endpoint": _field(
         "API endpoint",
         "Where to send requests instead of Google's hosts: a private endpoint or an emulator."
         " {service} in it is replaced with the name of the API.",
     ),
-    "emulator": {
-        "label": "Emulator",
-        "description": "The endpoint is an emulator: plain http is allowed, and only a fake token is sent.",
-        "schema": {"type": ["boolean", "null"]},
-    },
-    "is_anonymous": {
-        "label": "Anonymous",
-        "description": "Send no token.",
-        "schema": {"type": ["boolean", "null"]},
-    },
+    "emulator": _field(
+        "Emulator", "The endpoint is an emulator: plain http is allowed, and only a fake token is sent.", "boolean"
+    ),
+    "is_anonymous": _field("Anonymous", "Send no token.", "boolean"),
 }
 
 
@@ -75,24 +67,12 @@ def get_provider_info() -> dict[str, Any]:
         "name": _GOOGLE,
         "description": "Start, wait for and cancel long-running operations of any Google API, even if a task dies.",
         "integrations": [
-            {
-                "integration-name": _GOOGLE,
-                "external-doc-url": "https://google.aip.dev/151",
-                "tags": ["gcp"],
-            }
+            {"integration-name": _GOOGLE, "external-doc-url": "https://google.aip.dev/151", "tags": ["gcp"]},
         ],
-        "hooks": [
-            {"integration-name": _GOOGLE, "python-modules": ["airflow_lro_provider.hooks.operations"]},
-        ],
-        "operators": [
-            {"integration-name": _GOOGLE, "python-modules": ["airflow_lro_provider.operators.operations"]},
-        ],
-        "sensors": [
-            {"integration-name": _GOOGLE, "python-modules": ["airflow_lro_provider.sensors.operations"]},
-        ],
-        "triggers": [
-            {"integration-name": _GOOGLE, "python-modules": ["airflow_lro_provider.triggers.operations"]},
-        ],
+        **{
+            room: [{"integration-name": _GOOGLE, "python-modules": [f"airflow_lro_provider.{room}.operations"]}]
+            for room in ("hooks", "operators", "sensors", "triggers")
+        },
         "task-decorators": [
             {"name": "operation", "class-name": "airflow_lro_provider.decorators.operation.operation_task"},
         ],

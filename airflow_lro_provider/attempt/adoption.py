@@ -51,11 +51,13 @@ def take_over(attempt: Attempt, reference: OperationReference) -> None:
     record = attempt.record
     attempt.own(reference)  # first of all: Airflow may take its time with its responses
     earlier = record.read()
-    is_leftover = earlier is not None and earlier.reference is not None
-    if earlier is None or not is_leftover or (record.is_own(earlier) and not earlier.killed):
+    stored = None if earlier is None else earlier.reference
+    if earlier is None or stored is None or (record.is_own(earlier) and not earlier.killed):
         earlier = None
-    elif not _is_same(earlier, reference):
-        _cancel_other(attempt, earlier)
+    elif (stored.get("service"), stored.get("name")) != (reference.service, reference.name):
+        if of_armed_record(earlier, **record.this_try) is not Decision.UNSURE:  # nobody waits for it any more
+            reason = f"try {earlier.try_number} of this task died, and this one waits for another"
+            attempt.cancel_unguarded(OperationReference.from_dict(stored), reason)
         earlier = None
     record.write(reference)
     if record.is_outdated:
@@ -108,15 +110,12 @@ def adopt(attempt: Attempt, start: Start, poll_interval: float | None) -> bool:
     attempt.own(reference)
     guard.enter(Phase.WAITING)
     try:
-        seen = _poll_patiently(attempt)
+        seen, is_gone = _poll_patiently(attempt), False
     except NotFoundError:
-        _judge(attempt, earlier, None)
-        gone = True
-    else:
-        gone = False
-        decision = _judge(attempt, earlier, seen)
-    if gone or decision is Decision.CANCEL:
-        if not gone and (seen is None or not seen.done):
+        seen, is_gone = None, True
+    decision = _judge(attempt, earlier, seen)
+    if is_gone or decision is Decision.CANCEL:
+        if not is_gone and (seen is None or not seen.done):
             _end(attempt, earlier.try_number, poll_interval)
         attempt.disown()
         record.remove_earlier()
@@ -142,20 +141,6 @@ def _judge(attempt: Attempt, earlier: ArmedRecord, seen: Operation | None) -> De
         attempt.reference,
     )
     return decision
-
-
-def _is_same(earlier: ArmedRecord, reference: OperationReference) -> bool:
-    stored = earlier.reference or {}
-    return (stored.get("service"), stored.get("name")) == (reference.service, reference.name)
-
-
-def _cancel_other(attempt: Attempt, earlier: ArmedRecord) -> None:
-    """This try waits for another operation: nobody waits for the old one any more."""
-    if of_armed_record(earlier, **attempt.record.this_try) is not Decision.UNSURE:
-        attempt.cancel_unguarded(
-            OperationReference.from_dict(earlier.reference or {}),
-            f"try {earlier.try_number} of this task died, and this one waits for another",
-        )
 
 
 def _find_started(

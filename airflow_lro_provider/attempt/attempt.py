@@ -165,10 +165,7 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         return found
 
     def own(self, reference: OperationReference) -> None:
-        """From here on this try owns the operation: guard it.
-
-        :raises OperationKilled: after the cancel, if the kill came before.
-        """
+        """From here on this try owns the operation. See :meth:`Guard.arm`."""
         self.about = reference
         # Short: a connection that died silently must be noticed while there is time for another one. And without
         # metrics: counting may import, and no import may hold a kill up. The guard counts afterwards.
@@ -177,20 +174,14 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         self._first_poll = self.guard.first_poll
 
     def disown(self) -> None:
-        """The operation is finished, and the task is about to start another one.
-
-        :raises OperationKilled: if the kill came before.
-        """
+        """The operation is finished, and the task is about to start another one. See :meth:`Guard.disarm`."""
         self.about = self._first_poll = None
         self.guard.disarm()
 
     # -- waiting -----------------------------------------------------------------------------------
 
     def remember(self, operation: Operation | None) -> None:
-        """Let the next :meth:`poll` return what was seen already.
-
-        :param operation: ``None`` lets it poll.
-        """
+        """Let the next :meth:`poll` return what was seen already, if anything was."""
         self._first_poll = None
         if operation is not None:
             self._first_poll = Future()
@@ -209,10 +200,7 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         return None
 
     def poll(self) -> Operation:
-        """Poll once. The guard's first poll counts as one.
-
-        :raises OperationKilled: if the task was killed.
-        """
+        """Poll once. The guard's first poll counts as one."""
         assert self.reference is not None
         self._check()
         first, self._first_poll = self._first_poll, None

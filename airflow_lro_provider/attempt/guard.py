@@ -143,7 +143,7 @@ class Guard:
         self.enter(Phase.ASKING)
 
     def disarm(self) -> None:
-        """The operation is finished, and the task goes on without it: it is about to start another one.
+        """The operation is finished, and the task goes on without it.
 
         :raises OperationKilled: if the kill came before.
         """

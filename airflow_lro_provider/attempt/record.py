@@ -113,9 +113,6 @@ class AttemptRecord:
         The process of a task that was cleared lives on for some seconds while the next try begins. Airflow does not
         know this try any more then, and rejects the record: nothing may be started.
 
-        :param start: which method starts it, in words.
-        :param request_id: the id that it is started with, if the method takes one.
-        :param footprint: how to find the operation if its name is never known.
         :raises OperationKilled: if this try is not Airflow's current one any more, or its task has ended.
         """
         self._request_id, self._footprint = request_id, footprint
@@ -129,10 +126,7 @@ class AttemptRecord:
                 self._page.write(None, start, request_id, footprint)
 
     def write(self, reference: OperationReference, killed: str | None = None) -> None:
-        """Record that this try waits for this operation, or why it requested its cancellation.
-
-        :param killed: that reason.
-        """
+        """Record that this try waits for this operation, or (``killed``) why it requested its cancellation."""
         record = ArmedRecord(reference=reference.to_dict(), killed=killed, **self.this_try)
         self._set(record)
         if killed is not None:
@@ -159,10 +153,7 @@ class AttemptRecord:
             self._page.remove(reference, earlier)
 
     def remove(self, reference: OperationReference | None = None) -> None:
-        """This try ends normally.
-
-        :param reference: its operation, if it is known.
-        """
+        """This try ends normally."""
         if self._store is not None:
             with self._tolerating("remove"):
                 self._store.delete(KEY)

@@ -31,6 +31,9 @@ __all__ = ["OperationTask"]
 class OperationTask(BaseOperator):
     """The base of all operators and sensors here.
 
+    Those that are about one operation that is there already take ``operation_name``: a plain name (with ``service``), a
+    full resource name, a URL, or the operation itself as an upstream task returned it.
+
     :param service: the API's discovery name, e.g. ``aiplatform``, or its host. (templated)
     :param api_version: the API version, if not the preferred one. (templated)
     :param gcp_conn_id: the Airflow connection; ``None`` uses application default credentials. (templated)

@@ -17,27 +17,21 @@ MAX_SECONDS = 100 * 365 * 86400.0
 """No duration is longer than a century."""
 
 __all__ = [
-    "check_method",
-    "check_outcomes",
-    "check_parent",
-    "check_reference",
-    "check_seconds",
-    "check_service",
+    *("check_method", "check_outcomes", "check_parent", "check_reference", "check_seconds", "check_service"),
     "is_literal",
 ]
 
 
 def is_literal(value: Any) -> bool:
     """Whether a value is known already when the Dag is parsed."""
-    if value is None or isinstance(value, (bool, int, float)):
-        return True
     if isinstance(value, str):
         return "{{" not in value and "{%" not in value
     if isinstance(value, Mapping):
         return all(is_literal(part) for part in value.values())
     if isinstance(value, (list, tuple)):
         return all(is_literal(part) for part in value)
-    return False  # an XComArg, or something else that is resolved later
+    # An XComArg is none, or something else that is resolved later.
+    return value is None or isinstance(value, (bool, int, float))
 
 
 def check_reference(operation_name: Any, service: Any, api_version: Any, gcp_conn_id: Any, *verbs: str) -> None:
@@ -47,26 +41,31 @@ def check_reference(operation_name: Any, service: Any, api_version: Any, gcp_con
     :raises InvalidRequestError: for what can never be right.
     """
     from airflow_lro_provider.lro.resources.catalog import find_service
-    from airflow_lro_provider.lro.resources.hosts import endpoint_of, names_unknown_host
+    from airflow_lro_provider.lro.resources.hosts import endpoint_of
     from airflow_lro_provider.lro.resources.names import read_reference
 
     check_service(service, api_version, *verbs)
-    if not is_literal(operation_name) or not is_literal(service) or not is_literal(api_version):
-        return
-    if gcp_conn_id is not None and names_unknown_host(operation_name):
-        return  # only the connection knows whether it names this host; `execute` checks it
-    universe = _universe(gcp_conn_id)
-    reference = read_reference(operation_name, service, api_version, universe=universe)
-    endpoint_of(reference, universe=universe)
-    for verb in verbs:
-        find_service(reference.service).require(verb, reference.name, reference.version)
+    universe = _universe(gcp_conn_id, operation_name, service, api_version)
+    if universe is not None:
+        reference = read_reference(operation_name, service, api_version, universe=universe)
+        endpoint_of(reference, universe=universe)
+        for verb in verbs:
+            find_service(reference.service).require(verb, reference.name, reference.version)
 
 
-def _universe(gcp_conn_id: Any) -> str:
-    """The universe that hosts are checked for: without a connection, the environment names it."""
-    from airflow_lro_provider.lro.resources.hosts import DEFAULT_UNIVERSE, universe_of_environment
+def _universe(gcp_conn_id: Any, named: Any, *more: Any) -> str | None:
+    """The universe to check a name and its host in; ``None`` if only ``execute`` can check them."""
+    from airflow_lro_provider.lro.resources.hosts import (
+        DEFAULT_UNIVERSE,
+        names_unknown_host,
+        universe_of_environment,
+    )
 
-    return universe_of_environment() if gcp_conn_id is None else DEFAULT_UNIVERSE
+    if not all(map(is_literal, (named, *more))):
+        return None
+    if gcp_conn_id is None:
+        return universe_of_environment()
+    return None if names_unknown_host(named) else DEFAULT_UNIVERSE  # only a connection may name such a host
 
 
 def check_service(service: Any, api_version: Any, *verbs: str) -> None:
@@ -89,18 +88,15 @@ def check_method(method: Any, http_method: Any, body: Any, service: Any, api_ver
 
     :raises InvalidRequestError: for what can never be right.
     """
-    from airflow_lro_provider.lro.resources.hosts import endpoint_of, names_unknown_host
+    from airflow_lro_provider.lro.resources.hosts import endpoint_of
     from airflow_lro_provider.lro.resources.methods import check_body, read_method
 
     if is_literal(body):
         check_body(body)
     check_service(service, api_version)
-    if not all(map(is_literal, (method, http_method, service, api_version))):
-        return
-    if gcp_conn_id is not None and names_unknown_host(method):
-        return  # only the connection knows whether it names this host; `execute` checks it
-    universe = _universe(gcp_conn_id)
-    endpoint_of(read_method(method, http_method, service, api_version, universe=universe), universe=universe)
+    universe = _universe(gcp_conn_id, method, http_method, service, api_version)
+    if universe is not None:
+        endpoint_of(read_method(method, http_method, service, api_version, universe=universe), universe=universe)
 
 
 def check_parent(parent: Any, service: Any, api_version: Any) -> None:

@@ -6,13 +6,14 @@ import argparse
 import errno
 import functools
 import importlib.util
-import math
 import os
 import sys
+import time
 from collections.abc import Sequence
 
 from airflow_lro_provider import __version__
-from airflow_lro_provider.cli.shell import add_commands, fail
+from airflow_lro_provider.cli.shell import add_commands, fail, seconds
+from airflow_lro_provider.lro.errors import OperationsError
 
 __all__ = ["main"]
 
@@ -34,6 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     try:
         return int(given.command(given))
+    except OperationsError as error:
+        return fail(str(error))
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
@@ -57,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     emulator.add_argument(
         "--duration",
-        type=_seconds,
+        type=seconds,
         metavar="SECONDS",
         help="duration of operations that are started without a script of their own (default: 10)",
     )
@@ -91,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     sweep.set_defaults(command=_sweep)
 
-    add_commands(commands, _seconds)
+    add_commands(commands)
     parser.set_defaults(command=None)
     return parser
 
@@ -100,16 +103,6 @@ def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) <= 65535):
         raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to 65535")
     return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not (math.isfinite(seconds) and seconds >= 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
-    return seconds
 
 
 def _missing(*packages: str) -> str | None:
@@ -159,8 +152,6 @@ def _demo(given: argparse.Namespace) -> int:
 def _sweep(given: argparse.Namespace) -> int:
     if missing := _missing("airflow"):
         return fail(missing)
-    import time
-
     from airflow_lro_provider.sweep.reconciler import sweep
     from airflow_lro_provider.sweep.rest_api import AirflowApiError, FromOutside, log_in
 
@@ -181,7 +172,3 @@ def _sweep(given: argparse.Namespace) -> int:
         print(f"{row['what']:<12}  {row['operation']}\n              {row['task']}: {row['why']}")
     print(result.summary())
     return 1 if result.counts["unsure"] else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -7,34 +7,40 @@ connection instead.
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from airflow_lro_provider.lro.auth.settings import ConnectionSettings
+from airflow_lro_provider.lro.errors import WaitTimeoutError
+from airflow_lro_provider.lro.flows import cancel_line
 from airflow_lro_provider.lro.http.redaction import legible
+from airflow_lro_provider.lro.operation import Operation, Outcome
+from airflow_lro_provider.lro.polling import new_schedule
+from airflow_lro_provider.lro.resources.catalog import Service, find_service, known_services
+from airflow_lro_provider.lro.resources.names import OperationReference, read_parent, read_reference
 
 if TYPE_CHECKING:
-    from airflow_lro_provider.lro.auth.settings import ConnectionSettings
     from airflow_lro_provider.lro.client import OperationsClient
-    from airflow_lro_provider.lro.operation import Operation
-    from airflow_lro_provider.lro.resources.catalog import Service
-    from airflow_lro_provider.lro.resources.names import OperationReference
 
-__all__ = ["add_commands", "fail"]
+__all__ = ["add_commands", "fail", "seconds"]
 
 RUNNING, WRONG = 3, 1
 """Exit statuses besides 0: it is still running; it failed, was cancelled, or could not be reached."""
 WIDTH = 30
 
+_Act = Callable[["OperationsClient", OperationReference, argparse.Namespace], int]
 
-def add_commands(commands: Any, seconds: Callable[[str], float]) -> None:
+
+def add_commands(commands: Any) -> None:
     """Add these commands to a parser's.
 
     :param commands: what ``add_subparsers`` gave.
-    :param seconds: reads a number of seconds.
     """
     text = "Show the Google APIs in the catalog, or one of them in full: hosts, verbs, names, locations, scopes."
     services = commands.add_parser("services", help="show the known Google APIs", description=text)
@@ -42,25 +48,21 @@ def add_commands(commands: Any, seconds: Callable[[str], float]) -> None:
     services.set_defaults(command=_services)
 
     text = "Show an operation: one line, or with --json the whole resource."
-    get = _of_operation(commands, "get", "show an operation", text)
-    get.set_defaults(command=_get)
+    _of_operation(commands, "get", "show an operation", text, _get)
 
     text = (
         "Wait until an operation has finished. The exit status is 0 if it succeeded, 3 if it is still running at the"
         " timeout, else 1. Ctrl-C ends the wait; the operation runs on."
     )
-    wait = _of_operation(commands, "wait", "wait until an operation has finished", text)
-    _add_wait_options(wait, seconds)
-    wait.set_defaults(command=_wait)
+    _add_wait_options(_of_operation(commands, "wait", "wait until an operation has finished", text, _wait))
 
     text = (
         "Request the cancellation of an operation, and wait for the outcome. The exit status is 0 if it was cancelled"
         " (or had finished before), 3 if it is still running at the timeout, else 1."
     )
-    cancel = _of_operation(commands, "cancel", "cancel an operation", text)
+    cancel = _of_operation(commands, "cancel", "cancel an operation", text, _cancel)
     cancel.add_argument("--no-wait", action="store_true", help="only request it")
-    _add_wait_options(cancel, seconds)
-    cancel.set_defaults(command=_cancel)
+    _add_wait_options(cancel)
 
     text = "List the operations below a parent, e.g. projects/p/locations/us-central1."
     many = commands.add_parser("list", help="list operations", description=text)
@@ -72,11 +74,12 @@ def add_commands(commands: Any, seconds: Callable[[str], float]) -> None:
     many.set_defaults(command=_list)
 
 
-def _of_operation(commands: Any, name: str, help: str, text: str) -> argparse.ArgumentParser:
+def _of_operation(commands: Any, name: str, help: str, text: str, act: _Act) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(name, help=help, description=text)
     parser.add_argument("operation", metavar="OPERATION", help="its name, //HOST/NAME or URL")
     parser.add_argument("--service", metavar="NAME", help="the API, if the name has no host")
     _add_common(parser)
+    parser.set_defaults(command=functools.partial(_with_operation, act))
     return parser
 
 
@@ -90,7 +93,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--emulator", metavar="URL", help="use the local server there, without credentials")
 
 
-def _add_wait_options(parser: argparse.ArgumentParser, seconds: Callable[[str], float]) -> None:
+def _add_wait_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--timeout", type=seconds, metavar="SECONDS", help="wait no longer (default: for ever)")
     parser.add_argument(
         "--poll-interval", type=seconds, metavar="SECONDS", help="time between two polls (default: 1 to 60)"
@@ -101,17 +104,11 @@ def _add_wait_options(parser: argparse.ArgumentParser, seconds: Callable[[str], 
 
 
 def _services(given: argparse.Namespace) -> int:
-    from airflow_lro_provider.lro.errors import UnknownServiceError
-    from airflow_lro_provider.lro.resources.catalog import find_service, known_services
-
-    if given.name is None:
-        for service in known_services().values():
-            print(f"{service.name:<26} {service.title:<48} {' '.join(service.verbs)}")
-        return 0
-    try:
+    if given.name is not None:
         print("\n".join(_about(find_service(given.name))))
-    except UnknownServiceError as error:
-        return fail(str(error))
+        return 0
+    for service in known_services().values():
+        print(f"{service.name:<26} {service.title:<48} {' '.join(service.verbs)}")
     return 0
 
 
@@ -135,31 +132,20 @@ def _about(service: Service) -> Iterator[str]:
         yield "  list needs a filter"
 
 
-def _get(given: argparse.Namespace) -> int:
-    def get(client: OperationsClient, reference: OperationReference) -> int:
-        _show(client.get(reference), given.json)
-        return 0
-
-    return _with_operation(given, get)
+def _get(client: OperationsClient, reference: OperationReference, given: argparse.Namespace) -> int:
+    _show(client.get(reference), given.json)
+    return 0
 
 
-def _wait(given: argparse.Namespace) -> int:
-    from airflow_lro_provider.lro.operation import Outcome
-
-    def wait(client: OperationsClient, reference: OperationReference) -> int:
-        operation = _wait_for(client, reference, given)
-        if operation is None:
-            return RUNNING
-        return 0 if operation.outcome is Outcome.SUCCEEDED else WRONG
-
-    return _with_operation(given, wait)
+def _wait(client: OperationsClient, reference: OperationReference, given: argparse.Namespace) -> int:
+    operation = _wait_for(client, reference, given)
+    if operation is None:
+        return RUNNING
+    return 0 if operation.outcome is Outcome.SUCCEEDED else WRONG
 
 
 def _wait_for(client: OperationsClient, reference: OperationReference, given: argparse.Namespace) -> Operation | None:
     """Wait for an operation, and show it; ``None`` if it is still running at the timeout."""
-    from airflow_lro_provider.lro.errors import WaitTimeoutError
-    from airflow_lro_provider.lro.polling import new_schedule
-
     schedule = new_schedule(time.monotonic(), timeout=given.timeout, interval=given.poll_interval)
     bar = _Bar()
     try:
@@ -174,72 +160,49 @@ def _wait_for(client: OperationsClient, reference: OperationReference, given: ar
     return operation
 
 
-def _cancel(given: argparse.Namespace) -> int:
-    from airflow_lro_provider.lro.flows import cancel_line
-    from airflow_lro_provider.lro.operation import Outcome
-
-    def cancel(client: OperationsClient, reference: OperationReference) -> int:
-        result = client.cancel(reference)
-        print(f"airflow-lro: {cancel_line(reference, result)}", file=sys.stderr)
-        if result.outcome is not None:
-            if result.operation is not None:
-                _show(result.operation, given.json)
-            return 0 if result.outcome in (Outcome.CANCELLED, Outcome.SUCCEEDED, Outcome.FAILED) else WRONG
-        if given.no_wait:
-            return 0
-        operation = _wait_for(client, reference, given)
-        if operation is None:
-            return RUNNING
-        outcome = result.outcome_of(operation)
-        print(f"airflow-lro: {outcome.value}: {reference.short}", file=sys.stderr)
-        return 0 if outcome is Outcome.CANCELLED else WRONG
-
-    return _with_operation(given, cancel)
+def _cancel(client: OperationsClient, reference: OperationReference, given: argparse.Namespace) -> int:
+    result = client.cancel(reference)
+    print(f"airflow-lro: {cancel_line(reference, result)}", file=sys.stderr)
+    if result.outcome is not None:
+        if result.operation is not None:
+            _show(result.operation, given.json)
+        return 0 if result.outcome in (Outcome.CANCELLED, Outcome.SUCCEEDED, Outcome.FAILED) else WRONG
+    if given.no_wait:
+        return 0
+    operation = _wait_for(client, reference, given)
+    if operation is None:
+        return RUNNING
+    outcome = result.outcome_of(operation)
+    print(f"airflow-lro: {outcome.value}: {reference.short}", file=sys.stderr)
+    return 0 if outcome is Outcome.CANCELLED else WRONG
 
 
 def _list(given: argparse.Namespace) -> int:
     from airflow_lro_provider.lro.client import OperationsClient
-    from airflow_lro_provider.lro.errors import OperationsError
-    from airflow_lro_provider.lro.resources.names import read_parent
 
-    try:
-        parent = read_parent(given.parent, given.service, given.api_version)
-        with OperationsClient(_settings(given)) as client:
-            for operation in itertools.islice(client.list(parent, filter=given.filter), given.limit):
-                _show(operation, given.json, named=True)
-    except OperationsError as error:
-        return fail(str(error))
+    parent = read_parent(given.parent, given.service, given.api_version)
+    with OperationsClient(_settings(given)) as client:
+        for operation in itertools.islice(client.list(parent, filter=given.filter), given.limit):
+            _show(operation, given.json, named=True)
     return 0
 
 
 # -- what they share --------------------------------------------------------------------------------------------------
 
 
-def _with_operation(given: argparse.Namespace, act: Callable[[OperationsClient, OperationReference], int]) -> int:
+def _with_operation(act: _Act, given: argparse.Namespace) -> int:
     from airflow_lro_provider.lro.client import OperationsClient
-    from airflow_lro_provider.lro.errors import OperationsError
-    from airflow_lro_provider.lro.resources.names import read_reference
 
-    try:
-        settings = _settings(given)
-        reference = read_reference(
-            given.operation,
-            given.service,
-            given.api_version,
-            api_endpoint=settings.api_endpoint,
-            universe=settings.universe_domain,
-        )
-        settings.endpoint(reference)  # a foreign host is refused before a token is requested
-        with OperationsClient(settings) as client:
-            return act(client, reference)
-    except OperationsError as error:
-        return fail(str(error))
+    settings = _settings(given)
+    where: dict[str, Any] = {"api_endpoint": settings.api_endpoint, "universe": settings.universe_domain}
+    reference = read_reference(given.operation, given.service, given.api_version, **where)
+    settings.endpoint(reference)  # a foreign host is refused before a token is requested
+    with OperationsClient(settings) as client:
+        return act(client, reference, given)
 
 
 def _settings(given: argparse.Namespace) -> ConnectionSettings:
     """Whose credentials are used, and where requests go."""
-    from airflow_lro_provider.lro.auth.settings import ConnectionSettings
-
     if given.emulator:
         from airflow_lro_provider.emulator.connection import connection_extra
 
@@ -256,6 +219,17 @@ def _show(operation: Operation, as_json: bool, *, named: bool = False) -> None:
         print(json.dumps(operation.raw, indent=None if named else 2))
     else:
         print(f"{legible(operation.name)}  {operation.summary()}" if named else operation.summary())
+
+
+def seconds(text: str) -> float:
+    """Read a number of seconds for argparse."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not (math.isfinite(number) and number >= 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return number
 
 
 def fail(message: str) -> int:
@@ -277,11 +251,9 @@ class _Bar:
         if not self._is_terminal:
             return
         elapsed = int(time.monotonic() - self._begun)
-        progress = operation.progress
-        filled = 0 if progress is None else round(progress * WIDTH)
-        moving = elapsed % WIDTH
+        moving, filled = elapsed % WIDTH, round((operation.progress or 0) * WIDTH)
         line = "█" * filled + "░" * (WIDTH - filled)
-        if progress is None and not operation.done:
+        if operation.progress is None and not operation.done:
             line = "░" * moving + "█" + "░" * (WIDTH - moving - 1)
         sys.stderr.write(f"\r\033[K{line} {elapsed // 60}:{elapsed % 60:02} {operation.summary()[:80]}")
         sys.stderr.flush()

@@ -143,25 +143,20 @@ class CancelOperationOperator(OperationTask):
 
     A cancel is a request, best effort by contract
     (https://cloud.google.com/apis/design/design_patterns#long_running_operations,
-    ``google/longrunning/operations.proto``). So the operator polls first, sends the request, and
-    waits for the real outcome. Its result is ``{"outcome": …, "operation": {…}}`` with one of these outcomes:
-
-    * ``CANCELLED``: it is cancelled.
-    * ``COMPLETED_DESPITE_CANCEL``: it succeeded before the request took effect.
-    * ``SUCCEEDED``, ``FAILED``: it had finished already, or failed.
-    * ``CANCEL_UNSUPPORTED``: the service cannot cancel it.
-    * ``NOT_FOUND``: there is no such operation (any more).
-    * ``STILL_RUNNING``: it was still running at the timeout, or the operator does not wait.
+    ``google/longrunning/operations.proto``). So the operator polls first, sends the request, and waits for the real
+    outcome. Its result is ``{"outcome": …, "operation": {…}}``. The outcome is CANCELLED, COMPLETED_DESPITE_CANCEL (it
+    succeeded before the request took effect), SUCCEEDED or FAILED (it had finished already, or failed),
+    CANCEL_UNSUPPORTED (the service cannot cancel it), NOT_FOUND (there is none, or none any more), or STILL_RUNNING (at
+    the timeout, or because the operator does not wait).
 
     Killing this task does not take the request back, and does no harm to the operation.
 
-    :param operation_name: the operation: a plain name (with ``service``), a full resource name, a URL, or
-        the operation itself as an upstream task returned it. (templated)
+    :param operation_name: see :class:`~airflow_lro_provider.attempt.task.OperationTask`. (templated)
     :param wait_for_completion: wait for the outcome; if not, the task ends with the request.
     :param timeout: how long to wait for it, in seconds or as a timedelta.
     :param poll_interval: seconds between two polls; if ``None`` it grows with the age of the wait.
-    :param fail_on: the outcomes that fail the task. By default CANCEL_UNSUPPORTED, NOT_FOUND, and
-        STILL_RUNNING if it waits.
+    :param fail_on: the outcomes that fail the task. By default CANCEL_UNSUPPORTED, NOT_FOUND, and STILL_RUNNING if it
+        waits.
     :param include_response: whether an operation's response belongs into the result (it may be large).
     :param deferrable: wait in the triggerer.
 

@@ -19,15 +19,8 @@ from airflow_lro_provider.ownership.decisions import Evidence, TaskState
 # `airflow_compat.task_states` is imported in functions: a Dag's parse needs `TaskKey`, and not what that imports.
 
 __all__ = [
-    "OWNER_KEY",
-    "StateQuery",
-    "TaskKey",
-    "owner_token",
-    "plan_queries",
-    "query_states",
-    "read_owner_token",
-    "read_task_state",
-    "task_state",
+    *("OWNER_KEY", "StateQuery", "TaskKey", "owner_token", "plan_queries", "query_states"),
+    *("read_owner_token", "read_task_state", "task_state"),
 ]
 
 OWNER_KEY = "operation_owner"
@@ -123,17 +116,14 @@ def plan_queries(keys: Iterable[TaskKey]) -> Iterator[StateQuery]:
     A mapped task has a query of its own, because in a response the instance 1 of the task ``a`` and the
     task ``a_1`` have the same name.
     """
-    mapped: dict[tuple[str, str], list[TaskKey]] = {}
-    plain: dict[str, list[TaskKey]] = {}
+    groups: dict[tuple[str, str | None], list[TaskKey]] = {}
     for key in dict.fromkeys(keys):
-        if key.map_index < 0:
-            plain.setdefault(key.dag_id, []).append(key)
-        else:
-            mapped.setdefault((key.dag_id, key.task_id), []).append(key)
-    for group in mapped.values():
-        yield from _cut(_by(group, "run_id"), None)
-    for group in plain.values():
+        groups.setdefault((key.dag_id, None if key.map_index < 0 else key.task_id), []).append(key)
+    for (_, mapped), group in groups.items():
         by_run, by_task = _by(group, "run_id"), _by(group, "task_id")
+        if mapped is not None:
+            yield from _cut(by_run, None)
+            continue
         # Never runs times tasks: states that nobody has requested would be in the response, too.
         few, many = (by_run, "task_id") if len(by_run) <= len(by_task) else (by_task, "run_id")
         for part in few.values():

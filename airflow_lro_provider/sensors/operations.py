@@ -38,19 +38,16 @@ class OperationSensor(OperationTask, BaseSensorOperator):
     It never turns green by its own kill: if a try of it died and took the operation with it, the next
     try fails, because only the task that starts the operation can start another.
 
-    :param operation_name: the operation: a plain name (with ``service``), a full resource name, a URL, or
-        the operation itself as an upstream task returned it. (templated)
+    :param operation_name: see :class:`~airflow_lro_provider.attempt.task.OperationTask`. (templated)
     :param cancel_on_kill: cancel the operation when this task is killed or times out. With
         ``mode="reschedule"``, which leaves no process that could notice a kill, only where the ledger is on: there
         the sweep does it (see :mod:`airflow_lro_provider.sweep`).
     :param cancel_on_failure: with ``cancel_on_kill``, cancel it also when the task fails otherwise (for
         instance because it lost the permission to poll) and is not tried again.
     :param fail_on: the outcomes that fail the task. By default FAILED and NOT_FOUND.
-    :param result_check: for services that report a failure inside a successful response: gets the
-        operation as a dict; returns ``None`` or ``True`` to accept it, ``False`` or a message to treat the
-        success as a failure.
-    :param include_response: whether the operation's response belongs into the result and the trigger's
-        event (it may be large).
+    :param result_check: for services that report a failure inside a successful response: gets the operation as a dict;
+        returns ``None`` or ``True`` to accept it, ``False`` or a message to treat the success as a failure.
+    :param include_response: whether the response belongs into the result and the trigger's event (it may be large).
     :param deferrable: wait in the triggerer.
     :param poke_interval: seconds between two polls; if ``None`` it grows with the age of the wait, from 1
         to 60 s, so that a short operation is seen soon and a long one costs few requests.

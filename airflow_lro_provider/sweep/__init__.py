@@ -35,12 +35,7 @@ class SweepOperationsOperator(BaseOperator):
         {"found": 3, "alive": 2, "finished": 0, "cancelled": 0, "requested": 1, "would_cancel": 0, "unsure": 0,
          "operations": [{"operation": "…", "task": "…", "what": "requested", "why": "…"}]}
 
-    * ``alive``: a task owns it;
-    * ``finished``: it has finished, and its entry was removed;
-    * ``cancelled``: this sweep requested its cancellation, and saw it cancelled;
-    * ``requested``: the service accepted the cancellation, and the operation has not ended yet;
-    * ``would_cancel``: of a dry run, instead of these two;
-    * ``unsure``: it cannot be judged, reached or cancelled.
+    ``alive`` have a task that owns them; the other words are :class:`~airflow_lro_provider.sweep.cancellation.What`.
 
     :param dry_run: change nothing; log what would be done.
     """

@@ -57,11 +57,7 @@ class What(str, enum.Enum):
 
 @dataclass(frozen=True)
 class Row:
-    """The result for one entry whose task is dead.
-
-    :param what: what was done.
-    :param why: in words.
-    """
+    """The result for one entry whose task is dead."""
 
     entry: LedgerEntry
     what: What
@@ -118,14 +114,11 @@ def cancel_all(
     now: float,
     dry_run: bool,
 ) -> list[Row]:
-    """Poll the operations of dead tasks, and cancel those that run.
+    """Poll the operations of dead tasks, and cancel those that run; returns a row for each, in their order.
 
     :param dead: their entries, and how it is known that their tasks are dead.
     :param settings: loads a connection, with an impersonation chain.
     :param claims: reads the ledger again.
-    :param now: the time, in seconds since the epoch.
-    :param dry_run: poll, but change nothing.
-    :return: a row for each, in their order.
     """
     worker = _Worker(settings, now, dry_run)
     rows: dict[int, Row] = {}

@@ -71,8 +71,6 @@ class LedgerKey:
     """What the key of an entry says.
 
     :param owner: the task instance; ``None`` if it is left out.
-    :param try_number: which try.
-    :param try_id: its id.
     :param operation: a fingerprint of the operation; ``None`` while it is being started.
     """
 
@@ -106,11 +104,7 @@ class LedgerEntry:
     """One guarded operation of one try of a task.
 
     :param try_id: the task instance's id, which Airflow changes with every try.
-    :param dag_id: the Dag.
-    :param run_id: its run.
-    :param task_id: the task.
     :param map_index: of a mapped task, else -1.
-    :param try_number: which try.
     :param armed_since: when it was armed, in seconds since the epoch.
     :param reference: the operation, as :meth:`OperationReference.to_dict` gives it; ``None`` while it is
         being started.
@@ -231,13 +225,7 @@ class LedgerPage:
         request_id: str | None = None,
         footprint: StartFootprint | None = None,
     ) -> None:
-        """Add the operation, in place of what this try has added before.
-
-        :param reference: ``None`` while it is being started.
-        :param start: which method starts it, in words.
-        :param request_id: the id that it is started with.
-        :param footprint: how it can be found if its name is never known.
-        """
+        """Add the operation, in place of what this try has added before. See :class:`LedgerEntry`."""
         found_by = None if footprint is None else footprint.to_dict()
         entry = self._entry(reference, start=start, request_id=request_id, footprint=found_by)
         before = set(self._written)

@@ -44,10 +44,7 @@ class Airflow(Protocol):
     def states(
         self, dag_id: str, task_ids: Sequence[str], run_ids: Sequence[str], map_index: int | None
     ) -> Mapping[str, Mapping[str, Any]]:
-        """The states of task instances, by run and by task (``TASK_INDEX`` of mapped ones).
-
-        :param map_index: -1 for those that are not mapped; ``None`` for all.
-        """
+        """See :func:`airflow_lro_provider.airflow_compat.task_states.task_states`."""
 
     def is_gone(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> bool:
         """Whether there is no such task instance; requested of each that :meth:`states` left out."""

@@ -34,8 +34,6 @@ _VERBS = {"DELETE": "delete", "POST": "create"}
 class StartFootprint:
     """What the operation of a start can be recognized by.
 
-    :param service: the API's discovery name.
-    :param version: the API version.
     :param host: where it was sent.
     :param parent: where its operation is listed.
     :param target: the resource that the operation works on.

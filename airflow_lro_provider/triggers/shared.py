@@ -42,8 +42,6 @@ _read: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[_Key, tuple[float, asyn
 async def settings_of(gcp_conn_id: str | None, impersonation_chain: str | Sequence[str] | None) -> ConnectionSettings:
     """The settings of a connection, read once for all triggers that start at about the same time.
 
-    :param gcp_conn_id: the connection; ``None`` for Application Default Credentials.
-    :param impersonation_chain: the account to act as.
     :raises ConnectionSettingsError: if the connection does not exist or cannot be used.
     """
     chain = impersonation_chain
