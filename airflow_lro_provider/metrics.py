@@ -1,16 +1,6 @@
-"""What is counted, through Airflow's own Stats (``[metrics]`` in airflow.cfg: StatsD or OpenTelemetry).
+"""Counting through Airflow's own Stats (``[metrics]`` in airflow.cfg: StatsD or OpenTelemetry).
 
-=======================  =======  ==============================  =================================
-name                     kind     tags                            what it counts
-=======================  =======  ==============================  =================================
-``lro.waiting``          gauge    ``service``                     :meth:`Metrics.waiting`
-``lro.requests``         counter  ``service, verb, result``       :meth:`Metrics.request`
-``lro.throttled``        counter  ``service``                     :meth:`Metrics.throttled`
-``lro.known_after``      timer    ``service``                     :meth:`Metrics.known`
-``lro.cancels``          counter  ``service, outcome``            :meth:`Metrics.cancel`
-``lro.sweep.…``          gauge                                    :attr:`SweepResult.counts`
-=======================  =======  ==============================  =================================
-
+What is counted when is said by :class:`~airflow_lro_provider.lro.metrics.Metrics`; the README lists the names.
 Durations are in milliseconds, as all of Airflow's. Counting never fails a wait.
 """
 
@@ -35,27 +25,27 @@ class StatsMetrics(Metrics):
         self._is_broken = False
 
     def waiting(self, service: str, number: int) -> None:
-        """``lro.waiting``."""
+        """Gauge ``lro.waiting``."""
         self._record("gauge", "waiting", number, service=service)
 
     def request(self, service: str, verb: str, result: str) -> None:
-        """``lro.requests``."""
+        """Counter ``lro.requests``."""
         self._record("incr", "requests", 1, service=service, verb=verb, result=result)
 
     def throttled(self, service: str) -> None:
-        """``lro.throttled``."""
+        """Counter ``lro.throttled``."""
         self._record("incr", "throttled", 1, service=service)
 
     def known(self, service: str, seconds: float) -> None:
-        """``lro.known_after``."""
+        """Timer ``lro.known_after``."""
         self._record("timing", "known_after", timedelta(seconds=seconds), service=service)
 
     def cancel(self, service: str, outcome: str) -> None:
-        """``lro.cancels``."""
+        """Counter ``lro.cancels``."""
         self._record("incr", "cancels", 1, service=service, outcome=outcome)
 
     def sweep(self, counts: Mapping[str, int]) -> None:
-        """``lro.sweep.found`` and so on."""
+        """Gauges ``lro.sweep.found`` and so on: :attr:`SweepResult.counts`."""
         for what, number in counts.items():
             self._record("gauge", f"sweep.{what}", number)
 

@@ -1,12 +1,4 @@
-"""Airflow's Stats, for a task process and for a triggerer.
-
-=====================================================  ========  =====================================================
-what is used                                           public    read in
-=====================================================  ========  =====================================================
-``airflow.sdk.observability.stats``                    yes       3.3.2
-``airflow.sdk._shared.observability.metrics.stats``    no        3.3.2: ``_factory``, to see whether it is set up
-``…observability.metrics.stats_utils``                 no        3.3.2: ``get_stats_factory``
-=====================================================  ========  =====================================================
+"""Airflow's Stats, for a task process and for a triggerer. Whether they are set up is private; read in Airflow 3.3.2.
 
 A task process sets Stats up. The triggerer of Airflow 3.3 sets up its own copy only (``airflow._shared…stats``), so
 that what a trigger counts through the SDK would be lost.

@@ -1,17 +1,4 @@
-"""What is not public of the process that runs a task on a worker.
-
-====================================  ==============================================================
-what                                  where it is read (Airflow 3.3)
-====================================  ==============================================================
-:func:`is_in_line`                    ``supervisor.InProcessSupervisorComms``: ``dags test`` and
-                                      ``dag.test()`` have no supervisor, they play their own
-:func:`is_asking_supervisor`          ``task_runner.SUPERVISOR_COMMS._thread_lock``: held while a
-                                      question waits for its response
-:func:`call_before_stopping`          the listener manager of the task SDK; ``before_stopping`` is
-                                      called when the task has reported how it ended
-:func:`retry_policy_fails`            ``retry_policy`` of an operator (new in 3.3)
-====================================  ==============================================================
-"""
+"""What is not public of the process that runs a task on a worker; read in Airflow 3.3."""
 
 from __future__ import annotations
 
@@ -27,14 +14,14 @@ _hook = pluggy.HookimplMarker("airflow")
 
 
 def is_in_line() -> bool:
-    """Whether this process has no supervisor but plays its own (``dags test``). Imports nothing."""
+    """Whether this process has no supervisor but plays its own (``dags test``, ``dag.test()``). Imports nothing."""
     supervisor = sys.modules.get("airflow.sdk.execution_time.supervisor")
     played = getattr(supervisor, "InProcessSupervisorComms", None)
     return played is not None and isinstance(_channel(), played)
 
 
 def is_asking_supervisor() -> bool:
-    """Whether the main thread is in the middle of a question. Safe in a signal handler.
+    """Whether the main thread is in the middle of a question, and so holds a lock. Safe in a signal handler.
 
     An exception that is raised there leaves the response unread, and every later question gets the response
     to the one before.
@@ -49,11 +36,9 @@ def _channel() -> Any:
 
 
 def call_before_stopping(callback: Callable[[], object]) -> None:
-    """Call back, in this process, once the task has reported how it ended; questions are still answered then.
+    """Call back once, in this process, when the task has reported how it ended; questions are still answered then.
 
     https://airflow.apache.org/docs/apache-airflow/stable/administration-and-deployment/listeners.html
-
-    :param callback: called once.
     """
     from airflow.sdk.listener import get_listener_manager
 
@@ -75,9 +60,8 @@ class _BeforeStopping:
 def retry_policy_fails(policy: Any, error: BaseException | None, context: Any) -> bool:
     """Whether an operator's retry policy ends the task after this error, retries left or not.
 
-    :param policy: the operator's ``retry_policy``; ``None`` leaves the decision to ``retries``.
+    :param policy: the operator's ``retry_policy`` (new in Airflow 3.3); ``None`` leaves the decision to ``retries``.
     :param error: what ends the try. Airflow asks a policy about an ``Exception`` only.
-    :param context: the context of the running task.
     """
     if policy is None or not isinstance(error, Exception):
         return False

@@ -1,15 +1,8 @@
 """What Airflow knows of tasks and runs, requested through the supervisor. All of it blocks, and may raise anything.
 
-==============================  ==============================================  ========  ====================
-function                        calls                                           public    read in
-==============================  ==============================================  ========  ====================
-:func:`task_states`             ``RuntimeTaskInstance.get_task_states``         no        3.3.2 (since 3.0)
-:func:`run_state`               ``RuntimeTaskInstance.get_dagrun_state``        no        3.3.2 (since 3.0)
-:func:`xcom`                    ``XCom.get_one``                                no        3.3.2 (since 3.0)
-==============================  ==============================================  ========  ====================
-
-All three work in a task process and, from a thread, in a triggerer. The task state store does not work in a
-triggerer: that of Airflow 3.3 does not understand its messages, and the request would hang for ever.
+None of it is public: read in Airflow 3.3.2, and there since 3.0. All three work in a task process and, from a thread,
+in a triggerer. The task state store does not work in a triggerer: that of Airflow 3.3 does not understand its messages,
+and the request would hang for ever.
 
 Importing this takes seconds (``task_runner``): import it before anything waits for it.
 """

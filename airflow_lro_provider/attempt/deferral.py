@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_lro_provider.airflow_compat.task_process import call_before_stopping, is_in_line
@@ -28,19 +27,15 @@ __all__ = ["deferral_of", "make_trigger"]
 def deferral_of(
     attempt: Attempt,
     schedule: PollSchedule,
+    timeouts: Mapping[str, float | None],
     *,
-    timeout: float | None = None,
-    sensor_timeout: float | None = None,
-    execution_timeout: timedelta | None = None,
-    include_response: bool = True,
+    include_response: bool,
 ) -> dict[str, Any]:
     """What the ``defer`` of an operator takes, to let a trigger wait.
 
     :param attempt: the try that defers; it is connected, and knows its operation.
     :param schedule: the wait so far, on the wall clock.
-    :param timeout: how long the wait may take from its beginning, in seconds.
-    :param sensor_timeout: a sensor's.
-    :param execution_timeout: the task's: Airflow does not enforce it on a deferred task.
+    :param timeouts: how long the wait may take from its beginning, in seconds, by :attr:`Deadline.cause`.
     :param include_response: whether the operation's response belongs into the event.
     """
     reference, role, started = attempt.reference, attempt.role, schedule.started
@@ -53,13 +48,8 @@ def deferral_of(
         ti = attempt.context["ti"]
         ti.xcom_push(key=evidence.OWNER_KEY, value=owner["token"])  # here as in the triggerer, the configured backend
         owner.update(evidence.TaskKey.of(ti)._asdict())
-    limits = {
-        "timeout": timeout,
-        "sensor_timeout": sensor_timeout,
-        "execution_timeout": None if execution_timeout is None else execution_timeout.total_seconds(),
-    }
     deadlines = (
-        Deadline(started + seconds, cause, seconds) for cause, seconds in limits.items() if seconds is not None
+        Deadline(started + seconds, cause, seconds) for cause, seconds in timeouts.items() if seconds is not None
     )
     trigger = make_trigger(
         attempt.guard,

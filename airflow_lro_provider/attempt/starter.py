@@ -95,13 +95,6 @@ class OperationStarter(OperationTask):
             return self._settle(attempt, *self._wait(attempt))
 
     def _settle(self, attempt: Attempt, outcome: Outcome, operation: Operation | None) -> Any:
-        from airflow_lro_provider.attempt.result import settle
-
-        attempt.guard.finish()
-        assert attempt.about is not None
-        attempt.log_state(operation.summary() if operation else outcome.value)
-        settled = settle(
-            attempt.about, outcome, operation, fail_on=self.fail_on, result_check=self.result_check, final=False
-        )
+        settled = self._result_of(attempt, outcome, operation, final=False)
         whole: dict[str, Any] = settled["operation"]
         return whole if self.return_operation else whole.get("response")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperatorLink, Context
 
     from airflow_lro_provider.attempt.attempt import Attempt, Resumed
+    from airflow_lro_provider.attempt.result import ResultCheck
     from airflow_lro_provider.lro.operation import Operation, Outcome
+    from airflow_lro_provider.lro.polling import PollSchedule
     from airflow_lro_provider.lro.resources.names import OperationReference
 
 __all__ = ["OperationTask"]
@@ -58,6 +60,9 @@ class OperationTask(BaseOperator):
     timeout: Any
     poll_interval: float | None
     deferrable: bool
+    fail_on: Collection[str]
+    result_check: ResultCheck | None = None
+    include_response = True
 
     attempt: Attempt | None = None
     """The try that is under way in this process."""
@@ -119,29 +124,39 @@ class OperationTask(BaseOperator):
 
     def _settle(self, attempt: Attempt, outcome: Outcome, operation: Operation | None) -> Any:
         """Turn the outcome of the operation into the task's result, or into its error."""
-        raise NotImplementedError
+        return self._result_of(attempt, outcome, operation)
 
-    def _wait(self, attempt: Attempt, *, include_response: bool = True) -> tuple[Outcome, Operation | None]:
+    def _result_of(
+        self, attempt: Attempt, outcome: Outcome, operation: Operation | None, line: str = "", final: bool = True
+    ) -> dict[str, Any]:
+        """See :func:`airflow_lro_provider.attempt.result.settle`; ``line`` is logged in place of the summary."""
+        from airflow_lro_provider.attempt.result import settle
+
+        attempt.guard.finish()
+        assert attempt.about is not None
+        attempt.log_state(line or (operation.summary() if operation else outcome.value))
+        return settle(
+            attempt.about,
+            outcome,
+            operation,
+            fail_on=self.fail_on,
+            result_check=self.result_check,
+            include_response=self.include_response,
+            final=final,
+        )
+
+    def _wait(self, attempt: Attempt) -> tuple[Outcome, Operation | None]:
         """Wait for the operation's end, here or (and then this does not return) in the triggerer.
 
         :raises OperationRunningError: at the task's ``timeout``.
         """
-        from airflow_lro_provider.attempt.deferral import deferral_of
         from airflow_lro_provider.lro.errors import NotFoundError, WaitTimeoutError
         from airflow_lro_provider.lro.operation import Outcome
         from airflow_lro_provider.lro.polling import PollSchedule, new_schedule
 
         if self.deferrable:
             schedule = PollSchedule(started=attempt.waiting_since or time.time(), interval=self.poll_interval)
-            self.defer(
-                **deferral_of(
-                    attempt,
-                    schedule,
-                    timeout=self.timeout,
-                    execution_timeout=self.execution_timeout,
-                    include_response=include_response,
-                )
-            )
+            self._defer(attempt, schedule, timeout=self.timeout)
         attempt.guard.enter(Phase.WAITING)
         schedule = new_schedule(time.monotonic(), timeout=self.timeout, interval=self.poll_interval)
         try:
@@ -153,6 +168,15 @@ class OperationTask(BaseOperator):
             raise OperationRunningError(str(error)) from None
         assert operation.outcome is not None
         return operation.outcome, operation
+
+    def _defer(self, attempt: Attempt, schedule: PollSchedule, **timeouts: float | None) -> NoReturn:
+        """Let a trigger wait. See :func:`airflow_lro_provider.attempt.deferral.deferral_of`."""
+        from airflow_lro_provider.attempt.deferral import deferral_of
+
+        limit = self.execution_timeout  # Airflow does not enforce it on a deferred task
+        timeouts["execution_timeout"] = None if limit is None else limit.total_seconds()
+        include_response = self.include_response or self.result_check is not None
+        self.defer(**deferral_of(attempt, schedule, timeouts, include_response=include_response))
 
     def _read_event(self, attempt: Attempt, event: Any) -> tuple[Outcome, Operation | None]:
         """How the wait in the triggerer ended. See :meth:`Attempt.read`."""

@@ -206,7 +206,7 @@ class CancelOperationOperator(OperationTask):
                     return self._settle(attempt, Outcome.STILL_RUNNING, result.operation)
                 attempt.requested = True
             try:
-                ended = self._wait(attempt, include_response=self.include_response)
+                ended = self._wait(attempt)
             except OperationRunningError:
                 ended = Outcome.STILL_RUNNING, attempt.last
             return self._settle(attempt, *ended)
@@ -220,20 +220,16 @@ class CancelOperationOperator(OperationTask):
             return Outcome.STILL_RUNNING, attempt.last
 
     def _settle(self, attempt: Attempt, outcome: Outcome, operation: Operation | None) -> dict[str, Any]:
-        from airflow_lro_provider.attempt.result import settle
         from airflow_lro_provider.lro.flows import outcome_of_cancel
         from airflow_lro_provider.metrics import StatsMetrics
 
-        attempt.guard.finish()
-        assert attempt.reference is not None
         if attempt.requested:  # the client has counted the request only
+            assert attempt.reference is not None
+            attempt.guard.finish()
             if operation is not None and operation.done:
                 outcome = outcome_of_cancel(operation)
             StatsMetrics().cancel(attempt.reference.service, outcome.value)
-        attempt.log_state(outcome.value)
-        return settle(
-            attempt.reference, outcome, operation, fail_on=self.fail_on, include_response=self.include_response
-        )
+        return self._result_of(attempt, outcome, operation, line=outcome.value)
 
 
 class CancelOperationsOperator(OperationTask):

@@ -115,7 +115,6 @@ class OperationSensor(OperationTask, BaseSensorOperator):
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Poll once; with ``deferrable``, defer unless the operation is finished."""
-        from airflow_lro_provider.attempt.deferral import deferral_of
         from airflow_lro_provider.lro.errors import NotFoundError, OperationsError
         from airflow_lro_provider.lro.operation import Outcome
 
@@ -135,15 +134,7 @@ class OperationSensor(OperationTask, BaseSensorOperator):
         if line:
             attempt.log_state(line)
         if self.deferrable:
-            self.defer(
-                **deferral_of(
-                    attempt,
-                    schedule,
-                    sensor_timeout=self.timeout,
-                    execution_timeout=self.execution_timeout,
-                    include_response=self.include_response or self.result_check is not None,
-                )
-            )
+            self._defer(attempt, schedule, sensor_timeout=self.timeout)
         return PokeReturnValue(False)
 
     def _get_next_poke_interval(
@@ -182,23 +173,13 @@ class OperationSensor(OperationTask, BaseSensorOperator):
             raise AirflowSkipException("Skipping due to never_fail is set to True.") from error
 
     def _settle(self, attempt: Attempt, outcome: Outcome, operation: Operation | None) -> dict[str, Any]:
-        from airflow_lro_provider.attempt.result import settle
         from airflow_lro_provider.lro.operation import Outcome
 
-        attempt.guard.finish()
-        assert attempt.reference is not None
         if outcome is Outcome.CANCELLED and attempt.left_by_try is not None:
+            attempt.guard.finish()
             attempt.lost_to_try = attempt.left_by_try
             raise FinalOperationFailedError(
                 f"the operation was cancelled when try {attempt.left_by_try} of this task was killed;"
                 f" clear the task that starts it: {attempt.reference}"
             )
-        attempt.log_state(operation.summary() if operation else outcome.value)
-        return settle(
-            attempt.reference,
-            outcome,
-            operation,
-            fail_on=self.fail_on,
-            result_check=self.result_check,
-            include_response=self.include_response,
-        )
+        return self._result_of(attempt, outcome, operation)

@@ -17,14 +17,15 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from airflow_lro_provider.lro.async_client import AsyncOperationsClient
 from airflow_lro_provider.lro.errors import ConnectionSettingsError, NotFoundError, OperationsError
 from airflow_lro_provider.lro.operation import Operation, Outcome, State
 from airflow_lro_provider.lro.resources.names import OperationReference, read_reference
+from airflow_lro_provider.metrics import StatsMetrics
 from airflow_lro_provider.sweep.ledger import LedgerEntry, fingerprint
 from airflow_lro_provider.sweep.search import Found, StartFootprint, find
 
 if TYPE_CHECKING:
-    from airflow_lro_provider.lro.async_client import AsyncOperationsClient
     from airflow_lro_provider.lro.auth.settings import ConnectionSettings
     from airflow_lro_provider.lro.flows import CancelResult
 
@@ -204,9 +205,6 @@ class _Worker:
 
     async def _client(self, case: _Case) -> AsyncOperationsClient:
         """The client of a connection, made once, and so is its error."""
-        from airflow_lro_provider.lro.async_client import AsyncOperationsClient
-        from airflow_lro_provider.metrics import StatsMetrics
-
         key = id(case.settings)
         if key not in self._clients:
             made = AsyncOperationsClient.create(case.settings, metrics=StatsMetrics())

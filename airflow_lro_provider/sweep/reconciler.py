@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
+from airflow_lro_provider.hooks.operations import OperationsHook
 from airflow_lro_provider.ownership.decisions import (
     Decision,
     Evidence,
@@ -70,8 +71,6 @@ class FromWithin(Ledger):
 
     def settings(self, gcp_conn_id: str | None, impersonation_chain: Any) -> ConnectionSettings:
         """Load a connection."""
-        from airflow_lro_provider.hooks.operations import OperationsHook
-
         return OperationsHook(gcp_conn_id=gcp_conn_id, impersonation_chain=impersonation_chain).settings
 
 

@@ -12,6 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+import requests
+
+from airflow_lro_provider.hooks.operations import OperationsHook
+from airflow_lro_provider.lro.errors import ConnectionSettingsError
 from airflow_lro_provider.sweep.ledger import PREFIX, LedgerEntry
 
 if TYPE_CHECKING:
@@ -30,11 +34,8 @@ class AirflowApiError(Exception):
 def log_in(url: str, user: str, password: str) -> str:
     """Get a token of Airflow's API for a user and password.
 
-    :param url: of Airflow's web interface.
     :raises AirflowApiError: if they are wrong.
     """
-    import requests
-
     # No redirect: the password goes to the host that was named, and to no other.
     content = _send(requests, "POST", f"{url}/auth/token", json={"username": user, "password": password})
     return str(content["access_token"])
@@ -49,8 +50,6 @@ class FromOutside:
     """
 
     def __init__(self, url: str, token: str, *, default_credentials: bool = False) -> None:
-        import requests
-
         self._url = url.rstrip("/")
         self._http = requests.Session()
         self._http.headers["authorization"] = f"Bearer {token}"
@@ -91,10 +90,7 @@ class FromOutside:
         return states
 
     def run_state(self, dag_id: str, run_id: str) -> str:
-        """The state of a run.
-
-        :raises AirflowApiError: if that cannot be known.
-        """
+        """The state of a run."""
         path = f"dags/{quote(dag_id, safe='~:@+')}/dagRuns/{quote(run_id, safe='~:@+')}"
         return str(self._request("GET", path)["state"])
 
@@ -103,8 +99,6 @@ class FromOutside:
 
         A list leaves out what this user may not read, and what moved from one page to another while it was read
         (a retry gives a task instance another id, and by that they are sorted).
-
-        :raises AirflowApiError: if that cannot be known.
         """
         parts = (dag_id, "dagRuns", run_id, "taskInstances", task_id, str(map_index))
         path = "/".join(quote(part, safe="~:@+") for part in parts)
@@ -112,12 +106,8 @@ class FromOutside:
 
     def settings(self, gcp_conn_id: str | None, impersonation_chain: Any) -> ConnectionSettings:
         """Load a connection that this process knows of."""
-        from airflow_lro_provider.hooks.operations import OperationsHook
-
         if gcp_conn_id is not None and f"AIRFLOW_CONN_{gcp_conn_id.upper()}" not in os.environ:
             if not self._default_credentials:
-                from airflow_lro_provider.lro.errors import ConnectionSettingsError
-
                 raise ConnectionSettingsError(
                     f"connection {gcp_conn_id!r} is not known here: set AIRFLOW_CONN_{gcp_conn_id.upper()}, or use"
                     " --default-credentials."
@@ -126,12 +116,10 @@ class FromOutside:
         return OperationsHook(gcp_conn_id=gcp_conn_id, impersonation_chain=impersonation_chain).settings
 
     def _pages(self, method: str, path: str, rows: str, query: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        where, limit, skip = ("params", "limit", "offset") if method == "GET" else ("json", "page_limit", "page_offset")
         offset = 0
         while True:
-            if method == "GET":
-                page = self._request(method, path, params={**query, "limit": PAGE_SIZE, "offset": offset})
-            else:
-                page = self._request(method, path, json={**query, "page_limit": PAGE_SIZE, "page_offset": offset})
+            page = self._request(method, path, **{where: {**query, limit: PAGE_SIZE, skip: offset}})
             yield from page[rows]
             offset += len(page[rows])
             if not page[rows] or offset >= page["total_entries"]:
@@ -143,8 +131,6 @@ class FromOutside:
 
 def _send(http: Any, method: str, url: str, *, missing_is_fine: bool = False, **kwargs: Any) -> dict[str, Any]:
     """Send a request without following a redirect; an empty object stands for no content."""
-    import requests
-
     try:
         response = http.request(method, url, timeout=TIMEOUT_SECONDS, allow_redirects=False, **kwargs)
         if response.status_code == requests.codes.no_content or (missing_is_fine and response.status_code == 404):
