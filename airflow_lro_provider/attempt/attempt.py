@@ -38,7 +38,7 @@ from airflow.providers.common.compat.sdk import (
 from airflow.sdk.exceptions import AirflowRescheduleException
 
 from airflow_lro_provider.attempt.guard import Guard, Phase
-from airflow_lro_provider.attempt.record import AttemptRecord
+from airflow_lro_provider.attempt.record import AttemptRecord, Role
 from airflow_lro_provider.exceptions import (
     OperationInputError,
     OperationKilled,
@@ -56,7 +56,6 @@ from airflow_lro_provider.ownership.decisions import EndedBy, reason_to_cancel
 from airflow_lro_provider.triggers.events import Finished, Gone, Lost, is_for_another, read_event
 
 if TYPE_CHECKING:
-    from airflow_lro_provider.attempt.role import Role
     from airflow_lro_provider.hooks.operations import OperationsHook
     from airflow_lro_provider.lro.client import OperationsClient
     from airflow_lro_provider.lro.polling import PollSchedule

@@ -97,9 +97,9 @@ class Guard:
         self._supervisor = os.getppid()
 
     def on_kill(self) -> None:
-        """The signal handler. Idempotent, also under a second signal or an alarm in its middle.
+        """The signal handler; raises :class:`OperationKilled` if the task is waiting.
 
-        :raises OperationKilled: if the task is waiting.
+        Idempotent, also under a second signal or an alarm in its middle.
         """
         again, self.killed = self.killed, True
         if self.phase not in (Phase.WAITING, Phase.ASKING):
@@ -143,10 +143,7 @@ class Guard:
         self.enter(Phase.ASKING)
 
     def disarm(self) -> None:
-        """The operation is finished, and the task goes on without it.
-
-        :raises OperationKilled: if the kill came before.
-        """
+        """The operation is finished, and the task goes on without it. Acts on a kill that came before."""
         canceller, self._canceller = self._canceller, None
         self.phase = Phase.PREPARING
         if canceller is not None:
@@ -159,19 +156,13 @@ class Guard:
         return None if self._canceller is None else self._canceller.first_poll
 
     def checkpoint(self) -> None:
-        """Act on a kill that was only noted.
-
-        :raises OperationKilled: if there was one.
-        """
+        """Act on a kill that was only noted: cancel, and raise :class:`OperationKilled`."""
         if self.killed:
             self._cancel_and_wait(KILLED)
             raise OperationKilled(KILLED)
 
     def check_supervisor(self) -> None:
-        """Notice that this process is an orphan.
-
-        :raises OperationOrphaned: if the supervisor is gone.
-        """
+        """Raise :class:`OperationOrphaned` if the supervisor of this process is gone."""
         # In `dags test` the parent is somebody's shell, which may end and leave the run to itself.
         if os.getppid() != self._supervisor and not is_in_line():
             raise OperationOrphaned("the supervisor of this task is gone; Airflow counts the task as lost")

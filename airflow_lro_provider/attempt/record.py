@@ -10,8 +10,8 @@ Losing either never cancels anything: a store that does not respond is logged, a
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_lro_provider.airflow_compat.task_process import retry_policy_fails
@@ -22,14 +22,35 @@ from airflow_lro_provider.ownership.decisions import ArmedRecord, EndedBy, was_s
 from airflow_lro_provider.sweep.ledger import LedgerPage, ledger_is_on
 
 if TYPE_CHECKING:
-    from airflow_lro_provider.attempt.role import Role
     from airflow_lro_provider.sweep.search import StartFootprint
 
-__all__ = ["KEY", "AttemptRecord"]
+__all__ = ["KEY", "AttemptRecord", "Role"]
 
 KEY = "airflow_lro_provider.armed"
 # Airflow gives every try an id of its own, and rejects with these the writes of one that has ended.
 _NOT_CURRENT = (404, 409, 410)
+
+
+@dataclass(frozen=True)
+class Role:
+    """How a task relates to its operation: what differs between a sensor, a starter and a canceller, as data.
+
+    :param gcp_conn_id: the connection to cancel it with, also later by others.
+    :param impersonation_chain: the account to act as.
+    :param cancel_on_kill: whether a kill or a timeout of the task cancels it.
+    :param cancel_on_failure: whether the last failure of the task does.
+    :param keeps_record: whether a try leaves a record for the next one.
+    :param needs_record: whether the next try can find the operation by that record only; else its arguments name it.
+    :param retry_policy: the operator's (Airflow 3.3).
+    """
+
+    gcp_conn_id: str | None
+    impersonation_chain: str | Sequence[str] | None
+    cancel_on_kill: bool
+    cancel_on_failure: bool
+    keeps_record: bool
+    needs_record: bool
+    retry_policy: Any
 
 
 class AttemptRecord:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_lro_provider.attempt.guard import Guard, Phase
-from airflow_lro_provider.attempt.role import Role
 from airflow_lro_provider.exceptions import OperationInputError, OperationRunningError
 from airflow_lro_provider.hooks.operations import DEFAULT_CONN_ID, OperationsHook
 from airflow_lro_provider.links.operations import OperationLink
@@ -105,6 +104,7 @@ class OperationTask(BaseOperator):
 
     def _new_attempt(self, context: Context, resumed: Resumed | None = None) -> Attempt:
         from airflow_lro_provider.attempt.attempt import Attempt
+        from airflow_lro_provider.attempt.record import Role
 
         role = Role(
             gcp_conn_id=self.gcp_conn_id,

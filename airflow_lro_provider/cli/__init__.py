@@ -23,11 +23,7 @@ _INSTALL = "pip install 'airflow-lro-provider[demo]'"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line.
-
-    :param arguments: without the program's name; those of this process if not given
-    :return: the exit status
-    """
+    """Run the command line, by default with the arguments of this process; returns the exit status."""
     parser = _parser()
     given = parser.parse_args(arguments)
     if given.command is None:

@@ -38,10 +38,7 @@ _Act = Callable[["OperationsClient", OperationReference, argparse.Namespace], in
 
 
 def add_commands(commands: Any) -> None:
-    """Add these commands to a parser's.
-
-    :param commands: what ``add_subparsers`` gave.
-    """
+    """Add these commands to what ``add_subparsers`` gave."""
     text = "Show the Google APIs in the catalog, or one of them in full: hosts, verbs, names, locations, scopes."
     services = commands.add_parser("services", help="show the known Google APIs", description=text)
     services.add_argument("name", nargs="?", metavar="NAME", help="the API's discovery name, or one of its hosts")

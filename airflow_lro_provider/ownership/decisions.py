@@ -1,12 +1,5 @@
 """Whose is this operation now, and must it be cancelled? Every such decision is made here, from evidence alone.
 
-* :func:`of_killed_trigger`: a trigger that Airflow takes down: is its task dead, or are triggers only redistributed?
-* :func:`of_deferral`: a worker whose task has just deferred: did Airflow accept it, or was the task killed meanwhile?
-* :func:`was_stopped`: a try that is about to start an operation: was its task stopped meanwhile?
-* :func:`of_armed_record`: a new try that finds a record: adopt the operation of an earlier try, or cancel it?
-* :func:`reason_to_cancel`, :func:`will_go_on`: a try that ends: must its operation end, and does another try need it?
-* :func:`of_ledger_entry`: the sweep: does Airflow still want the operation of a ledger entry?
-
 A wrong guess destroys a live job or returns a stale result, so what cannot be known is :attr:`Decision.UNSURE` and
 left alone. What Airflow shows in each case was measured (``tests/e2e/test_verdict.py``). No Airflow, network or clock.
 """

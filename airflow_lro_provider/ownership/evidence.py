@@ -182,9 +182,7 @@ def read_owner_token(key: TaskKey) -> str | Evidence:
 
 async def task_state(key: TaskKey) -> TaskState:
     """:func:`read_task_state` in a thread, together with all that are requested at the same time."""
-    future: asyncio.Future[TaskState] = asyncio.get_running_loop().create_future()
-    _batcher().add(key, future)
-    return await future
+    return await _batcher().add(key)
 
 
 async def owner_token(key: TaskKey) -> str | Evidence:
@@ -202,10 +200,12 @@ class _Batcher:
         self._waiting: dict[TaskKey, list[asyncio.Future[TaskState]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def add(self, key: TaskKey, future: asyncio.Future[TaskState]) -> None:
+    def add(self, key: TaskKey) -> asyncio.Future[TaskState]:
+        loop = asyncio.get_running_loop()
         if not self._waiting:
-            asyncio.get_running_loop().call_later(BATCHING_SECONDS, self._send, context=contextvars.Context())
-        self._waiting.setdefault(key, []).append(future)
+            loop.call_later(BATCHING_SECONDS, self._send, context=contextvars.Context())
+        self._waiting.setdefault(key, []).append(loop.create_future())
+        return self._waiting[key][-1]
 
     def _send(self) -> None:
         waiting, self._waiting = self._waiting, {}
