@@ -13,8 +13,6 @@ from datetime import timedelta
 from airflow_lro_provider.airflow_compat.stats import prepared_stats
 from airflow_lro_provider.lro.metrics import Metrics
 
-__all__ = ["StatsMetrics"]
-
 log = logging.getLogger(__name__)
 
 

@@ -8,8 +8,6 @@ from typing import Any
 
 import pluggy
 
-__all__ = ["call_before_stopping", "is_asking_supervisor", "is_in_line", "retry_policy_fails"]
-
 _hook = pluggy.HookimplMarker("airflow")
 
 

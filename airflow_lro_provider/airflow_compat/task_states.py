@@ -15,8 +15,6 @@ from typing import Any
 from airflow.providers.common.compat.sdk import XCom
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
-__all__ = ["run_state", "task_states", "xcom"]
-
 
 def task_states(
     dag_id: str, task_ids: Sequence[str], run_ids: Sequence[str], map_index: int | None

@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from airflow_lro_provider.attempt.start import Start
     from airflow_lro_provider.lro.operation import Operation
 
-__all__ = ["adopt", "take_over"]
-
 REPLACE_TIMEOUT_SECONDS = 600.0
 """How long a fresh start waits for the end of the operation that it replaces."""
 

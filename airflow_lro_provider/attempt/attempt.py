@@ -53,15 +53,13 @@ from airflow_lro_provider.lro.metrics import Metrics
 from airflow_lro_provider.lro.operation import Operation, Outcome
 from airflow_lro_provider.lro.resources.names import OperationReference
 from airflow_lro_provider.ownership.decisions import EndedBy, reason_to_cancel
-from airflow_lro_provider.triggers.events import Finished, Gone, Lost, is_for_another, read_event
+from airflow_lro_provider.triggers.events import Finished, Gone, Lost, read_event
 
 if TYPE_CHECKING:
     from airflow_lro_provider.hooks.operations import OperationsHook
     from airflow_lro_provider.lro.client import OperationsClient
     from airflow_lro_provider.lro.polling import PollSchedule
     from airflow_lro_provider.lro.resources.hosts import Resource
-
-__all__ = ["Attempt", "Resumed", "how_it_ended"]
 
 FIRST_POLL_TIMEOUT_SECONDS = 10.0
 """How long the guard's first poll is waited for."""
@@ -238,13 +236,6 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         self._is_named = True
 
     # -- after a deferral --------------------------------------------------------------------------
-
-    def is_mine(self, event: Any) -> bool:
-        """Whether the event that resumed the task is that of its own trigger."""
-        if not is_for_another(event, self.token):
-            return True
-        self.log.warning("Airflow delivered the event of another task; polling again.")
-        return False
 
     def read(self, event: Any) -> tuple[Outcome, Operation | None]:
         """How the wait in the triggerer ended.

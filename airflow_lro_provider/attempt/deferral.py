@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from airflow_lro_provider.lro.resources.names import OperationReference
     from airflow_lro_provider.triggers.operations import OperationTrigger
 
-__all__ = ["deferral_of", "make_trigger"]
-
 
 def deferral_of(
     attempt: Attempt,

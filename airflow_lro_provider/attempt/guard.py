@@ -53,8 +53,6 @@ if TYPE_CHECKING:
     from airflow_lro_provider.lro.operation import Operation
     from airflow_lro_provider.lro.resources.names import OperationReference
 
-__all__ = ["Guard", "Phase", "held_back"]
-
 KILL_TIMEOUT_SECONDS = 4.0
 """How long ``on_kill`` waits for the cancel: from SIGTERM to SIGKILL there are 5.0 s."""
 CANCEL_TIMEOUT_SECONDS = 10.0

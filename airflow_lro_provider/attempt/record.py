@@ -24,8 +24,6 @@ from airflow_lro_provider.sweep.ledger import LedgerPage, ledger_is_on
 if TYPE_CHECKING:
     from airflow_lro_provider.sweep.search import StartFootprint
 
-__all__ = ["KEY", "AttemptRecord", "Role"]
-
 KEY = "airflow_lro_provider.armed"
 # Airflow gives every try an id of its own, and rejects with these the writes of one that has ended.
 _NOT_CURRENT = (404, 409, 410)

@@ -14,8 +14,6 @@ from airflow_lro_provider.lro.operation import Operation, Outcome
 from airflow_lro_provider.lro.resources.hosts import Resource
 from airflow_lro_provider.triggers.events import without_response
 
-__all__ = ["ResultCheck", "settle"]
-
 ResultCheck = Callable[[dict[str, Any]], "bool | str | None"]
 """Judges a successful operation (its dict): ``None`` or ``True`` accepts it, ``False`` or a message rejects it."""
 

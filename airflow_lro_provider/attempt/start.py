@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from airflow_lro_provider.lro.flows import Started
     from airflow_lro_provider.sweep.search import StartFootprint
 
-__all__ = ["Start", "begin"]
-
 
 class Start(Protocol):
     """How a task starts its operation: what differs between two starters."""

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from airflow_lro_provider.hooks.operations import OperationsHook
     from airflow_lro_provider.lro.operation import Operation, Outcome
 
-__all__ = ["OperationStarter"]
-
 
 class OperationStarter(OperationTask):
     """An operator that starts an operation, in a way that its subclasses know, and owns it.

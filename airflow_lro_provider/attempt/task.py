@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from airflow_lro_provider.lro.polling import PollSchedule
     from airflow_lro_provider.lro.resources.names import OperationReference
 
-__all__ = ["OperationTask"]
-
 
 class OperationTask(BaseOperator):
     """The base of all operators and sensors here.
@@ -189,9 +187,11 @@ class OperationTask(BaseOperator):
     def execute_complete(self, context: Context, event: Any, **handed_over: Any) -> Any:
         """Resume the try that has deferred: its trigger has sent an event."""
         from airflow_lro_provider.attempt.attempt import Resumed
+        from airflow_lro_provider.triggers.events import is_for_another
 
         attempt = self._new_attempt(context, Resumed.from_kwargs(handed_over))
-        if not attempt.is_mine(event):
+        if is_for_another(event, attempt.token):
+            self.log.warning("Airflow delivered the event of another task; polling again.")
             return self._run(attempt)
         with attempt:
             if attempt.reference is None:  # deferred by an older release

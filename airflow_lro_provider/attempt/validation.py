@@ -16,11 +16,6 @@ if TYPE_CHECKING:
 MAX_SECONDS = 100 * 365 * 86400.0
 """No duration is longer than a century."""
 
-__all__ = [
-    *("check_method", "check_outcomes", "check_parent", "check_reference", "check_seconds", "check_service"),
-    "is_literal",
-]
-
 
 def is_literal(value: Any) -> bool:
     """Whether a value is known already when the Dag is parsed."""
@@ -55,11 +50,8 @@ def check_reference(operation_name: Any, service: Any, api_version: Any, gcp_con
 
 def _universe(gcp_conn_id: Any, named: Any, *more: Any) -> str | None:
     """The universe to check a name and its host in; ``None`` if only ``execute`` can check them."""
-    from airflow_lro_provider.lro.resources.hosts import (
-        DEFAULT_UNIVERSE,
-        names_unknown_host,
-        universe_of_environment,
-    )
+    from airflow_lro_provider.lro.resources.catalog import DEFAULT_UNIVERSE
+    from airflow_lro_provider.lro.resources.hosts import names_unknown_host, universe_of_environment
 
     if not all(map(is_literal, (named, *more))):
         return None

@@ -15,8 +15,6 @@ from airflow_lro_provider import __version__
 from airflow_lro_provider.cli.shell import add_commands, fail, seconds
 from airflow_lro_provider.lro.errors import OperationsError
 
-__all__ = ["main"]
-
 INTERRUPTED = 130
 _TOKEN, _PASSWORD = "AIRFLOW_API_TOKEN", "AIRFLOW_API_PASSWORD"
 _INSTALL = "pip install 'airflow-lro-provider[demo]'"

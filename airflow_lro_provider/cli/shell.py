@@ -28,8 +28,6 @@ from airflow_lro_provider.lro.resources.names import OperationReference, read_pa
 if TYPE_CHECKING:
     from airflow_lro_provider.lro.client import OperationsClient
 
-__all__ = ["add_commands", "fail", "seconds"]
-
 RUNNING, WRONG = 3, 1
 """Exit statuses besides 0: it is still running; it failed, was cancelled, or could not be reached."""
 WIDTH = 30

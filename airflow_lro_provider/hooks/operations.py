@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -67,23 +68,20 @@ class _OperationsBaseHook(BaseHook):
             conn_id=self.gcp_conn_id or "",
         )
 
-    def _missing(self) -> Exception:
+    def _usable(self, connection: Any) -> Any:
         from airflow_lro_provider.lro.errors import ConnectionSettingsError
 
-        return ConnectionSettingsError(
-            f"connection {self.gcp_conn_id!r} is not defined. Create it (type `google_lro` or"
-            " `google_cloud_platform`), or pass gcp_conn_id=None to use application default credentials."
-        )
-
-    def _check_extra(self, text: str | None) -> None:
-        # Airflow treats an extra that is not JSON as empty: that would be another identity than intended.
-        from airflow_lro_provider.lro.errors import ConnectionSettingsError
-
+        if connection is None:
+            raise ConnectionSettingsError(
+                f"connection {self.gcp_conn_id!r} is not defined. Create it (type `google_lro` or"
+                " `google_cloud_platform`), or pass gcp_conn_id=None to use application default credentials."
+            )
         try:
-            if not text or isinstance(json.loads(text), dict):
-                return
+            if not connection.extra or isinstance(json.loads(connection.extra), dict):
+                return connection
         except ValueError:
             pass
+        # Airflow treats an extra that is not JSON as empty: that would be another identity than intended.
         raise ConnectionSettingsError(f"connection {self.gcp_conn_id!r}: its extra is not a JSON object.")
 
     def _reference(self, name: Any, settings: ConnectionSettings) -> OperationReference:
@@ -135,12 +133,10 @@ class OperationsHook(_OperationsBaseHook):
         return self._settings
 
     def _extra(self) -> dict[str, Any]:
-        try:
+        connection = None
+        with contextlib.suppress(AirflowNotFoundException):
             connection = self.get_connection(str(self.gcp_conn_id))
-        except AirflowNotFoundException:
-            raise self._missing() from None
-        self._check_extra(connection.extra)
-        extra: dict[str, Any] = connection.extra_dejson
+        extra: dict[str, Any] = self._usable(connection).extra_dejson
         return extra
 
     def reference(self, name: Any) -> OperationReference:
@@ -290,11 +286,10 @@ class OperationsAsyncHook(_OperationsBaseHook):
     async def _extra(self) -> dict[str, Any]:
         from airflow.providers.common.compat.connection import get_async_connection
 
-        try:
+        connection = None
+        with contextlib.suppress(AirflowNotFoundException):
             connection = await get_async_connection(str(self.gcp_conn_id))
-        except AirflowNotFoundException:
-            raise self._missing() from None
-        self._check_extra(connection.extra)
+        connection = self._usable(connection)
         # Reading the extra masks its secrets, with a request to the supervisor: not synchronously on a loop.
         if hasattr(connection, "aextra_dejson"):  # since Airflow 3.3.2
             extra: dict[str, Any] = await connection.aextra_dejson()

@@ -16,12 +16,6 @@ import msgspec
 
 from airflow_lro_provider.lro.operation import Operation, Outcome, State
 
-__all__ = [
-    *("KILLED", "ArmedRecord", "Decision", "EndedBy", "Evidence", "TaskState", "describe", "is_younger"),
-    *("of_armed_record", "of_deferral", "of_killed_trigger", "of_ledger_entry", "reason_to_cancel"),
-    *("run_has_ended", "waits_for_its_run", "was_stopped", "will_go_on"),
-]
-
 
 class Decision(str, enum.Enum):
     """The answer to "whose is this operation now?"."""

@@ -18,11 +18,6 @@ from airflow_lro_provider.ownership.decisions import Evidence, TaskState
 
 # `airflow_compat.task_states` is imported in functions: a Dag's parse needs `TaskKey`, and not what that imports.
 
-__all__ = [
-    *("OWNER_KEY", "StateQuery", "TaskKey", "owner_token", "plan_queries", "query_states"),
-    *("read_owner_token", "read_task_state", "task_state"),
-]
-
 OWNER_KEY = "operation_owner"
 """XCom key of the owner token: which try of the task a deferred operation belongs to."""
 TIMEOUT_SECONDS = 15.0

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from airflow_lro_provider.lro.auth.settings import ConnectionSettings
     from airflow_lro_provider.lro.flows import CancelResult
 
-__all__ = ["Claims", "Row", "What", "cancel_all"]
-
 MAX_LISTED = 10_000
 """Operations of a parent that are searched at most for one without a name."""
 LATE_SECONDS = 3600.0
@@ -280,8 +278,11 @@ def _choose(case: _Case, found: Found, claims: Claims, now: float) -> Row | Oper
     assert isinstance(footprint, StartFootprint)
     if any(StartFootprint.from_dict(other.footprint) == footprint for other in claims.starting):
         return case.row(What.UNSURE, "another task starts the same just now")
-    known = [(_reference(footprint, operation), operation) for operation in found.operations]
-    unclaimed = [(ref, seen) for ref, seen in known if fingerprint(ref.to_dict()) not in claims.operations]
+    unclaimed = []
+    for seen in found.operations:
+        reference = read_reference(seen.name, footprint.service, footprint.version)  # checked: it is part of a URL
+        if fingerprint(reference.to_dict()) not in claims.operations:
+            unclaimed.append((replace(reference, host=footprint.host), seen))
     running = [ref for ref, seen in unclaimed if not seen.done]
     if len(running) > 1:
         text = f"it may have started any of {', '.join(ref.name for ref in running)}"
@@ -299,8 +300,3 @@ def _unanswered(entry: LedgerEntry, why: str, what: str, now: float) -> Row:
     if now - entry.armed_since > FORGET_AFTER_SECONDS:
         return Row(entry, What.FINISHED, f"{why}; {entry.start} got no response, long ago")
     return Row(entry, What.UNSURE, f"{why} since it sent {entry.start}: {what}")
-
-
-def _reference(footprint: StartFootprint, operation: Operation) -> OperationReference:
-    """The reference of a listed operation: checked, for a name is part of a URL."""
-    return replace(read_reference(operation.name, footprint.service, footprint.version), host=footprint.host)

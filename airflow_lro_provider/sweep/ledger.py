@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from airflow_lro_provider.ownership.decisions import ArmedRecord
     from airflow_lro_provider.sweep.search import StartFootprint
 
-__all__ = ["PREFIX", "Ledger", "LedgerEntry", "LedgerKey", "LedgerPage", "fingerprint", "ledger_is_on"]
-
 PREFIX = "airflow_lro_provider.ledger."
 DESCRIPTION = "An operation that a task owns; see the sweep of airflow-lro-provider."
 STARTING = "-"

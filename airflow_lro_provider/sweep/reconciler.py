@@ -24,8 +24,6 @@ from airflow_lro_provider.sweep.ledger import Ledger, LedgerEntry, LedgerKey
 if TYPE_CHECKING:
     from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 
-__all__ = ["Airflow", "FromWithin", "Row", "SweepResult", "What", "sweep"]
-
 MAX_RUN_STATES = 200
 """Dag runs whose state one sweep requests at most, of tasks that wait to run: each is a request."""
 

@@ -21,8 +21,6 @@ from airflow_lro_provider.sweep.ledger import PREFIX, LedgerEntry
 if TYPE_CHECKING:
     from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 
-__all__ = ["AirflowApiError", "FromOutside", "log_in"]
-
 PAGE_SIZE = 100
 TIMEOUT_SECONDS = 60.0
 

@@ -21,8 +21,6 @@ from airflow_lro_provider.lro.resources.catalog import find_service
 from airflow_lro_provider.lro.resources.methods import REQUEST_ID, Method
 from airflow_lro_provider.lro.resources.names import Parent, check_parent
 
-__all__ = ["Found", "StartFootprint", "find", "footprint_of"]
-
 CLOCK_SKEW_SECONDS = 30.0
 """How far Google's clock and this machine's may be apart."""
 ARRIVAL_SECONDS = 300.0

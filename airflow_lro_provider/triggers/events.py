@@ -12,8 +12,6 @@ from typing import Any, Union
 from airflow_lro_provider.lro.errors import MalformedResponseError
 from airflow_lro_provider.lro.operation import Operation
 
-__all__ = ["DeadlinePassed", "Event", "Finished", "Gone", "Lost", "is_for_another", "read_event", "without_response"]
-
 
 @dataclass(frozen=True)
 class Finished:

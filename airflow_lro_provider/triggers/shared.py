@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from airflow_lro_provider.lro.auth.settings import ConnectionSettings
     from airflow_lro_provider.lro.shared_poller.watcher import Watcher
 
-__all__ = ["METRICS", "settings_of", "watcher_of_loop"]
-
 log = logging.getLogger(__name__)
 
 METRICS = StatsMetrics()
