@@ -232,7 +232,7 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
     def log_state(self, line: str) -> None:
         """Log what a poll shows: the fact first, the name last, which is in full the first time."""
         assert self.about is not None
-        self.log.info("%s (%s)", line, self.about.short if self._is_named else self.about)
+        self.log.info("%s: %s", line, self.about.short if self._is_named else self.about)
         self._is_named = True
 
     # -- after a deferral --------------------------------------------------------------------------

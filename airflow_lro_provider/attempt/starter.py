@@ -42,6 +42,7 @@ class OperationStarter(OperationTask):
     """
 
     needs_record = True  # nothing else knows what it has started
+    failure_is_final = False  # a retry starts anew
 
     def __init__(
         self,
@@ -93,6 +94,5 @@ class OperationStarter(OperationTask):
             return self._settle(attempt, *self._wait(attempt))
 
     def _settle(self, attempt: Attempt, outcome: Outcome, operation: Operation | None) -> Any:
-        settled = self._result_of(attempt, outcome, operation, final=False)
-        whole: dict[str, Any] = settled["operation"]
+        whole: dict[str, Any] = super()._settle(attempt, outcome, operation)["operation"]
         return whole if self.return_operation else whole.get("response")

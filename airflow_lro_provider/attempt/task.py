@@ -49,11 +49,13 @@ class OperationTask(BaseOperator):
     operator_extra_links: Collection[BaseOperatorLink] = (OperationLink(),)
 
     operation_name: Any = None
-    # By default a task only observes its operation.
+    # What the role of the task says; by default it only observes its operation.
     cancel_on_kill = False
     cancel_on_failure = False
     durable = False
     needs_record = False
+    failure_is_final = True
+    """Whether a retry would only find the same operation again."""
     timeout: Any
     poll_interval: float | None
     deferrable: bool
@@ -120,19 +122,13 @@ class OperationTask(BaseOperator):
         """Do what the task is there for."""
         raise NotImplementedError
 
-    def _settle(self, attempt: Attempt, outcome: Outcome, operation: Operation | None) -> Any:
+    def _settle(self, attempt: Attempt, outcome: Outcome, operation: Operation | None) -> dict[str, Any]:
         """Turn the outcome of the operation into the task's result, or into its error."""
-        return self._result_of(attempt, outcome, operation)
-
-    def _result_of(
-        self, attempt: Attempt, outcome: Outcome, operation: Operation | None, line: str = "", final: bool = True
-    ) -> dict[str, Any]:
-        """See :func:`airflow_lro_provider.attempt.result.settle`; ``line`` is logged in place of the summary."""
         from airflow_lro_provider.attempt.result import settle
 
         attempt.guard.finish()
         assert attempt.about is not None
-        attempt.log_state(line or (operation.summary() if operation else outcome.value))
+        attempt.log_state(operation.summary() if operation and operation.outcome is outcome else outcome.value)
         return settle(
             attempt.about,
             outcome,
@@ -140,7 +136,7 @@ class OperationTask(BaseOperator):
             fail_on=self.fail_on,
             result_check=self.result_check,
             include_response=self.include_response,
-            final=final,
+            final=self.failure_is_final,
         )
 
     def _wait(self, attempt: Attempt) -> tuple[Outcome, Operation | None]:

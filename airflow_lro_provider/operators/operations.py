@@ -229,7 +229,7 @@ class CancelOperationOperator(OperationTask):
             if operation is not None and operation.done:
                 outcome = outcome_of_cancel(operation)
             StatsMetrics().cancel(attempt.reference.service, outcome.value)
-        return self._result_of(attempt, outcome, operation, line=outcome.value)
+        return super()._settle(attempt, outcome, operation)
 
 
 class CancelOperationsOperator(OperationTask):

@@ -182,4 +182,4 @@ class OperationSensor(OperationTask, BaseSensorOperator):
                 f"the operation was cancelled when try {attempt.left_by_try} of this task was killed;"
                 f" clear the task that starts it: {attempt.reference}"
             )
-        return self._result_of(attempt, outcome, operation)
+        return super()._settle(attempt, outcome, operation)

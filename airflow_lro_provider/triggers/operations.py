@@ -103,10 +103,7 @@ class OperationTrigger(BaseTrigger):
     :param deadline: the earliest deadline of the task, as :meth:`Deadline.to_dict` gives it. It is
         enforced here: Airflow enforces no execution_timeout on a deferred task, and calls no hook when
         a deferral times out.
-    :param poll_interval: seconds between two polls; if ``None`` it grows with the age of the wait.
-    :param exponential_backoff: double the interval with every poll.
-    :param max_wait: no interval is longer than this, in seconds.
-    :param tolerant: no error ends the wait (a sensor's ``silent_fail``).
+    :param poll_interval: the ``interval`` of :class:`PollSchedule`, as the next three are its arguments, too.
     :param cancel_on_kill: cancel the operation when the task is killed, or at the deadline.
     :param owner: whose operation it is: ``dag_id``, ``run_id``, ``task_id``, ``map_index`` and ``token``.
     :param include_response: whether the event carries the operation's response.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 from airflow.providers.common.compat.sdk import (
     AirflowFailException,
@@ -11,8 +14,11 @@ from airflow.providers.common.compat.sdk import (
     TaskDeferred,
 )
 
-from airflow_lro_provider.attempt.attempt import how_it_ended
+from airflow_lro_provider.attempt.attempt import Attempt, how_it_ended
+from airflow_lro_provider.attempt.guard import Guard
+from airflow_lro_provider.attempt.record import Role
 from airflow_lro_provider.exceptions import OperationKilled, OperationOrphaned, OperationRunningError
+from airflow_lro_provider.lro.resources.names import OperationReference
 from airflow_lro_provider.ownership.decisions import reason_to_cancel, will_go_on
 
 
@@ -59,3 +65,19 @@ def test_cancel_on_failure_may_be_switched_off(error: BaseException) -> None:
     """An ordinary failure leaves the operation alone if the author says so; a timeout does not."""
     assert reason(error, retries=0, cancel_on_failure=False) is None
     assert reason(AirflowTaskTimeout(), retries=0, cancel_on_failure=False) is not None
+
+
+def test_the_name_is_logged_in_full_once() -> None:
+    """The first line of a try has it; the others have the short name, for the web interface cuts long lines off."""
+    lines: list[str] = []
+    log: Any = SimpleNamespace(info=lambda text, *values: lines.append(text % values))
+    role = Role(None, None, False, False, False, False, None)
+    attempt = Attempt(role, {"ti": None}, guard=Guard(log, cancels=False), hook=lambda: None, log=log)  # type: ignore[arg-type,return-value]
+    attempt.about = OperationReference("datafusion", "v1", "projects/p/operations/o", "datafusion.googleapis.com")
+    for line in ("Started", "RUNNING · 40%", "SUCCEEDED"):
+        attempt.log_state(line)
+    assert lines == [
+        "Started: //datafusion.googleapis.com/projects/p/operations/o",
+        "RUNNING · 40%: o (datafusion)",
+        "SUCCEEDED: o (datafusion)",
+    ]
