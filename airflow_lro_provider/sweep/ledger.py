@@ -126,7 +126,7 @@ class LedgerEntry:
     reference: Mapping[str, Any] | None
     start: str = ""
     request_id: str | None = None
-    footprint: Mapping[str, Any] | None = None
+    footprint: Mapping[str, str] | None = None
     gcp_conn_id: str | None = None
     impersonation_chain: str | Sequence[str] | None = None
     will_adopt: bool = False
