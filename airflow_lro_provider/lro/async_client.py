@@ -42,8 +42,6 @@ from airflow_lro_provider.lro.resources.hosts import Resource
 from airflow_lro_provider.lro.resources.methods import Method
 from airflow_lro_provider.lro.resources.names import OperationReference, Parent
 
-__all__ = ["AsyncOperationsClient", "CancelReport", "count_outcomes"]
-
 T = TypeVar("T")
 
 

@@ -38,8 +38,6 @@ from airflow_lro_provider.lro.resources.hosts import Resource
 from airflow_lro_provider.lro.resources.methods import Method
 from airflow_lro_provider.lro.resources.names import OperationReference, Parent
 
-__all__ = ["OperationsClient"]
-
 T = TypeVar("T")
 
 

@@ -32,11 +32,6 @@ from airflow_lro_provider.lro.resources.hosts import Resource
 from airflow_lro_provider.lro.resources.methods import Method
 from airflow_lro_provider.lro.resources.names import OperationReference, Parent
 
-__all__ = [
-    *("Flow", "Sleep", "send", "start", "Started", "Paging", "wait_until_done"),
-    *("cancel", "CancelResult", "cancel_line", "outcome_of_cancel"),
-]
-
 T = TypeVar("T")
 
 

@@ -5,8 +5,6 @@ Standard library only.
 
 from __future__ import annotations
 
-__all__ = ["NO_METRICS", "Metrics"]
-
 
 class Metrics:
     """Counts nothing. :mod:`airflow_lro_provider.metrics` counts with Airflow's Stats."""

@@ -21,8 +21,6 @@ from airflow_lro_provider.lro.errors import MalformedResponseError
 from airflow_lro_provider.lro.http.redaction import legible
 from airflow_lro_provider.lro.status import CODES
 
-__all__ = ["Operation", "Outcome", "State"]
-
 
 class State(str, enum.Enum):
     """The state of a running operation. A finished one has an :class:`Outcome` instead."""

@@ -21,8 +21,6 @@ from typing import Any
 from airflow_lro_provider.lro.errors import NotFoundError, OperationsError, WaitTimeoutError
 from airflow_lro_provider.lro.operation import Operation, Outcome
 
-__all__ = ["MAX_IN_FLIGHT", "Deadline", "LongPolls", "PollSchedule", "earliest", "new_schedule", "retry_delay"]
-
 MIN_INTERVAL_SECONDS = 1.0
 """The shortest interval, where none is given."""
 MAX_INTERVAL_SECONDS = 60.0

@@ -42,8 +42,6 @@ from airflow_lro_provider.lro.resources.methods import REQUEST_ID, Method, check
 from airflow_lro_provider.lro.resources.names import OperationReference, Parent, check_name
 from airflow_lro_provider.lro.status import error_from_response
 
-__all__ = ["Page", "Rows"]
-
 T = TypeVar("T")
 _Reader = Callable[[Request[T], Response, datetime | None], T]
 

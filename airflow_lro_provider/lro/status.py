@@ -36,8 +36,6 @@ from airflow_lro_provider.lro.errors import (
 from airflow_lro_provider.lro.http.json import read_json
 from airflow_lro_provider.lro.http.redaction import legible, without_secrets
 
-__all__ = ["CODES", "HTTP_CODES", "error_from_response"]
-
 # google/rpc/code.proto, and the HTTP code that each is sent with.
 CODES: dict[str, int] = {
     "OK": 0,

@@ -30,8 +30,6 @@ from airflow_lro_provider.lro.http.redaction import in_brief
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
 
-__all__ = ["FAKE_TOKEN", "identity_for"]
-
 FAKE_TOKEN = "fake-token-for-an-emulator"  # noqa: S105 - no secret
 """The only token that is ever sent where the connection says ``"emulator": true``."""
 SECRET_MANAGER = "https://secretmanager.{universe}"  # noqa: S105 - an address

@@ -17,14 +17,12 @@ from google.auth.exceptions import ClientCertError, GoogleAuthError, MutualTLSCh
 from google.auth.transport import mtls
 
 from airflow_lro_provider.lro.errors import ConnectionSettingsError
-from airflow_lro_provider.lro.resources.hosts import DEFAULT_UNIVERSE
+from airflow_lro_provider.lro.resources.catalog import DEFAULT_UNIVERSE
 
 if TYPE_CHECKING:
     import ssl
 
     from airflow_lro_provider.lro.auth.settings import ConnectionSettings
-
-__all__ = ["TlsSettings", "certificate_for", "tls_settings_for"]
 
 # Where Google takes client certificates, as google-auth has it: mTLS hosts, and Private Service Connect.
 _MTLS_HOSTS = (".mtls.googleapis.com", ".mtls.sandbox.googleapis.com", ".p.googleapis.com", ".mtls.run.app")

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_lro_provider.lro.errors import ConnectionSettingsError
+from airflow_lro_provider.lro.resources.catalog import DEFAULT_UNIVERSE
 from airflow_lro_provider.lro.resources.hosts import (
-    DEFAULT_UNIVERSE,
     Resource,
     belongs_to,
     check_endpoint,
@@ -24,8 +24,6 @@ from airflow_lro_provider.lro.resources.hosts import (
     split_url,
     universe_of_environment,
 )
-
-__all__ = ["ConnectionSettings"]
 
 DEFAULT_SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 NUM_RETRIES = 5

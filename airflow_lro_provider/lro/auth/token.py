@@ -26,8 +26,6 @@ from airflow_lro_provider.lro.http.redaction import in_brief
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
 
-__all__ = ["Identity", "explain"]
-
 REFRESH_MARGIN = timedelta(minutes=5)
 """A token is renewed this long before it expires, so that a kill never has to wait for one."""
 MINIMUM_LIFETIME = timedelta(seconds=10)

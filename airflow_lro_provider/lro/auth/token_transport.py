@@ -25,8 +25,6 @@ from airflow_lro_provider.lro.http.json import read_json
 from airflow_lro_provider.lro.http.redaction import in_brief
 from airflow_lro_provider.lro.http.session import BoundedSession
 
-__all__ = ["Refusal", "TokenTransport"]
-
 CONNECT_TIMEOUT_SECONDS = 5.0
 READ_TIMEOUT_SECONDS = 30.0
 RETRYABLE = (408, 429, 500, 502, 503, 504)

@@ -23,8 +23,6 @@ from airflow_lro_provider.lro.http.session import proxy_for
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["AsyncSession"]
-
 
 class _Pools:
     """The connections of one event loop, closed with their last user."""

@@ -18,8 +18,6 @@ from collections.abc import Mapping
 
 from airflow_lro_provider.lro.errors import MalformedResponseError, ResponseTooLargeError
 
-__all__ = ["ACCEPT_ENCODING", "MAX_BYTES", "Body"]
-
 MAX_BYTES = 8 * 2**20
 """The largest response, unpacked. Operations have kilobytes; gRPC accepts 4 MiB by default."""
 MAX_WIRE_BYTES = MAX_BYTES + 2**20

@@ -15,8 +15,6 @@ from typing import Any, NoReturn
 
 import msgspec
 
-__all__ = ["MAX_DEPTH", "JsonLimitError", "Row", "RowHead", "RowPage", "read_head", "read_json", "read_page"]
-
 MAX_DEPTH = 100
 """Maximum nesting. Google's responses are written from protocol buffers, whose parsers go no deeper."""
 MAX_NODES = 300_000

@@ -17,8 +17,6 @@ from airflow_lro_provider.lro.errors import MalformedResponseError, TransportErr
 from airflow_lro_provider.lro.http.redaction import HIDDEN
 from airflow_lro_provider.lro.resources.hosts import Resource
 
-__all__ = ["Request", "Response", "transport_error", "unreadable"]
-
 USER_AGENT = f"airflow-lro-provider/{__version__}"
 CONNECT_TIMEOUT_SECONDS = 5.0
 READ_TIMEOUT_SECONDS = 30.0

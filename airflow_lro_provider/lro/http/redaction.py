@@ -8,8 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-__all__ = ["HIDDEN", "in_brief", "legible", "without_secrets"]
-
 HIDDEN = "[hidden]"
 """What stands in the place of a secret."""
 MAX_BRIEF = 300

@@ -30,8 +30,6 @@ from airflow_lro_provider.lro.http.messages import Response
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["BoundedSession", "proxy_for"]
-
 _PIECE = 2**16
 
 

@@ -20,8 +20,6 @@ from typing import Any
 
 from airflow_lro_provider.lro.errors import InvalidReferenceError, UnknownServiceError
 
-__all__ = ["COLLECTIONS", "SYSTEMS", "VERBS", "Service", "find_service", "known_services"]
-
 VERBS = ("get", "list", "cancel", "delete", "wait")
 DEFAULT_UNIVERSE = "googleapis.com"
 

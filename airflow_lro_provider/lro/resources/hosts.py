@@ -25,24 +25,6 @@ from airflow_lro_provider.lro.resources.catalog import (
     service_of_host,
 )
 
-__all__ = [
-    "DEFAULT_UNIVERSE",
-    "NamedHost",
-    "Resource",
-    "belongs_to",
-    "check_endpoint",
-    "check_universe",
-    "endpoint_of",
-    "host_in_table",
-    "host_to_send_to",
-    "is_host",
-    "names_unknown_host",
-    "read_full_name",
-    "read_url",
-    "split_url",
-    "universe_of_environment",
-]
-
 _DOMAIN = re.compile(r"(?=.{4,253}$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]")
 # Labels of at most 63 characters: what DNS cannot carry would break the clients, each in its own way.
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?"

@@ -19,11 +19,9 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from airflow_lro_provider.lro.errors import InvalidReferenceError
-from airflow_lro_provider.lro.resources.catalog import Service, find_service
-from airflow_lro_provider.lro.resources.hosts import DEFAULT_UNIVERSE, Resource, read_url
+from airflow_lro_provider.lro.resources.catalog import DEFAULT_UNIVERSE, Service, find_service
+from airflow_lro_provider.lro.resources.hosts import Resource, read_url
 from airflow_lro_provider.lro.resources.names import check_segments
-
-__all__ = ["HTTP_METHODS", "Method", "check_body", "new_request_id", "read_method"]
 
 HTTP_METHODS = ("POST", "PUT", "PATCH", "DELETE")
 REQUEST_ID = "requestId"

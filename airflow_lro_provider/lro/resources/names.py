@@ -20,26 +20,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_lro_provider.lro.errors import InvalidReferenceError
-from airflow_lro_provider.lro.resources.catalog import SYSTEMS, Service, find_service, known_services, location_of
-from airflow_lro_provider.lro.resources.hosts import (
+from airflow_lro_provider.lro.resources.catalog import (
     DEFAULT_UNIVERSE,
-    NamedHost,
-    Resource,
-    is_host,
-    read_full_name,
-    read_url,
+    SYSTEMS,
+    Service,
+    find_service,
+    known_services,
+    location_of,
 )
-
-__all__ = [
-    "OperationReference",
-    "Parent",
-    "check_name",
-    "check_parent",
-    "check_segments",
-    "operation_in",
-    "read_parent",
-    "read_reference",
-]
+from airflow_lro_provider.lro.resources.hosts import NamedHost, Resource, is_host, read_full_name, read_url
 
 MAX_LENGTH = 2048
 # RFC 3986 path characters, without %: an encoded slash or dot does not belong in a name.

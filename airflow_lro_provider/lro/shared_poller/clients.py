@@ -17,8 +17,6 @@ from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.protocol import Rows
 from airflow_lro_provider.lro.resources.names import OperationReference, Parent
 
-__all__ = ["Access", "Client", "Clients", "spawn"]
-
 ACCESS_TTL_SECONDS = 60.0
 """How long a connection's keys and certificates are used before they are read again."""
 

@@ -32,8 +32,6 @@ from airflow_lro_provider.lro.shared_poller.planner import (
 from airflow_lro_provider.lro.shared_poller.queue import Notification, Waiter
 from airflow_lro_provider.lro.shared_poller.throttle import Throttle, Ticket
 
-__all__ = ["EndpointPoller", "ParentPoller"]
-
 log = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.01

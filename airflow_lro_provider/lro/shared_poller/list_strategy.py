@@ -18,8 +18,6 @@ from typing import NamedTuple
 from airflow_lro_provider.lro.errors import OperationsError
 from airflow_lro_provider.lro.shared_poller.queue import Waiter
 
-__all__ = ["ListRun", "ListStrategy", "ListVariant", "PageQuery"]
-
 RUNNING_ONLY = "done=false"
 """The filter that is tried on a parent with a long history (https://google.aip.dev/160)."""
 PAGE_SIZE = 1000

@@ -31,8 +31,6 @@ from airflow_lro_provider.lro.protocol import read_row
 from airflow_lro_provider.lro.shared_poller.list_strategy import ListRun, ListStrategy, PageQuery
 from airflow_lro_provider.lro.shared_poller.queue import Notification, Queue, Waiter
 
-__all__ = ["LAST_POLL_SECONDS", "MAX_LONG_POLLS", "ParentPlan", "PollRequest"]
-
 GATHER_SECONDS = 0.05
 """Batching window: those who join within it are polled for the first time together."""
 MAX_LONG_POLLS = 4

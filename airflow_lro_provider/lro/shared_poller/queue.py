@@ -10,8 +10,6 @@ from airflow_lro_provider.lro.errors import OperationsError
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.polling import PollSchedule
 
-__all__ = ["News", "Notification", "Queue", "Waiter"]
-
 News = Operation | OperationsError | str
 """What a waiter is notified of: the finished operation, the error that ends the wait, or a line for the log."""
 

@@ -28,8 +28,6 @@ from dataclasses import dataclass
 from airflow_lro_provider.lro.errors import OperationsError, ResourceExhaustedError
 from airflow_lro_provider.lro.polling import MAX_IN_FLIGHT
 
-__all__ = ["Throttle", "Ticket", "most_requests_of_an_outage"]
-
 DOWN_AFTER = 3
 """Failures in a row, without a success between them, that are the endpoint's and not an operation's."""
 FIRST_PAUSE_SECONDS = 0.5

@@ -26,8 +26,6 @@ from airflow_lro_provider.lro.shared_poller.clients import Client, Clients
 from airflow_lro_provider.lro.shared_poller.endpoint_poller import EndpointPoller
 from airflow_lro_provider.lro.shared_poller.queue import News, Waiter
 
-__all__ = ["Subscription", "Watcher"]
-
 _watchers: WeakKeyDictionary[asyncio.AbstractEventLoop, Watcher] = WeakKeyDictionary()
 
 
