@@ -17,6 +17,7 @@ from airflow_lro_provider.lro.auth.credentials import identity_for
 from airflow_lro_provider.lro.auth.mtls import TlsSettings, tls_settings_for
 from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 from airflow_lro_provider.lro.auth.token import Identity
+from airflow_lro_provider.lro.client import BaseClient
 from airflow_lro_provider.lro.errors import (
     MalformedResponseError,
     NotFoundError,
@@ -74,22 +75,14 @@ def count_outcomes(reports: Iterable[CancelReport]) -> dict[str, int]:
     return dict(Counter(report.word for report in reports).most_common())
 
 
-class AsyncOperationsClient:
-    """A client for ``google.longrunning.Operations`` of any service, for coroutines.
+class AsyncOperationsClient(BaseClient):
+    """:class:`OperationsClient` for coroutines.
 
     Make one with :meth:`create`, and close it (or use ``async with``): the sessions of the loop are closed with their
     last user.
 
-    :param settings: what the connection says.
-    :param identity: whose credentials are used.
-    :param channel: how TLS is spoken.
-    :param connect_timeout: seconds for a connection.
-    :param read_timeout: seconds for a response, the whole of it.
-    :param retries: how often a request is sent again after an error that passes; as the connection says if not given.
     :param connections: the largest number of requests to a host at a time: of lists, of cancels, and of all other
         verbs. Clients of one loop with the same number share them.
-    :param metrics: where cancellations are counted.
-    :param sleep: lets seconds pass between requests.
     """
 
     def __init__(
@@ -105,22 +98,15 @@ class AsyncOperationsClient:
         metrics: Metrics = NO_METRICS,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self.settings = settings
-        self.identity = identity
-        self._channel = channel
-        self._retries = settings.num_retries if retries is None else retries
+        super().__init__(settings, identity, channel, retries, metrics)
+        self._sleep = sleep
         self._session = AsyncSession(
             connect=connect_timeout, read=read_timeout, connections=connections, context=channel.context
         )
-        self._metrics = metrics
-        self._sleep = sleep
 
     @classmethod
     async def create(cls, settings: ConnectionSettings, **kwargs: Any) -> AsyncOperationsClient:
-        """Make a client; keys are read and parsed in a thread, not on the loop.
-
-        :param settings: what the connection says.
-        """
+        """Make a client; keys are read and parsed in a thread, not on the loop."""
         identity, channel = await asyncio.to_thread(lambda: (identity_for(settings), tls_settings_for(settings)))
         return cls(settings, identity, channel=channel, **kwargs)
 
@@ -134,21 +120,12 @@ class AsyncOperationsClient:
         """Give the loop's connections back."""
         await self._session.close()
 
-    def endpoint(self, resource: Resource) -> str:
-        """Where requests about it go: the base URL."""
-        return self.settings.endpoint(resource, mtls=self._channel.mtls_hosts)
-
     async def get(self, reference: OperationReference, *, retries: int | None = None) -> Operation:
         """Get an operation as it is now. See :meth:`OperationsClient.get`."""
         return await self._run(send(protocol.get(reference, self.endpoint(reference)), self._times(retries)))
 
     async def cancel(
-        self,
-        reference: OperationReference,
-        *,
-        poll: bool = True,
-        before: Operation | None = None,
-        retries: int | None = None,
+        self, reference: OperationReference, *, poll: bool = True, before: Operation | None = None
     ) -> CancelResult:
         """Request the cancellation of an operation. See :meth:`OperationsClient.cancel`."""
         flow = flows.cancel(
@@ -156,7 +133,7 @@ class AsyncOperationsClient:
             self.endpoint(reference),
             poll=poll,
             before=before,
-            retries=self._times(retries),
+            retries=self._retries,
             metrics=self._metrics,
         )
         return await self._run(flow)
@@ -276,9 +253,6 @@ class AsyncOperationsClient:
             clock=clock,
         )
         return await self._run(flow)
-
-    def _times(self, retries: int | None) -> int:
-        return self._retries if retries is None else retries
 
     async def _run(self, flow: Flow[T]) -> T:
         """Drive a flow: send its requests, sleep its pauses."""

@@ -12,7 +12,7 @@ from urllib3.exceptions import NewConnectionError
 
 from airflow_lro_provider.lro import flows, protocol
 from airflow_lro_provider.lro.auth.credentials import identity_for
-from airflow_lro_provider.lro.auth.mtls import tls_settings_for
+from airflow_lro_provider.lro.auth.mtls import TlsSettings, tls_settings_for
 from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 from airflow_lro_provider.lro.auth.token import Identity
 from airflow_lro_provider.lro.errors import (
@@ -41,15 +41,42 @@ from airflow_lro_provider.lro.resources.names import OperationReference, Parent
 T = TypeVar("T")
 
 
-class OperationsClient:
-    """A client for ``google.longrunning.Operations`` of any service.
+class BaseClient:
+    """What the sync and the async client share.
 
     :param settings: what the connection says.
-    :param identity: whose credentials are used; taken from the settings if not given.
-    :param connect_timeout: seconds for a connection.
-    :param read_timeout: seconds for a response, the whole of it.
+    :param identity: whose credentials are used.
+    :param channel: how TLS is spoken.
     :param retries: how often a request is sent again after an error that passes; as the connection says if not given.
     :param metrics: where cancellations are counted.
+    """
+
+    def __init__(
+        self,
+        settings: ConnectionSettings,
+        identity: Identity,
+        channel: TlsSettings,
+        retries: int | None,
+        metrics: Metrics,
+    ) -> None:
+        self.settings, self.identity = settings, identity
+        self._channel, self._metrics = channel, metrics
+        self._retries = settings.num_retries if retries is None else retries
+
+    def endpoint(self, resource: Resource) -> str:
+        """Where requests about it go: the base URL."""
+        return self.settings.endpoint(resource, mtls=self._channel.mtls_hosts)
+
+    def _times(self, retries: int | None) -> int:
+        return self._retries if retries is None else retries
+
+
+class OperationsClient(BaseClient):
+    """A client for ``google.longrunning.Operations`` of any service; see :class:`BaseClient` for the other arguments.
+
+    :param identity: taken from the settings if not given.
+    :param connect_timeout: seconds for a connection.
+    :param read_timeout: seconds for a response, the whole of it.
     :param sleep: lets seconds pass between requests.
     """
 
@@ -64,13 +91,8 @@ class OperationsClient:
         metrics: Metrics = NO_METRICS,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self.settings = settings
-        self.identity = identity or identity_for(settings)
-        self._timeouts = (connect_timeout, read_timeout)
-        self._retries = settings.num_retries if retries is None else retries
-        self._metrics = metrics
-        self._sleep = sleep
-        self._channel = tls_settings_for(settings)
+        super().__init__(settings, identity or identity_for(settings), tls_settings_for(settings), retries, metrics)
+        self._timeouts, self._sleep = (connect_timeout, read_timeout), sleep
         self._session = BoundedSession(self._channel.context)
 
     def __enter__(self) -> OperationsClient:
@@ -82,10 +104,6 @@ class OperationsClient:
     def close(self) -> None:
         """Close the connections."""
         self._session.close()
-
-    def endpoint(self, resource: Resource) -> str:
-        """Where requests about it go: the base URL."""
-        return self.settings.endpoint(resource, mtls=self._channel.mtls_hosts)
 
     def get(self, reference: OperationReference, *, retries: int | None = None) -> Operation:
         """Get an operation as it is now.
@@ -100,13 +118,10 @@ class OperationsClient:
         *,
         poll: bool = True,
         before: Operation | None = None,
-        retries: int | None = None,
         urgent: bool = False,
     ) -> CancelResult:
         """Request the cancellation of an operation. See :func:`flows.cancel <airflow_lro_provider.lro.flows.cancel>`.
 
-        :param poll: whether there is time for a poll before the request.
-        :param before: that poll, if it was just taken.
         :param urgent: whether a token that is about to expire will do: there is no time to wait for another one.
         :raises OperationsError: if the request was not accepted, or it is unknown whether it was.
         """
@@ -115,7 +130,7 @@ class OperationsClient:
             self.endpoint(reference),
             poll=poll,
             before=before,
-            retries=self._times(retries),
+            retries=self._retries,
             metrics=self._metrics,
         )
         return self._run(flow, urgent=urgent)
@@ -131,7 +146,6 @@ class OperationsClient:
         """Call a method that starts an operation. See :func:`flows.start <airflow_lro_provider.lro.flows.start>`.
 
         :param request_id: see :func:`protocol.start <airflow_lro_provider.lro.protocol.start>`.
-        :param may_continue: a start that was refused is given up once this says no, instead of being sent again.
         """
         endpoint = self.endpoint(method)
         return self._run(
@@ -158,8 +172,7 @@ class OperationsClient:
         """The service's own ``:wait``: it responds when the operation has finished or the timeout has passed.
 
         :param timeout: in seconds.
-        :raises UnknownServiceError: if the service has no ``:wait``; :meth:`wait_until_done` works
-            everywhere.
+        :raises UnknownServiceError: if the service has no ``:wait``; :meth:`wait_until_done` works everywhere.
         """
         return self._run(send(protocol.wait(reference, self.endpoint(reference), timeout), self._times(retries)))
 
@@ -194,9 +207,6 @@ class OperationsClient:
             clock=clock,
         )
         return self._run(flow)
-
-    def _times(self, retries: int | None) -> int:
-        return self._retries if retries is None else retries
 
     def _run(self, flow: Flow[T], *, urgent: bool = False) -> T:
         """Drive a flow: send its requests, sleep its pauses."""

@@ -29,13 +29,15 @@ Those with a * are transient: they never fail a wait before its deadline.
 
 Errors of the API are distinguished by ``error.status`` (a ``google.rpc.Code`` name, https://google.aip.dev/193),
 not by the HTTP code alone: 400 is FAILED_PRECONDITION as well as INVALID_ARGUMENT. What a response means is decided in
-:mod:`airflow_lro_provider.lro.status`. Standard library only.
+:mod:`airflow_lro_provider.lro.status`.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any, ClassVar
 
 
@@ -43,11 +45,10 @@ class OperationsError(Exception):
     """Base of all errors. The text says what was tried and what to do next."""
 
     transient: ClassVar[bool] = False
-
-    @property
-    def may_have_happened(self) -> bool:
-        """Whether the service may have carried out the request all the same."""
-        return False
+    may_have_happened: bool = False
+    """Whether the service may have carried out the request all the same."""
+    retry_after: float | None = None
+    """How long to wait before a retry, in seconds, if the API said so (``Retry-After``, ``google.rpc.RetryInfo``)."""
 
 
 class without_context(contextlib.ContextDecorator):  # noqa: N801 - used like a function
@@ -89,7 +90,6 @@ class MalformedResponseError(OperationsError):
     """A response, but not one of the API (a proxy's page, a truncated body)."""
 
     transient = True
-    retry_after: float | None = None
     may_have_happened = True
 
 
@@ -102,20 +102,14 @@ class ResponseTooLargeError(MalformedResponseError):
 class TransportError(OperationsError):
     """No response: no connection, no TLS, or a timeout.
 
-    :param sent: whether the request may have reached the service.
+    :param sent: whether the request may have reached the service: there was a connection to send it over.
     """
 
     transient = True
-    retry_after: float | None = None
 
     def __init__(self, message: str, *, sent: bool = True) -> None:
-        self.sent = sent
+        self.may_have_happened = sent
         super().__init__(message)
-
-    @property
-    def may_have_happened(self) -> bool:
-        """False if there was no connection to send the request over."""
-        return self.sent
 
 
 class StartUnknownError(OperationsError):
@@ -147,6 +141,7 @@ class WaitTimeoutError(OperationsError):
     """The operation was still running at the deadline of a wait."""
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class ApiError(OperationsError):
     """The API responded with an error.
 
@@ -159,55 +154,33 @@ class ApiError(OperationsError):
     :param reason: ``google.rpc.ErrorInfo.reason``, if any.
     :param details: all ``details`` of the status.
     :param request_id: identifies the request for Google's support, if the response has it.
-    :param retry_after: how long to wait before a retry, in seconds, if the API said so
-        (``Retry-After`` or ``google.rpc.RetryInfo``).
     """
 
     next_step: ClassVar[str] = "See the message of the API."
 
-    def __init__(
-        self,
-        *,
-        service: str,
-        verb: str,
-        operation: str,
-        http_status: int,
-        status: str,
-        message: str,
-        reason: str | None = None,
-        details: tuple[Mapping[str, Any], ...] = (),
-        request_id: str | None = None,
-        retry_after: float | None = None,
-    ) -> None:
-        self.service = service
-        self.verb = verb
-        self.operation = operation
-        self.http_status = http_status
-        self.status = status
-        self.message = message
-        self.reason = reason
-        self.details = details
-        self.request_id = request_id
-        self.retry_after = retry_after
-        because = f" ({reason})" if reason else ""
-        request = f" Request id: {request_id}." if request_id else ""
+    service: str
+    verb: str
+    operation: str
+    http_status: int
+    status: str
+    message: str
+    reason: str | None = None
+    details: tuple[Mapping[str, Any], ...] = ()
+    request_id: str | None = None
+    retry_after: float | None = None
+
+    def __post_init__(self) -> None:
+        because = f" ({self.reason})" if self.reason else ""
+        request = f" Request id: {self.request_id}." if self.request_id else ""
         super().__init__(
-            f"{service}: {verb} {operation}: {status}{because}, HTTP {http_status}: "
-            f"{message.rstrip('.')}. {self.next_step.format(service=service, verb=verb)}{request}"
+            f"{self.service}: {self.verb} {self.operation}: {self.status}{because}, HTTP {self.http_status}: "
+            f"{self.message.rstrip('.')}. {self.next_step.format(service=self.service, verb=self.verb)}{request}"
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Its arguments are keyword-only: it could not be unpickled without this.
-        arguments = {key: value for key, value in vars(self).items() if key != "__notes__"}
-        return (
-            _rebuild,
-            (type(self), arguments),
-            {"__notes__": self.__notes__} if hasattr(self, "__notes__") else None,
-        )
-
-
-def _rebuild(cls: type[ApiError], arguments: dict[str, Any]) -> ApiError:
-    return cls(**arguments)
+        arguments = {field.name: getattr(self, field.name) for field in fields(self)}
+        return partial(type(self), **arguments), (), vars(self)
 
 
 class InvalidArgumentError(ApiError):
@@ -265,7 +238,7 @@ class UnavailableError(ApiError):
     transient = True
     next_step = "Try again later."
 
-    @property
-    def may_have_happened(self) -> bool:
-        """False for 503, which says that the request was refused (https://google.aip.dev/194)."""
-        return self.http_status != 503
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        # 503 says that the request was refused (https://google.aip.dev/194).
+        self.may_have_happened = self.http_status != 503

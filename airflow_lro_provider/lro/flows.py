@@ -215,16 +215,7 @@ def wait_until_done(
     on_change: Callable[[str], object] = lambda line: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Flow[Operation]:
-    """Poll an operation until it has finished; where the service has a ``:wait``, with that.
-
-    :param schedule: when to poll, and until when; on the same clock.
-    :param seen: a poll that was just taken; it counts as the first one.
-    :param before_poll: called before each poll. What it raises ends the wait.
-    :param on_poll: is given every poll.
-    :param on_change: is given one line whenever state or progress has changed, or polls begin to fail.
-    :param clock: gives the time, in seconds.
-    :raises WaitTimeoutError: at the deadline. The operation runs on.
-    """
+    """Poll an operation until it has finished: what :meth:`OperationsClient.wait_until_done` does, and documents."""
     offered = find_service(reference.service).offers("wait", reference.name, reference.version)
     long_polls = LongPolls(offered, WORKER_LONG_POLL_SECONDS)
     while True:

@@ -1,7 +1,4 @@
-"""What can be counted: the core reports it to a :class:`Metrics`, and does not know where the numbers go.
-
-Standard library only.
-"""
+"""What can be counted: the core reports it to a :class:`Metrics`, and does not know where the numbers go."""
 
 from __future__ import annotations
 

@@ -1,11 +1,8 @@
 """An operation: ``google.longrunning.Operation``, read from the JSON that Google sends.
 
-The resource has five fields (https://google.aip.dev/151): ``name``, ``done``, ``error`` or
-``response``, and a free-form ``metadata`` in which every API reports progress in its own form.
-:class:`Operation` reads the first four strictly, and the last one leniently: unknown metadata never
-raises, and what cannot be read is ``None``.
-
-Standard library only.
+The resource has five fields (https://google.aip.dev/151): ``name``, ``done``, ``error`` or ``response``, and a
+free-form ``metadata`` in which every API reports progress in its own form. :class:`Operation` reads the first four
+strictly, and the last one leniently: unknown metadata never raises, and what cannot be read is ``None``.
 """
 
 from __future__ import annotations
@@ -52,8 +49,7 @@ class Operation:
 
     :param name: its name, unique only within its service.
     :param done: whether it has finished; a missing ``done`` means that it has not.
-    :param error: ``google.rpc.Status`` as a dict (``code``, ``message``, ``details``) if it failed or
-        was cancelled.
+    :param error: ``google.rpc.Status`` as a dict (``code``, ``message``, ``details``) if it failed or was cancelled.
     :param response: its result, if it succeeded.
     :param metadata: the service's own description of it, as sent.
     :param raw: the whole resource, unknown fields included.
@@ -70,8 +66,8 @@ class Operation:
     def from_json(cls, raw: Any) -> Operation:
         """Read the resource.
 
-        :raises MalformedResponseError: for anything that is not an operation. An unknown shape fails
-            closed: it never passes for a finished or a successful one.
+        :raises MalformedResponseError: for anything that is not an operation. An unknown shape never passes for a
+            finished or a successful one.
         """
         if not isinstance(raw, Mapping):
             raise MalformedResponseError(f"expected an operation, got {type(raw).__name__}")
@@ -96,8 +92,7 @@ class Operation:
     def outcome(self) -> Outcome | None:
         """SUCCEEDED, FAILED or CANCELLED; ``None`` while it runs.
 
-        ``error.code`` 1 is CANCELLED even with an empty message. Done with neither error nor
-        response is success (an empty response may be left out of proto3 JSON).
+        Done with neither error nor response is success: an empty response may be left out of proto3 JSON.
         """
         if not self.done:
             return None
@@ -116,11 +111,7 @@ class Operation:
     def _stated(self) -> State | None:
         """The state that the metadata names, if it is one of ours."""
         word = next(self._find(*_STATE), None)
-        if isinstance(word, str):
-            for state, words in _STATE_WORDS.items():
-                if word.upper().removeprefix("OPERATION_STATE_") in words:
-                    return state
-        return None
+        return _STATES.get(word.upper().removeprefix("OPERATION_STATE_")) if isinstance(word, str) else None
 
     @property
     def error_code(self) -> int | None:
@@ -178,7 +169,7 @@ class Operation:
     @property
     def message(self) -> str | None:
         """The service's status message."""
-        return _first_text(self._find(*_MESSAGE))
+        return next((text for text in self._find(*_MESSAGE) if isinstance(text, str) and text), None)
 
     @property
     def target(self) -> str | None:
@@ -231,20 +222,13 @@ class Operation:
 # Vertex AI wraps the common part in `genericMetadata`, Document AI in `commonMetadata`.
 _WRAPPERS = ("genericMetadata", "commonMetadata")
 _STATE = ("state", "operationState", "status.state")
-_STATE_WORDS = {
-    State.PENDING: {"PENDING", "QUEUED", "CREATED", "ACCEPTED", "WAITING", "INITIALIZING"},
-    State.CANCELLING: {"CANCELLING", "CANCELING", "CANCEL_PENDING"},
+_STATES = {
+    **dict.fromkeys(("PENDING", "QUEUED", "CREATED", "ACCEPTED", "WAITING", "INITIALIZING"), State.PENDING),
+    **dict.fromkeys(("CANCELLING", "CANCELING", "CANCEL_PENDING"), State.CANCELLING),
 }
 # Canonical shape A says requestedCancellation, shape B cancelRequested.
 _CANCEL_FLAGS = ("requestedCancellation", "cancelRequested", "cancellationRequested", "isCancellationRequested")
-_MESSAGE = (
-    "statusMessage",
-    "statusDetail",
-    "stateMessage",
-    "progressMessage",
-    "status.details",
-    "description",
-)
+_MESSAGE = ("statusMessage", "statusDetail", "stateMessage", "progressMessage", "status.details", "description")
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
 
 
@@ -261,10 +245,6 @@ def _number(value: Any) -> float | None:
 
 def _fraction(value: float | None, whole: float) -> float | None:
     return value / whole if value is not None and 0 <= value <= whole else None
-
-
-def _first_text(values: Iterator[Any]) -> str | None:
-    return next((value for value in values if isinstance(value, str) and value), None)
 
 
 def _first_time(values: Iterator[Any]) -> datetime | None:

@@ -5,8 +5,6 @@ it, and it says how long to sleep. :class:`LongPolls` decides when the service's
 Neither has a clock: the time comes in as an argument, in seconds, from whatever clock the caller uses. Whether a single
 request is sent again is decided elsewhere (:func:`flows.send <airflow_lro_provider.lro.flows.send>`); how long to pause
 before that is :func:`retry_delay`.
-
-Standard library only.
 """
 
 from __future__ import annotations
@@ -15,7 +13,7 @@ import math
 import random
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_lro_provider.lro.errors import NotFoundError, OperationsError, WaitTimeoutError
@@ -43,8 +41,7 @@ MAX_BACKOFF_SECONDS = 20.0
 class Deadline:
     """A moment at which a wait ends.
 
-    :param at: the moment, on the same clock as ``now`` elsewhere (a trigger's is the wall clock, it
-        has to survive a move to another machine).
+    :param at: on the clock of ``now`` elsewhere (a trigger's is the wall clock: it survives a move to another machine).
     :param cause: where it comes from: ``timeout``, ``sensor_timeout`` or ``execution_timeout``.
     :param seconds: its distance from the start of the wait, for messages.
     """
@@ -68,6 +65,7 @@ def earliest(deadlines: Iterable[Deadline | None]) -> Deadline | None:
     return min((d for d in deadlines if d is not None), key=lambda d: d.at, default=None)
 
 
+@dataclass(slots=True, kw_only=True, eq=False, repr=False)  # slots: five thousand of them wait in one process
 class PollSchedule:
     """One wait for one operation.
 
@@ -81,43 +79,26 @@ class PollSchedule:
     :param rng: gives numbers from 0 to 1.
     """
 
-    # Five thousand of them wait in one process.
-    __slots__ = (
-        *("started", "deadline", "interval", "exponential_backoff", "max_wait", "tolerant", "polls", "last"),
-        *("_rng", "_retry_after", "_line", "_trouble"),
-    )
-
-    def __init__(
-        self,
-        *,
-        started: float,
-        deadline: Deadline | None = None,
-        interval: float | None = None,
-        exponential_backoff: bool = False,
-        max_wait: float | None = None,
-        tolerant: bool = False,
-        rng: Callable[[], float] = random.random,
-    ) -> None:
-        self.started = started
-        self.deadline = deadline
-        self.interval = interval
-        self.exponential_backoff = exponential_backoff
-        self.max_wait = max_wait
-        self.tolerant = tolerant
-        self.polls = 0
-        self.last: Operation | None = None
-        self._rng = rng
-        self._retry_after = 0.0
-        self._line: str | None = None
-        self._trouble = ""
+    started: float
+    deadline: Deadline | None = None
+    interval: float | None = None
+    exponential_backoff: bool = False
+    max_wait: float | None = None
+    tolerant: bool = False
+    rng: Callable[[], float] = random.random
+    polls: int = field(default=0, init=False)
+    last: Operation | None = field(default=None, init=False)
+    _retry_after: float = field(default=0.0, init=False)
+    _line: str | None = field(default=None, init=False)
+    _trouble: str = field(default="", init=False)
 
     def observe(self, operation: Operation) -> str | None:
         """Note a poll.
 
         :return: a line for the log if its state or progress changed, else ``None``.
         """
-        self.polls += 1
-        self.last, self._retry_after, self._trouble = operation, 0.0, ""
+        self.observe_unchanged()
+        self.last = operation
         line = sys.intern(operation.summary())  # most of thousands are equal
         if line == self._line:
             return None
@@ -142,7 +123,7 @@ class PollSchedule:
         )
         if not forgiven and not self.tolerant:
             raise error
-        self._retry_after = getattr(error, "retry_after", None) or 0.0
+        self._retry_after = error.retry_after or 0.0
         trouble = type(error).__name__
         if trouble == self._trouble:
             return None
@@ -178,7 +159,7 @@ class PollSchedule:
         if self.exponential_backoff:
             # Airflow's own formula (BaseSensorOperator._get_next_poke_interval), for any base.
             base = max(int((self.interval or MIN_INTERVAL_SECONDS) * 2 ** min(self.polls - 2, 60)), 1)
-            seconds = base + self._rng() * base
+            seconds = base + self.rng() * base
         elif self.interval is not None:
             seconds = self.interval
         else:
@@ -187,7 +168,7 @@ class PollSchedule:
                 seconds = MIN_INTERVAL_SECONDS
             elif seconds > MAX_INTERVAL_SECONDS:
                 seconds = MAX_INTERVAL_SECONDS
-            seconds *= 1 + INTERVAL_JITTER * (2 * self._rng() - 1)
+            seconds *= 1 + INTERVAL_JITTER * (2 * self.rng() - 1)
         if self.max_wait is not None and seconds > self.max_wait:
             seconds = self.max_wait
         if seconds < self._retry_after:
@@ -281,4 +262,4 @@ def retry_delay(error: OperationsError, tries: int, rng: Callable[[], float] = r
     :param rng: gives numbers from 0 to 1.
     """
     backoff = min(BACKOFF_SECONDS * 2.0 ** min(tries - 1, 30), MAX_BACKOFF_SECONDS) + BACKOFF_SECONDS * rng()
-    return max(getattr(error, "retry_after", None) or 0.0, backoff)
+    return max(error.retry_after or 0.0, backoff)

@@ -50,7 +50,6 @@ _Reader = Callable[[Request[T], Response, datetime | None], T]
 class Page:
     """One page of a list.
 
-    :param operations: the operations on it.
     :param next_page_token: what to request the next page with; empty on the last one.
     :param unreachable: locations that did not respond (only with ``locations/-``).
     """
@@ -65,7 +64,6 @@ class Rows:
     """One page of a list, split but not read: of a thousand rows, few say something new.
 
     :param rows: the operations, unread (:func:`read_row`).
-    :param next_page_token: what to request the next page with; empty on the last one.
     :param size: bytes of the response.
     """
 
@@ -111,7 +109,16 @@ def list_(
     :param filter: in the service's own dialect.
     :param page_token: of an earlier page; of the first one if not given.
     """
-    return _list(parent, endpoint, filter, page_size, page_token, _read_page)
+    service = find_service(parent.service)
+    service.require("list", parent.name, parent.version)
+    if service.filter_required and not filter:
+        raise InvalidReferenceError(
+            f"{service.title} ({service.name}) lists operations only with a filter; nothing was sent. Give filter=…"
+        )
+    query = {"filter": filter, "pageSize": page_size, "pageToken": page_token}
+    query = {key: value for key, value in query.items() if value}
+    url = _url("list", parent, endpoint)
+    return Request("list", "GET", f"{url}?{urlencode(query)}" if query else url, parent, _read_page)
 
 
 def rows(
@@ -123,27 +130,8 @@ def rows(
     page_token: str | None = None,
 ) -> Request[Rows]:
     """The same as :func:`list_`, for those who read few of the operations on a page."""
-    return _list(parent, endpoint, filter, page_size, page_token, _read_rows)
-
-
-def _list(
-    parent: Parent,
-    endpoint: str,
-    filter: str | None,
-    page_size: int | None,
-    page_token: str | None,
-    reader: _Reader[T],
-) -> Request[T]:
-    service = find_service(parent.service)
-    service.require("list", parent.name, parent.version)
-    if service.filter_required and not filter:
-        raise InvalidReferenceError(
-            f"{service.title} ({service.name}) lists operations only with a filter; nothing was sent. Give filter=…"
-        )
-    query = {"filter": filter, "pageSize": page_size, "pageToken": page_token}
-    query = {key: value for key, value in query.items() if value}
-    url = _url("list", parent, endpoint)
-    return Request("list", "GET", f"{url}?{urlencode(query)}" if query else url, parent, reader)
+    request: Request[Any] = list_(parent, endpoint, filter=filter, page_size=page_size, page_token=page_token)
+    return replace(request, reader=_read_rows)
 
 
 def start(
@@ -152,8 +140,8 @@ def start(
     """Call a method that starts an operation. What it responds with is read by :func:`started`.
 
     :param body: the JSON object to send.
-    :param request_id: makes the call repeatable, where :meth:`Service.place_of_request_id` knows a place
-        for it; one that the caller wrote into query or body stays.
+    :param request_id: makes the call repeatable, where :meth:`Service.place_of_request_id` knows a place for it; one
+        that the caller wrote into query or body stays.
     :raises InvalidReferenceError: for a body that is not a JSON object.
     """
     check_body(body)

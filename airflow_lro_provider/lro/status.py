@@ -10,7 +10,7 @@ no such status                                          the HTTP code decides
 PERMISSION_DENIED for a quota's reason                  ResourceExhaustedError: wait, no permission is missing
 ======================================================  ======================================================
 
-The errors themselves are in :mod:`airflow_lro_provider.lro.errors`. Standard library only.
+The errors themselves are in :mod:`airflow_lro_provider.lro.errors`.
 """
 
 from __future__ import annotations
@@ -36,26 +36,7 @@ from airflow_lro_provider.lro.errors import (
 from airflow_lro_provider.lro.http.json import read_json
 from airflow_lro_provider.lro.http.redaction import legible, without_secrets
 
-# google/rpc/code.proto, and the HTTP code that each is sent with.
-CODES: dict[str, int] = {
-    "OK": 0,
-    "CANCELLED": 1,
-    "UNKNOWN": 2,
-    "INVALID_ARGUMENT": 3,
-    "DEADLINE_EXCEEDED": 4,
-    "NOT_FOUND": 5,
-    "ALREADY_EXISTS": 6,
-    "PERMISSION_DENIED": 7,
-    "RESOURCE_EXHAUSTED": 8,
-    "FAILED_PRECONDITION": 9,
-    "ABORTED": 10,
-    "OUT_OF_RANGE": 11,
-    "UNIMPLEMENTED": 12,
-    "INTERNAL": 13,
-    "UNAVAILABLE": 14,
-    "DATA_LOSS": 15,
-    "UNAUTHENTICATED": 16,
-}
+# google/rpc/code.proto in the order of its numbers, from 0, and the HTTP code that each is sent with.
 HTTP_CODES: dict[str, int] = {
     "OK": 200,
     "CANCELLED": 499,
@@ -75,6 +56,7 @@ HTTP_CODES: dict[str, int] = {
     "DATA_LOSS": 500,
     "UNAUTHENTICATED": 401,
 }
+CODES: dict[str, int] = {name: number for number, name in enumerate(HTTP_CODES)}
 
 _BY_STATUS: dict[str, type[ApiError]] = {
     "INVALID_ARGUMENT": InvalidArgumentError,

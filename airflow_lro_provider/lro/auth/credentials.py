@@ -3,7 +3,7 @@
 :func:`identity_for` returns the same :class:`Identity` for the same settings, so that a process has one token for
 each, refreshed once however many tasks wait for it.
 
-A key or a token is never in a message, a ``repr`` or a log line of this module.
+A key or a token is never in a message, a ``repr`` or a log line of this room.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import base64
 import hashlib
 import json
 import threading
+from dataclasses import fields
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
@@ -23,7 +25,13 @@ from google.auth.identity_pool import SubjectTokenSupplier
 from airflow_lro_provider.lro.auth.settings import DEFAULT_SCOPES, ConnectionSettings
 from airflow_lro_provider.lro.auth.token import Identity, explain
 from airflow_lro_provider.lro.auth.token_transport import TokenTransport
-from airflow_lro_provider.lro.errors import ConnectionSettingsError, CredentialsError, OperationsError, TransportError
+from airflow_lro_provider.lro.errors import (
+    ConnectionSettingsError,
+    CredentialsError,
+    OperationsError,
+    TransportError,
+    without_context,
+)
 from airflow_lro_provider.lro.http.json import read_json
 from airflow_lro_provider.lro.http.redaction import in_brief
 
@@ -38,24 +46,16 @@ _identities: dict[str, Identity] = {}
 _building: dict[str, threading.Lock] = {}
 _identities_lock = threading.Lock()
 _AWS_TOKEN = "urn:ietf:params:aws:token-type:aws4_request"  # noqa: S105 - a name
-# The settings that decide which account is used, and what it may do.
-_DECISIVE = (
-    "key_path",
-    "keyfile_dict",
-    "credential_config_file",
-    "key_secret_name",
-    "key_secret_project_id",
-    "idp_issuer_url",
-    "client_id",
-    "client_secret",
-    "idp_extra_parameters",
-    "scopes",
-    "quota_project_id",
-    "impersonation_chain",
-    "is_anonymous",
-    "universe_domain",
-    "emulator",
-)
+# The only settings that decide neither which account is used nor what it may do.
+_INDIFFERENT = {"project", "num_retries", "api_endpoint"}
+# What makes the credentials of a type of file. The modules are imported one by one: most workers need one kind only.
+_MAKERS = {
+    "service_account": ("google.oauth2.service_account", "from_service_account_info"),
+    "authorized_user": ("google.oauth2.credentials", "from_authorized_user_info"),
+    "external_account": ("google.auth.identity_pool", "from_info"),
+    "external_account_authorized_user": ("google.auth.external_account_authorized_user", "from_info"),
+    "impersonated_service_account": ("google.auth.impersonated_credentials", "from_impersonated_service_account_info"),
+}
 
 
 def identity_for(settings: ConnectionSettings) -> Identity:
@@ -69,7 +69,7 @@ def identity_for(settings: ConnectionSettings) -> Identity:
     :raises CredentialsError: if no credentials are found.
     :raises TransportError: if a server that provides them cannot be reached now.
     """
-    described = [getattr(settings, name) for name in _DECISIVE]
+    described = [getattr(settings, field.name) for field in fields(settings) if field.name not in _INDIFFERENT]
     key = hashlib.sha256(repr(described).encode()).hexdigest()
     with _identities_lock:
         building = _building.setdefault(key, threading.Lock())
@@ -80,6 +80,7 @@ def identity_for(settings: ConnectionSettings) -> Identity:
         return _identities[key]
 
 
+@without_context()  # google-auth's errors may quote what it read
 def _build(settings: ConnectionSettings) -> Credentials | None:
     if settings.is_anonymous:
         return None
@@ -87,24 +88,17 @@ def _build(settings: ConnectionSettings) -> Credentials | None:
         from google.oauth2.credentials import Credentials as TokenCredentials
 
         return TokenCredentials(token=FAKE_TOKEN)
-    problem: OperationsError | None = None
     try:
         credentials = _source(settings)
-        check_universe_of(credentials, settings)
+        _check_universe_of(credentials, settings)
         return _impersonate(credentials, settings)
     except OperationsError:
         raise
-    except Exception as error:
-        # google-auth may have sent requests already, and may quote what it read.
-        problem = explain(error, "these credentials")
-    raise problem
+    except Exception as error:  # google-auth may have sent requests already
+        raise explain(error, "these credentials") from None
 
 
-def check_universe_of(credentials: Credentials, settings: ConnectionSettings) -> None:
-    """Refuse credentials that belong to another universe than the connection.
-
-    :raises ConnectionSettingsError: naming both.
-    """
+def _check_universe_of(credentials: Credentials, settings: ConnectionSettings) -> None:
     universe = credentials.universe_domain
     if universe != settings.universe_domain:
         raise ConnectionSettingsError(
@@ -150,17 +144,13 @@ def _read_json(path: str, field: str) -> Any:
     """Read a JSON file; ``None`` if it is not JSON."""
     try:
         with open(path, encoding="utf-8") as file:
-            text = file.read()
+            return json.load(file)
     except OSError as error:
-        reason = error.strerror
-    except UnicodeDecodeError:
+        raise ConnectionSettingsError(
+            f"the connection's `{field}` {path!r} could not be read: {error.strerror}."
+        ) from None
+    except (ValueError, RecursionError):
         return None
-    else:
-        try:
-            return json.loads(text)
-        except (ValueError, RecursionError):
-            return None
-    raise ConnectionSettingsError(f"the connection's `{field}` {path!r} could not be read: {reason}.")
 
 
 def _service_account(key: Any, scopes: tuple[str, ...], place: str) -> Credentials:
@@ -174,12 +164,10 @@ def _service_account(key: Any, scopes: tuple[str, ...], place: str) -> Credentia
         found: Credentials = service_account.Credentials.from_service_account_info(key, scopes=list(scopes))
         return found
     except Exception as error:
-        # A key that cannot be parsed: the error's own text may quote a part of it.
-        problem = type(error).__name__
-    raise ConnectionSettingsError(
-        f"the connection's {place} holds no usable key of a service account ({problem});"
-        " expected the JSON file that Google gave, whole and unchanged."
-    )
+        raise ConnectionSettingsError(
+            f"the connection's {place} holds no usable key of a service account ({type(error).__name__});"
+            " expected the JSON file that Google gave, whole and unchanged."
+        ) from None
 
 
 def _configured(settings: ConnectionSettings) -> Credentials:
@@ -192,75 +180,53 @@ def _configured(settings: ConnectionSettings) -> Credentials:
             info.pop("credential_source", None)  # google-auth takes one or the other
         return _of_type(info["type"], info, list(settings.scopes))
     except Exception as error:
-        # As above: its text may quote the configuration, which may hold a client's secret.
-        problem = type(error).__name__
-    raise ConnectionSettingsError(
-        f"the connection's `credential_config_file` holds no usable credential configuration ({problem}); expected"
-        " the JSON of `gcloud iam workload-identity-pools create-cred-config`, or a file of credentials."
-    )
+        raise ConnectionSettingsError(
+            "the connection's `credential_config_file` holds no usable credential configuration"
+            f" ({type(error).__name__}); expected the JSON of `gcloud iam workload-identity-pools create-cred-config`,"
+            " or a file of credentials."
+        ) from None
 
 
 def _of_type(kind: str, info: dict[str, Any], scopes: list[str]) -> Credentials:
     """What google-auth makes of a file of credentials.
 
     Its own function for all types is deprecated, and for a federated identity it gets a token just to look up the
-    project's name, which is not needed here. The modules of google-auth are imported one by one: most workers need
-    one kind only.
-
-    :raises ValueError: for a type that it does not know.
+    project's name, which is not needed here.
     """
-    found: Any
-    if kind == "service_account":
-        from google.oauth2 import service_account
-
-        found = service_account.Credentials.from_service_account_info(info, scopes=scopes)
-    elif kind == "authorized_user":
-        from google.oauth2 import credentials as login
-
-        found = login.Credentials.from_authorized_user_info(info, scopes=scopes)
-    elif kind == "external_account":
-        from google.auth import aws, identity_pool, pluggable
-
-        if info.get("subject_token_type") == _AWS_TOKEN:
-            found = aws.Credentials.from_info(info, scopes=scopes)
-        elif (info.get("credential_source") or {}).get("executable") is not None:
-            found = pluggable.Credentials.from_info(info, scopes=scopes)
-        else:
-            found = identity_pool.Credentials.from_info(info, scopes=scopes)
-    elif kind == "external_account_authorized_user":
-        from google.auth import external_account_authorized_user
-
-        found = external_account_authorized_user.Credentials.from_info(info)
-    elif kind == "impersonated_service_account":
-        from google.auth import impersonated_credentials
-
-        found = impersonated_credentials.Credentials.from_impersonated_service_account_info(info, scopes=scopes)
-    else:
+    if kind not in _MAKERS:
         raise ValueError("an unknown type of credentials")
+    module, maker = _MAKERS[kind]
+    if kind == "external_account" and info.get("subject_token_type") == _AWS_TOKEN:
+        module = "google.auth.aws"
+    elif kind == "external_account" and (info.get("credential_source") or {}).get("executable") is not None:
+        module = "google.auth.pluggable"
+    # A login has its scopes already, in its file.
+    scoped = {} if kind == "external_account_authorized_user" else {"scopes": scopes}
+    found = getattr(import_module(module).Credentials, maker)(info, **scoped)
     credentials: Credentials = found.with_quota_project_from_environment()
     return credentials
 
 
 def _default(scopes: tuple[str, ...]) -> tuple[Credentials, str | None]:
-    """The application default credentials, and the project that they name.
-
-    They are scoped afterwards, for the reason that :func:`_of_type` gives.
-    """
+    """The application default credentials, scoped only afterwards (see :func:`_of_type`), and the project they name."""
     try:
         credentials, project = google.auth.default(request=TokenTransport())
         return with_scopes_if_required(credentials, list(scopes)), project
     except DefaultCredentialsError as error:
         problem = in_brief(str(error.args[0] if error.args else error))
-    raise CredentialsError(
-        f"no Google credentials found: {problem}. Give the connection a key, or log this machine"
-        " in (gcloud auth application-default login)."
-    )
+        raise CredentialsError(
+            f"no Google credentials found: {problem}. Give the connection a key, or log this machine"
+            " in (gcloud auth application-default login)."
+        ) from None
 
 
 def _key_of_secret(settings: ConnectionSettings) -> Any:
-    """The key that Secret Manager keeps, read with the application default credentials."""
+    """The key that Secret Manager keeps, read with the application default credentials; ``None`` if it is not JSON.
+
+    (https://cloud.google.com/secret-manager/docs/reference/rest/v1/projects.secrets.versions/access)
+    """
     credentials, project = _default(DEFAULT_SCOPES)
-    check_universe_of(credentials, settings)
+    _check_universe_of(credentials, settings)
     # Secret Manager takes a project's number as well, which is all that a federated identity names.
     project = settings.key_secret_project_id or project or getattr(credentials, "project_number", None)
     if not project:
@@ -268,23 +234,9 @@ def _key_of_secret(settings: ConnectionSettings) -> Any:
             "the connection's `key_secret_name` needs `key_secret_project_id`: the application default credentials"
             " name no project."
         )
-    return _read_secret(Identity(credentials), project, str(settings.key_secret_name), settings.universe_domain)
-
-
-def _read_secret(reader: Identity, project: str, name: str, universe: str) -> Any:
-    """Read the latest version of a secret as JSON; ``None`` if it is not JSON.
-
-    (https://cloud.google.com/secret-manager/docs/reference/rest/v1/projects.secrets.versions/access)
-
-    :param reader: the identity that may read it.
-    :param project: the project's id or number.
-    :param name: the secret's plain name.
-    :param universe: the domain of the universe that it is in.
-    :raises CredentialsError: if it could not be read, with what to do.
-    :raises TransportError: if Secret Manager cannot be reached now.
-    """
-    resource = f"projects/{quote(project, safe=':')}/secrets/{quote(name)}"
-    url = f"{SECRET_MANAGER.format(universe=universe)}/v1/{resource}/versions/latest:access"
+    reader = Identity(credentials)
+    resource = f"projects/{quote(project, safe=':')}/secrets/{quote(str(settings.key_secret_name))}"
+    url = f"{SECRET_MANAGER.format(universe=settings.universe_domain)}/v1/{resource}/versions/latest:access"
     headers = reader.headers()
     transport = TokenTransport()
     try:
@@ -316,8 +268,6 @@ class _IdentityProvider(SubjectTokenSupplier):
 
     Nothing is cached: Google's token is shared and renewed, and each renewal needs a fresh token of the provider.
     (https://www.rfc-editor.org/rfc/rfc6749#section-4.4)
-
-    :param settings: the connection's.
     """
 
     def __init__(self, settings: ConnectionSettings) -> None:
@@ -330,10 +280,8 @@ class _IdentityProvider(SubjectTokenSupplier):
         }
 
     def get_subject_token(self, context: Any, request: Any) -> str:
-        """Get a token.
+        """Get a token with google-auth's transport; the request is the same for all pools.
 
-        :param context: the pool that it is for; the request is the same for all.
-        :param request: google-auth's transport.
         :raises RefreshError: google-auth's, if the response has none.
         """
         response = request(

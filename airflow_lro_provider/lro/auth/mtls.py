@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from google.auth.exceptions import ClientCertError, GoogleAuthError, MutualTLSChannelError
 from google.auth.transport import mtls
 
-from airflow_lro_provider.lro.errors import ConnectionSettingsError
+from airflow_lro_provider.lro.errors import ConnectionSettingsError, without_context
 from airflow_lro_provider.lro.resources.catalog import DEFAULT_UNIVERSE
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _MTLS_HOSTS = (".mtls.googleapis.com", ".mtls.sandbox.googleapis.com", ".p.googl
 
 @dataclass(frozen=True)
 class TlsSettings:
-    """A client's TLS settings.
+    """How a client speaks TLS.
 
     :param context: has the client certificate; ``None`` without one.
     :param mtls_hosts: whether Google's mTLS hosts are used.
@@ -44,6 +44,7 @@ _current: tuple[str, ssl.SSLContext] | None = None
 _lock = threading.Lock()
 
 
+@without_context()  # google-auth's errors may quote the output of a program that provides keys
 def tls_settings_for(settings: ConnectionSettings) -> TlsSettings:
     """Read the environment's settings of certificates. This may read files or run a program: not on an event loop.
 
@@ -56,18 +57,16 @@ def tls_settings_for(settings: ConnectionSettings) -> TlsSettings:
         context = _context()
         mtls_hosts = settings.api_endpoint is None and mtls.should_use_mtls_endpoint(context is not None)
     except (MutualTLSChannelError, ClientCertError, GoogleAuthError, OSError, ValueError) as error:
-        # The text may quote the output of a program that provides keys.
         problem = str(error) if "GOOGLE_API_USE_MTLS_ENDPOINT" in str(error) else type(error).__name__
-    else:
-        if mtls_hosts and settings.universe_domain != DEFAULT_UNIVERSE:
-            raise ConnectionSettingsError(
-                f"Google has mTLS hosts in the universe {DEFAULT_UNIVERSE} only, and the connection is of"
-                f" {settings.universe_domain}: set GOOGLE_API_USE_MTLS_ENDPOINT=never."
-            )
-        return TlsSettings(context, mtls_hosts)
-    raise ConnectionSettingsError(
-        f"the client certificate that GOOGLE_API_USE_CLIENT_CERTIFICATE requires cannot be used: {problem}."
-    )
+        raise ConnectionSettingsError(
+            f"the client certificate that GOOGLE_API_USE_CLIENT_CERTIFICATE requires cannot be used: {problem}."
+        ) from None
+    if mtls_hosts and settings.universe_domain != DEFAULT_UNIVERSE:
+        raise ConnectionSettingsError(
+            f"Google has mTLS hosts in the universe {DEFAULT_UNIVERSE} only, and the connection is of"
+            f" {settings.universe_domain}: set GOOGLE_API_USE_MTLS_ENDPOINT=never."
+        )
+    return TlsSettings(context, mtls_hosts)
 
 
 def certificate_for(host: str) -> ssl.SSLContext | None:

@@ -2,7 +2,7 @@
 
 They are read from the connection's extra in every form in which Airflow stores one: JSON with its types, the
 strings of a URI, and the old names with the prefix ``extra__google_cloud_platform__``. No file is opened and no
-request is sent here. Standard library only.
+request is sent here.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""An identity: credentials, and one token that all threads and event loops of a process share.
-
-A key or a token is never in a message, a ``repr`` or a log line of this module.
-"""
+"""An identity: credentials, and one token that all threads and event loops of a process share."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ from google.auth.exceptions import GoogleAuthError
 from google.auth.exceptions import TransportError as NotReachedError
 
 from airflow_lro_provider.lro.auth.token_transport import Refusal, TokenTransport
-from airflow_lro_provider.lro.errors import CredentialsError, OperationsError, TransportError
+from airflow_lro_provider.lro.errors import CredentialsError, OperationsError, TransportError, without_context
 from airflow_lro_provider.lro.http.redaction import in_brief
 
 if TYPE_CHECKING:
@@ -64,7 +61,7 @@ _METADATA_HINT = "Is a service account attached to this machine or pod?"
 
 
 class Identity:
-    """Credentials, and the token of them that all threads and event loops of this process share.
+    """Credentials, and their token.
 
     :param credentials: of google-auth; ``None`` sends no token.
     :param renewable: whether the token can be renewed; a fake one cannot.
@@ -112,11 +109,6 @@ class Identity:
             return "fake token for an emulator"
         module = type(self._credentials).__module__
         return _KINDS.get(module, module.removeprefix("google.") + " credentials")
-
-    @property
-    def fresh(self) -> bool:
-        """Whether the token is good for at least :data:`REFRESH_MARGIN` more."""
-        return self._lasts(REFRESH_MARGIN)
 
     def _lasts(self, margin: timedelta) -> bool:
         credentials = self._credentials
@@ -218,30 +210,25 @@ class Identity:
             self._credentials.apply(headers)
         return {key.lower(): value for key, value in headers.items()}
 
+    @without_context()  # google-auth's errors may quote a token or a response
     def _refresh(self) -> None:
         assert self._credentials is not None
         transport = TokenTransport()
-        problem: OperationsError | None = None
         try:
             self._credentials.refresh(transport)
-            if not _is_token(self._credentials.token):
+            token = self._credentials.token
+            text = token.decode("latin-1") if isinstance(token, bytes) else token
+            if not isinstance(text, str) or not _TOKEN.fullmatch(text):
                 self._credentials.token = None
-                problem = CredentialsError(f"no token for {self.description}: the server's response has none.")
+                raise CredentialsError(f"no token for {self.description}: the server's response has none.")
         except Exception as error:
-            # Its text may quote a token or a response: so it is explained in our own words, and
-            # raised below, because here it would keep that error as its context.
             problem = explain(error, self.description, transport.refusal)
+            self.refused = isinstance(problem, CredentialsError)
+            raise problem from None
         finally:
             transport.close()
-        self.refused = isinstance(problem, CredentialsError)
-        if problem is not None:
-            raise problem
+        self.refused = False
         self._rejected = None  # a metadata server may return the same one again
-
-
-def _is_token(token: Any) -> bool:
-    text = token.decode("latin-1") if isinstance(token, bytes) else token
-    return isinstance(text, str) and _TOKEN.fullmatch(text) is not None
 
 
 def explain(error: Exception, who: str, refusal: Refusal | None = None) -> OperationsError:

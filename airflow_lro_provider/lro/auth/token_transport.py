@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qsl, quote_plus, urlsplit
 
@@ -22,11 +23,10 @@ from requests.structures import CaseInsensitiveDict
 from airflow_lro_provider.lro.auth.mtls import certificate_for
 from airflow_lro_provider.lro.errors import ForbiddenEndpointError, MalformedResponseError
 from airflow_lro_provider.lro.http.json import read_json
+from airflow_lro_provider.lro.http.messages import CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS
 from airflow_lro_provider.lro.http.redaction import in_brief
 from airflow_lro_provider.lro.http.session import BoundedSession
 
-CONNECT_TIMEOUT_SECONDS = 5.0
-READ_TIMEOUT_SECONDS = 30.0
 RETRYABLE = (408, 429, 500, 502, 503, 504)
 _METADATA_VARIABLES = ("GCE_METADATA_HOST", "GCE_METADATA_ROOT", "GCE_METADATA_IP")
 _NOT_SECRET = {"grant_type", "audience", "scope", "requested_token_type", "subject_token_type", "client_id", "resource"}
@@ -58,18 +58,9 @@ class Refusal:
         host = urlsplit(self.url).hostname
         if self.status is None:
             return f"{host} {self.words}"
-        return (
-            f"{self.words} ({host}, HTTP {self.status})" if self.words else f"{host} responded with HTTP {self.status}"
-        )
-
-
-@dataclass(frozen=True)
-class _Response:
-    """A response under the names of :class:`google.auth.transport.Response`."""
-
-    status: int
-    headers: Mapping[str, str]
-    data: bytes
+        if not self.words:
+            return f"{host} responded with HTTP {self.status}"
+        return f"{self.words} ({host}, HTTP {self.status})"
 
 
 class TokenTransport(Request):
@@ -134,7 +125,8 @@ class TokenTransport(Request):
             is_redirect = 300 <= response.status < 400
             words = "a redirect, which is not followed" if is_redirect else in_brief(_words(response.body), sent)
             self.refusal = Refusal(url, grant, response.status, words)
-        return _Response(response.status, CaseInsensitiveDict(response.headers), response.body)
+        found = CaseInsensitiveDict(response.headers)
+        return SimpleNamespace(status=response.status, headers=found, data=response.body)  # google-auth's names
 
     def _mount_certificate(self, url: str) -> str | None:
         """Use the client certificate of this machine for a server that takes it.

@@ -2,8 +2,8 @@
 
 Sockets are what waiting costs in memory (256 KiB each under TLS), so all sessions of an event loop share their
 connections, eight per host unless set otherwise. Cancels have connections of their own: a kill must not queue behind
-polls that a slow server keeps waiting. Queueing for a connection comes before the clock of
-the request runs: that many others wait is not the server's fault.
+polls that a slow server keeps waiting. Queueing for a connection comes before the clock of the request runs: that many
+others wait is not the server's fault.
 """
 
 from __future__ import annotations
@@ -68,14 +68,7 @@ _loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Pools] = WeakKeyDictionary
 
 
 class AsyncSession:
-    """Sends requests, and fetches their responses within limits.
-
-    :param connect: seconds for a connection.
-    :param read: seconds for a response, the whole of it.
-    :param connections: the largest number of requests to a host at a time: of lists, of cancels, and of all other
-        verbs. Sessions of one loop with the same number share them.
-    :param context: how to speak TLS: has the client certificate, if one is to be shown.
-    """
+    """Sends requests, and fetches their responses within limits; the arguments are those of the client."""
 
     def __init__(self, *, connect: float, read: float, connections: int, context: ssl.SSLContext | None = None) -> None:
         self._connect, self._read, self._connections, self._context = connect, read, connections, context

@@ -5,9 +5,7 @@ A server may be broken or hostile, and a proxy may respond in its place. So no r
 time: the whole response has to arrive within the read timeout, not only each piece of it.
 
 A response that is too large is an error of the service (:class:`ResponseTooLargeError`), and is not requested again: it
-would not get smaller. Of a response whose status says what went wrong, only the explanation is lost.
-
-Standard library only.
+would not get smaller.
 """
 
 from __future__ import annotations
@@ -50,10 +48,10 @@ class Body:
             self._packed = _gzip()
         elif encoding not in ("", "identity"):
             word = f"as {encoding!r}, which" if _WORD.fullmatch(encoding) else "in a way that"
-            self._give_up(f"it is packed {word} was not requested")
+            self._give_up(MalformedResponseError(f"it is packed {word} was not requested"))
         length = headers.get("content-length", "")
         if length.isascii() and length.isdigit() and (len(length) > 18 or int(length) > limit):
-            self._too_large()
+            self._give_up(ResponseTooLargeError(f"it is larger than {limit} bytes"))
 
     def feed(self, piece: bytes) -> bool:
         """Add the next piece.
@@ -68,13 +66,13 @@ class Body:
             self._size += len(unpacked)
             self._parts.append(unpacked)
             if self._size > self._limit:
-                self._too_large()
+                self._give_up(ResponseTooLargeError(f"it is larger than {self._limit} bytes"))
         return self.wanted
 
     def finish(self) -> bytes:
         """The whole body, once there is no more."""
         if self._packed is not None and self.wanted and self._size and not self._packed.eof:
-            self._give_up("it is cut off")
+            self._give_up(MalformedResponseError("it is cut off"))
         return b"".join(self._parts)
 
     def _unpack(self, packed: zlib._Decompress, piece: bytes) -> tuple[bytes, bytes]:
@@ -84,21 +82,14 @@ class Body:
         try:
             unpacked = packed.decompress(piece, _PIECE)
         except zlib.error:
-            self._give_up("it cannot be unpacked")
+            self._give_up(MalformedResponseError("it cannot be unpacked"))
             return b"", b""
         return unpacked, packed.unconsumed_tail or packed.unused_data
 
-    def _too_large(self) -> None:
+    def _give_up(self, error: MalformedResponseError) -> None:
+        """Raise the error; of a response that is an error itself, only the explanation is lost."""
         if self._is_good:
-            raise ResponseTooLargeError(f"it is larger than {self._limit} bytes")
-        self._drop()
-
-    def _give_up(self, why: str) -> None:
-        if self._is_good:
-            raise MalformedResponseError(why)
-        self._drop()
-
-    def _drop(self) -> None:
+            raise error
         self.wanted = False
         self._parts.clear()
 

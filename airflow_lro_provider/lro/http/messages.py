@@ -1,7 +1,7 @@
 """One HTTP request and its response, as plain data, and what goes wrong between them.
 
 A :class:`Request` carries the function that reads its response, so that a client knows the type of the result, and
-nothing else about the request. Standard library only.
+nothing else about the request.
 """
 
 from __future__ import annotations

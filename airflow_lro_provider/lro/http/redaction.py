@@ -1,7 +1,4 @@
-"""Words from outside, made fit for an error or a log: without secrets, and without what writes over a terminal.
-
-Standard library only.
-"""
+"""Words from outside, made fit for an error or a log: without secrets, and without what writes over a terminal."""
 
 from __future__ import annotations
 

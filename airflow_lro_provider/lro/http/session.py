@@ -92,10 +92,7 @@ class _SecurePool(urllib3.HTTPSConnectionPool):
 
 
 class _Adapter(HTTPAdapter):
-    """Connections that are read within limits.
-
-    :param context: how they speak TLS: has the client certificate, if one is to be shown.
-    """
+    """Connections that are read within limits."""
 
     def __init__(self, context: ssl.SSLContext | None = None) -> None:
         self.context = context

@@ -3,8 +3,6 @@
 It is data (``services.json``), generated from Google's discovery documents by ``tools/generate_services.py`` of this
 project's repository. A name pattern is written as in Google's HTTP rules (https://google.aip.dev/127): ``*`` is one
 segment, ``**`` one or more, and a part in brackets is optional.
-
-Standard library only.
 """
 
 from __future__ import annotations
@@ -22,8 +20,6 @@ from airflow_lro_provider.lro.errors import InvalidReferenceError, UnknownServic
 
 VERBS = ("get", "list", "cancel", "delete", "wait")
 DEFAULT_UNIVERSE = "googleapis.com"
-
-
 SYSTEMS = ("aiplatform", "automl", "datafusion", "developerconnect", "earthengine")
 """The APIs that this package began with: they are in the examples and the demo, and are tested most."""
 COLLECTIONS = ("operations", "transferOperations")
@@ -127,10 +123,7 @@ class Service:
             raise UnknownServiceError(f"{self.title} ({self.name}) does not offer {what}. It offers: {offered}.")
 
     def path(self, verb: str, name: str, version: str) -> str:
-        """The path of a verb's URL, without a leading slash.
-
-        :param name: the operation's; of a list, the parent's.
-        """
+        """The path of a verb's URL, without a leading slash, for a name; for a list, of the parent."""
         if verb == "list" and name in COLLECTIONS:
             return f"{version}/{name}"
         path = f"{self.prefixes.get(version, version)}/{name}"
@@ -144,10 +137,7 @@ class Service:
         :param of_method: whether it is the path of a method that starts an operation, and not of an operation.
         :return: version and name. The version may be unknown.
         """
-        prefixes = [
-            (self.root(version) if of_method else self.prefixes.get(version, version), version)
-            for version in self.versions
-        ]
+        prefixes = [(self.root(one) if of_method else self.prefixes.get(one, one), one) for one in self.versions]
         for prefix, version in sorted(prefixes, key=lambda one: (-len(one[0]), one[0] != one[1])):
             if path.startswith(f"{prefix}/"):
                 return version, path[len(prefix) + 1 :]
@@ -193,11 +183,7 @@ class Service:
 
     def has_host(self, host: str) -> bool:
         """Whether this is one of Google's hosts for this API: global, mTLS or regional."""
-        return (
-            host == self.host
-            or host in self.regional.get("hosts", {}).values()
-            or bool(self._host_pattern.fullmatch(host))
-        )
+        return host in (self.host, *self.regional.get("hosts", {}).values()) or bool(self._host_pattern.fullmatch(host))
 
     def location_of_host(self, host: str) -> str | None:
         """The location that a regional host serves; ``None`` for a global one."""
@@ -291,27 +277,13 @@ def known_services() -> Mapping[str, Service]:
 
 
 def _read(name: str, row: Mapping[str, Any]) -> Service:
-    return Service(
-        name=name,
-        title=row["title"],
-        host=row["host"],
-        versions=tuple(row["versions"]),
-        verbs=tuple(row["verbs"]),
-        names=_by_version(row["names"]),
-        only={verb: _by_version(found) for verb, found in row.get("only", {}).items()},
-        listed=_by_version(row.get("parents", {})),
-        prefixes=row.get("prefixes", {}),
-        http_methods=row.get("http_methods", {}),
-        list_suffix=row.get("list_suffix", "/operations"),
-        filter_required=row.get("filter_required", False),
-        regional=row.get("regional", {}),
-        locations=tuple(row.get("locations", "").split()),
-        wait=row.get("wait"),
-        request_id={place: tuple(methods) for place, methods in row.get("request_id", {}).items()},
-        scopes=tuple(row.get("scopes", (_CLOUD_PLATFORM,))),
-        aliases=tuple(row.get("aliases", ())),
-        console=row.get("console"),
-    )
+    given: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
+    given["names"] = _by_version(row["names"])
+    given["only"] = {verb: _by_version(found) for verb, found in row.get("only", {}).items()}
+    given["listed"] = _by_version(given.pop("parents", {}))
+    given["locations"] = tuple(row.get("locations", "").split())
+    given["request_id"] = {place: tuple(methods) for place, methods in row.get("request_id", {}).items()}
+    return Service(name=name, **given)
 
 
 def _by_version(found: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
@@ -346,7 +318,5 @@ def find_service(wanted: str) -> Service:
 
 def service_of_host(host: str) -> Service | None:
     """The API that one of Google's hosts belongs to, or ``None``."""
-    if not isinstance(host, str):
-        return None
     likely = (service for service in known_services().values() if service.host.partition(".")[0] in host)
     return next((service for service in likely if service.has_host(host)), None)

@@ -4,7 +4,7 @@ The catalog knows Google's hosts under ``googleapis.com``. Another universe (a s
 services under a domain of its own, and credentials of its own, which must never be sent to a host of another universe.
 A :class:`Resource` therefore always carries the host as the catalog knows it; :func:`endpoint_of` alone turns it into
 what a connection sends to. A host that a user names is read by :func:`read_url` or :func:`read_full_name`, with the
-same checks for operations and methods. Standard library only.
+same checks for operations and methods.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class Resource:
     :param service: the API's discovery name.
     :param version: the API version to use.
     :param name: its name, or its path, below the version.
-    :param host: one of Google's hosts for it, or one that the user named and that the connection has
-        to confirm (see :func:`endpoint_of`).
+    :param host: one of Google's hosts for it, or one that the user named and the connection has to confirm
+        (:func:`endpoint_of`).
     """
 
     service: str
@@ -74,24 +74,9 @@ class NamedHost:
     given: str
     is_endpoint: bool = False
 
-    def check_version(self, named: str, wanted: str | None) -> str:
-        """Check the version in a URL.
-
-        :param named: that version.
-        :param wanted: the user's ``api_version``.
-        :raises InvalidReferenceError: if they differ.
-        :raises UnknownServiceError: if the API has no such version.
-        """
-        if named and wanted and named != wanted:
-            raise InvalidReferenceError(
-                f"{self.given!r:.200} is of version {named!r}, but `api_version` says {wanted!r}."
-            )
-        return self.api.version(named or wanted)
-
     def host_for(self, name: str) -> str:
-        """The host that serves a name there.
+        """The host that serves an operation's name, or a method's path, there.
 
-        :param name: the operation's name, or the method's path.
         :raises InvalidReferenceError: if the host serves another location than the one in the name.
         """
         of_host, of_name = self.api.location_of_host(self.host), location_of(name)
@@ -104,11 +89,21 @@ class NamedHost:
         return self.host
 
 
+def check_version(api: Service, named: str, wanted: str | None, given: str) -> str:
+    """Check the version in a URL or path; without one, the user's ``api_version`` or the preferred one.
+
+    :raises InvalidReferenceError: if they differ.
+    :raises UnknownServiceError: if the API has no such version.
+    """
+    if named and wanted and named != wanted:
+        raise InvalidReferenceError(f"{given!r:.200} is of version {named!r}, but `api_version` says {wanted!r}.")
+    return api.version(named or wanted)
+
+
 def read_full_name(full_name: str, api: Service | None, universe: str = DEFAULT_UNIVERSE) -> NamedHost:
     """Read a full resource name: ``//HOST/NAME`` (https://google.aip.dev/122).
 
     :param api: the API that the user named, if any.
-    :param universe: the connection's.
     :raises InvalidReferenceError: if its host is none, or another API's.
     :raises ForbiddenEndpointError: if neither the host nor the user identifies the API.
     """
@@ -119,20 +114,13 @@ def read_full_name(full_name: str, api: Service | None, universe: str = DEFAULT_
 
 
 def read_url(
-    url: str,
-    api: Service | None,
-    *,
-    api_endpoint: str | None = None,
-    universe: str = DEFAULT_UNIVERSE,
+    url: str, api: Service | None, *, api_endpoint: str | None = None, universe: str = DEFAULT_UNIVERSE
 ) -> NamedHost:
-    """Read a URL.
+    """Read a URL; for the arguments see :func:`~airflow_lro_provider.lro.resources.names.read_reference`.
 
-    :param api: the API that the user named, if any.
-    :param api_endpoint: the connection's own endpoint; a URL that begins with it is understood.
-    :param universe: the connection's.
     :raises InvalidReferenceError: if it is no URL of an API, or one of another API.
-    :raises ForbiddenEndpointError: if neither the host nor the user identifies the API, or if the host is of
-        another universe.
+    :raises ForbiddenEndpointError: if neither the host nor the user identifies the API, or if the host is of another
+        universe.
     """
     scheme, host, path = split_url(url)
     _check_host(host, url)
@@ -175,19 +163,13 @@ def names_unknown_host(value: object) -> bool:
 
 
 def endpoint_of(
-    resource: Resource,
-    api_endpoint: str | None = None,
-    universe: str = DEFAULT_UNIVERSE,
-    *,
-    mtls: bool = False,
+    resource: Resource, api_endpoint: str | None = None, universe: str = DEFAULT_UNIVERSE, *, mtls: bool = False
 ) -> str:
     """The base URL to send to, without a trailing slash: Google's host, or the connection's endpoint.
 
     :param api_endpoint: the connection's; ``{service}`` in it becomes the API's name.
-    :param universe: the domain of the connection's universe.
     :param mtls: whether to use Google's mTLS hosts.
-    :raises ForbiddenEndpointError: if the user's reference names a host that is neither Google's for
-        this service nor that of the connection.
+    :raises ForbiddenEndpointError: if the host is neither Google's for this service nor that of the connection.
     """
     service = find_service(resource.service)
     is_google = service.has_host(resource.host)
@@ -260,11 +242,12 @@ def check_universe(domain: str) -> str:
 
     :raises ConnectionSettingsError: if it is no domain.
     """
-    if not domain.isascii() or not _DOMAIN.fullmatch(domain.strip().lower()):  # a Kelvin sign is no k
+    checked = domain.strip().lower()
+    if not domain.isascii() or not _DOMAIN.fullmatch(checked):  # a Kelvin sign is no k
         raise ConnectionSettingsError(
             f"`universe_domain` {domain!r:.100} is not a domain; expected one like {DEFAULT_UNIVERSE!r}."
         )
-    return domain.strip().lower()
+    return checked
 
 
 def universe_of_environment() -> str:
@@ -280,7 +263,6 @@ def belongs_to(host: str, universe: str) -> bool:
 def host_in_table(host: str, universe: str, *, exact: bool = False) -> str:
     """A host as the catalog knows it; a host that is not Google's stays as it is.
 
-    :param universe: the connection's.
     :param exact: whether the host is one to connect to, as in a URL. In a resource name
         (``//aiplatform.googleapis.com/…``) it is the name of the service, the same in all universes.
     :raises ForbiddenEndpointError: if it is a host to connect to, and of another universe.
@@ -297,9 +279,8 @@ def host_in_table(host: str, universe: str, *, exact: bool = False) -> str:
 def host_to_send_to(host: str, universe: str, *, mtls: bool = False) -> str:
     """The host that a connection sends to, for a host of the catalog.
 
-    :param universe: the connection's.
-    :param mtls: whether to use mTLS hosts (https://google.aip.dev/auth/4114): those have the
-        label ``mtls`` after their first one. A host that already has it keeps it.
+    :param mtls: whether to use mTLS hosts (https://google.aip.dev/auth/4114): those have the label ``mtls`` after their
+        first one. A host that already has it keeps it.
     """
     first, _, rest = host.partition(".")
     if mtls and not rest.startswith("mtls."):

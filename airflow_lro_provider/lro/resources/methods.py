@@ -5,8 +5,6 @@ It may be given as
 * a path, with ``service=``: ``projects/p/locations/l/instances?instanceId=x`` (with or without the API version:
   ``v1/projects/…``)
 * a URL: ``https://datafusion.googleapis.com/v1/projects/p/locations/l/instances?instanceId=x``
-
-Standard library only.
 """
 
 from __future__ import annotations
@@ -19,8 +17,8 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from airflow_lro_provider.lro.errors import InvalidReferenceError
-from airflow_lro_provider.lro.resources.catalog import DEFAULT_UNIVERSE, Service, find_service
-from airflow_lro_provider.lro.resources.hosts import Resource, read_url
+from airflow_lro_provider.lro.resources.catalog import DEFAULT_UNIVERSE, find_service
+from airflow_lro_provider.lro.resources.hosts import Resource, check_version, read_url
 from airflow_lro_provider.lro.resources.names import check_segments
 
 HTTP_METHODS = ("POST", "PUT", "PATCH", "DELETE")
@@ -35,7 +33,7 @@ class Method(Resource):
     """A method of an API that starts an operation, checked; its ``name`` is the path that it is called on.
 
     :param http_method: one of :data:`HTTP_METHODS`.
-    :param query: the query, encoded, without ``?``; may be empty.
+    :param query: encoded, without ``?``; may be empty.
     """
 
     http_method: str = "POST"
@@ -68,14 +66,10 @@ def read_method(
     api_endpoint: str | None = None,
     universe: str = DEFAULT_UNIVERSE,
 ) -> Method:
-    """Read a method in any of its forms. See the module's text.
+    """Read a method in any of its forms. See the module's text, and :func:`read_reference` for the other arguments.
 
     :param value: the path or URL.
-    :param http_method: POST, PUT, PATCH or DELETE.
-    :param service: the API, if ``value`` does not identify it.
-    :param api_version: the API version, if not the preferred one.
-    :param api_endpoint: the connection's own endpoint; a URL that begins with it is understood.
-    :param universe: the domain of the connection's universe.
+    :param http_method: one of :data:`HTTP_METHODS`.
     :raises InvalidReferenceError: if it cannot be a method.
     :raises UnknownServiceError: if the service or the version is not known.
     """
@@ -88,17 +82,18 @@ def read_method(
     _check_query(query, address)
     if "://" in address:
         found = read_url(address, api, api_endpoint=api_endpoint, universe=universe)
-        named, path = found.api.split_path(found.path, of_method=True)
-        api, version = found.api, found.check_version(named, api_version)
-        check_segments(path, "path of a method")
-        host = found.host_for(path)
+        api, host_for = found.api, found.host_for
+        named, path = api.split_path(found.path, of_method=True)
     elif api is not None:
-        version, path = _split_version(address, api, api_version)
-        check_segments(path, "path of a method")
-        host = api.host_for(path)
+        host_for = api.host_for
+        named, path = api.split_path(address, of_method=True)
+        if named not in api.versions:  # a path may begin with its version
+            named, path = "", address
     else:
         raise InvalidReferenceError(f"{address!r:.200} does not say which API it belongs to; give service=…")
-    return Method(api.name, version, path, host, http_method.upper(), query)
+    version = check_version(api, named, api_version, address)
+    check_segments(path, "path of a method")
+    return Method(api.name, version, path, host_for(path), http_method.upper(), query)
 
 
 def check_body(body: Any) -> None:
@@ -129,15 +124,3 @@ def _check_query(query: str, address: str) -> None:
         )
     for name in (name for name, _ in parse_qsl(query, keep_blank_values=True) if name in _FORBIDDEN):
         raise InvalidReferenceError(f"the query of the method {address!r:.200} must not have {name!r}.")
-
-
-def _split_version(address: str, api: Service, api_version: str | None) -> tuple[str, str]:
-    """Split off the version of a path that may begin with one."""
-    named, path = api.split_path(address, of_method=True)
-    if named not in api.versions:
-        return api.version(api_version), address
-    if api_version is not None and api_version != named:
-        raise InvalidReferenceError(
-            f"{address!r:.200} is of version {named!r}, but `api_version` says {api_version!r}."
-        )
-    return named, path

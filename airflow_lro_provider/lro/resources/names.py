@@ -9,7 +9,7 @@ A name is unique only within its service, so a **reference** is service, version
   this package, ``{"outcome": …, "operation": {…}}``, will do as well.
 
 Checked are characters, dots, the service's own name patterns and the host. What other clients return for an operation
-is read by :func:`operation_in`. Standard library only.
+is read by :func:`operation_in`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,14 @@ from airflow_lro_provider.lro.resources.catalog import (
     known_services,
     location_of,
 )
-from airflow_lro_provider.lro.resources.hosts import NamedHost, Resource, is_host, read_full_name, read_url
+from airflow_lro_provider.lro.resources.hosts import (
+    NamedHost,
+    Resource,
+    check_version,
+    is_host,
+    read_full_name,
+    read_url,
+)
 
 MAX_LENGTH = 2048
 # RFC 3986 path characters, without %: an encoded slash or dot does not belong in a name.
@@ -71,7 +78,6 @@ def read_reference(
 ) -> OperationReference:
     """Read a reference in any of its forms. See the module's text.
 
-    :param value: the user's value.
     :param service: the API, if ``value`` does not identify it.
     :param api_version: the API version, if not the preferred one.
     :param api_endpoint: the connection's own endpoint; a URL that begins with it is understood.
@@ -106,17 +112,14 @@ def read_reference(
 
 
 def _reference_at(found: NamedHost, named_version: str, name: str, api_version: str | None) -> OperationReference:
-    version = found.check_version(named_version, api_version)
+    version = check_version(found.api, named_version, api_version, found.given)
     name = check_name(name, found.api, version)
     return OperationReference(found.api.name, version, name, found.host_for(name))
 
 
 def read_parent(parent: Any, service: str, api_version: str | None = None) -> Parent:
-    """Read the parent of a list.
+    """Read the parent of a list: what operations are listed below; a trailing ``/operations`` is left out.
 
-    :param parent: what operations are listed below; a trailing ``/operations`` is left out.
-    :param service: the API.
-    :param api_version: the API version, if not the preferred one.
     :raises InvalidReferenceError: saying what is wrong with it.
     :raises UnknownServiceError: if the service or the version is not known, or lists no operations.
     """

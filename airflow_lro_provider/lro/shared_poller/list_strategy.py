@@ -5,7 +5,7 @@ are two variants: the plain list has everything, the filtered one only what runs
 the history and even the permission to list depend on the service, so nothing is taken for granted: each variant is
 tried, measured, and rests when it does not pay, until more operations are waited for.
 
-Times are seconds on the caller's clock. Standard library only.
+Times are seconds on the caller's clock.
 """
 
 from __future__ import annotations

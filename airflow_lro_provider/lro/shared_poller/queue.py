@@ -1,4 +1,4 @@
-"""Those who wait for operations, ordered by when each is due to be polled. Standard library only."""
+"""Those who wait for operations, ordered by when each is due to be polled."""
 
 from __future__ import annotations
 

@@ -14,8 +14,6 @@ down        one probe at a time, after pauses that double up to the longest one
 
 So an outage of ``d`` seconds costs at most :func:`most_requests_of_an_outage` requests, however many wait, and its end
 is noticed at most one longest pause later.
-
-Standard library only.
 """
 
 from __future__ import annotations
@@ -145,7 +143,7 @@ class Throttle:
         """
         self.release(ticket)
         self._failures += 1
-        retry_after: float | None = getattr(error, "retry_after", None)
+        retry_after = error.retry_after
         throttled = isinstance(error, ResourceExhaustedError)
         if not (throttled or retry_after or self.troubled or self._failures >= DOWN_AFTER):
             return False

@@ -20,6 +20,7 @@ from google.auth import jwt
 from airflow_lro_provider.lro.auth import credentials as subject
 from airflow_lro_provider.lro.auth.credentials import FAKE_TOKEN, identity_for
 from airflow_lro_provider.lro.auth.settings import ConnectionSettings
+from airflow_lro_provider.lro.auth.token import REFRESH_MARGIN
 from airflow_lro_provider.lro.errors import (
     ConnectionSettingsError,
     CredentialsError,
@@ -120,10 +121,10 @@ def test_a_key_gets_a_token(private_key: rsa.RSAPrivateKey, private_pem: str, to
     """A key signs a request for exactly the scopes of the connection, and the token is used until it is old."""
     settings = read(keyfile_dict=key_file(private_pem, token_server.uri), scope=SCOPE_A)
     identity = identity_for(settings)
-    assert not identity.fresh
+    assert not identity._lasts(REFRESH_MARGIN)
     assert identity.headers() == {"authorization": "Bearer token-1"}
     assert identity.headers() == {"authorization": "Bearer token-1"}
-    assert identity.fresh
+    assert identity._lasts(REFRESH_MARGIN)
     [assertion] = token_server.assertions
     public_pem = private_key.public_key().public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
@@ -289,7 +290,7 @@ def test_the_fake_token_stays_as_it_is() -> None:
 def test_anonymous_sends_no_token(private_pem: str) -> None:
     """Whoever wants to be nobody sends nothing, even with a key at hand."""
     identity = identity_for(read(is_anonymous=True, keyfile_dict=key_file(private_pem, "http://127.0.0.1:9/token")))
-    assert (identity.headers(), identity.fresh, repr(identity)) == ({}, True, "<Identity anonymous>")
+    assert (identity.headers(), identity._lasts(REFRESH_MARGIN), repr(identity)) == ({}, True, "<Identity anonymous>")
     identity.reject({})
     assert identity.headers() == {}
 
@@ -348,9 +349,9 @@ def test_other_settings_are_another_identity(private_pem: str, change: dict[str,
 
 
 def test_every_setting_is_known_to_decide_or_not() -> None:
-    """A new setting is either part of who one is, or named here as one that is not."""
-    indifferent = {"project", "num_retries", "api_endpoint"}
-    assert {field.name for field in dataclasses.fields(ConnectionSettings)} == {*subject._DECISIVE} | indifferent
+    """A new setting is part of who one is, unless it is named here as one that is not."""
+    settings = {field.name for field in dataclasses.fields(ConnectionSettings)}
+    assert {"project", "num_retries", "api_endpoint"} == subject._INDIFFERENT < settings
 
 
 def test_a_failure_is_not_kept(private_pem: str, tmp_path: Path) -> None:

@@ -168,7 +168,7 @@ def test_rejecting_makes_room_for_another_token() -> None:
     credentials = Counted()
     identity = Identity(credentials)
     identity.reject(identity.headers())
-    assert not identity.fresh
+    assert not identity._lasts(REFRESH_MARGIN)
     assert identity.headers() == {"authorization": "Bearer token-2"}
 
 
@@ -183,7 +183,7 @@ def test_fresh(left: timedelta, fresh: bool) -> None:
     credentials = Counted()
     credentials.token = "t"
     credentials.expiry = _helpers.utcnow() + left  # type: ignore[no-untyped-call]
-    assert Identity(credentials).fresh is fresh
+    assert Identity(credentials)._lasts(REFRESH_MARGIN) is fresh
 
 
 def test_a_token_without_an_end_is_fresh() -> None:
