@@ -12,9 +12,9 @@ import sys
 import tempfile
 from typing import Any
 
-from airflow_lro_provider.lro.shared_poller.throttle import most_requests_of_an_outage
 from tests.benchmarks.waiting import measured
 from tests.benchmarks.waiting_server import certificate
+from tests.outage import most_requests_of_an_outage
 
 TROUBLES = ("outage", "storm", "redistribution")
 

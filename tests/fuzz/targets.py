@@ -465,7 +465,7 @@ def fuzz_page(random: Random) -> object:
         page = _ROWS.read(Response(200, {}, body))
     except MalformedResponseError as error:
         str(error).encode()
-        plan.list_failed(error, 1.0)
+        plan.lists.failed(error, 1.0)
         news = []
     else:
         news = plan.rows(page.rows, 1.0)

@@ -7,15 +7,13 @@ import contextvars
 import math
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
+from airflow_lro_provider.lro.async_client import AsyncOperationsClient
 from airflow_lro_provider.lro.auth.credentials import identity_for
 from airflow_lro_provider.lro.auth.mtls import TlsSettings, tls_settings_for
 from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 from airflow_lro_provider.lro.auth.token import Identity
-from airflow_lro_provider.lro.operation import Operation
-from airflow_lro_provider.lro.protocol import Rows
-from airflow_lro_provider.lro.resources.names import OperationReference, Parent
 
 ACCESS_TTL_SECONDS = 60.0
 """How long a connection's keys and certificates are used before they are read again."""
@@ -40,30 +38,6 @@ class Access:
     tls: TlsSettings
 
 
-class Client(Protocol):
-    """What the poller needs of a client."""
-
-    async def get(self, reference: OperationReference, *, retries: int) -> Operation:
-        """Get an operation."""
-
-    async def wait(self, reference: OperationReference, timeout: float, *, retries: int) -> Operation:
-        """Get an operation once it has finished, or after ``timeout`` seconds."""
-
-    async def rows(
-        self,
-        parent: Parent,
-        *,
-        filter: str | None,
-        page_size: int,
-        page_token: str | None,
-        retries: int,
-    ) -> Rows:
-        """Get one page of the operations of a parent."""
-
-    async def close(self) -> None:
-        """Close the connections."""
-
-
 class Clients:
     """The clients of one event loop.
 
@@ -72,7 +46,9 @@ class Clients:
     :param max_in_flight: how many requests a client may have in flight at a time.
     """
 
-    def __init__(self, make_client: Callable[..., Client], *, clock: Callable[[], float], max_in_flight: int) -> None:
+    def __init__(
+        self, make_client: Callable[..., AsyncOperationsClient], *, clock: Callable[[], float], max_in_flight: int
+    ) -> None:
         self._make_client, self._clock, self._max_in_flight = make_client, clock, max_in_flight
         self._access: dict[ConnectionSettings, tuple[float, asyncio.Task[Access]]] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -91,18 +67,18 @@ class Clients:
             self._access[settings] = now, task
         return task.result() if task.done() else await asyncio.shield(task)
 
-    def make(self, settings: ConnectionSettings, access: Access) -> Client:
+    def make(self, settings: ConnectionSettings, access: Access) -> AsyncOperationsClient:
         """A new client; :meth:`close` it."""
         return self._make_client(settings, access.identity, channel=access.tls, connections=self._max_in_flight)
 
-    def close(self, client: Client) -> None:
+    def close(self, client: AsyncOperationsClient) -> None:
         """Close a client in the background."""
         task = spawn(client.close())
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
     def forget_access(self) -> None:
-        """Nobody waits any more: what was read of connections is not kept."""
+        """Forget what was read of connections: nobody waits any more."""
         self._access.clear()
 
     async def settle(self) -> None:

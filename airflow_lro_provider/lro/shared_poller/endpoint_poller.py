@@ -10,25 +10,16 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
 
+from airflow_lro_provider.lro.async_client import AsyncOperationsClient
 from airflow_lro_provider.lro.auth.settings import ConnectionSettings
-from airflow_lro_provider.lro.errors import (
-    ApiError,
-    OperationsError,
-    ResourceExhaustedError,
-    UnauthenticatedError,
-)
+from airflow_lro_provider.lro.errors import ApiError, OperationsError, ResourceExhaustedError, UnauthenticatedError
 from airflow_lro_provider.lro.metrics import Metrics
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.protocol import Rows
 from airflow_lro_provider.lro.resources.catalog import find_service, parent_of
 from airflow_lro_provider.lro.resources.names import OperationReference, Parent
-from airflow_lro_provider.lro.shared_poller.clients import Access, Client, Clients, spawn
-from airflow_lro_provider.lro.shared_poller.planner import (
-    LAST_POLL_SECONDS,
-    MAX_LONG_POLLS,
-    ParentPlan,
-    PollRequest,
-)
+from airflow_lro_provider.lro.shared_poller.clients import Access, Clients, spawn
+from airflow_lro_provider.lro.shared_poller.planner import LAST_POLL_SECONDS, MAX_LONG_POLLS, ParentPlan, PollRequest
 from airflow_lro_provider.lro.shared_poller.queue import Notification, Waiter
 from airflow_lro_provider.lro.shared_poller.throttle import Throttle, Ticket
 
@@ -51,7 +42,6 @@ LOG_INTERVAL_SECONDS = 60.0
 class ParentPoller:
     """All who wait below one parent with one identity: their plan, their client, their requests in flight.
 
-    :param plan: decides what is sent.
     :param reference: an operation there; the others have all but its name in common.
     :param on_idle: called once, when nobody waits any more.
     """
@@ -72,7 +62,7 @@ class ParentPoller:
         self._settings, self._access, self._reference = settings, access, reference
         self._clients, self._on_idle = clients, on_idle
         self._client = clients.make(settings, access)
-        self._outdated: list[Client] = []
+        self._outdated: list[AsyncOperationsClient] = []
         self._closed = False
         self._logged, self._logged_at = "", -math.inf
 
@@ -135,8 +125,6 @@ class ParentPoller:
 class EndpointPoller:
     """All who wait at one endpoint: they share its capacity.
 
-    :param clients: makes and closes clients.
-    :param metrics: what counts.
     :param clock: gives the time, in seconds, that all schedules are on.
     :param max_in_flight: how many requests may be in flight at a time.
     :param on_idle: called when nobody waits here any more.
@@ -285,7 +273,7 @@ class EndpointPoller:
         if self._throttle.responded(ticket):
             log.info("endpoint recovered, %d waiting: %s", self._waiting, self.url)
             for each in self._parents.values():
-                each.plan.recovered()
+                each.plan.lists.recovered()
         if isinstance(response, Operation):
             return parent.plan.responded(request, response, ticket.sent, now)
         return await self._read_page(parent, response, now)
@@ -328,7 +316,7 @@ class EndpointPoller:
             throttle.release(ticket)
         if request.page is None:
             return parent.plan.failed(request, error, now)
-        if line := parent.plan.list_failed(error, now):
+        if line := parent.plan.lists.failed(error, now):
             log.warning("%s (%s %s)", line, parent.service, parent.plan.parent)
         return []
 

@@ -249,7 +249,7 @@ class ListStrategy:
         return run
 
     def failed(self, error: OperationsError, now: float) -> str | None:
-        """Note that a page was answered with an error: the variant rests for a while.
+        """Note that a page was answered with an error: the variant rests for a while, and each is polled by name.
 
         :return: a line for the log, if the error is not transient.
         """

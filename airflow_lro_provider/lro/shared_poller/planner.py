@@ -20,7 +20,7 @@ from __future__ import annotations
 import marshal
 import math
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from airflow_lro_provider.lro.errors import MalformedResponseError, OperationsError
@@ -82,9 +82,10 @@ class ParentPlan:
         """How it is polled at present, for the log."""
         self.next_deadline = math.inf
         """No deadline is before this, except of those whose last request is in flight."""
+        self.lists = ListStrategy(lists=lists, max_in_flight=max_in_flight)
+        """Whether and how it is listed."""
         self._waiters: dict[str, tuple[Waiter, ...]] = {}
         self._queue = Queue()
-        self._lists = ListStrategy(lists=lists, max_in_flight=max_in_flight)
         self._long_polls = LongPolls(waits)
         self._rng = rng
         self._gets = 0  # in flight
@@ -97,15 +98,15 @@ class ParentPlan:
         return operation in self._waiters
 
     @property
-    def waiters(self) -> list[Waiter]:
+    def waiters(self) -> Iterator[Waiter]:
         """All of them."""
-        return [waiter for same in self._waiters.values() for waiter in same]
+        return (waiter for same in self._waiters.values() for waiter in same)
 
     def add(self, waiter: Waiter, now: float) -> None:
         """Begin to wait."""
         self._waiters[waiter.name] = (*self._waiters.get(waiter.name, ()), waiter)
         waiter.polled_at = now
-        self._lists.added()
+        self.lists.added()
         if waiter.schedule.deadline is not None:
             self.next_deadline = min(self.next_deadline, waiter.schedule.deadline.at)
         self._queue.put(waiter, now + GATHER_SECONDS)
@@ -120,19 +121,19 @@ class ParentPlan:
             self._waiters[waiter.name] = rest
         else:
             self._waiters.pop(waiter.name, None)
-        self._queue.prune(self._iterate(), len(self._waiters))
+        self._queue.prune(self.waiters, len(self._waiters))
 
     # -- what to send --------------------------------------------------------------------------------
 
     def next_at(self, now: float) -> float:
         """When to call :meth:`requests` again; infinity if only a response can change anything."""
-        if self._lists.current:
+        if self.lists.current:
             # Everybody in the queue is being polled; only deadlines go on.
-            return now if self._lists.has_next_page else self.next_deadline + LAST_POLL_SECONDS
+            return now if self.lists.has_next_page else self.next_deadline + LAST_POLL_SECONDS
         head = self._queue.head()
         if head is None:
             return math.inf
-        return max(head.due, self._lists.worth_at) if self._lists_pay and self._left_to_list(head) else head.due
+        return max(head.due, self.lists.worth_at) if self._lists_pay and self._left_to_list(head) else head.due
 
     def requests(self, now: float, capacity: int, long_polls: int = 0) -> list[PollRequest]:
         """The requests to send now. Their operations count as in flight until they are responded to.
@@ -142,17 +143,17 @@ class ParentPlan:
         """
         if capacity <= 0:
             return []
-        if self._lists.current:
+        if self.lists.current:
             return self._next_page()
         by_wait = long_polls > 0 and self._long_polls.usable(now)
-        variant = None if by_wait else self._lists.choose(len(self), now)
+        variant = None if by_wait else self.lists.choose(len(self), now)
         self._lists_pay = variant is not None
         head = self._queue.head()
         if head is None or head.due > now:
             return []
-        if variant is not None and self._lists.is_worth(variant, self._waiters.values(), now):
+        if variant is not None and self.lists.is_worth(variant, self._waiters.values(), now):
             self.method = variant.name
-            self._lists.start(variant, len(self), now)
+            self.lists.start(variant, len(self), now)
             return self._next_page()
         found: list[PollRequest] = []
         while head is not None and head.due <= now and len(found) < capacity:
@@ -187,7 +188,7 @@ class ParentPlan:
             return []
         news: list[Notification] = []
         self.next_deadline = math.inf
-        for waiter in self._iterate():
+        for waiter in self.waiters:
             if (deadline := waiter.schedule.deadline) is None:
                 continue
             # Whoever joins after the deadline is polled all the same: the operation may have ended long ago.
@@ -255,7 +256,7 @@ class ParentPlan:
 
         Most rows repeat what they said the last time: that costs a hash, and nothing is read.
         """
-        number = self._lists.current
+        number = self.lists.current
         news: list[Notification] = []
         if not number:
             return news
@@ -284,7 +285,7 @@ class ParentPlan:
                     break
                 waiter.listed_in = number
                 _show(waiter, operation, fingerprint, now, news)
-        self._lists.count(len(rows), matched, shows_finished)
+        self.lists.count(len(rows), matched, shows_finished)
         return news
 
     def end_page(self, next_page_token: str, size: int, now: float) -> None:
@@ -292,37 +293,23 @@ class ParentPlan:
 
         :param size: bytes of the response.
         """
-        if (run := self._lists.end_page(next_page_token, size, now)) is not None:
-            self._lists.missed(run, self._reschedule(run, now))
-
-    def list_failed(self, error: OperationsError, now: float) -> str | None:
-        """Note that a list was answered with an error: everybody is polled by name for a while.
-
-        :return: a line for the log, if the error is not transient.
-        """
-        return self._lists.failed(error, now)
-
-    def recovered(self) -> None:
-        """Note that the endpoint has recovered from trouble."""
-        self._lists.recovered()
+        if (run := self.lists.end_page(next_page_token, size, now)) is not None:
+            self.lists.missed(run, self._reschedule(run, now))
 
     # -- in here -------------------------------------------------------------------------------------
-
-    def _iterate(self) -> Iterable[Waiter]:
-        return (waiter for same in self._waiters.values() for waiter in same)
 
     def _left_to_list(self, waiter: Waiter) -> bool:
         """Whether somebody whom lists show has to wait for the next one, or for a GET to finish."""
         return waiter.listable is True and self._gets >= GETS_BESIDE_LISTS
 
     def _next_page(self) -> list[PollRequest]:
-        page = self._lists.next_page()
+        page = self.lists.next_page()
         return [] if page is None else [PollRequest("list", self.parent, page=page)]
 
     def _reschedule(self, run: ListRun, now: float) -> int:
         """Put everybody back into the queue after a list; gives how many it should have shown, and did not."""
         missing, number, started = 0, run.number, run.started
-        waiters = self.waiters
+        waiters = list(self.waiters)
         for waiter in waiters:
             if waiter.listed_in == number:
                 waiter.polled_at, waiter.listable = started, True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable
+from dataclasses import dataclass
 from operator import itemgetter
 
 from airflow_lro_provider.lro.errors import OperationsError
@@ -16,6 +17,7 @@ News = Operation | OperationsError | str
 _by_due = itemgetter(0)
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Waiter:
     """One wait for one operation, as the plan of its parent keeps it.
 
@@ -23,17 +25,16 @@ class Waiter:
     :param schedule: when to poll and until when, on the clock of the plan.
     """
 
-    __slots__ = ("due", "fingerprint", "in_flight", "listable", "listed_in", "name", "polled_at", "removed", "schedule")
-
-    def __init__(self, name: str, schedule: PollSchedule) -> None:
-        self.name, self.schedule = name, schedule
-        self.due = self.polled_at = 0.0
-        self.fingerprint: int | None = None  # hash of the last response
-        self.listed_in = 0  # number of the last list that showed it
-        self.in_flight = False  # a request for it is in flight
-        self.removed = False
-        # Whether lists show it; None: the last one did not, and it is not known yet why.
-        self.listable: bool | None = True
+    name: str
+    schedule: PollSchedule
+    due: float = 0.0
+    polled_at: float = 0.0
+    fingerprint: int | None = None  # hash of the last response
+    listed_in: int = 0  # number of the last list that showed it
+    in_flight: bool = False  # a request for it is in flight
+    removed: bool = False
+    # Whether lists show it; None: the last one did not, and it is not known yet why.
+    listable: bool | None = True
 
     def __lt__(self, other: Waiter) -> bool:
         """Those that are due at the same time are in any order."""
@@ -74,8 +75,7 @@ class Queue:
     def prune(self, waiters: Iterable[Waiter], number: int) -> None:
         """Drop the entries that would be skipped, once they are most of the queue.
 
-        :param waiters: all waiters.
-        :param number: how many those are, at least about.
+        :param number: how many waiters there are, at least about.
         """
         if len(self._entries) > 2 * number + 64:
             self.rebuild(waiters)

@@ -12,8 +12,8 @@ throttled   one after the other, with a gap that doubles with every 429 and shri
 down        one probe at a time, after pauses that double up to the longest one
 ==========  ==========================================================================================================
 
-So an outage of ``d`` seconds costs at most :func:`most_requests_of_an_outage` requests, however many wait, and its end
-is noticed at most one longest pause later.
+So an outage of ``d`` seconds with a longest pause of ``p`` costs at most ``14 + log2(2 p) + d / 0.8 p`` requests, however
+many wait, and its end is noticed at most one such pause later.
 """
 
 from __future__ import annotations
@@ -36,19 +36,6 @@ SHRINK = 0.9
 """What a success leaves of a gap that is near the one that was too short."""
 NO_GAP_SECONDS = 0.02
 """A shorter gap is none."""
-
-
-def most_requests_of_an_outage(seconds: float, max_pause: float, max_in_flight: int = MAX_IN_FLIGHT) -> int:
-    """The maximum number of requests that an outage costs, however many wait.
-
-    Not counted: aiohttp sends a GET a second time if its connection breaks.
-
-    :param seconds: how long the outage lasts.
-    :param max_pause: the longest pause between two probes, in seconds.
-    :param max_in_flight: how many requests are in flight at a time.
-    """
-    doublings = max(math.ceil(math.log2(max_pause / FIRST_PAUSE_SECONDS)), 0)
-    return max_in_flight + DOWN_AFTER + doublings + math.ceil(seconds / (0.8 * max_pause)) + 1
 
 
 @dataclass(frozen=True)

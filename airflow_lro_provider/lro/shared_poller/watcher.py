@@ -22,7 +22,7 @@ from airflow_lro_provider.lro.metrics import Metrics
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.polling import MAX_IN_FLIGHT, PollSchedule
 from airflow_lro_provider.lro.resources.names import OperationReference
-from airflow_lro_provider.lro.shared_poller.clients import Client, Clients
+from airflow_lro_provider.lro.shared_poller.clients import Clients
 from airflow_lro_provider.lro.shared_poller.endpoint_poller import EndpointPoller
 from airflow_lro_provider.lro.shared_poller.queue import News, Waiter
 
@@ -78,7 +78,6 @@ class Subscription(Waiter):
 class Watcher:
     """The shared poller of one event loop.
 
-    :param metrics: what counts.
     :param max_in_flight: how many requests may be in flight at a time at each endpoint.
     :param clock: gives the time, in seconds, that all schedules are on.
     :param make_client: makes a client of settings, an identity and TLS settings.
@@ -90,7 +89,7 @@ class Watcher:
         *,
         max_in_flight: int = MAX_IN_FLIGHT,
         clock: Callable[[], float] = time.monotonic,
-        make_client: Callable[..., Client] = AsyncOperationsClient,
+        make_client: Callable[..., AsyncOperationsClient] = AsyncOperationsClient,
     ) -> None:
         self.clock, self.max_in_flight = clock, max_in_flight
         self._metrics = metrics or Metrics()
@@ -113,7 +112,6 @@ class Watcher:
     ) -> Subscription:
         """Begin to wait.
 
-        :param settings: what the connection says.
         :param schedule: when to poll and until when, on the clock of the watcher.
         :raises ForbiddenEndpointError: if the reference is not for this connection.
         :raises OperationsError: if there are no credentials.

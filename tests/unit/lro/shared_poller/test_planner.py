@@ -132,7 +132,7 @@ def play(plan: ParentPlan, service: Service, until: float, now: float = 0.0) -> 
                     news = deal(plan, rows, now)
                     plan.end_page(token, size, now)
                 except InvalidArgumentError as refusal:
-                    plan.list_failed(refusal, now)
+                    plan.lists.failed(refusal, now)
                     news = []
             else:
                 news = plan.responded(request, Operation.from_json(service.resource(request.name, now)), sent, now)
@@ -234,7 +234,7 @@ def test_a_refused_list_is_not_requested_again() -> None:
     plan, _ = waiting(100)
     [request] = plan.requests(1.0, 8)
     assert request.verb == "list"
-    line = plan.list_failed(error(PermissionDeniedError), 1.1)
+    line = plan.lists.failed(error(PermissionDeniedError), 1.1)
     assert line is not None
     assert "by name" in line
     assert [request.verb for request in plan.requests(2.0, 8)] == ["get"] * 8
@@ -244,7 +244,7 @@ def test_a_list_that_fails_for_a_moment_is_tried_again() -> None:
     """503 for the list: GETs for a moment, then the list."""
     plan, _ = waiting(100)
     plan.requests(1.0, 8)
-    assert plan.list_failed(error(UnavailableError), 1.1) is None
+    assert plan.lists.failed(error(UnavailableError), 1.1) is None
     assert plan.requests(1.2, 1)[0].verb == "get"
     assert plan.requests(2.0, 1)[0].verb == "list"
 
@@ -399,7 +399,7 @@ def test_a_page_that_is_cut_off_or_no_json_shows_nothing(row: str) -> None:
     content = f'{{"operations": [{json.dumps({**rows[0], "done": True})}, {row}]}}'
     with pytest.raises(MalformedResponseError) as caught:
         deal_text(plan, content, 6.0)
-    assert plan.list_failed(caught.value, 6.0) is None
+    assert plan.lists.failed(caught.value, 6.0) is None
     assert [request.verb for request in plan.requests(6.1, 100)] == ["get"] * 100
 
 

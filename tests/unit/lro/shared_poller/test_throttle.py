@@ -11,13 +11,8 @@ from hypothesis import strategies as st
 
 from airflow_lro_provider.lro.errors import ResourceExhaustedError, TransportError, UnavailableError
 from airflow_lro_provider.lro.polling import MAX_IN_FLIGHT
-from airflow_lro_provider.lro.shared_poller.throttle import (
-    DOWN_AFTER,
-    FIRST_GAP_SECONDS,
-    Throttle,
-    Ticket,
-    most_requests_of_an_outage,
-)
+from airflow_lro_provider.lro.shared_poller.throttle import DOWN_AFTER, FIRST_GAP_SECONDS, Throttle, Ticket
+from tests.outage import most_requests_of_an_outage
 
 
 def throttled(retry_after: float | None = None) -> ResourceExhaustedError:

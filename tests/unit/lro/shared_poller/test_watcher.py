@@ -32,8 +32,8 @@ from airflow_lro_provider.lro.shared_poller import clients
 from airflow_lro_provider.lro.shared_poller.endpoint_poller import ROWS_PER_TURN, EndpointPoller
 from airflow_lro_provider.lro.shared_poller.list_strategy import ListStrategy
 from airflow_lro_provider.lro.shared_poller.planner import LAST_POLL_SECONDS, ParentPlan
-from airflow_lro_provider.lro.shared_poller.throttle import most_requests_of_an_outage
 from airflow_lro_provider.lro.shared_poller.watcher import Subscription, Watcher
+from tests.outage import most_requests_of_an_outage
 
 PARENT = "projects/p/locations/us-central1"
 LISTED = Parent("datafusion", "v1", PARENT, "datafusion.googleapis.com")
