@@ -38,7 +38,7 @@ from airflow_lro_provider.lro.http.messages import (
 from airflow_lro_provider.lro.metrics import NO_METRICS, Metrics
 from airflow_lro_provider.lro.operation import Operation, Outcome
 from airflow_lro_provider.lro.polling import MAX_IN_FLIGHT, Deadline, PollSchedule
-from airflow_lro_provider.lro.protocol import Rows
+from airflow_lro_provider.lro.protocol import PageQuery, Rows
 from airflow_lro_provider.lro.resources.hosts import Resource
 from airflow_lro_provider.lro.resources.methods import Method
 from airflow_lro_provider.lro.resources.names import OperationReference, Parent
@@ -208,20 +208,9 @@ class AsyncOperationsClient(BaseClient):
             for operation in await self._run(paging.next_page()):
                 yield operation
 
-    async def rows(
-        self,
-        parent: Parent,
-        *,
-        filter: str | None = None,
-        page_size: int | None = None,
-        page_token: str | None = None,
-        retries: int | None = None,
-    ) -> Rows:
+    async def rows(self, parent: Parent, query: PageQuery, *, retries: int | None = None) -> Rows:
         """One page of a parent's operations, unread."""
-        request = protocol.rows(
-            parent, self.endpoint(parent), filter=filter, page_size=page_size, page_token=page_token
-        )
-        return await self._run(send(request, self._times(retries)))
+        return await self._run(send(protocol.rows(parent, self.endpoint(parent), query), self._times(retries)))
 
     async def wait(
         self, reference: OperationReference, timeout: float = READ_TIMEOUT_SECONDS, *, retries: int | None = None

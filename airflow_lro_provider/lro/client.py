@@ -143,10 +143,7 @@ class OperationsClient(BaseClient):
         request_id: str | None = None,
         may_continue: Callable[[], bool] = lambda: True,
     ) -> Started:
-        """Call a method that starts an operation. See :func:`flows.start <airflow_lro_provider.lro.flows.start>`.
-
-        :param request_id: see :func:`protocol.start <airflow_lro_provider.lro.protocol.start>`.
-        """
+        """Call a method that starts an operation. See :func:`flows.start <airflow_lro_provider.lro.flows.start>`."""
         endpoint = self.endpoint(method)
         return self._run(
             flows.start(method, endpoint, body, request_id, retries=self._retries, may_continue=may_continue)

@@ -35,7 +35,7 @@ not by the HTTP code alone: 400 is FAILED_PRECONDITION as well as INVALID_ARGUME
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, ClassVar
@@ -51,19 +51,17 @@ class OperationsError(Exception):
     """How long to wait before a retry, in seconds, if the API said so (``Retry-After``, ``google.rpc.RetryInfo``)."""
 
 
-class without_context(contextlib.ContextDecorator):  # noqa: N801 - used like a function
+@contextlib.contextmanager
+def without_context() -> Iterator[None]:
     """Errors of this tree are raised without the error that caused them, whose text or attributes hold a secret.
 
     ``raise … from None`` only hides that error; it stays reachable as ``__context__``.
     """
-
-    def __enter__(self) -> None:
-        """Do nothing."""
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        """Drop the context."""
-        if isinstance(error, OperationsError):
-            error.__context__ = None
+    try:
+        yield
+    except OperationsError as error:
+        error.__context__ = None
+        raise
 
 
 class InvalidRequestError(OperationsError, ValueError):

@@ -44,14 +44,10 @@ class Sleep:
 
 Flow = Generator[Request[Any] | Sleep, Any, T]
 
-# -- one request ------------------------------------------------------------------------------------------------------
-
 
 def send(request: Request[T], retries: int = 0, *, rng: Callable[[], float] = random.random) -> Flow[T]:
-    """Send a request, and send it again after an error that passes, if nothing can be done twice.
+    """Send a request, and up to ``retries`` times again after an error that passes, if nothing can be done twice.
 
-    :param retries: how often.
-    :param rng: gives numbers from 0 to 1.
     :raises OperationsError: the last error.
     """
     tries = 0
@@ -66,8 +62,6 @@ def send(request: Request[T], retries: int = 0, *, rng: Callable[[], float] = ra
             delay = retry_delay(error, tries, rng)
         yield Sleep(delay)
 
-
-# -- start ------------------------------------------------------------------------------------------------------------
 
 CHECK_INTERVAL_SECONDS = 0.5
 """How often ``may_continue`` is checked during a pause."""
@@ -117,7 +111,10 @@ def start(
             lost = lost or error.may_have_happened
             if tries < retries and error.transient:
                 tries += 1
-                yield from _pause(retry_delay(error, tries), may_continue)
+                pause = retry_delay(error, tries)
+                while pause > 0 and may_continue():
+                    yield Sleep(min(pause, CHECK_INTERVAL_SECONDS))
+                    pause -= CHECK_INTERVAL_SECONDS
                 if error.may_have_happened or may_continue():
                     continue
             if not lost or error.may_have_happened:
@@ -128,14 +125,6 @@ def start(
             ) from None
         return Started(*protocol.started(request, content))
 
-
-def _pause(seconds: float, may_continue: Callable[[], bool]) -> Flow[None]:
-    while seconds > 0 and may_continue():
-        yield Sleep(min(seconds, CHECK_INTERVAL_SECONDS))
-        seconds -= CHECK_INTERVAL_SECONDS
-
-
-# -- list -------------------------------------------------------------------------------------------------------------
 
 MAX_PAGES = 10_000
 MAX_TOKEN_LENGTH = 16_384
@@ -148,11 +137,7 @@ class Paging:
 
     Pages come to an end, here if not there: a page token that was given before leads nowhere new, and no list has
     more than :data:`MAX_PAGES`. While operations come and go, a service may show one on two pages
-    (https://google.aip.dev/158): it is returned once.
-
-    :param filter: in the service's own dialect.
-    :param page_size: how many to request at once.
-    :param retries: how often each page is requested again after an error that passes.
+    (https://google.aip.dev/158): it is returned once. Each page has its own retries.
     """
 
     parent: Parent
@@ -167,9 +152,8 @@ class Paging:
     _names: set[str] = field(default_factory=set, init=False)
 
     def next_page(self) -> Flow[list[Operation]]:
-        """Get the next page.
+        """Get the operations on the next page, without those that were returned before.
 
-        :return: the operations on it, without those that were returned before.
         :raises ResponseTooLargeError: if there is no end in sight.
         """
         request = protocol.list_(
@@ -199,9 +183,6 @@ class Paging:
             raise ResponseTooLargeError(
                 f"{what}: after {MAX_PAGES} pages there is no end in sight. Narrow it by a filter."
             )
-
-
-# -- wait -------------------------------------------------------------------------------------------------------------
 
 
 def wait_until_done(
@@ -248,9 +229,6 @@ def wait_until_done(
         if timeout:
             long_polls.judge(timeout, now - begun, now)
         yield Sleep(delay)
-
-
-# -- cancel -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -370,11 +348,7 @@ def outcome_of_cancel(later: Operation) -> Outcome:
 
 
 def cancel_line(reference: OperationReference, result: CancelResult | BaseException, reason: str = "") -> str:
-    """The line that every cancellation is logged with: the fact first, the operation last.
-
-    :param result: what the request came to, or the error that kept it from being accepted.
-    :param reason: why it was requested.
-    """
+    """The line that every cancellation is logged with: the result or error first, why, and the operation last."""
     fact = result.summary() if isinstance(result, CancelResult) else f"Cancellation not accepted, {result}"
     because = f" ({reason})" if reason else ""
     return f"{fact}{because}: {reference.short}"

@@ -76,7 +76,6 @@ class PollSchedule:
     :param exponential_backoff: double the interval with every poll, as Airflow's sensors do.
     :param max_wait: no interval is longer than this, in seconds.
     :param tolerant: no error ends the wait (a sensor's ``silent_fail``).
-    :param rng: gives numbers from 0 to 1.
     """
 
     started: float
@@ -136,17 +135,13 @@ class PollSchedule:
         return self.last if self.last is not None and self.last.done else None
 
     def cancelled_at_deadline(self, now: float) -> bool:
-        """Whether it was cancelled because its time was up, by a triggerer that died before it could report that.
-
-        This is a timeout, and not the end that was waited for.
-        """
+        """Whether a triggerer cancelled it because its time was up, and died before it could report the timeout."""
         cancelled = self.done is not None and self.done.outcome is Outcome.CANCELLED
         return cancelled and self.deadline is not None and now >= self.deadline.at
 
     def check_deadline(self, now: float, name: str) -> None:
-        """End the wait if its deadline has passed.
+        """End the wait for the operation of this name if its deadline has passed.
 
-        :param name: of the operation, for the message.
         :raises WaitTimeoutError: at the deadline.
         """
         if self.deadline is not None and now >= self.deadline.at:
@@ -179,11 +174,7 @@ class PollSchedule:
 
 
 def new_schedule(now: float, *, timeout: float | None = None, interval: float | None = None) -> PollSchedule:
-    """A wait that begins now.
-
-    :param timeout: in seconds; ``None`` waits for ever.
-    :param interval: in seconds; if ``None`` it grows with the age of the wait.
-    """
+    """A wait that begins now. Times are in seconds; ``None`` waits for ever, and lets the interval grow."""
     deadline = None if timeout is None else Deadline(now + timeout, "timeout", timeout)
     return PollSchedule(started=now, deadline=deadline, interval=interval)
 
@@ -235,10 +226,7 @@ class LongPolls:
         return seconds if seconds >= MIN_LONG_POLL_SECONDS and self.usable(now) else 0.0
 
     def judge(self, timeout: float, took: float, now: float) -> None:
-        """Note one whose response shows an operation that is still running.
-
-        :param took: how long the response took, in seconds.
-        """
+        """Note one whose response, after ``took`` seconds, shows an operation that is still running."""
         if took >= timeout / 2:
             self._failed = 0
         else:
@@ -256,10 +244,6 @@ class LongPolls:
 
 
 def retry_delay(error: OperationsError, tries: int, rng: Callable[[], float] = random.random) -> float:
-    """Seconds before a request is sent again: a pause that grows, or as long as the API says.
-
-    :param tries: which one is next: 1 for the first retry.
-    :param rng: gives numbers from 0 to 1.
-    """
+    """Seconds before retry number ``tries`` (from 1): a pause that grows, or as long as the API says."""
     backoff = min(BACKOFF_SECONDS * 2.0 ** min(tries - 1, 30), MAX_BACKOFF_SECONDS) + BACKOFF_SECONDS * rng()
     return max(error.retry_after or 0.0, backoff)

@@ -24,7 +24,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote, urlencode
 
 from airflow_lro_provider.lro.errors import (
@@ -121,16 +121,17 @@ def list_(
     return Request("list", "GET", f"{url}?{urlencode(query)}" if query else url, parent, _read_page)
 
 
-def rows(
-    parent: Parent,
-    endpoint: str,
-    *,
-    filter: str | None = None,
-    page_size: int | None = None,
-    page_token: str | None = None,
-) -> Request[Rows]:
+class PageQuery(NamedTuple):
+    """What :func:`list_` takes, as one value."""
+
+    filter: str | None = None
+    page_size: int | None = None
+    page_token: str | None = None
+
+
+def rows(parent: Parent, endpoint: str, query: PageQuery) -> Request[Rows]:
     """The same as :func:`list_`, for those who read few of the operations on a page."""
-    request: Request[Any] = list_(parent, endpoint, filter=filter, page_size=page_size, page_token=page_token)
+    request: Request[Any] = list_(parent, endpoint, **query._asdict())
     return replace(request, reader=_read_rows)
 
 
@@ -150,7 +151,7 @@ def start(
     place = find_service(method.service).place_of_request_id(method.http_method, method.path)
     if request_id is not None and not own:
         if place == "query":
-            query = method.with_parameter(REQUEST_ID, request_id)
+            query = "&".join(filter(None, [query, urlencode({REQUEST_ID: request_id})]))
         elif place == "body":
             content[REQUEST_ID] = request_id
     try:
@@ -218,7 +219,8 @@ def read_row(row: bytes) -> Operation:
 
 
 def _read_rows(request: Request[Any], response: Response, now: datetime | None) -> Rows:
-    _check_status(request, response, now)
+    if not 200 <= response.status < 300:
+        raise error_from_response(request, response, now)
     with _reading(request, "it is not JSON, or a field of the list has the wrong type"):
         page = read_page(response.body)
     return Rows(page.operations, page.next_page_token, len(response.body))
@@ -242,7 +244,7 @@ def _read_page(request: Request[Any], response: Response, now: datetime | None) 
     rows, token = content.get("operations", []), content.get("nextPageToken", "")
     unreachable = content.get("unreachable", [])
     if not isinstance(rows, list) or not isinstance(token, str) or not isinstance(unreachable, list):
-        raise _malformed(request, "a field of the list has the wrong type")
+        raise unreadable(request, MalformedResponseError("a field of the list has the wrong type"))
     try:
         return Page(tuple(Operation.from_json(row) for row in rows), token, tuple(map(str, unreachable)))
     except MalformedResponseError as error:
@@ -269,25 +271,14 @@ def _url(verb: str, reference: Resource, endpoint: str) -> str:
 _PATH = "/:@!$&'()*+,;=~-._"
 
 
-def _check_status(request: Request[Any], response: Response, now: datetime | None) -> None:
-    if not 200 <= response.status < 300:
-        raise error_from_response(
-            service=request.resource.service,
-            verb=request.verb,
-            operation=request.resource.name,
-            http_status=response.status,
-            headers=response.headers,
-            body=response.body,
-            now=now,
-        )
-
-
 def _read_object(request: Request[Any], response: Response, now: datetime | None) -> dict[str, Any]:
-    _check_status(request, response, now)
+    if not 200 <= response.status < 300:
+        raise error_from_response(request, response, now)
     with _reading(request, "it is not JSON"):
         content = read_json(response.body)
     if not isinstance(content, dict):
-        raise _malformed(request, f"it is a JSON {type(content).__name__}, not an object")
+        problem = f"it is a JSON {type(content).__name__}, not an object"
+        raise unreadable(request, MalformedResponseError(problem))
     return content
 
 
@@ -299,8 +290,4 @@ def _reading(request: Request[Any], otherwise: str) -> Iterator[None]:
     except JsonLimitError as error:
         raise unreadable(request, ResponseTooLargeError(str(error))) from None
     except ValueError:
-        raise _malformed(request, otherwise) from None
-
-
-def _malformed(request: Request[Any], why: str) -> MalformedResponseError:
-    return unreadable(request, MalformedResponseError(why))
+        raise unreadable(request, MalformedResponseError(otherwise)) from None

@@ -20,20 +20,9 @@ from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from airflow_lro_provider.lro.errors import (
-    ApiError,
-    FailedPreconditionError,
-    InvalidArgumentError,
-    MalformedResponseError,
-    NotFoundError,
-    OperationsError,
-    PermissionDeniedError,
-    ResourceExhaustedError,
-    UnauthenticatedError,
-    UnavailableError,
-    UnimplementedError,
-)
+from airflow_lro_provider.lro import errors
 from airflow_lro_provider.lro.http.json import read_json
+from airflow_lro_provider.lro.http.messages import Request, Response
 from airflow_lro_provider.lro.http.redaction import legible, without_secrets
 
 # google/rpc/code.proto in the order of its numbers, from 0, and the HTTP code that each is sent with.
@@ -58,23 +47,22 @@ HTTP_CODES: dict[str, int] = {
 }
 CODES: dict[str, int] = {name: number for number, name in enumerate(HTTP_CODES)}
 
-_BY_STATUS: dict[str, type[ApiError]] = {
-    "INVALID_ARGUMENT": InvalidArgumentError,
-    "OUT_OF_RANGE": InvalidArgumentError,
-    "FAILED_PRECONDITION": FailedPreconditionError,
-    "UNAUTHENTICATED": UnauthenticatedError,
-    "PERMISSION_DENIED": PermissionDeniedError,
-    "NOT_FOUND": NotFoundError,
-    "UNIMPLEMENTED": UnimplementedError,
-    "RESOURCE_EXHAUSTED": ResourceExhaustedError,
-    "UNAVAILABLE": UnavailableError,
-    "INTERNAL": UnavailableError,
-    "UNKNOWN": UnavailableError,
-    "DEADLINE_EXCEEDED": UnavailableError,
+_BY_STATUS: dict[str, type[errors.ApiError]] = {
+    "INVALID_ARGUMENT": errors.InvalidArgumentError,
+    "OUT_OF_RANGE": errors.InvalidArgumentError,
+    "FAILED_PRECONDITION": errors.FailedPreconditionError,
+    "UNAUTHENTICATED": errors.UnauthenticatedError,
+    "PERMISSION_DENIED": errors.PermissionDeniedError,
+    "NOT_FOUND": errors.NotFoundError,
+    "UNIMPLEMENTED": errors.UnimplementedError,
+    "RESOURCE_EXHAUSTED": errors.ResourceExhaustedError,
+    "UNAVAILABLE": errors.UnavailableError,
+    "INTERNAL": errors.UnavailableError,
+    "UNKNOWN": errors.UnavailableError,
+    "DEADLINE_EXCEEDED": errors.UnavailableError,
 }
-# Only where the body names no status. 502 is a proxy's 503.
+# Only where the body names no status. Others are INVALID_ARGUMENT, and from 500 on UNAVAILABLE: 502 is a proxy's 503.
 _BY_HTTP = {
-    400: "INVALID_ARGUMENT",
     401: "UNAUTHENTICATED",
     403: "PERMISSION_DENIED",
     404: "NOT_FOUND",
@@ -85,8 +73,6 @@ _BY_HTTP = {
     499: "CANCELLED",
     500: "INTERNAL",
     501: "UNIMPLEMENTED",
-    502: "UNAVAILABLE",
-    503: "UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
 }
 _REQUEST_IDS = ("x-goog-request-id", "x-request-id", "x-guploader-uploadid", "x-cloud-trace-context")
@@ -103,31 +89,23 @@ MAX_RETRY_AFTER_SECONDS = 3600.0
 
 
 def error_from_response(
-    *,
-    service: str,
-    verb: str,
-    operation: str,
-    http_status: int,
-    headers: Mapping[str, str],
-    body: bytes,
-    now: datetime | None = None,
-) -> OperationsError:
+    request: Request[Any], response: Response, now: datetime | None = None
+) -> errors.OperationsError:
     """Turn a response that is no success into the error that it means. See the module's table.
 
-    :param operation: what the request was about, for messages.
-    :param headers: names in lower case.
     :param now: the time that a ``Retry-After`` date is compared with; without it a date is ignored.
     """
+    http_status, headers = response.status, response.headers
     if 300 <= http_status < 400:
-        return MalformedResponseError(
-            f"{service}: {verb} {operation}: the response is a redirect (HTTP {http_status}), which is not"
-            " followed: the token must not go elsewhere. Check the endpoint of the connection."
+        return errors.MalformedResponseError(
+            f"{request}: the response is a redirect (HTTP {http_status}), which is not followed: the token must not go"
+            " elsewhere. Check the endpoint of the connection."
         )
-    error = _status_of(body)
+    error = _status_of(response.body)
     status = error.get("status") if error else None
     if not isinstance(status, str) or status not in CODES:
         status = _BY_HTTP.get(http_status) or ("UNAVAILABLE" if http_status >= 500 else "INVALID_ARGUMENT")
-        if error is None and http_status == 404 and verb not in ("get", "list"):
+        if error is None and http_status == 404 and request.verb not in ("get", "list"):
             # The API's own 404 is JSON. A page in HTML comes from the front end, which has no route for this verb.
             status = "UNIMPLEMENTED"
     details = _mappings(error.get("details")) if error else ()
@@ -140,10 +118,10 @@ def error_from_response(
     request_id = _detail(details, "google.rpc.RequestInfo", "requestId") or next(
         (headers[key] for key in _REQUEST_IDS if headers.get(key)), None
     )
-    return _BY_STATUS.get(status, ApiError)(
-        service=service,
-        verb=verb,
-        operation=operation,
+    return _BY_STATUS.get(status, errors.ApiError)(
+        service=request.resource.service,
+        verb=request.verb,
+        operation=request.resource.name,
         http_status=http_status,
         status=status,
         message=_shorten(message) if isinstance(message, str) and message else "no explanation was given",

@@ -29,7 +29,7 @@ from airflow_lro_provider.lro.operation import Operation, Outcome, State
 from airflow_lro_provider.lro.polling import PollSchedule
 from airflow_lro_provider.lro.protocol import Page
 from airflow_lro_provider.lro.resources.catalog import find_service, known_services
-from airflow_lro_provider.lro.resources.hosts import check_endpoint, endpoint_of, split_url
+from airflow_lro_provider.lro.resources.hosts import Resource, check_endpoint, endpoint_of, split_url
 from airflow_lro_provider.lro.resources.methods import Method, new_request_id, read_method
 from airflow_lro_provider.lro.resources.names import OperationReference, read_parent, read_reference
 from airflow_lro_provider.lro.shared_poller.planner import ParentPlan
@@ -390,15 +390,8 @@ def fuzz_error(random: Random) -> object:
         _headers(random),
     )
     verb = random.choice(("get", "list", "cancel", "delete", "wait", "start"))
-    error = error_from_response(
-        service="datafusion",
-        verb=verb,
-        operation="o",
-        http_status=status,
-        headers=headers,
-        body=body,
-        now=random.choice((None, NOW)),
-    )
+    request = Request(verb, "GET", "https://h/", Resource("datafusion", "v1", "o", "h"), lambda *_: None)
+    error = error_from_response(request, Response(status, headers, body), random.choice((None, NOW)))
     given = (status, headers, verb, body)
     assert isinstance(error, ApiError | MalformedResponseError)
     assert len(str(error)) < 2500
@@ -414,7 +407,7 @@ def fuzz_error(random: Random) -> object:
 
 _ABOUT = read_reference("projects/p/operations/o", "earthengine")
 _ENDPOINT = endpoint_of(_ABOUT)
-_ROWS = protocol.rows(read_parent("projects/p", "earthengine"), _ENDPOINT)
+_ROWS = protocol.rows(read_parent("projects/p", "earthengine"), _ENDPOINT, protocol.PageQuery())
 _ASKED = [
     *_requests(_ABOUT, _ENDPOINT),
     protocol.list_(read_parent("projects/p", "earthengine"), _ENDPOINT),

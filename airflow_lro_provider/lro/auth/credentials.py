@@ -62,8 +62,8 @@ def identity_for(settings: ConnectionSettings) -> Identity:
     """The identity that these settings describe; the same object for the same settings.
 
     Building one reads files, parses keys, and may send requests to the metadata server or Secret Manager: it is done
-    once per process, and belongs in a thread where there is an event loop. One that was refused is built
-    anew: its key may have been replaced at its source.
+    once per process, and belongs in a thread where there is an event loop. One that was refused is built anew: its
+    key may have been replaced at its source.
 
     :raises ConnectionSettingsError: if the key cannot be used.
     :raises CredentialsError: if no credentials are found.
@@ -154,10 +154,7 @@ def _read_json(path: str, field: str) -> Any:
 
 
 def _service_account(key: Any, scopes: tuple[str, ...], place: str) -> Credentials:
-    """Credentials of a service account's key.
-
-    :param place: where the key is, for the message.
-    """
+    """Credentials of a service account's key, which is at this place."""
     from google.oauth2 import service_account
 
     try:

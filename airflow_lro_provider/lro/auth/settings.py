@@ -1,8 +1,8 @@
 """A connection's settings, checked: the fields of Google connections in Airflow, and three of our own.
 
-They are read from the connection's extra in every form in which Airflow stores one: JSON with its types, the
-strings of a URI, and the old names with the prefix ``extra__google_cloud_platform__``. No file is opened and no
-request is sent here.
+They are read from the connection's extra in every form in which Airflow stores one: JSON with its types, the strings
+of a URI, and the old names with the prefix ``extra__google_cloud_platform__``. No file is opened and no request is
+sent here.
 """
 
 from __future__ import annotations
@@ -39,13 +39,11 @@ class ConnectionSettings:
 
     :param key_path: a service account's key file.
     :param keyfile_dict: contents of a service account key (JSON).
-    :param credential_config_file: a credential configuration, e.g. of workload identity federation: the
-        path of its file, or its contents (JSON).
-    :param key_secret_name: the secret of Secret Manager that holds a key; it is read with the application
-        default credentials.
+    :param credential_config_file: a credential configuration, e.g. of workload identity federation: its path or JSON.
+    :param key_secret_name: the secret of Secret Manager that holds a key, read with application default credentials.
     :param key_secret_project_id: the project of that secret; by default that of those credentials.
-    :param idp_issuer_url: the token endpoint of an identity provider whose tokens the credential
-        configuration exchanges (client credentials grant, RFC 6749 section 4.4).
+    :param idp_issuer_url: the token endpoint of an identity provider whose tokens the credential configuration
+        exchanges (client credentials grant, RFC 6749 section 4.4).
     :param client_id: the client's id there.
     :param client_secret: the client's secret there.
     :param idp_extra_parameters: more parameters for that request, as a JSON object.
@@ -57,8 +55,7 @@ class ConnectionSettings:
     :param is_anonymous: send no token at all.
     :param universe_domain: the domain of the universe that credentials and APIs belong to; by default the value of
         ``GOOGLE_CLOUD_UNIVERSE_DOMAIN``, else ``googleapis.com``.
-    :param api_endpoint: where to send requests instead of Google's hosts; ``{service}`` in it becomes
-        the API's name.
+    :param api_endpoint: where to send requests instead of Google's hosts; ``{service}`` in it becomes the API's name.
     :param emulator: the endpoint is not Google: plain http is allowed, and only a fake token is sent.
     """
 

@@ -232,11 +232,7 @@ class Identity:
 
 
 def explain(error: Exception, who: str, refusal: Refusal | None = None) -> OperationsError:
-    """Say why there is no token, in one line without secrets, and what to do.
-
-    :param who: the account that it was for.
-    :param refusal: how the last request was refused.
-    """
+    """Say why there is no token for an account, in one line without secrets, and what to do."""
     if isinstance(error, OperationsError):
         return copy.copy(error)
     if refusal is None and not isinstance(error, GoogleAuthError):

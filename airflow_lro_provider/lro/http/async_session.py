@@ -81,9 +81,8 @@ class AsyncSession:
             await pools.leave()
 
     async def fetch(self, request: Request[Any], headers: Mapping[str, str]) -> Response:
-        """Send a request, and fetch the response.
+        """Send a request, authorized by these headers, and fetch the response.
 
-        :param headers: those that authorize the request.
         :raises aiohttp.ClientError: if none came; among others also ``OSError`` and ``asyncio.TimeoutError``.
         :raises MalformedResponseError: if it cannot be accepted, among others :class:`ResponseTooLargeError`.
         """

@@ -28,8 +28,6 @@ _WORD = re.compile(r"[a-z]{1,10}")  # anything else may repeat what was sent
 class Body:
     """The body of one response, fed with pieces from the network, still packed.
 
-    :param status: the HTTP code.
-    :param headers: names in lower case.
     :param limit: bytes that are accepted, unpacked.
     :raises ResponseTooLargeError: also from :meth:`feed`, if a successful response is larger than that.
     :raises MalformedResponseError: if it is packed in a way that was not requested.
@@ -54,10 +52,7 @@ class Body:
             self._give_up(ResponseTooLargeError(f"it is larger than {limit} bytes"))
 
     def feed(self, piece: bytes) -> bool:
-        """Add the next piece.
-
-        :return: whether more is wanted.
-        """
+        """Add the next piece; returns whether more is wanted."""
         while piece and self.wanted:
             if self._packed is None:
                 unpacked, piece = piece, b""

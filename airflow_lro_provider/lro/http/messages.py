@@ -32,10 +32,7 @@ class Response:
     body: bytes
 
     def without(self, sent: Mapping[str, str]) -> Response:
-        """The same response without the token that the request was sent with, should the server repeat it.
-
-        :param sent: the headers that authorized the request.
-        """
+        """The same response without the token in the headers that were sent, should the server repeat it."""
         token = sent.get("authorization", "").rpartition(" ")[2]
         body = self.body
         if b"\\" in body and (b"\\u00" in body or b"\\/" in body):
@@ -91,10 +88,7 @@ class Request(Generic[T]):
 
 
 def transport_error(request: Request[Any], error: BaseException, *, sent: bool) -> TransportError:
-    """Name what was tried and what went wrong; without the URL's query, and without headers.
-
-    :param sent: whether the request may have reached the service.
-    """
+    """Name what was tried and what went wrong; without the URL's query, and without headers."""
     host = request.url.split("/")[2]
     return TransportError(
         f"{request}: no response from {host} ({type(error).__name__}). Check the network, the proxy and the endpoint.",
@@ -103,10 +97,7 @@ def transport_error(request: Request[Any], error: BaseException, *, sent: bool) 
 
 
 def unreadable(request: Request[Any], error: MalformedResponseError) -> MalformedResponseError:
-    """The same error, with what was tried and what to do next.
-
-    :param error: says what is wrong with the response.
-    """
+    """The same error, with what was tried and what to do next."""
     return type(error)(
         f"{request}: could not read the response: {error}."
         " Check that the endpoint is the API's and that no proxy responds in its place."

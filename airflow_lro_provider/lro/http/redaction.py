@@ -32,10 +32,7 @@ def without_secrets(text: str, known: Iterable[str] = ()) -> str:
 
 
 def in_brief(text: str, known: Iterable[str] = ()) -> str:
-    """What somebody who gives out tokens says is wrong: its first line, without secrets, rather too few words.
-
-    :param known: what must not be in it, whatever it looks like.
-    """
+    """What somebody who gives out tokens says is wrong: its first line, without secrets, rather too few words."""
     text = without_secrets(_without(known, text)[: 20 * MAX_BRIEF])
     text = _PERHAPS_SECRET.sub(HIDDEN, text).strip()
     return legible(text.splitlines()[0])[:MAX_BRIEF].rstrip(" .") if text else ""

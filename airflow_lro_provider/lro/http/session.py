@@ -34,11 +34,7 @@ _PIECE = 2**16
 
 
 class _Wire(io.RawIOBase):
-    """The bytes of one response, as they come from a socket: limited in number, and in time.
-
-    :param raw: the socket's own reader.
-    :param sock: the socket. Its timeout is the time that the whole response may take.
-    """
+    """The bytes of one response from a socket: limited in number, and in time by the socket's timeout."""
 
     def __init__(self, raw: Any, sock: socket.socket, clock: Callable[[], float] = time.monotonic) -> None:
         self._raw, self._sock, self._clock = raw, sock, clock
@@ -128,11 +124,7 @@ class BoundedSession:
         self.session.auth = lambda request: request
 
     def show_certificate(self, origin: str, context: ssl.SSLContext) -> None:
-        """Show a client certificate at one origin, and at no other.
-
-        :param origin: scheme and host of its URLs: ``https://HOST[:PORT]``.
-        :param context: has the certificate.
-        """
+        """Show the client certificate of a context at one origin (``https://HOST[:PORT]``), and at no other."""
         if getattr(self.session.get_adapter(f"{origin}/"), "context", None) is not context:
             self.session.mount(f"{origin}/", _Adapter(context))
 

@@ -104,11 +104,7 @@ class Service:
         return self.only.get(verb, {}).get(version, self.names[version])
 
     def offers(self, verb: str, name: str | None = None, version: str | None = None) -> bool:
-        """Whether this API has a verb.
-
-        :param name: only for this name (or parent of a list).
-        :param version: only in this version.
-        """
+        """Whether this API has a verb, for this name (or parent of a list) and in this version, if they are given."""
         patterns = [self.served(verb, one) for one in ([version] if version else self.versions)]
         return any(patterns) if name is None else any(_fits_one(name, some) for some in patterns)
 
@@ -132,11 +128,7 @@ class Service:
         return f"{path}:{verb}" if verb in ("cancel", "wait") else path
 
     def split_path(self, path: str, *, of_method: bool = False) -> tuple[str, str]:
-        """Split the path of a URL, without a leading slash.
-
-        :param of_method: whether it is the path of a method that starts an operation, and not of an operation.
-        :return: version and name. The version may be unknown.
-        """
+        """Split the path of an operation's or a method's URL into its version, which may be unknown, and the name."""
         prefixes = [(self.root(one) if of_method else self.prefixes.get(one, one), one) for one in self.versions]
         for prefix, version in sorted(prefixes, key=lambda one: (-len(one[0]), one[0] != one[1])):
             if path.startswith(f"{prefix}/"):
@@ -150,10 +142,7 @@ class Service:
         return prefix if prefix.endswith(f"/{version}") else version
 
     def place_of_request_id(self, http_method: str, path: str) -> str | None:
-        """Where a method has its request id: ``query``, ``body``, or ``None`` if it is not known to have one.
-
-        :param path: without the version.
-        """
+        """Where a method has its request id: ``query``, ``body``, or ``None`` if it is not known to have one."""
         called = f"{http_method} {path}"
         return next((place for place, patterns in self.request_id.items() if _fits_one(called, patterns)), None)
 

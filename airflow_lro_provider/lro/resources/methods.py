@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl
 
 from airflow_lro_provider.lro.errors import InvalidReferenceError
 from airflow_lro_provider.lro.resources.catalog import DEFAULT_UNIVERSE, find_service
@@ -48,10 +48,6 @@ class Method(Resource):
     def parameters(self) -> dict[str, str]:
         """The query, decoded."""
         return dict(parse_qsl(self.query, keep_blank_values=True))
-
-    def with_parameter(self, name: str, value: str) -> str:
-        """The query with one more parameter."""
-        return "&".join(filter(None, [self.query, urlencode({name: value})]))
 
     def __str__(self) -> str:
         return f"{self.http_method} {super().__str__()}"

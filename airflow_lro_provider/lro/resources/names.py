@@ -76,7 +76,7 @@ def read_reference(
     api_endpoint: str | None = None,
     universe: str = DEFAULT_UNIVERSE,
 ) -> OperationReference:
-    """Read a reference in any of its forms. See the module's text.
+    """Read a reference in any of its forms; see the module's text.
 
     :param service: the API, if ``value`` does not identify it.
     :param api_version: the API version, if not the preferred one.
@@ -197,9 +197,8 @@ def operation_in(returned: Any) -> str | Mapping[str, Any] | OperationReference:
     an object with ``.operation``                  that, if it is a name or a dict
     =============================================  =====================================================
 
-    None of these libraries is imported.
+    None of these libraries is imported. A name, a dict or a reference is returned as it is.
 
-    :param returned: such an object; a name, a dict or a reference is returned as it is.
     :raises InvalidReferenceError: if there is no operation in it.
     """
     if isinstance(returned, (str, Mapping, OperationReference)):
@@ -219,10 +218,8 @@ def operation_in(returned: Any) -> str | Mapping[str, Any] | OperationReference:
 
 
 def check_segments(name: str, what: str, *, wildcard: bool = False) -> None:
-    """Check the parts of a name or path: their characters, and the location.
+    """Check the parts of a name or path: their characters, and the location (``-`` is a wildcard).
 
-    :param what: what it is, for messages.
-    :param wildcard: whether ``locations/-`` is allowed.
     :raises InvalidReferenceError: saying which part is wrong.
     """
     if not name or len(name) > MAX_LENGTH:
@@ -241,10 +238,7 @@ def check_segments(name: str, what: str, *, wildcard: bool = False) -> None:
 
 
 def _service_of(name: str) -> Service:
-    """The only API that has such names.
-
-    :raises InvalidReferenceError: if there is none, or another one; naming them.
-    """
+    """The only API that has such names."""
     # A plain id does not identify its API, although Speech-to-Text has such names.
     fitting = [service for service in known_services().values() if "/" in name and _fits(service, name)]
     if len(fitting) == 1:

@@ -39,12 +39,7 @@ class Access:
 
 
 class Clients:
-    """The clients of one event loop.
-
-    :param make_client: makes a client of settings, an identity and TLS settings.
-    :param clock: gives the time, in seconds.
-    :param max_in_flight: how many requests a client may have in flight at a time.
-    """
+    """The clients of one event loop; see :class:`Watcher` for the arguments."""
 
     def __init__(
         self, make_client: Callable[..., AsyncOperationsClient], *, clock: Callable[[], float], max_in_flight: int

@@ -71,7 +71,7 @@ class ParentPoller:
         like = self._reference
         if request.page is not None:
             parent = Parent(like.service, like.version, request.name, like.host)
-            return await self._client.rows(parent, **request.page._asdict(), retries=0)
+            return await self._client.rows(parent, request.page, retries=0)
         reference = OperationReference(like.service, like.version, request.name, like.host)
         if request.verb == "wait":
             return await self._client.wait(reference, request.timeout, retries=0)
@@ -125,8 +125,6 @@ class ParentPoller:
 class EndpointPoller:
     """All who wait at one endpoint: they share its capacity.
 
-    :param clock: gives the time, in seconds, that all schedules are on.
-    :param max_in_flight: how many requests may be in flight at a time.
     :param on_idle: called when nobody waits here any more.
     """
 

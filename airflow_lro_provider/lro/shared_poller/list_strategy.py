@@ -13,9 +13,9 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from airflow_lro_provider.lro.errors import OperationsError
+from airflow_lro_provider.lro.protocol import PageQuery
 from airflow_lro_provider.lro.shared_poller.queue import Waiter
 
 RUNNING_ONLY = "done=false"
@@ -35,14 +35,6 @@ REST_SECONDS = 600.0
 """How long a variant that does not work, or does not pay, is not tried again; in the latter case, unless more wait."""
 FIRST_REST_SECONDS = 0.5
 """How long a variant rests after one transient failure; doubled with each further one."""
-
-
-class PageQuery(NamedTuple):
-    """The query of one page of a list."""
-
-    filter: str | None
-    page_size: int
-    page_token: str | None
 
 
 @dataclass
@@ -70,10 +62,7 @@ class ListVariant:
         return "operations.list" if self.filter is None else f"operations.list({self.filter})"
 
     def cost(self, waiting: int) -> float:
-        """The cost of listing once, in GETs.
-
-        :param waiting: how many operations are waited for; a parent that was never listed is assumed to have no others.
-        """
+        """The cost of listing once, in GETs. A parent that was never listed is assumed to have none but the waiting."""
         if self.pages is None:
             return math.ceil(waiting / self.page_size) + waiting * GUESSED_ROW_BYTES / BYTES_PER_GET
         return self.pages + self.size / BYTES_PER_GET
@@ -90,10 +79,7 @@ class ListVariant:
             self.page_size = max(int(self.page_size * LARGEST_PAGE_BYTES / per_page), 10)
 
     def rest(self, now: float, seconds: float = REST_SECONDS, until_waiting: float = math.inf) -> None:
-        """Do not try it for a while.
-
-        :param until_waiting: unless so many operations are waited for.
-        """
+        """Do not try it for a while, unless that many operations are waited for."""
         self._rests_until, self._until_waiting = now + seconds, until_waiting
 
     def failed(self, now: float) -> None:
@@ -183,10 +169,7 @@ class ListStrategy:
         return filtered if filtered is not None and filtered.cost(waiting) < waiting else None
 
     def is_worth(self, variant: ListVariant, waiters: Collection[tuple[Waiter, ...]], now: float) -> bool:
-        """Whether a list is worth its cost now: that many have at least half of their interval behind them.
-
-        :param waiters: by operation.
-        """
+        """Whether a list is worth its cost now: that many have at least half of their interval behind them."""
         cost, missing, self._missing = variant.cost(len(waiters)), self._missing, 0
         if variant is self._plain and missing > cost:
             return True
@@ -212,19 +195,14 @@ class ListStrategy:
         return PageQuery(run.variant.filter, run.variant.page_size, token or None)
 
     def count(self, rows: int, matched: int, shows_finished: bool) -> None:
-        """Note rows of the page in flight.
-
-        :param matched: how many of them are waited for.
-        :param shows_finished: whether a finished operation is among the others.
-        """
+        """Note rows of the page in flight, how many are waited for, and whether one of the others is finished."""
         if (run := self._run) is not None:
             run.rows, run.matched = run.rows + rows, run.matched + matched
             run.shows_finished = run.shows_finished or shows_finished
 
     def end_page(self, next_page_token: str, size: int, now: float) -> ListRun | None:
-        """Note the end of a page.
+        """Note the end of a page of ``size`` bytes.
 
-        :param size: bytes of the response.
         :return: the list, if this ends it: it is complete, or the rest is not worth reading.
         """
         run = self._run

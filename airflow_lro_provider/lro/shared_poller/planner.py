@@ -27,8 +27,8 @@ from airflow_lro_provider.lro.errors import MalformedResponseError, OperationsEr
 from airflow_lro_provider.lro.http.json import Row, read_head
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.polling import MAX_IN_FLIGHT, LongPolls
-from airflow_lro_provider.lro.protocol import read_row
-from airflow_lro_provider.lro.shared_poller.list_strategy import ListRun, ListStrategy, PageQuery
+from airflow_lro_provider.lro.protocol import PageQuery, read_row
+from airflow_lro_provider.lro.shared_poller.list_strategy import ListRun, ListStrategy
 from airflow_lro_provider.lro.shared_poller.queue import Notification, Queue, Waiter
 
 GATHER_SECONDS = 0.05
@@ -61,11 +61,8 @@ class PollRequest:
 class ParentPlan:
     """All who wait below one parent.
 
-    :param parent: its name, as a list needs it.
     :param lists: whether the service can list it.
     :param waits: whether the service has ``:wait`` for such names.
-    :param max_in_flight: how many requests the endpoint takes at a time.
-    :param rng: gives numbers from 0 to 1.
     """
 
     def __init__(
@@ -204,10 +201,7 @@ class ParentPlan:
     # -- what a response means -----------------------------------------------------------------------
 
     def responded(self, request: PollRequest, operation: Operation, sent: float, now: float) -> list[Notification]:
-        """Pass on the response to a GET or a ``:wait``.
-
-        :param sent: when the request was sent.
-        """
+        """Pass on the response to a GET or a ``:wait``."""
         news: list[Notification] = []
         self._gets -= request.verb == "get"
         if request.verb == "wait" and not operation.done:
@@ -289,10 +283,7 @@ class ParentPlan:
         return news
 
     def end_page(self, next_page_token: str, size: int, now: float) -> None:
-        """Note the end of a page of a list.
-
-        :param size: bytes of the response.
-        """
+        """Note the end of a page of ``size`` bytes."""
         if (run := self.lists.end_page(next_page_token, size, now)) is not None:
             self.lists.missed(run, self._reschedule(run, now))
 

@@ -19,11 +19,7 @@ _by_due = itemgetter(0)
 
 @dataclass(slots=True, eq=False, repr=False)
 class Waiter:
-    """One wait for one operation, as the plan of its parent keeps it.
-
-    :param name: the operation.
-    :param schedule: when to poll and until when, on the clock of the plan.
-    """
+    """One wait for one operation, as the plan of its parent keeps it. The schedule is on the clock of the plan."""
 
     name: str
     schedule: PollSchedule
@@ -73,10 +69,7 @@ class Queue:
         return heapq.heappop(self._entries)[1]
 
     def prune(self, waiters: Iterable[Waiter], number: int) -> None:
-        """Drop the entries that would be skipped, once they are most of the queue.
-
-        :param number: how many waiters there are, at least about.
-        """
+        """Drop the entries that would be skipped, once they are most of the queue. The number of waiters is rough."""
         if len(self._entries) > 2 * number + 64:
             self.rebuild(waiters)
 

@@ -12,8 +12,8 @@ throttled   one after the other, with a gap that doubles with every 429 and shri
 down        one probe at a time, after pauses that double up to the longest one
 ==========  ==========================================================================================================
 
-So an outage of ``d`` seconds with a longest pause of ``p`` costs at most ``14 + log2(2 p) + d / 0.8 p`` requests, however
-many wait, and its end is noticed at most one such pause later.
+So an outage of ``d`` seconds costs at most ``14 + log2(2 p) + d / 0.8 p`` requests, however many wait, and its end is
+noticed at most ``p`` later, the longest pause.
 """
 
 from __future__ import annotations
@@ -40,22 +40,14 @@ NO_GAP_SECONDS = 0.02
 
 @dataclass(frozen=True)
 class Ticket:
-    """A request in flight.
-
-    :param sent: when it was sent.
-    :param probe: whether it is the one that finds out how an endpoint in trouble is doing.
-    """
+    """A request in flight; a probe finds out how an endpoint in trouble is doing."""
 
     sent: float
     probe: bool
 
 
 class Throttle:
-    """How fast one endpoint is polled.
-
-    :param max_in_flight: how many requests may be in flight at a time.
-    :param rng: gives numbers from 0 to 1.
-    """
+    """How fast one endpoint is polled: see the module's table."""
 
     def __init__(self, *, max_in_flight: int = MAX_IN_FLIGHT, rng: Callable[[], float] = random.random) -> None:
         self.max_in_flight = max_in_flight
@@ -107,10 +99,7 @@ class Throttle:
         self._probes -= ticket.probe
 
     def responded(self, ticket: Ticket) -> bool:
-        """Note a response, also 403 or 404: the endpoint is healthy.
-
-        :return: whether that ends trouble.
-        """
+        """Note a response, also 403 or 404: the endpoint is healthy. Returns whether that ends trouble."""
         self.release(ticket)
         if ticket.sent < self._closed_at:  # sent before the trouble began
             return False

@@ -32,8 +32,6 @@ _watchers: WeakKeyDictionary[asyncio.AbstractEventLoop, Watcher] = WeakKeyDictio
 class Subscription(Waiter):
     """One wait. Await it repeatedly: it gives a line for the log whenever state or progress changed, and at last the
     finished operation. End it with :meth:`leave`, whatever came.
-
-    :param on_leave: called when the wait is over.
     """
 
     __slots__ = ("_awaited", "_future", "_later", "_on_leave")
@@ -98,10 +96,7 @@ class Watcher:
 
     @classmethod
     def of_loop(cls, make: Callable[[], Watcher] | None = None) -> Watcher:
-        """The watcher of the running loop.
-
-        :param make: makes one, if there is none yet.
-        """
+        """The watcher of the running loop; ``make`` makes one, if there is none yet."""
         loop = asyncio.get_running_loop()
         if loop not in _watchers:
             _watchers[loop] = make() if make is not None else cls()

@@ -23,11 +23,11 @@ from airflow_lro_provider.lro.errors import (
     OperationsError,
     UnknownServiceError,
 )
-from airflow_lro_provider.lro.http.messages import Response
+from airflow_lro_provider.lro.http.messages import Request, Response
 from airflow_lro_provider.lro.operation import Operation, Outcome, State
 from airflow_lro_provider.lro.polling import Deadline, PollSchedule
 from airflow_lro_provider.lro.resources.catalog import find_service, known_services
-from airflow_lro_provider.lro.resources.hosts import check_endpoint, endpoint_of
+from airflow_lro_provider.lro.resources.hosts import Resource, check_endpoint, endpoint_of
 from airflow_lro_provider.lro.resources.names import OperationReference, read_parent, read_reference
 from airflow_lro_provider.lro.status import CODES, MAX_RETRY_AFTER_SECONDS, error_from_response
 from airflow_lro_provider.ownership.decisions import ArmedRecord
@@ -365,9 +365,8 @@ def test_any_error_body_is_an_error_of_ours(
     status: int, body: bytes, headers: dict[str, str], verb: str, now: datetime | None
 ) -> None:
     """Any response that is not a success is one of our errors, with attributes of their types, and can be pickled."""
-    error = error_from_response(
-        service="datafusion", verb=verb, operation="o", http_status=status, headers=headers, body=body, now=now
-    )
+    request = Request(verb, "GET", "https://h/", Resource("datafusion", "v1", "o", "h"), lambda *_: None)
+    error = error_from_response(request, Response(status, headers, body), now)
     assert isinstance(error, ApiError | MalformedResponseError)
     assert isinstance(error, MalformedResponseError) is (status < 400)
     twin = pickle.loads(pickle.dumps(error))

@@ -21,24 +21,22 @@ from airflow_lro_provider.lro.errors import (
     UnavailableError,
     UnimplementedError,
 )
+from airflow_lro_provider.lro.http.messages import Request, Response
+from airflow_lro_provider.lro.resources.hosts import Resource
 from airflow_lro_provider.lro.status import CODES, HTTP_CODES, error_from_response
 
 NAME = "projects/p/locations/us-central1/operations/o"
 HTML = b"<!DOCTYPE html><html><title>Error 404 (Not Found)!!1</title></html>"
+URL = f"https://datafusion.googleapis.com/v1/{NAME}"
 NOW = datetime(2026, 11, 1, 10, 0, 0, tzinfo=timezone.utc)
 
 
 def read(status: int, body: Any = b"", *, verb: str = "cancel", **headers: str) -> OperationsError:
     """The error that a response means."""
-    return error_from_response(
-        service="datafusion",
-        verb=verb,
-        operation=NAME,
-        http_status=status,
-        headers={key.replace("_", "-"): value for key, value in headers.items()},
-        body=body if isinstance(body, bytes) else json.dumps(body).encode(),
-        now=NOW,
-    )
+    request = Request(verb, "GET", URL, Resource("datafusion", "v1", NAME, "h"), lambda *_: None)
+    named = {key.replace("_", "-"): value for key, value in headers.items()}
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return error_from_response(request, Response(status, named, content), NOW)
 
 
 def api_error(status: int, body: Any = b"", **kwargs: Any) -> ApiError:

@@ -98,7 +98,7 @@ def deal(plan: ParentPlan, rows: list[Any], now: float, indent: int | None = Non
 
 def deal_text(plan: ParentPlan, content: str, now: float) -> list[Notification]:
     """Let a page arrive, as it is written."""
-    request = protocol.rows(LISTED, "https://datafusion.googleapis.com")
+    request = protocol.rows(LISTED, "https://datafusion.googleapis.com", protocol.PageQuery())
     return plan.rows(request.read(Response(200, {}, content.encode())).rows, now)
 
 

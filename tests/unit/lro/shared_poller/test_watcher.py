@@ -26,7 +26,7 @@ from airflow_lro_provider.lro.http.messages import Response
 from airflow_lro_provider.lro.metrics import Metrics
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.polling import MAX_IN_FLIGHT, Deadline, PollSchedule
-from airflow_lro_provider.lro.protocol import Rows
+from airflow_lro_provider.lro.protocol import PageQuery, Rows
 from airflow_lro_provider.lro.resources.names import OperationReference, Parent
 from airflow_lro_provider.lro.shared_poller import clients
 from airflow_lro_provider.lro.shared_poller.endpoint_poller import ROWS_PER_TURN, EndpointPoller
@@ -137,11 +137,11 @@ class Service:
         await self._respond("wait", reference.name, max(min(timeout, left), 0) + self.latency)
         return Operation.from_json(self.raw(reference.name))
 
-    async def rows(self, parent: Parent, *, filter: Any, page_size: int, page_token: Any, retries: int) -> Rows:
+    async def rows(self, parent: Parent, query: PageQuery, *, retries: int) -> Rows:
         """A page."""
         await self._respond("list", parent.name, self.latency)
         names = [name for name in self.ends if name not in self.errors]
-        first = int(page_token or 0)
+        first, page_size = int(query.page_token or 0), query.page_size or 0
         rows = [self.raw(name) for name in names[first : first + page_size]]
         token = str(first + page_size) if first + page_size < len(names) else ""
         return page_of({"operations": rows, "nextPageToken": token})
@@ -149,7 +149,7 @@ class Service:
 
 def page_of(content: dict[str, Any], cut_at: int | None = None) -> Rows:
     """The response to a list, perhaps cut off."""
-    request = protocol.rows(LISTED, "https://datafusion.googleapis.com")
+    request = protocol.rows(LISTED, "https://datafusion.googleapis.com", PageQuery())
     return request.read(Response(200, {}, json.dumps(content).encode()[:cut_at]))
 
 
@@ -262,10 +262,10 @@ def test_a_page_that_is_cut_off_loses_nothing() -> None:
         service = Service({name(i): 20 + i / 50 for i in range(200)})
         whole, cut = service.rows, 0
 
-        async def rows(parent: Parent, **how: Any) -> Rows:
+        async def rows(parent: Parent, query: PageQuery, **how: Any) -> Rows:
             nonlocal cut
             cut += 1
-            page = await whole(parent, **how)
+            page = await whole(parent, query, **how)
             return page_of({"operations": [json.loads(bytes(row)) for row in page.rows]}, page.size // 2)
 
         service.rows = rows  # type: ignore[method-assign]
@@ -285,8 +285,8 @@ def test_a_page_of_many_rows_leaves_the_loop_to_others() -> None:
         service = Service({name(i): math.inf for i in range(100)})
         whole, turns, between = service.rows, 0, 0
 
-        async def rows(parent: Parent, **how: Any) -> Rows:
-            page = await whole(parent, **how)
+        async def rows(parent: Parent, query: PageQuery, **how: Any) -> Rows:
+            page = await whole(parent, query, **how)
             return page_of({"operations": [json.loads(bytes(row)) for row in page.rows] * 50})
 
         async def count() -> None:
