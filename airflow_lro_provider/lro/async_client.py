@@ -129,12 +129,7 @@ class AsyncOperationsClient(BaseClient):
     ) -> CancelResult:
         """Request the cancellation of an operation. See :meth:`OperationsClient.cancel`."""
         flow = flows.cancel(
-            reference,
-            self.endpoint(reference),
-            poll=poll,
-            before=before,
-            retries=self._retries,
-            metrics=self._metrics,
+            reference, self.endpoint(reference), poll=poll, before=before, retries=self._retries, metrics=self._metrics
         )
         return await self._run(flow)
 

@@ -44,9 +44,6 @@ T = TypeVar("T")
 class BaseClient:
     """What the sync and the async client share.
 
-    :param settings: what the connection says.
-    :param identity: whose credentials are used.
-    :param channel: how TLS is spoken.
     :param retries: how often a request is sent again after an error that passes; as the connection says if not given.
     :param metrics: where cancellations are counted.
     """
@@ -113,12 +110,7 @@ class OperationsClient(BaseClient):
         return self._run(send(protocol.get(reference, self.endpoint(reference)), self._times(retries)))
 
     def cancel(
-        self,
-        reference: OperationReference,
-        *,
-        poll: bool = True,
-        before: Operation | None = None,
-        urgent: bool = False,
+        self, reference: OperationReference, *, poll: bool = True, before: Operation | None = None, urgent: bool = False
     ) -> CancelResult:
         """Request the cancellation of an operation. See :func:`flows.cancel <airflow_lro_provider.lro.flows.cancel>`.
 
@@ -126,12 +118,7 @@ class OperationsClient(BaseClient):
         :raises OperationsError: if the request was not accepted, or it is unknown whether it was.
         """
         flow = flows.cancel(
-            reference,
-            self.endpoint(reference),
-            poll=poll,
-            before=before,
-            retries=self._retries,
-            metrics=self._metrics,
+            reference, self.endpoint(reference), poll=poll, before=before, retries=self._retries, metrics=self._metrics
         )
         return self._run(flow, urgent=urgent)
 

@@ -160,29 +160,23 @@ class Paging:
             self.parent, self.endpoint, filter=self.filter, page_size=self.page_size, page_token=self._token
         )
         page = yield from send(request, self.retries)
-        self._advance(page.next_page_token)
+        token, what = page.next_page_token, f"{self.parent.service}: list {self.parent.name}"
+        if hash(token) in self._tokens:
+            raise ResponseTooLargeError(f"{what}: the service gave the same page token twice; its list has no end.")
+        if len(token) > MAX_TOKEN_LENGTH:
+            raise ResponseTooLargeError(f"{what}: the service gave a page token of {len(token)} characters.")
+        if token and len(self._tokens) + 1 >= MAX_PAGES:
+            raise ResponseTooLargeError(
+                f"{what}: after {MAX_PAGES} pages there is no end in sight. Narrow it by a filter."
+            )
+        self._tokens.add(hash(token))
+        self._token, self.done = token, not token
         new = []
         for operation in page.operations:
             if not operation.name or operation.name not in self._names:
                 self._names.add(operation.name)
                 new.append(operation)
         return new
-
-    def _advance(self, token: str) -> None:
-        self._token, self.done = token, not token
-        if not token:
-            return
-        mark = hash(token)
-        what = f"{self.parent.service}: list {self.parent.name}"
-        if mark in self._tokens:
-            raise ResponseTooLargeError(f"{what}: the service gave the same page token twice; its list has no end.")
-        if len(token) > MAX_TOKEN_LENGTH:
-            raise ResponseTooLargeError(f"{what}: the service gave a page token of {len(token)} characters.")
-        self._tokens.add(mark)
-        if len(self._tokens) >= MAX_PAGES:
-            raise ResponseTooLargeError(
-                f"{what}: after {MAX_PAGES} pages there is no end in sight. Narrow it by a filter."
-            )
 
 
 def wait_until_done(

@@ -110,7 +110,7 @@ class Operation:
     @property
     def _stated(self) -> State | None:
         """The state that the metadata names, if it is one of ours."""
-        word = next(self._find(*_STATE), None)
+        word = next(self._find("state", "operationState", "status.state"), None)
         return _STATES.get(word.upper().removeprefix("OPERATION_STATE_")) if isinstance(word, str) else None
 
     @property
@@ -221,7 +221,6 @@ class Operation:
 
 # Vertex AI wraps the common part in `genericMetadata`, Document AI in `commonMetadata`.
 _WRAPPERS = ("genericMetadata", "commonMetadata")
-_STATE = ("state", "operationState", "status.state")
 _STATES = {
     **dict.fromkeys(("PENDING", "QUEUED", "CREATED", "ACCEPTED", "WAITING", "INITIALIZING"), State.PENDING),
     **dict.fromkeys(("CANCELLING", "CANCELING", "CANCEL_PENDING"), State.CANCELLING),

@@ -157,9 +157,7 @@ def _detail(details: tuple[Mapping[str, Any], ...], kind: str, key: str) -> Any:
 
 def _retry_after(header: str | None, details: tuple[Mapping[str, Any], ...], now: datetime | None) -> float | None:
     delay = _detail(details, "google.rpc.RetryInfo", "retryDelay")
-    seconds: float | None = None
-    if isinstance(delay, str):
-        seconds = _seconds(delay.removesuffix("s"))
+    seconds = _seconds(delay.removesuffix("s")) if isinstance(delay, str) else None
     if seconds is None and header:
         seconds = _seconds(header)
         if seconds is None and now is not None:

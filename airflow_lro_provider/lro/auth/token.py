@@ -69,11 +69,7 @@ class Identity:
     """
 
     def __init__(
-        self,
-        credentials: Credentials | None,
-        *,
-        renewable: bool = True,
-        clock: Callable[[], float] = time.monotonic,
+        self, credentials: Credentials | None, *, renewable: bool = True, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._credentials = credentials
         self._renewable = renewable

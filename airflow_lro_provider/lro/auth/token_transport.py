@@ -36,7 +36,6 @@ _NOT_SECRET = {"grant_type", "audience", "scope", "requested_token_type", "subje
 class Refusal:
     """How a server refused a request for a token, or for something that is needed to get one.
 
-    :param url: the request's.
     :param grant: the OAuth ``grant_type``, if the request had one.
     :param status: the HTTP code; ``None`` if there was no response, or none that could be read.
     :param words: the server's own words, without what was sent to it; ours, if there was no response.

@@ -25,6 +25,8 @@ MAX_COMMAS = 500_000
 MAX_DIGITS = 1000
 """Maximum length of an integer: beyond any field of an API, and below what Python itself refuses (4,300)."""
 
+_TOO_DEEP = f"it is nested deeper than {MAX_DEPTH} levels"
+
 Row = msgspec.Raw
 """One element of a list, as the bytes it came in. It is well-formed JSON, and nothing else was checked."""
 
@@ -57,7 +59,7 @@ def read_json(body: bytes) -> Any:
     try:
         content = _decode(text)
     except RecursionError:
-        raise _too_deep() from None
+        raise JsonLimitError(_TOO_DEEP) from None
     if _nodes(text) > MAX_DEPTH:
         _check_depth(content)
     if "\\ud" in text or "\\uD" in text:
@@ -78,7 +80,7 @@ def read_page(body: bytes) -> RowPage:
     try:
         return _read_page(body.removeprefix(b"\xef\xbb\xbf"))
     except RecursionError:
-        raise _too_deep() from None
+        raise JsonLimitError(_TOO_DEEP) from None
     except msgspec.MsgspecError as error:  # not a ValueError in its older versions
         raise ValueError(str(error)) from None
 
@@ -91,7 +93,7 @@ def read_head(row: Row) -> RowHead:
     try:
         return _read_head(row)
     except RecursionError:
-        raise _too_deep() from None
+        raise JsonLimitError(_TOO_DEEP) from None
     except msgspec.MsgspecError as error:
         raise ValueError(str(error)) from None
 
@@ -125,11 +127,7 @@ def _check_depth(content: Any) -> None:
         if not inner:
             return
         level = inner
-    raise _too_deep()
-
-
-def _too_deep() -> JsonLimitError:
-    return JsonLimitError(f"it is nested deeper than {MAX_DEPTH} levels")
+    raise JsonLimitError(_TOO_DEEP)
 
 
 def _no_constant(word: str) -> NoReturn:

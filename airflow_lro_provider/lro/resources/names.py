@@ -106,7 +106,8 @@ def read_reference(
         return _reference_at(found, *found.api.split_path(found.path), api_version)
     if api is None:
         api = _service_of(value)
-    version = api.version(api_version) if api_version is not None else _version_of(value, api)
+    fitting = (version for version in api.versions if api.has_name(value, version))
+    version = api.version(api_version) if api_version is not None else next(fitting, api.versions[0])
     name = check_name(value, api, version)
     return OperationReference(api.name, version, name, api.host_for(name))
 
@@ -251,11 +252,6 @@ def _service_of(name: str) -> Service:
     raise InvalidReferenceError(
         f"{name!r:.200} is not a name of an operation of any known API (`airflow-lro services` lists them)."
     )
-
-
-def _version_of(name: str, service: Service) -> str:
-    """The preferred version that has such names."""
-    return next((version for version in service.versions if service.has_name(name, version)), service.versions[0])
 
 
 def _some(services: Sequence[Service]) -> str:

@@ -4,8 +4,6 @@ The unit of cost is one GET of one operation. A page costs one, plus what its by
 are two variants: the plain list has everything, the filtered one only what runs. Support for filters, the length of
 the history and even the permission to list depend on the service, so nothing is taken for granted: each variant is
 tried, measured, and rests when it does not pay, until more operations are waited for.
-
-Times are seconds on the caller's clock.
 """
 
 from __future__ import annotations
@@ -41,10 +39,8 @@ FIRST_REST_SECONDS = 0.5
 class ListVariant:
     """One way to list a parent, and what was learned of it.
 
-    :param filter: in the service's dialect; ``None`` lists everything.
-    :param pages: pages of the last complete list; ``None`` if there was none.
-    :param size: bytes of the last complete list.
-    :param page_size: operations to request per page.
+    :param filter: ``None`` lists everything.
+    :param pages: of the last complete list, like the size in bytes; ``None`` if there was none.
     """
 
     filter: str | None = None
@@ -98,9 +94,8 @@ class ListRun:
     """A list in progress, page by page.
 
     :param number: counts the lists of this parent, from 1.
-    :param started: when it was requested.
     :param worth: how many GETs it saves.
-    :param matched: how many of its rows are waited for.
+    :param matched: how many of its rows so far are waited for.
     :param next_page: the token of the page to request next; ``None`` while one is in flight.
     :param shows_finished: whether a finished operation was among the rows that nobody waits for.
     :param complete: whether its last page was read.
@@ -129,27 +124,15 @@ class ListStrategy:
     def __init__(self, *, lists: bool, max_in_flight: int) -> None:
         self.worth_at = -math.inf
         """When a list will be worth its cost, as far as known."""
+        self.added = 0
+        """New waiters since that was computed."""
         self._can_list, self._max_in_flight = lists, max_in_flight
         self._plain, self._filtered = ListVariant(), ListVariant(RUNNING_ONLY)
         self._try_filter = False
-        self._run: ListRun | None = None
+        self.run: ListRun | None = None
+        """The list in progress."""
         self._number = 0
-        self._added = 0  # waiters since `worth_at` was computed
         self._missing = 0  # waiters that the last filtered list should have shown, and did not: perhaps finished
-
-    @property
-    def current(self) -> int:
-        """The number of the list in progress; 0 if there is none."""
-        return 0 if self._run is None else self._run.number
-
-    @property
-    def has_next_page(self) -> bool:
-        """Whether a page of the list in progress is to be requested now."""
-        return self._run is not None and self._run.next_page is not None
-
-    def added(self) -> None:
-        """Note a new waiter."""
-        self._added += 1
 
     def choose(self, waiting: int, now: float) -> ListVariant | None:
         """The cheapest variant, if it costs less than a GET for each of the operations that are waited for.
@@ -174,9 +157,9 @@ class ListStrategy:
         if variant is self._plain and missing > cost:
             return True
         # Sorting thousands for each single GET would cost more than the GETs.
-        if now < self.worth_at and self._added * 16 <= len(waiters):
+        if now < self.worth_at and self.added * 16 <= len(waiters):
             return False
-        self._added = 0
+        self.added = 0
         half_times = sorted([first.polled_at + first.due for first, *_ in waiters if first.listable])
         self.worth_at = half_times[int(cost)] / 2 if len(half_times) > cost else math.inf
         return self.worth_at <= now
@@ -184,28 +167,22 @@ class ListStrategy:
     def start(self, variant: ListVariant, waiting: int, now: float) -> None:
         """Begin a list."""
         self._number += 1
-        self._run = ListRun(variant, self._number, now, waiting)
+        self.run = ListRun(variant, self._number, now, waiting)
 
     def next_page(self) -> PageQuery | None:
         """The page to request now, if there is one; it is in flight from then on."""
-        run = self._run
+        run = self.run
         if run is None or run.next_page is None:
             return None
         token, run.next_page = run.next_page, None
         return PageQuery(run.variant.filter, run.variant.page_size, token or None)
-
-    def count(self, rows: int, matched: int, shows_finished: bool) -> None:
-        """Note rows of the page in flight, how many are waited for, and whether one of the others is finished."""
-        if (run := self._run) is not None:
-            run.rows, run.matched = run.rows + rows, run.matched + matched
-            run.shows_finished = run.shows_finished or shows_finished
 
     def end_page(self, next_page_token: str, size: int, now: float) -> ListRun | None:
         """Note the end of a page of ``size`` bytes.
 
         :return: the list, if this ends it: it is complete, or the rest is not worth reading.
         """
-        run = self._run
+        run = self.run
         if run is None:
             return None
         run.pages, run.size = run.pages + 1, run.size + size
@@ -231,7 +208,7 @@ class ListStrategy:
 
         :return: a line for the log, if the error is not transient.
         """
-        run = self._run
+        run = self.run
         self._end()
         if run is None:
             return None
@@ -252,4 +229,4 @@ class ListStrategy:
         self._filtered.forgive()
 
     def _end(self) -> None:
-        self._run, self.worth_at = None, -math.inf
+        self.run, self.worth_at = None, -math.inf

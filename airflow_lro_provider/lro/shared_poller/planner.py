@@ -103,7 +103,7 @@ class ParentPlan:
         """Begin to wait."""
         self._waiters[waiter.name] = (*self._waiters.get(waiter.name, ()), waiter)
         waiter.polled_at = now
-        self.lists.added()
+        self.lists.added += 1
         if waiter.schedule.deadline is not None:
             self.next_deadline = min(self.next_deadline, waiter.schedule.deadline.at)
         self._queue.put(waiter, now + GATHER_SECONDS)
@@ -124,9 +124,9 @@ class ParentPlan:
 
     def next_at(self, now: float) -> float:
         """When to call :meth:`requests` again; infinity if only a response can change anything."""
-        if self.lists.current:
+        if (run := self.lists.run) is not None:
             # Everybody in the queue is being polled; only deadlines go on.
-            return now if self.lists.has_next_page else self.next_deadline + LAST_POLL_SECONDS
+            return self.next_deadline + LAST_POLL_SECONDS if run.next_page is None else now
         head = self._queue.head()
         if head is None:
             return math.inf
@@ -140,7 +140,7 @@ class ParentPlan:
         """
         if capacity <= 0:
             return []
-        if self.lists.current:
+        if self.lists.run is not None:
             return self._next_page()
         by_wait = long_polls > 0 and self._long_polls.usable(now)
         variant = None if by_wait else self.lists.choose(len(self), now)
@@ -250,11 +250,10 @@ class ParentPlan:
 
         Most rows repeat what they said the last time: that costs a hash, and nothing is read.
         """
-        number = self.lists.current
         news: list[Notification] = []
-        if not number:
+        if (run := self.lists.run) is None:
             return news
-        matched, shows_finished = 0, False
+        run.rows += len(rows)
         for row in rows:
             try:
                 head = read_head(row)
@@ -262,24 +261,23 @@ class ParentPlan:
                 continue
             same = self._waiters.get(head.name)
             if same is None:
-                shows_finished = shows_finished or head.done
+                run.shows_finished = run.shows_finished or head.done
                 continue
-            matched += 1
+            run.matched += 1
             data = bytes(row)
             fingerprint = hash(data)
             operation: Operation | None = None
             for waiter in same:
                 if waiter.fingerprint == fingerprint and now < self.next_deadline:
-                    waiter.listed_in = number
+                    waiter.listed_in = run.number
                     waiter.schedule.observe_unchanged()
                     continue
                 try:
                     operation = operation or read_row(data)
                 except MalformedResponseError:
                     break
-                waiter.listed_in = number
+                waiter.listed_in = run.number
                 _show(waiter, operation, fingerprint, now, news)
-        self.lists.count(len(rows), matched, shows_finished)
         return news
 
     def end_page(self, next_page_token: str, size: int, now: float) -> None:
