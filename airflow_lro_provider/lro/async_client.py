@@ -12,20 +12,12 @@ from typing import Any, TypeVar
 
 import aiohttp
 
-from airflow_lro_provider.lro import flows, protocol
+from airflow_lro_provider.lro import errors, flows, protocol
 from airflow_lro_provider.lro.auth.credentials import identity_for
 from airflow_lro_provider.lro.auth.mtls import TlsSettings, tls_settings_for
 from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 from airflow_lro_provider.lro.auth.token import Identity
 from airflow_lro_provider.lro.client import BaseClient
-from airflow_lro_provider.lro.errors import (
-    MalformedResponseError,
-    NotFoundError,
-    OperationsError,
-    UnauthenticatedError,
-    WaitTimeoutError,
-    without_context,
-)
 from airflow_lro_provider.lro.flows import CancelResult, Flow, Sleep, Started, send
 from airflow_lro_provider.lro.http.async_session import AsyncSession
 from airflow_lro_provider.lro.http.messages import (
@@ -161,9 +153,9 @@ class AsyncOperationsClient(BaseClient):
             schedule = PollSchedule(started=time.monotonic(), deadline=deadline, interval=poll_interval)
             try:
                 outcome = result.outcome_of(await self.wait_until_done(reference, schedule))
-            except WaitTimeoutError:
+            except errors.WaitTimeoutError:
                 outcome = Outcome.STILL_RUNNING
-            except NotFoundError:
+            except errors.NotFoundError:
                 outcome = Outcome.NOT_FOUND
             self._metrics.cancel(reference.service, outcome.value)
             return outcome
@@ -171,7 +163,7 @@ class AsyncOperationsClient(BaseClient):
         async def report(reference: OperationReference, before: Operation) -> CancelReport:
             try:
                 return CancelReport(reference, await outcome_of(reference, before))
-            except OperationsError as error:
+            except errors.OperationsError as error:
                 return CancelReport(reference, None, str(error))
 
         return list(await asyncio.gather(*(report(reference, before) for reference, before in operations)))
@@ -249,7 +241,7 @@ class AsyncOperationsClient(BaseClient):
                     continue
                 try:
                     value = await self._send(step)
-                except OperationsError as error:
+                except errors.OperationsError as error:
                     step = flow.throw(error)
                 else:
                     step = flow.send(value)
@@ -261,18 +253,18 @@ class AsyncOperationsClient(BaseClient):
         headers = await self.identity.async_headers()
         try:
             return await self._send_once(request, headers)
-        except UnauthenticatedError:
+        except errors.UnauthenticatedError:
             # The token may have been revoked, or this machine's clock may be off: one fresh one.
             self.identity.reject(headers)
             return await self._send_once(request, await self.identity.async_headers())
 
     async def _send_once(self, request: Request[T], headers: Mapping[str, str]) -> T:
-        with without_context():  # aiohttp's errors have the request's headers in their repr
+        with errors.without_context():  # aiohttp's errors have the request's headers in their repr
             try:
                 response = await self._session.fetch(request, headers)
             except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
                 sent = not isinstance(error, aiohttp.ClientConnectorError)
                 raise transport_error(request, error, sent=sent) from None
-            except MalformedResponseError as error:
+            except errors.MalformedResponseError as error:
                 raise unreadable(request, error) from None
         return request.read(response.without(headers), datetime.now(timezone.utc))

@@ -10,17 +10,11 @@ from typing import Any, TypeVar
 import requests
 from urllib3.exceptions import NewConnectionError
 
-from airflow_lro_provider.lro import flows, protocol
+from airflow_lro_provider.lro import errors, flows, protocol
 from airflow_lro_provider.lro.auth.credentials import identity_for
 from airflow_lro_provider.lro.auth.mtls import TlsSettings, tls_settings_for
 from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 from airflow_lro_provider.lro.auth.token import Identity
-from airflow_lro_provider.lro.errors import (
-    MalformedResponseError,
-    OperationsError,
-    UnauthenticatedError,
-    without_context,
-)
 from airflow_lro_provider.lro.flows import CancelResult, Flow, Sleep, Started, send
 from airflow_lro_provider.lro.http.messages import (
     CONNECT_TIMEOUT_SECONDS,
@@ -203,7 +197,7 @@ class OperationsClient(BaseClient):
                     continue
                 try:
                     value = self._send(step, urgent)
-                except OperationsError as error:
+                except errors.OperationsError as error:
                     step = flow.throw(error)
                 else:
                     step = flow.send(value)
@@ -215,12 +209,12 @@ class OperationsClient(BaseClient):
         headers = self.identity.headers(urgent=urgent)
         try:
             return self._send_once(request, headers)
-        except UnauthenticatedError:
+        except errors.UnauthenticatedError:
             # The token may have been revoked, or this machine's clock may be off: one fresh one.
             self.identity.reject(headers)
             return self._send_once(request, self.identity.headers())
 
-    @without_context()  # requests' errors have the request at hand, with its headers
+    @errors.without_context()  # requests' errors have the request at hand, with its headers
     def _send_once(self, request: Request[T], headers: dict[str, str]) -> T:
         connect, read = self._timeouts
         try:
@@ -234,7 +228,7 @@ class OperationsClient(BaseClient):
             )
         except requests.RequestException as error:
             raise transport_error(request, error, sent=_was_sent(error)) from None
-        except MalformedResponseError as error:
+        except errors.MalformedResponseError as error:
             raise unreadable(request, error) from None
         return request.read(response.without(headers), datetime.now(timezone.utc))
 

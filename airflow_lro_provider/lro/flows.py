@@ -13,16 +13,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from airflow_lro_provider.lro import protocol
-from airflow_lro_provider.lro.errors import (
-    FailedPreconditionError,
-    NotFoundError,
-    OperationsError,
-    ResponseTooLargeError,
-    StartUnknownError,
-    TransportError,
-    UnimplementedError,
-)
+from airflow_lro_provider.lro import errors, protocol
 from airflow_lro_provider.lro.http.messages import Request
 from airflow_lro_provider.lro.metrics import NO_METRICS, Metrics
 from airflow_lro_provider.lro.operation import Operation, Outcome
@@ -55,7 +46,7 @@ def send(request: Request[T], retries: int = 0, *, rng: Callable[[], float] = ra
         try:
             result: T = yield request
             return result
-        except OperationsError as error:
+        except errors.OperationsError as error:
             if tries >= retries or not error.transient or (error.may_have_happened and not request.repeatable):
                 raise
             tries += 1
@@ -102,9 +93,9 @@ def start(
     while True:
         try:
             content = yield from send(request)
-        except OperationsError as error:
+        except errors.OperationsError as error:
             if error.may_have_happened and not request.repeatable:
-                raise StartUnknownError(
+                raise errors.StartUnknownError(
                     f"{method.service}: the response to {method} was lost ({error}). It may have started an operation,"
                     " so it is not sent again; check at the service, and clear the task to start anew."
                 ) from None
@@ -119,7 +110,7 @@ def start(
                     continue
             if not lost or error.may_have_happened:
                 raise
-            raise TransportError(
+            raise errors.TransportError(
                 f"{request}: the response was lost, and sending it again failed ({error}). It may have started an"
                 " operation; only a start with the same request id can tell."
             ) from None
@@ -162,11 +153,13 @@ class Paging:
         page = yield from send(request, self.retries)
         token, what = page.next_page_token, f"{self.parent.service}: list {self.parent.name}"
         if hash(token) in self._tokens:
-            raise ResponseTooLargeError(f"{what}: the service gave the same page token twice; its list has no end.")
+            raise errors.ResponseTooLargeError(
+                f"{what}: the service gave the same page token twice; its list has no end."
+            )
         if len(token) > MAX_TOKEN_LENGTH:
-            raise ResponseTooLargeError(f"{what}: the service gave a page token of {len(token)} characters.")
+            raise errors.ResponseTooLargeError(f"{what}: the service gave a page token of {len(token)} characters.")
         if token and len(self._tokens) + 1 >= MAX_PAGES:
-            raise ResponseTooLargeError(
+            raise errors.ResponseTooLargeError(
                 f"{what}: after {MAX_PAGES} pages there is no end in sight. Narrow it by a filter."
             )
         self._tokens.add(hash(token))
@@ -204,7 +197,7 @@ def wait_until_done(
                 operation = yield from send(protocol.wait(reference, endpoint, timeout))
             else:
                 operation = yield from send(protocol.get(reference, endpoint))
-        except OperationsError as error:
+        except errors.OperationsError as error:
             if timeout:
                 long_polls.failed(clock())
                 if not error.transient:
@@ -297,7 +290,7 @@ def cancel(
     """
     try:
         result = yield from _cancel(reference, endpoint, poll, before, retries)
-    except OperationsError:
+    except errors.OperationsError:
         metrics.cancel(reference.service, "REFUSED")
         raise
     metrics.cancel(reference.service, result.word)
@@ -310,9 +303,9 @@ def _cancel(
     if poll and before is None:
         try:
             before = yield from send(protocol.get(reference, endpoint))
-        except NotFoundError:
+        except errors.NotFoundError:
             return CancelResult(False, Outcome.NOT_FOUND, None)
-        except OperationsError:
+        except errors.OperationsError:
             pass  # who may not get it may be allowed to cancel it
     if before is not None and before.done:
         return CancelResult(False, before.outcome, before)
@@ -321,15 +314,15 @@ def _cancel(
     try:
         try:
             yield from send(protocol.cancel(reference, endpoint), retries)
-        except FailedPreconditionError:
+        except errors.FailedPreconditionError:
             # Some services refuse to cancel what has finished; the contract is silent about it.
             later = yield from send(protocol.get(reference, endpoint), retries)
             if not later.done:
                 raise
             return CancelResult(False, later.outcome, later)
-    except UnimplementedError:
+    except errors.UnimplementedError:
         return CancelResult(False, Outcome.CANCEL_UNSUPPORTED, before)
-    except NotFoundError:
+    except errors.NotFoundError:
         return CancelResult(False, Outcome.NOT_FOUND, before)
     return CancelResult(True, None, before)
 

@@ -27,12 +27,7 @@ from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote, urlencode
 
-from airflow_lro_provider.lro.errors import (
-    InvalidReferenceError,
-    MalformedResponseError,
-    NotAnOperationError,
-    ResponseTooLargeError,
-)
+from airflow_lro_provider.lro import errors
 from airflow_lro_provider.lro.http.json import JsonLimitError, Row, read_json, read_page
 from airflow_lro_provider.lro.http.messages import Request, Response, unreadable
 from airflow_lro_provider.lro.operation import Operation
@@ -112,7 +107,7 @@ def list_(
     service = find_service(parent.service)
     service.require("list", parent.name, parent.version)
     if service.filter_required and not filter:
-        raise InvalidReferenceError(
+        raise errors.InvalidReferenceError(
             f"{service.title} ({service.name}) lists operations only with a filter; nothing was sent. Give filter=…"
         )
     query = {"filter": filter, "pageSize": page_size, "pageToken": page_token}
@@ -157,7 +152,7 @@ def start(
     try:
         data = json.dumps(content).encode() if body is not None or content else b""
     except (TypeError, ValueError) as error:
-        raise InvalidReferenceError(f"`body` cannot be written as JSON: {error}") from None
+        raise errors.InvalidReferenceError(f"`body` cannot be written as JSON: {error}") from None
     root = find_service(method.service).root(method.version)
     url = f"{endpoint}/{root}/{quote(method.path, safe=_PATH)}"
     return Request(
@@ -186,7 +181,7 @@ def started(request: Request[Any], content: Mapping[str, Any]) -> tuple[Resource
         # Checked like a name that a user gives: the response may come from anybody.
         good = check_name(name, service, about.version)
         host = about.host if about.host != service.host else service.host_for(good)
-    except InvalidReferenceError:
+    except errors.InvalidReferenceError:
         pass
     else:
         return OperationReference(about.service, about.version, good, host), Operation.from_json(content)
@@ -194,12 +189,12 @@ def started(request: Request[Any], content: Mapping[str, Any]) -> tuple[Resource
         return about, Operation.from_json(content)
     what = f"{about.service}: {request.method} {about.name} responded with"
     if "done" in content or (isinstance(name, str) and "operations/" in name):
-        raise NotAnOperationError(
+        raise errors.NotAnOperationError(
             f"{what} an operation of an unknown kind, {name!r:.200}. It may be running, and is not guarded.",
             content,
             is_resource=False,
         )
-    raise NotAnOperationError(
+    raise errors.NotAnOperationError(
         f"{what} {f'the resource {name!r:.200}' if name else 'something else'} and not with an operation: there"
         " is nothing to wait for. If that is intended, set allow_resource=True.",
         content,
@@ -214,7 +209,7 @@ def read_row(row: bytes) -> Operation:
     try:
         content = read_json(row)
     except ValueError as error:
-        raise MalformedResponseError(f"could not read an operation in a list: {error}") from None
+        raise errors.MalformedResponseError(f"could not read an operation in a list: {error}") from None
     return Operation.from_json(content)
 
 
@@ -230,7 +225,7 @@ def _read_operation(request: Request[Any], response: Response, now: datetime | N
     content = _read_object(request, response, now)
     try:
         return Operation.from_json(content)
-    except MalformedResponseError as error:
+    except errors.MalformedResponseError as error:
         raise unreadable(request, error) from None
 
 
@@ -244,10 +239,10 @@ def _read_page(request: Request[Any], response: Response, now: datetime | None) 
     rows, token = content.get("operations", []), content.get("nextPageToken", "")
     unreachable = content.get("unreachable", [])
     if not isinstance(rows, list) or not isinstance(token, str) or not isinstance(unreachable, list):
-        raise unreadable(request, MalformedResponseError("a field of the list has the wrong type"))
+        raise unreadable(request, errors.MalformedResponseError("a field of the list has the wrong type"))
     try:
         return Page(tuple(Operation.from_json(row) for row in rows), token, tuple(map(str, unreachable)))
-    except MalformedResponseError as error:
+    except errors.MalformedResponseError as error:
         raise unreadable(request, error) from None
 
 
@@ -278,7 +273,7 @@ def _read_object(request: Request[Any], response: Response, now: datetime | None
         content = read_json(response.body)
     if not isinstance(content, dict):
         problem = f"it is a JSON {type(content).__name__}, not an object"
-        raise unreadable(request, MalformedResponseError(problem))
+        raise unreadable(request, errors.MalformedResponseError(problem))
     return content
 
 
@@ -288,6 +283,6 @@ def _reading(request: Request[Any], otherwise: str) -> Iterator[None]:
     try:
         yield
     except JsonLimitError as error:
-        raise unreadable(request, ResponseTooLargeError(str(error))) from None
+        raise unreadable(request, errors.ResponseTooLargeError(str(error))) from None
     except ValueError:
-        raise unreadable(request, MalformedResponseError(otherwise)) from None
+        raise unreadable(request, errors.MalformedResponseError(otherwise)) from None

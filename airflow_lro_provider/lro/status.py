@@ -63,17 +63,11 @@ _BY_STATUS: dict[str, type[errors.ApiError]] = {
 }
 # Only where the body names no status. Others are INVALID_ARGUMENT, and from 500 on UNAVAILABLE: 502 is a proxy's 503.
 _BY_HTTP = {
-    401: "UNAUTHENTICATED",
-    403: "PERMISSION_DENIED",
-    404: "NOT_FOUND",
+    **{http: status for status, http in reversed(HTTP_CODES.items())},
     408: "UNAVAILABLE",
     409: "ABORTED",
     412: "FAILED_PRECONDITION",
-    429: "RESOURCE_EXHAUSTED",
-    499: "CANCELLED",
     500: "INTERNAL",
-    501: "UNIMPLEMENTED",
-    504: "DEADLINE_EXCEEDED",
 }
 _REQUEST_IDS = ("x-goog-request-id", "x-request-id", "x-guploader-uploadid", "x-cloud-trace-context")
 # Of google.rpc.ErrorInfo (google/api/error_reason.proto), and of the older `errors`.

@@ -22,16 +22,10 @@ from google.auth.credentials import with_scopes_if_required
 from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, RefreshError
 from google.auth.identity_pool import SubjectTokenSupplier
 
+from airflow_lro_provider.lro import errors
 from airflow_lro_provider.lro.auth.settings import DEFAULT_SCOPES, ConnectionSettings
 from airflow_lro_provider.lro.auth.token import Identity, explain
 from airflow_lro_provider.lro.auth.token_transport import TokenTransport
-from airflow_lro_provider.lro.errors import (
-    ConnectionSettingsError,
-    CredentialsError,
-    OperationsError,
-    TransportError,
-    without_context,
-)
 from airflow_lro_provider.lro.http.json import read_json
 from airflow_lro_provider.lro.http.redaction import in_brief
 
@@ -80,7 +74,7 @@ def identity_for(settings: ConnectionSettings) -> Identity:
         return _identities[key]
 
 
-@without_context()  # google-auth's errors may quote what it read
+@errors.without_context()  # google-auth's errors may quote what it read
 def _build(settings: ConnectionSettings) -> Credentials | None:
     if settings.is_anonymous:
         return None
@@ -92,7 +86,7 @@ def _build(settings: ConnectionSettings) -> Credentials | None:
         credentials = _source(settings)
         _check_universe_of(credentials, settings)
         return _impersonate(credentials, settings)
-    except OperationsError:
+    except errors.OperationsError:
         raise
     except Exception as error:  # google-auth may have sent requests already
         raise explain(error, "these credentials") from None
@@ -101,7 +95,7 @@ def _build(settings: ConnectionSettings) -> Credentials | None:
 def _check_universe_of(credentials: Credentials, settings: ConnectionSettings) -> None:
     universe = credentials.universe_domain
     if universe != settings.universe_domain:
-        raise ConnectionSettingsError(
+        raise errors.ConnectionSettingsError(
             f"the credentials belong to the universe {universe}, but the connection to {settings.universe_domain};"
             f" nothing was sent. Set the connection's `universe_domain` (or GOOGLE_CLOUD_UNIVERSE_DOMAIN) to"
             f" {universe}, or use credentials of {settings.universe_domain}."
@@ -146,7 +140,7 @@ def _read_json(path: str, field: str) -> Any:
         with open(path, encoding="utf-8") as file:
             return json.load(file)
     except OSError as error:
-        raise ConnectionSettingsError(
+        raise errors.ConnectionSettingsError(
             f"the connection's `{field}` {path!r} could not be read: {error.strerror}."
         ) from None
     except (ValueError, RecursionError):
@@ -161,7 +155,7 @@ def _service_account(key: Any, scopes: tuple[str, ...], place: str) -> Credentia
         found: Credentials = service_account.Credentials.from_service_account_info(key, scopes=list(scopes))
         return found
     except Exception as error:
-        raise ConnectionSettingsError(
+        raise errors.ConnectionSettingsError(
             f"the connection's {place} holds no usable key of a service account ({type(error).__name__});"
             " expected the JSON file that Google gave, whole and unchanged."
         ) from None
@@ -177,7 +171,7 @@ def _configured(settings: ConnectionSettings) -> Credentials:
             info.pop("credential_source", None)  # google-auth takes one or the other
         return _of_type(info["type"], info, list(settings.scopes))
     except Exception as error:
-        raise ConnectionSettingsError(
+        raise errors.ConnectionSettingsError(
             "the connection's `credential_config_file` holds no usable credential configuration"
             f" ({type(error).__name__}); expected the JSON of `gcloud iam workload-identity-pools create-cred-config`,"
             " or a file of credentials."
@@ -211,7 +205,7 @@ def _default(scopes: tuple[str, ...]) -> tuple[Credentials, str | None]:
         return with_scopes_if_required(credentials, list(scopes)), project
     except DefaultCredentialsError as error:
         problem = in_brief(str(error.args[0] if error.args else error))
-        raise CredentialsError(
+        raise errors.CredentialsError(
             f"no Google credentials found: {problem}. Give the connection a key, or log this machine"
             " in (gcloud auth application-default login)."
         ) from None
@@ -227,7 +221,7 @@ def _key_of_secret(settings: ConnectionSettings) -> Any:
     # Secret Manager takes a project's number as well, which is all that a federated identity names.
     project = settings.key_secret_project_id or project or getattr(credentials, "project_number", None)
     if not project:
-        raise ConnectionSettingsError(
+        raise errors.ConnectionSettingsError(
             "the connection's `key_secret_name` needs `key_secret_project_id`: the application default credentials"
             " name no project."
         )
@@ -246,8 +240,8 @@ def _key_of_secret(settings: ConnectionSettings) -> Any:
         transport.close()
     refusal = transport.refusal
     if refusal is not None and refusal.transient:
-        raise TransportError(f"the key in {resource} could not be read now: {refusal}.")
-    raise CredentialsError(
+        raise errors.TransportError(f"the key in {resource} could not be read now: {refusal}.")
+    raise errors.CredentialsError(
         f"the key in {resource} could not be read: {refusal}. {reader.description} needs"
         " roles/secretmanager.secretAccessor on it, and the secret a version that is enabled."
     )
