@@ -26,6 +26,7 @@ from airflow_lro_provider.hooks.operations import OperationsHook
 from airflow_lro_provider.lro.auth import credentials, token_transport
 from airflow_lro_provider.lro.auth.credentials import identity_for
 from airflow_lro_provider.lro.auth.settings import ConnectionSettings
+from airflow_lro_provider.lro.auth.token import REFRESH_MARGIN
 from airflow_lro_provider.lro.errors import CredentialsError, OperationsError, TransportError
 from airflow_lro_provider.lro.http.redaction import without_secrets
 from airflow_lro_provider.lro.polling import new_schedule
@@ -311,7 +312,7 @@ def test_a_hostile_token_server(play: Play, search: Search, strangers: list[str]
                 search.raised(caught.value)
             assert time.monotonic() - begun < 8
             assert len(str(caught.value)) < 600
-            assert not identity.fresh
+            assert not identity._lasts(REFRESH_MARGIN)
         assert 2 <= len(tokens.heard) <= 20
         assert api.heard == [], "nothing was sent without a token"
         search.sent(tokens)
