@@ -196,7 +196,6 @@ class LongPolls:
     A ``:wait`` keeps every meaning of the options: with an explicit interval it lasts no longer than that, and it ends
     at the deadline. It is given up for a while where it does not wait, or does not work.
 
-    :param offered: whether the service has one.
     :param longest: how long one may take, in seconds.
     """
 

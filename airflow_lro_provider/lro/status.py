@@ -18,12 +18,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_lro_provider.lro import errors
 from airflow_lro_provider.lro.http.json import read_json
-from airflow_lro_provider.lro.http.messages import Request, Response
 from airflow_lro_provider.lro.http.redaction import legible, without_secrets
+
+if TYPE_CHECKING:
+    from airflow_lro_provider.lro.http.messages import Request, Response
 
 # google/rpc/code.proto in the order of its numbers, from 0, and the HTTP code that each is sent with.
 HTTP_CODES: dict[str, int] = {

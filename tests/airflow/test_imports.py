@@ -40,6 +40,17 @@ def test_a_dag_file_imports_nothing_heavy() -> None:
     assert heavy - {"google"} == set()
 
 
+def test_the_catalog_is_loaded_for_the_first_name_and_not_before() -> None:
+    """A Dag file whose names are all templates does not need it."""
+    modules = imported_by(
+        "from airflow_lro_provider.operators.operations import CancelOperationOperator, RunOperationOperator\n"
+        "from airflow_lro_provider.decorators.operation import operation_task\n"
+        "from airflow_lro_provider.sensors.operations import OperationSensor"
+    )
+    assert "airflow_lro_provider.lro.operation" in modules
+    assert not {module for module in modules if module.startswith("airflow_lro_provider.lro.resources")}
+
+
 def test_the_pure_core_imports_only_the_standard_library_and_msgspec() -> None:
     """The rooms that decide need neither Airflow nor a client library. msgspec comes with `import airflow.sdk`."""
     code = (

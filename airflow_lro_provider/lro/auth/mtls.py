@@ -33,7 +33,6 @@ class TlsSettings:
     """How a client speaks TLS.
 
     :param context: has the client certificate; ``None`` without one.
-    :param mtls_hosts: whether Google's mTLS hosts are used.
     """
 
     context: ssl.SSLContext | None = field(default=None, repr=False)

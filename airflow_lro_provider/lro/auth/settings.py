@@ -121,7 +121,6 @@ class ConnectionSettings:
     def endpoint(self, resource: Resource, *, mtls: bool = False) -> str:
         """The base URL that requests about this resource go to, without a trailing slash.
 
-        :param mtls: whether to use Google's mTLS hosts.
         :raises ForbiddenEndpointError: if its host is neither Google's nor that of the connection's endpoint.
         """
         return endpoint_of(resource, self.api_endpoint, self.universe_domain, mtls=mtls)

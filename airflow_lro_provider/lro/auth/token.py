@@ -65,7 +65,6 @@ class Identity:
 
     :param credentials: of google-auth; ``None`` sends no token.
     :param renewable: whether the token can be renewed; a fake one cannot.
-    :param clock: monotonic, in seconds.
     """
 
     def __init__(

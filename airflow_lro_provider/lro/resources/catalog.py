@@ -128,7 +128,7 @@ class Service:
         return f"{path}:{verb}" if verb in ("cancel", "wait") else path
 
     def split_path(self, path: str, *, of_method: bool = False) -> tuple[str, str]:
-        """Split the path of an operation's or a method's URL into its version, which may be unknown, and the name."""
+        """Version (perhaps unknown) and name in the path of an operation's or method's URL, without a leading slash."""
         prefixes = [(self.root(one) if of_method else self.prefixes.get(one, one), one) for one in self.versions]
         for prefix, version in sorted(prefixes, key=lambda one: (-len(one[0]), one[0] != one[1])):
             if path.startswith(f"{prefix}/"):

@@ -219,7 +219,7 @@ def operation_in(returned: Any) -> str | Mapping[str, Any] | OperationReference:
 
 
 def check_segments(name: str, what: str, *, wildcard: bool = False) -> None:
-    """Check the parts of a name or path: their characters, and the location (``-`` is a wildcard).
+    """Check the parts of a name or path: their characters, and the location, which may be ``-`` with ``wildcard``.
 
     :raises InvalidReferenceError: saying which part is wrong.
     """

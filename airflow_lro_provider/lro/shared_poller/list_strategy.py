@@ -40,7 +40,7 @@ class ListVariant:
     """One way to list a parent, and what was learned of it.
 
     :param filter: ``None`` lists everything.
-    :param pages: of the last complete list, like the size in bytes; ``None`` if there was none.
+    :param pages: of the last complete list, like ``size``, its bytes; ``None`` if there was none.
     """
 
     filter: str | None = None
@@ -58,7 +58,7 @@ class ListVariant:
         return "operations.list" if self.filter is None else f"operations.list({self.filter})"
 
     def cost(self, waiting: int) -> float:
-        """The cost of listing once, in GETs. A parent that was never listed is assumed to have none but the waiting."""
+        """The cost of listing once, in GETs. A parent that was never listed may have no other than the waiting ones."""
         if self.pages is None:
             return math.ceil(waiting / self.page_size) + waiting * GUESSED_ROW_BYTES / BYTES_PER_GET
         return self.pages + self.size / BYTES_PER_GET

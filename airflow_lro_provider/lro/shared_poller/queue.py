@@ -69,7 +69,7 @@ class Queue:
         return heapq.heappop(self._entries)[1]
 
     def prune(self, waiters: Iterable[Waiter], number: int) -> None:
-        """Drop the entries that would be skipped, once they are most of the queue. The number of waiters is rough."""
+        """Drop the entries that would be skipped, once they are most of the queue, for about ``number`` waiters."""
         if len(self._entries) > 2 * number + 64:
             self.rebuild(waiters)
 

@@ -13,7 +13,7 @@ down        one probe at a time, after pauses that double up to the longest one
 ==========  ==========================================================================================================
 
 So an outage of ``d`` seconds costs at most ``14 + log2(2 p) + d / 0.8 p`` requests, however many wait, and its end is
-noticed at most ``p`` later, the longest pause.
+noticed at most ``p`` later, where ``p`` is the longest pause.
 """
 
 from __future__ import annotations
