@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from airflow_lro_provider.airflow_compat.task_process import call_before_stopping, is_in_line
+from airflow_lro_provider.airflow_compat.task_process import call_before_stopping
 from airflow_lro_provider.attempt.attempt import Resumed
 from airflow_lro_provider.attempt.guard import Phase
 from airflow_lro_provider.lro.polling import Deadline, earliest
@@ -107,9 +107,6 @@ def _check_deferral(guard: Guard, reference: OperationReference, owner: Mapping[
     Called in the task process when it has reported its deferral, and is about to end. Airflow 3.3 rejects the deferral
     of a task that was marked or cleared meanwhile, and calls neither ``on_kill`` nor a trigger then.
     """
-    if is_in_line():
-        guard.enter(Phase.ASKING)  # `dags test`: this process goes on, with the trigger in it
-        return
     key, mine = evidence.TaskKey.from_dict(owner), str(owner["token"])
     state = Evidence.UNKNOWN if key is None else evidence.read_task_state(key)
     token = evidence.read_owner_token(key) if key is not None and state == "deferred" else Evidence.UNKNOWN

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
+from airflow_lro_provider.airflow_compat.task_process import is_in_line
 from airflow_lro_provider.attempt.guard import Guard, Phase
 from airflow_lro_provider.exceptions import OperationInputError, OperationRunningError
 from airflow_lro_provider.hooks.operations import DEFAULT_CONN_ID, OperationsHook
@@ -177,7 +178,14 @@ class OperationTask(BaseOperator):
         return attempt.read(event)
 
     def execute(self, context: Context) -> Any:
-        """Run one try of the task."""
+        """Run one try of the task.
+
+        ``dags test`` has no triggerer. It runs a trigger in line, forgets what the task has handed over, and calls no
+        hook at Ctrl-C: so there the task waits itself.
+        """
+        if self.deferrable and is_in_line():
+            self.log.info("There is no triggerer here: the task waits as with `deferrable=False`.")
+            self.deferrable = False
         return self._run(self._new_attempt(context))
 
     def execute_complete(self, context: Context, event: Any, **handed_over: Any) -> Any:

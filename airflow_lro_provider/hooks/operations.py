@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
+from airflow_lro_provider.airflow_compat.task_process import is_in_line
 from airflow_lro_provider.metrics import StatsMetrics
 
 if TYPE_CHECKING:
@@ -67,6 +68,13 @@ class _OperationsBaseHook(BaseHook):
             impersonation_chain=chain if chain is None or isinstance(chain, str) else list(chain),
             conn_id=self.gcp_conn_id or "",
         )
+
+    def _read_extra(self) -> dict[str, Any]:
+        connection = None
+        with contextlib.suppress(AirflowNotFoundException):
+            connection = self.get_connection(str(self.gcp_conn_id))
+        extra: dict[str, Any] = self._usable(connection).extra_dejson
+        return extra
 
     def _usable(self, connection: Any) -> Any:
         from airflow_lro_provider.lro.errors import ConnectionSettingsError
@@ -129,15 +137,8 @@ class OperationsHook(_OperationsBaseHook):
         :raises ConnectionSettingsError: if it is missing or cannot be used.
         """
         if self._settings is None:
-            self._settings = self._read({} if self.gcp_conn_id is None else self._extra())
+            self._settings = self._read({} if self.gcp_conn_id is None else self._read_extra())
         return self._settings
-
-    def _extra(self) -> dict[str, Any]:
-        connection = None
-        with contextlib.suppress(AirflowNotFoundException):
-            connection = self.get_connection(str(self.gcp_conn_id))
-        extra: dict[str, Any] = self._usable(connection).extra_dejson
-        return extra
 
     def reference(self, name: Any) -> OperationReference:
         """Read and check a reference; nothing is sent.
@@ -284,6 +285,8 @@ class OperationsAsyncHook(_OperationsBaseHook):
         return self._settings
 
     async def _extra(self) -> dict[str, Any]:
+        if is_in_line():  # the supervisor that `dags test` plays has no asynchronous questions
+            return self._read_extra()
         from airflow.providers.common.compat.connection import get_async_connection
 
         connection = None

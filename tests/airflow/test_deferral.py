@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -144,20 +142,3 @@ def test_a_task_without_anything_to_lose_does_not_listen(deferring: Callable[...
     before = len(get_listener_manager().pm.get_plugins())
     deferring(token="mine")
     assert len(get_listener_manager().pm.get_plugins()) == before
-
-
-def test_in_dags_test_the_guard_stays(
-    deferring: Callable[..., Deferring], monkeypatch: pytest.MonkeyPatch, answers: dict[str, Any]
-) -> None:
-    """There the process goes on with the trigger in it, and a SIGTERM still cancels."""
-    task = deferring()
-    played = type("InProcessSupervisorComms", (), {})
-    for name, module in {
-        "supervisor": SimpleNamespace(InProcessSupervisorComms=played),
-        "task_runner": SimpleNamespace(SUPERVISOR_COMMS=played()),
-    }.items():
-        monkeypatch.setitem(sys.modules, f"airflow.sdk.execution_time.{name}", module)
-    task.report()
-    assert task.guard.phase is Phase.ASKING
-    task.guard.on_kill()
-    assert task.cancels == 1

@@ -1,0 +1,75 @@
+"""`airflow dags test`: no supervisor and no triggerer, so a deferrable task waits itself. Airflow's side is played."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from airflow.sdk.bases.operator import ExecutorSafeguard
+from airflow.sdk.execution_time.comms import ConnectionResult, GetConnection
+from airflow.sdk.execution_time.supervisor import InProcessSupervisorComms, set_supervisor_comms
+
+from airflow_lro_provider.airflow_compat import task_process
+from airflow_lro_provider.emulator import Emulator
+from airflow_lro_provider.hooks.operations import OperationsAsyncHook
+from airflow_lro_provider.operators.operations import CancelOperationOperator, RunOperationOperator
+from airflow_lro_provider.sensors.operations import OperationSensor
+from tests.airflow.played import PlayedTry, Store
+
+PLACE = "projects/p/locations/us-central1/instances"
+TASKS: dict[str, Callable[[str], Any]] = {
+    "sensor": lambda name: OperationSensor(task_id="t", operation_name=name, service="datafusion", deferrable=True),
+    "sensor that would reschedule": lambda name: OperationSensor(
+        task_id="t", operation_name=name, service="datafusion", deferrable=True, mode="reschedule"
+    ),
+    "run": lambda _: RunOperationOperator(
+        task_id="t", method=f"{PLACE}?instanceId=i", service="datafusion", deferrable=True, poll_interval=0.01
+    ),
+    "run, not durable": lambda _: RunOperationOperator(
+        task_id="t", method=f"{PLACE}?instanceId=i", service="datafusion", deferrable=True, durable=False
+    ),
+    "cancel": lambda name: CancelOperationOperator(
+        task_id="t", operation_name=name, service="datafusion", deferrable=True, poll_interval=0.01
+    ),
+}
+
+
+@pytest.fixture(autouse=True)
+def in_line(lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that plays its own supervisor."""
+    monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", lro_emulator.airflow_connection_json())
+    channel = object.__new__(InProcessSupervisorComms)
+    monkeypatch.setattr(task_process, "_channel", lambda: channel)
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_a_deferrable_task_waits_itself(lro_emulator: Emulator, kind: str) -> None:
+    """It ends with its result, after more than one poll, and starts one operation at most."""
+    lro_emulator.script(service="datafusion", duration=1.2)
+    name = lro_emulator.create("datafusion", duration=1.2)
+    task = TASKS[kind](name)
+    ExecutorSafeguard.tracker.set(task)
+    task.execute(PlayedTry(lro_emulator, Store()).context)
+    requests = lro_emulator.requests()
+    assert sum(request.verb == "get" for request in requests) >= 2
+    assert sum(request.verb == "start" for request in requests) == (1 if kind.startswith("run") else 0)
+    assert sum(request.verb == "cancel" for request in requests) == (1 if kind == "cancel" else 0)
+
+
+def test_a_trigger_reads_a_connection_of_the_database(lro_emulator: Emulator) -> None:
+    """Also one of an operator that is not ours: the supervisor that is played has no asynchronous questions."""
+
+    class Played(InProcessSupervisorComms):
+        def send(self, msg: Any) -> Any:
+            if not isinstance(msg, GetConnection):
+                return None
+            extra = json.dumps(lro_emulator.connection_extra())
+            empty = dict.fromkeys(("host", "schema", "login", "password", "port"))
+            return ConnectionResult(conn_id=msg.conn_id, conn_type="google_lro", extra=extra, **empty)
+
+    with set_supervisor_comms(object.__new__(Played)):
+        settings = asyncio.run(OperationsAsyncHook(gcp_conn_id="in_the_database").settings())
+    assert settings.api_endpoint.startswith(lro_emulator.url)
