@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from typing import Any
 
 import pytest
@@ -19,11 +21,10 @@ def connection(lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", lro_emulator.airflow_connection_json())
 
 
-def operator(name: str) -> CancelOperationOperator:
+def operator(name: str, **arguments: Any) -> CancelOperationOperator:
     """One that defers."""
-    made = CancelOperationOperator(
-        task_id="t", operation_name=name, service="datafusion", deferrable=True, poll_interval=0.01
-    )
+    given = {"service": "datafusion", "deferrable": True, "poll_interval": 0.01, **arguments}
+    made = CancelOperationOperator(task_id="t", operation_name=name, **given)
     ExecutorSafeguard.tracker.set(made)
     return made
 
@@ -45,3 +46,27 @@ def test_the_event_of_another_task_does_not_change_the_outcome(lro_emulator: Emu
     result = operator(later).execute_complete(context, event, **handed_over)
     assert (result["outcome"], result["operation"]["name"]) == ("COMPLETED_DESPITE_CANCEL", name)
     assert len(lro_emulator.requests(verb="cancel")) == 1
+
+
+def test_an_operation_that_vanishes_meanwhile_is_not_found(lro_emulator: Emulator) -> None:
+    """The same outcome in this process as after a deferral, and for `fail_on` to judge."""
+    name = lro_emulator.create("datafusion", duration=None, cancel="ignore")
+    context: Any = PlayedTry(lro_emulator, Store()).context
+
+    def forget() -> None:
+        while lro_emulator.operation("datafusion", name).polls < 4:
+            time.sleep(0.005)
+        lro_emulator.store.delete("datafusion", name)
+
+    forgetting = threading.Thread(target=forget)
+    forgetting.start()
+    here = operator(name, deferrable=False, fail_on=()).execute(context)
+    forgetting.join()
+    other = lro_emulator.create("datafusion", duration=None, cancel="ignore")
+    with pytest.raises(TaskDeferred) as deferred:
+        operator(other, fail_on=()).execute(context)
+    handed_over = dict(deferred.value.kwargs)
+    event = {"status": "gone", "message": "404", "owner": handed_over["token"]}
+    there = operator(other, fail_on=()).execute_complete(context, event, **handed_over)
+    assert here == {"outcome": "NOT_FOUND", "operation": {"name": name}}
+    assert there == {"outcome": "NOT_FOUND", "operation": {"name": other}}
