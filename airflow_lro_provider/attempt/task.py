@@ -59,7 +59,8 @@ class OperationTask(BaseOperator):
     """Whether a retry would only find the same operation again."""
     timeout: Any
     poll_interval: float | None
-    deferrable: bool
+    deferrable = False
+    mode: str
     fail_on: Collection[str]
     result_check: ResultCheck | None = None
     include_response = True
@@ -186,6 +187,7 @@ class OperationTask(BaseOperator):
         if self.deferrable and is_in_line():
             self.log.info("There is no triggerer here: the task waits as with `deferrable=False`.")
             self.deferrable = False
+            self.mode = "poke"  # a sensor's: nor does it reschedule itself
         return self._run(self._new_attempt(context))
 
     def execute_complete(self, context: Context, event: Any, **handed_over: Any) -> Any:

@@ -105,7 +105,6 @@ class OperationSensor(OperationTask, BaseSensorOperator):
         with attempt:
             reference = self._connect(attempt)
             if self.cancel_on_kill:
-                self.mode = "poke"  # what was to defer may have to wait here after all
                 take_over(attempt, reference)
             else:
                 attempt.guard.enter(Phase.WAITING)
