@@ -115,7 +115,8 @@ class OperationTask(BaseOperator):
             cancel_on_failure=self.cancel_on_failure,
             keeps_record=self.durable,
             needs_record=self.needs_record,
-            retry_policy=self.retry_policy,
+            # Each question changes a policy that counts: a task with nothing to lose asks it nothing.
+            retry_policy=self.retry_policy if self.cancel_on_kill or self.durable else None,
         )
         self.attempt = Attempt(role, context, guard=self._get_guard(), hook=self._hook, log=self.log, resumed=resumed)
         return self.attempt

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.sdk.bases.operator import ExecutorSafeguard
+from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
 
 from airflow_lro_provider.emulator import Emulator
+from airflow_lro_provider.lro.errors import PermissionDeniedError
 from airflow_lro_provider.operators.operations import CancelOperationOperator
 from tests.airflow.played import PlayedTry, Store
 
@@ -70,3 +72,21 @@ def test_an_operation_that_vanishes_meanwhile_is_not_found(lro_emulator: Emulato
     there = operator(other, fail_on=()).execute_complete(context, event, **handed_over)
     assert here == {"outcome": "NOT_FOUND", "operation": {"name": name}}
     assert there == {"outcome": "NOT_FOUND", "operation": {"name": other}}
+
+
+def test_a_failure_leaves_the_retry_policy_to_airflow(lro_emulator: Emulator) -> None:
+    """A policy may have a memory, and a task that can lose no operation has nothing to ask it."""
+    name = lro_emulator.create("datafusion", duration=None)
+    lro_emulator.fail(403, verb="cancel")
+    asked: list[Any] = []
+
+    class Policy(RetryPolicy):
+        def evaluate(self, **given: Any) -> RetryDecision:
+            asked.append(given)
+            return RetryDecision.default()
+
+    task = operator(name)
+    task.retry_policy = Policy()
+    with pytest.raises(PermissionDeniedError):
+        task.execute(PlayedTry(lro_emulator, Store()).context)
+    assert asked == []
