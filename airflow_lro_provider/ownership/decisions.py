@@ -167,7 +167,7 @@ class ArmedRecord:
         """Read a stored record; ``None`` for anything that is not one."""
         try:
             record = msgspec.convert(stored, cls)
-        except msgspec.ValidationError:
+        except (msgspec.MsgspecError, ValueError):  # ValueError: a text with a lone surrogate
             return None
         return record if record.reference is not None or record.request_id is not None else None
 

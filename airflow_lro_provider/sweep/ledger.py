@@ -169,7 +169,7 @@ class LedgerEntry:
             stored = read_json(text.encode())
             stored["footprint"] = stored.pop("traces", None)
             return msgspec.convert(stored, cls)
-        except (AttributeError, TypeError, ValueError, OverflowError, RecursionError):
+        except (msgspec.MsgspecError, AttributeError, TypeError, ValueError, OverflowError, RecursionError):
             return None
 
 

@@ -61,7 +61,7 @@ class StartFootprint:
             footprint = msgspec.convert(stored, cls)
             api = find_service(footprint.service)
             parent = check_parent(footprint.parent, api, api.version(footprint.version))
-        except (msgspec.ValidationError, InvalidRequestError):
+        except (msgspec.MsgspecError, ValueError, InvalidRequestError):  # ValueError: a text with a lone surrogate
             return None
         return footprint if (api.name, parent) == (footprint.service, footprint.parent) else None
 

@@ -271,8 +271,10 @@ def test_a_record_survives_being_stored() -> None:
         {"reference": REFERENCE, "try_number": 1},
         {"reference": REFERENCE, "try_number": "1", "max_tries": 1},
         {"reference": REFERENCE, "try_number": 1, "max_tries": None},
+        "\ud800",
+        {"reference": REFERENCE, "try_number": "\ud800", "try_id": "x", "max_tries": 1},
     ],
-    ids=str,
+    ids=repr,
 )
 def test_what_is_no_record_is_none(stored: Any) -> None:
     """Whatever else is found in the store is no record, and no error."""

@@ -68,7 +68,8 @@ def test_traces_survive_being_stored() -> None:
     found = traces(f"{L}/instances?instanceId=x")
     assert found is not None
     assert StartFootprint.from_dict(found.to_dict()) == found
-    assert [StartFootprint.from_dict(junk) for junk in (None, [], {}, {**found.to_dict(), "target": 3})] == [None] * 4
+    for junk in (None, [], {}, "\ud800", {**found.to_dict(), "target": 3}):
+        assert StartFootprint.from_dict(junk) is None
 
 
 def operation(target: str | None = f"{L}/instances/x", at: float | None = NOW, **metadata: Any) -> Operation:
