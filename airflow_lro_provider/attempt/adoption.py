@@ -83,10 +83,6 @@ def adopt(attempt: Attempt, start: Start, poll_interval: float | None) -> bool:
     :raises OperationWaitError: if this try seems to be older than the one that left it.
     """
     record, guard = attempt.record, attempt.guard
-    if attempt.reference is not None:  # this very try has deferred, and was resumed for nothing
-        attempt.own(attempt.reference)
-        guard.enter(Phase.WAITING)
-        return True
     earlier = record.read()
     if earlier is None:
         return False

@@ -75,14 +75,12 @@ class Resumed:
         now. ``None`` for a task that an old release deferred.
     :param waiting_since: when the wait began, in seconds since the epoch.
     :param left_by_try: which earlier try was killed and left the operation.
-    :param requested: whether the task has requested the operation's cancellation, as it is there to do.
     """
 
     token: str | None = None
     reference: Mapping[str, Any] | None = None
     waiting_since: float | None = None
     left_by_try: int | None = None
-    requested: bool = False
 
     @classmethod
     def from_kwargs(cls, stored: Mapping[str, Any]) -> Resumed:
@@ -121,8 +119,8 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         """The earlier try that was killed and left the operation which this one waits for."""
         self.lost_to_try: int | None = None
         """That try, once it is known that its kill has cancelled the operation."""
-        self.requested = handed_over.requested
-        """Whether a task that is there to cancel the operation has requested that."""
+        self.requested = resumed is not None
+        """Whether a task that is there to cancel the operation has requested that: it defers only afterwards."""
         self.about: Resource | None = None
         """The operation that this try owns or observes, once it is known. One that has finished at once may have no
         usable name: then it is the method that was called."""
@@ -146,7 +144,7 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
     # -- in ----------------------------------------------------------------------------------------
 
     def connect(self, read: Callable[[OperationsHook], _T]) -> _T:
-        """Read the connection and the arguments. Nothing is sent.
+        """Read the connection, and with its hook the arguments. Nothing is sent.
 
         :param read: reads and checks the arguments with the hook.
         :raises OperationInputError: if one of them, or the connection, cannot be used.
@@ -314,7 +312,7 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         """Request the cancellation of an operation that no guard watches (any more)."""
         try:
             with self._make_hook().make_client() as client:
-                result = client.cancel(reference)
+                result = client.cancel(reference, poll=False, urgent=self.guard.killed)
             self.log.info(cancel_line(reference, result, reason))
         except OperationsError as error:
             self.log.error(cancel_line(reference, error, reason))

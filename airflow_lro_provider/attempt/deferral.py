@@ -65,7 +65,7 @@ def deferral_of(
         owner=owner,
         include_response=include_response,
     )
-    resumed = Resumed(owner["token"], reference.to_dict(), started, attempt.left_by_try, attempt.requested)
+    resumed = Resumed(owner["token"], reference.to_dict(), started, attempt.left_by_try)
     return {"trigger": trigger, "method_name": "execute_complete", "kwargs": asdict(resumed)}
 
 

@@ -103,13 +103,16 @@ class AttemptRecord:
         :param error: the error that it ends with, for the operator's retry policy.
         """
         is_kept = self._store is not None and self._is_there is not False
-        return will_go_on(
-            ended_by,
-            try_number=self._ti.try_number,
-            max_tries=self._ti.max_tries or 0,
-            knows_operation=is_kept or not self._role.needs_record,
-            retry_policy_fails=retry_policy_fails(self._role.retry_policy, error, self._context),
-        )
+        facts = {
+            "try_number": self._ti.try_number,
+            "max_tries": self._ti.max_tries or 0,
+            "knows_operation": is_kept or not self._role.needs_record,
+        }
+        goes_on, at_least = (will_go_on(ended_by, **facts, retry_policy_fails=fails) for fails in (False, True))
+        if goes_on == at_least:
+            return goes_on
+        # Only where it matters: each question changes a policy that counts.
+        return not retry_policy_fails(self._role.retry_policy, error, self._context)
 
     def read(self) -> ArmedRecord | None:
         """The record that is there, whoever left it."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import conf
 
+from airflow_lro_provider.attempt.guard import Phase
 from airflow_lro_provider.attempt.task import OperationTask
 from airflow_lro_provider.attempt.validation import check_outcomes, check_seconds
 
@@ -81,8 +82,11 @@ class OperationStarter(OperationTask):
         from airflow_lro_provider.attempt.start import begin
 
         with attempt:
-            start = attempt.connect(self._read_start)
-            if not adopt(attempt, start, self.poll_interval):
+            if attempt.reference is not None:  # this very try has deferred, and was resumed for nothing
+                attempt.connect(lambda hook: None)
+                attempt.own(attempt.reference)
+                attempt.guard.enter(Phase.WAITING)
+            elif not adopt(attempt, start := attempt.connect(self._read_start), self.poll_interval):
                 begin(attempt, start)
             assert attempt.about is not None
             seen = attempt.peek()

@@ -201,8 +201,8 @@ class OperationTask(BaseOperator):
             self.log.warning("Airflow delivered the event of another task; polling again.")
             return self._run(attempt)
         with attempt:
-            if attempt.reference is None:  # deferred by an older release
-                self._recall(attempt)
+            if attempt.reference is None and not attempt.recall() and self.operation_name is not None:
+                self._connect(attempt)  # deferred by an older release
             return self._settle(attempt, *self._read_event(attempt, event))
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
@@ -228,8 +228,8 @@ class OperationTask(BaseOperator):
 
     def _connect(self, attempt: Attempt) -> OperationReference:
         """Connect, and return the operation: that which this try began with, whatever the template says by now."""
-        named = attempt.connect(self._read_arguments)
-        attempt.about = reference = attempt.reference or named
+        known = attempt.reference
+        attempt.about = reference = attempt.connect(self._read_arguments if known is None else lambda hook: known)
         return reference
 
     def _read_arguments(self, hook: OperationsHook) -> OperationReference:

@@ -270,8 +270,9 @@ def cancel(
     ====================  ==========================================  =============================================
     finished              not sent                                    its outcome
     NOT_FOUND             not sent                                    NOT_FOUND
-    running, none, or     not sent: the service has no such verb      CANCEL_UNSUPPORTED
-    failed otherwise      accepted                                    requested; no outcome yet
+    any other error       not sent                                    raises it
+    running, or none      not sent: the service has no such verb      CANCEL_UNSUPPORTED
+    .                     accepted                                    requested; no outcome yet
     .                     UNIMPLEMENTED                               CANCEL_UNSUPPORTED
     .                     NOT_FOUND                                   NOT_FOUND
     .                     FAILED_PRECONDITION, and then a get says:
@@ -281,10 +282,10 @@ def cancel(
     .                     any other error                             raises it
     ====================  ==========================================  =============================================
 
-    :param poll: whether there is time for a poll before the request. The guard in a signal handler has none.
+    :param poll: whether to poll before the request. Who cancels because a task has died does not: no error of a
+        poll may keep the request from being sent, nor hold it up.
     :param before: that poll, if it was just taken.
-    :param retries: how often the request is sent again after an error that passes. The poll before it never is: it
-        must not hold the request up.
+    :param retries: how often each request is sent again after an error that passes.
     :param metrics: where the result is counted: its word, or REFUSED for an error.
     :raises OperationsError: if the request was not accepted, or it is unknown whether it was.
     """
@@ -302,11 +303,9 @@ def _cancel(
 ) -> Flow[CancelResult]:
     if poll and before is None:
         try:
-            before = yield from send(protocol.get(reference, endpoint))
+            before = yield from send(protocol.get(reference, endpoint), retries)
         except errors.NotFoundError:
             return CancelResult(False, Outcome.NOT_FOUND, None)
-        except errors.OperationsError:
-            pass  # who may not get it may be allowed to cancel it
     if before is not None and before.done:
         return CancelResult(False, before.outcome, before)
     if not find_service(reference.service).offers("cancel", reference.name, reference.version):

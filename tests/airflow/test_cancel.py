@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from typing import Any
@@ -12,6 +13,7 @@ from airflow.sdk.bases.operator import ExecutorSafeguard
 from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
 
 from airflow_lro_provider.emulator import Emulator
+from airflow_lro_provider.exceptions import FinalOperationFailedError, OperationInputError
 from airflow_lro_provider.lro.errors import PermissionDeniedError
 from airflow_lro_provider.operators.operations import CancelOperationOperator
 from tests.airflow.played import PlayedTry, Store
@@ -90,3 +92,25 @@ def test_a_failure_leaves_the_retry_policy_to_airflow(lro_emulator: Emulator) ->
     with pytest.raises(PermissionDeniedError):
         task.execute(PlayedTry(lro_emulator, Store()).context)
     assert asked == []
+
+
+@pytest.mark.parametrize(("fail_on", "fails"), [((), False), (("COMPLETED_DESPITE_CANCEL",), True)])
+def test_one_that_an_older_release_deferred_has_requested_its_cancel(
+    lro_emulator: Emulator, fail_on: tuple[str, ...], fails: bool
+) -> None:
+    """That handed over its token only; it deferred, as this one, after the request alone."""
+    name = lro_emulator.create("datafusion", duration=0, response={})
+    task = operator(name)
+    task.fail_on = frozenset(fail_on)
+    event = {"status": "finished", "operation": lro_emulator.operation("datafusion", name).operation, "owner": "mine"}
+    context = PlayedTry(lro_emulator, Store()).context
+    with pytest.raises(FinalOperationFailedError) if fails else contextlib.nullcontext():
+        assert task.execute_complete(context, event, token="mine")["outcome"] == "COMPLETED_DESPITE_CANCEL"
+
+
+def test_one_that_an_older_release_deferred_says_what_is_wrong_with_its_name(lro_emulator: Emulator) -> None:
+    """Its template names nothing by now, and nothing was handed over."""
+    task = operator(lro_emulator.create("datafusion"))
+    task.operation_name = "projects/p"
+    with pytest.raises(OperationInputError, match="projects/p"):
+        task.execute_complete(PlayedTry(lro_emulator, Store()).context, {"status": "gone"}, token="mine")

@@ -564,6 +564,31 @@ def test_a_retry_policy_that_cannot_be_asked_changes_nothing(a_try: Callable[...
     assert this.cancels == 0
 
 
+class Counting(ExceptionRetryPolicy):
+    """A policy with a memory: it writes down what it is asked about."""
+
+    asked: list[str]
+
+    def evaluate(self, *, exception: BaseException, **given: Any) -> Any:
+        """Leave it to the retries."""
+        self.asked.append(type(exception).__name__)
+        return super().evaluate(exception=exception, **given)
+
+
+@pytest.mark.parametrize(("max_tries", "asked"), [(1, ["PermissionDeniedError"]), (0, [])])
+def test_a_retry_policy_is_asked_once_and_where_it_matters(
+    a_try: Callable[..., Try], max_tries: int, asked: list[str]
+) -> None:
+    """After the last try it changes nothing, and each question changes a policy that counts."""
+    policy = Counting(rules=[])
+    policy.asked = []
+    this = a_try(max_tries=max_tries)
+    this.emulator.fail(403, verb="get", times=None)
+    with pytest.raises(PermissionDeniedError):
+        this.run(retry_policy=policy)
+    assert policy.asked == asked
+
+
 # -- surviving -------------------------------------------------------------------------------------------
 
 
@@ -866,6 +891,17 @@ def test_a_deadline_in_the_triggerer(
         operator.execute_complete(this.context, told, **deferral.kwargs)
     assert this.cancels == (0 if requested else 1)
     assert this.store[KEY]["killed"]
+
+
+def test_an_event_of_another_task_reads_no_template(a_try: Callable[..., Try]) -> None:
+    """What started the operation may not be usable any more: it is polled on, and not cancelled."""
+    this = a_try()
+    operator, deferral = deferred(this)
+    operator.method = ""
+    with pytest.raises(TaskDeferred) as again:
+        operator.execute_complete(this.context, {"owner": "?"}, **deferral.kwargs)
+    assert again.value.kwargs["reference"] == deferral.kwargs["reference"]
+    assert this.cancels == 0
 
 
 @pytest.mark.parametrize("durable", [True, False])

@@ -80,6 +80,8 @@ def read_method(
         found = read_url(address, api, api_endpoint=api_endpoint, universe=universe)
         api, host_for = found.api, found.host_for
         named, path = api.split_path(found.path, of_method=True)
+        if not named:
+            raise InvalidReferenceError(f"{address!r:.200} has an empty part in its path.")
     elif api is not None:
         host_for = api.host_for
         named, path = api.split_path(address, of_method=True)

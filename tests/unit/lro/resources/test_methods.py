@@ -89,6 +89,7 @@ def test_what_a_method_is_given_as(
         (None, {"service": "datafusion"}, InvalidReferenceError, "must be a path or a URL, not NoneType"),
         ("", {"service": "datafusion"}, InvalidReferenceError, "must be a path or a URL"),
         (INSTANCES, {}, InvalidReferenceError, "does not say which API"),
+        (f"https://datafusion.googleapis.com//{INSTANCES}", {}, InvalidReferenceError, "empty part"),
         (INSTANCES, {"service": "vertex"}, UnknownServiceError, "Did you mean 'aiplatform'"),
         (INSTANCES, {"service": "datafusion", "http_method": "GET"}, InvalidReferenceError, "one of POST, PUT"),
         (INSTANCES, {"service": "datafusion", "http_method": None}, InvalidReferenceError, "one of POST, PUT"),
