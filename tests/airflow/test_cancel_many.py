@@ -12,6 +12,7 @@ from airflow_lro_provider.exceptions import OperationFailedError, OperationInput
 from airflow_lro_provider.lro.async_client import AsyncOperationsClient
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.operators.operations import CancelOperationsOperator
+from tests.late_success import succeed_after_cancel
 
 PARENT = "projects/p/locations/us-central1"
 
@@ -36,13 +37,10 @@ def run(**arguments: Any) -> Any:
 
 def test_each_has_its_outcome(lro_emulator: Emulator) -> None:
     """Cancelled at once or late, completed all the same; what was over before is none of its business."""
-    names = [
-        make(lro_emulator),
-        make(lro_emulator, cancel_delay=0.2),
-        make(lro_emulator, cancel="ignore", duration=3),
-    ]
+    names = [make(lro_emulator), make(lro_emulator, cancel_delay=0.2), make(lro_emulator, cancel="ignore")]
     make(lro_emulator, duration=0)
     make(lro_emulator, parent="projects/other/locations/us-central1")
+    succeed_after_cancel(lro_emulator, names[2])
     result = run()
     assert result["outcomes"] == {"CANCELLED": 2, "COMPLETED_DESPITE_CANCEL": 1}
     assert [row["name"] for row in result["operations"]] == names

@@ -5,7 +5,6 @@ Airflow's side of it (the task instance, the task state store) is played; the en
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
@@ -34,6 +33,7 @@ from airflow_lro_provider.exceptions import (
 from airflow_lro_provider.lro.errors import PermissionDeniedError
 from airflow_lro_provider.sensors.operations import OperationSensor
 from tests.airflow.played import BrokenStore, OutdatedStore, PlayedTry, Store
+from tests.late_success import succeed_after_cancel
 
 
 class Try(PlayedTry):
@@ -276,14 +276,7 @@ def test_a_cleared_sensor_whose_operation_won_the_race_is_a_success(a_try: Calla
     first = a_try(cancel="ignore")
     with pytest.raises(TaskDeferred):
         first.run(deferrable=True)
-
-    def finish_after_the_cancel() -> None:
-        while not first.cancels:
-            time.sleep(0.01)
-        first.emulator.finish("datafusion", first.name)
-
-    service = threading.Thread(target=finish_after_the_cancel, daemon=True)
-    service.start()
+    succeed_after_cancel(first.emulator, first.name)
     assert a_try(number=2, max_tries=1, name=first.name).run()["outcome"] == "SUCCEEDED"
     assert first.cancels == 1
 

@@ -143,13 +143,17 @@ def test_unimplemented_cancel_is_said_so(subject: Subject, lro_emulator: Emulato
 
 
 def test_a_refused_cancel_is_an_error(subject: Subject, lro_emulator: Emulator) -> None:
-    """403 is raised, and not tried again; a transient error is tried again, and the poll before it is not needed."""
+    """403 is raised, and not tried again; a transient error is tried again, also of the poll before the request."""
     reference = running(lro_emulator)
     lro_emulator.fail(403, verb="cancel")
     with pytest.raises(PermissionDeniedError):
         subject.cancel(reference)
     assert len(lro_emulator.requests(verb="cancel")) == 1
     lro_emulator.fail(403, verb="get")
+    with pytest.raises(PermissionDeniedError):
+        subject.cancel(reference)
+    assert len(lro_emulator.requests(verb="cancel")) == 1
+    lro_emulator.fail(503, verb="get")
     lro_emulator.fail(503, verb="cancel")
     assert subject.cancel(reference).requested
     assert len(lro_emulator.requests(verb="cancel")) == 3

@@ -10,6 +10,7 @@ import pytest
 from airflow_lro_provider import cli
 from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.lro.resources.catalog import known_services
+from tests.late_success import succeed_after_cancel
 
 L = "projects/p/locations/us-central1"
 
@@ -84,7 +85,8 @@ def test_cancel_waits_for_the_truth(shell: Callable[..., tuple[int, str, str]], 
     status, out, err = shell("cancel", name, "--service", "datafusion", *patience)
     assert (status, out.split()[0]) == (0, "CANCELLED")
     assert "the service accepted it" in err
-    stubborn = lro_emulator.create("datafusion", duration=0.3, cancel="ignore")
+    stubborn = lro_emulator.create("datafusion", duration=None, cancel="ignore")
+    succeed_after_cancel(lro_emulator, stubborn)
     status, out, err = shell("cancel", stubborn, "--service", "datafusion", *patience)
     assert (status, out.split()[0]) == (1, "SUCCEEDED")
     assert "COMPLETED_DESPITE_CANCEL" in err
