@@ -12,8 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Union
 
-import msgspec
-
+from airflow_lro_provider.lro.http.json import read_as
 from airflow_lro_provider.lro.operation import Operation, Outcome, State
 
 
@@ -166,8 +165,8 @@ class ArmedRecord:
     def from_dict(cls, stored: Any) -> ArmedRecord | None:
         """Read a stored record; ``None`` for anything that is not one."""
         try:
-            record = msgspec.convert(stored, cls)
-        except (msgspec.MsgspecError, ValueError):  # ValueError: a text with a lone surrogate
+            record = read_as(cls, stored)
+        except ValueError:
             return None
         return record if record.reference is not None or record.request_id is not None else None
 

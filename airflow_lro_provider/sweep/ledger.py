@@ -26,10 +26,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 from airflow.providers.common.compat.sdk import conf
 
-from airflow_lro_provider.lro.http.json import read_json
+from airflow_lro_provider.lro.http.json import read_as, read_json
 from airflow_lro_provider.ownership.decisions import is_younger
 from airflow_lro_provider.ownership.evidence import TaskKey
 
@@ -168,8 +167,8 @@ class LedgerEntry:
         try:
             stored = read_json(text.encode())
             stored["footprint"] = stored.pop("traces", None)
-            return msgspec.convert(stored, cls)
-        except (msgspec.MsgspecError, AttributeError, TypeError, ValueError, OverflowError, RecursionError):
+            return read_as(cls, stored)
+        except (AttributeError, TypeError, ValueError, OverflowError, RecursionError):
             return None
 
 

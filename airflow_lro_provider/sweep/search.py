@@ -13,9 +13,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import msgspec
-
 from airflow_lro_provider.lro.errors import InvalidRequestError
+from airflow_lro_provider.lro.http.json import read_as
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.resources.catalog import find_service
 from airflow_lro_provider.lro.resources.methods import REQUEST_ID, Method
@@ -58,10 +57,10 @@ class StartFootprint:
     def from_dict(cls, stored: Any) -> StartFootprint | None:
         """Read it back, and check it again, for records can be tampered with; ``None`` for anything else."""
         try:
-            footprint = msgspec.convert(stored, cls)
+            footprint = read_as(cls, stored)
             api = find_service(footprint.service)
             parent = check_parent(footprint.parent, api, api.version(footprint.version))
-        except (msgspec.MsgspecError, ValueError, InvalidRequestError):  # ValueError: a text with a lone surrogate
+        except (ValueError, InvalidRequestError):
             return None
         return footprint if (api.name, parent) == (footprint.service, footprint.parent) else None
 

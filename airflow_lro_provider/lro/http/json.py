@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
@@ -27,6 +27,7 @@ MAX_DIGITS = 1000
 
 _TOO_DEEP = f"it is nested deeper than {MAX_DEPTH} levels"
 
+_T = TypeVar("_T")
 Row = msgspec.Raw
 """One element of a list, as the bytes it came in. It is well-formed JSON, and nothing else was checked."""
 
@@ -95,6 +96,17 @@ def read_head(row: Row) -> RowHead:
     except RecursionError:
         raise JsonLimitError(_TOO_DEEP) from None
     except msgspec.MsgspecError as error:
+        raise ValueError(str(error)) from None
+
+
+def read_as(kind: type[_T], content: Any) -> _T:
+    """Read a dataclass from plain data, checking the type of every field.
+
+    :raises ValueError: if a field is missing or has the wrong type, or a text contains a lone surrogate.
+    """
+    try:
+        return msgspec.convert(content, kind)
+    except msgspec.MsgspecError as error:  # not a ValueError in its older versions
         raise ValueError(str(error)) from None
 
 
