@@ -10,10 +10,12 @@ import enum
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import TYPE_CHECKING, Any, Union
 
-from airflow_lro_provider.lro.http.json import read_as
-from airflow_lro_provider.lro.operation import Operation, Outcome, State
+if TYPE_CHECKING:
+    from airflow_lro_provider.lro.operation import Operation
+
+# `lro` is imported in functions: the guard needs this module when a Dag is parsed, and nothing of that.
 
 
 class Decision(str, enum.Enum):
@@ -164,6 +166,8 @@ class ArmedRecord:
     @classmethod
     def from_dict(cls, stored: Any) -> ArmedRecord | None:
         """Read a stored record; ``None`` for anything that is not one."""
+        from airflow_lro_provider.lro.http.json import read_as
+
         try:
             record = read_as(cls, stored)
         except ValueError:
@@ -196,6 +200,8 @@ def of_armed_record(
     :param max_tries: Airflow's ``max_tries`` now.
     :param seen: the operation, if it could be polled.
     """
+    from airflow_lro_provider.lro.operation import Outcome, State
+
     if record.is_of(try_number, try_id):
         return Decision.CANCEL if record.killed else Decision.OWN
     is_cancelled = seen is not None and (seen.state is State.CANCELLING or seen.outcome is Outcome.CANCELLED)

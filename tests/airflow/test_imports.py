@@ -47,7 +47,8 @@ def test_the_catalog_is_loaded_for_the_first_name_and_not_before() -> None:
         "from airflow_lro_provider.decorators.operation import operation_task\n"
         "from airflow_lro_provider.sensors.operations import OperationSensor"
     )
-    assert "airflow_lro_provider.lro.operation" in modules
+    assert "airflow_lro_provider.attempt.guard" in modules
+    assert "airflow_lro_provider.lro.operation" not in modules
     assert not {module for module in modules if module.startswith("airflow_lro_provider.lro.resources")}
 
 
