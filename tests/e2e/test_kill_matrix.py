@@ -74,11 +74,9 @@ def test_a_little_chaos(bed: Bed) -> None:
 
 def test_mapped_tasks_of_which_half_are_killed(bed: Bed) -> None:
     """They wait in one watcher, and are looked at with lists: the killed ones are cancelled once, the others never."""
-    lists = bed.store.requests_of["list"]
-    report = Thousand(bed, 4, rest=2.0, echo=lambda _: None).run(kill=2)
+    report = Thousand(bed, 4, rest=6.0, echo=lambda _: None).run(kill=2)
     assert is_good(report), report
-    # In the whole run: on a busy machine the wait may be so old by then that it polls less often than it rests here.
-    assert bed.store.requests_of["list"] > lists, report
+    assert report["requests"].get("list"), report
 
 
 def _only(row: Row, columns: list[str]) -> Row:
