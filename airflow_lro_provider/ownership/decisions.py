@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Union
 if TYPE_CHECKING:
     from airflow_lro_provider.lro.operation import Operation
 
-# `lro` is imported in functions: the guard needs this module when a Dag is parsed, and nothing of that.
+# `lro` is imported in functions: parsing a Dag imports this module, with the guard, and should not load `lro` for it.
 
 
 class Decision(str, enum.Enum):

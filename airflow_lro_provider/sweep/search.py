@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from airflow_lro_provider.lro.errors import InvalidRequestError
 from airflow_lro_provider.lro.http.json import read_as
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.resources.catalog import find_service
@@ -60,7 +59,7 @@ class StartFootprint:
             footprint = read_as(cls, stored)
             api = find_service(footprint.service)
             parent = check_parent(footprint.parent, api, api.version(footprint.version))
-        except (ValueError, InvalidRequestError):
+        except ValueError:  # an InvalidRequestError is one, too
             return None
         return footprint if (api.name, parent) == (footprint.service, footprint.parent) else None
 
