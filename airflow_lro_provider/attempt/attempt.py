@@ -52,7 +52,7 @@ from airflow_lro_provider.lro.flows import cancel_line
 from airflow_lro_provider.lro.metrics import Metrics
 from airflow_lro_provider.lro.operation import Operation, Outcome
 from airflow_lro_provider.lro.resources.names import OperationReference
-from airflow_lro_provider.ownership.decisions import EndedBy, reason_to_cancel
+from airflow_lro_provider.ownership.decisions import STOPPED, Decision, EndedBy, reason_to_cancel
 from airflow_lro_provider.triggers.events import Finished, Gone, Lost, read_event
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         # Short: a connection that died silently must be noticed while there is time for another one. And without
         # metrics: counting may import, and no import may hold a kill up. The guard counts afterwards.
         client = self.hook.make_client(connect_timeout=2.0, read_timeout=2.0, metrics=Metrics())
-        self.guard.arm(client, reference)
+        self.guard.arm(client, reference, lambda may_ask: self.record.decide(reference, may_ask))
         self._first_poll = self.guard.first_poll
 
     def disown(self) -> None:
@@ -288,17 +288,25 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         how = how_it_ended(error)
         if how is EndedBy.DEFERRED:
             return  # it may still be called off: until then the guard stays armed
-        if guard.killed:
-            how = EndedBy.KILLED  # whatever else went wrong meanwhile: no next try goes on with the operation
+        armed, reference = guard.armed, self.reference
+        if guard.killed:  # whatever else went wrong meanwhile
+            left = guard.is_left if armed else reference is not None and record.decide(reference) is Decision.ADOPT
+            how = EndedBy.STOPPED if left else EndedBy.KILLED
         if self._is_resumed:
             record.check()
         goes_on = record.will_go_on(how, error)
         reason = reason_to_cancel(
             how, goes_on=goes_on, cancel_on_kill=self.role.cancel_on_kill, cancel_on_failure=self.role.cancel_on_failure
         )
-        armed, reference = guard.armed, self.reference
+        if reason is not None and reference is not None and not guard.killed:
+            record.write(reference, killed=reason)
+            if record.is_outdated:
+                self.log.warning("Not cancelled (%s), another try of this task has it: %s", reason, reference.short)
+                reason, goes_on = None, True
         guard.release(reason)
         if reason is None:
+            if how is EndedBy.STOPPED:
+                self.log.warning("Not cancelled, %s: %s", STOPPED, self.about)
             if not goes_on:
                 record.let_go(reference)
             return
@@ -306,7 +314,8 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
             return
         if not armed and not self._cancel_requested:
             self.cancel_unguarded(reference, reason)
-        record.write(reference, killed=guard.cancelled_because or reason)
+        if guard.killed:
+            record.write(reference, killed=guard.cancelled_because or reason)
 
     def cancel_unguarded(self, reference: OperationReference, reason: str) -> None:
         """Request the cancellation of an operation that no guard watches (any more)."""

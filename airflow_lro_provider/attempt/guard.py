@@ -5,8 +5,9 @@ leaves 5.0 seconds until SIGKILL (Airflow 3.3, supervisor escalation). So ``on_k
 interrupted frame may hold: no lock, no import, no connection lookup, no log line.
 
 A :class:`Guard` therefore owns daemon threads with a client of their own, warmed by a first poll of the operation.
-``on_kill`` writes one byte into a pipe, which wakes a thread, and waits on another pipe. What else it does depends on
-the phase:
+``on_kill`` writes one byte into a pipe, which wakes a thread, and waits on another pipe. SIGTERM does not mean that the
+task is dead (:func:`~airflow_lro_provider.ownership.decisions.of_stopped_task`), so that thread decides first. What
+``on_kill`` does depends on the phase:
 
 ===========  =======================================================  ===================================
 phase        the task is                                              ``on_kill``
@@ -15,10 +16,10 @@ NEW          not in ``execute`` yet                                   notes it
 PREPARING    asking the supervisor (connection, record)               notes it
 STARTING     waiting for the response to a request that starts        notes it
              something, or in the user's function that does
-WAITING      waiting for the operation; it asks the supervisor        cancels, and raises
-             nothing                                                  :class:`OperationKilled`
-ASKING       armed, and asking the supervisor again (record,          cancels; the next checkpoint raises
-             deferral)
+WAITING      waiting for the operation; it asks the supervisor        decides, cancels if it must, and
+             nothing                                                  raises :class:`OperationKilled`
+ASKING       armed, and asking the supervisor again (record,          the same, but raises at the next
+             deferral)                                                checkpoint; it waits for nothing
 DEFERRING    being taken over by Airflow; the outcome is checked      notes it
              right afterwards (``deferral.py``)
 RELEASED     done with the operation                                  does nothing
@@ -36,17 +37,15 @@ import contextvars
 import enum
 import os
 import select
-import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from airflow_lro_provider.airflow_compat.task_process import is_asking_supervisor, is_in_line
 from airflow_lro_provider.exceptions import OperationKilled, OperationOrphaned, OperationWaitError
-from airflow_lro_provider.ownership.decisions import KILLED
+from airflow_lro_provider.ownership.decisions import KILLED, STOPPED, Decision
 
 if TYPE_CHECKING:
     from airflow_lro_provider.lro.client import OperationsClient
@@ -54,7 +53,9 @@ if TYPE_CHECKING:
     from airflow_lro_provider.lro.resources.names import OperationReference
 
 KILL_TIMEOUT_SECONDS = 4.0
-"""How long ``on_kill`` waits for the cancel: from SIGTERM to SIGKILL there are 5.0 s."""
+"""How long ``on_kill`` takes at most: from SIGTERM to SIGKILL there are 5.0 s."""
+DECISION_TIMEOUT_SECONDS = 1.0
+"""How much of that Airflow may take to say what has become of the task."""
 CANCEL_TIMEOUT_SECONDS = 10.0
 """How long a task that ends in another way waits for it."""
 TOKEN_CHECK_INTERVAL_SECONDS = 60.0
@@ -102,14 +103,16 @@ class Guard:
         again, self.killed = self.killed, True
         if self.phase not in (Phase.WAITING, Phase.ASKING):
             return
+        is_asking = is_asking_supervisor()
         if self._canceller is not None and self._cancels:
-            already_requested = self._canceller.reason is not None
-            self._canceller.request(KILLED)
-            if again and already_requested:
+            if again and self._canceller.is_asked:
                 return  # the handler that this signal interrupted, or the frame behind it, is at it
-            self._canceller.wait(KILL_TIMEOUT_SECONDS)
-        if self.phase is Phase.WAITING and not is_asking_supervisor():
-            raise OperationKilled(KILLED)
+            if is_asking:
+                self._canceller.ask()  # in a thread, once the channel is free
+            else:
+                self._canceller.decide(KILL_TIMEOUT_SECONDS)
+        if self.phase is Phase.WAITING and not is_asking:
+            raise self._killed_error()
 
     def enter(self, phase: Phase) -> None:
         """The task is about to do something else.
@@ -127,16 +130,22 @@ class Guard:
         """Whether there is an operation to lose."""
         return self._canceller is not None
 
-    def arm(self, client: OperationsClient, reference: OperationReference) -> None:
+    def arm(
+        self,
+        client: OperationsClient,
+        reference: OperationReference,
+        decide: Callable[[bool], Decision] = lambda may_ask: Decision.CANCEL,
+    ) -> None:
         """From here on the operation can be lost. The task may still ask the supervisor.
 
         :param client: for the guard alone, which closes it.
-        :raises OperationKilled: after the cancel, if the kill came before.
+        :param decide: whose the operation is once this process is told to stop. Called in a thread, or, if Airflow
+            did not respond in time, with ``False``: then it must ask nothing.
+        :raises OperationKilled: if the kill came before, after what that means for the operation.
         """
-        canceller = _Canceller(client, reference, self._log)
+        self._canceller = canceller = _Canceller(client, reference, self._log, decide)
         if self.killed and self._cancels:
-            canceller.request(KILLED)  # before it warms up, which would take its time
-        self._canceller = canceller
+            canceller.ask()  # before it warms up, which would take its time
         canceller.start()
         self.enter(Phase.ASKING)
 
@@ -154,10 +163,22 @@ class Guard:
         return None if self._canceller is None else self._canceller.first_poll
 
     def checkpoint(self) -> None:
-        """Act on a kill that was only noted: cancel, and raise :class:`OperationKilled`."""
+        """Act on a kill that was only noted: decide, cancel if it must be, and raise :class:`OperationKilled`."""
         if self.killed:
-            self._cancel_and_wait(KILLED)
-            raise OperationKilled(KILLED)
+            self._stop()
+            raise self._killed_error()
+
+    @property
+    def is_left(self) -> bool:
+        """Whether this process was told to stop, and the operation is left to another try of the task."""
+        return self._canceller is not None and self._canceller.decision is Decision.ADOPT
+
+    def _stop(self) -> None:
+        if self._canceller is not None and self._cancels:
+            self._canceller.decide(CANCEL_TIMEOUT_SECONDS)
+
+    def _killed_error(self) -> OperationKilled:
+        return OperationKilled(STOPPED if self.is_left else KILLED)
 
     def check_supervisor(self) -> None:
         """Raise :class:`OperationOrphaned` if the supervisor of this process is gone."""
@@ -173,8 +194,8 @@ class Guard:
         """
         self.phase = Phase.DEFERRING
         if self.killed:
-            self._cancel_and_wait(KILLED)
-            raise OperationWaitError(f"not deferred: {KILLED}")
+            self._stop()
+            raise OperationWaitError(f"not deferred: {self._killed_error()}")
 
     def finish(self) -> None:
         """The operation is finished: there is nothing to lose any more. Waits for nothing."""
@@ -211,30 +232,65 @@ class Guard:
 
 
 class _Canceller:
-    """The threads behind a guard: one client, kept warm by one thread, and used by another one.
+    """The threads behind a guard: one client, kept warm by one thread, and used by another one; a third one decides.
 
-    The one that cancels does nothing else, so that nothing holds it up: no slow first poll, no renewal of a token. It
-    is woken through a pipe: writing a byte needs no lock, as an ``Event`` or a ``Queue`` would, that the interrupted
-    frame could be holding.
+    Each does nothing else, so that nothing holds it up: no slow first poll, no renewal of a token, no question to
+    Airflow. They are woken through pipes: writing a byte needs no lock, as an ``Event`` or a ``Queue`` would, that the
+    interrupted frame could be holding.
     """
 
-    def __init__(self, client: OperationsClient, reference: OperationReference, log: Any) -> None:
+    decision: Decision | None = None
+    """Whose the operation is, once this process was told to stop: CANCEL, or ADOPT for another try's."""
+    is_asked = False
+    """Whether that is being decided."""
+
+    def __init__(
+        self, client: OperationsClient, reference: OperationReference, log: Any, decide: Callable[[bool], Decision]
+    ) -> None:
         self.reason: str | None = None
         self.first_poll: Future[Operation | None] = Future()
-        self._client, self._reference, self._log = client, reference, log
+        self._client, self._reference, self._log, self._decide = client, reference, log, decide
         self._wake_reader, self._wake = os.pipe()
-        # The writing end is closed to signal it: every waiter sees that, at any time.
+        self._asked, self._ask = os.pipe()
+        # Their writing ends are closed to signal it: every waiter sees that, at any time.
         self._done, self._signal_done = os.pipe()
+        self._decided, self._signal_decided = os.pipe()
         self._threads = [
             threading.Thread(name=f"{what} {reference.name}", target=contextvars.copy_context().run, args=[run])
-            for what, run in (("guard of", self._wait_and_cancel), ("warm-up of", self._keep_warm))
+            for what, run in (
+                ("guard of", self._wait_and_cancel),
+                ("decision about", self._wait_and_decide),
+                ("warm-up of", self._keep_warm),
+            )
         ]
 
     def start(self) -> None:
-        """Start both threads."""
+        """Start the threads."""
         for thread in self._threads:
             thread.daemon = True
             thread.start()
+
+    def ask(self) -> None:
+        """Have it decided whose the operation is. Safe in a signal handler."""
+        self.is_asked = True
+        os.write(self._ask, b"a")
+
+    def decide(self, seconds: float) -> None:
+        """Have it decided, and wait for the cancel if it comes to that. Safe in a signal handler.
+
+        :param seconds: how long that takes at most.
+        """
+        begin = time.monotonic()
+        if self.decision is None:
+            self.ask()
+            if not _readable(self._decided, DECISION_TIMEOUT_SECONDS):
+                self._settle(self._decide(False))
+        if self.decision is Decision.CANCEL:
+            self.request(KILLED)
+            self.wait(seconds - (time.monotonic() - begin))
+
+    def _settle(self, decision: Decision) -> None:
+        self.__dict__.setdefault("decision", decision)  # the first one stands
 
     def request(self, reason: str) -> None:
         """Make the thread send the cancel. Safe in a signal handler; the first reason stands."""
@@ -253,11 +309,12 @@ class _Canceller:
         if self._wake < 0:
             return
         os.write(self._wake, b"q")
+        os.write(self._ask, b"q")
         for thread in self._threads:
             if thread.ident is not None:
                 thread.join(timeout=1.0)
         if not any(thread.is_alive() for thread in self._threads):
-            for descriptor in (self._wake, self._wake_reader, self._done):
+            for descriptor in (self._wake, self._wake_reader, self._ask, self._asked, self._done, self._decided):
                 os.close(descriptor)
             self._wake = -1
 
@@ -287,12 +344,26 @@ class _Canceller:
                 self._log.info(line)
                 StatsMetrics().cancel(self._reference.service, word)
 
+    def _wait_and_decide(self) -> None:
+        try:
+            _readable(self._asked)
+            if os.read(self._asked, 1) == b"q":
+                return
+            try:
+                self._settle(self._decide(True))
+            except Exception:
+                self._settle(self._decide(False))
+            if self.decision is Decision.CANCEL:
+                self.request(KILLED)
+        finally:
+            os.close(self._signal_decided)
+
     def _keep_warm(self) -> None:
         from airflow_lro_provider.lro.errors import OperationsError
 
         first: Operation | None = None
         try:
-            if self.reason is None:
+            if not self.is_asked and self.reason is None:
                 first = self._client.get(self._reference, retries=0)
         except OperationsError as error:
             self.first_poll.set_exception(error)
@@ -303,40 +374,6 @@ class _Canceller:
         while not _readable(self._done, TOKEN_CHECK_INTERVAL_SECONDS):
             with contextlib.suppress(Exception):
                 self._client.identity.headers()
-
-
-@contextlib.contextmanager
-def held_back(*signals: signal.Signals) -> Iterator[None]:
-    """Let signals that raise exceptions (an execution_timeout, Ctrl-C) take effect at the end.
-
-    For what starts something: an exception in its middle would lose the response, and with it the operation.
-    A second Ctrl-C takes effect at once.
-
-    :param signals: SIGALRM, SIGINT.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    came: set[int] = set()
-    before = {number: signal.getsignal(number) for number in signals}
-
-    def note(number: int, frame: FrameType | None) -> None:
-        handler = before[signal.Signals(number)]
-        if number == signal.SIGINT and number in came and callable(handler):
-            handler(number, frame)
-        came.add(number)
-
-    for number in signals:
-        if callable(before[number]):
-            signal.signal(number, note)
-    try:
-        yield
-    finally:
-        for number in signals:
-            if callable(before[number]):
-                signal.signal(number, before[number])
-        for late in came:
-            signal.raise_signal(late)
 
 
 def _readable(descriptor: int, seconds: float | None = None) -> bool:

@@ -10,15 +10,24 @@ Losing either never cancels anything: a store that does not respond is logged, a
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_lro_provider.airflow_compat.task_process import retry_policy_fails
+from airflow_lro_provider.airflow_compat.task_process import is_in_line, retry_policy_fails
 from airflow_lro_provider.exceptions import OperationKilled
 from airflow_lro_provider.lro.resources.names import OperationReference
 from airflow_lro_provider.ownership import evidence
-from airflow_lro_provider.ownership.decisions import ArmedRecord, EndedBy, was_stopped, will_go_on
+from airflow_lro_provider.ownership.decisions import (
+    ArmedRecord,
+    Decision,
+    EndedBy,
+    Evidence,
+    TaskState,
+    of_stopped_task,
+    was_stopped,
+    will_go_on,
+)
 from airflow_lro_provider.sweep.ledger import LedgerPage, ledger_is_on
 
 if TYPE_CHECKING:
@@ -69,6 +78,7 @@ class AttemptRecord:
         self._earlier: ArmedRecord | None = None
         self._request_id: str | None = None
         self._footprint: StartFootprint | None = None
+        self._recorded: Mapping[str, Any] | None = None  # the operation in the record of this try
         self._is_there: bool | None = None  # the record of this try; None: not known
         self._rejected_with: int | None = None  # the HTTP code with which Airflow has rejected it, if it has
         self._page: LedgerPage | None = None
@@ -128,6 +138,29 @@ class AttemptRecord:
             with self._tolerating("read"):
                 record = ArmedRecord.from_dict(self._store.get(KEY))
                 self._is_there = record is not None and self.is_own(record)
+
+    def decide(self, reference: OperationReference, may_ask: bool = True) -> Decision:
+        """Whose the operation is, now that this process was told to stop: CANCEL, or ADOPT: another try's.
+
+        :param may_ask: whether Airflow may be asked what has become of the task.
+        """
+        if is_in_line():
+            return Decision.CANCEL  # `dags test`: there is nobody else
+        state: TaskState = Evidence.UNKNOWN
+        is_current = None
+        if may_ask:
+            state = evidence.read_task_state(evidence.TaskKey.of(self._ti))
+            is_current = self._is_current(reference) if state == "running" else None
+        decision = of_stopped_task(task_state=state, is_current=is_current, goes_on=self.will_go_on(EndedBy.KILLED))
+        is_known = not self._role.needs_record or self._recorded == reference.to_dict()
+        if not is_known and not (may_ask and self._is_current(reference)):
+            return Decision.CANCEL  # what no record names, no other try finds
+        return decision
+
+    def _is_current(self, reference: OperationReference) -> bool | None:
+        """Whether Airflow still accepts a record of this try; ``None`` if that is not known."""
+        self._set(ArmedRecord(reference=reference.to_dict(), **self.this_try))
+        return True if self._is_there else False if self._rejected_with in _NOT_CURRENT else None
 
     def announce(self, start: str, request_id: str, footprint: StartFootprint | None) -> None:
         """Record that this try is about to start an operation.
@@ -195,13 +228,14 @@ class AttemptRecord:
         return record.is_of(self._ti.try_number, str(self._ti.id))
 
     def _set(self, record: ArmedRecord) -> None:
-        self._is_there, self._rejected_with = False, None
+        self._is_there, self._rejected_with, self._recorded = False, None, None
         if self._store is None:
             return
         with self._tolerating("write"):
             try:
                 self._store.set(KEY, asdict(record))
                 self._is_there = True
+                self._recorded = record.reference
             except Exception as error:
                 # The error of the supervisor has the HTTP code of Airflow's API.
                 detail = getattr(getattr(error, "error", None), "detail", None)

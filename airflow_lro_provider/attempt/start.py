@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
 from typing import TYPE_CHECKING, Protocol
 
-from airflow_lro_provider.attempt.guard import Phase, held_back
+from airflow_lro_provider.attempt.guard import Phase
 from airflow_lro_provider.exceptions import OperationKilled
 from airflow_lro_provider.lro.errors import NotAnOperationError, OperationsError
 from airflow_lro_provider.lro.resources.methods import new_request_id
@@ -88,3 +91,37 @@ def begin(attempt: Attempt, start: Start) -> None:
         attempt.log_state("Started")
         record.write(reference)
     guard.enter(Phase.WAITING)
+
+
+@contextlib.contextmanager
+def held_back(*signals: signal.Signals) -> Iterator[None]:
+    """Let signals that raise exceptions (an execution_timeout, Ctrl-C) take effect at the end.
+
+    For what starts something: an exception in its middle would lose the response, and with it the operation.
+    A second Ctrl-C takes effect at once.
+
+    :param signals: SIGALRM, SIGINT.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: set[int] = set()
+    before = {number: signal.getsignal(number) for number in signals}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        handler = before[signal.Signals(number)]
+        if number == signal.SIGINT and number in came and callable(handler):
+            handler(number, frame)
+        came.add(number)
+
+    for number in signals:
+        if callable(before[number]):
+            signal.signal(number, note)
+    try:
+        yield
+    finally:
+        for number in signals:
+            if callable(before[number]):
+                signal.signal(number, before[number])
+        for late in came:
+            signal.raise_signal(late)

@@ -51,6 +51,7 @@ TaskState = Union[str, Evidence]  # noqa: UP007 - evaluated at run time on Pytho
 """Airflow's state of a task instance."""
 
 KILLED = "Airflow told this task to stop (marked, cleared, run stopped, or its worker shuts down)"
+STOPPED = "this process was told to stop; the next try of the task goes on with the operation, or decides"
 
 _ENDED = frozenset({"failed", "success", "skipped", "upstream_failed", "removed"})
 """The task instance has ended, or will never run (again) of itself."""
@@ -224,12 +225,42 @@ def is_younger(one: str, other: str) -> bool:
 # -- a try, at its end ----------------------------------------------------------------------------------
 
 
+def of_stopped_task(*, task_state: TaskState, is_current: bool | None = None, goes_on: bool) -> Decision:
+    """Decide for a task process that was sent SIGTERM while its operation runs.
+
+    A person who kills the task sends it, but also a worker that shuts down, and a supervisor to which Airflow does not
+    listen any more: after a restart of the scheduler, an outage of the API server, a freeze of the machine.
+
+    ==============================================  =====================================  ===========================
+    evidence                                        a next try would go on with it         none would
+    ==============================================  =====================================  ===========================
+    ended, restarting (cleared), gone (deleted)     CANCEL                                 CANCEL
+    running, and this try is the current one        ADOPT: the worker shuts down, and the  CANCEL: nobody else would
+                                                    next try goes on
+    running as another try                          ADOPT: it is that try's to decide      ADOPT
+    queued, scheduled, up_for_retry, deferred, no   ADOPT: the next try decides            ADOPT
+    state, …
+    unknown                                         ADOPT: the next try or the sweep       CANCEL
+                                                    decides
+    ==============================================  =====================================  ===========================
+
+    :param is_current: whether Airflow still takes records of this try; ``None`` if that is not known.
+    :param goes_on: whether a next try would go on with the operation: a retry is left, and it knows the operation.
+    """
+    if task_state in _ENDED or task_state in ("restarting", GONE):
+        return Decision.CANCEL
+    another = task_state is not UNKNOWN and (task_state != "running" or is_current is False)
+    return Decision.ADOPT if another or goes_on else Decision.CANCEL
+
+
 class EndedBy(str, enum.Enum):
     """How a try of a task ends. Which exception means which is known where Airflow's exceptions are."""
 
     DEFERRED = "deferred"
     RESCHEDULED = "rescheduled"
     KILLED = "killed"  # Airflow told it to stop
+    STOPPED = "stopped"
+    """Its process was told to stop, and another try goes on, or decides."""
     ORPHANED = "orphaned"
     """Its supervisor is gone: Airflow counts it as lost."""
     INTERRUPTED = "interrupted"  # Ctrl-C, or an exit
@@ -246,7 +277,7 @@ class EndedBy(str, enum.Enum):
     """An error after which Airflow does not retry."""
 
 
-_GOES_ON = (EndedBy.DEFERRED, EndedBy.RESCHEDULED)
+_GOES_ON = (EndedBy.DEFERRED, EndedBy.RESCHEDULED, EndedBy.STOPPED)
 _NOT_RETRIED = (EndedBy.SENSOR_TIMEOUT, EndedBy.SKIPPED_AT_TIMEOUT, EndedBy.SKIPPED, EndedBy.FAILED_FOR_GOOD)
 _ALWAYS_CANCELS = {
     EndedBy.KILLED: KILLED,
@@ -267,6 +298,7 @@ def will_go_on(
     how the try ends                                    goes on
     ==================================================  ==========================================================
     deferred, rescheduled                               yes: the same try does
+    stopped                                             yes: :func:`of_stopped_task` says so
     sensor timeout, skipped, failed for good            no: Airflow does not retry
     any other                                           if a retry is left, the task's retry policy does not fail
                                                         it, and the next try knows the operation
@@ -292,7 +324,7 @@ def reason_to_cancel(
     how the try ends                                    cancel
     ==================================================  ==========================================================
     any, with ``cancel_on_kill=False``                  no: the task does not own the operation
-    deferred, rescheduled                               no
+    deferred, rescheduled, stopped                      no
     killed, interrupted, any timeout                    yes
     orphaned                                            unless the next try goes on with it
     skipped, failed for good                            if ``cancel_on_failure``

@@ -5,6 +5,9 @@ Airflow's side of it (the task instance, the task state store) is played; the en
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
@@ -31,6 +34,8 @@ from airflow_lro_provider.exceptions import (
     OperationWaitError,
 )
 from airflow_lro_provider.lro.errors import PermissionDeniedError
+from airflow_lro_provider.ownership import evidence
+from airflow_lro_provider.ownership.decisions import ArmedRecord, Evidence, TaskState
 from airflow_lro_provider.sensors.operations import OperationSensor
 from tests.airflow.played import BrokenStore, OutdatedStore, PlayedTry, Store
 from tests.late_success import succeed_after_cancel
@@ -473,8 +478,12 @@ def test_the_operation_is_the_one_that_was_deferred_whatever_its_template_says_b
 
 
 @pytest.mark.parametrize("how", ["lost", "the trigger broke"])
-def test_a_kill_while_it_resumes_is_not_forgotten(a_try: Callable[..., Try], how: str) -> None:
-    """Marked failed in the moment in which it learns that the wait was lost: no next try goes on with the operation."""
+@pytest.mark.parametrize(("state", "cancels"), [("failed", 1), ("running", 0), (Evidence.UNKNOWN, 0)])
+def test_a_kill_while_it_resumes_is_not_forgotten(
+    a_try: Callable[..., Try], how: str, state: TaskState, cancels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Marked failed as it learns that the wait was lost: cancelled. If its worker stops, its retry goes on (A1)."""
+    monkeypatch.setattr(evidence, "read_task_state", lambda key: state)
     this = a_try(max_tries=1)
     sensor, deferral = deferred(this)
     told = event(this, deferral, status="lost", message="403")
@@ -484,7 +493,61 @@ def test_a_kill_while_it_resumes_is_not_forgotten(a_try: Callable[..., Try], how
     sensor.on_kill()
     with pytest.raises(Exception):  # noqa: B017 - Airflow's own, or ours
         sensor.resume_execution(method, kwargs, this.context)
-    assert this.cancels == 1
+    assert this.cancels == cancels
+
+
+class TakenStore(Store):
+    """The store of a task of which Airflow has another try: it rejects what this one writes from now on."""
+
+    taken = False
+
+    def set(self, key: str, value: Any) -> None:
+        """Rejected with 404, as Airflow 3.3 does."""
+        if self.taken:
+            OutdatedStore().set(key, value)
+        super().set(key, value)
+
+
+KILLS: dict[str, tuple[TaskState, int, bool, int]] = {
+    "marked failed": ("failed", 1, False, 1),
+    "marked success": ("success", 1, False, 1),
+    "cleared": ("restarting", 1, False, 1),
+    "deleted": (Evidence.GONE, 1, False, 1),
+    "the worker shuts down, a retry is left": ("running", 1, False, 0),
+    "the worker shuts down, none is": ("running", 0, False, 1),
+    "another try runs": ("running", 0, True, 0),
+    "the scheduler has reset it": ("scheduled", 0, False, 0),
+    "it is up for retry": ("up_for_retry", 1, False, 0),
+    "Airflow is away, a retry is left": (Evidence.UNKNOWN, 1, False, 0),
+    "Airflow is away, none is": (Evidence.UNKNOWN, 0, False, 1),
+}
+
+
+@pytest.mark.parametrize("kind", KILLS)
+def test_whose_kill_it_is(a_try: Callable[..., Try], kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGTERM while it waits, and what Airflow says of the task (A1): nobody ends what another try goes on with."""
+    state, max_tries, taken, cancels = KILLS[kind]
+    monkeypatch.setattr(evidence, "read_task_state", lambda key: state)
+    store = TakenStore()
+    this = a_try(max_tries=max_tries, store=store)
+    sensor = this.sensor()
+
+    def kill() -> None:
+        store.taken = taken
+        sensor.on_kill()
+
+    before = signal.signal(signal.SIGTERM, lambda *_: kill())
+    try:
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        with pytest.raises(OperationKilled):
+            sensor.execute(this.context)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert this.cancels == cancels
+    assert bool(store[KEY].get("killed")) is bool(cancels)
+    if not cancels:
+        # The next try takes it for its own.
+        assert ArmedRecord.from_dict(store[KEY]) is not None
 
 
 def test_never_fail_leaves_no_operation_to_a_retry_that_does_not_come(a_try: Callable[..., Try]) -> None:

@@ -17,7 +17,8 @@ from airflow.providers.common.compat.sdk import (
     AirflowTaskTimeout,
 )
 
-from airflow_lro_provider.attempt.guard import Guard, Phase, held_back
+from airflow_lro_provider.attempt.guard import Guard, Phase
+from airflow_lro_provider.attempt.start import held_back
 from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.exceptions import (
     OperationKilled,
@@ -28,6 +29,7 @@ from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 from airflow_lro_provider.lro.client import OperationsClient
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.resources.names import OperationReference, read_reference
+from airflow_lro_provider.ownership.decisions import Decision
 
 
 class Log:
@@ -53,9 +55,9 @@ class Task:
         self.settings = ConnectionSettings.from_extra(emulator.connection_extra())
         self.reference = read_reference(emulator.create("datafusion", **{"duration": None, **script}), "datafusion")
 
-    def arm(self) -> OperationReference:
+    def arm(self, decide: Callable[[bool], Decision] = lambda may_ask: Decision.CANCEL) -> OperationReference:
         """Arm the guard and wait, as the sensor does."""
-        self.guard.arm(OperationsClient(self.settings, connect_timeout=2, read_timeout=3), self.reference)
+        self.guard.arm(OperationsClient(self.settings, connect_timeout=2, read_timeout=3), self.reference, decide)
         self.guard.enter(Phase.WAITING)
         return self.reference
 
@@ -105,6 +107,41 @@ def test_a_kill_while_waiting_cancels_and_ends_the_wait(make_task: Callable[...,
         sleep_until_killed()
     assert task.cancels == 1
     assert task.emulator.operation("datafusion", task.reference.name).operation["error"]["code"] == 1
+
+
+def test_a_kill_of_a_process_whose_task_lives_leaves_the_operation(make_task: Callable[..., Task]) -> None:
+    """The wait ends, nothing is cancelled, and the error says why (A1)."""
+    task = make_task()
+    asked: list[bool] = []
+    task.arm(lambda may_ask: asked.append(may_ask) or Decision.ADOPT)
+    terminate_in(0.2)
+    with pytest.raises(OperationKilled, match="the next try of the task goes on"):
+        sleep_until_killed()
+    task.guard.release()
+    assert (task.cancels, asked, task.guard.is_left) == (0, [True], True)
+
+
+@pytest.mark.parametrize(("without", "cancels"), [(Decision.ADOPT, 0), (Decision.CANCEL, 1)])
+@pytest.mark.parametrize("trouble", ["hangs", "fails"])
+def test_airflow_does_not_say_what_became_of_the_task(
+    make_task: Callable[..., Task], without: Decision, cancels: int, trouble: str
+) -> None:
+    """Then it is decided without it, a second later at most, and there is time for the cancel (A1)."""
+    task, release = make_task(), threading.Event()
+
+    def decide(may_ask: bool) -> Decision:
+        if may_ask and trouble == "fails":
+            raise RuntimeError
+        if may_ask:
+            release.wait(20)
+        return without
+
+    task.arm(decide)
+    terminate_in(0.2)
+    with pytest.raises(OperationKilled):
+        sleep_until_killed()
+    release.set()
+    assert task.cancels == cancels
 
 
 def test_the_first_look_warms_the_connection_and_is_kept(make_task: Callable[..., Task]) -> None:
@@ -455,18 +492,22 @@ def test_a_kill_that_python_drops_ends_the_wait_at_the_next_look(make_task: Call
 def test_a_kill_in_the_middle_of_a_question_does_not_raise_there(
     make_task: Callable[..., Task], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A user's subclass may ask the supervisor while it waits: cancelled at once, and ended at the next look."""
-    task = make_task()
-    task.arm()
-    lock = threading.Lock()
+    """It is decided once the channel is free, which the interrupted frame holds; the next checkpoint ends the task."""
+    task, lock = make_task(), threading.Lock()
+
+    def decide(may_ask: bool) -> Decision:
+        with lock:
+            return Decision.CANCEL
+
+    task.arm(decide)
     runner = SimpleNamespace(SUPERVISOR_COMMS=SimpleNamespace(_thread_lock=lock))
     monkeypatch.setitem(sys.modules, "airflow.sdk.execution_time.task_runner", runner)
     with lock:
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(0.05)
-    assert task.cancels == 1
+        assert task.cancels == 0
     with pytest.raises(OperationKilled):
         task.guard.checkpoint()
+    assert task.cancels == 1
 
 
 def test_the_lock_of_airflows_channel_is_where_we_look_for_it() -> None:

@@ -21,6 +21,7 @@ from airflow_lro_provider.ownership.decisions import (
     of_deferral,
     of_killed_trigger,
     of_ledger_entry,
+    of_stopped_task,
     reason_to_cancel,
     run_has_ended,
     waits_for_its_run,
@@ -283,8 +284,26 @@ def test_what_is_no_record_is_none(stored: Any) -> None:
 
 # --- a try that ends -------------------------------------------------------------------------------
 
+DEAD = {"failed", "success", "skipped", "upstream_failed", "removed", "restarting", Evidence.GONE}
+ANOTHER_TRY = {"queued", "scheduled", "up_for_retry", "up_for_reschedule", "deferred", Evidence.NONE, "a new one"}
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+@pytest.mark.parametrize("is_current", [True, False, None])
+@pytest.mark.parametrize("state", [*DEAD, *ANOTHER_TRY, "running", Evidence.UNKNOWN], ids=str)
+def test_a_process_that_is_told_to_stop(state: TaskState, is_current: bool | None, goes_on: bool) -> None:
+    """For every combination: the task is dead, or it is another try's, or a next try goes on, or nobody does (A1)."""
+    decision = of_stopped_task(task_state=state, is_current=is_current, goes_on=goes_on)
+    if state in DEAD:
+        assert decision is Decision.CANCEL
+    elif state in ANOTHER_TRY or (state == "running" and is_current is False):
+        assert decision is Decision.ADOPT
+    else:
+        assert decision is (Decision.ADOPT if goes_on else Decision.CANCEL)
+
+
 FINAL = {EndedBy.SENSOR_TIMEOUT, EndedBy.SKIPPED_AT_TIMEOUT, EndedBy.SKIPPED, EndedBy.FAILED_FOR_GOOD}
-GOES_ON = {EndedBy.DEFERRED, EndedBy.RESCHEDULED}
+GOES_ON = {EndedBy.DEFERRED, EndedBy.RESCHEDULED, EndedBy.STOPPED}
 
 
 @pytest.mark.parametrize("ended_by", EndedBy)
