@@ -42,7 +42,8 @@ REPLACE_TIMEOUT_SECONDS = 600.0
 def take_over(attempt: Attempt, reference: OperationReference) -> None:
     """Own the operation that a sensor waits for, whoever of its tries owned it before.
 
-    Afterwards ``attempt.left_by_try`` says which try was killed and is to have cancelled it, if any.
+    Afterwards ``attempt.left_by_try`` says which earlier try has left it, if any: should it end CANCELLED, that was
+    probably the kill of that try.
 
     :raises OperationKilled: if Airflow has another try of this task by now.
     """
@@ -64,11 +65,9 @@ def take_over(attempt: Attempt, reference: OperationReference) -> None:
     attempt.guard.enter(Phase.WAITING)
     if earlier is None:
         return
+    attempt.left_by_try = earlier.try_number
     seen = attempt.peek()
     decision = _judge(attempt, earlier, seen)
-    if decision is Decision.ADOPT and seen is not None and not seen.done:
-        return  # it is this try's own now, and whoever cancels it from here on means it
-    attempt.left_by_try = earlier.try_number
     if decision is Decision.CANCEL and (seen is None or not seen.done):
         attempt.guard.cancel(f"try {earlier.try_number} of this task was killed or cleared")
 
@@ -114,6 +113,7 @@ def adopt(attempt: Attempt, start: Start, poll_interval: float | None) -> bool:
         attempt.disown()
         record.remove_earlier()
         return False
+    attempt.left_by_try = earlier.try_number
     guard.enter(Phase.ASKING)
     record.write(reference)
     guard.enter(Phase.WAITING)

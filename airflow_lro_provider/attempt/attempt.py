@@ -74,7 +74,7 @@ class Resumed:
     :param reference: the operation, as :meth:`OperationReference.to_dict` gives it: a template may name another one by
         now. ``None`` for a task that an old release deferred.
     :param waiting_since: when the wait began, in seconds since the epoch.
-    :param left_by_try: which earlier try was killed and left the operation.
+    :param left_by_try: which earlier try has left the operation.
     """
 
     token: str | None = None

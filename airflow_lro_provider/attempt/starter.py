@@ -88,15 +88,29 @@ class OperationStarter(OperationTask):
                 attempt.guard.enter(Phase.WAITING)
             elif not adopt(attempt, start := attempt.connect(self._read_start), self.poll_interval):
                 begin(attempt, start)
-            assert attempt.about is not None
-            seen = attempt.peek()
-            if seen is not None and seen.outcome is not None:
-                return self._settle(attempt, seen.outcome, seen)
-            if not self.wait_for_completion:
-                attempt.guard.finish()
-                return {"name": attempt.about.name} if seen is None else dict(seen.raw)
-            return self._settle(attempt, *self._wait(attempt))
+            return self._follow(attempt)
+
+    def _follow(self, attempt: Attempt) -> Any:
+        """Wait for the operation that was started or adopted."""
+        assert attempt.about is not None
+        seen = attempt.peek()
+        if seen is not None and seen.outcome is not None:
+            return self._settle(attempt, seen.outcome, seen)
+        if not self.wait_for_completion:
+            attempt.guard.finish()
+            return {"name": attempt.about.name} if seen is None else dict(seen.raw)
+        return self._settle(attempt, *self._wait(attempt))
 
     def _settle(self, attempt: Attempt, outcome: Outcome, operation: Operation | None) -> Any:
+        from airflow_lro_provider.attempt.start import begin
+        from airflow_lro_provider.lro.operation import Outcome
+
+        if outcome is Outcome.CANCELLED and attempt.left_by_try is not None:  # then, probably, by the kill of that try
+            self.log.warning("Starting anew: what try %d left was cancelled: %s", attempt.left_by_try, attempt.about)
+            attempt.left_by_try = attempt.request_id = None
+            attempt.record.let_go(attempt.reference)
+            attempt.disown()
+            begin(attempt, attempt.connect(self._read_start))
+            return self._follow(attempt)
         whole: dict[str, Any] = super()._settle(attempt, outcome, operation)["operation"]
         return whole if self.return_operation else whole.get("response")

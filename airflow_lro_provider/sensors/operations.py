@@ -179,7 +179,7 @@ class OperationSensor(OperationTask, BaseSensorOperator):
             attempt.guard.finish()
             attempt.lost_to_try = attempt.left_by_try
             raise FinalOperationFailedError(
-                f"the operation was cancelled when try {attempt.left_by_try} of this task was killed;"
+                f"the operation was cancelled after try {attempt.left_by_try} of this task was killed or lost;"
                 f" clear the task that starts it: {attempt.reference}"
             )
         return super()._settle(attempt, outcome, operation)

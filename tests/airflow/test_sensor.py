@@ -182,23 +182,32 @@ def test_a_retry_after_a_crash_adopts(a_try: Callable[..., Try]) -> None:
     assert (second.cancels, second.store) == (0, {})
 
 
-def test_an_adopted_operation_may_be_cancelled_by_others(a_try: Callable[..., Try]) -> None:
-    """Once adopted it is this try's own: a cancel by somebody else is what a sensor waits for."""
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_an_adopted_operation_that_is_cancelled_is_no_success(a_try: Callable[..., Try], deferrable: bool) -> None:
+    """The late kill of the lost try has done it, probably (A1): the task fails for good, and says why."""
     first = a_try(max_tries=1)
     with pytest.raises(TaskDeferred):
         first.run(deferrable=True)
     second = a_try(number=2, max_tries=1, name=first.name)
+    if deferrable:
+        sensor, deferral = deferred(second)
+        done = second.emulator.finish("datafusion", second.name, error={"code": 1}).operation
+        told = event(second, deferral, status="finished", operation=done)
+        with pytest.raises(FinalOperationFailedError, match="after try 1 of this task was killed or lost"):
+            sensor.execute_complete(second.context, told, **deferral.kwargs)
+        return
     sensor = second.sensor()
-    looks = iter(range(100))
+    polls = iter(range(100))
     real = sensor.poke
 
     def poke(context: Any) -> Any:
-        if next(looks) == 2:
+        if next(polls) == 2:
             second.emulator.finish("datafusion", second.name, error={"code": 1})
         return real(context)
 
     sensor.poke = poke
-    assert sensor.execute(second.context)["outcome"] == "CANCELLED"
+    with pytest.raises(FinalOperationFailedError, match="after try 1 of this task was killed or lost"):
+        sensor.execute(second.context)
 
 
 def test_a_clear_cancels_also_when_the_first_look_fails(a_try: Callable[..., Try]) -> None:
@@ -218,7 +227,9 @@ def test_a_clear_cancels_and_does_not_turn_green(a_try: Callable[..., Try]) -> N
     with pytest.raises(TaskDeferred):
         first.run(deferrable=True)
     second = a_try(number=2, max_tries=1, name=first.name)
-    with pytest.raises(OperationFailedError, match="cancelled when try 1 of this task was killed; clear the task"):
+    with pytest.raises(
+        OperationFailedError, match="cancelled after try 1 of this task was killed or lost; clear the task"
+    ):
         second.run()
     assert second.cancels == 1
 
@@ -229,7 +240,7 @@ def test_it_never_turns_green_however_often_it_is_tried_again(a_try: Callable[..
     first = a_try(max_tries=1)
     with pytest.raises(TaskDeferred):
         first.run(deferrable=True)
-    words = "of this task was killed; clear the task"
+    words = "of this task was killed or lost; clear the task"
     for number in (2, 3, 4):
         this = a_try(number=number, max_tries=2, name=first.name)
         if not deferrable or number > 2:
@@ -272,7 +283,7 @@ def test_it_does_not_turn_green_in_a_later_try_of_the_same_id(a_try: Callable[..
         time.sleep(0.01)
     third = a_try(number=3, max_tries=1, name=first.name)
     third.ti.id = second.ti.id
-    with pytest.raises(FinalOperationFailedError, match="was cancelled when try 2 of this task was killed"):
+    with pytest.raises(FinalOperationFailedError, match="was cancelled after try 2 of this task was killed"):
         third.run(deferrable=deferrable)
 
 

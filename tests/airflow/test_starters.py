@@ -606,6 +606,31 @@ def test_a_retry_after_a_crash_goes_on_with_the_running_operation(a_try: Callabl
     assert (second.starts, second.cancels, second.store) == (1, 0, {})
 
 
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_what_was_adopted_and_then_cancelled_is_started_anew_once(a_try: Callable[..., Try], deferrable: bool) -> None:
+    """The late kill of the lost try has cancelled it (A1): that is no result. A second cancellation is one."""
+    first = a_try(max_tries=1)
+    crash(first)
+    old = first.started[0].operation["name"]
+    second = a_try(number=2, max_tries=1)
+    if deferrable:
+        operator, deferral = deferred(second)
+        first.emulator.script(duration=0, response={"a": 1})
+        told = event(deferral, status="finished", operation={"name": old, "done": True, "error": {"code": 1}})
+        assert operator.execute_complete(second.context, told, **deferral.kwargs) == {"a": 1}
+    else:
+        first.emulator.script(duration=0, response={"a": 1})
+        threading.Timer(0.3, first.emulator.finish, ("developerconnect", old), {"error": {"code": 1}}).start()
+        assert second.run() == {"a": 1}
+    assert (first.starts, first.cancels, second.store) == (2, 0, {})
+    third = a_try(number=2, max_tries=1)
+    first.emulator.script(duration=None)
+    operator, deferral = deferred(third)
+    told = event(deferral, status="finished", operation={"name": old, "done": True, "error": {"code": 1}})
+    with pytest.raises(OperationFailedError):
+        operator.execute_complete(third.context, told, **deferral.kwargs)
+
+
 def test_one_that_finished_between_crash_and_retry_is_the_result(a_try: Callable[..., Try]) -> None:
     """Its response is taken, and nothing is started."""
     first = a_try(max_tries=1)

@@ -47,7 +47,7 @@ def test_every_kill_of_a_user_cancels_once(lab: Lab, shape: str) -> None:
     # The next try of a cleared task finds that the operation fell to its own kill: it must not turn green.
     cleared = runs["clear"]
     assert cleared.reaches_try(2, "failed", "success")["state"] == "failed"
-    why = "was cancelled when try 1 of this task was killed; clear the task that starts it"
+    why = "was cancelled after try 1 of this task was killed or lost; clear the task that starts it"
     wait_until(lambda: why in cleared.log(2), "the log of the next try says so", 20)  # it is written after the state
 
 
