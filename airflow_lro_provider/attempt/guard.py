@@ -250,6 +250,8 @@ class _Canceller:
         self.reason: str | None = None
         self.first_poll: Future[Operation | None] = Future()
         self._client, self._reference, self._log, self._decide = client, reference, log, decide
+        self._unasked: Decision | None = None  # what is decided if Airflow does not respond in time
+        self._is_settled = threading.Lock()  # never waited for
         self._wake_reader, self._wake = os.pipe()
         self._asked, self._ask = os.pipe()
         # Their writing ends are closed to signal it: every waiter sees that, at any time.
@@ -274,6 +276,7 @@ class _Canceller:
         """Have it decided whose the operation is. Safe in a signal handler."""
         self.is_asked = True
         os.write(self._ask, b"a")
+        os.write(self._wake, b"a")
 
     def decide(self, seconds: float) -> None:
         """Have it decided, and wait for the cancel if it comes to that. Safe in a signal handler.
@@ -281,16 +284,18 @@ class _Canceller:
         :param seconds: how long that takes at most.
         """
         begin = time.monotonic()
-        if self.decision is None:
-            self.ask()
-            if not _readable(self._decided, DECISION_TIMEOUT_SECONDS):
-                self._settle(self._decide(False))
+        self.ask()
+        if not _readable(self._decided, DECISION_TIMEOUT_SECONDS * 1.1):  # no thread has settled it
+            self._settle(None)
         if self.decision is Decision.CANCEL:
             self.request(KILLED)
             self.wait(seconds - (time.monotonic() - begin))
 
-    def _settle(self, decision: Decision) -> None:
-        self.__dict__.setdefault("decision", decision)  # the first one stands
+    def _settle(self, decision: Decision | None) -> None:
+        """The first decision stands; ``None``: Airflow has not responded."""
+        if self._is_settled.acquire(blocking=False):
+            self.decision = decision or self._unasked or self._decide(False)
+            os.close(self._signal_decided)
 
     def request(self, reason: str) -> None:
         """Make the thread send the cancel. Safe in a signal handler; the first reason stands."""
@@ -324,8 +329,7 @@ class _Canceller:
 
         line, word = "", ""
         try:
-            _readable(self._wake_reader)
-            if os.read(self._wake_reader, 1) == b"c":
+            if self._is_wanted():
                 reason, begin = str(self.reason), time.monotonic()
                 try:
                     result = self._client.cancel(self._reference, poll=False, urgent=True)
@@ -344,19 +348,28 @@ class _Canceller:
                 self._log.info(line)
                 StatsMetrics().cancel(self._reference.service, word)
 
-    def _wait_and_decide(self) -> None:
-        try:
-            _readable(self._asked)
-            if os.read(self._asked, 1) == b"q":
-                return
-            try:
-                self._settle(self._decide(True))
-            except Exception:
-                self._settle(self._decide(False))
+    def _is_wanted(self) -> bool:
+        """Wait until a cancel is wanted, or none will be."""
+        while True:
+            _readable(self._wake_reader)
+            order = os.read(self._wake_reader, 1)
+            if order != b"a":
+                return order == b"c"
+            # The one that decides may be held up: by Airflow, or by a task that asks Airflow without a pause.
+            if not _readable(self._decided, DECISION_TIMEOUT_SECONDS):
+                self._settle(None)
             if self.decision is Decision.CANCEL:
-                self.request(KILLED)
-        finally:
-            os.close(self._signal_decided)
+                self.reason = self.reason or KILLED
+                return True
+
+    def _wait_and_decide(self) -> None:
+        _readable(self._asked)
+        decision = None
+        if os.read(self._asked, 1) == b"a":
+            self._unasked = self._decide(False)  # first of all: asking may change what is known
+            with contextlib.suppress(Exception):
+                decision = self._decide(True)
+        self._settle(decision)
 
     def _keep_warm(self) -> None:
         from airflow_lro_provider.lro.errors import OperationsError

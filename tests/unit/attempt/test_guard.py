@@ -17,6 +17,7 @@ from airflow.providers.common.compat.sdk import (
     AirflowTaskTimeout,
 )
 
+from airflow_lro_provider.attempt import guard as guard_module
 from airflow_lro_provider.attempt.guard import Guard, Phase
 from airflow_lro_provider.attempt.start import held_back
 from airflow_lro_provider.emulator import Emulator
@@ -30,6 +31,7 @@ from airflow_lro_provider.lro.client import OperationsClient
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.resources.names import OperationReference, read_reference
 from airflow_lro_provider.ownership.decisions import Decision
+from tests.e2e.bed.waiting import wait_until
 
 
 class Log:
@@ -118,7 +120,7 @@ def test_a_kill_of_a_process_whose_task_lives_leaves_the_operation(make_task: Ca
     with pytest.raises(OperationKilled, match="the next try of the task goes on"):
         sleep_until_killed()
     task.guard.release()
-    assert (task.cancels, asked, task.guard.is_left) == (0, [True], True)
+    assert (task.cancels, asked[-1], task.guard.is_left) == (0, True, True)
 
 
 @pytest.mark.parametrize(("without", "cancels"), [(Decision.ADOPT, 0), (Decision.CANCEL, 1)])
@@ -492,7 +494,7 @@ def test_a_kill_that_python_drops_ends_the_wait_at_the_next_look(make_task: Call
 def test_a_kill_in_the_middle_of_a_question_does_not_raise_there(
     make_task: Callable[..., Task], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is decided once the channel is free, which the interrupted frame holds; the next checkpoint ends the task."""
+    """Decided once the channel is free, which the interrupted frame holds; the next checkpoint ends the task."""
     task, lock = make_task(), threading.Lock()
 
     def decide(may_ask: bool) -> Decision:
@@ -517,3 +519,18 @@ def test_the_lock_of_airflows_channel_is_where_we_look_for_it() -> None:
     from airflow.sdk.execution_time.comms import CommsDecoder
 
     assert "_thread_lock" in inspect.getsource(CommsDecoder)
+
+
+def test_a_task_that_asks_without_a_pause_is_cancelled_all_the_same(
+    make_task: Callable[..., Task], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever decides never gets the channel: a second later it is decided without (A1)."""
+    task, over = make_task(), threading.Event()
+    task.arm(lambda may_ask: (may_ask and over.wait(20) and False) or Decision.CANCEL)
+    monkeypatch.setattr(guard_module, "is_asking_supervisor", lambda: True)
+    os.kill(os.getpid(), signal.SIGTERM)
+    wait_until(lambda: task.cancels, "it is cancelled", 4)
+    with pytest.raises(OperationKilled):
+        task.guard.checkpoint()
+    over.set()
+    assert task.cancels == 1
