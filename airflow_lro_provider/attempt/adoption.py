@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from airflow_lro_provider.attempt.guard import Phase
 from airflow_lro_provider.exceptions import OperationKilled, OperationRunningError, OperationWaitError
 from airflow_lro_provider.lro.errors import NotFoundError, OperationsError, WaitTimeoutError
-from airflow_lro_provider.lro.polling import NOT_FOUND_GRACE_SECONDS, new_schedule
+from airflow_lro_provider.lro.polling import Absence, new_schedule
 from airflow_lro_provider.lro.resources.names import OperationReference
 from airflow_lro_provider.ownership.decisions import ArmedRecord, Decision, of_armed_record
 
@@ -108,7 +108,9 @@ def adopt(attempt: Attempt, start: Start, poll_interval: float | None) -> bool:
         seen, is_gone = None, True
     decision = _judge(attempt, earlier, seen)
     if is_gone or decision is Decision.CANCEL:
-        if not is_gone and (seen is None or not seen.done):
+        if is_gone:
+            attempt.let_missing_go()
+        elif seen is None or not seen.done:
             _end(attempt, earlier.try_number, poll_interval)
         attempt.disown()
         record.remove_earlier()
@@ -168,16 +170,17 @@ def _find_started(
 def _poll_patiently(attempt: Attempt) -> Operation | None:
     """Poll what an earlier try left; ``None`` if it is not known at the moment.
 
-    :raises NotFoundError: not before :data:`NOT_FOUND_GRACE_SECONDS`: that try may have died a moment after the start.
+    :raises NotFoundError: once it is believed.
     """
-    begun = time.monotonic()
+    absence = Absence()
     while True:
         try:
             operation = attempt.poll()
         except NotFoundError:
-            if time.monotonic() - begun >= NOT_FOUND_GRACE_SECONDS:
+            now = time.monotonic()
+            if absence.note(now):
                 raise
-            time.sleep(min(1.0, NOT_FOUND_GRACE_SECONDS))
+            time.sleep(absence.delay(now))
         except OperationsError:
             return None
         else:

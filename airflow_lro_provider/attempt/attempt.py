@@ -47,7 +47,7 @@ from airflow_lro_provider.exceptions import (
     OperationWaitError,
 )
 from airflow_lro_provider.lro.auth.credentials import identity_for
-from airflow_lro_provider.lro.errors import InvalidRequestError, OperationsError
+from airflow_lro_provider.lro.errors import InvalidRequestError, NotFoundError, OperationsError
 from airflow_lro_provider.lro.flows import cancel_line
 from airflow_lro_provider.lro.metrics import Metrics
 from airflow_lro_provider.lro.operation import Operation, Outcome
@@ -316,6 +316,27 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
             self.cancel_unguarded(reference, reason)
         if guard.killed:
             record.write(reference, killed=guard.cancelled_because or reason)
+
+    def let_missing_go(self) -> None:
+        """The service does not find the operation, and that is believed: request its cancellation once more.
+
+        :raises OperationWaitError: unless the service does not find it for that either; then the record stays.
+        """
+        if self.reference is None or not self.role.cancel_on_kill:
+            return
+        self.guard.enter(Phase.ASKING)
+        try:
+            with self._make_hook().make_client() as client:
+                result = client.cancel(self.reference, poll=False, patience=0.0)
+        except NotFoundError:
+            return
+        except OperationsError as error:
+            fact = cancel_line(self.reference, error)
+        else:
+            if result.outcome is not None:
+                return
+            fact = cancel_line(self.reference, result)
+        raise OperationWaitError(f"the service does not find the operation any more, but it may run. {fact}")
 
     def cancel_unguarded(self, reference: OperationReference, reason: str) -> None:
         """Request the cancellation of an operation that no guard watches (any more)."""

@@ -56,7 +56,10 @@ KILL_TIMEOUT_SECONDS = 4.0
 """How long ``on_kill`` takes at most: from SIGTERM to SIGKILL there are 5.0 s."""
 DECISION_TIMEOUT_SECONDS = 1.0
 """How much of that Airflow may take to say what has become of the task."""
-CANCEL_TIMEOUT_SECONDS = 10.0
+KILL_PATIENCE_SECONDS = 3.0
+"""And how long it repeats a cancel that gets a 404, which takes more time to believe than there is: the record stays,
+and the next try or the sweep goes on."""
+CANCEL_TIMEOUT_SECONDS = 15.0
 """How long a task that ends in another way waits for it."""
 TOKEN_CHECK_INTERVAL_SECONDS = 60.0
 """How often the guard sees to it that its token is fresh."""
@@ -325,14 +328,16 @@ class _Canceller:
 
     def _wait_and_cancel(self) -> None:
         from airflow_lro_provider.lro.flows import cancel_line  # here, and not when the kill comes
+        from airflow_lro_provider.lro.polling import NOT_FOUND_SECONDS
         from airflow_lro_provider.metrics import StatsMetrics
 
         line, word = "", ""
         try:
             if self._is_wanted():
                 reason, begin = str(self.reason), time.monotonic()
+                patience = KILL_PATIENCE_SECONDS if self.is_asked else NOT_FOUND_SECONDS
                 try:
-                    result = self._client.cancel(self._reference, poll=False, urgent=True)
+                    result = self._client.cancel(self._reference, poll=False, patience=patience, urgent=True)
                 except Exception as error:
                     line, word = cancel_line(self._reference, error, reason), "REFUSED"
                 else:

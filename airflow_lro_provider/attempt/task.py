@@ -128,7 +128,10 @@ class OperationTask(BaseOperator):
     def _settle(self, attempt: Attempt, outcome: Outcome, operation: Operation | None) -> dict[str, Any]:
         """Turn the outcome of the operation into the task's result, or into its error."""
         from airflow_lro_provider.attempt.result import settle
+        from airflow_lro_provider.lro.operation import Outcome
 
+        if outcome is Outcome.NOT_FOUND:
+            attempt.let_missing_go()
         attempt.guard.finish()
         assert attempt.about is not None
         attempt.log_state(operation.summary() if operation and operation.outcome is outcome else outcome.value)

@@ -29,7 +29,7 @@ from airflow_lro_provider.lro.http.messages import (
 )
 from airflow_lro_provider.lro.metrics import NO_METRICS, Metrics
 from airflow_lro_provider.lro.operation import Operation, Outcome
-from airflow_lro_provider.lro.polling import MAX_IN_FLIGHT, Deadline, PollSchedule
+from airflow_lro_provider.lro.polling import MAX_IN_FLIGHT, NOT_FOUND_SECONDS, Absence, Deadline, PollSchedule
 from airflow_lro_provider.lro.protocol import PageQuery, Rows
 from airflow_lro_provider.lro.resources.hosts import Resource
 from airflow_lro_provider.lro.resources.methods import Method
@@ -116,12 +116,31 @@ class AsyncOperationsClient(BaseClient):
         """Get an operation as it is now. See :meth:`OperationsClient.get`."""
         return await self._run(send(protocol.get(reference, self.endpoint(reference)), self._times(retries)))
 
+    async def find(self, reference: OperationReference) -> Operation | None:
+        """Get an operation; ``None`` once a 404 is believed. See :func:`flows.find`."""
+        request = protocol.get(reference, self.endpoint(reference))
+        try:
+            return await self._run(flows.find(request, Absence(), retries=self._retries))
+        except errors.NotFoundError:
+            return None
+
     async def cancel(
-        self, reference: OperationReference, *, poll: bool = True, before: Operation | None = None
+        self,
+        reference: OperationReference,
+        *,
+        poll: bool = True,
+        before: Operation | None = None,
+        patience: float = NOT_FOUND_SECONDS,
     ) -> CancelResult:
         """Request the cancellation of an operation. See :meth:`OperationsClient.cancel`."""
         flow = flows.cancel(
-            reference, self.endpoint(reference), poll=poll, before=before, retries=self._retries, metrics=self._metrics
+            reference,
+            self.endpoint(reference),
+            poll=poll,
+            before=before,
+            retries=self._retries,
+            patience=patience,
+            metrics=self._metrics,
         )
         return await self._run(flow)
 

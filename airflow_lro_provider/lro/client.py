@@ -27,7 +27,7 @@ from airflow_lro_provider.lro.http.messages import (
 from airflow_lro_provider.lro.http.session import BoundedSession
 from airflow_lro_provider.lro.metrics import NO_METRICS, Metrics
 from airflow_lro_provider.lro.operation import Operation
-from airflow_lro_provider.lro.polling import PollSchedule
+from airflow_lro_provider.lro.polling import NOT_FOUND_SECONDS, PollSchedule
 from airflow_lro_provider.lro.resources.hosts import Resource
 from airflow_lro_provider.lro.resources.methods import Method
 from airflow_lro_provider.lro.resources.names import OperationReference, Parent
@@ -104,7 +104,13 @@ class OperationsClient(BaseClient):
         return self._run(send(protocol.get(reference, self.endpoint(reference)), self._times(retries)))
 
     def cancel(
-        self, reference: OperationReference, *, poll: bool = True, before: Operation | None = None, urgent: bool = False
+        self,
+        reference: OperationReference,
+        *,
+        poll: bool = True,
+        before: Operation | None = None,
+        patience: float = NOT_FOUND_SECONDS,
+        urgent: bool = False,
     ) -> CancelResult:
         """Request the cancellation of an operation. See :func:`flows.cancel <airflow_lro_provider.lro.flows.cancel>`.
 
@@ -112,7 +118,13 @@ class OperationsClient(BaseClient):
         :raises OperationsError: if the request was not accepted, or it is unknown whether it was.
         """
         flow = flows.cancel(
-            reference, self.endpoint(reference), poll=poll, before=before, retries=self._retries, metrics=self._metrics
+            reference,
+            self.endpoint(reference),
+            poll=poll,
+            before=before,
+            retries=self._retries,
+            patience=patience,
+            metrics=self._metrics,
         )
         return self._run(flow, urgent=urgent)
 

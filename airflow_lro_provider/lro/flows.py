@@ -17,7 +17,14 @@ from airflow_lro_provider.lro import errors, protocol
 from airflow_lro_provider.lro.http.messages import Request
 from airflow_lro_provider.lro.metrics import NO_METRICS, Metrics
 from airflow_lro_provider.lro.operation import Operation, Outcome
-from airflow_lro_provider.lro.polling import WORKER_LONG_POLL_SECONDS, LongPolls, PollSchedule, retry_delay
+from airflow_lro_provider.lro.polling import (
+    NOT_FOUND_SECONDS,
+    WORKER_LONG_POLL_SECONDS,
+    Absence,
+    LongPolls,
+    PollSchedule,
+    retry_delay,
+)
 from airflow_lro_provider.lro.resources.catalog import find_service
 from airflow_lro_provider.lro.resources.hosts import Resource
 from airflow_lro_provider.lro.resources.methods import Method
@@ -51,6 +58,36 @@ def send(request: Request[T], retries: int = 0, *, rng: Callable[[], float] = ra
                 raise
             tries += 1
             delay = retry_delay(error, tries, rng)
+        yield Sleep(delay)
+
+
+def find(
+    request: Request[T],
+    absence: Absence,
+    *,
+    retries: int = 0,
+    patience: float = NOT_FOUND_SECONDS,
+    clock: Callable[[], float] = time.monotonic,
+) -> Flow[T]:
+    """Send a request about one operation, and again while its 404 is in doubt.
+
+    :param absence: what is known so far; afterwards it says whether the 404 is believed.
+    :param retries: of :func:`send`.
+    :param patience: for how many seconds it is sent again.
+    :raises NotFoundError: once it is believed, or the patience has ended.
+    """
+    begin = clock()
+    while True:
+        try:
+            result = yield from send(request, retries)
+        except errors.NotFoundError:
+            now = clock()
+            if absence.note(now) or now + absence.delay(now) > begin + patience:
+                raise
+            delay = absence.delay(now)
+        else:
+            absence.refute()
+            return result
         yield Sleep(delay)
 
 
@@ -259,25 +296,30 @@ def cancel(
     poll: bool = True,
     before: Operation | None = None,
     retries: int = 0,
+    patience: float = NOT_FOUND_SECONDS,
     metrics: Metrics = NO_METRICS,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Flow[CancelResult]:
     """Request the cancellation of an operation: the only way in which anything here cancels one.
 
-    The poll before the request tells "completed despite the cancellation" from "had finished already".
+    The poll before the request tells "completed despite the cancellation" from "had finished already". A 404, of the
+    poll or of the request, is doubted as everywhere (:class:`~airflow_lro_provider.lro.polling.Absence`): either is
+    sent again until it is believed. And before an operation is said to be gone, its cancellation has been requested.
 
     ====================  ==========================================  =============================================
     the poll before       response to the request                     result
     ====================  ==========================================  =============================================
     finished              not sent                                    its outcome
-    NOT_FOUND             not sent                                    NOT_FOUND
-    any other error       not sent                                    raises it
+    any error but 404     not sent                                    raises it
     running, or none      not sent: the service has no such verb      CANCEL_UNSUPPORTED
+    404, believed         the same                                    NOT_FOUND
     .                     accepted                                    requested; no outcome yet
     .                     UNIMPLEMENTED                               CANCEL_UNSUPPORTED
-    .                     NOT_FOUND                                   NOT_FOUND
+    .                     404, believed                               NOT_FOUND
+    .                     404, not believed within ``patience``       raises NotFoundError
     .                     FAILED_PRECONDITION, and then a get says:
     .                     … finished                                  its outcome
-    .                     … NOT_FOUND                                 NOT_FOUND
+    .                     … 404                                       as above
     .                     … running                                   raises FailedPreconditionError
     .                     any other error                             raises it
     ====================  ==========================================  =============================================
@@ -286,11 +328,13 @@ def cancel(
         poll may keep the request from being sent, nor hold it up.
     :param before: that poll, if it was just taken.
     :param retries: how often each request is sent again after an error that passes.
+    :param patience: for how many seconds a request that got a 404 is sent again: with less than
+        :data:`~airflow_lro_provider.lro.polling.NOT_FOUND_SECONDS` none is believed.
     :param metrics: where the result is counted: its word, or REFUSED for an error.
     :raises OperationsError: if the request was not accepted, or it is unknown whether it was.
     """
     try:
-        result = yield from _cancel(reference, endpoint, poll, before, retries)
+        result = yield from _cancel(reference, endpoint, poll, before, retries, patience, clock)
     except errors.OperationsError:
         metrics.cancel(reference.service, "REFUSED")
         raise
@@ -299,29 +343,44 @@ def cancel(
 
 
 def _cancel(
-    reference: OperationReference, endpoint: str, poll: bool, before: Operation | None, retries: int
+    reference: OperationReference,
+    endpoint: str,
+    poll: bool,
+    before: Operation | None,
+    retries: int,
+    patience: float,
+    clock: Callable[[], float],
 ) -> Flow[CancelResult]:
-    if poll and before is None:
-        try:
-            before = yield from send(protocol.get(reference, endpoint), retries)
-        except errors.NotFoundError:
-            return CancelResult(False, Outcome.NOT_FOUND, None)
+    absence = Absence()
+
+    def found(request: Request[T]) -> Flow[T]:
+        return find(request, absence, retries=retries, patience=patience, clock=clock)
+
+    try:
+        if poll and before is None:
+            before = yield from found(protocol.get(reference, endpoint))
+    except errors.NotFoundError:
+        if not absence.is_believed:
+            raise
     if before is not None and before.done:
         return CancelResult(False, before.outcome, before)
     if not find_service(reference.service).offers("cancel", reference.name, reference.version):
-        return CancelResult(False, Outcome.CANCEL_UNSUPPORTED, before)
+        unsent = Outcome.NOT_FOUND if absence.is_believed else Outcome.CANCEL_UNSUPPORTED
+        return CancelResult(False, unsent, before)
     try:
         try:
-            yield from send(protocol.cancel(reference, endpoint), retries)
+            yield from found(protocol.cancel(reference, endpoint))
         except errors.FailedPreconditionError:
             # Some services refuse to cancel what has finished; the contract is silent about it.
-            later = yield from send(protocol.get(reference, endpoint), retries)
+            later = yield from found(protocol.get(reference, endpoint))
             if not later.done:
                 raise
             return CancelResult(False, later.outcome, later)
     except errors.UnimplementedError:
         return CancelResult(False, Outcome.CANCEL_UNSUPPORTED, before)
     except errors.NotFoundError:
+        if not absence.is_believed:
+            raise
         return CancelResult(False, Outcome.NOT_FOUND, before)
     return CancelResult(True, None, before)
 

@@ -27,8 +27,9 @@ INTERVAL_AGE_FRACTION = 0.05
 """An interval as a fraction of the wait's age: the end is known at most 5 % late."""
 INTERVAL_JITTER = 0.1
 """Intervals are spread by this fraction to both sides, so that many waits do not poll in step."""
-NOT_FOUND_GRACE_SECONDS = 10.0
-"""A new operation may not be found everywhere at once: a 404 is forgiven for this long."""
+NOT_FOUND_SECONDS = 10.0
+"""A 404 is believed once it was given for at least this long, and :data:`NOT_FOUND_TIMES`: see :class:`Absence`."""
+NOT_FOUND_TIMES = 3
 MAX_IN_FLIGHT = 8
 """Default limit of concurrent requests, and so of sockets, per endpoint. More open a hundred sockets and stall the
 event loop for half a second."""
@@ -65,6 +66,37 @@ def earliest(deadlines: Iterable[Deadline | None]) -> Deadline | None:
     return min((d for d in deadlines if d is not None), key=lambda d: d.at, default=None)
 
 
+class Absence:
+    """Whether an operation is gone: the one rule for a 404, whatever was requested, and whoever requested it.
+
+    One 404 is no evidence: a new operation may not be found everywhere at once, and a service may lose sight of one for
+    a moment. It is believed once it was given for :data:`NOT_FOUND_SECONDS` and :data:`NOT_FOUND_TIMES`. A success
+    refutes it; any other error in between proves nothing.
+    """
+
+    __slots__ = ("_since", "_times", "is_believed")
+
+    def __init__(self) -> None:
+        self.refute()
+
+    def refute(self) -> None:
+        """Note a success."""
+        self._since, self._times, self.is_believed = 0.0, 0, False
+
+    def note(self, now: float) -> bool:
+        """Note a 404; whether the operation counts as gone by now."""
+        if not self._times:
+            self._since = now
+        self._times += 1
+        self.is_believed = self._times >= NOT_FOUND_TIMES and now - self._since >= NOT_FOUND_SECONDS
+        return self.is_believed
+
+    def delay(self, now: float) -> float:
+        """Seconds until the next request while a 404 is in doubt: 1, 2, 4, and what is left of the time."""
+        left = self._since + NOT_FOUND_SECONDS - now
+        return max(min(2.0 ** min(self._times - 1, 10), left), NOT_FOUND_SECONDS / 10)
+
+
 @dataclass(slots=True, kw_only=True, eq=False, repr=False)  # slots: five thousand of them wait in one process
 class PollSchedule:
     """One wait for one operation.
@@ -90,6 +122,7 @@ class PollSchedule:
     _retry_after: float = field(default=0.0, init=False)
     _line: str | None = field(default=None, init=False)
     _trouble: str = field(default="", init=False)
+    _absence: Absence | None = field(default=None, init=False)
 
     def observe(self, operation: Operation) -> str | None:
         """Note a poll.
@@ -107,20 +140,21 @@ class PollSchedule:
     def observe_unchanged(self) -> None:
         """Note a poll that showed the same as the one before: still running."""
         self.polls += 1
-        self._retry_after, self._trouble = 0.0, ""
+        self._retry_after, self._trouble, self._absence = 0.0, "", None
 
     def failed(self, error: OperationsError, now: float) -> str | None:
         """Note a poll that failed, or end the wait.
 
         :return: a line for the log when polls begin to fail, or to fail differently, else ``None``.
-        :raises OperationsError: the error itself, if it ends the wait: anything but a transient one, or a 404 within
-            the first :data:`NOT_FOUND_GRACE_SECONDS`.
+        :raises OperationsError: the error itself, if it ends the wait: anything but a transient one, or a 404 that is
+            not believed yet (:class:`Absence`).
         """
         self.polls += 1
-        forgiven = error.transient or (
-            isinstance(error, NotFoundError) and self._line is None and now - self.started < NOT_FOUND_GRACE_SECONDS
-        )
-        if not forgiven and not self.tolerant:
+        is_final = not error.transient
+        if isinstance(error, NotFoundError):
+            self._absence = self._absence or Absence()
+            is_final = self._absence.note(now)
+        if is_final and not self.tolerant:
             raise error
         self._retry_after = error.retry_after or 0.0
         trouble = type(error).__name__
@@ -128,6 +162,11 @@ class PollSchedule:
             return None
         self._trouble = trouble
         return f"poll failed, will try again: {error}"
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether the last response was a 404 that is not believed yet."""
+        return self._absence is not None
 
     @property
     def done(self) -> Operation | None:
@@ -149,7 +188,7 @@ class PollSchedule:
             raise WaitTimeoutError(f"still running at the {cause} of {self.deadline.seconds:g} s: {name}")
 
     def delay(self, now: float) -> float:
-        """Seconds until the next poll; never past the deadline."""
+        """Seconds until the next poll; never past the deadline. While a 404 is in doubt, it comes sooner."""
         # Comparisons, not min and max: thousands are due at once.
         if self.exponential_backoff:
             # Airflow's own formula (BaseSensorOperator._get_next_poke_interval), for any base.
@@ -166,6 +205,8 @@ class PollSchedule:
             seconds *= 1 + INTERVAL_JITTER * (2 * self.rng() - 1)
         if self.max_wait is not None and seconds > self.max_wait:
             seconds = self.max_wait
+        if self._absence is not None:
+            seconds = min(seconds, self._absence.delay(now))
         if seconds < self._retry_after:
             seconds = self._retry_after
         if self.deadline is not None and now + seconds > self.deadline.at:

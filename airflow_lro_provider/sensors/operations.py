@@ -120,13 +120,17 @@ class OperationSensor(OperationTask, BaseSensorOperator):
 
         attempt, schedule = self.attempt, self._schedule
         assert attempt is not None
+        now = time.time if self.deferrable else time.monotonic
         try:
             operation = attempt.poll()
         except OperationsError as error:
             try:
-                line = schedule.failed(error, time.time() if self.deferrable else time.monotonic())
+                line = schedule.failed(error, now())
             except NotFoundError:
                 return PokeReturnValue(True, self._settle(attempt, Outcome.NOT_FOUND, None))
+            if schedule.in_doubt and self.reschedule:  # the next process would not know of it
+                time.sleep(schedule.delay(now()))
+                return self.poke(context)
         else:
             line = schedule.observe(operation)
             if operation.outcome is not None:

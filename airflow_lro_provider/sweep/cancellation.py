@@ -35,8 +35,6 @@ LATE_SECONDS = 3600.0
 """What a start has not begun after this time, it never will."""
 FORGET_AFTER_SECONDS = 30 * 86400.0
 """An entry of a start that got no response is removed after this time: Google's APIs remember no operation longer."""
-YOUNG_SECONDS = 60.0
-"""A new operation may not be found everywhere at once: for this time a 404 proves nothing."""
 
 
 class What(str, enum.Enum):
@@ -213,7 +211,11 @@ class _Worker:
         """Poll an operation, and cancel it if it runs."""
         try:
             client = await self._client(case)
-            seen = await client.get(reference)
+            if (seen := await client.find(reference)) is None:
+                if not self._dry_run:
+                    result = await client.cancel(reference, poll=False, patience=0.0)  # before it is let go
+                    return case.row(*_reported(result, None))
+                return case.row(What.FINISHED, "the service has no such operation")
             if seen.done:
                 return case.row(What.FINISHED, seen.summary())
             if self._dry_run:
@@ -225,9 +227,7 @@ class _Worker:
                 with contextlib.suppress(OperationsError):  # the request was accepted; the next sweep sees more
                     later = await client.get(reference)
             return case.row(*_reported(result, later))
-        except NotFoundError as error:
-            if self._now - case.entry.armed_since < YOUNG_SECONDS:
-                return case.row(What.UNSURE, str(error))
+        except NotFoundError:
             return case.row(What.FINISHED, "the service has no such operation")
         except OperationsError as error:
             return Row(case.entry, What.UNSURE, str(error))
@@ -243,8 +243,8 @@ class _Worker:
                     if len(listed) > MAX_LISTED:
                         text = f"{footprint.parent} has too many operations to search"
                         return _unanswered(case.entry, case.why, text, self._now)
-        except OperationsError as error:  # a 404 too: it proves nothing about an operation
-            return Row(case.entry, What.UNSURE, str(error))
+        except OperationsError as error:  # a 404 too: that of a list proves nothing about an operation
+            return _unanswered(case.entry, case.why, str(error), self._now)
         return find(footprint, listed, case.entry.armed_since)
 
 

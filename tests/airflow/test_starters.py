@@ -33,6 +33,7 @@ from airflow_lro_provider.exceptions import (
     OperationStartError,
     OperationWaitError,
 )
+from airflow_lro_provider.lro import polling
 from airflow_lro_provider.lro.auth import settings
 from airflow_lro_provider.lro.errors import PermissionDeniedError, TransportError, UnavailableError
 from airflow_lro_provider.operators.operations import RunOperationOperator
@@ -689,7 +690,7 @@ def test_one_that_is_not_found_at_once_is_not_taken_for_gone(a_try: Callable[...
 
 def test_one_that_is_gone_is_not_waited_for(a_try: Callable[..., Try], monkeypatch: pytest.MonkeyPatch) -> None:
     """An operation that the service has forgotten cannot be adopted: a fresh one starts."""
-    monkeypatch.setattr(adoption, "NOT_FOUND_GRACE_SECONDS", 0.1)
+    monkeypatch.setattr(polling, "NOT_FOUND_SECONDS", 0.1)
     first = a_try(max_tries=1)
     crash(first)
     first.emulator.store.delete("developerconnect", first.started[0].operation["name"])

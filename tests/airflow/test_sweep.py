@@ -46,6 +46,7 @@ class PlayedAirflow:
         self.run_questions: list[tuple[str, str]] = []
         self.down = False
         self.before_second_read: Callable[[], None] = lambda: None
+        self.without_retries = False
         self.number = 0
 
     def keys(self) -> list[str]:
@@ -90,7 +91,8 @@ class PlayedAirflow:
         """One connection is there."""
         if gcp_conn_id != "google_cloud_default":
             raise ConnectionSettingsError(f"connection {gcp_conn_id!r} is not defined")
-        return ConnectionSettings.from_extra(self.emulator.connection_extra())
+        retries = {"num_retries": 0} if self.without_retries else {}
+        return ConnectionSettings.from_extra({**self.emulator.connection_extra(), **retries})
 
     def add(self, state: Any = "gone", operation: str | None = None, **change: Any) -> LedgerEntry:
         """An entry, its operation (one that never ends), and the state of its task ("gone": there is no such task)."""

@@ -58,9 +58,20 @@ LOST = TransportError("no connection")
 UNSENT = TransportError("no connection", sent=False)
 
 
-def drive(flow: Flow[Any], *responses: Any) -> tuple[list[str | float], Any]:
+class Clock:
+    """A clock that stands still between two sleeps."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        """Its time, in seconds."""
+        return self.now
+
+
+def drive(flow: Flow[Any], *responses: Any, clock: Clock | None = None) -> tuple[list[str | float], Any]:
     """Give the flow these responses, one per request.
 
+    :param clock: the flow's clock, which its sleeps move.
     :return: the verbs that it requested and the seconds that it slept, and what it returned or raised. A flow that
         sends more or fewer requests than there are responses fails the test.
     """
@@ -71,6 +82,8 @@ def drive(flow: Flow[Any], *responses: Any) -> tuple[list[str | float], Any]:
         while True:
             if isinstance(step, Sleep):
                 steps.append(step.seconds)
+                if clock is not None:
+                    clock.now += step.seconds
                 step = next(flow)
                 continue
             steps.append(step.verb)
@@ -107,9 +120,7 @@ REFUSALS: dict[str, tuple[list[Any], list[str], Any]] = {
     "refused, it had failed": ([PRECONDITION, FAILED], ["cancel", "get"], had_finished(FAILED)),
     "refused, it was cancelled already": ([PRECONDITION, CANCELLED], ["cancel", "get"], had_finished(CANCELLED)),
     "refused, though it runs": ([PRECONDITION, RUNNING], ["cancel", "get"], PRECONDITION),
-    "refused, then gone": ([PRECONDITION, NOT_FOUND], ["cancel", "get"], unknown),
     "refused, then no response": ([PRECONDITION, UNAVAILABLE], ["cancel", "get"], UNAVAILABLE),
-    "gone": ([NOT_FOUND], ["cancel"], unknown),
     "unimplemented": ([UNIMPLEMENTED], ["cancel"], unsupported),
     "denied": ([DENIED], ["cancel"], DENIED),
     "unavailable": ([UNAVAILABLE], ["cancel"], UNAVAILABLE),
@@ -140,9 +151,66 @@ def test_what_had_finished_is_not_cancelled(operation: Operation) -> None:
         assert drive(flow) == ([], had_finished(operation))
 
 
-def test_what_is_not_found_is_not_cancelled() -> None:
-    """Nothing is sent after it."""
-    assert drive(flows.cancel(REFERENCE, ENDPOINT), NOT_FOUND) == (["get"], unknown())
+UNTIL_BELIEVED: dict[str, list[Any]] = {
+    verb: [verb, 1.0, verb, 2.0, verb, 4.0, verb, 3.0, verb] for verb in ("get", "cancel")
+}
+"""What is sent, and how long is slept, until a 404 is believed."""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "responses", "steps"),
+    [
+        ({}, [NOT_FOUND] * 6, [*UNTIL_BELIEVED["get"], "cancel"]),
+        ({"poll": False}, [NOT_FOUND] * 5, UNTIL_BELIEVED["cancel"]),
+        ({"before": RUNNING}, [NOT_FOUND] * 5, UNTIL_BELIEVED["cancel"]),
+        ({"before": RUNNING}, [PRECONDITION, *[NOT_FOUND] * 5], ["cancel", *UNTIL_BELIEVED["get"]]),
+        ({}, [RUNNING, *[NOT_FOUND] * 5], ["get", *UNTIL_BELIEVED["cancel"]]),
+    ],
+    ids=["the poll", "the request, at once", "the request, after a poll before", "a refusal's poll", "since a poll"],
+)
+def test_one_404_is_not_believed(arguments: dict[str, Any], responses: list[Any], steps: list[Any]) -> None:
+    """Row A3: gone is what was not found for ten seconds and three times, and whose cancellation was requested."""
+    clock = Clock()
+    flow = flows.cancel(REFERENCE, ENDPOINT, **arguments, clock=clock)
+    taken, result = drive(flow, *responses, clock=clock)
+    assert (taken, result.outcome, result.requested) == (steps, Outcome.NOT_FOUND, False)
+
+
+@pytest.mark.parametrize("lost_for", [1, 2, 3, 4])
+@pytest.mark.parametrize("poll", [True, False])
+def test_what_is_found_again_is_cancelled(lost_for: int, poll: bool) -> None:
+    """Row A3: some 404s of a moment change nothing; each of the two requests has its own."""
+    clock = Clock()
+    flow = flows.cancel(REFERENCE, ENDPOINT, poll=poll, clock=clock)
+    lost = [NOT_FOUND] * lost_for
+    taken, result = drive(flow, *([*lost, RUNNING] if poll else []), *lost, ACCEPTED, clock=clock)
+    assert (taken.count("get"), taken.count("cancel")) == (poll * (lost_for + 1), lost_for + 1)
+    assert result == CancelResult(True, None, RUNNING if poll else None)
+
+
+def test_other_errors_neither_confirm_nor_refute_a_404() -> None:
+    """Row A3: 404, 503, 404 are two, and since the first; a success in between makes the count begin anew."""
+    clock = Clock()
+    flow = flows.cancel(REFERENCE, ENDPOINT, poll=False, retries=1, clock=clock)
+    responses = [NOT_FOUND, UNAVAILABLE, NOT_FOUND, UNAVAILABLE, NOT_FOUND, NOT_FOUND, NOT_FOUND]
+    _, result = drive(flow, *responses, clock=clock)
+    assert result == unknown()
+
+
+@pytest.mark.parametrize(("patience", "sent"), [(0.0, 1), (1.0, 2), (3.0, 3), (6.0, 3), (7.0, 4)])
+def test_with_little_patience_a_404_is_an_error(patience: float, sent: int) -> None:
+    """Row A3: a dying process repeats a cancel while there is time, and concludes nothing."""
+    clock = Clock()
+    flow = flows.cancel(REFERENCE, ENDPOINT, poll=False, patience=patience, clock=clock)
+    taken, result = drive(flow, *[NOT_FOUND] * sent, clock=clock)
+    assert (taken.count("cancel"), result) == (sent, NOT_FOUND)
+
+
+def test_what_is_gone_and_has_no_cancel_is_not_found() -> None:
+    """No such operation is worth more than no such verb."""
+    clock = Clock()
+    taken, result = drive(flows.cancel(NO_CANCEL, ENDPOINT, clock=clock), *[NOT_FOUND] * 5, clock=clock)
+    assert (taken, result) == (UNTIL_BELIEVED["get"], unknown())
 
 
 @pytest.mark.parametrize("problem", [DENIED, UNAVAILABLE, LOST])
@@ -187,7 +255,7 @@ class Counted(Metrics):
         ([RUNNING, ACCEPTED], "REQUESTED"),
         ([SUCCEEDED], "SUCCEEDED"),
         ([RUNNING, PRECONDITION, FAILED], "FAILED"),
-        ([NOT_FOUND], "NOT_FOUND"),
+        ([NOT_FOUND] * 6, "NOT_FOUND"),
         ([RUNNING, UNIMPLEMENTED], "CANCEL_UNSUPPORTED"),
         ([RUNNING, DENIED], "REFUSED"),
         ([DENIED], "REFUSED"),
@@ -195,8 +263,9 @@ class Counted(Metrics):
 )
 def test_each_cancel_is_counted_once(responses: list[Any], word: str) -> None:
     """By its word, once the response is there: requested is not cancelled."""
-    counted = Counted()
-    _, result = drive(flows.cancel(REFERENCE, ENDPOINT, metrics=counted), *responses)
+    counted, clock = Counted(), Clock()
+    flow = flows.cancel(REFERENCE, ENDPOINT, metrics=counted, clock=clock)
+    _, result = drive(flow, *responses, clock=clock)
     assert counted.cancels == [("datafusion", word)]
     assert isinstance(result, OperationsError) or result.word == word
 

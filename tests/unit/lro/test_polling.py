@@ -28,7 +28,9 @@ from airflow_lro_provider.lro.polling import (
     LONG_POLL_SECONDS,
     MAX_INTERVAL_SECONDS,
     MIN_INTERVAL_SECONDS,
-    NOT_FOUND_GRACE_SECONDS,
+    NOT_FOUND_SECONDS,
+    NOT_FOUND_TIMES,
+    Absence,
     Deadline,
     LongPolls,
     PollSchedule,
@@ -68,7 +70,8 @@ def api_error(kind: type[ApiError], retry_after: float | None = None) -> ApiErro
 
 def test_the_numbers_are_the_promised_ones() -> None:
     """From a second to a minute, a twentieth of the age, spread by a tenth."""
-    assert (MIN_INTERVAL_SECONDS, MAX_INTERVAL_SECONDS, NOT_FOUND_GRACE_SECONDS) == (1.0, 60.0, 10.0)
+    assert (MIN_INTERVAL_SECONDS, MAX_INTERVAL_SECONDS) == (1.0, 60.0)
+    assert (NOT_FOUND_SECONDS, NOT_FOUND_TIMES) == (10.0, 3)
     assert (INTERVAL_AGE_FRACTION, INTERVAL_JITTER) == (0.05, 0.1)
 
 
@@ -320,23 +323,86 @@ def test_a_tolerant_wait_is_ended_by_no_error(error: OperationsError) -> None:
     assert subject.done is None
 
 
-@pytest.mark.parametrize(("age", "forgiven"), [(0, True), (9.99, True), (10, False), (3600, False)])
-def test_404_has_a_grace(age: float, forgiven: bool) -> None:
-    """A new operation may not be known everywhere at once; later, a 404 is the truth."""
+# --- 404 -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("moments", "believed"),
+    [
+        ([0], False),
+        ([0, 3600], False),
+        ([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9.99], False),
+        ([0, 1, 10], True),
+        ([0, 10, 10], True),
+        ([3600, 3601, 3602], False),
+        ([3600, 3601, 3610], True),
+    ],
+)
+@pytest.mark.parametrize("was_seen", [False, True])
+def test_a_404_is_believed_after_ten_seconds_and_three_times(
+    moments: list[float], believed: bool, was_seen: bool
+) -> None:
+    """Row A3: at the beginning as later, of an operation that was seen as of one that was not."""
     subject, error = schedule(), api_error(NotFoundError)
-    if forgiven:
-        assert subject.failed(error, START + age) is not None
-    else:
+    if was_seen:
+        subject.observe(poll())
+    for moment in moments[:-1]:
+        subject.failed(error, START + moment)
+        assert subject.in_doubt
+    if believed:
         with pytest.raises(NotFoundError):
-            subject.failed(error, START + age)
+            subject.failed(error, START + moments[-1])
+    else:
+        subject.failed(error, START + moments[-1])
+    assert subject.in_doubt
 
 
-def test_404_of_what_was_seen_has_no_grace() -> None:
-    """An operation that was there and is not any more was deleted."""
+@pytest.mark.parametrize("seen", [PollSchedule.observe_unchanged, lambda subject: subject.observe(poll())])
+def test_a_success_refutes_every_404_before_it(seen: Any) -> None:
+    """Row A3: 404, 200, 404, … for ever ends no wait."""
+    subject, error = schedule(), api_error(NotFoundError)
+    for moment in range(0, 1000, 100):
+        subject.failed(error, START + moment)
+        subject.failed(error, START + moment + 50)
+        seen(subject)
+        assert not subject.in_doubt
+
+
+def test_an_error_that_passes_leaves_a_404_in_doubt() -> None:
+    """A 503 between two 404s is no success."""
     subject = schedule()
-    subject.observe(poll())
+    for moment, kind in enumerate([NotFoundError, UnavailableError, NotFoundError, UnavailableError]):
+        subject.failed(api_error(kind), START + moment)
     with pytest.raises(NotFoundError):
-        subject.failed(api_error(NotFoundError), START + 1)
+        subject.failed(api_error(NotFoundError), START + 10)
+
+
+def test_while_a_404_is_in_doubt_polls_come_sooner() -> None:
+    """After 1, 2 and 4 s, and when the ten are over; never later than without it, nor before Retry-After is."""
+    subject, error, now = schedule(interval=300.0), api_error(NotFoundError), START
+    for pause in (1.0, 2.0, 4.0, 3.0):
+        subject.failed(error, now)
+        assert subject.delay(now) == pause
+        now += pause
+    short = schedule(interval=0.5)
+    short.failed(error, START)
+    assert short.delay(START) == 0.5
+    told = schedule()
+    told.failed(api_error(NotFoundError, retry_after=30.0), START)
+    assert told.delay(START) == 30.0
+    told.observe_unchanged()
+    assert told.delay(START + 600) == pytest.approx(30.0)
+
+
+def test_absence_is_one_rule_without_a_wait() -> None:
+    """What the flows and an adoption ask, who have no schedule."""
+    subject = Absence()
+    assert [subject.note(now) for now in (5.0, 6.0, 14.9)] == [False] * 3
+    assert subject.note(15.0)
+    assert subject.is_believed
+    subject.refute()
+    assert not subject.is_believed
+    assert not subject.note(16.0)
 
 
 # --- what is said ----------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from airflow_lro_provider.lro.errors import (
 from airflow_lro_provider.lro.http.json import MAX_DEPTH
 from airflow_lro_provider.lro.http.messages import Response
 from airflow_lro_provider.lro.operation import Operation
-from airflow_lro_provider.lro.polling import NOT_FOUND_GRACE_SECONDS, Deadline, PollSchedule
+from airflow_lro_provider.lro.polling import NOT_FOUND_SECONDS, NOT_FOUND_TIMES, Deadline, PollSchedule
 from airflow_lro_provider.lro.resources.names import Parent
 from airflow_lro_provider.lro.shared_poller import planner
 from airflow_lro_provider.lro.shared_poller.list_strategy import SLOW_LIST_SECONDS
@@ -250,10 +250,13 @@ def test_a_list_that_fails_for_a_moment_is_tried_again() -> None:
 
 
 def test_an_error_is_that_of_its_operation_alone() -> None:
-    """404 ends the wait for one; the others are not affected."""
+    """404, once it is believed, ends the wait for one; the others are not affected."""
     plan, _ = waiting(3, lists=False)
-    requests = plan.requests(NOT_FOUND_GRACE_SECONDS + 1, 8)
-    news = plan.failed(requests[0], error(NotFoundError, "get"), NOT_FOUND_GRACE_SECONDS + 1)
+    requests = plan.requests(1.0, 8)
+    for time in range(1, NOT_FOUND_TIMES):
+        news = plan.failed(requests[0], error(NotFoundError, "get"), float(time))
+        assert [(w.name, type(e)) for w, e in news] == [(requests[0].name, str)] * (time == 1)
+    news = plan.failed(requests[0], error(NotFoundError, "get"), 1.0 + NOT_FOUND_SECONDS)
     assert [(w.name, type(e)) for w, e in news] == [(requests[0].name, NotFoundError)]
 
 
