@@ -81,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     sweep.add_argument("--url", required=True, help="URL of Airflow's web interface, e.g. https://airflow.example.com")
     sweep.add_argument("--user", help="user of Airflow's API; without one, a token is needed")
     sweep.add_argument("--dry-run", action="store_true", help="change nothing; print what would be done")
+    sweep.add_argument("--explain", metavar="ENTRY", help="change nothing; tell what is known of one entry")
     sweep.add_argument(
         "--default-credentials",
         action="store_true",
@@ -146,7 +147,7 @@ def _demo(given: argparse.Namespace) -> int:
 def _sweep(given: argparse.Namespace) -> int:
     if missing := _missing("airflow"):
         return fail(missing)
-    from airflow_lro_provider.sweep.reconciler import sweep
+    from airflow_lro_provider.sweep.reconciler import explain, sweep
     from airflow_lro_provider.sweep.rest_api import AirflowApiError, FromOutside, log_in
 
     try:
@@ -159,10 +160,15 @@ def _sweep(given: argparse.Namespace) -> int:
         else:
             return fail(f"no credentials for Airflow's API: set {_TOKEN}, or give --user and {_PASSWORD}")
         airflow = FromOutside(given.url, token, default_credentials=given.default_credentials)
+        if given.explain:
+            print("\n".join(explain(airflow, given.explain, now=time.time())))
+            return 0
         result = sweep(airflow, now=time.time(), dry_run=given.dry_run, log=lambda *_: None)
     except AirflowApiError as error:
         return fail(str(error))
     for row in (row.to_dict() for row in result.rows):
         print(f"{row['what']:<12}  {row['operation']}\n              {row['task']}: {row['why']}")
+    for one in result.to_dict()["undecided"]:
+        print(f"undecided: {one['entry']}: {one['why']} (see --explain)")
     print(result.summary())
     return 1 if result.counts["unsure"] else 0

@@ -1,11 +1,11 @@
 """What the sweep does about the operations of dead tasks: it polls each, and cancels those that run.
 
 An operation whose start got no response has no known name. It is searched for among those of its parent
-(:mod:`airflow_lro_provider.sweep.search`), and cancelled only if it is the only candidate and no task owns it
+(:mod:`airflow_lro_provider.sweep.search`), and cancelled only if it is certainly that one, and no task owns it
 according to the ledger.
 
-Nothing is requested of Airflow inside a coroutine: its channel to a task blocks, and serves one thread at a time. So
-the connections are loaded before the event loop runs, and the ledger is read again between two runs of it.
+Each endpoint is worked on by itself, and for a limited time: one that does not respond delays nobody else. The ledger
+is read again right before each cancel, in a thread: Airflow's channel to a task blocks, and serves one at a time.
 """
 
 from __future__ import annotations
@@ -13,22 +13,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+import random
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_lro_provider.lro.async_client import AsyncOperationsClient
-from airflow_lro_provider.lro.errors import ConnectionSettingsError, NotFoundError, OperationsError
+from airflow_lro_provider.lro.errors import (
+    ConnectionSettingsError,
+    NotFoundError,
+    OperationsError,
+    ResponseTooLargeError,
+)
 from airflow_lro_provider.lro.operation import Operation, Outcome, State
-from airflow_lro_provider.lro.resources.names import OperationReference, read_reference
+from airflow_lro_provider.lro.resources.names import OperationReference, Parent, read_reference
 from airflow_lro_provider.metrics import StatsMetrics
-from airflow_lro_provider.sweep.ledger import LedgerEntry, fingerprint
+from airflow_lro_provider.sweep.ledger import LedgerEntry, fingerprints
 from airflow_lro_provider.sweep.search import Found, StartFootprint, find
 
 if TYPE_CHECKING:
     from airflow_lro_provider.lro.auth.settings import ConnectionSettings
     from airflow_lro_provider.lro.flows import CancelResult
 
+ENDPOINT_TIMEOUT_SECONDS = 60.0
+"""How long one sweep works on one endpoint at most; the rest is left to the next one."""
 MAX_LISTED = 10_000
 """Operations of a parent that are searched at most for one without a name."""
 LATE_SECONDS = 3600.0
@@ -54,11 +62,15 @@ class What(str, enum.Enum):
 
 @dataclass(frozen=True)
 class Row:
-    """The result for one entry whose task is dead."""
+    """The result for one entry whose task is dead.
+
+    :param candidates: the names of operations of which one may be that of the entry, for a person to decide.
+    """
 
     entry: LedgerEntry
     what: What
     why: str
+    candidates: tuple[str, ...] = ()
 
     @property
     def operation(self) -> str:
@@ -67,7 +79,8 @@ class Row:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
-        return {"operation": self.operation, "task": self.entry.task, "what": self.what.value, "why": self.why}
+        found = {"operation": self.operation, "task": self.entry.task, "what": self.what.value, "why": self.why}
+        return {**found, "candidates": list(self.candidates)} if self.candidates else found
 
     def __str__(self) -> str:
         return f"{self.what.value}, {self.why} ({self.entry.task}): {self.operation.rpartition('/')[2]}"
@@ -77,50 +90,60 @@ class Row:
 class Claims:
     """What the ledger has on all operations, at one moment.
 
-    :param operations: the fingerprints of those that have an entry of their own.
-    :param starting: the entries of starts of living tasks that have no response yet.
+    :param keys: the entries that are there.
+    :param owned: the fingerprints of operations that belong to a task which is not known to be dead.
+    :param recorded: those of all operations that have an entry, whoever's it is.
+    :param starting: the entries of starts of such tasks that have no response yet.
     """
 
-    operations: Collection[str]
-    starting: Sequence[LedgerEntry]
+    keys: Collection[str] = ()
+    owned: Collection[str] = ()
+    recorded: Collection[str] = ()
+    starting: Sequence[LedgerEntry] = ()
 
 
 @dataclass(frozen=True)
 class _Case:
     """An entry whose task is dead.
 
-    :param why: how that is known.
+    :param key: where the entry is.
+    :param why: how it is known that its task is dead.
     :param settings: of the connection that its operation is reached by.
     :param subject: the operation, or how to find it.
     """
 
+    key: str
     entry: LedgerEntry
     why: str
     settings: ConnectionSettings
     subject: OperationReference | StartFootprint
 
-    def row(self, what: What, more: str) -> Row:
-        return Row(self.entry, what, f"{self.why}; {more}")
+    def row(self, what: What, more: str, candidates: Iterable[str] = ()) -> Row:
+        return Row(self.entry, what, f"{self.why}; {more}", tuple(candidates))
+
+    def unanswered(self, what: str, now: float, candidates: Iterable[str] = ()) -> Row:
+        return _unanswered(self.entry, self.why, what, now, tuple(candidates))
 
 
 def cancel_all(
-    dead: Sequence[tuple[LedgerEntry, str]],
+    dead: Mapping[str, tuple[LedgerEntry, str]],
     *,
     settings: Callable[[str | None, Any], ConnectionSettings],
     claims: Callable[[], Claims],
     now: float,
     dry_run: bool,
-) -> list[Row]:
-    """Poll the operations of dead tasks, and cancel those that run; returns a row for each, in their order.
+) -> dict[str, Row]:
+    """Poll the operations of dead tasks, and cancel those that run.
 
-    :param dead: their entries, and how it is known that their tasks are dead.
-    :param settings: loads a connection, with an impersonation chain.
+    :param dead: the entries of dead tasks by their keys, each with the reason why its task is known to be dead.
+    :param settings: loads a connection.
     :param claims: reads the ledger again.
+    :return: a row for each key.
     """
-    worker = _Worker(settings, now, dry_run)
-    rows: dict[int, Row] = {}
-    cases: dict[int, _Case] = {}
-    for number, (entry, why) in enumerate(dead):
+    connections = _Connections(settings)
+    rows: dict[str, Row] = {}
+    cases: list[_Case] = []
+    for key, (entry, why) in dead.items():
         subject: OperationReference | StartFootprint | None
         try:
             if entry.reference is not None:
@@ -128,42 +151,25 @@ def cancel_all(
             else:
                 subject = StartFootprint.from_dict(entry.footprint)
             if subject is None:
-                rows[number] = _unanswered(entry, why, "check whether it has started something", now)
+                rows[key] = _unanswered(entry, why, "check whether it has started something", now)
             else:
-                cases[number] = _Case(entry, why, worker.settings_for(entry), subject)
+                cases.append(_Case(key, entry, why, connections.of(entry), subject))
         except OperationsError as error:
-            rows[number] = Row(entry, What.UNSURE, str(error))
-    results = worker.run(cases)
-    # The ledger is read after the lists: whoever starts an operation has announced it there before.
-    known = claims() if any(isinstance(result, Found) for result in results.values()) else Claims((), ())
-    chosen: dict[int, _Case] = {}
-    for number, result in results.items():
-        case = cases[number]
-        try:
-            found = _choose(case, result, known, now) if isinstance(result, Found) else result
-        except OperationsError as error:  # a listed name that is none
-            found = Row(case.entry, What.UNSURE, str(error))
-        if isinstance(found, Row):
-            rows[number] = found
-        else:
-            chosen[number] = replace(case, subject=found, why=f"{case.why} before it knew that it had started this")
-    rows.update((number, row) for number, row in worker.run(chosen).items() if isinstance(row, Row))
-    return [rows[number] for number in range(len(dead))]
+            rows[key] = Row(entry, What.UNSURE, str(error))
+    if cases:
+        rows.update(asyncio.run(_cancel_cases(cases, claims, now, dry_run)))
+    return {key: rows[key] for key in dead}
 
 
-class _Worker:
-    """Polls, lists and cancels. Each client limits how many requests to a host are in flight.
+class _Connections:
+    """Loads each connection once, and so its error."""
 
-    :param load: loads a connection.
-    """
-
-    def __init__(self, load: Callable[[str | None, Any], ConnectionSettings], now: float, dry_run: bool) -> None:
-        self._load, self._now, self._dry_run = load, now, dry_run
+    def __init__(self, load: Callable[[str | None, Any], ConnectionSettings]) -> None:
+        self._load = load
         self._loaded: dict[str, ConnectionSettings | OperationsError] = {}
-        self._clients: dict[int, asyncio.Task[AsyncOperationsClient]] = {}
 
-    def settings_for(self, entry: LedgerEntry) -> ConnectionSettings:
-        """Load a connection once, and so its error."""
+    def of(self, entry: LedgerEntry) -> ConnectionSettings:
+        """That of an entry."""
         key = f"{entry.gcp_conn_id!r} as {entry.impersonation_chain!r}"
         if key not in self._loaded:
             try:
@@ -178,74 +184,139 @@ class _Worker:
             raise loaded
         return loaded
 
-    def run(self, cases: Mapping[int, _Case]) -> dict[int, Row | Found]:
-        """Cancel the operations that have a name, and search for those that have none."""
-        return dict(zip(cases, asyncio.run(self._run(cases.values())), strict=True)) if cases else {}
 
-    async def _run(self, cases: Iterable[_Case]) -> list[Row | Found]:
-        one_list = asyncio.Lock()  # at a time: it may be long
+async def _cancel_cases(
+    cases: Iterable[_Case], claims: Callable[[], Claims], now: float, dry_run: bool
+) -> dict[str, Row]:
+    """Work on all endpoints side by side."""
+    reader = _Reader(claims)
+    endpoints: dict[tuple[int, str], _Endpoint] = {}
+    for case in cases:
+        key = (id(case.settings), case.subject.host)
+        endpoints.setdefault(key, _Endpoint(reader, now, dry_run)).cases.append(case)
+    rows: dict[str, Row] = {}
+    for endpoint in await asyncio.gather(*(endpoint.run() for endpoint in endpoints.values())):
+        rows.update(endpoint)
+    return rows
+
+
+class _Reader:
+    """Reads the ledger again, one read at a time, in a thread; all who ask before it begins share one."""
+
+    def __init__(self, claims: Callable[[], Claims]) -> None:
+        self._claims, self._turn = claims, asyncio.Lock()
+        self._next: asyncio.Task[Claims] | None = None
+
+    async def read(self) -> Claims:
+        """What the ledger has, read after this was called."""
+        if self._next is None:
+            self._next = asyncio.create_task(self._read())
+        return await asyncio.shield(self._next)
+
+    async def _read(self) -> Claims:
+        async with self._turn:
+            self._next = None
+            return await asyncio.to_thread(self._claims)
+
+
+class _Endpoint:
+    """Polls, lists and cancels at one endpoint, each operation by itself. Its client limits the requests in flight.
+
+    :param reader: reads the ledger again.
+    """
+
+    def __init__(self, reader: _Reader, now: float, dry_run: bool) -> None:
+        self.cases: list[_Case] = []
+        self._reader, self._now, self._dry_run = reader, now, dry_run
+        self._rows: dict[str, Row] = {}
+        self._lists: dict[Parent, asyncio.Task[tuple[list[Operation], Claims]]] = {}
+        self._client: AsyncOperationsClient
+
+    async def run(self) -> dict[str, Row]:
+        """A row for each case."""
+        problem = "it was not reached"
         try:
-            return await asyncio.gather(
-                *(
-                    self._search(case, case.subject, one_list)
-                    if isinstance(case.subject, StartFootprint)
-                    else self._end(case, case.subject)
-                    for case in cases
-                )
-            )
-        finally:
-            clients, self._clients = self._clients, {}
-            for client in await asyncio.gather(*clients.values(), return_exceptions=True):
-                if not isinstance(client, BaseException):
-                    await client.close()
+            await asyncio.wait_for(self._work(), ENDPOINT_TIMEOUT_SECONDS)
+        except asyncio.TimeoutError:
+            problem = f"its endpoint took longer than {ENDPOINT_TIMEOUT_SECONDS:g} s"
+        except OperationsError as error:  # of the connection
+            problem = str(error)
+        for case in self.cases:
+            if case.key not in self._rows:
+                self._rows[case.key] = case.row(What.UNSURE, problem)
+        return self._rows
 
-    async def _client(self, case: _Case) -> AsyncOperationsClient:
-        """The client of a connection, made once, and so is its error."""
-        key = id(case.settings)
-        if key not in self._clients:
-            made = AsyncOperationsClient.create(case.settings, metrics=StatsMetrics())
-            self._clients[key] = asyncio.create_task(made)
-        return await self._clients[key]
+    async def _work(self) -> None:
+        random.shuffle(self.cases)  # what is not reached in time is not always the same
+        async with await AsyncOperationsClient.create(self.cases[0].settings, metrics=StatsMetrics()) as self._client:
+            try:
+                await asyncio.gather(*map(self._end, self.cases))
+            finally:
+                for task in self._lists.values():
+                    task.cancel()
 
-    async def _end(self, case: _Case, reference: OperationReference) -> Row:
-        """Poll an operation, and cancel it if it runs."""
+    async def _end(self, case: _Case) -> None:
         try:
-            client = await self._client(case)
-            if (seen := await client.find(reference)) is None:
-                if not self._dry_run:
-                    result = await client.cancel(reference, poll=False, patience=0.0)  # before it is let go
-                    return case.row(*_reported(result, None))
-                return case.row(What.FINISHED, "the service has no such operation")
-            if seen.done:
-                return case.row(What.FINISHED, seen.summary())
-            if self._dry_run:
-                return case.row(What.WOULD_CANCEL, seen.summary())
-            if seen.state is State.CANCELLING:
-                return case.row(What.REQUESTED, f"its cancellation was requested before: {seen.summary()}")
-            result, later = await client.cancel(reference, before=seen), None
+            self._rows[case.key] = await self._row(case)
+        except OperationsError as error:
+            if isinstance(case.subject, StartFootprint):  # a 404 too: that of a list proves nothing about an operation
+                self._rows[case.key] = case.unanswered(str(error), self._now)
+            else:
+                self._rows[case.key] = Row(case.entry, What.UNSURE, str(error))
+        except Exception as error:  # of Airflow, about the ledger
+            self._rows[case.key] = case.row(What.UNSURE, f"the ledger could not be read again ({type(error).__name__})")
+
+    async def _row(self, case: _Case) -> Row:
+        """Poll an operation, and cancel it if it runs and has no owner by now."""
+        reference = case.subject
+        if isinstance(reference, StartFootprint):
+            listed, claims = await self._list(reference.place)
+            chosen = _choose(case, reference, find(reference, listed, case.entry.armed_since), claims, self._now)
+            if isinstance(chosen, Row):
+                return chosen
+            case = replace(case, why=f"{case.why} before it knew that it had started this")
+            reference = chosen
+        seen = await self._client.find(reference)
+        if seen is not None and seen.done:
+            return case.row(What.FINISHED, seen.summary())
+        if seen is not None and seen.state is State.CANCELLING and not self._dry_run:
+            return case.row(What.REQUESTED, f"its cancellation was requested before: {seen.summary()}")
+        claims = await self._reader.read()
+        if case.key not in claims.keys:  # removed by its task; or skipped, for lists of Airflow's are read page by page
+            return case.row(What.UNSURE, "its entry was not there any more")
+        if not set(fingerprints(reference.to_dict())).isdisjoint(claims.owned):
+            return case.row(What.UNSURE, "another task owns it by now")
+        if self._dry_run:
+            return case.row(What.WOULD_CANCEL, seen.summary() if seen else "the service does not find it")
+        try:
+            if seen is None:  # before it is let go
+                return case.row(*_reported(await self._client.cancel(reference, poll=False, patience=0.0), None))
+            result, later = await self._client.cancel(reference, before=seen), None
             if result.requested:
                 with contextlib.suppress(OperationsError):  # the request was accepted; the next sweep sees more
-                    later = await client.get(reference)
+                    later = await self._client.get(reference)
             return case.row(*_reported(result, later))
         except NotFoundError:
             return case.row(What.FINISHED, "the service has no such operation")
-        except OperationsError as error:
-            return Row(case.entry, What.UNSURE, str(error))
 
-    async def _search(self, case: _Case, footprint: StartFootprint, turn: asyncio.Lock) -> Row | Found:
-        """Find what a start without a response may have started."""
-        listed: list[Operation] = []
-        try:
-            async with turn:
-                client = await self._client(case)
-                async for operation in client.list(footprint.place):
-                    listed.append(operation)
-                    if len(listed) > MAX_LISTED:
-                        text = f"{footprint.parent} has too many operations to search"
-                        return _unanswered(case.entry, case.why, text, self._now)
-        except OperationsError as error:  # a 404 too: that of a list proves nothing about an operation
-            return _unanswered(case.entry, case.why, str(error), self._now)
-        return find(footprint, listed, case.entry.armed_since)
+    async def _list(self, parent: Parent) -> tuple[list[Operation], Claims]:
+        """The operations of a parent, listed once, and what the ledger has afterwards.
+
+        :raises ResponseTooLargeError: if there are too many to search.
+        """
+
+        async def fetch() -> tuple[list[Operation], Claims]:
+            listed: list[Operation] = []
+            async for operation in self._client.list(parent):
+                listed.append(operation)
+                if len(listed) > MAX_LISTED:
+                    raise ResponseTooLargeError(f"{parent.name} has too many operations to search")
+            # Only now: whoever starts an operation has announced it in the ledger before.
+            return listed, await self._reader.read()
+
+        if parent not in self._lists:
+            self._lists[parent] = asyncio.create_task(fetch())
+        return await self._lists[parent]
 
 
 def _reported(result: CancelResult, later: Operation | None) -> tuple[What, str]:
@@ -272,31 +343,37 @@ def _reported(result: CancelResult, later: Operation | None) -> tuple[What, str]
     return What.FINISHED, f"{result.outcome_of(later).value} ({later.summary()})"
 
 
-def _choose(case: _Case, found: Found, claims: Claims, now: float) -> Row | OperationReference:
-    """Which of the operations that were found is the one of a start, if that is certain and it runs."""
-    entry, why, footprint = case.entry, case.why, case.subject
-    assert isinstance(footprint, StartFootprint)
+def _choose(
+    case: _Case, footprint: StartFootprint, found: Found, claims: Claims, now: float
+) -> Row | OperationReference:
+    """Which of the operations that were found is the one of a start, if that is certain and it runs.
+
+    :raises OperationsError: if a listed name is none.
+    """
     if any(StartFootprint.from_dict(other.footprint) == footprint for other in claims.starting):
         return case.row(What.UNSURE, "another task starts the same just now")
-    unclaimed = []
-    for seen in found.operations:
-        reference = read_reference(seen.name, footprint.service, footprint.version)  # checked: it is part of a URL
-        if fingerprint(reference.to_dict()) not in claims.operations:
-            unclaimed.append((replace(reference, host=footprint.host), seen))
-    running = [ref for ref, seen in unclaimed if not seen.done]
-    if len(running) > 1:
-        text = f"it may have started any of {', '.join(ref.name for ref in running)}"
-        return _unanswered(entry, why, text, now)
-    if running:
+
+    def unrecorded(operations: Iterable[Operation]) -> Iterator[tuple[OperationReference, Operation]]:
+        for seen in operations:
+            reference = read_reference(seen.name, footprint.service, footprint.version)  # checked: part of a URL
+            if set(fingerprints(reference.to_dict())).isdisjoint(claims.recorded):
+                yield replace(reference, host=footprint.host), seen
+
+    certain, possible = list(unrecorded(found.certain)), list(unrecorded(found.possible))
+    running = [reference for reference, seen in certain if not seen.done]
+    if len(running) == 1:
         return running[0]
-    if unclaimed:
-        return case.row(What.FINISHED, unclaimed[0][1].summary())
-    if found.is_certain and now - entry.armed_since > LATE_SECONDS:
-        return case.row(What.FINISHED, f"{entry.start} started no operation")
-    return _unanswered(entry, why, "no operation of it is found yet", now)
+    names = [reference.name for reference, seen in (*certain, *possible) if not seen.done]
+    if names:
+        return case.unanswered(f"it may have started any of {', '.join(names)}", now, names)
+    if certain:
+        return case.row(What.FINISHED, certain[0][1].summary())
+    if found.is_absent and not possible and now - case.entry.armed_since > LATE_SECONDS:
+        return case.row(What.FINISHED, f"{case.entry.start} started no operation")
+    return case.unanswered("no operation of it is found yet", now, [reference.name for reference, _ in possible])
 
 
-def _unanswered(entry: LedgerEntry, why: str, what: str, now: float) -> Row:
+def _unanswered(entry: LedgerEntry, why: str, what: str, now: float, candidates: tuple[str, ...] = ()) -> Row:
     if now - entry.armed_since > FORGET_AFTER_SECONDS:
         return Row(entry, What.FINISHED, f"{why}; {entry.start} got no response, long ago")
-    return Row(entry, What.UNSURE, f"{why} since it sent {entry.start}: {what}")
+    return Row(entry, What.UNSURE, f"{why} since it sent {entry.start}: {what}", candidates)

@@ -55,8 +55,17 @@ def fingerprint(reference: Mapping[str, Any]) -> str:
 
     :param reference: as :meth:`OperationReference.to_dict` gives it.
     """
-    # Not the host: the same operation may be named with the global host and with a regional one.
-    text = f"{reference.get('service')}/{reference.get('name')}"
+    from airflow_lro_provider.lro.resources.names import identity_of
+
+    return "i" + _digest(identity_of(reference.get("service"), reference.get("name")))[1:]
+
+
+def fingerprints(reference: Mapping[str, Any]) -> tuple[str, str]:
+    """The same, and what the first release took for it, which told a project's number and its id apart."""
+    return fingerprint(reference), _digest(f"{reference.get('service')}/{reference.get('name')}")
+
+
+def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -75,6 +84,11 @@ class LedgerKey:
     try_number: int
     try_id: str
     operation: str | None
+
+    @property
+    def is_of_first_release(self) -> bool:
+        """Whether the first release has written it: it told a project's number and its id apart."""
+        return self.operation is not None and re.fullmatch("[0-9a-f]{16}", self.operation) is not None
 
     def is_superseded_by(self, other: LedgerKey) -> bool:
         """Whether that is a later try of the same task.
@@ -113,6 +127,7 @@ class LedgerEntry:
     :param impersonation_chain: the account to act as.
     :param will_adopt: whether a retry goes on with it.
     :param cancel_on_failure: whether it is to be cancelled when the task fails by itself.
+    :param lets_go: whether the task ends with the start, and leaves the operation to nobody on purpose.
     """
 
     try_id: str
@@ -130,6 +145,7 @@ class LedgerEntry:
     impersonation_chain: str | Sequence[str] | None = None
     will_adopt: bool = False
     cancel_on_failure: bool = True
+    lets_go: bool = False
 
     @property
     def operation(self) -> str | None:
@@ -144,7 +160,15 @@ class LedgerEntry:
     @property
     def key(self) -> str:
         """Where it is kept; see the module's text."""
-        last = f"{self.try_id}/{self.operation or STARTING}"
+        return self._key(self.operation)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The same, and where the first release kept it."""
+        return (self.key, *(map(self._key, fingerprints(self.reference)[1:]) if self.reference is not None else ()))
+
+    def _key(self, operation: str | None) -> str:
+        last = f"{self.try_id}/{operation or STARTING}"
         ids = (self.dag_id, self.run_id, self.task_id)
         text = f"{'/'.join(ids)}/{self.map_index}/{self.try_number}/{last}"
         return text if len(text) <= _MAX_KEY_LENGTH and all(map(_PLAIN.fullmatch, ids)) else f"~/{last}"
@@ -205,7 +229,7 @@ class LedgerPage:
     """The entry of one try of a task.
 
     :param ti: the running task instance.
-    :param policy: ``gcp_conn_id``, ``impersonation_chain``, ``cancel_on_failure`` and ``will_adopt`` of
+    :param policy: ``gcp_conn_id``, ``impersonation_chain``, ``cancel_on_failure``, ``will_adopt`` and ``lets_go`` of
         :class:`LedgerEntry`.
     """
 
@@ -238,12 +262,19 @@ class LedgerPage:
         :param earlier: remove the entry of this earlier try of the task instead.
         """
         if earlier is not None:
-            old = replace(self._entry(reference), try_id=earlier.try_id, try_number=earlier.try_number)
-            self._remove({old.key})
+            self._remove({key for known in {reference, None} for key in self._of(earlier, known).keys})
             return
         if reference is not None:
             self._written.add(self._entry(reference).key)
         self._remove(set(self._written))
+
+    def footprint_of(self, earlier: ArmedRecord) -> Mapping[str, str] | None:
+        """How to find what an earlier try may have started, if its entry says so."""
+        entry = self._ledger.read(self._of(earlier, None).key)
+        return None if entry is None else entry.footprint
+
+    def _of(self, earlier: ArmedRecord, reference: OperationReference | None) -> LedgerEntry:
+        return replace(self._entry(reference), try_id=earlier.try_id, try_number=earlier.try_number)
 
     def _remove(self, keys: set[str]) -> None:
         for key in keys:

@@ -13,16 +13,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from airflow_lro_provider.lro.flows import START_RETRY_SECONDS
 from airflow_lro_provider.lro.http.json import read_as
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.resources.catalog import find_service
-from airflow_lro_provider.lro.resources.methods import REQUEST_ID, Method
+from airflow_lro_provider.lro.resources.methods import Method
 from airflow_lro_provider.lro.resources.names import Parent, check_parent
 
+ARRIVAL_SECONDS = START_RETRY_SECONDS + 30.0
+"""Within this time a start with all its retries reaches the service, or never. (Its response may take longer.)"""
 CLOCK_SKEW_SECONDS = 30.0
-"""How far Google's clock and this machine's may be apart."""
-ARRIVAL_SECONDS = 300.0
-"""Within this time a start with all its retries reaches the service, or never."""
+"""How far Google's clock and this machine's may be apart: what began this much earlier or later is not certain."""
 _VERBS = {"DELETE": "delete", "POST": "create"}
 
 
@@ -42,6 +43,11 @@ class StartFootprint:
     parent: str
     target: str
     verb: str = ""
+
+    @property
+    def names_new(self) -> bool:
+        """Whether the start creates a resource whose id it says: only its own operation can be that."""
+        return self.verb == "create"
 
     @property
     def place(self) -> Parent:
@@ -68,12 +74,16 @@ class StartFootprint:
 class Found:
     """What a list of operations shows of a start.
 
-    :param operations: those that it may have started; if there are several, nothing distinguishes them.
-    :param is_certain: whether there can be no other one: every operation of that time says what it works on.
+    :param certain: those that it has started, and nobody else: they create the resource that it names, and began after
+        it was sent, and before its last retry had arrived.
+    :param possible: others that it may have started.
+    :param is_absent: whether it is certain that there is none: the start creates a resource that it names, and every
+        operation of that time says what it works on.
     """
 
-    operations: list[Operation]
-    is_certain: bool
+    certain: list[Operation]
+    possible: list[Operation]
+    is_absent: bool
 
 
 def footprint_of(method: Method, body: Mapping[str, Any] | None = None) -> StartFootprint | None:
@@ -89,10 +99,10 @@ def footprint_of(method: Method, body: Mapping[str, Any] | None = None) -> Start
     verb = _VERBS.get(method.http_method, "")
     if method.http_method == "POST" and not colon:
         given = {**(body or {}), **method.parameters}
-        ids = [value for name, value in given.items() if re.fullmatch(r"[a-z]\w*Id", name) and name != REQUEST_ID]
-        if len(ids) != 1 or not isinstance(ids[0], str) or not ids[0]:
+        new = [value for parameter, value in given.items() if _is_id_in(name, parameter)]
+        if len(new) != 1 or not isinstance(new[0], str) or not new[0]:
             return None
-        resource = f"{resource}/{ids[0]}"
+        resource = f"{resource}/{new[0]}"
     elif colon:
         verb = ""
     if not api.offers("list"):
@@ -106,26 +116,56 @@ def footprint_of(method: Method, body: Mapping[str, Any] | None = None) -> Start
     return None
 
 
+def _is_id_in(collection: str, parameter: str) -> bool:
+    """Whether a parameter is the id of a new resource of a collection: ``instanceId`` of ``instances``.
+
+    https://google.aip.dev/133: the singular of the collection. ``templateId`` is another resource's.
+    """
+    stem = collection.removesuffix("s")
+    singulars = {collection, stem, stem.removesuffix("e"), re.sub("ie$", "y", stem)}
+    return parameter.endswith("Id") and parameter[:-2] in singulars
+
+
 def find(footprint: StartFootprint, operations: Iterable[Operation], since: float) -> Found:
     """Find the operations that a start may have started.
+
+    ==============================================  =====================================  =========================
+    works on                                        began                                  it is
+    ==============================================  =====================================  =========================
+    the resource that the start creates, by a       after the start was sent, and before   certain
+    ``create``                                      its last retry had arrived
+    the same                                        as much earlier or later as clocks     possible
+                                                    differ
+    the same, by a method that it does not say      in that time                           possible
+    what the start works on, which is no create     in that time                           possible
+    anything else, or at another time                                                      none of it
+    it does not say, or not when it began                                                  unknown: nothing is absent
+    ==============================================  =====================================  =========================
 
     :param operations: those of its parent.
     :param since: when the start was about to be sent, in seconds since the epoch.
     """
-    candidates: list[Operation] = []
-    is_certain = True
+    certain: list[Operation] = []
+    possible: list[Operation] = []
+    is_absent = footprint.names_new
     for operation in operations:
-        created = operation.create_time
+        created, target = operation.create_time, operation.target
         if created is None:
-            is_certain = False
-        elif since - CLOCK_SKEW_SECONDS <= created.timestamp() <= since + ARRIVAL_SECONDS:
-            target = operation.target
-            is_certain = is_certain and target is not None
-            verb = operation.metadata.get("verb")
-            is_of_kind = not footprint.verb or not isinstance(verb, str) or verb.lower() == footprint.verb
-            if target is not None and is_of_kind and _without_project(target) == _without_project(footprint.target):
-                candidates.append(operation)
-    return Found(candidates, is_certain)
+            is_absent = False
+            continue
+        age = created.timestamp() - since
+        if not -CLOCK_SKEW_SECONDS <= age <= ARRIVAL_SECONDS + CLOCK_SKEW_SECONDS:
+            continue
+        is_absent = is_absent and target is not None
+        if target is None or _without_project(target) != _without_project(footprint.target):
+            continue
+        told = operation.metadata.get("verb")
+        verb = told.lower() if isinstance(told, str) else ""
+        if footprint.names_new and verb == footprint.verb and 0.0 <= age <= ARRIVAL_SECONDS:
+            certain.append(operation)
+        elif not verb or not footprint.verb or verb == footprint.verb:
+            possible.append(operation)
+    return Found(certain, possible, is_absent)
 
 
 def _without_project(resource: str) -> str:

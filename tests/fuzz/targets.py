@@ -20,12 +20,13 @@ from yarl import URL
 from airflow_lro_provider.lro import flows, protocol
 from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 from airflow_lro_provider.lro.errors import ApiError, InvalidRequestError, MalformedResponseError, OperationsError
-from airflow_lro_provider.lro.flows import Paging, Sleep
+from airflow_lro_provider.lro.flows import Sleep
 from airflow_lro_provider.lro.http.body import Body
 from airflow_lro_provider.lro.http.json import Row
 from airflow_lro_provider.lro.http.messages import Request, Response
 from airflow_lro_provider.lro.http.redaction import without_secrets
 from airflow_lro_provider.lro.operation import Operation, Outcome, State
+from airflow_lro_provider.lro.paging import Paging
 from airflow_lro_provider.lro.polling import PollSchedule
 from airflow_lro_provider.lro.protocol import Page
 from airflow_lro_provider.lro.resources.catalog import find_service, known_services
@@ -189,7 +190,9 @@ def fuzz_footprint(random: Random) -> object:
             pass
         rows = [spoil_json(random.choice(OPERATIONS), random) for _ in range(3)]
         operations = [Operation.from_json(row) for row in rows if _is_operation(row)]
-        assert all(one in operations for one in find(footprint, operations, NOW.timestamp()).operations)
+        found = find(footprint, operations, NOW.timestamp())
+        assert all(one in operations for one in (*found.certain, *found.possible))
+        assert footprint.names_new or not (found.certain or found.is_absent)
     return given
 
 

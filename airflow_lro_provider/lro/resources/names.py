@@ -63,6 +63,14 @@ class OperationReference(Resource):
         return cls(service.name, version, check_name(stored.get("name"), service, version), host)
 
 
+def identity_of(service: Any, name: Any) -> str:
+    """What identifies an operation, however its project is spelled: services may give it by number or by id.
+
+    Nor the host: the same operation may be named with the global host and with a regional one.
+    """
+    return f"{service}/{re.sub('^projects/[^/]+/', 'projects/-/', str(name))}"
+
+
 @dataclass(frozen=True)
 class Parent(Resource):
     """What operations are listed below, checked: ``projects/p/locations/l`` for most services."""

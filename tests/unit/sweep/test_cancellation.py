@@ -43,7 +43,7 @@ def test_a_request_that_was_not_sent_or_not_accepted(outcome: Outcome, what: Wha
 
 def test_the_counts_of_a_sweep_have_all_words() -> None:
     """Also those that are zero: metrics and the command line show the same in every sweep."""
-    assert list(SweepResult(alive=2, unknown=1, unreadable=3).counts.items()) == [
+    assert list(SweepResult(alive=2, unknown=["a"], unreadable=["b", "c", "d"]).counts.items()) == [
         ("found", 6),
         ("alive", 2),
         ("finished", 0),

@@ -45,6 +45,7 @@ def test_it_is_stored_as_the_first_release_did() -> None:
         "impersonation_chain": ["a@x", "b@x"],
         "will_adopt": True,
         "cancel_on_failure": True,
+        "lets_go": False,
     }
     key = LedgerKey.from_text("d/r/t/-1/1/id/-")
     assert (ENTRY.key, key) == ("d/r/t/-1/1/id/-", LedgerKey(ENTRY.owner, 1, "id", None))

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from airflow_lro_provider.lro.flows import START_RETRY_SECONDS
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.resources.methods import read_method
-from airflow_lro_provider.sweep.search import ARRIVAL_SECONDS, CLOCK_SKEW_SECONDS, StartFootprint, find, footprint_of
+from airflow_lro_provider.sweep.search import CLOCK_SKEW_SECONDS, StartFootprint, find, footprint_of
 
 L = "projects/p/locations/us-central1"
 NOW = 1_700_000_000.0
@@ -46,9 +47,9 @@ def test_what_a_start_works_on(path: str, http_method: str, body: Any, target: s
     [
         (f"{L}/instances", None),
         (f"{L}/instances?instanceId=", None),
-        (f"{L}/instances?instanceId=x&otherId=y", None),
         (f"{L}/instances", {"instanceId": 3}),
         (f"{L}/instances", {"name": "x", "requestId": "r"}),
+        (f"{L}/instances?templateId=x", None),
     ],
 )
 def test_a_start_that_does_not_say_what_it_creates_leaves_no_traces(path: str, body: Any) -> None:
@@ -82,36 +83,66 @@ def operation(target: str | None = f"{L}/instances/x", at: float | None = NOW, *
     return Operation.from_json({"name": f"{L}/operations/o", "metadata": told})
 
 
-def found(*operations: Operation) -> tuple[int, bool]:
-    """How many are meant, and whether that is certain."""
-    sought = traces(f"{L}/instances?instanceId=x")
+def found(sought: StartFootprint | None, *operations: Operation) -> str:
+    """What they are to a start."""
     assert sought is not None
-    answer = find(sought, operations, NOW)
-    return len(answer.operations), answer.is_certain
+    result = find(sought, operations, NOW)
+    return "certain" if result.certain else "possible" if result.possible else "absent" if result.is_absent else "none"
+
+
+END = START_RETRY_SECONDS + 30.0
 
 
 @pytest.mark.parametrize(
     ("seen", "expected"),
     [
-        (operation(), (1, True)),
-        (operation(verb="create"), (1, True)),
-        (operation("projects/123/locations/us-central1/instances/x"), (1, True)),
-        (operation(f"//datafusion.googleapis.com/{L}/instances/x"), (1, True)),
-        (operation(at=NOW + ARRIVAL_SECONDS - 1), (1, True)),
-        (operation(at=NOW - CLOCK_SKEW_SECONDS + 1), (1, True)),
-        (operation(verb="delete"), (0, True)),
-        (operation(f"{L}/instances/y"), (0, True)),
-        (operation("projects/p/locations/europe-west1/instances/x"), (0, True)),
-        (operation(at=NOW + ARRIVAL_SECONDS + 1), (0, True)),
-        (operation(at=NOW - CLOCK_SKEW_SECONDS - 1), (0, True)),
-        (operation(at=None), (0, False)),
-        (operation(None), (0, False)),
-        (operation(None, at=NOW - 3600), (0, True)),
+        (operation(verb="create"), "certain"),
+        (operation("projects/123/locations/us-central1/instances/x", verb="CREATE"), "certain"),
+        (operation(f"//datafusion.googleapis.com/{L}/instances/x", verb="create"), "certain"),
+        (operation(at=NOW + END, verb="create"), "certain"),
+        (operation(), "possible"),
+        (operation(at=NOW - 1, verb="create"), "possible"),
+        (operation(at=NOW - CLOCK_SKEW_SECONDS, verb="create"), "possible"),
+        (operation(at=NOW + END + 1, verb="create"), "possible"),
+        (operation(at=NOW + END + CLOCK_SKEW_SECONDS, verb="create"), "possible"),
+        (operation(verb="delete"), "absent"),
+        (operation(verb="restart"), "absent"),
+        (operation(f"{L}/instances/y", verb="create"), "absent"),
+        (operation("projects/p/locations/europe-west1/instances/x", verb="create"), "absent"),
+        (operation(at=NOW + END + CLOCK_SKEW_SECONDS + 1, verb="create"), "absent"),
+        (operation(at=NOW - CLOCK_SKEW_SECONDS - 1, verb="create"), "absent"),
+        (operation(at=None, verb="create"), "none"),
+        (operation(None, verb="create"), "none"),
+        (operation(None, at=NOW - 3600), "absent"),
     ],
 )
-def test_only_what_was_created_then_and_works_on_the_same_is_meant(seen: Operation, expected: tuple[int, bool]) -> None:
-    """What does not say what it works on, or since when, makes the result uncertain."""
-    assert found(seen) == expected
+def test_only_a_create_of_the_very_resource_that_began_then_is_certain(seen: Operation, expected: str) -> None:
+    """Row A4: after the start was sent, before its last retry had arrived, by the same verb; else it is possible."""
+    assert found(traces(f"{L}/instances?instanceId=x"), seen) == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "http_method", "verb", "of_another"),
+    [
+        (f"{L}/instances/x:restart", "POST", "restart", "possible"),
+        (f"{L}/instances/x", "PATCH", "update", "possible"),
+        (f"{L}/instances/x", "DELETE", "delete", "none"),
+    ],
+)
+def test_what_works_on_a_resource_that_is_there_is_never_certain(
+    path: str, http_method: str, verb: str, of_another: str
+) -> None:
+    """Row A4: others work on it, too. Row A5: nor is it ever certain that there is none."""
+    sought = traces(path, http_method)
+    assert found(sought, operation(verb=verb)) == "possible"
+    assert found(sought, operation(verb="create")) == of_another
+    assert found(sought) == "none"
+
+
+def test_an_import_into_a_collection_is_never_certain() -> None:
+    """Row A5: it does not say what it creates, so that nothing of it can be missed in a list."""
+    sought = traces(f"{L}/instances:import?instanceId=x", body={})
+    assert found(sought, operation(verb="create")) == "none"
 
 
 @pytest.mark.parametrize(
