@@ -128,6 +128,20 @@ ROWS = [
         deaths.send("supervisor", signal.SIGTERM),
     ),
     Row(
+        "sigterm-retry",
+        "SIGTERM of the task, with a retry",
+        process_only(ADOPTED, completing=NO_WAIT, cancel=NO_CANCEL),
+        deaths.send("task", signal.SIGTERM),
+        variant="retry",
+    ),
+    Row(
+        "sigterm-supervisor-retry",
+        "SIGTERM of its supervisor (worker shuts down), with a retry",
+        process_only(ADOPTED, completing=NO_WAIT, cancel=NO_CANCEL),
+        deaths.send("supervisor", signal.SIGTERM),
+        variant="retry",
+    ),
+    Row(
         "sigkill-retry",
         "SIGKILL or OOM of the task, with a retry",
         process_only(ADOPTED, completing=DONE_AGAIN, cancel=TRIED_AGAIN),
