@@ -44,6 +44,9 @@ _CONNECTION_FIELDS: dict[str, Any] = {
     "num_retries": _field(
         "Number of retries", "How often a request is retried after a transient error. Default: 5.", "integer", minimum=0
     ),
+    "start_timeout": _field(
+        "Start timeout", "Seconds that the response to a start may take. Default: 60.", "integer", minimum=1
+    ),
     "universe_domain": _field(
         "Universe domain",
         "The domain of Google's APIs and credentials. Default: GOOGLE_CLOUD_UNIVERSE_DOMAIN, else googleapis.com.",

@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING
 
 from airflow_lro_provider.attempt.guard import Phase
 from airflow_lro_provider.exceptions import OperationKilled, OperationRunningError, OperationWaitError
-from airflow_lro_provider.lro.errors import NotFoundError, OperationsError, WaitTimeoutError
+from airflow_lro_provider.lro.errors import NotFoundError, OperationsError, PermissionDeniedError, WaitTimeoutError
 from airflow_lro_provider.lro.polling import Absence, new_schedule
-from airflow_lro_provider.lro.resources.names import OperationReference
+from airflow_lro_provider.lro.resources.names import OperationReference, identity_of
 from airflow_lro_provider.ownership.decisions import ArmedRecord, Decision, of_armed_record
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def take_over(attempt: Attempt, reference: OperationReference) -> None:
     stored = None if earlier is None else earlier.reference
     if earlier is None or stored is None or (record.is_own(earlier) and not earlier.killed):
         earlier = None
-    elif (stored.get("service"), stored.get("name")) != (reference.service, reference.name):
+    elif identity_of(stored.get("service"), stored.get("name")) != identity_of(reference.service, reference.name):
         if of_armed_record(earlier, **record.this_try) is not Decision.UNSURE:  # nobody waits for it any more
             reason = f"try {earlier.try_number} of this task died, and this one waits for another"
             attempt.cancel_unguarded(OperationReference.from_dict(stored), reason)
@@ -100,6 +100,7 @@ def adopt(attempt: Attempt, start: Start, poll_interval: float | None) -> bool:
     if decision is Decision.CANCEL and not attempt.role.cancel_on_kill:
         attempt.log.info("Not cancelled (cancel_on_kill=False): what try %d left, %s", earlier.try_number, reference)
         return False
+    attempt.replaces = decision is Decision.CANCEL
     attempt.own(reference)
     guard.enter(Phase.WAITING)
     try:
@@ -107,7 +108,8 @@ def adopt(attempt: Attempt, start: Start, poll_interval: float | None) -> bool:
     except NotFoundError:
         seen, is_gone = None, True
     decision = _judge(attempt, earlier, seen)
-    if is_gone or decision is Decision.CANCEL:
+    attempt.replaces = is_gone or decision is Decision.CANCEL
+    if attempt.replaces:
         if is_gone:
             attempt.let_missing_go()
         elif seen is None or not seen.done:
@@ -157,7 +159,7 @@ def _find_started(
     try:
         started = start.send(attempt, earlier.request_id)
     except OperationsError as error:
-        if error.transient:
+        if error.transient or error.is_ours or isinstance(error, PermissionDeniedError):
             raise  # the record stays, for the next try
         attempt.log.warning("What try %d has started cannot be determined: %s", earlier.try_number, error)
         return None

@@ -46,6 +46,7 @@ class Role:
     :param impersonation_chain: the account to act as.
     :param cancel_on_kill: whether a kill or a timeout of the task cancels it.
     :param cancel_on_failure: whether the last failure of the task does.
+    :param lets_go: whether it ends with the start, and leaves the operation to nobody on purpose.
     :param keeps_record: whether a try leaves a record for the next one.
     :param needs_record: whether the next try can find the operation by that record only; else its arguments name it.
     :param retry_policy: the operator's (Airflow 3.3).
@@ -55,6 +56,7 @@ class Role:
     impersonation_chain: str | Sequence[str] | None
     cancel_on_kill: bool
     cancel_on_failure: bool
+    lets_go: bool
     keeps_record: bool
     needs_record: bool
     retry_policy: Any
@@ -89,6 +91,7 @@ class AttemptRecord:
                 impersonation_chain=role.impersonation_chain,
                 cancel_on_failure=role.cancel_on_failure,
                 will_adopt=self.will_go_on(EndedBy.FAILED),
+                lets_go=role.lets_go,
             )
 
     @property
@@ -219,9 +222,12 @@ class AttemptRecord:
         if self._page is not None:
             with self._tolerating("remove"):
                 self._page.remove(reference)
-        if self._earlier is not None and self._earlier.reference is None and self._footprint is not None:
-            # What an earlier try may have started works on the same: the sweep would take this one for it.
-            self.remove_earlier()
+        lost = self._earlier if self._earlier is not None and self._earlier.reference is None else None
+        if lost is not None and reference is not None and self._page is not None and self._footprint is not None:
+            with self._tolerating("read"):
+                # What an earlier try may have started works on the same: the sweep would take this one for it.
+                if self._page.footprint_of(lost) == self._footprint.to_dict():
+                    self.remove_earlier()
 
     def is_own(self, record: ArmedRecord) -> bool:
         """Whether this very try has left it."""

@@ -62,13 +62,14 @@ def begin(attempt: Attempt, start: Start) -> None:
             record.remove()
         raise
     with contextlib.ExitStack() as held:
-        held.enter_context(held_back(*start.held_back))
+        attempt.held_back = held.enter_context(held_back(*start.held_back))
         try:
             started = start.send(attempt, request_id)
         except Exception as error:
             guard.enter(Phase.PREPARING)
-            lost = isinstance(error, OperationsError) and error.may_have_happened
-            if isinstance(error, NotAnOperationError) or not (lost and start.repeatable):
+            # What may have happened, now or in an earlier try, stays unknown whatever is sent later.
+            lost = not is_first or (isinstance(error, OperationsError) and error.may_have_happened)
+            if isinstance(error, NotAnOperationError) or not lost:
                 record.remove()
             raise
         held.enter_context(held_back(signal.SIGALRM, signal.SIGINT))
@@ -84,7 +85,7 @@ def begin(attempt: Attempt, start: Start) -> None:
             attempt.cancel_unguarded(reference, "it cannot be guarded")
             raise
         except OperationKilled:
-            if not attempt.role.cancel_on_kill:
+            if not attempt.role.cancel_on_kill or guard.is_left:
                 record.write(reference)  # it runs on, and a retry has to know which one it is
             raise
         attempt.remember(operation)
@@ -94,18 +95,19 @@ def begin(attempt: Attempt, start: Start) -> None:
 
 
 @contextlib.contextmanager
-def held_back(*signals: signal.Signals) -> Iterator[None]:
+def held_back(*signals: signal.Signals) -> Iterator[set[int]]:
     """Let signals that raise exceptions (an execution_timeout, Ctrl-C) take effect at the end.
 
     For what starts something: an exception in its middle would lose the response, and with it the operation.
     A second Ctrl-C takes effect at once.
 
     :param signals: SIGALRM, SIGINT.
+    :return: those that have come so far.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     came: set[int] = set()
+    if threading.current_thread() is not threading.main_thread():
+        yield came
+        return
     before = {number: signal.getsignal(number) for number in signals}
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -118,7 +120,7 @@ def held_back(*signals: signal.Signals) -> Iterator[None]:
         if callable(before[number]):
             signal.signal(number, note)
     try:
-        yield
+        yield came
     finally:
         for number in signals:
             if callable(before[number]):

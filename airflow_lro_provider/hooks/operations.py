@@ -181,6 +181,7 @@ class OperationsHook(_OperationsBaseHook):
         *,
         http_method: str = "POST",
         request_id: str | None = None,
+        timeout: float | None = None,
     ) -> Operation:
         """Call a method that responds with an operation. The caller owns the operation.
 
@@ -188,11 +189,12 @@ class OperationsHook(_OperationsBaseHook):
         :param body: the JSON object to send.
         :param request_id: a UUID that makes the start repeatable, where the method takes one
             (https://google.aip.dev/155).
+        :param timeout: how long the response may take, in seconds; by default as the connection says.
         :raises NotAnOperationError: if it responded with something else.
         :raises StartUnknownError: if the response was lost: it may have started something.
         """
         checked = self.method(method, http_method)
-        operation = self.get_conn().start(checked, body, request_id=request_id).operation
+        operation = self.get_conn().start(checked, body, request_id=request_id, timeout=timeout).operation
         assert operation is not None
         return operation
 
@@ -327,10 +329,13 @@ class OperationsAsyncHook(_OperationsBaseHook):
         *,
         http_method: str = "POST",
         request_id: str | None = None,
+        timeout: float | None = None,
     ) -> Operation:
         """Call a method that responds with an operation. See :meth:`OperationsHook.start`."""
         checked = self._method(method, http_method, await self.settings())
-        operation = (await (await self.get_conn()).start(checked, body, request_id=request_id)).operation
+        operation = (
+            await (await self.get_conn()).start(checked, body, request_id=request_id, timeout=timeout)
+        ).operation
         assert operation is not None
         return operation
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
@@ -29,7 +30,8 @@ from airflow_lro_provider.lro.http.messages import (
 )
 from airflow_lro_provider.lro.metrics import NO_METRICS, Metrics
 from airflow_lro_provider.lro.operation import Operation, Outcome
-from airflow_lro_provider.lro.polling import MAX_IN_FLIGHT, NOT_FOUND_SECONDS, Absence, Deadline, PollSchedule
+from airflow_lro_provider.lro.paging import Paging
+from airflow_lro_provider.lro.polling import MAX_IN_FLIGHT, Absence, Deadline, PollSchedule
 from airflow_lro_provider.lro.protocol import PageQuery, Rows
 from airflow_lro_provider.lro.resources.hosts import Resource
 from airflow_lro_provider.lro.resources.methods import Method
@@ -130,7 +132,7 @@ class AsyncOperationsClient(BaseClient):
         *,
         poll: bool = True,
         before: Operation | None = None,
-        patience: float = NOT_FOUND_SECONDS,
+        patience: float = math.inf,
     ) -> CancelResult:
         """Request the cancellation of an operation. See :meth:`OperationsClient.cancel`."""
         flow = flows.cancel(
@@ -193,13 +195,20 @@ class AsyncOperationsClient(BaseClient):
         body: Mapping[str, Any] | None = None,
         *,
         request_id: str | None = None,
+        timeout: float | None = None,
         may_continue: Callable[[], bool] = lambda: True,
     ) -> Started:
         """Call a method that starts an operation. See :meth:`OperationsClient.start`."""
-        endpoint = self.endpoint(method)
-        return await self._run(
-            flows.start(method, endpoint, body, request_id, retries=self._retries, may_continue=may_continue)
+        flow = flows.start(
+            method,
+            self.endpoint(method),
+            body,
+            request_id,
+            timeout=timeout or self.settings.start_timeout,
+            retries=self._retries,
+            may_continue=may_continue,
         )
+        return await self._run(flow)
 
     async def delete(self, reference: OperationReference) -> None:
         """Make the service forget an operation. This does not cancel it."""
@@ -209,7 +218,7 @@ class AsyncOperationsClient(BaseClient):
         self, parent: Parent, *, filter: str | None = None, page_size: int | None = None
     ) -> AsyncIterator[Operation]:
         """All operations of a parent, page by page as they are iterated over. See :meth:`OperationsClient.list`."""
-        paging = flows.Paging(parent, self.endpoint(parent), filter=filter, page_size=page_size, retries=self._retries)
+        paging = Paging(parent, self.endpoint(parent), filter=filter, page_size=page_size, retries=self._retries)
         while not paging.done:
             for operation in await self._run(paging.next_page()):
                 yield operation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
@@ -27,7 +28,8 @@ from airflow_lro_provider.lro.http.messages import (
 from airflow_lro_provider.lro.http.session import BoundedSession
 from airflow_lro_provider.lro.metrics import NO_METRICS, Metrics
 from airflow_lro_provider.lro.operation import Operation
-from airflow_lro_provider.lro.polling import NOT_FOUND_SECONDS, PollSchedule
+from airflow_lro_provider.lro.paging import Paging
+from airflow_lro_provider.lro.polling import PollSchedule
 from airflow_lro_provider.lro.resources.hosts import Resource
 from airflow_lro_provider.lro.resources.methods import Method
 from airflow_lro_provider.lro.resources.names import OperationReference, Parent
@@ -109,7 +111,7 @@ class OperationsClient(BaseClient):
         *,
         poll: bool = True,
         before: Operation | None = None,
-        patience: float = NOT_FOUND_SECONDS,
+        patience: float = math.inf,
         urgent: bool = False,
     ) -> CancelResult:
         """Request the cancellation of an operation. See :func:`flows.cancel <airflow_lro_provider.lro.flows.cancel>`.
@@ -134,13 +136,23 @@ class OperationsClient(BaseClient):
         body: Mapping[str, Any] | None = None,
         *,
         request_id: str | None = None,
+        timeout: float | None = None,
         may_continue: Callable[[], bool] = lambda: True,
     ) -> Started:
-        """Call a method that starts an operation. See :func:`flows.start <airflow_lro_provider.lro.flows.start>`."""
-        endpoint = self.endpoint(method)
-        return self._run(
-            flows.start(method, endpoint, body, request_id, retries=self._retries, may_continue=may_continue)
+        """Call a method that starts an operation. See :func:`flows.start <airflow_lro_provider.lro.flows.start>`.
+
+        :param timeout: how long its response may take, in seconds; by default as the connection says.
+        """
+        flow = flows.start(
+            method,
+            self.endpoint(method),
+            body,
+            request_id,
+            timeout=timeout or self.settings.start_timeout,
+            retries=self._retries,
+            may_continue=may_continue,
         )
+        return self._run(flow)
 
     def delete(self, reference: OperationReference) -> None:
         """Make the service forget an operation. This does not cancel it."""
@@ -152,7 +164,7 @@ class OperationsClient(BaseClient):
         :param filter: in the service's own dialect, e.g. ``done:false``.
         :raises ResponseTooLargeError: if the pages do not come to an end.
         """
-        paging = flows.Paging(parent, self.endpoint(parent), filter=filter, page_size=page_size, retries=self._retries)
+        paging = Paging(parent, self.endpoint(parent), filter=filter, page_size=page_size, retries=self._retries)
         while not paging.done:
             yield from self._run(paging.next_page())
 
@@ -236,7 +248,7 @@ class OperationsClient(BaseClient):
                 body=request.body,
                 headers={"user-agent": USER_AGENT, **request.headers, **headers},
                 connect=connect,
-                read=read + request.timeout,
+                read=(request.response_timeout or read) + request.timeout,
             )
         except requests.RequestException as error:
             raise transport_error(request, error, sent=_was_sent(error)) from None

@@ -7,10 +7,11 @@ result. A client drives it, and decides nothing but how a request is authorized 
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from airflow_lro_provider.lro import errors, protocol
@@ -18,7 +19,6 @@ from airflow_lro_provider.lro.http.messages import Request
 from airflow_lro_provider.lro.metrics import NO_METRICS, Metrics
 from airflow_lro_provider.lro.operation import Operation, Outcome
 from airflow_lro_provider.lro.polling import (
-    NOT_FOUND_SECONDS,
     WORKER_LONG_POLL_SECONDS,
     Absence,
     LongPolls,
@@ -28,7 +28,7 @@ from airflow_lro_provider.lro.polling import (
 from airflow_lro_provider.lro.resources.catalog import find_service
 from airflow_lro_provider.lro.resources.hosts import Resource
 from airflow_lro_provider.lro.resources.methods import Method
-from airflow_lro_provider.lro.resources.names import OperationReference, Parent
+from airflow_lro_provider.lro.resources.names import OperationReference
 
 T = TypeVar("T")
 
@@ -43,12 +43,20 @@ class Sleep:
 Flow = Generator[Request[Any] | Sleep, Any, T]
 
 
-def send(request: Request[T], retries: int = 0, *, rng: Callable[[], float] = random.random) -> Flow[T]:
+def send(
+    request: Request[T],
+    retries: int = 0,
+    *,
+    patience: float = math.inf,
+    rng: Callable[[], float] = random.random,
+    clock: Callable[[], float] = time.monotonic,
+) -> Flow[T]:
     """Send a request, and up to ``retries`` times again after an error that passes, if nothing can be done twice.
 
+    :param patience: for how many seconds it is sent again at most.
     :raises OperationsError: the last error.
     """
-    tries = 0
+    tries, begin = 0, clock()
     while True:
         try:
             result: T = yield request
@@ -58,6 +66,8 @@ def send(request: Request[T], retries: int = 0, *, rng: Callable[[], float] = ra
                 raise
             tries += 1
             delay = retry_delay(error, tries, rng)
+            if clock() + delay > begin + patience:
+                raise
         yield Sleep(delay)
 
 
@@ -66,20 +76,20 @@ def find(
     absence: Absence,
     *,
     retries: int = 0,
-    patience: float = NOT_FOUND_SECONDS,
+    patience: float = math.inf,
     clock: Callable[[], float] = time.monotonic,
 ) -> Flow[T]:
-    """Send a request about one operation, and again while its 404 is in doubt.
+    """Send a request about one operation, as :func:`send` does, and again while its 404 is in doubt.
 
     :param absence: what is known so far; afterwards it says whether the 404 is believed.
-    :param retries: of :func:`send`.
-    :param patience: for how many seconds it is sent again.
+    :param patience: for how many seconds it is sent again, if not as :func:`send` does and until a 404 is believed.
     :raises NotFoundError: once it is believed, or the patience has ended.
     """
     begin = clock()
     while True:
         try:
-            result = yield from send(request, retries)
+            left = begin + patience - clock()
+            result = yield from send(request, retries, patience=left, clock=clock)
         except errors.NotFoundError:
             now = clock()
             if absence.note(now) or now + absence.delay(now) > begin + patience:
@@ -91,8 +101,9 @@ def find(
         yield Sleep(delay)
 
 
-CHECK_INTERVAL_SECONDS = 0.5
-"""How often ``may_continue`` is checked during a pause."""
+CHECK_INTERVAL_SECONDS = 0.5  # how often `may_continue` is checked during a pause
+START_RETRY_SECONDS = 300.0
+"""No start is sent again later than this. A longer ``Retry-After`` is for the next try of the task."""
 
 
 @dataclass(frozen=True)
@@ -113,20 +124,22 @@ def start(
     body: Mapping[str, Any] | None = None,
     request_id: str | None = None,
     *,
+    timeout: float | None = None,
     retries: int = 0,
     may_continue: Callable[[], bool] = lambda: True,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Flow[Started]:
     """Start an operation. A start whose response was lost is sent again only if a request id makes that safe.
 
+    :param timeout: how long each response may take, in seconds.
     :param may_continue: once this says no, e.g. because the task was killed, a start that was refused is given up. One
         that may have started something is sent again at once: its response says which operation that is.
     :raises StartUnknownError: if it may have started something, and cannot be sent again.
-    :raises TransportError: also if it may have started something, and was refused when it was sent again: with the same
-        request id, another try may find out.
+    :raises TransportError: also if it may have started something, and was refused when it was sent again.
     :raises NotAnOperationError: if it responded with something else than an operation.
     """
-    request = protocol.start(method, endpoint, body, request_id=request_id)
-    lost, tries = False, 0
+    request = protocol.start(method, endpoint, body, request_id=request_id, timeout=timeout)
+    lost, tries, begin = False, 0, clock()
     while True:
         try:
             content = yield from send(request)
@@ -140,10 +153,11 @@ def start(
             if tries < retries and error.transient:
                 tries += 1
                 pause = retry_delay(error, tries)
-                while pause > 0 and may_continue():
+                in_time = clock() + pause < begin + START_RETRY_SECONDS
+                while in_time and pause > 0 and may_continue():
                     yield Sleep(min(pause, CHECK_INTERVAL_SECONDS))
                     pause -= CHECK_INTERVAL_SECONDS
-                if error.may_have_happened or may_continue():
+                if in_time and (error.may_have_happened or may_continue()):
                     continue
             if not lost or error.may_have_happened:
                 raise
@@ -152,61 +166,6 @@ def start(
                 " operation; only a start with the same request id can tell."
             ) from None
         return Started(*protocol.started(request, content))
-
-
-MAX_PAGES = 10_000
-MAX_TOKEN_LENGTH = 16_384
-"""Characters of a page token; a longer one would not fit into a URL that any server accepts."""
-
-
-@dataclass
-class Paging:
-    """All operations of a parent, page by page.
-
-    Pages come to an end, here if not there: a page token that was given before leads nowhere new, and no list has
-    more than :data:`MAX_PAGES`. While operations come and go, a service may show one on two pages
-    (https://google.aip.dev/158): it is returned once. Each page has its own retries.
-    """
-
-    parent: Parent
-    endpoint: str
-    filter: str | None = None
-    page_size: int | None = None
-    retries: int = 0
-    done: bool = field(default=False, init=False)
-    """Whether there is no further page."""
-    _token: str = field(default="", init=False)
-    _tokens: set[int] = field(default_factory=set, init=False)
-    _names: set[str] = field(default_factory=set, init=False)
-
-    def next_page(self) -> Flow[list[Operation]]:
-        """Get the operations on the next page, without those that were returned before.
-
-        :raises ResponseTooLargeError: if there is no end in sight.
-        """
-        request = protocol.list_(
-            self.parent, self.endpoint, filter=self.filter, page_size=self.page_size, page_token=self._token
-        )
-        page = yield from send(request, self.retries)
-        token, what = page.next_page_token, f"{self.parent.service}: list {self.parent.name}"
-        if hash(token) in self._tokens:
-            raise errors.ResponseTooLargeError(
-                f"{what}: the service gave the same page token twice; its list has no end."
-            )
-        if len(token) > MAX_TOKEN_LENGTH:
-            raise errors.ResponseTooLargeError(f"{what}: the service gave a page token of {len(token)} characters.")
-        if token and len(self._tokens) + 1 >= MAX_PAGES:
-            raise errors.ResponseTooLargeError(
-                f"{what}: after {MAX_PAGES} pages there is no end in sight. Narrow it by a filter."
-            )
-        self._tokens.add(hash(token))
-        self._token, self.done = token, not token
-        new = []
-        for operation in page.operations:
-            if not operation.name or operation.name not in self._names:
-                self._names.add(operation.name)
-                new.append(operation)
-        return new
 
 
 def wait_until_done(
@@ -296,7 +255,7 @@ def cancel(
     poll: bool = True,
     before: Operation | None = None,
     retries: int = 0,
-    patience: float = NOT_FOUND_SECONDS,
+    patience: float = math.inf,
     metrics: Metrics = NO_METRICS,
     clock: Callable[[], float] = time.monotonic,
 ) -> Flow[CancelResult]:
@@ -315,7 +274,8 @@ def cancel(
     404, believed         the same                                    NOT_FOUND
     .                     accepted                                    requested; no outcome yet
     .                     UNIMPLEMENTED                               CANCEL_UNSUPPORTED
-    .                     404, believed                               NOT_FOUND
+    .                     404, believed, and a get says the same      NOT_FOUND
+    .                     404, believed, though a get finds it        its outcome, or CANCEL_UNSUPPORTED
     .                     404, not believed within ``patience``       raises NotFoundError
     .                     FAILED_PRECONDITION, and then a get says:
     .                     … finished                                  its outcome
@@ -328,8 +288,7 @@ def cancel(
         poll may keep the request from being sent, nor hold it up.
     :param before: that poll, if it was just taken.
     :param retries: how often each request is sent again after an error that passes.
-    :param patience: for how many seconds a request that got a 404 is sent again: with less than
-        :data:`~airflow_lro_provider.lro.polling.NOT_FOUND_SECONDS` none is believed.
+    :param patience: for how many seconds each request is sent again at most.
     :param metrics: where the result is counted: its word, or REFUSED for an error.
     :raises OperationsError: if the request was not accepted, or it is unknown whether it was.
     """
@@ -381,7 +340,13 @@ def _cancel(
     except errors.NotFoundError:
         if not absence.is_believed:
             raise
-        return CancelResult(False, Outcome.NOT_FOUND, before)
+        if before is None and poll:  # the poll was not found either
+            return CancelResult(False, Outcome.NOT_FOUND, None)
+        try:
+            before = yield from send(protocol.get(reference, endpoint), retries, patience=patience, clock=clock)
+        except errors.NotFoundError:
+            return CancelResult(False, Outcome.NOT_FOUND, before)
+        return CancelResult(False, before.outcome or Outcome.CANCEL_UNSUPPORTED, before)
     return CancelResult(True, None, before)
 
 

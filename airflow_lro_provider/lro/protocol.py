@@ -131,13 +131,19 @@ def rows(parent: Parent, endpoint: str, query: PageQuery) -> Request[Rows]:
 
 
 def start(
-    method: Method, endpoint: str, body: Mapping[str, Any] | None = None, *, request_id: str | None = None
+    method: Method,
+    endpoint: str,
+    body: Mapping[str, Any] | None = None,
+    *,
+    request_id: str | None = None,
+    timeout: float | None = None,
 ) -> Request[dict[str, Any]]:
     """Call a method that starts an operation. What it responds with is read by :func:`started`.
 
     :param body: the JSON object to send.
     :param request_id: makes the call repeatable, where :meth:`Service.place_of_request_id` knows a place for it; one
         that the caller wrote into query or body stays.
+    :param timeout: how long the response may take, in seconds.
     :raises InvalidReferenceError: for a body that is not a JSON object.
     """
     check_body(body)
@@ -163,6 +169,7 @@ def start(
         _read_object,
         data,
         headers={"content-type": "application/json"} if data else {},
+        response_timeout=timeout,
         repeatable=bool(own) or (place is not None and request_id is not None),
     )
 

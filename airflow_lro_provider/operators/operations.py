@@ -60,6 +60,8 @@ class RunOperationOperator(OperationStarter):
     :param http_method: POST, PUT, PATCH or DELETE. (templated)
     :param body: the JSON object to send. (templated, deeply)
     :param allow_resource: take a plain resource for the result.
+    :param start_timeout: how long the response to the start may take, in seconds or as a timedelta; by default as the
+        connection says (60 s).
 
     All other arguments are those of :class:`~airflow_lro_provider.attempt.starter.OperationStarter`.
     """
@@ -75,6 +77,7 @@ class RunOperationOperator(OperationStarter):
         http_method: str = "POST",
         body: Mapping[str, Any] | None = None,
         allow_resource: bool = False,
+        start_timeout: float | timedelta | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -83,6 +86,9 @@ class RunOperationOperator(OperationStarter):
         self.http_method = http_method
         self.body = body
         self.allow_resource = allow_resource
+        self.start_timeout = check_seconds("start_timeout", start_timeout)
+        if self.start_timeout == 0:
+            raise ValueError("`start_timeout` must be longer than 0 s; leave it out for the connection's")
 
     def _run(self, attempt: Attempt) -> Any:
         from airflow_lro_provider.lro.errors import InvalidRequestError, NotAnOperationError, StartUnknownError
@@ -104,7 +110,7 @@ class RunOperationOperator(OperationStarter):
 
         method = hook.method(self.method, self.http_method)
         check_body(self.body)
-        return _CallMethod(method, self.body)
+        return _CallMethod(method, self.body, self.start_timeout)
 
 
 @dataclass(frozen=True)
@@ -113,6 +119,7 @@ class _CallMethod:
 
     method: Method
     body: Mapping[str, Any] | None
+    timeout: float | None
     held_back: ClassVar[tuple[signal.Signals, ...]] = (signal.SIGALRM, signal.SIGINT)
 
     @property
@@ -134,7 +141,11 @@ class _CallMethod:
 
     def send(self, attempt: Attempt, request_id: str) -> Started:
         return attempt.client.start(
-            self.method, self.body, request_id=request_id, may_continue=lambda: not attempt.guard.killed
+            self.method,
+            self.body,
+            request_id=request_id,
+            timeout=self.timeout,
+            may_continue=lambda: not (attempt.guard.killed or attempt.held_back),
         )
 
 

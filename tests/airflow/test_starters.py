@@ -5,6 +5,7 @@ Airflow's side of it (the task instance, the task state store) is played; the en
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -35,8 +36,9 @@ from airflow_lro_provider.exceptions import (
 )
 from airflow_lro_provider.lro import polling
 from airflow_lro_provider.lro.auth import settings
-from airflow_lro_provider.lro.errors import PermissionDeniedError, TransportError, UnavailableError
+from airflow_lro_provider.lro.errors import ApiError, PermissionDeniedError, TransportError, UnavailableError
 from airflow_lro_provider.operators.operations import RunOperationOperator
+from airflow_lro_provider.ownership import evidence
 from airflow_lro_provider.ownership.decisions import Evidence, TaskState
 from tests.airflow.played import OutdatedStore, PlayedTry, Store
 
@@ -92,6 +94,14 @@ def a_try(lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Callable[.
         return Try(lro_emulator, shared if store is None else store, number, max_tries)
 
     return make
+
+
+@pytest.fixture
+def without_retries(lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection says that no request is sent again."""
+    extra = {**lro_emulator.connection_extra(), "num_retries": 0}
+    connection = {"conn_type": "google_cloud_platform", "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", json.dumps(connection))
 
 
 Killable = Callable[[Any, Callable[[], Any]], None]
@@ -308,12 +318,153 @@ def test_a_lost_start_that_is_refused_when_it_is_repeated_is_not_forgotten(a_try
 
 @pytest.mark.parametrize(("kind", "error"), [(403, PermissionDeniedError), (500, OperationStartError)])
 def test_a_start_that_fails(a_try: Callable[..., Try], kind: int, error: type[Exception]) -> None:
-    """What was refused may be retried; of an internal error nobody knows what it left behind."""
+    """What was refused may be retried; what an internal error left behind nobody knows, so its record stays (A13)."""
     this = a_try()
     this.emulator.fail(kind, verb="start")
     with pytest.raises(error):
         this.run(method=PLAIN, service="datafusion")
+    assert (this.starts, this.started, bool(this.store)) == (1, [], kind == 500)
+
+
+@pytest.mark.parametrize("refusal", [403, 409, 503])
+def test_a_lost_start_stays_unknown_whatever_a_later_try_is_told(
+    a_try: Callable[..., Try], without_retries: None, refusal: int
+) -> None:
+    """Row A13: the record and its request id stay until a send is answered; then the first operation is found."""
+    first = a_try(max_tries=2)
+    first.emulator.fail("reset", verb="start", after=True)
+    with pytest.raises(TransportError):
+        first.run()
+    request_id = first.store[KEY]["request_id"]
+    first.emulator.fail(refusal, verb="start")
+    with pytest.raises(ApiError):
+        a_try(number=2, max_tries=2).run()
+    assert (first.store[KEY]["request_id"], first.store[KEY]["reference"]) == (request_id, None)
+    third = a_try(number=3, max_tries=2)
+    crash(third)
+    assert (third.starts, len(third.started)) == (3, 1)
+    assert third.store[KEY]["reference"]["name"] == third.running[0].operation["name"]
+
+
+def test_a_person_kills_although_airflow_is_slow_to_say_so(
+    a_try: Callable[..., Try], killable: Killable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row A1: a retry is left, and Airflow takes longer than the signal handler waits: its late answer counts."""
+    this = a_try(max_tries=1)
+    this.emulator.script(duration=None, cancel_delay=0)
+    operator = this.operator()
+
+    def slow(key: Any) -> str:
+        time.sleep(1.5 if operator._get_guard().killed else 0.0)
+        return "failed" if operator._get_guard().killed else "running"
+
+    monkeypatch.setattr(evidence, "read_task_state", slow)
+    killable(operator, lambda: this.emulator.requests(verb="get"))
+    with pytest.raises(OperationKilled):
+        operator.execute(this.context)
+    assert this.running == []
+    assert this.store[KEY]["killed"]
+
+
+def test_what_is_being_replaced_is_left_to_nobody(
+    a_try: Callable[..., Try], killable: Killable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row A1: a worker shuts down while a cleared task sees the old operation to its end: no retry adopts that."""
+    monkeypatch.setattr(evidence, "read_task_state", lambda key: "running")
+    first = a_try(max_tries=1)
+    method = {"method": f"{LOCATION}/endpoints", "service": "aiplatform"}  # shows no CANCELLING
+    first.emulator.script(duration=3.0, cancel="ignore", response={"of": "the cleared try"})
+    crash(first, **method)
+    second = a_try(number=2, max_tries=3)
+    operator = second.operator(**method)
+    killable(operator, lambda: second.cancels)
+    with pytest.raises(OperationKilled):
+        operator.execute(second.context)
+    assert second.store[KEY]["killed"]
+    second.emulator.script(duration=0, response={"of": "a fresh one"})
+    assert a_try(number=3, max_tries=3).run(**method) == {"of": "a fresh one"}
+
+
+@pytest.mark.parametrize("refusal", [401, 403])
+def test_a_lost_start_of_a_cleared_task_is_not_forgotten(
+    a_try: Callable[..., Try], without_retries: None, refusal: int
+) -> None:
+    """Row A13: what it has started is not known while nobody may ask: the record stays, and nothing new is started."""
+    first = a_try(max_tries=0)
+    first.emulator.fail("reset", verb="start", after=True)
+    with pytest.raises(TransportError):
+        first.run()
+    first.emulator.fail(refusal, verb="start", times=None)
+    with pytest.raises(ApiError):
+        a_try(number=2, max_tries=1).run()
+    assert first.store[KEY]["request_id"]
+    first.emulator.store._failures.clear()
+    first.emulator.script(cancel_delay=0, duration=None)
+    third = a_try(number=3, max_tries=1)
+    crash(third)
+    assert (len(third.started), len(third.running)) == (2, 1)
+
+
+def test_credentials_that_are_refused_while_it_waits_end_nothing(
+    a_try: Callable[..., Try], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row A10: the operation is not lost; the connection is read again, and its new key is used, also by the guard."""
+    monkeypatch.setattr(polling, "TROUBLE_PAUSE_SECONDS", 0.01)
+    this = a_try()
+    this.emulator.script(duration=1.0)
+    good = this.emulator.airflow_connection_json()
+    extra = {**this.emulator.connection_extra(), "is_anonymous": True}
+    connection = {"conn_type": "google_cloud_platform", "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", json.dumps(connection))
+    this.emulator.fail(401, verb="get")
+
+    def replace_it() -> None:
+        while not any(request.status == 401 for request in this.emulator.requests()):
+            time.sleep(0.005)
+        monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", good)
+
+    threading.Thread(target=replace_it).start()
+    this.run()
+    assert (this.starts, this.cancels, this.store) == (1, 0, {})
+
+
+def test_after_an_execution_timeout_nothing_is_started(a_try: Callable[..., Try]) -> None:
+    """Row A11: a start that was refused waits for its retry; the timeout ends the task, and the retries with it."""
+    this = a_try()
+    this.emulator.fail(503, verb="start", retry_after=1.0)
+
+    def alarm(*_: Any) -> None:
+        raise AirflowTaskTimeout
+
+    before = signal.signal(signal.SIGALRM, alarm)
+    signal.setitimer(signal.ITIMER_REAL, 0.4)
+    try:
+        with pytest.raises(AirflowTaskTimeout):
+            this.run()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, before)
     assert (this.starts, this.started, this.store) == (1, [], {})
+
+
+@pytest.mark.parametrize(("start_timeout", "starts"), [(None, 2), (0.6, 2), (20.0, 1)])
+def test_how_long_the_response_to_a_start_is_awaited(
+    a_try: Callable[..., Try], monkeypatch: pytest.MonkeyPatch, start_timeout: float | None, starts: int
+) -> None:
+    """Row A13: as the task says, else as the connection does; what is not awaited is sent again."""
+    this = a_try()
+    extra = {**this.emulator.connection_extra(), "start_timeout": 1}
+    connection = {"conn_type": "google_cloud_platform", "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", json.dumps(connection))
+    this.emulator.script(duration=0.0, latency=1.5)
+    real = this.emulator.store.latency
+
+    def only_once(*arguments: Any) -> float:
+        return 0.0 if this.starts > 1 else real(*arguments)
+
+    monkeypatch.setattr(this.emulator.store, "latency", only_once)
+    this.run(start_timeout=start_timeout)
+    assert (this.starts, len(this.started)) == (starts, 1)
 
 
 def test_the_earth_engine_takes_the_id_in_the_body(a_try: Callable[..., Try]) -> None:

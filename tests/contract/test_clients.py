@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from airflow_lro_provider.emulator import Emulator
+from airflow_lro_provider.lro import polling
 from airflow_lro_provider.lro.async_client import AsyncOperationsClient
 from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 from airflow_lro_provider.lro.client import OperationsClient
@@ -175,15 +176,18 @@ def test_cancel_says_what_is_known(
     assert (result.outcome, result.requested) == (outcome, requested)
 
 
-def test_cancel_of_nothing_and_of_the_finished(subject: Subject, lro_emulator: Emulator) -> None:
-    """For an operation that is gone or has finished, no cancel is sent."""
+def test_cancel_of_nothing_and_of_the_finished(
+    subject: Subject, lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For an operation that has finished no cancel is sent; for one that is gone, one, before that is said."""
+    monkeypatch.setattr(polling, "NOT_FOUND_SECONDS", 0.1)
     reference = running(lro_emulator, error={"code": 13, "message": "out of disk"})
     lro_emulator.finish("datafusion", reference.name)
     assert subject.cancel(reference).outcome is Outcome.FAILED
     assert subject.cancel(reference, before=subject.get(reference), poll=False).outcome is Outcome.FAILED
     subject.delete(reference)
     assert subject.cancel(reference).outcome is Outcome.NOT_FOUND
-    assert lro_emulator.requests(verb="cancel") == []
+    assert len(lro_emulator.requests(verb="cancel")) == 1
 
 
 def test_list_follows_the_pages_and_filters(subject: Subject, lro_emulator: Emulator) -> None:

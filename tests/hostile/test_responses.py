@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from airflow_lro_provider.lro import flows
+from airflow_lro_provider.lro import paging
 from airflow_lro_provider.lro.async_client import AsyncOperationsClient
 from airflow_lro_provider.lro.auth.mtls import TlsSettings
 from airflow_lro_provider.lro.auth.settings import ConnectionSettings
@@ -201,7 +201,7 @@ def test_a_list_that_goes_in_circles_is_ended(kind: str, tokens: list[str]) -> N
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_list_without_an_end_is_ended(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """New page tokens without end are followed for a limited number of pages."""
-    monkeypatch.setattr(flows, "MAX_PAGES", 20)
+    monkeypatch.setattr(paging, "MAX_PAGES", 20)
     with HostileServer(pages(map(str, range(10**6)), [])) as server, Client(kind, server.url) as client:
         with pytest.raises(ResponseTooLargeError, match="after 20 pages there is no end"):
             client.list(PARENT)

@@ -122,6 +122,7 @@ VALUES: dict[str, Any] = {
     "quota_project_id": "q",
     "scope": "https://www.googleapis.com/auth/earthengine",
     "num_retries": 2,
+    "start_timeout": 90,
     "api_endpoint": "https://psc.example",
     "emulator": True,
     "is_anonymous": True,
@@ -154,7 +155,14 @@ def test_each_field_of_the_form_is_read(field: str) -> None:
 
 @pytest.mark.parametrize(
     ("field", "wrong"),
-    [("num_retries", -1), ("num_retries", "2"), ("emulator", "yes"), ("is_anonymous", 1), ("project", 7)],
+    [
+        ("num_retries", -1),
+        ("start_timeout", 0),
+        ("num_retries", "2"),
+        ("emulator", "yes"),
+        ("is_anonymous", 1),
+        ("project", 7),
+    ],
 )
 def test_the_form_refuses_what_is_of_another_type(field: str, wrong: Any) -> None:
     """The form does not store what could not be read."""

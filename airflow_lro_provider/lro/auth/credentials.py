@@ -41,7 +41,7 @@ _building: dict[str, threading.Lock] = {}
 _identities_lock = threading.Lock()
 _AWS_TOKEN = "urn:ietf:params:aws:token-type:aws4_request"  # noqa: S105 - a name
 # The only settings that decide neither which account is used nor what it may do.
-_INDIFFERENT = {"project", "num_retries", "api_endpoint"}
+_INDIFFERENT = {"project", "num_retries", "start_timeout", "api_endpoint"}
 # What makes the credentials of a type of file. The modules are imported one by one: most workers need one kind only.
 _MAKERS = {
     "service_account": ("google.oauth2.service_account", "from_service_account_info"),

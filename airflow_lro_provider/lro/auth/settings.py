@@ -27,6 +27,7 @@ from airflow_lro_provider.lro.resources.hosts import (
 
 DEFAULT_SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 NUM_RETRIES = 5
+START_TIMEOUT_SECONDS = 60
 _OLD_PREFIX = "extra__google_cloud_platform__"
 _KINDS = ("key_path", "keyfile_dict", "credential_config_file", "key_secret_name")
 _SECRET_NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
@@ -52,6 +53,8 @@ class ConnectionSettings:
     :param quota_project_id: the project that is charged for quota and billing.
     :param impersonation_chain: service accounts to impersonate; requests are made as the last one.
     :param num_retries: how often a request is retried after a transient error.
+    :param start_timeout: how long the response to a start may take, in seconds: some services respond only when half of
+        the work is done, and a start whose response is not awaited may have started an operation.
     :param is_anonymous: send no token at all.
     :param universe_domain: the domain of the universe that credentials and APIs belong to; by default the value of
         ``GOOGLE_CLOUD_UNIVERSE_DOMAIN``, else ``googleapis.com``.
@@ -73,6 +76,7 @@ class ConnectionSettings:
     quota_project_id: str | None = None
     impersonation_chain: tuple[str, ...] = ()
     num_retries: int = NUM_RETRIES
+    start_timeout: int = START_TIMEOUT_SECONDS
     is_anonymous: bool = False
     universe_domain: str = DEFAULT_UNIVERSE
     api_endpoint: str | None = None
@@ -110,6 +114,7 @@ class ConnectionSettings:
             quota_project_id=reader.text("quota_project_id"),
             impersonation_chain=_chain(impersonation_chain) or reader.texts("impersonation_chain"),
             num_retries=reader.number("num_retries", NUM_RETRIES),
+            start_timeout=reader.number("start_timeout", START_TIMEOUT_SECONDS, minimum=1),
             is_anonymous=reader.boolean("is_anonymous"),
             universe_domain=universe,
             api_endpoint=_endpoint(reader, universe),
@@ -208,7 +213,7 @@ class _Extra:
             raise self.wrong(key, "must be true or false")
         return bool(value)
 
-    def number(self, key: str, default: int) -> int:
+    def number(self, key: str, default: int, minimum: int = 0) -> int:
         value = self._get(key)
         if value in (None, ""):
             return default
@@ -218,8 +223,8 @@ class _Extra:
             number = None
         if number is None or (isinstance(value, float) and value != number):
             raise self.wrong(key, "must be a whole number")
-        if number < 0:
-            raise self.wrong(key, "must not be negative")
+        if number < minimum:
+            raise self.wrong(key, f"must be at least {minimum}" if minimum else "must not be negative")
         return number
 
     def key(self) -> str | None:

@@ -98,7 +98,8 @@ class AsyncSession:
                 data=request.body,
                 headers={**request.headers, **headers},
                 timeout=aiohttp.ClientTimeout(
-                    total=self._connect + self._read + request.timeout, sock_connect=self._connect
+                    total=self._connect + (request.response_timeout or self._read) + request.timeout,
+                    sock_connect=self._connect,
                 ),
                 allow_redirects=False,
                 proxy=_proxy(request.url),

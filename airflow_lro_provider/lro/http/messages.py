@@ -61,6 +61,7 @@ class Request(Generic[T]):
     :param reader: reads a response to this request, given both and the time; see :meth:`read`.
     :param body: an empty one is sent with ``Content-Length: 0``.
     :param timeout: how long the server itself may take, in seconds (only ``wait``).
+    :param response_timeout: how long its response may take, if not as long as the client says (only ``start``).
     :param repeatable: whether it may be sent again if its response was lost: a start only with a request id.
     """
 
@@ -72,6 +73,7 @@ class Request(Generic[T]):
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     timeout: float = 0.0
+    response_timeout: float | None = None
     repeatable: bool = True
 
     def read(self, response: Response, now: datetime | None = None) -> T:

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from airflow_lro_provider.lro import flows, protocol
+from airflow_lro_provider.lro import flows, paging, protocol
 from airflow_lro_provider.lro.errors import (
     ApiError,
     FailedPreconditionError,
@@ -23,9 +23,10 @@ from airflow_lro_provider.lro.errors import (
     UnimplementedError,
     WaitTimeoutError,
 )
-from airflow_lro_provider.lro.flows import MAX_TOKEN_LENGTH, CancelResult, Flow, Paging, Sleep, send
+from airflow_lro_provider.lro.flows import CancelResult, Flow, Sleep, send
 from airflow_lro_provider.lro.metrics import Metrics
 from airflow_lro_provider.lro.operation import Operation, Outcome
+from airflow_lro_provider.lro.paging import MAX_TOKEN_LENGTH, Paging
 from airflow_lro_provider.lro.polling import PollSchedule, new_schedule
 from airflow_lro_provider.lro.protocol import Page
 from airflow_lro_provider.lro.resources.hosts import endpoint_of
@@ -161,10 +162,10 @@ UNTIL_BELIEVED: dict[str, list[Any]] = {
     ("arguments", "responses", "steps"),
     [
         ({}, [NOT_FOUND] * 6, [*UNTIL_BELIEVED["get"], "cancel"]),
-        ({"poll": False}, [NOT_FOUND] * 5, UNTIL_BELIEVED["cancel"]),
-        ({"before": RUNNING}, [NOT_FOUND] * 5, UNTIL_BELIEVED["cancel"]),
-        ({"before": RUNNING}, [PRECONDITION, *[NOT_FOUND] * 5], ["cancel", *UNTIL_BELIEVED["get"]]),
-        ({}, [RUNNING, *[NOT_FOUND] * 5], ["get", *UNTIL_BELIEVED["cancel"]]),
+        ({"poll": False}, [NOT_FOUND] * 6, [*UNTIL_BELIEVED["cancel"], "get"]),
+        ({"before": RUNNING}, [NOT_FOUND] * 6, [*UNTIL_BELIEVED["cancel"], "get"]),
+        ({"before": RUNNING}, [PRECONDITION, *[NOT_FOUND] * 6], ["cancel", *UNTIL_BELIEVED["get"], "get"]),
+        ({}, [RUNNING, *[NOT_FOUND] * 6], ["get", *UNTIL_BELIEVED["cancel"], "get"]),
     ],
     ids=["the poll", "the request, at once", "the request, after a poll before", "a refusal's poll", "since a poll"],
 )
@@ -192,9 +193,35 @@ def test_other_errors_neither_confirm_nor_refute_a_404() -> None:
     """Row A3: 404, 503, 404 are two, and since the first; a success in between makes the count begin anew."""
     clock = Clock()
     flow = flows.cancel(REFERENCE, ENDPOINT, poll=False, retries=1, clock=clock)
-    responses = [NOT_FOUND, UNAVAILABLE, NOT_FOUND, UNAVAILABLE, NOT_FOUND, NOT_FOUND, NOT_FOUND]
+    responses = [NOT_FOUND, UNAVAILABLE, NOT_FOUND, UNAVAILABLE, NOT_FOUND, NOT_FOUND, NOT_FOUND, NOT_FOUND]
     _, result = drive(flow, *responses, clock=clock)
     assert result == unknown()
+
+
+@pytest.mark.parametrize(("later", "outcome"), [(RUNNING, Outcome.CANCEL_UNSUPPORTED), (SUCCEEDED, Outcome.SUCCEEDED)])
+@pytest.mark.parametrize("poll", [True, False])
+def test_a_404_of_the_request_is_not_believed_against_a_poll(poll: bool, later: Operation, outcome: Outcome) -> None:
+    """What a get finds is there, whatever the cancel is told: its verb does not work, or it has finished."""
+    clock = Clock()
+    flow = flows.cancel(REFERENCE, ENDPOINT, poll=poll, clock=clock)
+    _, result = drive(flow, *([RUNNING] if poll else []), *[NOT_FOUND] * 5, later, clock=clock)
+    assert result == CancelResult(False, outcome, later)
+
+
+def test_a_long_retry_after_does_not_hold_up_an_end() -> None:
+    """A cancel that has little time is given up, and not slept for."""
+    busy = ResourceExhaustedError(
+        service="datafusion",
+        verb="cancel",
+        operation=NAME,
+        http_status=429,
+        status="RESOURCE_EXHAUSTED",
+        message="m",
+        retry_after=3600.0,
+    )
+    clock = Clock()
+    flow = flows.cancel(REFERENCE, ENDPOINT, poll=False, retries=5, patience=60.0, clock=clock)
+    assert drive(flow, busy, clock=clock) == (["cancel"], busy)
 
 
 @pytest.mark.parametrize(("patience", "sent"), [(0.0, 1), (1.0, 2), (3.0, 3), (6.0, 3), (7.0, 4)])
@@ -397,11 +424,29 @@ def test_a_start_is_given_up_when_its_task_was_killed() -> None:
             http_status=429,
             status="RESOURCE_EXHAUSTED",
             message="m",
-            retry_after=3600.0,
+            retry_after=60.0,
         ),
     )
     assert steps == ["start", 0.5, 0.5, 0.5]
     assert isinstance(result, ResourceExhaustedError)
+
+
+@pytest.mark.parametrize(("retry_after", "sent"), [(299.0, 2), (301.0, 1), (150.0, 2), (140.0, 3)])
+def test_the_last_send_of_a_start_is_near(retry_after: float, sent: int) -> None:
+    """Row A5: who looks for what it has started knows until when; a longer wait is for the next try of the task."""
+    clock = Clock()
+    busy = ResourceExhaustedError(
+        service="datafusion",
+        verb="start",
+        operation=NAME,
+        http_status=429,
+        status="RESOURCE_EXHAUSTED",
+        message="m",
+        retry_after=retry_after,
+    )
+    steps, result = drive(flows.start(METHOD, ENDPOINT, retries=5, clock=clock), *[busy] * sent, clock=clock)
+    assert (steps.count("start"), result) == (sent, busy)
+    assert clock.now < 100.0 + flows.START_RETRY_SECONDS
 
 
 @pytest.mark.parametrize("refusal", [DENIED, UNAVAILABLE, UNSENT])
@@ -513,7 +558,7 @@ def test_a_token_that_fits_into_no_url_is_refused() -> None:
 
 def test_the_number_of_pages_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ever new tokens lead to an end all the same, which names the cure."""
-    monkeypatch.setattr(flows, "MAX_PAGES", 3)
+    monkeypatch.setattr(paging, "MAX_PAGES", 3)
     pages = walk()
     turn(pages, token="1")
     turn(pages, token="2")

@@ -34,6 +34,7 @@ from airflow_lro_provider.lro.polling import (
     Deadline,
     LongPolls,
     PollSchedule,
+    Trouble,
     earliest,
     new_schedule,
 )
@@ -315,7 +316,11 @@ def test_other_errors_end_it_at_once(error: OperationsError) -> None:
     assert caught.value is error
 
 
-@pytest.mark.parametrize("error", [*TRANSIENT, *FINAL, api_error(NotFoundError)], ids=lambda e: type(e).__name__)
+@pytest.mark.parametrize(
+    "error",
+    [error for error in (*TRANSIENT, *FINAL, api_error(NotFoundError)) if not error.is_ours],
+    ids=lambda e: type(e).__name__,
+)
 def test_a_tolerant_wait_is_ended_by_no_error(error: OperationsError) -> None:
     """A sensor's silent_fail goes on."""
     subject = schedule(tolerant=True)
@@ -354,7 +359,7 @@ def test_a_404_is_believed_after_ten_seconds_and_three_times(
             subject.failed(error, START + moments[-1])
     else:
         subject.failed(error, START + moments[-1])
-    assert subject.in_doubt
+    assert subject.in_doubt is not believed
 
 
 @pytest.mark.parametrize("seen", [PollSchedule.observe_unchanged, lambda subject: subject.observe(poll())])
@@ -366,6 +371,23 @@ def test_a_success_refutes_every_404_before_it(seen: Any) -> None:
         subject.failed(error, START + moment + 50)
         seen(subject)
         assert not subject.in_doubt
+
+
+def test_trouble_of_our_own_is_raised_by_a_tolerant_wait_too() -> None:
+    """Whoever waits reads the connection again; nothing else would."""
+    with pytest.raises(CredentialsError):
+        schedule(tolerant=True).failed(CredentialsError("no key"), START)
+
+
+def test_only_while_the_last_response_was_a_404_polls_come_sooner() -> None:
+    """Neither after another error, nor once it is believed, by a wait that no error ends."""
+    subject = schedule(interval=300.0, tolerant=True)
+    subject.failed(api_error(NotFoundError), START)
+    subject.failed(api_error(UnavailableError), START + 1)
+    assert subject.delay(START + 1) == 300.0
+    for moment in (2.0, 20.0):
+        subject.failed(api_error(NotFoundError), START + moment)
+    assert (subject.in_doubt, subject.delay(START + 20)) == (False, 300.0)
 
 
 def test_an_error_that_passes_leaves_a_404_in_doubt() -> None:
@@ -403,6 +425,33 @@ def test_absence_is_one_rule_without_a_wait() -> None:
     subject.refute()
     assert not subject.is_believed
     assert not subject.note(16.0)
+
+
+# --- trouble of our own ----------------------------------------------------------------------------
+
+
+def test_trouble_of_our_own_is_said_when_it_begins_when_it_changes_and_every_hour() -> None:
+    """Rows A2, A10: what is missing, and since when; anything else is raised."""
+    subject = Trouble()
+    first = subject.note(CredentialsError("no key"), 1_700_000_000.0)
+    assert first == ("cannot poll since 2023-11-14T22:13:20+00:00, will read the connection again and try on: no key")
+    assert subject.note(CredentialsError("still none"), 1_700_000_010.0) is None
+    changed = subject.note(TransportError("no token server"), 1_700_000_020.0)
+    assert changed is not None
+    assert "since 2023-11-14T22:13:20" in changed
+    assert subject.note(TransportError("no token server"), 1_700_003_600.0) is None
+    assert subject.note(TransportError("no token server"), 1_700_003_620.0) is not None
+    with pytest.raises(PermissionDeniedError):
+        subject.note(api_error(PermissionDeniedError), 1_700_003_630.0)
+
+
+def test_after_trouble_of_our_own_the_pauses_grow_to_a_minute() -> None:
+    """The first ones are short: a new pod has its credentials soon."""
+    subject, pauses = Trouble(), []
+    for _ in range(6):
+        subject.note(CredentialsError("no key"), 0.0)
+        pauses.append(subject.delay())
+    assert pauses == [5.0, 10.0, 20.0, 40.0, 60.0, 60.0]
 
 
 # --- what is said ----------------------------------------------------------------------------------

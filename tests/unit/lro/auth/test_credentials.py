@@ -351,7 +351,7 @@ def test_other_settings_are_another_identity(private_pem: str, change: dict[str,
 def test_every_setting_is_known_to_decide_or_not() -> None:
     """A new setting is part of who one is, unless it is named here as one that is not."""
     settings = {field.name for field in dataclasses.fields(ConnectionSettings)}
-    assert {"project", "num_retries", "api_endpoint"} == subject._INDIFFERENT < settings
+    assert {"project", "num_retries", "start_timeout", "api_endpoint"} == subject._INDIFFERENT < settings
 
 
 def test_a_failure_is_not_kept(private_pem: str, tmp_path: Path) -> None:
