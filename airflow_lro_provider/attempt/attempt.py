@@ -21,28 +21,21 @@ the same, but it may run on            runs on                   its entry in th
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow.providers.common.compat.sdk import (
-    AirflowFailException,
-    AirflowSensorTimeout,
-    AirflowSkipException,
-    AirflowTaskTimeout,
-    TaskDeferred,
-)
-from airflow.sdk.exceptions import AirflowRescheduleException
+from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowTaskTimeout
 
 from airflow_lro_provider.attempt.guard import Guard, Phase
 from airflow_lro_provider.attempt.record import AttemptRecord, Role
+from airflow_lro_provider.attempt.result import how_it_ended
 from airflow_lro_provider.exceptions import (
     OperationInputError,
-    OperationKilled,
-    OperationOrphaned,
     OperationRunningError,
     OperationWaitError,
 )
@@ -51,6 +44,7 @@ from airflow_lro_provider.lro.errors import InvalidRequestError, NotFoundError, 
 from airflow_lro_provider.lro.flows import cancel_line
 from airflow_lro_provider.lro.metrics import Metrics
 from airflow_lro_provider.lro.operation import Operation, Outcome
+from airflow_lro_provider.lro.polling import Trouble
 from airflow_lro_provider.lro.resources.names import OperationReference
 from airflow_lro_provider.ownership.decisions import STOPPED, Decision, EndedBy, reason_to_cancel
 from airflow_lro_provider.triggers.events import Finished, Gone, Lost, read_event
@@ -63,6 +57,8 @@ if TYPE_CHECKING:
 
 FIRST_POLL_TIMEOUT_SECONDS = 10.0
 """How long the guard's first poll is waited for."""
+END_PATIENCE_SECONDS = 60.0
+"""How long a cancel at a try's end is repeated at most."""
 _T = TypeVar("_T")
 
 
@@ -129,10 +125,15 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         self.record = AttemptRecord(context, log, role)
         self.request_id: str | None = None
         """The id that makes the start of the operation repeatable, once it is chosen."""
+        self.replaces = False
+        """Whether the operation of an earlier try is being ended, to be replaced: nobody goes on with it."""
+        self.held_back: Collection[int] = ()
+        """The signals that wait for the response to the start, and end the task afterwards."""
         self._make_hook = hook
         self._is_resumed = resumed is not None
         self._cancel_requested = self._is_named = False
         self._first_poll: Future[Operation | None] | None = None
+        self._trouble = Trouble()
         if handed_over.reference is not None:
             self.about = OperationReference.from_dict(handed_over.reference)
 
@@ -162,15 +163,17 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
     def own(self, reference: OperationReference) -> None:
         """From here on this try owns the operation. See :meth:`Guard.arm`."""
         self.about = reference
-        # Short: a connection that died silently must be noticed while there is time for another one. And without
-        # metrics: counting may import, and no import may hold a kill up. The guard counts afterwards.
-        client = self.hook.make_client(connect_timeout=2.0, read_timeout=2.0, metrics=Metrics())
-        self.guard.arm(client, reference, lambda may_ask: self.record.decide(reference, may_ask))
+
+        def decide(may_ask: bool) -> Decision:
+            return Decision.CANCEL if self.replaces else self.record.decide(reference, may_ask)
+
+        self.guard.arm(self._guard_client(self.hook), reference, decide)
         self._first_poll = self.guard.first_poll
 
     def disown(self) -> None:
         """The operation is finished, and the task is about to start another one. See :meth:`Guard.disarm`."""
         self.about = self._first_poll = None
+        self.replaces = False
         self.guard.disarm()
 
     # -- waiting -----------------------------------------------------------------------------------
@@ -203,7 +206,9 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
             with contextlib.suppress(FutureTimeoutError):
                 if (operation := first.result(FIRST_POLL_TIMEOUT_SECONDS)) is not None:
                     return operation
-        return self.client.get(self.reference, retries=0)
+        operation = self.client.get(self.reference, retries=0)
+        self._trouble.clear()
+        return operation
 
     def _check(self) -> None:
         self.guard.checkpoint()
@@ -223,9 +228,47 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
             if schedule.done is None:  # the end is logged with the result
                 self.log_state(line)
 
-        return self.client.wait_until_done(
-            self.reference, schedule, seen=seen, before_poll=self._check, on_change=log_change
-        )
+        while True:
+            try:
+                return self.client.wait_until_done(
+                    self.reference,
+                    schedule,
+                    seen=seen,
+                    before_poll=self._check,
+                    on_poll=lambda _: self._trouble.clear(),
+                    on_change=log_change,
+                )
+            except OperationsError as error:
+                if not error.is_ours:
+                    raise
+                self.recover(error)
+            seen = None
+            schedule.check_deadline(time.monotonic(), str(self.reference))
+            time.sleep(schedule.until_deadline(self._trouble.delay(), time.monotonic()))
+
+    def recover(self, error: OperationsError) -> None:
+        """After trouble of our own: read the connection again, its key may have been replaced."""
+        if line := self._trouble.note(error, time.time()):
+            self.log_state(line)
+        self.guard.enter(Phase.ASKING)
+        try:
+            hook = self._make_hook()
+            client = hook.make_client()
+            if self.guard.armed:
+                self.guard.renew(self._guard_client(hook))
+        except Exception as problem:  # of Airflow, of any kind
+            if line:
+                self.log_state(f"the connection cannot be read ({type(problem).__name__})")
+        else:
+            self.client.close()
+            self.hook, self.client = hook, client
+        self.guard.enter(Phase.WAITING)
+
+    @staticmethod
+    def _guard_client(hook: OperationsHook) -> OperationsClient:
+        # Short: a connection that died silently must be noticed while there is time for another one. And without
+        # metrics: counting may import, and no import may hold a kill up. The guard counts afterwards.
+        return hook.make_client(connect_timeout=2.0, read_timeout=2.0, metrics=Metrics())
 
     def log_state(self, line: str) -> None:
         """Log what a poll shows: the fact first, the name last, which is in full the first time."""
@@ -290,7 +333,9 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
             return  # it may still be called off: until then the guard stays armed
         armed, reference = guard.armed, self.reference
         if guard.killed:  # whatever else went wrong meanwhile
-            left = guard.is_left if armed else reference is not None and record.decide(reference) is Decision.ADOPT
+            left = guard.is_left
+            if reference is not None and not self.replaces and (not armed or (left and guard.is_guess)):
+                left = record.decide(reference) is Decision.ADOPT  # there are some seconds left
             how = EndedBy.STOPPED if left else EndedBy.KILLED
         if self._is_resumed:
             record.check()
@@ -298,7 +343,8 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         reason = reason_to_cancel(
             how, goes_on=goes_on, cancel_on_kill=self.role.cancel_on_kill, cancel_on_failure=self.role.cancel_on_failure
         )
-        if reason is not None and reference is not None and not guard.killed:
+        can_ask = not guard.killed and how is not EndedBy.ORPHANED  # first the cancel; or there is nobody to ask
+        if reason is not None and reference is not None and can_ask:
             record.write(reference, killed=reason)
             if record.is_outdated:
                 self.log.warning("Not cancelled (%s), another try of this task has it: %s", reason, reference.short)
@@ -317,24 +363,27 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         if guard.killed:
             record.write(reference, killed=guard.cancelled_because or reason)
 
-    def let_missing_go(self) -> None:
+    def let_missing_go(self) -> Operation | None:
         """The service does not find the operation, and that is believed: request its cancellation once more.
 
-        :raises OperationWaitError: unless the service does not find it for that either; then the record stays.
+        :return: the operation, if that shows that it has finished.
+        :raises OperationWaitError: if it may run; then the record stays.
         """
         if self.reference is None or not self.role.cancel_on_kill:
-            return
+            return None
         self.guard.enter(Phase.ASKING)
         try:
             with self._make_hook().make_client() as client:
                 result = client.cancel(self.reference, poll=False, patience=0.0)
         except NotFoundError:
-            return
+            return None
         except OperationsError as error:
             fact = cancel_line(self.reference, error)
+        except Exception as error:  # of Airflow: its text may contain what the connection does
+            fact = f"Its connection could not be read ({type(error).__name__})"
         else:
-            if result.outcome is not None:
-                return
+            if not result.requested:
+                return result.operation if result.operation is not None and result.operation.done else None
             fact = cancel_line(self.reference, result)
         raise OperationWaitError(f"the service does not find the operation any more, but it may run. {fact}")
 
@@ -342,34 +391,9 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         """Request the cancellation of an operation that no guard watches (any more)."""
         try:
             with self._make_hook().make_client() as client:
-                result = client.cancel(reference, poll=False, urgent=self.guard.killed)
+                result = client.cancel(reference, poll=False, patience=END_PATIENCE_SECONDS, urgent=self.guard.killed)
             self.log.info(cancel_line(reference, result, reason))
         except OperationsError as error:
             self.log.error(cancel_line(reference, error, reason))
         except Exception as error:  # of Airflow, about the connection; what ends the task is more important
             self.log.error("Not cancelled, %s (%s): %s", type(error).__name__, reason, reference)
-
-
-def how_it_ended(error: BaseException) -> EndedBy:
-    """How a try ends with this error."""
-    if isinstance(error, AirflowSkipException):
-        # `soft_fail` and `never_fail` make a skip of an error, and keep that as its cause.
-        timeouts = (AirflowTaskTimeout, AirflowSensorTimeout, type(None))
-        return EndedBy.SKIPPED_AT_TIMEOUT if isinstance(error.__cause__, timeouts) else EndedBy.SKIPPED
-    for kind, how in _HOW.items():
-        if isinstance(error, kind):
-            return how
-    return EndedBy.FAILED if isinstance(error, Exception) else EndedBy.INTERRUPTED
-
-
-# The first that fits.
-_HOW: dict[type[BaseException], EndedBy] = {
-    TaskDeferred: EndedBy.DEFERRED,
-    AirflowRescheduleException: EndedBy.RESCHEDULED,
-    OperationOrphaned: EndedBy.ORPHANED,
-    OperationKilled: EndedBy.KILLED,
-    AirflowTaskTimeout: EndedBy.EXECUTION_TIMEOUT,
-    AirflowSensorTimeout: EndedBy.SENSOR_TIMEOUT,
-    OperationRunningError: EndedBy.TIMEOUT,
-    AirflowFailException: EndedBy.FAILED_FOR_GOOD,
-}

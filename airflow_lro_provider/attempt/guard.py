@@ -35,6 +35,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import enum
+import math
 import os
 import select
 import threading
@@ -52,21 +53,16 @@ if TYPE_CHECKING:
     from airflow_lro_provider.lro.operation import Operation
     from airflow_lro_provider.lro.resources.names import OperationReference
 
-KILL_TIMEOUT_SECONDS = 4.0
-"""How long ``on_kill`` takes at most: from SIGTERM to SIGKILL there are 5.0 s."""
-DECISION_TIMEOUT_SECONDS = 1.0
-"""How much of that Airflow may take to say what has become of the task."""
+KILL_TIMEOUT_SECONDS = 4.0  # how long ``on_kill`` takes at most: from SIGTERM to SIGKILL there are 5.0 s
+DECISION_TIMEOUT_SECONDS = 1.0  # how much of that Airflow may take to say what has become of the task
 KILL_PATIENCE_SECONDS = 3.0
-"""And how long it repeats a cancel that gets a 404, which takes more time to believe than there is: the record stays,
-and the next try or the sweep goes on."""
-CANCEL_TIMEOUT_SECONDS = 15.0
-"""How long a task that ends in another way waits for it."""
-TOKEN_CHECK_INTERVAL_SECONDS = 60.0
-"""How often the guard sees to it that its token is fresh."""
+"""And how long it repeats a cancel that gets a 404; to believe that takes longer: the next try or the sweep goes on."""
+CANCEL_TIMEOUT_SECONDS = 15.0  # how long a task that ends in another way waits for it
+TOKEN_CHECK_INTERVAL_SECONDS = 60.0  # how often the guard sees to it that its token is fresh
 
 
 class Phase(enum.Enum):
-    """How far the task is. See the module's text."""
+    """How far the task is: see the module's text."""
 
     NEW = "new"
     PREPARING = "preparing"
@@ -99,9 +95,9 @@ class Guard:
         self._supervisor = os.getppid()
 
     def on_kill(self) -> None:
-        """The signal handler; raises :class:`OperationKilled` if the task is waiting.
+        """The signal handler. Idempotent, also under a second signal or an alarm in its middle.
 
-        Idempotent, also under a second signal or an alarm in its middle.
+        :raises OperationKilled: if the task is waiting.
         """
         again, self.killed = self.killed, True
         if self.phase not in (Phase.WAITING, Phase.ASKING):
@@ -118,9 +114,8 @@ class Guard:
             raise self._killed_error()
 
     def enter(self, phase: Phase) -> None:
-        """The task is about to do something else.
+        """The task is about to do something else: PREPARING, STARTING, WAITING or ASKING.
 
-        :param phase: PREPARING, STARTING, WAITING or ASKING.
         :raises OperationKilled: if the task was killed before, except while it prepares: what it has found out by then
             is not known yet.
         """
@@ -152,6 +147,11 @@ class Guard:
         canceller.start()
         self.enter(Phase.ASKING)
 
+    def renew(self, client: OperationsClient) -> None:
+        """Use another client from now on: the connection has changed."""
+        if self._canceller is not None:
+            self._canceller.renew(client)
+
     def disarm(self) -> None:
         """The operation is finished, and the task goes on without it. Acts on a kill that came before."""
         canceller, self._canceller = self._canceller, None
@@ -168,7 +168,8 @@ class Guard:
     def checkpoint(self) -> None:
         """Act on a kill that was only noted: decide, cancel if it must be, and raise :class:`OperationKilled`."""
         if self.killed:
-            self._stop()
+            if self._canceller is not None and self._cancels:
+                self._canceller.decide(CANCEL_TIMEOUT_SECONDS)
             raise self._killed_error()
 
     @property
@@ -176,17 +177,17 @@ class Guard:
         """Whether this process was told to stop, and the operation is left to another try of the task."""
         return self._canceller is not None and self._canceller.decision is Decision.ADOPT
 
-    def _stop(self) -> None:
-        if self._canceller is not None and self._cancels:
-            self._canceller.decide(CANCEL_TIMEOUT_SECONDS)
+    @property
+    def is_guess(self) -> bool:
+        """Whether that was decided without Airflow, which did not respond in time."""
+        return self._canceller is not None and self._canceller.is_guess
 
     def _killed_error(self) -> OperationKilled:
         return OperationKilled(STOPPED if self.is_left else KILLED)
 
     def check_supervisor(self) -> None:
         """Raise :class:`OperationOrphaned` if the supervisor of this process is gone."""
-        # In `dags test` the parent is somebody's shell, which may end and leave the run to itself.
-        if os.getppid() != self._supervisor and not is_in_line():
+        if os.getppid() != self._supervisor and not is_in_line():  # there the parent is somebody's shell, and may end
             raise OperationOrphaned("the supervisor of this task is gone; Airflow counts the task as lost")
 
     def defer(self) -> None:
@@ -196,9 +197,10 @@ class Guard:
             Airflow 3.3 handles only an ``Exception`` properly.)
         """
         self.phase = Phase.DEFERRING
-        if self.killed:
-            self._stop()
-            raise OperationWaitError(f"not deferred: {self._killed_error()}")
+        try:
+            self.checkpoint()
+        except OperationKilled as error:
+            raise OperationWaitError(f"not deferred: {error}") from None
 
     def finish(self) -> None:
         """The operation is finished: there is nothing to lose any more. Waits for nothing."""
@@ -206,46 +208,38 @@ class Guard:
         self.finished = True
 
     def release(self, reason: str | None = None) -> None:
-        """The operation is finished, or no longer this task's.
-
-        :param reason: if given, the operation is still running and is cancelled first, for this reason.
-        """
+        """The operation is finished, or no longer this task's; if there is a ``reason``, it is cancelled first."""
         if self.phase is not Phase.RELEASED:
             self.phase = Phase.ASKING
             if reason is not None:
-                self._cancel_and_wait(reason)
+                self.cancel(reason, wait=True)
             self.phase = Phase.RELEASED
         if self._canceller is not None:
             self._canceller.stop()
 
-    def cancel(self, reason: str) -> None:
-        """Request the cancellation while the task goes on waiting for the operation's end."""
+    def cancel(self, reason: str, *, wait: bool = False) -> None:
+        """Request the cancellation, and perhaps wait until the service has responded."""
         if self._canceller is not None and self._cancels:
             self._canceller.request(reason)
+            if wait:
+                self._canceller.wait(CANCEL_TIMEOUT_SECONDS)
 
     @property
     def cancelled_because(self) -> str | None:
         """Why the cancellation was requested, if it was."""
         return self._canceller.reason if self._canceller is not None else None
 
-    def _cancel_and_wait(self, reason: str) -> None:
-        if self._canceller is not None and self._cancels:
-            self._canceller.request(reason)
-            self._canceller.wait(CANCEL_TIMEOUT_SECONDS)
-
 
 class _Canceller:
     """The threads behind a guard: one client, kept warm by one thread, and used by another one; a third one decides.
 
-    Each does nothing else, so that nothing holds it up: no slow first poll, no renewal of a token, no question to
-    Airflow. They are woken through pipes: writing a byte needs no lock, as an ``Event`` or a ``Queue`` would, that the
-    interrupted frame could be holding.
+    Each does nothing else, so that nothing holds it up: no slow poll, no renewal of a token, no question to Airflow.
+    They are woken through pipes: writing a byte needs no lock that the interrupted frame could be holding.
     """
 
-    decision: Decision | None = None
-    """Whose the operation is, once this process was told to stop: CANCEL, or ADOPT for another try's."""
-    is_asked = False
-    """Whether that is being decided."""
+    decision: Decision | None = None  # once this process was told to stop: CANCEL, or ADOPT for another try's
+    is_asked = False  # whether that is being decided
+    is_guess = False  # whether Airflow has not responded in time
 
     def __init__(
         self, client: OperationsClient, reference: OperationReference, log: Any, decide: Callable[[bool], Decision]
@@ -297,8 +291,14 @@ class _Canceller:
     def _settle(self, decision: Decision | None) -> None:
         """The first decision stands; ``None``: Airflow has not responded."""
         if self._is_settled.acquire(blocking=False):
+            self.is_guess = decision is None
             self.decision = decision or self._unasked or self._decide(False)
             os.close(self._signal_decided)
+
+    def renew(self, client: OperationsClient) -> None:
+        """Use another client from now on."""
+        before, self._client = self._client, client
+        before.close()
 
     def request(self, reason: str) -> None:
         """Make the thread send the cancel. Safe in a signal handler; the first reason stands."""
@@ -328,14 +328,13 @@ class _Canceller:
 
     def _wait_and_cancel(self) -> None:
         from airflow_lro_provider.lro.flows import cancel_line  # here, and not when the kill comes
-        from airflow_lro_provider.lro.polling import NOT_FOUND_SECONDS
         from airflow_lro_provider.metrics import StatsMetrics
 
         line, word = "", ""
         try:
             if self._is_wanted():
                 reason, begin = str(self.reason), time.monotonic()
-                patience = KILL_PATIENCE_SECONDS if self.is_asked else NOT_FOUND_SECONDS
+                patience = KILL_PATIENCE_SECONDS if self.is_asked else math.inf
                 try:
                     result = self._client.cancel(self._reference, poll=False, patience=patience, urgent=True)
                 except Exception as error:

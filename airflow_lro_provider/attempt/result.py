@@ -1,7 +1,6 @@
-"""What a finished wait means for the task: return this, or raise that.
+"""What a finished wait means for the task (:func:`settle`), and what an error that ends it is (:func:`how_it_ended`).
 
-There is one function for it, :func:`settle`. All operators and sensors call it, whether they poked or
-were deferred.
+All operators and sensors call these, whether they poked or were deferred.
 """
 
 from __future__ import annotations
@@ -9,9 +8,25 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from airflow_lro_provider.exceptions import FinalOperationFailedError, OperationFailedError, OperationRunningError
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    AirflowTaskTimeout,
+    TaskDeferred,
+)
+from airflow.sdk.exceptions import AirflowRescheduleException
+
+from airflow_lro_provider.exceptions import (
+    FinalOperationFailedError,
+    OperationFailedError,
+    OperationKilled,
+    OperationOrphaned,
+    OperationRunningError,
+)
 from airflow_lro_provider.lro.operation import Operation, Outcome
 from airflow_lro_provider.lro.resources.hosts import Resource
+from airflow_lro_provider.ownership.decisions import EndedBy
 from airflow_lro_provider.triggers.events import without_response
 
 ResultCheck = Callable[[dict[str, Any]], "bool | str | None"]
@@ -66,3 +81,28 @@ def settle(
         operation = without_response(operation)
     raw: Mapping[str, Any] = {"name": reference.name} if operation is None else operation.raw
     return {"outcome": outcome.value, "operation": dict(raw)}
+
+
+def how_it_ended(error: BaseException) -> EndedBy:
+    """How a try ends with this error."""
+    if isinstance(error, AirflowSkipException):
+        # `soft_fail` and `never_fail` make a skip of an error, and keep that as its cause.
+        timeouts = (AirflowTaskTimeout, AirflowSensorTimeout, type(None))
+        return EndedBy.SKIPPED_AT_TIMEOUT if isinstance(error.__cause__, timeouts) else EndedBy.SKIPPED
+    for kind, how in _HOW.items():
+        if isinstance(error, kind):
+            return how
+    return EndedBy.FAILED if isinstance(error, Exception) else EndedBy.INTERRUPTED
+
+
+# The first that fits.
+_HOW: dict[type[BaseException], EndedBy] = {
+    TaskDeferred: EndedBy.DEFERRED,
+    AirflowRescheduleException: EndedBy.RESCHEDULED,
+    OperationOrphaned: EndedBy.ORPHANED,
+    OperationKilled: EndedBy.KILLED,
+    AirflowTaskTimeout: EndedBy.EXECUTION_TIMEOUT,
+    AirflowSensorTimeout: EndedBy.SENSOR_TIMEOUT,
+    OperationRunningError: EndedBy.TIMEOUT,
+    AirflowFailException: EndedBy.FAILED_FOR_GOOD,
+}

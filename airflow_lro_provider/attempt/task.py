@@ -55,6 +55,7 @@ class OperationTask(BaseOperator):
     cancel_on_failure = False
     durable = False
     needs_record = False
+    wait_for_completion = True
     failure_is_final = True
     """Whether a retry would only find the same operation again."""
     timeout: Any
@@ -113,6 +114,7 @@ class OperationTask(BaseOperator):
             impersonation_chain=self.impersonation_chain,
             cancel_on_kill=self.cancel_on_kill,
             cancel_on_failure=self.cancel_on_failure,
+            lets_go=not self.wait_for_completion,
             keeps_record=self.durable,
             needs_record=self.needs_record,
             # Each question changes a policy that counts: a task with nothing to lose asks it nothing.
@@ -130,8 +132,8 @@ class OperationTask(BaseOperator):
         from airflow_lro_provider.attempt.result import settle
         from airflow_lro_provider.lro.operation import Outcome
 
-        if outcome is Outcome.NOT_FOUND:
-            attempt.let_missing_go()
+        if outcome is Outcome.NOT_FOUND and (found := attempt.let_missing_go()) is not None:
+            outcome, operation = found.outcome or outcome, found
         attempt.guard.finish()
         assert attempt.about is not None
         attempt.log_state(operation.summary() if operation and operation.outcome is outcome else outcome.value)

@@ -7,11 +7,11 @@
     │   ├── InvalidReferenceError          a malformed name, or one that this service cannot have
     │   ├── UnknownServiceError            no such API, version or verb in the table
     │   ├── ForbiddenEndpointError         a host that is neither Google's nor the connection's
-    │   └── ConnectionSettingsError        a connection that cannot be used as it is
+    │   └── ConnectionSettingsError +      a connection that cannot be used as it is
     ├── ApiError                           the API responded, with a google.rpc.Status
     │   ├── InvalidArgumentError           400
     │   ├── FailedPreconditionError        400: not in this state, e.g. it has finished
-    │   ├── UnauthenticatedError           401
+    │   ├── UnauthenticatedError +         401
     │   ├── PermissionDeniedError          403
     │   ├── NotFoundError                  404: no such operation
     │   ├── UnimplementedError             501, or a verb that the API has no route for
@@ -22,10 +22,11 @@
     ├── TransportError *                   no response: connection, TLS, timeout
     ├── StartUnknownError                  a start without a response: it may have started an operation
     ├── NotAnOperationError                a start whose response is not an operation
-    ├── CredentialsError                   no token could be obtained
+    ├── CredentialsError +                 no token could be obtained
     └── WaitTimeoutError                   still running at the deadline
 
-Those with a * are transient: they never fail a wait before its deadline.
+Those with a * are transient: they never fail a wait before its deadline. Nor do those with a +, trouble of our own that
+says nothing about an operation: meanwhile the connection is read again (:class:`polling.Trouble`).
 
 Errors of the API are distinguished by ``error.status`` (a ``google.rpc.Code`` name, https://google.aip.dev/193),
 not by the HTTP code alone: 400 is FAILED_PRECONDITION as well as INVALID_ARGUMENT. What a response means is decided in
@@ -45,6 +46,8 @@ class OperationsError(Exception):
     """Base of all errors. The text says what was tried and what to do next."""
 
     transient: ClassVar[bool] = False
+    is_ours: ClassVar[bool] = False
+    """Whether it is about our own credentials, and not about the operation."""
     may_have_happened: bool = False
     """Whether the service may have carried out the request all the same."""
     retry_after: float | None = None
@@ -82,6 +85,8 @@ class ForbiddenEndpointError(InvalidRequestError):
 
 class ConnectionSettingsError(InvalidRequestError):
     """The connection is missing, or one of its settings cannot be used."""
+
+    is_ours = True
 
 
 class MalformedResponseError(OperationsError):
@@ -133,6 +138,8 @@ class NotAnOperationError(OperationsError):
 
 class CredentialsError(OperationsError):
     """No token could be obtained with the connection's credentials."""
+
+    is_ours = True
 
 
 class WaitTimeoutError(OperationsError):
@@ -195,6 +202,8 @@ class FailedPreconditionError(ApiError):
 
 class UnauthenticatedError(ApiError):
     """401: the token was not accepted, nor was a fresh one."""
+
+    is_ours = True
 
     next_step = "Check the key or the account of the connection: is it still enabled?"
 

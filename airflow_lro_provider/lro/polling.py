@@ -14,6 +14,7 @@ import random
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from typing import Any
 
 from airflow_lro_provider.lro.errors import NotFoundError, OperationsError, WaitTimeoutError
@@ -97,6 +98,52 @@ class Absence:
         return max(min(2.0 ** min(self._times - 1, 10), left), NOT_FOUND_SECONDS / 10)
 
 
+TROUBLE_PAUSE_SECONDS = 5.0
+"""The pause before the connection is read again; doubled each time, up to a minute."""
+TROUBLE_LOG_SECONDS = 3600.0
+"""How often a trouble that lasts is logged again."""
+
+
+class Trouble:
+    """What keeps a wait from polling, and is our own: no connection, no credentials, no token.
+
+    It says nothing about the operation, so it ends no wait before its deadline. Whoever waits notes it here, pauses,
+    and reads the connection again: its key may have been replaced.
+    """
+
+    __slots__ = ("_kind", "_logged", "_since", "_tries")
+
+    def __init__(self) -> None:
+        self._tries, self._since, self._logged, self._kind = 0, 0.0, -math.inf, ""
+
+    def clear(self) -> None:
+        """Note that it is over."""
+        self._tries, self._kind = 0, ""
+
+    def note(self, error: OperationsError, now: float) -> str | None:
+        """Note it.
+
+        :param now: in seconds since the epoch.
+        :return: a line for the log when it begins or changes, and once an hour.
+        :raises OperationsError: the error itself, if it is another one.
+        """
+        if not (error.is_ours or error.transient):
+            raise error
+        if not self._tries:
+            self._since = now
+        self._tries += 1
+        kind = type(error).__name__
+        if kind == self._kind and now - self._logged < TROUBLE_LOG_SECONDS:
+            return None
+        self._kind, self._logged = kind, now
+        since = datetime.fromtimestamp(self._since, timezone.utc).isoformat(timespec="seconds")
+        return f"cannot poll since {since}, will read the connection again and try on: {error}"
+
+    def delay(self) -> float:
+        """Seconds until the next try."""
+        return min(TROUBLE_PAUSE_SECONDS * 2.0 ** min(self._tries - 1, 10), MAX_INTERVAL_SECONDS)
+
+
 @dataclass(slots=True, kw_only=True, eq=False, repr=False)  # slots: five thousand of them wait in one process
 class PollSchedule:
     """One wait for one operation.
@@ -123,6 +170,8 @@ class PollSchedule:
     _line: str | None = field(default=None, init=False)
     _trouble: str = field(default="", init=False)
     _absence: Absence | None = field(default=None, init=False)
+    in_doubt: bool = field(default=False, init=False)
+    """Whether the last response was a 404 that is not believed yet."""
 
     def observe(self, operation: Operation) -> str | None:
         """Note a poll.
@@ -140,7 +189,7 @@ class PollSchedule:
     def observe_unchanged(self) -> None:
         """Note a poll that showed the same as the one before: still running."""
         self.polls += 1
-        self._retry_after, self._trouble, self._absence = 0.0, "", None
+        self._retry_after, self._trouble, self._absence, self.in_doubt = 0.0, "", None, False
 
     def failed(self, error: OperationsError, now: float) -> str | None:
         """Note a poll that failed, or end the wait.
@@ -154,7 +203,8 @@ class PollSchedule:
         if isinstance(error, NotFoundError):
             self._absence = self._absence or Absence()
             is_final = self._absence.note(now)
-        if is_final and not self.tolerant:
+        self.in_doubt = isinstance(error, NotFoundError) and not is_final
+        if is_final and (error.is_ours or not self.tolerant):
             raise error
         self._retry_after = error.retry_after or 0.0
         trouble = type(error).__name__
@@ -162,11 +212,6 @@ class PollSchedule:
             return None
         self._trouble = trouble
         return f"poll failed, will try again: {error}"
-
-    @property
-    def in_doubt(self) -> bool:
-        """Whether the last response was a 404 that is not believed yet."""
-        return self._absence is not None
 
     @property
     def done(self) -> Operation | None:
@@ -205,12 +250,16 @@ class PollSchedule:
             seconds *= 1 + INTERVAL_JITTER * (2 * self.rng() - 1)
         if self.max_wait is not None and seconds > self.max_wait:
             seconds = self.max_wait
-        if self._absence is not None:
+        if self.in_doubt and self._absence is not None:
             seconds = min(seconds, self._absence.delay(now))
         if seconds < self._retry_after:
             seconds = self._retry_after
+        return self.until_deadline(seconds, now)
+
+    def until_deadline(self, seconds: float, now: float) -> float:
+        """A pause that does not last longer than the wait."""
         if self.deadline is not None and now + seconds > self.deadline.at:
-            seconds = max(self.deadline.at - now, 0.0)
+            return max(self.deadline.at - now, 0.0)
         return seconds
 
 

@@ -21,46 +21,36 @@ if TYPE_CHECKING:
 class Decision(str, enum.Enum):
     """The answer to "whose is this operation now?"."""
 
-    OWN = "own"
-    """The task that decides is alive and goes on with the operation: do nothing."""
-    ADOPT = "adopt"
-    """An earlier try of the same work lost it: go on with it instead of starting another."""
-    CANCEL = "cancel"
-    """No task wants it any more."""
-    UNSURE = "unsure"
-    """It cannot be known from here: do nothing, log it, leave it to the next try or the sweep."""
+    OWN = "own"  # the task that decides is alive and goes on with the operation: do nothing
+    ADOPT = "adopt"  # an earlier try of the same work lost it: go on with it instead of starting another
+    CANCEL = "cancel"  # no task wants it any more
+    LET_GO = "let go"  # its task has left it to nobody on purpose: forget it
+    UNSURE = "unsure"  # it cannot be known from here: do nothing, log it, leave it to the next try or the sweep
 
 
 class Evidence(enum.Enum):
     """The placeholder of a fact that is missing, one for each way in which it can be missing."""
 
-    NONE = "none"
-    """There is none: a task instance without a state (just cleared, not scheduled yet), an XCom that is not there."""
-    GONE = "gone"
-    """There is no such task instance (any more)."""
-    UNKNOWN = "unknown"
-    """Airflow did not respond."""
+    NONE = "none"  # a task instance without a state (just cleared, not scheduled yet), an XCom that is not there
+    GONE = "gone"  # there is no such task instance (any more)
+    UNKNOWN = "unknown"  # Airflow did not respond
 
     def __str__(self) -> str:
         return str(self.value)
 
 
 NONE, GONE, UNKNOWN = Evidence.NONE, Evidence.GONE, Evidence.UNKNOWN
-
 TaskState = Union[str, Evidence]  # noqa: UP007 - evaluated at run time on Python 3.10
-"""Airflow's state of a task instance."""
 
 KILLED = "Airflow told this task to stop (marked, cleared, run stopped, or its worker shuts down)"
 STOPPED = "this process was told to stop; the next try of the task goes on with the operation, or decides"
 
-_ENDED = frozenset({"failed", "success", "skipped", "upstream_failed", "removed"})
-"""The task instance has ended, or will never run (again) of itself."""
-_WOKEN = frozenset({"scheduled", "queued", "running"})
-"""A deferred task was woken (by another triggerer, or in ``dags test``), or cleared and is about to begin anew."""
+_ENDED = frozenset({"failed", "success", "skipped", "upstream_failed", "removed"})  # or will never run of itself
+_WOKEN = frozenset({"scheduled", "queued", "running"})  # a deferred task was woken; or cleared, to begin anew
 
 
 def describe(task_state: TaskState, owner_token: TaskState, my_token: str) -> str:
-    """The evidence of :func:`of_killed_trigger`, for a log."""
+    """The evidence about a deferred task, for a log."""
     if task_state != "deferred" and task_state not in _WOKEN:
         return f"its state is {task_state}"  # the token does not matter
     owner = {my_token: "this try", NONE: "nobody", UNKNOWN: "unknown"}.get(owner_token, "another try")
@@ -107,6 +97,22 @@ def of_killed_trigger(*, task_state: TaskState, owner_token: str | Evidence, my_
     return Decision.OWN if task_state == "deferred" else Decision.UNSURE
 
 
+def of_deadline(*, task_state: TaskState, owner_token: str | Evidence, my_token: str) -> Decision:
+    """Decide for a trigger whose deadline has passed, perhaps long ago: its triggerer may have stood still.
+
+    As :func:`of_killed_trigger`, but deferred and mine is CANCEL (this is its deadline), and what another try has
+    is OWN: it is that try's. What is UNSURE is cancelled by the task that the event wakes.
+    """
+    decision = of_killed_trigger(task_state=task_state, owner_token=owner_token, my_token=my_token)
+    if task_state == "deferred" or task_state in _WOKEN:
+        if isinstance(owner_token, Evidence):
+            return Decision.UNSURE
+        if owner_token != my_token:
+            return Decision.OWN
+        return Decision.CANCEL if task_state == "deferred" else Decision.UNSURE
+    return decision
+
+
 def of_deferral(*, task_state: TaskState, owner_token: str | Evidence, my_token: str) -> Decision:
     """Decide for a deferral that was reported to Airflow a moment ago.
 
@@ -143,12 +149,10 @@ def was_stopped(task_state: TaskState) -> bool:
 class ArmedRecord:
     """What a try writes before it starts or waits, and removes at every normal end: one that is left shows a death.
 
-    :param reference: the operation, as :meth:`OperationReference.to_dict` gives it; ``None`` if the try
-        was about to start one and has not had the response.
+    :param reference: the operation, as a dict; ``None`` if the try was about to start one, and has no response.
     :param request_id: the id that its start was sent with, if it was.
     :param try_number: the try that armed it.
-    :param try_id: the task instance's id, which Airflow changes with every try (but not when it fails a task that
-        it has queued itself).
+    :param try_id: the task instance's id, which changes with every try (but not if Airflow fails one while queued).
     :param max_tries: Airflow's ``max_tries`` at the time; a clear raises it, a retry does not.
     :param killed: why the dying process requested a cancellation, if it lived long enough to write it.
     """
@@ -259,22 +263,16 @@ class EndedBy(str, enum.Enum):
     DEFERRED = "deferred"
     RESCHEDULED = "rescheduled"
     KILLED = "killed"  # Airflow told it to stop
-    STOPPED = "stopped"
-    """Its process was told to stop, and another try goes on, or decides."""
-    ORPHANED = "orphaned"
-    """Its supervisor is gone: Airflow counts it as lost."""
+    STOPPED = "stopped"  # its process was told to stop, and another try goes on, or decides
+    ORPHANED = "orphaned"  # its supervisor is gone: Airflow counts it as lost
     INTERRUPTED = "interrupted"  # Ctrl-C, or an exit
     EXECUTION_TIMEOUT = "execution_timeout"
-    SENSOR_TIMEOUT = "sensor_timeout"
-    """A sensor's own timeout; Airflow does not retry after it."""
-    TIMEOUT = "timeout"
-    """An operator's own timeout; Airflow retries after it."""
-    SKIPPED_AT_TIMEOUT = "skipped_at_timeout"
-    """``soft_fail`` made a skip of a timeout. Any other skip is SKIPPED."""
+    SENSOR_TIMEOUT = "sensor_timeout"  # a sensor's own timeout; Airflow does not retry after it
+    TIMEOUT = "timeout"  # an operator's own timeout; Airflow retries after it
+    SKIPPED_AT_TIMEOUT = "skipped_at_timeout"  # ``soft_fail`` made a skip of a timeout. Any other skip is SKIPPED
     SKIPPED = "skipped"
     FAILED = "failed"
-    FAILED_FOR_GOOD = "failed_for_good"
-    """An error after which Airflow does not retry."""
+    FAILED_FOR_GOOD = "failed_for_good"  # an error after which Airflow does not retry
 
 
 _GOES_ON = (EndedBy.DEFERRED, EndedBy.RESCHEDULED, EndedBy.STOPPED)
@@ -353,7 +351,7 @@ def waits_for_its_run(task_state: TaskState) -> bool:
 
 
 def run_has_ended(run_state: str | None) -> bool:
-    """Whether a Dag run in this state does not go on."""
+    """Whether a Dag run does not go on."""
     return run_state in ("failed", "success")
 
 
@@ -362,6 +360,7 @@ def of_ledger_entry(
     task_state: TaskState,
     will_adopt: bool,
     cancel_on_failure: bool,
+    lets_go: bool = False,
     superseded: bool,
     run_state: str | None = None,
 ) -> Decision:
@@ -373,6 +372,7 @@ def of_ledger_entry(
     unknown                                  UNSURE
     a later try has armed another operation  CANCEL: this one was left behind
     gone                                     CANCEL: its run was deleted
+    success, and ``lets_go``                 LET_GO: the task ended well, and only removing its entry failed
     ended                                    CANCEL: it would have removed its entry; it was killed
     - failed, and ``cancel_on_failure=False``  UNSURE: it may have failed by itself
     up for retry, and the retry adopts       OWN
@@ -382,8 +382,7 @@ def of_ledger_entry(
     running, deferred, queued, … no state    OWN: alive, or the next try will see to it
     =======================================  ======================================================
 
-    :param will_adopt: the entry's.
-    :param cancel_on_failure: the entry's.
+    :param will_adopt: the entry's, as are ``cancel_on_failure`` and ``lets_go``.
     :param superseded: whether the same task instance has an entry of a later try.
     :param run_state: the state of its run, if that is known.
     """
@@ -391,6 +390,8 @@ def of_ledger_entry(
         return Decision.UNSURE
     if superseded or task_state is GONE:
         return Decision.CANCEL
+    if task_state == "success" and lets_go:
+        return Decision.LET_GO
     if task_state == "failed" and not cancel_on_failure:
         return Decision.UNSURE
     if task_state in _ENDED or (task_state == "up_for_retry" and not will_adopt):

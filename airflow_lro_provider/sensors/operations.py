@@ -121,20 +121,26 @@ class OperationSensor(OperationTask, BaseSensorOperator):
         attempt, schedule = self.attempt, self._schedule
         assert attempt is not None
         now = time.time if self.deferrable else time.monotonic
-        try:
-            operation = attempt.poll()
-        except OperationsError as error:
+        while True:
             try:
-                line = schedule.failed(error, now())
-            except NotFoundError:
-                return PokeReturnValue(True, self._settle(attempt, Outcome.NOT_FOUND, None))
-            if schedule.in_doubt and self.reschedule:  # the next process would not know of it
-                time.sleep(schedule.delay(now()))
-                return self.poke(context)
-        else:
-            line = schedule.observe(operation)
-            if operation.outcome is not None:
-                return PokeReturnValue(True, self._settle(attempt, operation.outcome, operation))
+                operation = attempt.poll()
+            except OperationsError as error:
+                if error.is_ours and not self.deferrable:
+                    attempt.recover(error)
+                    return PokeReturnValue(False)
+                try:
+                    line = None if error.is_ours else schedule.failed(error, now())
+                except NotFoundError:
+                    return PokeReturnValue(True, self._settle(attempt, Outcome.NOT_FOUND, None))
+                pause = schedule.delay(now())
+                if self.reschedule and schedule.in_doubt and pause:  # the next process would know nothing of it
+                    time.sleep(pause)
+                    continue
+            else:
+                line = schedule.observe(operation)
+                if operation.outcome is not None:
+                    return PokeReturnValue(True, self._settle(attempt, operation.outcome, operation))
+            break
         if line:
             attempt.log_state(line)
         if self.deferrable:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
@@ -17,9 +18,16 @@ from airflow_lro_provider.airflow_compat import task_states  # noqa: F401
 from airflow_lro_provider.hooks.operations import DEFAULT_CONN_ID
 from airflow_lro_provider.lro.errors import ConnectionSettingsError, NotFoundError, OperationsError, WaitTimeoutError
 from airflow_lro_provider.lro.operation import Operation
-from airflow_lro_provider.lro.polling import Deadline, PollSchedule
+from airflow_lro_provider.lro.polling import Deadline, PollSchedule, Trouble
 from airflow_lro_provider.lro.resources.names import OperationReference
-from airflow_lro_provider.ownership.decisions import Decision, Evidence, TaskState, describe, of_killed_trigger
+from airflow_lro_provider.ownership.decisions import (
+    Decision,
+    Evidence,
+    TaskState,
+    describe,
+    of_deadline,
+    of_killed_trigger,
+)
 from airflow_lro_provider.ownership.evidence import TaskKey, owner_token, task_state
 from airflow_lro_provider.triggers.events import DeadlinePassed, Event, Finished, Gone, Lost, without_response
 from airflow_lro_provider.triggers.shared import METRICS, settings_of, watcher_of_loop
@@ -31,12 +39,11 @@ if TYPE_CHECKING:
 
 __all__ = ["OperationTrigger"]
 
-DECISION_TRIES = 5
-"""How often the evidence is requested of Airflow before it counts as unknown."""
+DECISION_TRIES = 5  # how often the evidence is requested of Airflow before it counts as unknown
 CONNECTION_TRIES = 5
-"""How often the connection is requested of Airflow: it is "not defined" also when a secrets backend is down."""
-CONNECTION_PAUSE_SECONDS = 5.0
-"""Between two of these."""
+"""How often a cancel requests the connection of Airflow: it is "not defined" also when a secrets backend is down."""
+CONNECTION_PAUSE_SECONDS = 5.0  # between two of these
+CANCEL_PATIENCE_SECONDS = 60.0  # how long a cancel is repeated at most
 KILL_PATIENCE_SECONDS = 20.0
 """How long `on_kill` goes on although it was cancelled itself: less than Airflow's `on_kill_timeout`."""
 POLL_TIMEOUT_SECONDS = 5.0
@@ -47,10 +54,7 @@ _detached: set[asyncio.Future[None]] = set()
 
 
 class _Given(NamedTuple):
-    """A trigger's arguments that are dicts, in little memory, for thousands of triggers wait in one process.
-
-    A tuple takes half of what a dict does. A field that was not given is ``None``.
-    """
+    """A trigger's arguments that are dicts, as a tuple: half the memory. A field that was not given is ``None``."""
 
     service: Any = None
     version: Any = None
@@ -165,6 +169,10 @@ class OperationTrigger(BaseTrigger):
         return self._given.part("at", "cause", "seconds") or None
 
     @property
+    def _deadline(self) -> Deadline | None:
+        return None if (given := self.deadline) is None else Deadline.from_dict(given)
+
+    @property
     def log(self) -> Any:
         """One logger for all of them."""
         return type(self).logger()
@@ -181,15 +189,23 @@ class OperationTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, then fire the event that wakes the task."""
         waiting: Subscription | None = None
+        event: Event | None = None
+        trouble = Trouble()
         try:
-            try:
-                waiting = await self._join()
-                while isinstance(what := await waiting, str):  # at rest there is this frame, and a future
-                    self._log_change(what)
-            except OperationsError as error:
-                event = await self._ended_by(error, waiting)
-            else:
-                event = self._ended_with(what, waiting)
+            while event is None:
+                try:
+                    waiting = await self._join()
+                    while isinstance(what := await waiting, str):  # at rest there is this frame, and a future
+                        self._log_change(what)
+                    event = self._ended_with(what, waiting)
+                except OperationsError as error:
+                    event = await self._ended_by(error, waiting, trouble)
+                if event is None:
+                    if waiting is not None:
+                        waiting.leave()
+                        waiting = None
+                    left = math.inf if self._deadline is None else self._deadline.at - time.time()
+                    await asyncio.sleep(max(min(trouble.delay(), left), 0.0))
         except asyncio.CancelledError:
             if self._is_inline and self.cancel_on_kill:
                 await asyncio.shield(self._cancel("the run was interrupted (Ctrl-C)"))
@@ -238,11 +254,11 @@ class OperationTrigger(BaseTrigger):
         return self.trigger_id is None and self.task_instance is None
 
     async def _join(self) -> Subscription:
-        reference, settings = self.reference, await self._settings()
+        reference, settings = self.reference, await self._settings(tries=1)
         watcher = watcher_of_loop()
         # The deadline is a moment for all machines; the watcher's clock is one that nobody sets.
         offset = watcher.clock() - time.time()
-        deadline = None if (given := self.deadline) is None else Deadline.from_dict(given)
+        deadline = self._deadline
         watch = PollSchedule(
             started=self.started + offset,
             deadline=None if deadline is None else replace(deadline, at=deadline.at + offset),
@@ -264,12 +280,13 @@ class OperationTrigger(BaseTrigger):
             return DeadlinePassed(deadline.cause, deadline.seconds, "CANCELLED", self._shown(operation))
         return Finished(self._shown(operation))
 
-    async def _ended_by(self, error: OperationsError, waiting: Subscription | None) -> Event:
+    async def _ended_by(self, error: OperationsError, waiting: Subscription | None, trouble: Trouble) -> Event | None:
+        """What an error means for the task; ``None`` if it is trouble of our own, which ends nothing."""
         if isinstance(error, WaitTimeoutError) and waiting is not None:
             deadline, last = waiting.schedule.deadline, waiting.schedule.last
             assert deadline is not None
             cancellation = None
-            if self.cancel_on_kill:
+            if self.cancel_on_kill and await self._is_due():
                 result = await self._cancel(str(error))
                 if result is not None and result.operation is not None and result.operation.done:
                     # Finished since the last poll: its result is not thrown away.
@@ -280,15 +297,26 @@ class OperationTrigger(BaseTrigger):
             return DeadlinePassed(deadline.cause, deadline.seconds, cancellation, shown)
         if isinstance(error, NotFoundError):
             return Gone(str(error))
-        return Lost(str(error))
+        if waiting is not None and waiting.schedule.last is not None:
+            trouble.clear()  # it has polled since
+        try:
+            line = trouble.note(error, time.time())
+        except OperationsError:
+            return Lost(str(error))
+        if line:
+            self._log_change(line)
+        deadline = self._deadline
+        if deadline is not None and time.time() >= deadline.at:
+            return DeadlinePassed(deadline.cause, deadline.seconds, None, None)  # the task cancels it, if it can
+        return None
 
-    async def _settings(self) -> ConnectionSettings:
+    async def _settings(self, tries: int = CONNECTION_TRIES) -> ConnectionSettings:
         """The connection's settings, read anew: they may have changed since the task read them.
 
         :raises OperationsError: if there are none. Anything else would end the trigger without an event, and the task
             would not even know which operation it had.
         """
-        for attempt in range(CONNECTION_TRIES):
+        for attempt in range(tries):
             if attempt:
                 await asyncio.sleep(CONNECTION_PAUSE_SECONDS)
             try:
@@ -319,7 +347,7 @@ class OperationTrigger(BaseTrigger):
                 before = None
                 with contextlib.suppress(OperationsError, asyncio.TimeoutError):
                     before = await asyncio.wait_for(client.get(reference, retries=0), POLL_TIMEOUT_SECONDS)
-                result = await client.cancel(reference, before=before, poll=False)
+                result = await client.cancel(reference, before=before, poll=False, patience=CANCEL_PATIENCE_SECONDS)
         except OperationsError as error:
             self.log.warning(cancel_line(reference, error, reason))
             return None
@@ -343,22 +371,29 @@ class OperationTrigger(BaseTrigger):
         except Exception:
             self.log.exception("The cancellation failed: %s", self.reference.short)
 
-    async def _decide(self) -> tuple[Decision, str]:
-        """Whether the task is dead, and the evidence in words."""
+    async def _is_due(self) -> bool:
+        """Whether the operation is to be cancelled at the deadline: see :func:`decisions.of_deadline`."""
+        decision, _ = (Decision.CANCEL, "") if self._is_inline else await self._decide(of_deadline, tries=1)
+        return decision is Decision.CANCEL
+
+    async def _decide(
+        self, decide: Callable[..., Decision] = of_killed_trigger, tries: int = DECISION_TRIES
+    ) -> tuple[Decision, str]:
+        """Whose the operation is now, and the evidence in words."""
         key, mine = TaskKey.from_dict(self.owner), self._given.token
         if key is None or mine is None:
             return Decision.UNSURE, "the trigger was created without an owner"
         state: TaskState = Evidence.UNKNOWN
         token: str | Evidence = Evidence.UNKNOWN
         decision = Decision.UNSURE
-        for attempt in range(DECISION_TRIES):
+        for attempt in range(tries):
             if attempt:
                 await asyncio.sleep(min(2.0**attempt, 10.0))
             state, token = await task_state(key), Evidence.UNKNOWN
-            decision = of_killed_trigger(task_state=state, owner_token=token, my_token=mine)
+            decision = decide(task_state=state, owner_token=token, my_token=mine)
             if decision is Decision.UNSURE:  # the state alone does not decide
                 token = await owner_token(key)
-                decision = of_killed_trigger(task_state=state, owner_token=token, my_token=mine)
+                decision = decide(task_state=state, owner_token=token, my_token=mine)
             if decision is not Decision.UNSURE:
                 break
         return decision, describe(state, token, mine)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 from airflow.sdk.observability import stats
@@ -85,8 +86,9 @@ async def test_a_wait_is_counted(lro_emulator: Emulator, backend: Backend) -> No
     assert 0 <= late.total_seconds() < 5
 
 
-async def test_a_cancel_is_counted(lro_emulator: Emulator, backend: Backend) -> None:
+async def test_a_cancel_is_counted(lro_emulator: Emulator, backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     """At a deadline: one request."""
+    monkeypatch.setattr(OperationTrigger, "_is_due", AsyncMock(return_value=True))
     past = Deadline(time.time() - 1, "timeout", 1.0).to_dict()
     one = trigger(lro_emulator, {"duration": None}, deadline=past, cancel_on_kill=True)
     assert [event async for event in one.run()]
@@ -105,7 +107,7 @@ def test_what_came_of_a_cancel_is_counted(lro_emulator: Emulator, backend: Backe
 
 def test_a_sweep_is_counted(backend: Backend) -> None:
     """A gauge for each count, without tags."""
-    counts = SweepResult(alive=2, unknown=1).counts
+    counts = SweepResult(alive=2, unknown=["a key"]).counts
     StatsMetrics().sweep(counts)
     gauges = [(name, value, tags) for kind, name, value, tags in backend.said if kind == "gauge"]
     assert gauges == [(f"lro.sweep.{what}", number, None) for what, number in counts.items()]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, TaskDeferred
 from airflow.sdk.bases.operator import ExecutorSafeguard
+from airflow.sdk.exceptions import AirflowRescheduleException
 
 from airflow_lro_provider.airflow_compat import task_states
 from airflow_lro_provider.attempt.record import KEY
@@ -102,6 +103,16 @@ def test_a_new_operation_that_is_not_found_yet_is_waited_for(lro_emulator: Emula
     assert (sent(lro_emulator, "start"), sent(lro_emulator, "cancel")) == (1, 0)
 
 
+def test_a_sensor_that_reschedules_doubts_no_longer_than_it_waits(lro_emulator: Emulator) -> None:
+    """Its timeout holds, and another error than a 404 is for the next process."""
+    name = lro_emulator.create("datafusion", duration=None)
+    lro_emulator.fail(404, verb="get")
+    lro_emulator.fail(503, verb="get", times=None)
+    with pytest.raises(AirflowRescheduleException):
+        run(lro_emulator, sensor(name, mode="reschedule", cancel_on_kill=False, poke_interval=60))
+    assert sent(lro_emulator, "get") == 2
+
+
 @pytest.mark.parametrize("mode", ["poke", "reschedule"])
 def test_a_sensor_is_not_ended_by_a_404(lro_emulator: Emulator, mode: str) -> None:
     """A3 (b): a process that polls only once confirms it itself: the next one would not know of it."""
@@ -171,6 +182,19 @@ def test_one_that_may_run_is_not_let_go(
     assert all(view.operation.get("done") for view in lro_emulator.operations())
 
 
+def test_a_success_that_the_last_cancel_shows_is_one(lro_emulator: Emulator) -> None:
+    """Not found by polls, and finished according to the refusal of the cancel: that is the outcome."""
+    lro_emulator.script(duration=0.2, cancel_when_done="failed_precondition", response={"a": 1})
+    store = Store()
+    task = starter(deferrable=True)
+    with pytest.raises(TaskDeferred) as deferred:
+        run(lro_emulator, task, store=store)
+    time.sleep(0.3)
+    event = {**Gone("404").to_dict(), "owner": deferred.value.kwargs["token"]}
+    context = PlayedTry(lro_emulator, store).context
+    assert task.execute_complete(context, event, **deferred.value.kwargs) == {"a": 1}
+
+
 def test_a_task_that_only_observes_requests_nothing(lro_emulator: Emulator) -> None:
     """With cancel_on_kill=False there is nothing to let go."""
     name = lro_emulator.create("datafusion", duration=None)
@@ -202,8 +226,12 @@ def test_a_timeouts_cancel_is_repeated(lro_emulator: Emulator) -> None:
     assert lro_emulator.operation("datafusion", name).cancel_requests
 
 
-async def test_a_triggers_cancel_at_the_deadline_is_repeated(lro_emulator: Emulator) -> None:
+async def test_a_triggers_cancel_at_the_deadline_is_repeated(
+    lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A3 (c): the same in the triggerer."""
+    monkeypatch.setattr(task_states, "task_states", lambda *_: {"r": {"t": "deferred"}})
+    monkeypatch.setattr(task_states, "xcom", lambda *_: "mine")
     name = lro_emulator.create("datafusion", duration=None)
     lro_emulator.fail(404, verb="cancel", times=2)
     deadline = polling.Deadline(time.time() + 0.2, "timeout", 0.2).to_dict()
@@ -242,13 +270,11 @@ def test_the_sweep_repeats_what_is_not_found(lro_emulator: Emulator, verb: str) 
     entry = airflow.add()
     lro_emulator.fail(404, verb=verb, times=2)
     [row] = airflow.sweep().rows
-    assert (row.what, list(airflow.kept)) == (What.REQUESTED, [entry.key])
+    assert (row.what, list(airflow.kept)) == (What.CANCELLED, [entry.key])
 
 
 @pytest.mark.parametrize(("failure", "what"), [(None, What.REQUESTED), (404, What.FINISHED), (503, What.UNSURE)])
-def test_the_sweep_requests_the_end_of_what_it_lets_go(
-    lro_emulator: Emulator, failure: int | None, what: What
-) -> None:
+def test_the_sweep_requests_the_end_of_what_it_lets_go(lro_emulator: Emulator, failure: int | None, what: What) -> None:
     """A3 (e): an entry goes only after the cancellation was requested, and was not found either."""
     airflow = PlayedAirflow(lro_emulator)
     airflow.without_retries = True
@@ -268,9 +294,7 @@ def test_a_list_that_is_not_found_proves_nothing(lro_emulator: Emulator, age: fl
     method = read_method(METHOD, "POST", service="datafusion")
     footprint = footprint_of(method)
     assert footprint is not None
-    airflow.add(
-        reference=None, start=str(method), footprint=footprint.to_dict(), armed_since=time.time() - age
-    )
+    airflow.add(reference=None, start=str(method), footprint=footprint.to_dict(), armed_since=time.time() - age)
     lro_emulator.fail(404, verb="list", times=None)
     [row] = airflow.sweep().rows
     assert row.what is what

@@ -5,7 +5,9 @@ Airflow's side of it (the task instance, the task state store) is played; the en
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import threading
 import time
@@ -33,6 +35,7 @@ from airflow_lro_provider.exceptions import (
     OperationKilled,
     OperationWaitError,
 )
+from airflow_lro_provider.lro import polling
 from airflow_lro_provider.lro.errors import PermissionDeniedError
 from airflow_lro_provider.ownership import evidence
 from airflow_lro_provider.ownership.decisions import ArmedRecord, Evidence, TaskState
@@ -124,6 +127,60 @@ def test_soft_fail_turns_the_operations_failure_into_a_skip(a_try: Callable[...,
     """As Airflow's sensors do it."""
     with pytest.raises(AirflowSkipException):
         a_try(duration=0, error={"code": 13, "message": "x"}).run(soft_fail=True)
+
+
+def test_the_project_may_be_spelled_otherwise(a_try: Callable[..., Try]) -> None:
+    """Row A8: what an earlier try recorded by its project's number is not another operation: nothing is cancelled."""
+    first = a_try(max_tries=1)
+    with pytest.raises(TaskDeferred):
+        first.run(deferrable=True)
+    stored = first.store[KEY]["reference"]
+    stored["name"] = re.sub("^projects/[^/]+/", "projects/123456/", stored["name"])
+    second = a_try(number=2, max_tries=1, name=first.name)
+    with pytest.raises(TaskDeferred):
+        second.run(deferrable=True)
+    assert second.cancels == len(second.emulator.requests(verb="cancel")) == 0
+
+
+@pytest.mark.parametrize("mode", ["poke", "reschedule"])
+def test_a_key_that_was_replaced_is_read_again(
+    a_try: Callable[..., Try], monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    """Row A10: credentials that are refused (here: none) end no wait; the connection has others by then."""
+    monkeypatch.setattr(polling, "TROUBLE_PAUSE_SECONDS", 0.01)
+    this = a_try(duration=0.3)
+    replaced_key(this, monkeypatch)
+    if mode == "poke":
+        assert this.run()["outcome"] == "SUCCEEDED"
+    else:  # the next process connects anew anyway
+        with pytest.raises(AirflowRescheduleException):
+            this.run(mode=mode, cancel_on_kill=False)
+    assert this.cancels == 0
+
+
+def replaced_key(this: Try, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the connection have no token, which the server refuses; and once it has done so, another connection."""
+    good = this.emulator.airflow_connection_json()
+    bad = {"conn_type": "google_cloud_platform", "extra": {**this.emulator.connection_extra(), "is_anonymous": True}}
+    monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", json.dumps(bad))
+    this.emulator.fail(401, verb="get")
+
+    def replace_it() -> None:
+        while not any(request.status == 401 for request in this.emulator.requests()):
+            time.sleep(0.005)
+        monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", good)
+
+    threading.Thread(target=replace_it).start()
+
+
+def test_trouble_of_our_own_lasts_until_the_timeout(a_try: Callable[..., Try], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row A2: without credentials nothing is known of the operation: the timeout is what ends the wait."""
+    monkeypatch.setattr(polling, "TROUBLE_PAUSE_SECONDS", 0.01)
+    this = a_try()
+    this.emulator.fail(401, verb="get", times=None)
+    with pytest.raises(AirflowSensorTimeout):
+        this.run(timeout=0.5)
+    assert this.cancels == 1
 
 
 def lose_permission(this: Try) -> None:

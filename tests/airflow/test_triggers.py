@@ -7,6 +7,7 @@ import contextlib
 import threading
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,6 +17,9 @@ from airflow.triggers.base import TriggerEvent
 from airflow_lro_provider.airflow_compat import task_states
 from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.hooks.operations import OperationsAsyncHook
+from airflow_lro_provider.lro import polling
+from airflow_lro_provider.lro.auth.settings import ConnectionSettings
+from airflow_lro_provider.lro.errors import CredentialsError, TransportError
 from airflow_lro_provider.lro.http.async_session import AsyncSession
 from airflow_lro_provider.lro.operation import Outcome
 from airflow_lro_provider.lro.polling import MAX_IN_FLIGHT, Deadline
@@ -149,7 +153,7 @@ async def test_a_large_response_stays_out_of_the_event(lro_emulator: Emulator) -
 
 
 @pytest.mark.parametrize("owns", [True, False])
-async def test_the_deadline_is_enforced_here(lro_emulator: Emulator, owns: bool) -> None:
+async def test_the_deadline_is_enforced_here(current: None, lro_emulator: Emulator, owns: bool) -> None:
     """At the deadline the event says which it was, and what the task owns is cancelled."""
     past = Deadline(time.time() - 1, "execution_timeout", 8.0).to_dict()
     trigger = make(lro_emulator, deadline=past, cancel_on_kill=owns)
@@ -165,13 +169,20 @@ async def test_the_deadline_is_enforced_here(lro_emulator: Emulator, owns: bool)
         (None, "REQUESTED", "Cancellation requested; the service accepted it"),
         (403, "REFUSED", "Cancellation not accepted, "),
         (501, "CANCEL_UNSUPPORTED", "Not cancelled, the service does not support it"),
-        (404, "NOT_FOUND", "Not cancelled, no such operation"),
+        (404, "CANCEL_UNSUPPORTED", "Not cancelled, the service does not support it"),  # for a get finds it
     ],
 )
 async def test_a_deadline_says_what_the_cancel_came_to(
-    lro_emulator: Emulator, capsys: pytest.CaptureFixture[str], failure: int | None, cancellation: str, line: str
+    current: None,
+    lro_emulator: Emulator,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    failure: int | None,
+    cancellation: str,
+    line: str,
 ) -> None:
     """The event and the log: a request is not a cancellation, and one that was not accepted is none at all."""
+    monkeypatch.setattr(polling, "NOT_FOUND_SECONDS", 0.1)
     past = Deadline(time.time() - 1, "timeout", 8.0).to_dict()
     if failure is not None:
         lro_emulator.fail(failure, verb="cancel", times=None)
@@ -179,6 +190,33 @@ async def test_a_deadline_says_what_the_cancel_came_to(
     assert isinstance(event, DeadlinePassed)
     assert (event.cancellation, event.cancel_requested) == (cancellation, cancellation == "REQUESTED")
     assert line in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("state", "token"),
+    [("deferred", "another's"), ("running", "another's"), ("up_for_retry", "mine"), (Evidence.UNKNOWN, "mine")],
+)
+async def test_a_triggerer_that_stood_still_cancels_no_other_trys_operation(
+    lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, state: Any, token: Any
+) -> None:
+    """Row A16: its deadline passed long ago. Whoever its event wakes cancels the operation, if it is theirs."""
+    answers(monkeypatch, state, token)
+    past = Deadline(time.time() - 1, "timeout", 8.0).to_dict()
+    trigger = make(lro_emulator, deadline=past, cancel_on_kill=True)
+    event = read_event(await event_of(trigger))
+    assert isinstance(event, DeadlinePassed)
+    assert (event.cancellation, cancels(lro_emulator, trigger)) == (None, 0)
+
+
+async def test_a_kill_in_the_second_of_the_deadline_cancels(
+    lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its event wakes nobody any more, and Airflow's kill comes too late for a trigger that has fired."""
+    answers(monkeypatch, "failed", "mine")
+    past = Deadline(time.time() - 1, "timeout", 8.0).to_dict()
+    trigger = make(lro_emulator, deadline=past, cancel_on_kill=True)
+    await event_of(trigger)
+    assert cancels(lro_emulator, trigger) == 1
 
 
 @pytest.mark.parametrize(("owns", "kind"), [(True, DeadlinePassed), (False, Finished)])
@@ -196,17 +234,17 @@ async def test_what_was_cancelled_at_the_deadline_is_no_end_that_was_waited_for(
 
 
 async def test_what_ends_just_before_its_deadline_is_not_thrown_away(
-    lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+    current: None, lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The look before the cancel finds it SUCCEEDED: that is the end, nothing is cancelled, and no deadline told."""
     past = Deadline(time.time() - 1, "execution_timeout", 8.0).to_dict()
     trigger = make(lro_emulator, deadline=past, cancel_on_kill=True)
     settings = trigger._settings
 
-    async def late() -> Any:
+    async def late(**given: Any) -> Any:
         if lro_emulator.operation("datafusion", trigger.reference.name).polls:
             lro_emulator.finish("datafusion", trigger.reference.name)
-        return await settings()
+        return await settings(**given)
 
     monkeypatch.setattr(trigger, "_settings", late)
     event = read_event(await event_of(trigger))
@@ -231,12 +269,61 @@ async def test_lost_permission_is_told(lro_emulator: Emulator) -> None:
     assert "PERMISSION_DENIED" in event.message
 
 
-async def test_a_missing_connection_is_told(lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection that was deleted meanwhile is an event that says so."""
-    monkeypatch.setattr(module, "CONNECTION_PAUSE_SECONDS", 0.01)
-    event = read_event(await event_of(make(lro_emulator, gcp_conn_id="deleted")))
-    assert isinstance(event, Lost)
-    assert "'deleted' is not defined" in event.message
+@pytest.fixture
+def current(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow says that the task is deferred, and that the trigger's try owns the operation."""
+    answers(monkeypatch, "deferred", "mine")
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pauses after trouble of our own are short."""
+    monkeypatch.setattr(polling, "TROUBLE_PAUSE_SECONDS", 0.05)
+
+
+@pytest.mark.parametrize("error", [CredentialsError("no key"), TransportError("no metadata server"), RuntimeError("x")])
+async def test_what_is_missing_when_it_begins_is_waited_for(
+    lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, soon: None, error: Exception
+) -> None:
+    """Row A2: no credentials for a moment, on a new pod: nothing is lost, nothing is cancelled."""
+    real, asked = module.settings_of, []
+
+    async def late(*arguments: Any) -> ConnectionSettings:
+        asked.append(time.monotonic())
+        if len(asked) < 4:
+            raise error
+        return await real(*arguments)
+
+    monkeypatch.setattr(module, "settings_of", late)
+    trigger = make(lro_emulator, {"duration": 0}, cancel_on_kill=True)
+    assert isinstance(read_event(await event_of(trigger)), Finished)
+    assert cancels(lro_emulator, trigger) == 0
+
+
+async def test_a_key_that_was_replaced_is_read_again(
+    lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, soon: None
+) -> None:
+    """Row A10: the first one (here: none) is refused, and the connection has another one by then."""
+    real, given = module.settings_of, []
+
+    async def settings(*arguments: Any) -> ConnectionSettings:
+        given.append(1)
+        now = await real(*arguments)
+        return now if len(given) > 1 else replace(now, is_anonymous=True)
+
+    monkeypatch.setattr(module, "settings_of", settings)
+    trigger = make(lro_emulator, {"duration": 1.0}, cancel_on_kill=True)
+    lro_emulator.fail(401, verb="get")
+    assert isinstance(read_event(await event_of(trigger)), Finished)
+    assert (len(given) > 1, cancels(lro_emulator, trigger)) == (True, 0)
+
+
+async def test_trouble_of_our_own_lasts_until_the_deadline(lro_emulator: Emulator, soon: None) -> None:
+    """Rows A2, A10: then the task is woken by its timeout, and told that nothing was cancelled."""
+    deadline = Deadline(time.time() + 0.5, "timeout", 0.5).to_dict()
+    trigger = make(lro_emulator, gcp_conn_id="deleted", cancel_on_kill=True, deadline=deadline)
+    event = read_event(await event_of(trigger))
+    assert event == DeadlinePassed("timeout", 0.5, None, None)
 
 
 @pytest.fixture
@@ -339,30 +426,6 @@ async def test_a_dead_task_is_not_asked_for_its_token(
     trigger = make(lro_emulator, cancel_on_kill=True)
     await killed(trigger)
     assert cancels(lro_emulator, trigger) == 1
-
-
-@pytest.mark.parametrize("moments", [1, 99])
-async def test_an_airflow_that_does_not_give_the_connection_is_asked_again_and_then_told(
-    lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, moments: int
-) -> None:
-    """A triggerer that restarts in a bad moment of Airflow's: no exception, for which Airflow hands nothing back."""
-    real, asked = OperationsAsyncHook._extra, []
-
-    async def extra(self: Any) -> Any:
-        asked.append(1)
-        if len(asked) <= moments:
-            raise RuntimeError("a secret in its text")
-        return await real(self)
-
-    monkeypatch.setattr(OperationsAsyncHook, "_extra", extra)
-    monkeypatch.setattr(module, "CONNECTION_PAUSE_SECONDS", 0.01)
-    event = read_event(await event_of(make(lro_emulator, {"duration": 0})))
-    if moments == 1:
-        assert isinstance(event, Finished)
-    else:
-        assert isinstance(event, Lost)
-        assert "RuntimeError" in event.message
-        assert "secret" not in event.message
 
 
 @pytest.mark.parametrize("patience", [0.0, 20.0])
@@ -576,8 +639,6 @@ async def test_many_that_come_at_once_read_their_connection_once(
     lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A hundred triggers ask the supervisor for their connection one time."""
-    from airflow_lro_provider.hooks.operations import OperationsAsyncHook
-
     asked, read = [], OperationsAsyncHook.settings
 
     async def settings(self: Any) -> Any:

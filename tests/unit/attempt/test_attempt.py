@@ -71,7 +71,7 @@ def test_the_name_is_logged_in_full_once() -> None:
     """The first line of a try has it; the others have the short name, for the web interface cuts long lines off."""
     lines: list[str] = []
     log: Any = SimpleNamespace(info=lambda text, *values: lines.append(text % values))
-    role = Role(None, None, False, False, False, False, None)
+    role = Role(None, None, False, False, False, False, False, None)
     attempt = Attempt(role, {"ti": None}, guard=Guard(log, cancels=False), hook=lambda: None, log=log)  # type: ignore[arg-type,return-value]
     attempt.about = OperationReference("datafusion", "v1", "projects/p/operations/o", "datafusion.googleapis.com")
     for line in ("Started", "RUNNING · 40%", "SUCCEEDED"):

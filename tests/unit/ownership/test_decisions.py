@@ -18,6 +18,7 @@ from airflow_lro_provider.ownership.decisions import (
     TaskState,
     describe,
     of_armed_record,
+    of_deadline,
     of_deferral,
     of_killed_trigger,
     of_ledger_entry,
@@ -282,6 +283,31 @@ def test_what_is_no_record_is_none(stored: Any) -> None:
     assert ArmedRecord.from_dict(stored) is None
 
 
+@pytest.mark.parametrize(
+    ("state", "token", "decision"),
+    [
+        ("deferred", "mine", Decision.CANCEL),
+        ("deferred", "another's", Decision.OWN),
+        ("deferred", Evidence.NONE, Decision.UNSURE),
+        ("deferred", Evidence.UNKNOWN, Decision.UNSURE),
+        *[(state, "mine", Decision.UNSURE) for state in ("scheduled", "queued", "running")],
+        *[(state, "another's", Decision.OWN) for state in ("scheduled", "queued", "running")],
+        *[(state, Evidence.UNKNOWN, Decision.UNSURE) for state in ("scheduled", "queued", "running")],
+        *[("up_for_retry", token, Decision.OWN) for token in ("mine", "another's", Evidence.UNKNOWN)],
+        *[(Evidence.UNKNOWN, token, Decision.UNSURE) for token in ("mine", "another's", Evidence.UNKNOWN)],
+        *[
+            (state, token, Decision.CANCEL)
+            for state in ("failed", "success", "skipped", "removed", Evidence.NONE, Evidence.GONE)
+            for token in ("mine", "another's", Evidence.UNKNOWN)
+        ],
+    ],
+    ids=str,
+)
+def test_of_deadline(state: TaskState, token: str | Evidence, decision: Decision) -> None:
+    """Row A16: a trigger cancels at its deadline only what its own try still has, or nobody."""
+    assert of_deadline(task_state=state, owner_token=token, my_token="mine") is decision
+
+
 # --- a try that ends -------------------------------------------------------------------------------
 
 DEAD = {"failed", "success", "skipped", "upstream_failed", "removed", "restarting", Evidence.GONE}
@@ -290,7 +316,7 @@ ANOTHER_TRY = {"queued", "scheduled", "up_for_retry", "up_for_reschedule", "defe
 
 @pytest.mark.parametrize("goes_on", [True, False])
 @pytest.mark.parametrize("is_current", [True, False, None])
-@pytest.mark.parametrize("state", [*DEAD, *ANOTHER_TRY, "running", Evidence.UNKNOWN], ids=str)
+@pytest.mark.parametrize("state", [*sorted(DEAD | ANOTHER_TRY, key=str), "running", Evidence.UNKNOWN], ids=str)
 def test_a_process_that_is_told_to_stop(state: TaskState, is_current: bool | None, goes_on: bool) -> None:
     """For every combination: the task is dead, or it is another try's, or a next try goes on, or nobody does (A1)."""
     decision = of_stopped_task(task_state=state, is_current=is_current, goes_on=goes_on)
@@ -392,5 +418,5 @@ def test_when_the_state_of_a_run_matters() -> None:
 
 def test_words_are_plain_strings() -> None:
     """Decisions and missing facts read well in logs."""
-    assert [decision.value for decision in Decision] == ["own", "adopt", "cancel", "unsure"]
+    assert [decision.value for decision in Decision] == ["own", "adopt", "cancel", "let go", "unsure"]
     assert [str(missing) for missing in Evidence] == ["none", "gone", "unknown"]
