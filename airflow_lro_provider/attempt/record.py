@@ -149,13 +149,14 @@ class AttemptRecord:
         """
         if is_in_line():
             return Decision.CANCEL  # `dags test`: there is nobody else
+        # Asked first: a record that Airflow rejects, because another try is the current one, was there before.
+        is_known = not self._role.needs_record or self._recorded == reference.to_dict()
         state: TaskState = Evidence.UNKNOWN
         is_current = None
         if may_ask:
             state = evidence.read_task_state(evidence.TaskKey.of(self._ti))
             is_current = self._is_current(reference) if state == "running" else None
         decision = of_stopped_task(task_state=state, is_current=is_current, goes_on=self.will_go_on(EndedBy.KILLED))
-        is_known = not self._role.needs_record or self._recorded == reference.to_dict()
         if not is_known and not (may_ask and self._is_current(reference)):
             return Decision.CANCEL  # what no record names, no other try finds
         return decision
