@@ -34,7 +34,10 @@ def kill_all(lab: Lab, runs: dict[str, Run]) -> None:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_kill_of_a_user_cancels_once(lab: Lab, shape: str) -> None:
     """Marked failed or success, cleared, or its run ended: the operation is cancelled within seconds."""
-    runs = {how: lab.start(shape) for how in KILLS}
+    # A next try that is deferred and woken at once is what Airflow 3.3.2 itself fails (`airflow_faults`): with a
+    # cancellation that takes its time the next try waits for the end of its operation first.
+    slow = {"cancel_delay": 8} if shape == "deferred" else {}
+    runs = {how: lab.start(shape, **(slow if how == "clear" else {})) for how in KILLS}
     pids = {} if shape == "deferred" else {how: run.waits().process() for how, run in runs.items()}
     kill_all(lab, runs)
     for how, run in runs.items():
@@ -48,7 +51,7 @@ def test_every_kill_of_a_user_cancels_once(lab: Lab, shape: str) -> None:
     cleared = runs["clear"]
     assert cleared.reaches_try(2, "failed", "success")["state"] == "failed"
     why = "was cancelled after try 1 of this task was killed or lost; clear the task that starts it"
-    wait_until(lambda: why in cleared.log(2), "the log of the next try says so", 20)  # it is written after the state
+    cleared.logs(why, 2)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -65,7 +68,7 @@ def test_timeouts_cancel(lab: Lab, shape: str) -> None:
     assert execution.reaches_try(2, "failed", "success")["state"] == "failed"
     assert execution.cancels == 1
     assert "execution" in execution.log(1)
-    assert "clear the task that starts it" in execution.log(2)
+    execution.logs("clear the task that starts it", 2)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

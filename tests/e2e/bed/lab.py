@@ -13,6 +13,7 @@ import psutil
 
 from airflow_lro_provider.demo.local_airflow import LocalAirflow
 from airflow_lro_provider.emulator import Emulator
+from tests.e2e.bed.airflow_faults import is_of_run, own_trouble
 from tests.e2e.bed.token_bank import TokenBank
 from tests.e2e.bed.waiting import wait_until
 
@@ -79,6 +80,15 @@ class Run:
     def log(self, try_number: int = 1) -> str:
         """Everything that a try logged."""
         return self.lab.airflow.log(self.dag_id, self.run_id, "it", try_number, self.map_index)
+
+    def logs(self, text: str, try_number: int = 1, timeout: float = 30.0) -> None:
+        """Wait until a try has logged this: a log is written after the state."""
+        try:
+            wait_until(lambda: text in self.log(try_number), f"{self.dag_id} logs {text!r}", timeout)
+        except AssertionError as error:
+            scheduler = (self.lab.airflow.home / "scheduler.log").read_text("utf-8", "replace")
+            airflow = [instance for instance in own_trouble(scheduler) if is_of_run(instance, self.run_id)]
+            raise AssertionError(f"{error}; its log:\n{self.log(try_number)}\nfailed by Airflow: {airflow}") from None
 
     @property
     def view(self) -> Any:
