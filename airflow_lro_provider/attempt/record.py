@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from airflow_lro_provider.airflow_compat import task_states  # noqa: F401 - here, and not when a kill is decided about
 from airflow_lro_provider.airflow_compat.task_process import is_in_line, retry_policy_fails
 from airflow_lro_provider.exceptions import OperationKilled
 from airflow_lro_provider.lro.resources.names import OperationReference
