@@ -80,8 +80,10 @@ class AttemptRecord:
         self._role, self._context = role, context
         self._earlier: ArmedRecord | None = None
         self._request_id: str | None = None
+        self._is_repeatable = False  # whether the next try finds what this one starts, by its request id
         self._footprint: StartFootprint | None = None
         self._recorded: Mapping[str, Any] | None = None  # the operation in the record of this try
+        self._has_owned = False  # whether a record of this try has ever named the operation
         self._is_there: bool | None = None  # the record of this try; None: not known
         self._rejected_with: int | None = None  # the HTTP code with which Airflow has rejected it, if it has
         self._page: LedgerPage | None = None
@@ -120,7 +122,7 @@ class AttemptRecord:
         facts = {
             "try_number": self._ti.try_number,
             "max_tries": self._ti.max_tries or 0,
-            "knows_operation": is_kept or not self._role.needs_record,
+            "knows_operation": is_kept or self._is_repeatable or not self._role.needs_record,
         }
         goes_on, at_least = (will_go_on(ended_by, **facts, retry_policy_fails=fails) for fails in (False, True))
         if goes_on == at_least:
@@ -151,15 +153,19 @@ class AttemptRecord:
         if is_in_line():
             return Decision.CANCEL  # `dags test`: there is nobody else
         # Asked first: a record that Airflow rejects, because another try is the current one, was there before.
-        is_known = not self._role.needs_record or self._recorded == reference.to_dict()
+        is_known = not self._role.needs_record or self._recorded == reference.to_dict() or self._is_repeatable
         state: TaskState = Evidence.UNKNOWN
         is_current = None
         if may_ask:
             state = evidence.read_task_state(evidence.TaskKey.of(self._ti))
-            is_current = self._is_current(reference) if state == "running" else None
+            is_current = self._is_current(reference) if state in ("running", "success") else None
+            if state == "success":
+                is_current = not self.is_outdated  # or another try has succeeded
         decision = of_stopped_task(task_state=state, is_current=is_current, goes_on=self.will_go_on(EndedBy.KILLED))
         if not is_known and not (may_ask and self._is_current(reference)):
             return Decision.CANCEL  # what no record names, no other try finds
+        if state == "restarting" and self._store is not None and not (self._role.needs_record or self._has_owned):
+            return Decision.ADOPT  # a sensor that was cleared before it left a record: the next try waits for it
         return decision
 
     def _is_current(self, reference: OperationReference) -> bool | None:
@@ -167,16 +173,20 @@ class AttemptRecord:
         self._set(ArmedRecord(reference=reference.to_dict(), **self.this_try))
         return True if self._is_there else False if self._rejected_with in _NOT_CURRENT else None
 
-    def announce(self, start: str, request_id: str, footprint: StartFootprint | None) -> None:
+    def announce(
+        self, start: str, request_id: str, footprint: StartFootprint | None, *, repeatable: bool = False
+    ) -> None:
         """Record that this try is about to start an operation.
 
         The process of a task that was cleared lives on for some seconds while the next try begins. Airflow does not
         know this try any more then, and rejects the record: nothing may be started.
 
+        :param repeatable: whether another try that sends the same start again gets the same operation.
         :raises OperationKilled: if this try is not Airflow's current one any more, or its task has ended.
         """
         self._request_id, self._footprint = request_id, footprint
         self._set(ArmedRecord(reference=None, request_id=request_id, **self.this_try))
+        self._is_repeatable = repeatable and self._is_there is True
         if self._rejected_with in _NOT_CURRENT:
             raise OperationKilled("this try is not Airflow's current one any more (cleared?); nothing was started")
         if was_stopped(state := evidence.read_task_state(evidence.TaskKey.of(self._ti))):
@@ -244,6 +254,7 @@ class AttemptRecord:
                 self._store.set(KEY, asdict(record))
                 self._is_there = True
                 self._recorded = record.reference
+                self._has_owned = self._has_owned or record.reference is not None
             except Exception as error:
                 # The error of the supervisor has the HTTP code of Airflow's API.
                 detail = getattr(getattr(error, "error", None), "detail", None)

@@ -55,7 +55,7 @@ def begin(attempt: Attempt, start: Start) -> None:
     request_id = attempt.request_id = attempt.request_id or new_request_id(record.seed)
     guard.check_supervisor()  # an orphan's record is not written: whatever it starts, nobody finds
     try:
-        record.announce(start.description, request_id, start.footprint)
+        record.announce(start.description, request_id, start.footprint, repeatable=start.repeatable)
         guard.enter(Phase.STARTING)
     except OperationKilled:
         if is_first:  # nothing was sent; with the request id of an earlier try, something may have been

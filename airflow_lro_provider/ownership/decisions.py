@@ -116,16 +116,18 @@ def of_deadline(*, task_state: TaskState, owner_token: str | Evidence, my_token:
 def of_deferral(*, task_state: TaskState, owner_token: str | Evidence, my_token: str) -> Decision:
     """Decide for a deferral that was reported to Airflow a moment ago.
 
-    Airflow 3.3 refuses it if the task was marked or cleared while it ran, and then calls no hook at all.
+    Airflow 3.3 refuses it if the task was marked or cleared while it ran, and then calls no hook at all; and if another
+    scheduler has begun the task anew, because its own one died.
 
     ================================  ============================================================
     evidence                          decision
     ================================  ============================================================
     deferred, with my token           OWN: Airflow accepted it, and the trigger guards it
     deferred, with another's          CANCEL: cleared, and a new try has deferred already
-    failed, success, no state, …      CANCEL: killed while it ran
+    failed, success, restarting, …    CANCEL: killed while it ran
     running                           UNSURE: not accepted; Airflow's supervisor will try again
-    queued, scheduled, …              UNSURE: woken already, or cleared: the next try will know
+    no state, queued, scheduled, …    UNSURE: begun anew, woken already, or cleared: the next try
+                                      will know
     unknown                           UNSURE
     ================================  ============================================================
 
@@ -134,15 +136,20 @@ def of_deferral(*, task_state: TaskState, owner_token: str | Evidence, my_token:
     """
     if task_state == "deferred":
         return of_killed_trigger(task_state=task_state, owner_token=owner_token, my_token=my_token)
-    return Decision.CANCEL if was_stopped(task_state) else Decision.UNSURE
+    return Decision.CANCEL if has_ended(task_state) or task_state == "restarting" else Decision.UNSURE
 
 
 # -- a try, at its beginning ----------------------------------------------------------------------------
 
 
+def has_ended(task_state: TaskState) -> bool:
+    """Whether a task is at its end: no other try of it will go on or decide."""
+    return task_state in _ENDED or task_state is GONE
+
+
 def was_stopped(task_state: TaskState) -> bool:
     """Whether Airflow has ended, cleared or deleted a task instance that still runs here."""
-    return task_state in _ENDED or task_state in ("restarting", NONE, GONE)
+    return has_ended(task_state) or task_state in ("restarting", NONE)
 
 
 @dataclass(frozen=True)
@@ -239,6 +246,7 @@ def of_stopped_task(*, task_state: TaskState, is_current: bool | None = None, go
     evidence                                        a next try would go on with it         none would
     ==============================================  =====================================  ===========================
     ended, restarting (cleared), gone (deleted)     CANCEL                                 CANCEL
+    success, and this try is not the current one    ADOPT: another try has succeeded       ADOPT
     running, and this try is the current one        ADOPT: the worker shuts down, and the  CANCEL: nobody else would
                                                     next try goes on
     running as another try                          ADOPT: it is that try's to decide      ADOPT
@@ -251,8 +259,8 @@ def of_stopped_task(*, task_state: TaskState, is_current: bool | None = None, go
     :param is_current: whether Airflow still takes records of this try; ``None`` if that is not known.
     :param goes_on: whether a next try would go on with the operation: a retry is left, and it knows the operation.
     """
-    if task_state in _ENDED or task_state in ("restarting", GONE):
-        return Decision.CANCEL
+    if has_ended(task_state) or task_state == "restarting":
+        return Decision.ADOPT if task_state == "success" and is_current is False else Decision.CANCEL
     another = task_state is not UNKNOWN and (task_state != "running" or is_current is False)
     return Decision.ADOPT if another or goes_on else Decision.CANCEL
 

@@ -44,6 +44,18 @@ class OutdatedStore(Store):
         raise type("AirflowRuntimeError", (Exception,), {"error": error})("Task instance not found")
 
 
+class TakenStore(Store):
+    """The store of a task of which Airflow has another try: it rejects what this one writes from now on."""
+
+    taken = False
+
+    def set(self, key: str, value: Any) -> None:
+        """Rejected with 404, as Airflow 3.3 does."""
+        if self.taken:
+            OutdatedStore().set(key, value)
+        super().set(key, value)
+
+
 class PlayedTry:
     """A try of a task.
 

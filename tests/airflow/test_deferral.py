@@ -90,9 +90,7 @@ def test_a_deferral_that_was_taken_is_left_alone(deferring: Callable[..., Deferr
     assert (task.cancels, task.guard.phase, task.log.lines) == (0, Phase.RELEASED, [])
 
 
-@pytest.mark.parametrize(
-    "state", ["failed", "success", "skipped", "removed", "restarting", Evidence.NONE, Evidence.GONE]
-)
+@pytest.mark.parametrize("state", ["failed", "success", "skipped", "removed", "restarting", Evidence.GONE])
 def test_a_deferral_that_was_refused_is_a_kill(
     deferring: Callable[..., Deferring], answers: dict[str, Any], state: TaskState
 ) -> None:
@@ -116,7 +114,13 @@ def test_another_try_that_has_deferred_already_shows_a_kill(
 
 @pytest.mark.parametrize(
     ("state", "token"),
-    [("running", "mine"), ("queued", "mine"), (Evidence.UNKNOWN, Evidence.NONE), ("deferred", Evidence.NONE)],
+    [
+        ("running", "mine"),
+        ("queued", "mine"),
+        (Evidence.NONE, "mine"),  # another scheduler has begun it anew
+        (Evidence.UNKNOWN, Evidence.NONE),
+        ("deferred", Evidence.NONE),
+    ],
 )
 def test_what_cannot_be_known_is_left_alone_and_said(
     deferring: Callable[..., Deferring], answers: dict[str, Any], state: Any, token: Any

@@ -40,7 +40,7 @@ from airflow_lro_provider.lro.errors import PermissionDeniedError
 from airflow_lro_provider.ownership import evidence
 from airflow_lro_provider.ownership.decisions import ArmedRecord, Evidence, TaskState
 from airflow_lro_provider.sensors.operations import OperationSensor
-from tests.airflow.played import BrokenStore, OutdatedStore, PlayedTry, Store
+from tests.airflow.played import BrokenStore, OutdatedStore, PlayedTry, Store, TakenStore
 from tests.late_success import succeed_after_cancel
 
 
@@ -327,6 +327,24 @@ def test_a_sensor_that_was_cleared_before_it_stood_for_the_operation_leaves_it_t
     assert a_try(number=2, max_tries=1, name=first.name).run()["outcome"] == "SUCCEEDED"
 
 
+def test_a_sensor_that_is_cleared_before_its_record_is_there_leaves_the_operation_to_the_next_try(
+    a_try: Callable[..., Try], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGTERM comes first (A1): cancelled now, the next try would turn green, not knowing whose kill it was."""
+    monkeypatch.setattr(evidence, "read_task_state", lambda key: "restarting")
+
+    class Slow(OutdatedStore):
+        def get(self, *_: Any) -> Any:
+            sensor.on_kill()
+            time.sleep(0.5)  # the thread that decides has the time to
+
+    this = a_try(store=Slow())
+    sensor = this.sensor()
+    with pytest.raises(OperationKilled):
+        sensor.execute(this.context)
+    assert this.cancels == 0
+
+
 @pytest.mark.parametrize("deferrable", [True, False])
 def test_it_does_not_turn_green_in_a_later_try_of_the_same_id(a_try: Callable[..., Try], deferrable: bool) -> None:
     """Airflow 3.3.2 gives the next try the same id when it fails a task that it had queued again itself."""
@@ -564,21 +582,10 @@ def test_a_kill_while_it_resumes_is_not_forgotten(
     assert this.cancels == cancels
 
 
-class TakenStore(Store):
-    """The store of a task of which Airflow has another try: it rejects what this one writes from now on."""
-
-    taken = False
-
-    def set(self, key: str, value: Any) -> None:
-        """Rejected with 404, as Airflow 3.3 does."""
-        if self.taken:
-            OutdatedStore().set(key, value)
-        super().set(key, value)
-
-
 KILLS: dict[str, tuple[TaskState, int, bool, int]] = {
     "marked failed": ("failed", 1, False, 1),
     "marked success": ("success", 1, False, 1),
+    "another try has succeeded": ("success", 0, True, 0),
     "cleared": ("restarting", 1, False, 1),
     "deleted": (Evidence.GONE, 1, False, 1),
     "the worker shuts down, a retry is left": ("running", 1, False, 0),

@@ -40,7 +40,7 @@ from airflow_lro_provider.lro.errors import ApiError, PermissionDeniedError, Tra
 from airflow_lro_provider.operators.operations import RunOperationOperator
 from airflow_lro_provider.ownership import evidence
 from airflow_lro_provider.ownership.decisions import Evidence, TaskState
-from tests.airflow.played import OutdatedStore, PlayedTry, Store
+from tests.airflow.played import OutdatedStore, PlayedTry, Store, TakenStore
 
 LOCATION = "projects/p/locations/us-central1"
 REPEATABLE = f"{LOCATION}/connections?connectionId=c"  # Developer Connect takes a request id there
@@ -894,6 +894,31 @@ def test_a_process_that_is_out_of_date_starts_and_cancels_nothing(a_try: Callabl
     assert (late.starts, late.cancels, len(late.running)) == (1, 0, 1)
 
 
+@pytest.mark.parametrize(("method", "cancels"), [(REPEATABLE, 0), (PLAIN, 1)], ids=["repeatable", "not repeatable"])
+def test_a_late_response_is_of_the_operation_that_another_try_has_by_now(
+    a_try: Callable[..., Try], monkeypatch: pytest.MonkeyPatch, method: str, cancels: int
+) -> None:
+    """A machine stands still during a start, until another try has sent it again (A1): that one's is not cancelled.
+
+    Where a start cannot be repeated the other try has one of its own, and nobody else knows what this has begun.
+    """
+    monkeypatch.setattr(evidence, "read_task_state", lambda key: "deferred")
+    store = TakenStore()
+    this = a_try(max_tries=1, store=store)
+    this.emulator.script(duration=None, latency=0.6)
+    service = "developerconnect" if method == REPEATABLE else "datafusion"
+    operator = this.operator(method=method, service=service)
+
+    def take() -> None:
+        store.taken = True
+        operator.on_kill()
+
+    threading.Timer(0.3, take).start()
+    with pytest.raises(OperationKilled):
+        operator.execute(this.context)
+    assert (this.starts, this.cancels) == (1, cancels)
+
+
 @pytest.mark.parametrize("method", [REPEATABLE, PLAIN])
 def test_a_try_that_was_cleared_before_it_started_starts_nothing(a_try: Callable[..., Try], method: str) -> None:
     """Its process lives on for some seconds, beside the next try: there must not be two operations."""
@@ -968,6 +993,31 @@ def test_an_orphan_starts_nothing(a_try: Callable[..., Try]) -> None:
     with pytest.raises(OperationOrphaned):
         operator.execute(this.context)
     assert this.starts == 0
+
+
+@pytest.mark.parametrize(("method", "cancels"), [(REPEATABLE, 0), (PLAIN, 1)], ids=["repeatable", "not repeatable"])
+def test_an_orphan_leaves_what_the_next_try_finds_by_the_request_id(
+    a_try: Callable[..., Try], method: str, cancels: int
+) -> None:
+    """Its supervisor died during the start: the record of the response is not written; that of the start is there."""
+
+    class Closed(Store):
+        """Accepts one record."""
+
+        def set(self, key: str, value: Any) -> None:
+            """And no other."""
+            if self:
+                raise EOFError("the supervisor is gone")
+            super().set(key, value)
+
+    this = a_try(max_tries=1, store=Closed())
+    service = "developerconnect" if method == REPEATABLE else "datafusion"
+    this.emulator.script(duration=None, latency=0.6)
+    operator = this.operator(method=method, service=service)
+    threading.Timer(0.3, lambda: setattr(operator._get_guard(), "_supervisor", -1)).start()
+    with pytest.raises(OperationOrphaned):
+        operator.execute(this.context)
+    assert (this.starts, this.cancels) == (1, cancels)
 
 
 def test_an_orphan_does_not_wait_for_the_end_of_an_old_operation(a_try: Callable[..., Try]) -> None:
