@@ -1,0 +1,331 @@
+"""The life of one task in the simulated world, as a state machine: three promises are kept whatever happens to it.
+
+``python -m tests.simulation.life --examples 2000 --seed 1`` tries many interleavings, and says how many; the suite
+tries some. The promises, judged by what the service and Airflow saw:
+
+* no operation runs on that nobody will end;
+* no operation is cancelled that a living task owns;
+* no two operations of one task run side by side; and no task turns green by its own kill.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import json
+import logging
+import os
+import random
+import sys
+from collections import Counter
+from typing import Any
+from urllib.parse import quote
+
+from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+
+from airflow_lro_provider.attempt import guard
+from airflow_lro_provider.operators.operations import RunOperationOperator
+from airflow_lro_provider.sensors.operations import OperationSensor
+from airflow_lro_provider.triggers import operations as _triggers  # noqa: F401 - its clocks are to be simulated, too
+from tests.simulation.airflow import FINAL, Airflow, in_place_of_the_real
+from tests.simulation.service import Service
+from tests.simulation.world import World, simulated_time
+
+START = 1_800_000_000.0
+PARENT = "projects/p/locations/us-central1"
+NAME = f"{PARENT}/operations/given"
+SCRIPT = quote(json.dumps({"duration": None}))
+METHOD = f"{PARENT}/connections?connectionId=c&script={SCRIPT}"
+SECONDS = st.sampled_from([0.0, 0.01, 0.1, 0.5, 1.0, 2.0, 5.0, 12.0, 30.0])
+"""How much time passes between two events."""
+counts: Counter[str] = Counter()
+
+
+class Life(RuleBasedStateMachine):
+    """One task, and what happens to it."""
+
+    world: World
+    airflow: Airflow
+    service: Service
+    shape: str
+
+    @initialize(
+        shape=st.sampled_from(["sensor", "starter"]),
+        deferrable=st.booleans(),
+        retries=st.sampled_from([0, 2]),
+        silent=st.booleans(),
+        cancel_delay=st.sampled_from([0, 60]),
+        first=st.sampled_from([0.0, 1.0, 1.1, 1.3, 2.0, 5.0, 10.0]),
+        chance=st.integers(0, 2**32),
+    )
+    def begin(
+        self, shape: str, deferrable: bool, retries: int, silent: bool, cancel_delay: int, first: float, chance: int
+    ) -> None:
+        """A task begins to run."""
+        self.shape = shape
+        self.world = World(START)
+        self.world.chance.seed(chance)
+        random.seed(chance)
+        self.service = Service(self.world, silent=silent)
+        self.service.store.set_script({"duration": None, "cancel_delay": cancel_delay})
+        if shape == "sensor":
+            self.service.store.create("developerconnect", NAME)
+
+        def make() -> Any:
+            common = {"task_id": "t", "service": "developerconnect", "deferrable": deferrable, "retries": retries}
+            if shape == "sensor":
+                return OperationSensor(operation_name=NAME, poke_interval=2, timeout=10**6, **common)
+            return RunOperationOperator(method=METHOD, poll_interval=2, **common)
+
+        self.airflow = Airflow(self.world, self.service, make, retries=retries)
+        _now_here.append(self.airflow)
+        self.airflow.note(f"{shape}, deferrable={deferrable}, retries={retries}, silent={silent}, {cancel_delay} s")
+        self._pass(first, chance)
+
+    def _pass(self, seconds: float, chance: int = 0) -> None:
+        self.world.chance.seed(chance)
+        self.world.advance(seconds)
+        counts["steps"] += self.world.steps
+        self.world.steps = 0
+        assert not self.world.errors, self._story(f"broken: {self.world.errors[0]!r}")
+        self._judge()
+
+    # -- time passes -------------------------------------------------------------------------------
+
+    @rule(seconds=SECONDS, chance=st.integers(0, 2**32))
+    def time_passes(self, seconds: float, chance: int) -> None:
+        """In an order of its own."""
+        self._pass(seconds, chance)
+
+    @rule(chance=st.integers(0, 2**32))
+    def it_waits(self, chance: int) -> None:
+        """Long enough for a try to be well into its wait."""
+        self._pass(8, chance)
+
+    # -- people ------------------------------------------------------------------------------------
+
+    @rule(state=st.sampled_from(["failed", "success"]))
+    def a_user_marks_it(self, state: str) -> None:
+        """As failed, or successful."""
+        if self.airflow.state not in FINAL:
+            self.airflow.mark(state)
+
+    @rule()
+    def a_user_clears_it(self) -> None:
+        """Whatever its state is."""
+        self.airflow.clear()
+
+    # -- machines ----------------------------------------------------------------------------------
+
+    def _has_worker(self) -> bool:
+        return hasattr(self, "airflow") and self.airflow.worker is not None and self.airflow.worker.process.is_alive
+
+    @precondition(_has_worker)
+    @rule(how=st.sampled_from(["shutdown", "shutdown", "SIGKILL", "SIGKILL", "orphan"]))
+    def its_process_is_killed(self, how: str) -> None:
+        """Its worker shuts down (SIGTERM), it is killed, or its supervisor is."""
+        assert self.airflow.worker is not None
+        if how == "shutdown":
+            self.airflow.worker.terminate()
+        elif how == "orphan":
+            self.airflow.worker.orphan()
+        else:
+            self.airflow.note("SIGKILL of the task")
+            self.airflow.worker.process.kill()
+
+    @precondition(_has_worker)
+    @rule(seconds=st.sampled_from([3.0, 15.0, 40.0]), chance=st.integers(0, 2**32))
+    def the_machine_stands_still(self, seconds: float, chance: int) -> None:
+        """And goes on, perhaps while another try runs."""
+        worker = self.airflow.worker
+        assert worker is not None
+        worker.freeze(True)
+        self._pass(seconds, chance)
+        worker.freeze(False)
+
+    @rule()
+    def another_scheduler_resets_it(self) -> None:
+        """The scheduler was killed."""
+        self.airflow.reset()
+
+    @rule(index=st.sampled_from([0, 1]), seconds=st.sampled_from([0.0, 5.0, 30.0]), chance=st.integers(0, 2**32))
+    def a_triggerer_stops(self, index: int, seconds: float, chance: int) -> None:
+        """It is killed, and there is a new one; or it stands still, perhaps until another one takes over."""
+        if not seconds:
+            self.airflow.note(f"triggerer {index} is restarted")
+            self.airflow.restart_triggerer(index)
+            return
+        process = self.airflow.triggerers[index]
+        self.airflow.note(f"triggerer {index} stands still")
+        process.is_frozen = True
+        self._pass(seconds, chance)
+        process.is_frozen = False
+
+    @rule(seconds=st.sampled_from([0.5, 3.0, 25.0]))
+    def airflow_does_not_answer(self, seconds: float) -> None:
+        """For a while; what it is asked to do, it does in half of the cases."""
+        self.airflow.note(f"Airflow does not answer for {seconds} s")
+        self.airflow.lost_until = self.world.now + seconds
+
+    @rule()
+    def a_sweep_begins(self) -> None:
+        """While everything else goes on."""
+        self.airflow.sweep()
+
+    # -- the service -------------------------------------------------------------------------------
+
+    @rule(trouble=st.sampled_from(["404", "503", "lost", "slow", "stale"]), seconds=st.sampled_from([0.5, 3.0, 8.0]))
+    def the_service_has_trouble(self, trouble: str, seconds: float) -> None:
+        """404 for less than ten seconds; 503; responses that are lost, or late; lists without the youngest."""
+        self.airflow.note(f"{trouble} for {seconds} s")
+        self.service.begin(trouble, seconds)
+
+    @rule()
+    def the_operation_ends(self) -> None:
+        """By itself."""
+        if live := [view for view in self._views() if not view.done]:
+            self.airflow.note(f"{live[-1].name} ends")
+            self.service.store.finish("developerconnect", live[-1].name)
+
+    # -- the promises ------------------------------------------------------------------------------
+
+    def _views(self) -> list[Any]:
+        return self.service.store.views()
+
+    def _judge(self) -> None:
+        views = {view.name: view for view in self._views()}
+        for cancel in self.service.cancels:
+            by = self.service.started_by.get(cancel.name, 0)
+            done_at = views[cancel.name].done_at
+            if done_at is not None and done_at < cancel.at:
+                continue  # it did no harm
+            was_killed = any(at <= cancel.at and number >= by for at, number in self.airflow.deaths)
+            is_allowed = was_killed or cancel.task_state in FINAL
+            assert is_allowed, self._story(f"cancelled although its task lives: {cancel}")
+        begun = sorted(views.values(), key=lambda view: view.created_at)
+        for index, new in enumerate(begun):
+            for old in begun[:index]:
+                ends = [at for at in (old.done_at, old.cancel_requested_at) if at is not None]
+                assert any(at <= new.created_at for at in ends), self._story(f"two side by side: {old} {new}")
+
+    def _story(self, what: str) -> str:
+        views = "\n".join(str(view) for view in self._views())
+        return "\n".join([what, *self.airflow.log, *map(str, self.service.cancels), views])
+
+    def teardown(self) -> None:
+        """All trouble ends: then everything must come to a good end."""
+        if not hasattr(self, "airflow"):
+            return
+        try:
+            self._come_to_an_end()
+        finally:
+            self.world.end()
+            _now_here.clear()
+            for canceller in _cancellers:
+                for descriptor in (canceller._wake, canceller._wake_reader, canceller._ask, canceller._asked):
+                    _close(descriptor)
+                for descriptor in (
+                    canceller._done,
+                    canceller._decided,
+                    canceller._signal_done,
+                    canceller._signal_decided,
+                ):
+                    _close(descriptor)
+            _cancellers.clear()
+            counts["examples"] += 1
+            if counts["examples"] % 50 == 0:
+                gc.collect()
+
+    def _come_to_an_end(self) -> None:
+        airflow, service = self.airflow, self.service
+        airflow.lost_until = 0.0
+        service.until.clear()
+        airflow.note("all trouble ends")
+        for _ in range(8):
+            self._pass(60, 1)
+            airflow.sweep()
+        self._pass(60, 1)
+        for view in self._views():
+            if view.done or view.cancel_requested_at is not None or not airflow.has_owned:
+                continue
+            assert airflow.state not in FINAL, self._story(f"nobody will end {view}")
+            polled_at = view.polled_at or 0.0
+            assert self.world.time - polled_at < 150, self._story(f"nobody waits for {view}")
+        for view in self._views():
+            self.service.store.finish("developerconnect", view.name)
+        self._pass(300, 2)
+        assert airflow.state in FINAL, self._story(f"it is still {airflow.state}")
+        is_green = airflow.state == "success" and not any("marked success" in line for line in airflow.log)
+        is_green = is_green and airflow.has_owned
+        assert not is_green or self._views()[-1].state == "SUCCEEDED", self._story("green by its own kill")
+        airflow.sweep()
+        self._pass(60, 3)
+        assert not airflow.variables, self._story(f"left in the ledger: {list(airflow.variables)}")
+        counts[f"ends {airflow.state}"] += 1
+
+
+_now_here: list[Airflow] = []
+_cancellers: list[Any] = []
+
+
+def _close(descriptor: int) -> None:
+    with contextlib.suppress(OSError):
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def run(examples: int, chance: int, steps: int = 10) -> Counter[str]:
+    """Try so many lives.
+
+    :return: how many there were, and how they ended.
+    """
+    counts.clear()
+    logging.disable(logging.CRITICAL)
+    made = guard._Canceller.__init__
+
+    def init(canceller: Any, *arguments: Any) -> None:
+        made(canceller, *arguments)
+        _cancellers.append(canceller)
+
+    guard._Canceller.__init__ = init  # type: ignore[method-assign]
+    # What a dead process has left in the middle of something is nobody's any more.
+    hook, sys.unraisablehook = sys.unraisablehook, lambda *_: None
+    try:
+        with simulated_time("airflow_lro_provider"), in_place_of_the_real(lambda: _now_here[-1]):
+            run_state_machine_as_test(  # type: ignore[no-untyped-call]
+                seed(chance)(Life),
+                settings=settings(
+                    max_examples=examples,
+                    stateful_step_count=steps,
+                    deadline=None,
+                    database=None,
+                    suppress_health_check=list(HealthCheck),
+                    phases=[Phase.generate],
+                ),
+            )
+    finally:
+        guard._Canceller.__init__ = made  # type: ignore[method-assign]
+        gc.collect()
+        sys.unraisablehook = hook
+        logging.disable(logging.NOTSET)
+    return counts
+
+
+def main() -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--examples", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=10, help="events in one life at most")
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
+    given = parser.parse_args()
+    print(f"seed {given.seed}", flush=True)
+    for what, number in sorted(run(given.examples, given.seed, given.steps).items()):
+        print(f"{what}: {number}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,25 @@
+"""The life of a task in simulated time, in short: ``python -m tests.simulation.life`` tries as many as you like."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_lro_provider.attempt import record
+from airflow_lro_provider.ownership.decisions import Decision
+from tests.simulation.life import run
+
+
+def test_whatever_happens_three_promises_are_kept() -> None:
+    """No operation is left to nobody, none of a living task is cancelled, and there are never two side by side."""
+    counts = run(examples=60, chance=1)
+    assert counts["examples"] >= 60
+    assert counts["steps"] > 1000 * counts["examples"] / 10
+    assert counts["ends success"]
+    assert counts["ends failed"]
+
+
+def test_a_stop_that_always_cancels_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the first release did, to an operation that the next try would have gone on with."""
+    monkeypatch.setattr(record, "of_stopped_task", lambda **_: Decision.CANCEL)
+    with pytest.raises(AssertionError, match="cancelled although its task lives"):
+        run(examples=200, chance=1)
