@@ -1,7 +1,8 @@
 """What the ledger and the sweep cost: ``python tests/benchmarks/ledger_cost.py [--entries 10000]``.
 
 On one real Airflow: how long a task takes for one entry; a sweep whose tasks are all alive; and the worst one, in which
-all tasks are gone and all operations have to be looked at and struck out.
+all tasks are gone and all operations have to be looked at and struck out. With ``--dead 2000``, without Airflow: how
+much later a sweep cancels an operation because so many others are at an endpoint that does not respond.
 """
 
 from __future__ import annotations
@@ -9,20 +10,26 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import socket
 import subprocess
 import sys
 import threading
 import time
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import psutil
 
 from airflow_lro_provider.demo.local_airflow import LocalAirflow
 from airflow_lro_provider.emulator import Emulator
+from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 from airflow_lro_provider.lro.resources.names import read_reference
+from airflow_lro_provider.sweep import cancellation
 from airflow_lro_provider.sweep.ledger import PREFIX, LedgerEntry
+from tests.airflow.test_sweep import PlayedAirflow
 from tests.e2e.bed.postgres import LocalPostgres
 from tests.e2e.bed.waiting import wait_until
 
@@ -33,7 +40,11 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--entries", type=int, default=10_000, help="entries in the ledger (default: %(default)s)")
+    parser.add_argument("--dead", type=int, metavar="N", help="only: N entries at an endpoint that does not respond")
     given = parser.parse_args()
+    if given.dead:
+        print(json.dumps({f"{number} at a dead endpoint": until_the_cancel(number) for number in (0, given.dead)}))
+        return
     with contextlib.ExitStack() as stack:
         why_not = LocalPostgres.why_not()
         url = stack.enter_context(LocalPostgres()).url if why_not is None else None
@@ -50,6 +61,32 @@ def main() -> None:
         found["a sweep, all alive"] = bench.sweep("running")
         found["a sweep, all gone and over"] = bench.sweep(None)
     print(json.dumps(found, indent=2))
+
+
+def until_the_cancel(dead: int) -> list[float]:
+    """Seconds from the begin of a sweep to the cancel of the one operation that can be reached; five times."""
+    took: list[float] = []
+    with socket.create_server(("127.0.0.1", 0)) as silent, Emulator() as emulator:
+
+        class Airflow(PlayedAirflow):
+            def settings(self, gcp_conn_id: str | None, impersonation_chain: Any) -> ConnectionSettings:
+                found = super().settings("google_cloud_default", impersonation_chain)
+                url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+                return replace(found, api_endpoint=url) if gcp_conn_id == "silent" else found
+
+        with mock.patch.object(cancellation, "ENDPOINT_TIMEOUT_SECONDS", 5.0):
+            for _ in range(5):
+                airflow = Airflow(emulator)
+                for number in range(dead):
+                    airflow.add("failed", f"projects/p/locations/l/operations/o{number}", gcp_conn_id="silent")
+                name = emulator.create("datafusion", duration=None)
+                airflow.add("failed", name)
+                begin = time.time()
+                airflow.sweep()
+                cancelled_at = emulator.operation("datafusion", name).cancel_requested_at
+                assert cancelled_at is not None
+                took.append(round(cancelled_at - begin, 3))
+    return took
 
 
 class Bench:

@@ -24,7 +24,8 @@ from airflow_lro_provider.demo.local_airflow import LocalAirflowError
 from tests.e2e.bed.bed import Bed, BedError
 from tests.e2e.bed.chaos_judge import NEVER_RAN
 from tests.e2e.bed.chaos_life import Lived
-from tests.e2e.bed.chaos_plan import AIRFLOW, life, upheavals
+from tests.e2e.bed.chaos_plan import TRIGGERERS, Upheaval, life, upheavals
+from tests.e2e.bed.deaths import replace_scheduler
 
 Echo = Callable[[str], object]
 
@@ -35,7 +36,7 @@ TWO_SWEEPS = 150.0
 
 
 class Chaos:
-    """Many lives, and upheavals among the triggerers meanwhile.
+    """Many lives, and upheavals among the parts of Airflow meanwhile.
 
     :param kills: how many it takes; lives are begun until then.
     :param until: of ``time.monotonic()``: no life is begun after this.
@@ -45,6 +46,7 @@ class Chaos:
         self.bed, self.seed, self.kills_wanted, self.until = bed, seed, kills, until
         self.lives: list[Lived] = []
         self.down: list[float] = []
+        self.outages: list[tuple[float, float]] = []
         self.upheavals: Counter[str] = Counter()
         self.broken: list[str] = []
         self._echo = echo
@@ -54,7 +56,8 @@ class Chaos:
     def kills(self) -> Counter[str]:
         """How many of each kind there were."""
         found = Counter(blow.kind for one in self.lives for blow in one.struck if blow.kind != "revived")
-        return found + Counter({f"triggerer {kind}": number for kind, number in self.upheavals.items()})
+        names = {kind: f"triggerer {kind}" for kind in TRIGGERERS}
+        return found + Counter({names.get(kind, kind): number for kind, number in self.upheavals.items()})
 
     def run(self, side_by_side: int) -> None:
         """Lead lives, so many at a time, until there are enough kills or it is too late."""
@@ -88,24 +91,36 @@ class Chaos:
         for one in upheavals(self.seed, self.bed.triggerers):
             if self._quiet.wait(one.pause):
                 return
-            assert one.kind in AIRFLOW
-            self.down.append(time.time())
             self.upheavals[one.kind] += 1
             try:
-                if one.kind == "stall":
-                    self.bed.stall(one.index)
-                    self._quiet.wait(one.seconds)
-                    self.bed.stall(one.index, signal.SIGCONT)
-                else:
-                    if one.kind == "kill":
-                        self.bed.airflow.kill("triggerer", one.index)
-                    self.bed.airflow.restart("triggerer", one.index)
+                self._upset(one)
             except LocalAirflowError as error:
-                self.broken.append(f"{one.kind} of triggerer {one.index}: {error}"[:500])
+                self.broken.append(f"{one.kind} {one.index}: {error}"[:500])
+
+    def _upset(self, one: Upheaval) -> None:
+        airflow = self.bed.airflow
+        if one.kind == "scheduler":
+            replace_scheduler(self.bed)
+        elif one.kind == "api-server":
+            begin = time.time()
+            airflow.kill("api-server")
+            self._quiet.wait(one.seconds)
+            airflow.restart("api-server")
+            self.outages.append((begin, time.time()))
+        else:
+            self.down.append(time.time())
+            if one.kind == "stall":
+                self.bed.stall(one.index)
+                self._quiet.wait(one.seconds)
+                self.bed.stall(one.index, signal.SIGCONT)
+                return
+            if one.kind == "kill":
+                airflow.kill("triggerer", one.index)
+            airflow.restart("triggerer", one.index)
 
     def report(self) -> dict[str, Any]:
         """What came of it, as plain JSON: nothing of this machine or this day is in it."""
-        found = [(one, finding) for one in self.lives for finding in one.findings(self.down)]
+        found = [(one, finding) for one in self.lives for finding in one.findings(self.down, self.outages)]
         defects = [(one, finding) for one, finding in found if not finding.why]
         # The sweep ends also what no hook hears of, but for what was never a task's own.
         unswept = [(one, finding) for one, finding in found if finding.what == "leak" and finding.why not in NOBODYS]

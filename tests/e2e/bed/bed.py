@@ -103,6 +103,9 @@ class Bed:
                 "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
                 "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
                 "AIRFLOW__TRIGGERER__RUNNER_HEALTH_CHECK_THRESHOLD": "8",
+                # Another scheduler's running tasks are begun anew soon after its death, and not after five minutes.
+                "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "15",
+                "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "20",
                 # Otherwise a queued task may wait for the next round of a busy scheduler.
                 "AIRFLOW__SCHEDULER__MAX_TIS_PER_QUERY": "32",
                 "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
@@ -118,7 +121,7 @@ class Bed:
                     environment=environment,
                     triggerers=2,
                     database=url,
-                    parallelism=slots + 8,
+                    parallelism=2 * slots + 8,  # a next try may run beside a process that stands still
                 )
             )
             if errors := airflow.import_errors():
@@ -235,9 +238,11 @@ class Bed:
         """Where the logs of a task are, below Airflow's home."""
         return Path("logs") / f"dag_id={dag_id}" / f"run_id={run_id}" / f"task_id={TASK}"
 
-    def start(self, dag_id: str, key: str, *, operation: str = "", script: Any = None) -> None:
+    def start(self, dag_id: str, key: str, *, operation: str = "", script: Any = None, service: str = "") -> None:
         """Start the run of a key; its run id is the key."""
         body = {"key": key, "operation": operation, "script": json.dumps(script or {})}
+        if service:
+            body["service"] = service
         with self._starts:
             self.airflow.trigger(dag_id, run_id=key, conf=body)
 

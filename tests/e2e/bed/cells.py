@@ -87,6 +87,7 @@ class Row:
     :param situation: waits until a task is where it is to be killed; unset, where its column says.
     :param variant: the variant of the Dags.
     :param script: how the operations behave.
+    :param service: of which service they are, if not of the column's.
     :param within: how long after the kill the cancel may reach the server, in seconds.
     :param together: does it to all tasks of the row at once, instead of `act`: what befalls a whole Airflow.
     :param before: what it needs before any of its tasks begins.
@@ -101,6 +102,7 @@ class Row:
     situation: Callable[[Trial], None] | None = None
     variant: str = ""
     script: Mapping[str, Any] = field(default_factory=dict)
+    service: str = ""
     within: float = HOOKS
     together: Callable[[Bed, list[Trial]], None] | None = None
     before: Callable[[Bed], None] | None = None

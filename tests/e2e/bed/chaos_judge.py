@@ -21,11 +21,9 @@ DOWN = 45.0
 """Until so long after it a triggerer's trouble may have cost a trigger its hook, in seconds."""
 FORETOLD = 120.0
 """A cancel may come so long after the kill that it is for: a retry that is about to fail has to begin first."""
-ENDS = frozenset(
-    {"failed", "success", "clear", "run-failed", "sigterm", "sigterm-supervisor", "deadline", "revived", "airflow"}
-)
+ENDS = frozenset({"failed", "success", "clear", "run-failed", "deadline", "revived", "airflow"})
 """What may cancel, whatever comes next."""
-CRASHES = frozenset({"sigkill", "sigkill-supervisor", "error"})
+CRASHES = frozenset({"sigkill", "sigkill-supervisor", "sigterm", "sigterm-supervisor", "freeze", "error"})
 """What may cancel if there is no retry."""
 NEVER_RAN = "the sensor was killed before it ever looked: the operation was not its own"
 """What no sweep ends either."""
@@ -57,6 +55,8 @@ class Account:
     """All that is known of one task in the end.
 
     :param down: when a triggerer was killed, restarted or stalled.
+    :param outages: from when to when the API server was away: its supervisor then kills a task that runs.
+    :param may_retry: whether the task has retries.
     :param unseen: whether nobody has ever looked at the operation, which the task does not start itself.
     """
 
@@ -64,6 +64,8 @@ class Account:
     state: str | None
     struck: Sequence[Struck]
     down: Sequence[float] = ()
+    outages: Sequence[tuple[float, float]] = ()
+    may_retry: bool = False
     unseen: bool = False
 
 
@@ -102,6 +104,8 @@ def _is_false_kill(account: Account, operation: Seen) -> bool:
     at = operation.cancel_requested_at
     if at is None:
         return False
+    if not account.may_retry and any(begin <= at <= end + NOTICED for begin, end in account.outages):
+        return False
     before = [blow for blow in account.struck if at - FORETOLD <= blow.at <= at + 0.5]
     return not any(blow.kind in ENDS or (blow.kind in CRASHES and not blow.may_retry) for blow in before)
 
@@ -116,6 +120,8 @@ def _why_left(account: Account, operation: Seen) -> str:
     for blow in reversed(later):
         if why := _without_a_hook(account, blow):
             return why
+    if any(operation.created_at <= end + DOWN for _, end in account.outages):
+        return "its tries could not begin while the API server was away"
     return ""
 
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import psutil
+
 from airflow_lro_provider.demo.local_airflow import LocalAirflowError
 from tests.e2e.bed.bed import Bed, BedError
 from tests.e2e.bed.chaos_judge import Account, Finding, Struck, settle
@@ -61,7 +63,7 @@ class Lived:
         name = operation_of(self.key)
         if not self.life.starts:
             self.bed.emulator.create("datafusion", name, **self.life.script)
-        self.bed.start(self.dag_id, self.key, operation=name, script=self.life.script)
+        self._begin(name)
         for number, blow in enumerate(self.life.blows):
             if number and not self._goes_on():
                 break
@@ -73,7 +75,7 @@ class Lived:
                 self._strike(blow.kind)
         self._end()
 
-    def findings(self, down: Sequence[float]) -> list[Finding]:
+    def findings(self, down: Sequence[float], outages: Sequence[tuple[float, float]] = ()) -> list[Finding]:
         """What is not as it should be, by now."""
         struck = list(self.struck)
         if self.bed.spoiled(self.key):
@@ -81,7 +83,8 @@ class Lived:
                 Struck("airflow", at, "queued", at, True, at) for at, state, _ in self.task.states if state == "failed"
             ]
         unseen = not self.life.starts and not self.bed.looks(operation_of(self.key))
-        return settle(Account(self.operations, self.task.state, struck, down, unseen))
+        may_retry = self.life.variant == "retries"
+        return settle(Account(self.operations, self.task.state, struck, down, outages, may_retry, unseen))
 
     def account(self, finding: Finding) -> str:
         """All that is known of a finding."""
@@ -105,6 +108,18 @@ class Lived:
         )
 
     # Steps
+
+    def _begin(self, name: str) -> None:
+        """Start its run, if need be when the API server is back."""
+        end = time.monotonic() + LONGEST
+        while True:
+            try:
+                return self.bed.start(self.dag_id, self.key, operation=name, script=self.life.script)
+            except LocalAirflowError:
+                if self.task.latest:  # only the response was lost
+                    return None
+                if time.monotonic() > end or self.bed.stopping.wait(3):
+                    raise
 
     def _goes_on(self) -> bool:
         """After a blow: whether there is, or will be, another try. A dead task that can start afresh is cleared."""
@@ -166,7 +181,22 @@ class Lived:
             self.bed.emulator.fail(403, verb="get", name=self.operations[-1].name)
         elif kind in SIGNALS:
             self.bed.send(self.dag_id, self.key, *SIGNALS[kind])
+        elif kind == "freeze":
+            self._freeze()
         self.struck.append(blow)
+
+    def _freeze(self) -> None:
+        """Its process and its supervisor stand still, perhaps until another try runs, and go on."""
+        pids = self.bed.airflow.task_pids(self.dag_id, self.key, "it")[-1:]
+        with contextlib.suppress(psutil.NoSuchProcess):
+            tasks = [psutil.Process(pid) for pid in pids]
+            frozen = [*tasks, *(parent for task in tasks if (parent := task.parent()) is not None)]
+            for process in frozen:
+                process.suspend()
+            self.bed.stopping.wait(8.0 if self.life.number % 2 else 40.0)
+            for process in frozen:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.resume()
 
     def _end(self) -> None:
         """Whatever lives still comes to its natural end."""

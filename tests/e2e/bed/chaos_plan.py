@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["AIRFLOW", "Blow", "Life", "Upheaval", "life", "upheavals"]
+__all__ = ["AIRFLOW", "TRIGGERERS", "Blow", "Life", "Upheaval", "life", "upheavals"]
 
 SHAPES = {"running": 3, "decorator": 2, "started": 3, "poke": 2, "deferred": 2}
 """How often each shape comes, relative to the others."""
@@ -15,14 +15,19 @@ STARTING = frozenset({"running", "decorator", "started"})
 DEFERRED = frozenset({"deferred", "started"})
 USER = {"failed": 3, "success": 2, "clear": 4, "run-failed": 2}
 """What users do."""
-CRASHES = {"sigkill": 3, "sigkill-supervisor": 2}
+CRASHES = {"sigkill": 3, "sigkill-supervisor": 2, "sigterm": 3, "sigterm-supervisor": 1, "freeze": 2}
 """After which a retry goes on with the operation."""
-PROCESS = {**CRASHES, "sigterm": 3, "sigterm-supervisor": 1, "error": 1}
+PROCESS = {**CRASHES, "error": 1}
 """What befalls a process."""
-TROUBLE: dict[str, int] = {"": 6, "cancel-503": 1, "cancel-slow": 1, "cancel-reset": 1, "get-503": 1, "get-reset": 1}
-"""What the server does meanwhile."""
-AIRFLOW = {"restart": 2, "kill": 3, "stall": 2}
+TROUBLE: dict[str, int] = {
+    **{"": 6, "cancel-503": 1, "cancel-404": 1, "cancel-slow": 1, "cancel-reset": 1},
+    **{"get-503": 1, "get-404": 2, "get-401": 2, "get-reset": 1},
+}
+"""What the server does meanwhile; a 401 is what comes of credentials that come and go."""
+TRIGGERERS = {"restart": 2, "kill": 3, "stall": 2}
 """What befalls the triggerers."""
+AIRFLOW = {**TRIGGERERS, "scheduler": 1, "api-server": 1}
+"""The same, and what befalls the others: the scheduler is killed, the API server is away."""
 SLOW = {"cancel-slow": {"cancel_latency": 6.0}}
 MAX_BLOWS = 4
 
@@ -71,12 +76,12 @@ class Life:
 
 @dataclass(frozen=True)
 class Upheaval:
-    """Something that befalls a triggerer.
+    """Something that befalls a part of Airflow.
 
     :param kind: one of :data:`AIRFLOW`.
     :param pause: seconds of peace before.
     :param index: which triggerer.
-    :param seconds: how long it stands still, if it does.
+    :param seconds: how long it stands still, or is away, if it is.
     """
 
     kind: str
@@ -104,11 +109,11 @@ def life(seed: int, number: int) -> Life:
 
 
 def upheavals(seed: int, triggerers: int) -> Iterator[Upheaval]:
-    """What befalls the triggerers, one after the other, for ever."""
+    """What befalls Airflow, one after the other, for ever."""
     dice = random.Random(f"{seed}-triggerers")
     while True:
         yield Upheaval(
-            _one_of(dice, AIRFLOW), dice.uniform(10, 30), dice.randrange(triggerers), dice.choice([4.0, 20.0])
+            _one_of(dice, AIRFLOW), dice.uniform(10, 30), dice.randrange(triggerers), dice.choice([4.0, 20.0, 40.0])
         )
 
 

@@ -231,6 +231,50 @@ def without_triggerers(bed: Bed, trials: list[Trial]) -> None:
         trial.killed_at = time.time()  # nobody could hear of it before
 
 
+def freeze(bed: Bed, trials: list[Trial]) -> None:
+    """Task and supervisor stand still until Airflow has given them up, and the next try waits; then they go on."""
+    frozen = []
+    for trial in trials:
+        for pid in bed.airflow.task_pids(trial.dag_id, trial.key, "it")[-1:]:
+            task = psutil.Process(pid)
+            frozen += [task.parent(), task]
+    for process in frozen:
+        if process is not None:
+            process.suspend()
+    try:
+        for trial in trials:
+            trial.sees(
+                lambda task=trial.task: (task.tries >= 2 and task.state == "running") or task.state in FINAL, 120
+            )
+        time.sleep(5)
+    finally:
+        _noted(trials)
+        for process in frozen:
+            if process is not None:
+                process.resume()
+
+
+def kill_scheduler(bed: Bed, trials: list[Trial]) -> None:
+    """SIGKILL of the scheduler alone, and a new one."""
+    _noted(trials)
+    replace_scheduler(bed)
+
+
+def replace_scheduler(bed: Bed) -> None:
+    """SIGKILL of the scheduler, and a new one; the processes of its tasks live on."""
+    bed.airflow.kill("scheduler", tree=False)
+    time.sleep(2)
+    bed.airflow.restart("scheduler")
+
+
+def without_api_server(bed: Bed, trials: list[Trial]) -> None:
+    """There is no API server for 40 s: a supervisor that is not heard kills its task, and cannot say so."""
+    _noted(trials)
+    bed.airflow.kill("api-server")
+    time.sleep(40)
+    bed.airflow.restart("api-server")
+
+
 def restart_scheduler(bed: Bed, trials: list[Trial]) -> None:
     """SIGTERM of the scheduler, and a new one."""
     _noted(trials)

@@ -142,6 +142,39 @@ ROWS = [
         variant="retry",
     ),
     Row(
+        "frozen-retry",
+        "frozen with its supervisor until its next try runs, then going on",
+        process_only(ADOPTED, completing=NO_WAIT, cancel=NO_CANCEL),
+        together=deaths.freeze,
+        variant="retry",
+    ),
+    Row(
+        "frozen",
+        "frozen with its supervisor until Airflow has failed it, then going on",
+        process_only(CANCELLED, completing=NO_WAIT, cancel=NO_CANCEL),
+        together=deaths.freeze,
+    ),
+    Row(
+        "scheduler-sigkill",
+        "SIGKILL of the scheduler alone, and a new one, which begins its tasks anew",
+        process_only(ADOPTED, completing=NO_WAIT, cancel=NO_CANCEL),
+        together=deaths.kill_scheduler,
+    ),
+    Row(
+        "api-server-away-retry",
+        "API server away for 40 s, with a retry after it",
+        process_only(ADOPTED, completing=NO_WAIT, cancel=NO_CANCEL),
+        together=deaths.without_api_server,
+        variant="late_retry",
+    ),
+    Row(
+        "api-server-away",
+        "API server away for 40 s, no retry",
+        process_only(CANCELLED, completing=NO_WAIT, cancel=NO_CANCEL),
+        together=deaths.without_api_server,
+        within=60,
+    ),
+    Row(
         "sigkill-retry",
         "SIGKILL or OOM of the task, with a retry",
         process_only(ADOPTED, completing=DONE_AGAIN, cancel=TRIED_AGAIN),
@@ -328,6 +361,23 @@ ROWS = [
     ),
     Row("normal", "the operation ends", waiting_only(ALIVE), deaths.finish),
 ]
+
+SILENT = ["clear", "sigterm", "sigterm-supervisor", "sigterm-retry", "sigterm-supervisor-retry"]
+SILENT += ["frozen", "frozen-retry", "scheduler-sigkill", "api-server-away", "api-server-away-retry"]
+"""What is tried once more on a service that shows no CANCELLING and takes a minute to cancel."""
+
+
+def silently(row: Row) -> Row:
+    """The same on AutoML, whose metadata have neither a state nor a flag."""
+    cells = {name: NO_WAIT if name == "completing" else cell for name, cell in row.cells.items()} | {
+        "cancel": NO_CANCEL
+    }
+    script = {**row.script, "cancel_delay": 60}
+    title = f"{row.title}; cancelling takes a minute, and does not show"
+    return replace(row, name=f"{row.name}-silent", title=title, cells=cells, service="automl", script=script)
+
+
+ROWS += [silently(row) for row in ROWS if row.name in SILENT]
 
 
 def cells_of(row: Row) -> dict[str, Cell]:

@@ -100,11 +100,11 @@ class Trial:
         """
         name = operation_of(self.key)
         if not self.column.starts:
-            self.bed.emulator.create("datafusion", name, **self.script)
+            self.bed.emulator.create(self.row.service or "datafusion", name, **self.script)
         if self.row.test_run:
             self.process = launch(self, name)
         else:
-            self.bed.start(self.dag_id, self.key, operation=name, script=self.script)
+            self.bed.start(self.dag_id, self.key, operation=name, script=self.script, service=self.row.service)
         (self.row.situation or waits)(self)
 
     def strike(self) -> None:
@@ -233,7 +233,7 @@ def _waits_deferred(trial: Trial) -> None:
 
 def _settle_cancelled(trial: Trial) -> None:
     trial.sees(lambda: trial.operations and not any(one.is_left for one in trial.operations), trial.row.within + 5)
-    trial.is_final()
+    trial.is_final(60 + trial.script.get("cancel_delay", 0))  # a next try waits for its end
 
 
 def _settle_replaced(trial: Trial) -> None:

@@ -1,7 +1,8 @@
 """The Dags of the kill matrix and of the chaos: one task ``it`` each, in every shape and variant.
 
 A Dag is named ``bed_{column}`` or ``bed_{column}_{variant}``. The run's conf has a ``key``, by which the server's
-operations are found; a ``script`` for those that the task starts; and an ``operation`` for those that it does not.
+operations are found; a ``script`` for those that the task starts; an ``operation`` for those that it does not; and
+perhaps the ``service``.
 """
 
 from __future__ import annotations
@@ -25,15 +26,19 @@ HELD = 20
 """Seconds before ``execute`` at most, in the variant ``held``: longer than Airflow takes to notice a kill."""
 AROUND = 4
 """Seconds that ``completing`` sleeps before and after it completes."""
-OPERATION = {"operation_name": "{{ dag_run.conf['operation'] }}", "service": "datafusion"}
+OPERATION = {
+    "operation_name": "{{ dag_run.conf['operation'] }}",
+    "service": "{{ dag_run.conf.get('service', 'datafusion') }}",
+}
 STARTED = {
-    "service": "developerconnect",
+    "service": "{{ dag_run.conf.get('service', 'developerconnect') }}",
     "method": "projects/{{ dag_run.conf['key'] }}/locations/us-central1/connections"
     "?connectionId={{ dag_run.conf['key'] }}&script={{ dag_run.conf['script'] | urlencode }}",
 }
 VARIANTS: dict[str, dict[str, Any]] = {
     "": {},
     "retry": {"retries": 1, "retry_delay": timedelta(seconds=1)},
+    "late_retry": {"retries": 1, "retry_delay": timedelta(seconds=60)},
     "retries": {"retries": 8, "retry_delay": timedelta(seconds=1)},
     "execution_timeout": {"execution_timeout": timedelta(seconds=6)},
     "timeout": {"timeout": 6},
@@ -43,9 +48,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-def server(path: str, method: str = "GET") -> Any:
+def server(path: str, method: str = "GET", service: str = "datafusion") -> Any:
     """Ask the local server, without this package and without Airflow's supervisor."""
-    url = f"{os.environ['LOCAL_SERVER']}/datafusion/v1/{path}"
+    url = f"{os.environ['LOCAL_SERVER']}/{service}/v1/{path}"
     body = b"{}" if method == "POST" else None
     with urllib.request.urlopen(urllib.request.Request(url, data=body, method=method), timeout=60) as answer:
         return json.load(answer)
@@ -120,12 +125,13 @@ def one_task(column: str, variant: str, make: Callable[..., Any], **arguments: A
 def decorated(**arguments: Any) -> None:
     """A task that starts its operation by hand."""
 
-    @operation_task(task_id="it", service="datafusion", poll_interval=1, **arguments)
+    @operation_task(task_id="it", service=OPERATION["service"], poll_interval=1, **arguments)
     def it(dag_run: Any = None) -> Any:
         """Start an operation as any client might."""
         key = dag_run.conf["key"]
         query = f"instanceId={key}&script={urllib.request.quote(dag_run.conf['script'])}"
-        return server(f"projects/{key}/locations/us-central1/instances?{query}", "POST")
+        service = dag_run.conf.get("service", "datafusion")
+        return server(f"projects/{key}/locations/us-central1/instances?{query}", "POST", service)
 
     it()
 

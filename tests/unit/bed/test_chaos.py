@@ -109,8 +109,21 @@ def test_a_cancel_needs_a_kill_that_cancels() -> None:
     """A crash with a retry, or a triggerer that is restarted, is none."""
     assert settle(Account([CANCELLED], "failed", [struck("failed")])) == []
     assert settle(Account([CANCELLED], "failed", [struck("sigkill-supervisor")])) == []
-    for blows in ([], [struck("sigkill", may_retry=True)], [struck("failed", at=110.0)]):
+    assert settle(Account([CANCELLED], "failed", [struck("sigterm")])) == []
+    left = [[struck(kind, may_retry=True)] for kind in sorted(CRASHES)]
+    for blows in ([], *left, [struck("failed", at=110.0)]):
         assert [finding.what for finding in settle(Account([CANCELLED], "failed", blows))] == ["false kill"]
+
+
+def test_an_api_server_that_is_away_ends_only_tasks_without_retries() -> None:
+    """Their supervisors kill them; what has retries left is left to the next try, which may be unable to begin."""
+    away = [(80.0, 101.0)]
+    assert settle(Account([CANCELLED], "failed", [], outages=away)) == []
+    assert settle(Account([CANCELLED], "failed", [], outages=[(10.0, 50.0)])) != []
+    [found] = settle(Account([CANCELLED], "failed", [], outages=away, may_retry=True))
+    assert found.what == "false kill"
+    [left] = settle(Account([LEFT], "failed", [], outages=away, may_retry=True))
+    assert left.why == "its tries could not begin while the API server was away"
 
 
 def test_a_duplicate_is_excused_only_by_a_start_without_an_answer() -> None:
