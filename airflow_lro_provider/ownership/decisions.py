@@ -100,8 +100,8 @@ def of_killed_trigger(*, task_state: TaskState, owner_token: str | Evidence, my_
 def of_deadline(*, task_state: TaskState, owner_token: str | Evidence, my_token: str) -> Decision:
     """Decide for a trigger whose deadline has passed, perhaps long ago: its triggerer may have stood still.
 
-    As :func:`of_killed_trigger`, but deferred and mine is CANCEL (this is its deadline), and what another try has
-    is OWN: it is that try's. What is UNSURE is cancelled by the task that the event wakes.
+    As :func:`of_killed_trigger`, but deferred and mine is CANCEL, and what another try has is OWN: it is that try's.
+    What is UNSURE is cancelled by the task that the event wakes.
     """
     decision = of_killed_trigger(task_state=task_state, owner_token=owner_token, my_token=my_token)
     if task_state == "deferred" or task_state in _WOKEN:
@@ -116,8 +116,8 @@ def of_deadline(*, task_state: TaskState, owner_token: str | Evidence, my_token:
 def of_deferral(*, task_state: TaskState, owner_token: str | Evidence, my_token: str) -> Decision:
     """Decide for a deferral that was reported to Airflow a moment ago.
 
-    Airflow 3.3 refuses it if the task was marked or cleared while it ran, and then calls no hook at all; and if another
-    scheduler has begun the task anew, because its own one died.
+    Airflow 3.3 refuses it if the task was marked or cleared while it ran, or begun anew by another scheduler, and calls
+    no hook then.
 
     ================================  ============================================================
     evidence                          decision
@@ -126,12 +126,10 @@ def of_deferral(*, task_state: TaskState, owner_token: str | Evidence, my_token:
     deferred, with another's          CANCEL: cleared, and a new try has deferred already
     failed, success, restarting, …    CANCEL: killed while it ran
     running                           UNSURE: not accepted; Airflow's supervisor will try again
-    no state, queued, scheduled, …    UNSURE: begun anew, woken already, or cleared: the next try
-                                      will know
+    no state, queued, scheduled, …    UNSURE: begun anew, woken or cleared: the next try knows
     unknown                           UNSURE
     ================================  ============================================================
 
-    :param owner_token: the token in XCom now.
     :param my_token: the token of the trigger that was handed over.
     """
     if task_state == "deferred":
@@ -206,7 +204,6 @@ def of_armed_record(
     - else                             UNSURE: this process is the one that is out of date
     =================================  =======================================================
 
-    :param record: what the earlier try stored.
     :param try_number: this try.
     :param try_id: this task instance's id.
     :param max_tries: Airflow's ``max_tries`` now.
@@ -239,21 +236,18 @@ def is_younger(one: str, other: str) -> bool:
 def of_stopped_task(*, task_state: TaskState, is_current: bool | None = None, goes_on: bool) -> Decision:
     """Decide for a task process that was sent SIGTERM while its operation runs.
 
-    A person who kills the task sends it, but also a worker that shuts down, and a supervisor to which Airflow does not
-    listen any more: after a restart of the scheduler, an outage of the API server, a freeze of the machine.
+    By a person who kills the task, by a worker that shuts down, or by a supervisor to which Airflow does not listen any
+    more: after a restart of the scheduler, an outage of the API server, a freeze of the machine.
 
     ==============================================  =====================================  ===========================
     evidence                                        a next try would go on with it         none would
     ==============================================  =====================================  ===========================
     ended, restarting (cleared), gone (deleted)     CANCEL                                 CANCEL
     success, and this try is not the current one    ADOPT: another try has succeeded       ADOPT
-    running, and this try is the current one        ADOPT: the worker shuts down, and the  CANCEL: nobody else would
-                                                    next try goes on
+    running, and this try is the current one        ADOPT: the worker shuts down           CANCEL: nobody else would
     running as another try                          ADOPT: it is that try's to decide      ADOPT
-    queued, scheduled, up_for_retry, deferred, no   ADOPT: the next try decides            ADOPT
-    state, …
-    unknown                                         ADOPT: the next try or the sweep       CANCEL
-                                                    decides
+    queued, scheduled, up_for_retry, no state, …    ADOPT: the next try decides            ADOPT
+    unknown                                         ADOPT: that one, or the sweep decides  CANCEL
     ==============================================  =====================================  ===========================
 
     :param is_current: whether Airflow still takes records of this try; ``None`` if that is not known.
@@ -324,7 +318,7 @@ def will_go_on(
 def reason_to_cancel(
     ended_by: EndedBy, *, goes_on: bool, cancel_on_kill: bool = True, cancel_on_failure: bool = True
 ) -> str | None:
-    """Why the operation must not outlive a try that ends so; ``None`` if it may.
+    """Why the operation must not outlive a try that ends so; ``None`` if it may. ``goes_on`` is :func:`will_go_on`'s.
 
     ==================================================  ==========================================================
     how the try ends                                    cancel
@@ -336,8 +330,6 @@ def reason_to_cancel(
     skipped, failed for good                            if ``cancel_on_failure``
     failed                                              if ``cancel_on_failure``, unless the next try goes on
     ==================================================  ==========================================================
-
-    :param goes_on: the result of :func:`will_go_on`.
     """
     if not cancel_on_kill or ended_by in _GOES_ON:
         return None
@@ -385,8 +377,7 @@ def of_ledger_entry(
     - failed, and ``cancel_on_failure=False``  UNSURE: it may have failed by itself
     up for retry, and the retry adopts       OWN
     up for retry, and it does not            CANCEL
-    up for retry, queued, … no state, but    CANCEL: Airflow never runs it again (3.3.2 can leave one so that
-    its run has ended                        was marked in the moment in which it failed)
+    up for retry, … no state, its run ended  CANCEL: Airflow never runs it again (3.3.2 can leave one so)
     running, deferred, queued, … no state    OWN: alive, or the next try will see to it
     =======================================  ======================================================
 
