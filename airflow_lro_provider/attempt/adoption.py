@@ -24,8 +24,13 @@ import time
 from typing import TYPE_CHECKING
 
 from airflow_lro_provider.attempt.guard import Phase
-from airflow_lro_provider.exceptions import OperationKilled, OperationRunningError, OperationWaitError
-from airflow_lro_provider.lro.errors import NotFoundError, OperationsError, PermissionDeniedError, WaitTimeoutError
+from airflow_lro_provider.exceptions import (
+    OperationKilled,
+    OperationRunningError,
+    OperationStartError,
+    OperationWaitError,
+)
+from airflow_lro_provider.lro.errors import NotFoundError, OperationsError, WaitTimeoutError
 from airflow_lro_provider.lro.polling import Absence, new_schedule
 from airflow_lro_provider.lro.resources.names import OperationReference, identity_of
 from airflow_lro_provider.ownership.decisions import ArmedRecord, Decision, of_armed_record
@@ -52,12 +57,19 @@ def take_over(attempt: Attempt, reference: OperationReference) -> None:
     earlier = record.read()
     stored = None if earlier is None else earlier.reference
     if earlier is None or stored is None or (record.is_own(earlier) and not earlier.killed):
+        if earlier is not None:  # a reschedule's earlier poke
+            attempt.left_by_try = earlier.left_by_try
+        elif record.is_unread:  # whatever it was: CANCELLED is no success now
+            attempt.left_by_try = record.this_try["try_number"] - 1
         earlier = None
     elif identity_of(stored.get("service"), stored.get("name")) != identity_of(reference.service, reference.name):
         if of_armed_record(earlier, **record.this_try) is not Decision.UNSURE:  # nobody waits for it any more
             reason = f"try {earlier.try_number} of this task died, and this one waits for another"
             attempt.cancel_unguarded(OperationReference.from_dict(stored), reason)
         earlier = None
+    if earlier is not None:
+        attempt.left_by_try = earlier.try_number
+    record.left_by_try = attempt.left_by_try
     record.write(reference)
     if record.is_outdated:
         attempt.guard.finish()
@@ -65,7 +77,6 @@ def take_over(attempt: Attempt, reference: OperationReference) -> None:
     attempt.guard.enter(Phase.WAITING)
     if earlier is None:
         return
-    attempt.left_by_try = earlier.try_number
     seen = attempt.peek()
     decision = _judge(attempt, earlier, seen)
     if decision is Decision.CANCEL and (seen is None or not seen.done):
@@ -84,6 +95,10 @@ def adopt(attempt: Attempt, start: Start, poll_interval: float | None) -> bool:
     record, guard = attempt.record, attempt.guard
     earlier = record.read()
     if earlier is None:
+        if record.is_unread:
+            raise OperationWaitError(
+                "what an earlier try of this task has left cannot be read from Airflow; nothing was started beside it"
+            )
         return False
     decision = of_armed_record(earlier, **record.this_try)
     if earlier.reference is not None:
@@ -117,7 +132,7 @@ def adopt(attempt: Attempt, start: Start, poll_interval: float | None) -> bool:
         attempt.disown()
         record.remove_earlier()
         return False
-    attempt.left_by_try = earlier.try_number
+    record.left_by_try = attempt.left_by_try = earlier.try_number
     guard.enter(Phase.ASKING)
     record.write(reference)
     guard.enter(Phase.WAITING)
@@ -146,6 +161,11 @@ def _find_started(
 ) -> OperationReference | None:
     """What a start without a response has started, if that has to be known before another one is sent."""
     if not start.repeatable:
+        if decision is not Decision.CANCEL and not start.may_start_again:
+            raise OperationStartError(
+                f"try {earlier.try_number} of this task died while it started an operation ({start.description}); it"
+                " may run, so no other is started. Check at the service, and clear the task to start anew."
+            )
         attempt.log.warning(
             "Try %d died while it started something; whether an operation runs is not known", earlier.try_number
         )
@@ -159,10 +179,12 @@ def _find_started(
     try:
         started = start.send(attempt, earlier.request_id)
     except OperationsError as error:
-        if error.transient or error.is_ours or isinstance(error, PermissionDeniedError):
-            raise  # the record stays, for the next try
-        attempt.log.warning("What try %d has started cannot be determined: %s", earlier.try_number, error)
-        return None
+        # The record stays. Only a response to this request id tells what is there to be cancelled.
+        attempt.log.warning("What try %d has started is not known, so nothing else is started", earlier.try_number)
+        raise OperationWaitError(
+            f"what try {earlier.try_number} of this task has started is not known ({error}). No other is started beside"
+            " it. Check at the service; a new Dag run starts anew."
+        ) from None
     finally:
         attempt.guard.enter(Phase.PREPARING)
     finished = started.operation is not None and started.operation.done

@@ -34,11 +34,7 @@ from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowTas
 from airflow_lro_provider.attempt.guard import Guard, Phase
 from airflow_lro_provider.attempt.record import AttemptRecord, Role
 from airflow_lro_provider.attempt.result import how_it_ended
-from airflow_lro_provider.exceptions import (
-    OperationInputError,
-    OperationRunningError,
-    OperationWaitError,
-)
+from airflow_lro_provider.exceptions import OperationInputError, OperationRunningError, OperationWaitError
 from airflow_lro_provider.lro.auth.credentials import identity_for
 from airflow_lro_provider.lro.errors import InvalidRequestError, NotFoundError, OperationsError
 from airflow_lro_provider.lro.flows import cancel_line
@@ -55,10 +51,9 @@ if TYPE_CHECKING:
     from airflow_lro_provider.lro.polling import PollSchedule
     from airflow_lro_provider.lro.resources.hosts import Resource
 
-FIRST_POLL_TIMEOUT_SECONDS = 10.0
-"""How long the guard's first poll is waited for."""
-END_PATIENCE_SECONDS = 60.0
-"""How long a cancel at a try's end is repeated at most."""
+CONNECTION_PAUSES_SECONDS = (1.0, 2.0, 4.0)  # before a connection that cannot be used is read again
+FIRST_POLL_TIMEOUT_SECONDS = 10.0  # how long the guard's first poll is waited for
+END_PATIENCE_SECONDS = 60.0  # how long a cancel at a try's end is repeated at most
 _T = TypeVar("_T")
 
 
@@ -145,18 +140,24 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
     # -- in ----------------------------------------------------------------------------------------
 
     def connect(self, read: Callable[[OperationsHook], _T]) -> _T:
-        """Read the connection, and with its hook the arguments. Nothing is sent.
+        """Read the connection, and with its hook the arguments (``read``). Nothing is sent.
 
-        :param read: reads and checks the arguments with the hook.
-        :raises OperationInputError: if one of them, or the connection, cannot be used.
+        :raises OperationInputError: if one of them cannot be used.
+        :raises ConnectionSettingsError: if the connection is missing, or cannot be used; a retry may find it.
         """
         self.guard.enter(Phase.PREPARING)
-        self.hook = self._make_hook()
-        try:
-            found = read(self.hook)
-            identity_for(self.hook.settings)
-        except InvalidRequestError as error:
-            raise OperationInputError(str(error)) from None
+        for pause in (*CONNECTION_PAUSES_SECONDS, None):
+            self.hook = self._make_hook()
+            try:
+                found = read(self.hook)
+                identity_for(self.hook.settings)
+                break
+            except InvalidRequestError as error:
+                if not error.is_ours:
+                    raise OperationInputError(str(error)) from None
+                if pause is None or self.guard.killed:
+                    raise  # Airflow says "not defined" also when it cannot ask
+            time.sleep(pause)
         self.client = self.hook.make_client()
         return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from airflow_lro_provider.lro.polling import PollSchedule
     from airflow_lro_provider.lro.resources.names import OperationReference
     from airflow_lro_provider.triggers.operations import OperationTrigger
+
+PUSH_PAUSES_SECONDS = (1.0, 3.0)
+"""The pauses before the owner token is pushed again, if Airflow does not take it."""
 
 
 def deferral_of(
@@ -44,7 +48,7 @@ def deferral_of(
     owner = {"token": attempt.token or uuid.uuid4().hex}
     if role.cancel_on_kill:  # the task can lose its operation
         ti = attempt.context["ti"]
-        ti.xcom_push(key=evidence.OWNER_KEY, value=owner["token"])  # here as in the triggerer, the configured backend
+        _push(ti, owner["token"])
         owner.update(evidence.TaskKey.of(ti)._asdict())
     deadlines = (
         Deadline(started + seconds, cause, seconds) for cause, seconds in timeouts.items() if seconds is not None
@@ -67,6 +71,18 @@ def deferral_of(
     )
     resumed = Resumed(owner["token"], reference.to_dict(), started, attempt.left_by_try)
     return {"trigger": trigger, "method_name": "execute_complete", "kwargs": asdict(resumed)}
+
+
+def _push(ti: Any, token: str) -> None:
+    """Leave the owner token; with Airflow's configured XCom backend, here as in the triggerer."""
+    for pause in (*PUSH_PAUSES_SECONDS, None):
+        try:
+            ti.xcom_push(key=evidence.OWNER_KEY, value=token)
+            break
+        except Exception:
+            if pause is None:
+                raise
+        time.sleep(pause)
 
 
 def make_trigger(

@@ -10,6 +10,7 @@ Losing either never cancels anything: a store that does not respond is logged, a
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from airflow_lro_provider.sweep.search import StartFootprint
 
 KEY = "airflow_lro_provider.armed"
+READ_PAUSES_SECONDS = (0.5, 1.0, 2.0)
+"""The pauses between two reads of the record, while Airflow does not respond."""
+WRITE_PAUSE_SECONDS = 0.2
 # Airflow gives every try an id of its own, and rejects with these the writes of one that has ended.
 _NOT_CURRENT = (404, 409, 410)
 
@@ -80,6 +84,10 @@ class AttemptRecord:
         self._role, self._context = role, context
         self._earlier: ArmedRecord | None = None
         self._request_id: str | None = None
+        self.left_by_try: int | None = None
+        """The earlier try that left the operation which this one has, for its record."""
+        self.is_unread = False
+        """Whether it is not known what an earlier try has left: Airflow did not respond."""
         self._is_repeatable = False  # whether the next try finds what this one starts, by its request id
         self._footprint: StartFootprint | None = None
         self._recorded: Mapping[str, Any] | None = None  # the operation in the record of this try
@@ -133,10 +141,16 @@ class AttemptRecord:
     def read(self) -> ArmedRecord | None:
         """The record that is there, whoever left it."""
         self._earlier = None
-        if self._store is not None:
+        if self._store is None:
+            return None
+        for pause in (*READ_PAUSES_SECONDS, None):
             with self._tolerating("read"):
                 self._earlier = ArmedRecord.from_dict(self._store.get(KEY))
-        return self._earlier
+                return self._earlier
+            if pause is not None:
+                time.sleep(pause)
+        self.is_unread = self._ti.try_number > 1
+        return None
 
     def check(self) -> None:
         """See whether the record of this try is there, if another process has written it."""
@@ -197,19 +211,27 @@ class AttemptRecord:
 
     def write(self, reference: OperationReference, killed: str | None = None) -> None:
         """Record that this try waits for this operation, or (``killed``) why it requested its cancellation."""
-        record = ArmedRecord(reference=reference.to_dict(), killed=killed, **self.this_try)
+        record = ArmedRecord(
+            reference=reference.to_dict(), killed=killed, left_by_try=self.left_by_try, **self.this_try
+        )
         self._set(record)
         if killed is not None:
             return  # the sweep sees to it that the cancel takes effect
+        has_entry = self._page is None
         if self._page is not None:
             with self._tolerating("write"):
                 self._page.write(reference)
+                has_entry = True
         # Only now: between the two entries there is no moment without one.
         earlier = self._earlier
-        if earlier is not None and (
-            earlier.reference == record.reference
-            # Its start was sent again, and this is the result.
-            or (self._request_id is not None and earlier.request_id == self._request_id)
+        if (
+            earlier is not None
+            and has_entry
+            and (
+                earlier.reference == record.reference
+                # Its start was sent again, and this is the result.
+                or (self._request_id is not None and earlier.request_id == self._request_id)
+            )
         ):
             self.remove_earlier()
 
@@ -251,7 +273,11 @@ class AttemptRecord:
             return
         with self._tolerating("write"):
             try:
-                self._store.set(KEY, asdict(record))
+                try:
+                    self._store.set(KEY, asdict(record))
+                except Exception:  # one odd response says nothing about the task
+                    time.sleep(WRITE_PAUSE_SECONDS)
+                    self._store.set(KEY, asdict(record))
                 self._is_there = True
                 self._recorded = record.reference
                 self._has_owned = self._has_owned or record.reference is not None

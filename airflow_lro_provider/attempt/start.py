@@ -33,6 +33,14 @@ class Start(Protocol):
         """Whether a start with the same request id can be sent again without starting another operation."""
 
     @property
+    def may_start_again(self) -> bool:
+        """Whether, if not, it may be sent again all the same after a crash.
+
+        Because the service refuses a second one, as of a resource whose id it says; or because it is a function of the
+        author's, which Airflow's retries call again.
+        """
+
+    @property
     def footprint(self) -> StartFootprint | None:
         """How to find the operation if its start never gets a response."""
 

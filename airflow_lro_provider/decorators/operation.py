@@ -68,6 +68,7 @@ class _CallFunction:
     # A function that hangs is what an execution_timeout is for. Ctrl-C waits; a second one does not.
     held_back: ClassVar[tuple[signal.Signals, ...]] = (signal.SIGINT,)
     repeatable: ClassVar[bool] = False
+    may_start_again: ClassVar[bool] = True
     footprint: ClassVar[StartFootprint | None] = None
 
     @property

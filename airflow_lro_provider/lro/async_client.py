@@ -36,6 +36,7 @@ from airflow_lro_provider.lro.protocol import PageQuery, Rows
 from airflow_lro_provider.lro.resources.hosts import Resource
 from airflow_lro_provider.lro.resources.methods import Method
 from airflow_lro_provider.lro.resources.names import OperationReference, Parent
+from airflow_lro_provider.lro.threads import in_thread
 
 T = TypeVar("T")
 
@@ -101,7 +102,7 @@ class AsyncOperationsClient(BaseClient):
     @classmethod
     async def create(cls, settings: ConnectionSettings, **kwargs: Any) -> AsyncOperationsClient:
         """Make a client; keys are read and parsed in a thread, not on the loop."""
-        identity, channel = await asyncio.to_thread(lambda: (identity_for(settings), tls_settings_for(settings)))
+        identity, channel = await in_thread("tokens", lambda: (identity_for(settings), tls_settings_for(settings)))
         return cls(settings, identity, channel=channel, **kwargs)
 
     async def __aenter__(self) -> AsyncOperationsClient:

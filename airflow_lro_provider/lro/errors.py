@@ -175,6 +175,9 @@ class ApiError(OperationsError):
     retry_after: float | None = None
 
     def __post_init__(self) -> None:
+        # 503 says that the request was refused (https://google.aip.dev/194); so do all below 500 but these.
+        http = self.http_status
+        self.may_have_happened = http in (408, 499) or (http >= 500 and http not in (501, 503))
         because = f" ({self.reason})" if self.reason else ""
         request = f" Request id: {self.request_id}." if self.request_id else ""
         super().__init__(
@@ -244,8 +247,3 @@ class UnavailableError(ApiError):
 
     transient = True
     next_step = "Try again later."
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        # 503 says that the request was refused (https://google.aip.dev/194).
-        self.may_have_happened = self.http_status != 503

@@ -48,12 +48,14 @@ def send(
     retries: int = 0,
     *,
     patience: float = math.inf,
+    ours: bool = False,
     rng: Callable[[], float] = random.random,
     clock: Callable[[], float] = time.monotonic,
 ) -> Flow[T]:
     """Send a request, and up to ``retries`` times again after an error that passes, if nothing can be done twice.
 
     :param patience: for how many seconds it is sent again at most.
+    :param ours: whether trouble of our own (no token) passes, too.
     :raises OperationsError: the last error.
     """
     tries, begin = 0, clock()
@@ -62,7 +64,8 @@ def send(
             result: T = yield request
             return result
         except errors.OperationsError as error:
-            if tries >= retries or not error.transient or (error.may_have_happened and not request.repeatable):
+            passes = error.transient or (ours and error.is_ours)
+            if tries >= retries or not passes or (error.may_have_happened and not request.repeatable):
                 raise
             tries += 1
             delay = retry_delay(error, tries, rng)
@@ -77,6 +80,7 @@ def find(
     *,
     retries: int = 0,
     patience: float = math.inf,
+    ours: bool = False,
     clock: Callable[[], float] = time.monotonic,
 ) -> Flow[T]:
     """Send a request about one operation, as :func:`send` does, and again while its 404 is in doubt.
@@ -89,7 +93,7 @@ def find(
     while True:
         try:
             left = begin + patience - clock()
-            result = yield from send(request, retries, patience=left, clock=clock)
+            result = yield from send(request, retries, patience=left, ours=ours, clock=clock)
         except errors.NotFoundError:
             now = clock()
             if absence.note(now) or now + absence.delay(now) > begin + patience:
@@ -145,10 +149,7 @@ def start(
             content = yield from send(request)
         except errors.OperationsError as error:
             if error.may_have_happened and not request.repeatable:
-                raise errors.StartUnknownError(
-                    f"{method.service}: the response to {method} was lost ({error}). It may have started an operation,"
-                    " so it is not sent again; check at the service, and clear the task to start anew."
-                ) from None
+                raise _unknown(method, error) from None
             lost = lost or error.may_have_happened
             if tries < retries and error.transient:
                 tries += 1
@@ -165,7 +166,19 @@ def start(
                 f"{request}: the response was lost, and sending it again failed ({error}). It may have started an"
                 " operation; only a start with the same request id can tell."
             ) from None
-        return Started(*protocol.started(request, content))
+        try:
+            return Started(*protocol.started(request, content))
+        except errors.MalformedResponseError as error:
+            if request.repeatable:
+                raise
+            raise _unknown(method, error) from None
+
+
+def _unknown(method: Method, error: errors.OperationsError) -> errors.StartUnknownError:
+    return errors.StartUnknownError(
+        f"{method.service}: the response to {method} was lost ({error}). It may have started an operation, so it is not"
+        " sent again; check at the service, and clear the task to start anew."
+    )
 
 
 def wait_until_done(
@@ -313,7 +326,7 @@ def _cancel(
     absence = Absence()
 
     def found(request: Request[T]) -> Flow[T]:
-        return find(request, absence, retries=retries, patience=patience, clock=clock)
+        return find(request, absence, retries=retries, patience=patience, ours=True, clock=clock)
 
     try:
         if poll and before is None:

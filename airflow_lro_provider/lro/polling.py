@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
-from airflow_lro_provider.lro.errors import NotFoundError, OperationsError, WaitTimeoutError
+from airflow_lro_provider.lro.errors import ApiError, OperationsError, WaitTimeoutError
 from airflow_lro_provider.lro.operation import Operation, Outcome
 
 MIN_INTERVAL_SECONDS = 1.0
@@ -68,24 +68,28 @@ def earliest(deadlines: Iterable[Deadline | None]) -> Deadline | None:
 
 
 class Absence:
-    """Whether an operation is gone: the one rule for a 404, whatever was requested, and whoever requested it.
+    """Whether an error is to be believed: the one rule for a 404, whatever was requested, and whoever requested it, and
+    for any other error that would end a wait.
 
     One 404 is no evidence: a new operation may not be found everywhere at once, and a service may lose sight of one for
     a moment. It is believed once it was given for :data:`NOT_FOUND_SECONDS` and :data:`NOT_FOUND_TIMES`. A success
-    refutes it; any other error in between proves nothing.
+    refutes it, and so does another kind of error that would; one that passes proves nothing.
     """
 
-    __slots__ = ("_since", "_times", "is_believed")
+    __slots__ = ("_kind", "_since", "_times", "is_believed")
 
     def __init__(self) -> None:
         self.refute()
 
     def refute(self) -> None:
         """Note a success."""
-        self._since, self._times, self.is_believed = 0.0, 0, False
+        self._since, self._times, self.is_believed, self._kind = 0.0, 0, False, "NotFoundError"
 
-    def note(self, now: float) -> bool:
-        """Note a 404; whether the operation counts as gone by now."""
+    def note(self, now: float, kind: str = "NotFoundError") -> bool:
+        """Note an error of this kind, a 404; whether it is believed by now."""
+        if kind != self._kind:
+            self.refute()
+            self._kind = kind
         if not self._times:
             self._since = now
         self._times += 1
@@ -93,7 +97,7 @@ class Absence:
         return self.is_believed
 
     def delay(self, now: float) -> float:
-        """Seconds until the next request while a 404 is in doubt: 1, 2, 4, and what is left of the time."""
+        """Seconds until the next request while an error is in doubt: 1, 2, 4, and what is left of the time."""
         left = self._since + NOT_FOUND_SECONDS - now
         return max(min(2.0 ** min(self._times - 1, 10), left), NOT_FOUND_SECONDS / 10)
 
@@ -171,7 +175,7 @@ class PollSchedule:
     _trouble: str = field(default="", init=False)
     _absence: Absence | None = field(default=None, init=False)
     in_doubt: bool = field(default=False, init=False)
-    """Whether the last response was a 404 that is not believed yet."""
+    """Whether the last response was an error that is not believed yet."""
 
     def observe(self, operation: Operation) -> str | None:
         """Note a poll.
@@ -195,15 +199,16 @@ class PollSchedule:
         """Note a poll that failed, or end the wait.
 
         :return: a line for the log when polls begin to fail, or to fail differently, else ``None``.
-        :raises OperationsError: the error itself, if it ends the wait: anything but a transient one, or a 404 that is
-            not believed yet (:class:`Absence`).
+        :raises OperationsError: the error itself, if it ends the wait: trouble of our own, and anything but a transient
+            one once it is believed (:class:`Absence`).
         """
         self.polls += 1
         is_final = not error.transient
-        if isinstance(error, NotFoundError):
+        is_doubted = is_final and isinstance(error, ApiError) and not error.is_ours
+        if is_doubted:
             self._absence = self._absence or Absence()
-            is_final = self._absence.note(now)
-        self.in_doubt = isinstance(error, NotFoundError) and not is_final
+            is_final = self._absence.note(now, type(error).__name__)
+        self.in_doubt = is_doubted and not is_final
         if is_final and (error.is_ours or not self.tolerant):
             raise error
         self._retry_after = error.retry_after or 0.0
@@ -233,7 +238,7 @@ class PollSchedule:
             raise WaitTimeoutError(f"still running at the {cause} of {self.deadline.seconds:g} s: {name}")
 
     def delay(self, now: float) -> float:
-        """Seconds until the next poll; never past the deadline. While a 404 is in doubt, it comes sooner."""
+        """Seconds until the next poll; never past the deadline. While an error is in doubt, it comes sooner."""
         # Comparisons, not min and max: thousands are due at once.
         if self.exponential_backoff:
             # Airflow's own formula (BaseSensorOperator._get_next_poke_interval), for any base.

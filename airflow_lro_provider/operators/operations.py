@@ -103,6 +103,8 @@ class RunOperationOperator(OperationStarter):
         except StartUnknownError as error:
             raise OperationStartError(str(error)) from None
         except InvalidRequestError as error:
+            if error.is_ours:
+                raise
             raise OperationInputError(str(error)) from None
 
     def _read_start(self, hook: OperationsHook) -> _CallMethod:
@@ -132,6 +134,10 @@ class _CallMethod:
 
         method = self.method
         return find_service(method.service).place_of_request_id(method.http_method, method.path) is not None
+
+    @property
+    def may_start_again(self) -> bool:
+        return self.footprint is not None and self.footprint.names_new
 
     @property
     def footprint(self) -> StartFootprint | None:

@@ -160,6 +160,7 @@ class ArmedRecord:
     :param try_id: the task instance's id, which changes with every try (but not if Airflow fails one while queued).
     :param max_tries: Airflow's ``max_tries`` at the time; a clear raises it, a retry does not.
     :param killed: why the dying process requested a cancellation, if it lived long enough to write it.
+    :param left_by_try: the try before it that left the operation to it.
     """
 
     reference: Mapping[str, Any] | None
@@ -168,6 +169,7 @@ class ArmedRecord:
     max_tries: int
     killed: str | None = None
     request_id: str | None = None
+    left_by_try: int | None = None
 
     def is_of(self, try_number: int, try_id: str) -> bool:
         """Whether this very try has left it."""
@@ -204,8 +206,6 @@ def of_armed_record(
     - else                             UNSURE: this process is the one that is out of date
     =================================  =======================================================
 
-    :param try_number: this try.
-    :param try_id: this task instance's id.
     :param max_tries: Airflow's ``max_tries`` now.
     :param seen: the operation, if it could be polled.
     """
@@ -370,28 +370,27 @@ def of_ledger_entry(
     evidence                                 decision
     =======================================  ======================================================
     unknown                                  UNSURE
-    a later try has armed another operation  CANCEL: this one was left behind
-    gone                                     CANCEL: its run was deleted
     success, and ``lets_go``                 LET_GO: the task ended well, and only removing its entry failed
+    a later try has another; or gone         CANCEL: it was left behind, or its run deleted
+    - and ``lets_go``                        UNSURE: it may have been let go
     ended                                    CANCEL: it would have removed its entry; it was killed
-    - failed, and ``cancel_on_failure=False``  UNSURE: it may have failed by itself
+    - failed or skipped, and ``cancel_on_failure=False``  UNSURE: it may have done so by itself
     up for retry, and the retry adopts       OWN
     up for retry, and it does not            CANCEL
     up for retry, … no state, its run ended  CANCEL: Airflow never runs it again (3.3.2 can leave one so)
     running, deferred, queued, … no state    OWN: alive, or the next try will see to it
     =======================================  ======================================================
 
-    :param will_adopt: the entry's, as are ``cancel_on_failure`` and ``lets_go``.
     :param superseded: whether the same task instance has an entry of a later try.
     :param run_state: the state of its run, if that is known.
     """
     if task_state is UNKNOWN:
         return Decision.UNSURE
     if superseded or task_state is GONE:
-        return Decision.CANCEL
+        return Decision.UNSURE if lets_go else Decision.CANCEL
     if task_state == "success" and lets_go:
         return Decision.LET_GO
-    if task_state == "failed" and not cancel_on_failure:
+    if task_state in ("failed", "skipped") and not cancel_on_failure:
         return Decision.UNSURE
     if task_state in _ENDED or (task_state == "up_for_retry" and not will_adopt):
         return Decision.CANCEL

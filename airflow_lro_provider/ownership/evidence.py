@@ -229,7 +229,9 @@ def _batcher() -> _Batcher:
 
 
 async def _in_time(read: Callable[[Any], _T], about: Any) -> _T | None:
+    from airflow_lro_provider.lro.threads import in_thread
+
     try:
-        return await asyncio.wait_for(asyncio.to_thread(read, about), TIMEOUT_SECONDS)
+        return await asyncio.wait_for(in_thread("airflow", lambda: read(about)), TIMEOUT_SECONDS)
     except asyncio.TimeoutError:
         return None

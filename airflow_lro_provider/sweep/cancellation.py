@@ -27,6 +27,7 @@ from airflow_lro_provider.lro.errors import (
 )
 from airflow_lro_provider.lro.operation import Operation, Outcome, State
 from airflow_lro_provider.lro.resources.names import OperationReference, Parent, read_reference
+from airflow_lro_provider.lro.threads import in_thread
 from airflow_lro_provider.metrics import StatsMetrics
 from airflow_lro_provider.sweep.ledger import LedgerEntry, fingerprints
 from airflow_lro_provider.sweep.search import Found, StartFootprint, find
@@ -216,7 +217,7 @@ class _Reader:
     async def _read(self) -> Claims:
         async with self._turn:
             self._next = None
-            return await asyncio.to_thread(self._claims)
+            return await in_thread("airflow", self._claims)
 
 
 class _Endpoint:

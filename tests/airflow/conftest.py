@@ -6,6 +6,16 @@ from collections.abc import Iterator
 
 import pytest
 
+from airflow_lro_provider.attempt import attempt, deferral, record
+
+
+@pytest.fixture(autouse=True)
+def pauses_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Airflow does not answer is asked again at once."""
+    monkeypatch.setattr(attempt, "CONNECTION_PAUSES_SECONDS", (0.01, 0.01))
+    monkeypatch.setattr(record, "READ_PAUSES_SECONDS", (0.01, 0.01))
+    monkeypatch.setattr(deferral, "PUSH_PAUSES_SECONDS", (0.01, 0.01))
+
 
 @pytest.fixture(autouse=True)
 def no_listener_is_left() -> Iterator[None]:

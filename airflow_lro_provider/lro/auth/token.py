@@ -19,6 +19,7 @@ from google.auth.exceptions import TransportError as NotReachedError
 from airflow_lro_provider.lro.auth.token_transport import Refusal, TokenTransport
 from airflow_lro_provider.lro.errors import CredentialsError, OperationsError, TransportError, without_context
 from airflow_lro_provider.lro.http.redaction import in_brief
+from airflow_lro_provider.lro.threads import in_thread
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -183,7 +184,7 @@ class Identity:
             loop = asyncio.get_running_loop()
             task = self._refreshing.get(loop)
             if task is None:
-                task = loop.create_task(asyncio.to_thread(self.headers), name="refresh of a Google token")
+                task = loop.create_task(in_thread("tokens", self.headers), name="refresh of a Google token")
                 self._refreshing[loop] = task
                 task.add_done_callback(lambda _: self._refreshing.pop(loop, None))
             # Shielded: one trigger that is cancelled must not take the token from the others.

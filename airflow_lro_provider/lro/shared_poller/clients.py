@@ -14,6 +14,7 @@ from airflow_lro_provider.lro.auth.credentials import identity_for
 from airflow_lro_provider.lro.auth.mtls import TlsSettings, tls_settings_for
 from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 from airflow_lro_provider.lro.auth.token import Identity
+from airflow_lro_provider.lro.threads import in_thread
 
 ACCESS_TTL_SECONDS = 60.0
 """How long a connection's keys and certificates are used before they are read again."""
@@ -58,7 +59,7 @@ class Clients:
         failed = task is not None and task.done() and (task.cancelled() or task.exception() is not None)
         if task is None or failed or now >= read_at + ACCESS_TTL_SECONDS:
             # Keys are parsed in a thread, once, however many wait for it.
-            task = spawn(asyncio.to_thread(lambda: Access(identity_for(settings), tls_settings_for(settings))))
+            task = spawn(in_thread("tokens", lambda: Access(identity_for(settings), tls_settings_for(settings))))
             self._access[settings] = now, task
         return task.result() if task.done() else await asyncio.shield(task)
 

@@ -308,12 +308,30 @@ def test_transient_errors_never_end_a_wait(error: OperationsError) -> None:
     assert (subject.polls, subject.done) == (4, None)
 
 
-@pytest.mark.parametrize("error", FINAL, ids=lambda error: type(error).__name__)
-def test_other_errors_end_it_at_once(error: OperationsError) -> None:
-    """The error itself ends the wait."""
-    with pytest.raises(type(error)) as caught:
+def test_trouble_of_our_own_is_for_whoever_waits() -> None:
+    """It says nothing about the operation: the error itself is raised at once."""
+    error = CredentialsError("no token")
+    with pytest.raises(CredentialsError) as caught:
         schedule().failed(error, START)
     assert caught.value is error
+
+
+@pytest.mark.parametrize("error", FINAL[:-1], ids=lambda error: type(error).__name__)
+def test_other_errors_end_it_once_they_are_believed(error: OperationsError) -> None:
+    """Ten seconds and three times, as a 404; one between good responses, or of another kind, ends nothing."""
+    subject = schedule(interval=60)
+    for age in (0, 5):
+        subject.failed(error, START + age)
+        assert subject.in_doubt
+        assert subject.delay(START + age) <= 5, "it is asked again soon"
+    with pytest.raises(type(error)) as caught:
+        subject.failed(error, START + 10)
+    assert caught.value is error
+    refuted, mixed = schedule(), schedule()
+    for age in (0, 20, 40, 60):
+        refuted.failed(error, START + age)
+        refuted.observe_unchanged()
+        mixed.failed(error if age % 40 else api_error(NotFoundError), START + age)
 
 
 @pytest.mark.parametrize(

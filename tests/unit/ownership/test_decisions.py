@@ -401,7 +401,7 @@ def test_ledger_entry(state: TaskState) -> None:
             expected = UNSURE
         elif superseded or state is GONE:
             expected = CANCEL
-        elif state == "failed":
+        elif state in ("failed", "skipped"):
             expected = CANCEL if on_failure else UNSURE
         elif state in ENDED or (state == "up_for_retry" and not will_adopt):
             expected = CANCEL

@@ -1,0 +1,269 @@
+"""One odd answer, of the service or of Airflow, kills, forgets and doubles nothing."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout, TaskDeferred
+from airflow.sdk.exceptions import AirflowRescheduleException
+
+from airflow_lro_provider.attempt import guard
+from airflow_lro_provider.attempt.attempt import Attempt
+from airflow_lro_provider.attempt.record import KEY
+from airflow_lro_provider.emulator import Emulator
+from airflow_lro_provider.exceptions import (
+    FinalOperationFailedError,
+    OperationKilled,
+    OperationStartError,
+    OperationWaitError,
+)
+from airflow_lro_provider.lro import polling
+from airflow_lro_provider.lro.auth.settings import ConnectionSettings
+from airflow_lro_provider.lro.client import OperationsClient
+from airflow_lro_provider.lro.errors import ConnectionSettingsError, CredentialsError, StartUnknownError
+from airflow_lro_provider.lro.resources.methods import read_method
+from airflow_lro_provider.lro.resources.names import read_reference
+from airflow_lro_provider.sweep import ledger
+from tests.airflow.played import OutdatedStore, Store, Variables
+from tests.airflow.test_sensor import Try as SensorTry
+from tests.airflow.test_starters import LOCATION, PLAIN, Try, crash, die_after
+
+RESTART = f"{LOCATION}/instances/i:restart"  # neither a request id, nor a resource whose id it says
+
+
+@pytest.fixture
+def emulator(lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Emulator:
+    """A server, and a connection to it."""
+    monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", lro_emulator.airflow_connection_json())
+    lro_emulator.script(duration=None)
+    return lro_emulator
+
+
+class FailingStore(Store):
+    """Fails as often as it is told to."""
+
+    reads = writes = 0
+
+    def get(self, key: str, *_: Any) -> Any:
+        """Read."""
+        if self.reads:
+            self.reads -= 1
+            raise RuntimeError("500")
+        return super().get(key)
+
+    def set(self, key: str, value: Any) -> None:
+        """Write; refused with 404."""
+        if self.writes:
+            self.writes -= 1
+            OutdatedStore().set(key, value)
+        super().set(key, value)
+
+
+def sensor_try(emulator: Emulator, store: Store, number: int = 1, max_tries: int = 0, **script: Any) -> SensorTry:
+    """A try of a sensor."""
+    name = emulator.create("datafusion", **{"duration": None, **script})
+    return SensorTry(emulator, store, number, max_tries, name)
+
+
+@pytest.mark.parametrize("code", [400, 403, 409, 412, 499, 501])
+def test_one_error_of_a_poll_ends_no_wait(emulator: Emulator, code: int) -> None:
+    """Nor is the operation cancelled for it, on the last try."""
+    this = sensor_try(emulator, Store(), duration=1.5)
+    emulator.fail(code, verb="get", name=this.name)
+    assert this.run()["outcome"] == "SUCCEEDED"
+    assert this.cancels == 0
+
+
+def test_a_reschedule_sensor_remembers_which_try_has_left_its_operation(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its second poke is another process: it does not turn green by the kill of the try before."""
+    monkeypatch.setenv("AIRFLOW__LRO__LEDGER", "True")
+    monkeypatch.setattr(ledger, "_variables", Variables)
+    store = Store()
+    first = sensor_try(emulator, store, max_tries=1, cancel_delay=1)
+    how = {"mode": "reschedule", "poke_interval": 0.1}
+    with monkeypatch.context() as patch:
+        patch.setattr(Attempt, "poll", lambda *_: (_ for _ in ()).throw(AirflowTaskTimeout("execution_timeout")))
+        with pytest.raises(AirflowTaskTimeout):
+            first.run(**how)
+    second = SensorTry(emulator, store, 2, 1, first.name)
+    with pytest.raises(AirflowRescheduleException):
+        second.run(**how)
+    while not emulator.operation("datafusion", first.name).done:
+        time.sleep(0.05)
+    with pytest.raises(FinalOperationFailedError, match="after try 1 of this task was killed"):
+        second.run(**how)
+
+
+@pytest.mark.parametrize("reads", [1, 99], ids=["once", "always"])
+def test_a_record_that_cannot_be_read_is_not_one_that_is_not_there(emulator: Emulator, reads: int) -> None:
+    """It is read again; a starter then starts nothing beside what it may name, and a retry may."""
+    store = FailingStore()
+    crash(Try(emulator, store, max_tries=2))
+    store.reads = reads
+    second = Try(emulator, store, 2, 2)
+    if reads == 1:
+        crash(second)
+    else:
+        with pytest.raises(OperationWaitError, match="cannot be read from Airflow") as caught:
+            second.run()
+        assert not isinstance(caught.value, AirflowFailException)
+    assert (second.starts, second.cancels) == (1, 0)
+
+
+def test_a_sensor_whose_record_cannot_be_read_takes_no_cancellation_for_a_success(emulator: Emulator) -> None:
+    """It may have been its own kill."""
+    store = FailingStore()
+    this = sensor_try(emulator, store, number=2, max_tries=1)
+    emulator.finish("datafusion", this.name, error={"code": 1, "message": ""})
+    store.reads = 99
+    with pytest.raises(FinalOperationFailedError, match="after try 1"):
+        this.run()
+
+
+@pytest.mark.parametrize("times", [1, 99], ids=["once", "always"])
+def test_a_connection_that_cannot_be_read_does_not_fail_for_good(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """Airflow says "not defined" also when it cannot ask: it is read again, and Airflow tries again."""
+    store = Store()
+    crash(Try(emulator, store, max_tries=2))
+    real, left = ConnectionSettings.from_extra.__func__, [times]  # type: ignore[attr-defined]
+
+    def flaky(cls: Any, *given: Any, **named: Any) -> Any:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise ConnectionSettingsError("connection 'google_cloud_default' is not defined")
+        return real(cls, *given, **named)
+
+    monkeypatch.setattr(ConnectionSettings, "from_extra", classmethod(flaky))
+    second = Try(emulator, store, 2, 2)
+    if times == 1:
+        crash(second)
+    else:
+        with pytest.raises(ConnectionSettingsError) as caught:
+            second.run()
+        assert not isinstance(caught.value, AirflowFailException)
+    assert (second.starts, second.cancels, len(second.running)) == (1, 0, 1)
+
+
+@pytest.mark.parametrize("code", [499, 504])
+def test_a_start_that_gets_an_odd_error_may_have_happened(emulator: Emulator, code: int) -> None:
+    """Only a plain refusal says that nothing was started: the retry sends the same request id."""
+    store = Store()
+    first = Try(emulator, store, max_tries=1)
+    emulator.fail(code, verb="start", after=True, times=None)
+    operator = first.operator()
+    threading.Timer(0.5, operator.on_kill).start()
+    with pytest.raises((OperationKilled, Exception)):
+        operator.execute(first.context)
+    emulator.store._failures.clear()
+    second = Try(emulator, store, 2, 1)
+    crash(second)
+    assert len(second.started) == 1
+
+
+def test_an_unreadable_response_to_a_start_that_cannot_be_repeated_is_a_lost_one() -> None:
+    """The operation runs; its name is all that could be read."""
+    from airflow_lro_provider.lro import flows
+    from airflow_lro_provider.lro.resources.catalog import find_service
+
+    method = read_method(PLAIN, service="datafusion")
+    flow = flows.start(method, f"https://{find_service('datafusion').host}", request_id="r")
+    next(flow)
+    with pytest.raises(StartUnknownError):
+        flow.send({"name": f"{LOCATION}/operations/o", "done": "false"})
+
+
+@pytest.mark.parametrize(("method", "starts"), [(RESTART, 1), (PLAIN, 2)], ids=["a restart", "a create"])
+def test_a_crash_in_a_start_that_cannot_be_repeated(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, method: str, starts: int
+) -> None:
+    """A second one may run beside the first: it fails for good and says where to look. A create cannot be doubled."""
+    store = Store()
+    how = {"method": method, "service": "datafusion"}
+    first = Try(emulator, store, max_tries=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(OperationsClient, "_send", die_after(OperationsClient._send))
+        with pytest.raises(SystemExit):
+            first.run(**how)
+    second = Try(emulator, store, 2, 1)
+    with pytest.raises(OperationStartError if starts == 1 else TaskDeferred):
+        second.run(deferrable=True, **how)
+    assert second.starts == starts
+
+
+def test_an_adoption_keeps_the_old_entry_until_it_has_its_own(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the two there is no moment without one."""
+    monkeypatch.setenv("AIRFLOW__LRO__LEDGER", "True")
+    variables = Variables()
+    monkeypatch.setattr(ledger, "_variables", lambda: variables)
+    store = Store()
+    crash(Try(emulator, store, max_tries=1))
+    with monkeypatch.context() as patch:
+        patch.setattr(variables, "set", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("500")))
+        crash(Try(emulator, store, 2, 1))
+    assert len(variables) == 1
+
+
+def test_a_token_that_is_not_taken_is_pushed_again(emulator: Emulator) -> None:
+    """One failed write to XCom ends no task, and so no operation."""
+    this = Try(emulator, Store())
+    push, left = this.ti.xcom_push, [1]
+
+    def flaky(key: str, value: Any) -> None:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise RuntimeError("500")
+        push(key, value)
+
+    this.ti.xcom_push = flaky
+    crash(this)
+    assert this.pushed
+    assert this.cancels == 0
+
+
+def test_one_404_of_airflow_does_not_say_that_another_try_has_it(emulator: Emulator) -> None:
+    """A timeout cancels: the record that says so is written again first."""
+    store = FailingStore()
+    this = sensor_try(emulator, store)
+    sensor = this.sensor(timeout=0.5)
+
+    def fail_at_the_end() -> None:
+        store.writes = 1
+
+    threading.Timer(0.3, fail_at_the_end).start()
+    with pytest.raises(Exception, match=r"(?i)time.?out|timing out"):
+        sensor.execute(this.context)
+    assert this.cancels == 1
+    assert store[KEY]["killed"]
+
+
+def test_a_kill_goes_on_when_there_is_no_token_for_a_moment(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trouble of our own passes: the cancel is sent again within the time that a kill has."""
+    monkeypatch.setattr(polling, "BACKOFF_SECONDS", 0.1)
+    left = [2]
+    real: Callable[..., Any] = OperationsClient._send
+
+    def flaky(self: Any, request: Any, urgent: bool) -> Any:
+        if request.verb == "cancel":
+            left[0] -= 1
+            if left[0] >= 0:
+                raise CredentialsError("no token could be obtained")
+        return real(self, request, urgent)
+
+    monkeypatch.setattr(OperationsClient, "_send", flaky)
+    reference = read_reference(emulator.create("datafusion", duration=None), "datafusion")
+    client = OperationsClient(ConnectionSettings.from_extra(emulator.connection_extra()))
+    with client:
+        result = client.cancel(reference, poll=False, patience=guard.KILL_PATIENCE_SECONDS, urgent=True)
+    assert result.requested
