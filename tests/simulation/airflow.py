@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
 from types import SimpleNamespace
 from typing import Any, TypeVar
 from unittest import mock
@@ -24,6 +25,7 @@ from airflow_lro_provider.attempt import deferral, guard, record
 from airflow_lro_provider.attempt.task import OperationTask
 from airflow_lro_provider.hooks import operations as hooks
 from airflow_lro_provider.lro import async_client
+from airflow_lro_provider.lro import threads as threads_of_the_package
 from airflow_lro_provider.lro.http.session import BoundedSession
 from airflow_lro_provider.lro.resources.methods import new_request_id
 from airflow_lro_provider.ownership.evidence import OWNER_KEY
@@ -73,6 +75,8 @@ class Airflow:
         self.trigger: tuple[int, dict[str, Any], int, tuple[str, dict[str, Any]]] | None = None
         self.triggers = 0
         self.lost_until = 0.0
+        self.lost_question = 0
+        """Which question from now on gets no answer; 0: none."""
         self.deaths: list[tuple[float, int]] = []
         """When the task was killed, or had failed for good, and its try: what that one and all before it have started
         may be cancelled from then on."""
@@ -134,7 +138,7 @@ class Airflow:
         self.resumes = None
         self.note(f"a try has failed: {self.state}")
 
-    def end(self, worker: Worker, how: str, deferred: Any = None) -> bool:
+    def end(self, worker: Worker, how: str, deferred: Any = None, why: str = "") -> bool:
         """A process reports how it has ended; returns whether that is accepted."""
         if worker.try_id != self.id or self.state != "running":
             self.note(f"try {worker.number} reports {how}: refused")
@@ -148,7 +152,7 @@ class Airflow:
         elif how == "failed":
             self.fail()
         else:
-            if how == "failed for good":
+            if how == "failed for good" and (self.try_number > self.max_tries or "cancelled" in why):
                 self.deaths.append((self.world.time, self.try_number))
             self.state = {"failed for good": "failed"}.get(how, how)
         return True
@@ -241,7 +245,8 @@ class Airflow:
             pause(self.world.chance.uniform(0.001, 0.05))
             if process.parent is not None and process.parent.is_killed:
                 raise EOFError("the supervisor is gone")
-            if self.world.now < self.lost_until:
+            self.lost_question -= 1
+            if self.world.now < self.lost_until or self.lost_question == 0:
                 pause(self.world.chance.choice([0.1, 3.0]))
                 if self.world.chance.random() < 0.5:
                     with contextlib.suppress(RejectedError):
@@ -319,12 +324,12 @@ class Worker:
             pause(float("inf"), lambda: self.world.now >= self.airflow.lost_until)
             self.airflow.end(self, "failed")
 
-    def _report(self, how: str, deferred: Any = None) -> None:
+    def _report(self, how: str, deferred: Any = None, why: str = "") -> None:
         end = self.world.now + 60
 
         def report() -> None:
             self.has_reported = True
-            self.airflow.end(self, how, deferred)
+            self.airflow.end(self, how, deferred, why)
 
         while True:
             try:
@@ -363,7 +368,7 @@ class Worker:
                 self._report("deferred", (arguments, error.method_name, error.kwargs))
         except AirflowFailException as error:
             airflow.note(f"try {self.number}: {error}")
-            self._report("failed for good")
+            self._report("failed for good", why=str(error))
         except (Exception, KeyboardInterrupt, SystemExit) as error:
             airflow.note(f"try {self.number}: {type(error).__name__}: {error}")
             self._report("failed")
@@ -379,7 +384,12 @@ class Worker:
 
     def _context(self) -> Any:
         def push(key: str, value: Any) -> None:
-            self.airflow.ask(lambda: self.airflow.xcoms.update({key: value}))
+            try:
+                self.airflow.ask(lambda: self.airflow.xcoms.update({key: value}))
+            except (LostError, EOFError):  # Airflow has tried for a minute: the task fails, as any other would
+                if self.number > self.max_tries:
+                    self.airflow.deaths.append((self.world.time, self.number))
+                raise
 
         ti = SimpleNamespace(
             id=self.try_id, try_number=self.number, max_tries=self.max_tries, **TASK, xcom_push=push,
@@ -433,6 +443,18 @@ class _Variables:
 
     def keys(self, prefix: str = "") -> Any:
         return self._airflow.ask(lambda: [key for key in self._all if key.startswith(prefix)])
+
+
+class _InPlace(Executor):
+    """Runs what would block in the thread of the loop, which stands still meanwhile."""
+
+    def submit(self, function: Any, /, *arguments: Any, **named: Any) -> Any:
+        done: Future[Any] = Future()
+        try:
+            done.set_result(function(*arguments, **named))
+        except Exception as error:
+            done.set_exception(error)
+        return done
 
 
 class _Log:
@@ -493,6 +515,10 @@ def in_place_of_the_real(airflow: Callable[[], Airflow]) -> Iterator[None]:
     def states(**how: Any) -> Any:
         return airflow().states(**how)
 
+    def pool(kind: str) -> Executor:
+        return _InPlace() if is_here() else _pool(kind)
+
+    _pool = threads_of_the_package._pool
     log = property(lambda _: _Log(airflow()))
     _readable = guard._readable
     threads = SimpleNamespace(Thread=Thread, Lock=guard.threading.Lock)
@@ -515,6 +541,7 @@ def in_place_of_the_real(airflow: Callable[[], Airflow]) -> Iterator[None]:
         mock.patch("airflow.providers.common.compat.connection.get_async_connection", async_connection),
         mock.patch.object(BoundedSession, "fetch", lambda _, *what, **how: airflow().service.fetch(*what, **how)),
         mock.patch.object(async_client, "AsyncSession", Session),
+        mock.patch.object(threads_of_the_package, "_pool", pool),
         mock.patch.object(OperationTask, "log", log),
         mock.patch.object(OperationTrigger, "log", log),
     ]
