@@ -269,7 +269,9 @@ class Life(RuleBasedStateMachine):
         assert not is_green or self._views()[-1].state == "SUCCEEDED", self._story("green by its own kill")
         airflow.sweep()
         self._pass(60, 3)
-        assert not airflow.variables, self._story(f"left in the ledger: {list(airflow.variables)}")
+        # Of a start whose response was not recorded, the sweep finds no operation: it is forgotten some time later.
+        left = [key for key in airflow.variables if not key.endswith("/-")]
+        assert not left, self._story(f"left in the ledger: {left}")
         counts[f"ends {airflow.state}"] += 1
 
 
