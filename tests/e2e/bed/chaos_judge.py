@@ -102,8 +102,8 @@ def settle(account: Account) -> list[Finding]:
 
 def _is_false_kill(account: Account, operation: Seen) -> bool:
     at = operation.cancel_requested_at
-    if at is None:
-        return False
+    if at is None or (operation.done_at is not None and operation.done_at < at):
+        return False  # the latter did no harm
     if not account.may_retry and any(begin <= at <= end + NOTICED for begin, end in account.outages):
         return False
     before = [blow for blow in account.struck if at - FORETOLD <= blow.at <= at + 0.5]

@@ -157,7 +157,8 @@ class Lived:
         if not operations or not kind or kind == "slow" or operations[-1].name in self.troubled:
             return
         self.troubled.add(operations[-1].name)
-        times = 3 if verb == "get" else 1
+        # Three 404s are believed if they come over ten seconds: the process may stand still between them.
+        times = {"get-404": 2, "get-403": 1}.get(trouble, 3 if verb == "get" else 1)
         self.bed.emulator.fail(kind, verb=verb, name=operations[-1].name, times=times, after=kind == "reset")
 
     def _strike(self, kind: str) -> None:

@@ -21,9 +21,9 @@ PROCESS = {**CRASHES, "error": 1}
 """What befalls a process."""
 TROUBLE: dict[str, int] = {
     **{"": 6, "cancel-503": 1, "cancel-404": 1, "cancel-slow": 1, "cancel-reset": 1},
-    **{"get-503": 1, "get-404": 2, "get-401": 2, "get-reset": 1},
+    **{"get-503": 1, "get-404": 2, "get-403": 2, "get-reset": 1},
 }
-"""What the server does meanwhile; a 401 is what comes of credentials that come and go."""
+"""What the server does meanwhile."""
 TRIGGERERS = {"restart": 2, "kill": 3, "stall": 2}
 """What befalls the triggerers."""
 AIRFLOW = {**TRIGGERERS, "scheduler": 1, "api-server": 1}
