@@ -7,11 +7,13 @@ from collections.abc import Iterator
 import pytest
 
 from airflow_lro_provider.attempt import attempt, deferral, record
+from airflow_lro_provider.lro import polling
 
 
 @pytest.fixture(autouse=True)
 def pauses_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What Airflow does not answer is asked again at once."""
+    """What Airflow does not answer is asked again at once, and an error of the service is believed after a second."""
+    monkeypatch.setattr(polling, "NOT_FOUND_SECONDS", 1.0)
     monkeypatch.setattr(attempt, "CONNECTION_PAUSES_SECONDS", (0.01, 0.01))
     monkeypatch.setattr(record, "READ_PAUSES_SECONDS", (0.01, 0.01))
     monkeypatch.setattr(deferral, "PUSH_PAUSES_SECONDS", (0.01, 0.01))
