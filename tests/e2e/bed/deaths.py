@@ -131,8 +131,11 @@ def forbid(trial: Trial) -> None:
 
 
 def forbid_once(trial: Trial) -> None:
-    """Looks are refused for ten seconds, which ends the try: 1, 2, 4 and 3 s after the first one it is believed."""
-    trial.bed.emulator.fail(403, verb="get", name=trial.operations[-1].name, times=5)
+    """Looks are refused for ten seconds, which ends the try: with polls a second apart, the eleventh is believed.
+
+    What is left of them meets the next try, which doubts it.
+    """
+    trial.bed.emulator.fail(403, verb="get", name=trial.operations[-1].name, times=12)
     trial.killed_at = time.time()
 
 
