@@ -36,8 +36,8 @@ from airflow_lro_provider.attempt.record import AttemptRecord, Role
 from airflow_lro_provider.attempt.result import how_it_ended
 from airflow_lro_provider.exceptions import OperationInputError, OperationRunningError, OperationWaitError
 from airflow_lro_provider.lro.auth.credentials import identity_for
+from airflow_lro_provider.lro.cancel import cancel_line
 from airflow_lro_provider.lro.errors import InvalidRequestError, NotFoundError, OperationsError
-from airflow_lro_provider.lro.flows import cancel_line
 from airflow_lro_provider.lro.metrics import Metrics
 from airflow_lro_provider.lro.operation import Operation, Outcome
 from airflow_lro_provider.lro.polling import Trouble
@@ -47,6 +47,7 @@ from airflow_lro_provider.triggers.events import Finished, Gone, Lost, read_even
 
 if TYPE_CHECKING:
     from airflow_lro_provider.hooks.operations import OperationsHook
+    from airflow_lro_provider.lro.auth.settings import ConnectionSettings
     from airflow_lro_provider.lro.client import OperationsClient
     from airflow_lro_provider.lro.polling import PollSchedule
     from airflow_lro_provider.lro.resources.hosts import Resource
@@ -158,8 +159,19 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
                 if pause is None or self.guard.killed:
                     raise  # Airflow says "not defined" also when it cannot ask
             time.sleep(pause)
-        self.client = self.hook.make_client()
+        self.client = self.hook.make_client(read_settings=self._read_connection_again, on_trouble=self.log_state)
         return found
+
+    def _read_connection_again(self) -> ConnectionSettings:
+        phase = self.guard.phase
+        self.guard.enter(Phase.ASKING)
+        try:
+            settings = self.hook.read_again()
+            if self.guard.armed:
+                self.guard.renew(self._guard_client(self.hook))
+        finally:
+            self.guard.enter(phase)
+        return settings
 
     def own(self, reference: OperationReference) -> None:
         """From here on this try owns the operation. See :meth:`Guard.arm`."""
@@ -229,47 +241,26 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
             if schedule.done is None:  # the end is logged with the result
                 self.log_state(line)
 
-        while True:
-            try:
-                return self.client.wait_until_done(
-                    self.reference,
-                    schedule,
-                    seen=seen,
-                    before_poll=self._check,
-                    on_poll=lambda _: self._trouble.clear(),
-                    on_change=log_change,
-                )
-            except OperationsError as error:
-                if not error.is_ours:
-                    raise
-                self.recover(error)
-            seen = None
-            schedule.check_deadline(time.monotonic(), str(self.reference))
-            time.sleep(schedule.until_deadline(self._trouble.delay(), time.monotonic()))
+        return self.client.wait_until_done(
+            self.reference, schedule, seen=seen, before_poll=self._check, on_change=log_change
+        )
 
     def recover(self, error: OperationsError) -> None:
-        """After trouble of our own: read the connection again, its key may have been replaced."""
-        if line := self._trouble.note(error, time.time()):
-            self.log_state(line)
-        self.guard.enter(Phase.ASKING)
+        """After a poll that failed with trouble of our own: read the connection again, its key may have changed."""
+        assert self.reference is not None
+        line = self._trouble.note(error, time.time())
         try:
-            hook = self._make_hook()
-            client = hook.make_client()
-            if self.guard.armed:
-                self.guard.renew(self._guard_client(hook))
-        except Exception as problem:  # of Airflow, of any kind
-            if line:
-                self.log_state(f"the connection cannot be read ({type(problem).__name__})")
-        else:
-            self.client.close()
-            self.hook, self.client = hook, client
-        self.guard.enter(Phase.WAITING)
+            self.client.renew(self.reference)
+        except OperationsError as problem:
+            line = line and f"{line}. {problem}"
+        if line:
+            self.log_state(line)
 
     @staticmethod
     def _guard_client(hook: OperationsHook) -> OperationsClient:
         # Short: a connection that died silently must be noticed while there is time for another one. And without
         # metrics: counting may import, and no import may hold a kill up. The guard counts afterwards.
-        return hook.make_client(connect_timeout=2.0, read_timeout=2.0, metrics=Metrics())
+        return hook.make_client(connect_timeout=2.0, read_timeout=2.0, metrics=Metrics(), read_settings=None)
 
     def log_state(self, line: str) -> None:
         """Log what a poll shows: the fact first, the name last, which is in full the first time."""
@@ -300,10 +291,9 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         )
 
     def recall(self) -> bool:
-        """Whether the operation of this try is known from its record, although nothing was handed over."""
-        record = self.record.read()
-        if record is not None and record.reference is not None and self.record.is_own(record):
-            self.about = OperationReference.from_dict(record.reference)
+        """Whether the operation of this try is known from what it has left, although nothing was handed over."""
+        if (reference := self.record.recall()) is not None:
+            self.about = OperationReference.from_dict(reference)
         return self.about is not None
 
     # -- out ---------------------------------------------------------------------------------------

@@ -35,7 +35,6 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import enum
-import math
 import os
 import select
 import threading
@@ -57,6 +56,7 @@ KILL_TIMEOUT_SECONDS = 4.0  # how long ``on_kill`` takes at most: from SIGTERM t
 DECISION_TIMEOUT_SECONDS = 1.0  # how much of that Airflow may take to say what has become of the task
 KILL_PATIENCE_SECONDS = 3.0
 """And how long it repeats a cancel that gets a 404; to believe that takes longer: the next try or the sweep goes on."""
+PATIENCE_SECONDS = 600.0  # the same of a cancel that no kill is waiting for
 CANCEL_TIMEOUT_SECONDS = 15.0  # how long a task that ends in another way waits for it
 TOKEN_CHECK_INTERVAL_SECONDS = 60.0  # how often the guard sees to it that its token is fresh
 
@@ -327,14 +327,14 @@ class _Canceller:
             self._wake = -1
 
     def _wait_and_cancel(self) -> None:
-        from airflow_lro_provider.lro.flows import cancel_line  # here, and not when the kill comes
+        from airflow_lro_provider.lro.cancel import cancel_line  # here, and not when the kill comes
         from airflow_lro_provider.metrics import StatsMetrics
 
         line, word = "", ""
         try:
             if self._is_wanted():
                 reason, begin = str(self.reason), time.monotonic()
-                patience = KILL_PATIENCE_SECONDS if self.is_asked else math.inf
+                patience = KILL_PATIENCE_SECONDS if self.is_asked else PATIENCE_SECONDS
                 try:
                     result = self._client.cancel(self._reference, poll=False, patience=patience, urgent=True)
                 except Exception as error:

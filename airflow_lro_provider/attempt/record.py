@@ -152,6 +152,16 @@ class AttemptRecord:
         self.is_unread = self._ti.try_number > 1
         return None
 
+    def recall(self) -> Mapping[str, Any] | None:
+        """The operation of this try, by its record or its entry in the ledger."""
+        record = self.read()
+        if record is not None and record.reference is not None and self.is_own(record):
+            return record.reference
+        if self._page is not None:
+            with self._tolerating("read"):
+                return self._page.recall()
+        return None
+
     def check(self) -> None:
         """See whether the record of this try is there, if another process has written it."""
         if self._is_there is None and self._store is not None:

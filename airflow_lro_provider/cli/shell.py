@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from airflow_lro_provider.lro.auth.settings import ConnectionSettings
+from airflow_lro_provider.lro.cancel import cancel_line
 from airflow_lro_provider.lro.errors import WaitTimeoutError
-from airflow_lro_provider.lro.flows import cancel_line
 from airflow_lro_provider.lro.http.redaction import legible
 from airflow_lro_provider.lro.operation import Operation, Outcome
 from airflow_lro_provider.lro.polling import new_schedule

@@ -17,8 +17,8 @@ from airflow_lro_provider.metrics import StatsMetrics
 if TYPE_CHECKING:
     from airflow_lro_provider.lro.async_client import AsyncOperationsClient
     from airflow_lro_provider.lro.auth.settings import ConnectionSettings
+    from airflow_lro_provider.lro.cancel import CancelResult
     from airflow_lro_provider.lro.client import OperationsClient
-    from airflow_lro_provider.lro.flows import CancelResult
     from airflow_lro_provider.lro.operation import Operation
     from airflow_lro_provider.lro.resources.hosts import Resource
     from airflow_lro_provider.lro.resources.methods import Method
@@ -75,6 +75,18 @@ class _OperationsBaseHook(BaseHook):
             connection = self.get_connection(str(self.gcp_conn_id))
         extra: dict[str, Any] = self._usable(connection).extra_dejson
         return extra
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        from airflow_lro_provider.lro.errors import ConnectionSettingsError, OperationsError
+
+        try:
+            yield
+        except OperationsError:
+            raise
+        except Exception as error:  # of Airflow: its text may contain what the connection does
+            text = f"connection {self.gcp_conn_id!r} cannot be read: {type(error).__name__}"
+            raise ConnectionSettingsError(text) from None
 
     def _usable(self, connection: Any) -> Any:
         from airflow_lro_provider.lro.errors import ConnectionSettingsError
@@ -134,9 +146,13 @@ class OperationsHook(_OperationsBaseHook):
     def settings(self) -> ConnectionSettings:
         """What the connection says; it is read once.
 
-        :raises ConnectionSettingsError: if it is missing or cannot be used.
+        :raises ConnectionSettingsError: if it is missing, or cannot be read or used.
         """
-        if self._settings is None:
+        return self._settings or self.read_again()
+
+    def read_again(self) -> ConnectionSettings:
+        """Read the connection (again): it may have changed."""
+        with self._reading():
             self._settings = self._read({} if self.gcp_conn_id is None else self._read_extra())
         return self._settings
 
@@ -159,7 +175,8 @@ class OperationsHook(_OperationsBaseHook):
         """A new client with this connection; see :class:`OperationsClient` for its arguments."""
         from airflow_lro_provider.lro.client import OperationsClient
 
-        return OperationsClient(self.settings, **{"metrics": StatsMetrics(), **kwargs})
+        defaults = {"metrics": StatsMetrics(), "read_settings": self.read_again, "on_trouble": self.log.info}
+        return OperationsClient(self.settings, **{**defaults, **kwargs})
 
     def get_conn(self) -> OperationsClient:
         """The client that the other methods use."""
@@ -202,7 +219,7 @@ class OperationsHook(_OperationsBaseHook):
         """Request the cancellation of an operation, after a poll. A request that was accepted is not a cancellation.
 
         :return: what is known right afterwards; the outcome is known by a later poll
-            (:meth:`CancelResult.outcome_of <airflow_lro_provider.lro.flows.CancelResult.outcome_of>`).
+            (:meth:`CancelResult.outcome_of <airflow_lro_provider.lro.cancel.CancelResult.outcome_of>`).
         :raises OperationsError: if the request was not accepted, or it is unknown whether it was.
         """
         return self.get_conn().cancel(self.reference(name))
@@ -282,9 +299,7 @@ class OperationsAsyncHook(_OperationsBaseHook):
 
     async def settings(self) -> ConnectionSettings:
         """What the connection says; it is read once."""
-        if self._settings is None:
-            self._settings = self._read({} if self.gcp_conn_id is None else await self._extra())
-        return self._settings
+        return self._settings or await self.read_again()
 
     async def _extra(self) -> dict[str, Any]:
         if is_in_line():  # the supervisor that `dags test` plays has no asynchronous questions
@@ -301,6 +316,12 @@ class OperationsAsyncHook(_OperationsBaseHook):
             return extra
         return await asyncio.to_thread(lambda: dict(connection.extra_dejson))
 
+    async def read_again(self) -> ConnectionSettings:
+        """Read the connection again. See :meth:`OperationsHook.read_again`."""
+        with self._reading():
+            self._settings = self._read({} if self.gcp_conn_id is None else await self._extra())
+        return self._settings
+
     async def reference(self, name: Any) -> OperationReference:
         """Read and check a reference; nothing is sent."""
         return self._reference(name, await self.settings())
@@ -310,7 +331,12 @@ class OperationsAsyncHook(_OperationsBaseHook):
         from airflow_lro_provider.lro.async_client import AsyncOperationsClient
 
         if not hasattr(self, "_client"):
-            self._client = await AsyncOperationsClient.create(await self.settings(), metrics=StatsMetrics())
+            self._client = await AsyncOperationsClient.create(
+                await self.settings(),
+                metrics=StatsMetrics(),
+                read_settings=self.read_again,
+                on_trouble=self.log.info,
+            )
         return self._client
 
     async def close(self) -> None:

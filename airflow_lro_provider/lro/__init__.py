@@ -26,9 +26,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from airflow_lro_provider.lro.async_client import AsyncOperationsClient
     from airflow_lro_provider.lro.auth.settings import ConnectionSettings
+    from airflow_lro_provider.lro.cancel import CancelResult
     from airflow_lro_provider.lro.client import OperationsClient
     from airflow_lro_provider.lro.errors import OperationsError
-    from airflow_lro_provider.lro.flows import CancelResult
     from airflow_lro_provider.lro.operation import Operation, Outcome, State
     from airflow_lro_provider.lro.polling import PollSchedule, new_schedule
     from airflow_lro_provider.lro.resources.methods import read_method
@@ -56,7 +56,7 @@ _MODULES = {
     "ConnectionSettings": "auth.settings",
     "OperationsClient": "client",
     "OperationsError": "errors",
-    "CancelResult": "flows",
+    "CancelResult": "cancel",
     "Operation": "operation",
     "Outcome": "operation",
     "State": "operation",

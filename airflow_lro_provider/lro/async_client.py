@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from typing import Any, TypeVar
 
 import aiohttp
@@ -18,8 +19,9 @@ from airflow_lro_provider.lro.auth.credentials import identity_for
 from airflow_lro_provider.lro.auth.mtls import TlsSettings, tls_settings_for
 from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 from airflow_lro_provider.lro.auth.token import Identity
-from airflow_lro_provider.lro.client import BaseClient
-from airflow_lro_provider.lro.flows import CancelResult, Flow, Sleep, Started, send
+from airflow_lro_provider.lro.cancel import CancelResult
+from airflow_lro_provider.lro.client import CANCEL_PATIENCE_SECONDS, BaseClient
+from airflow_lro_provider.lro.flows import Flow, Renew, Sleep, Started, send
 from airflow_lro_provider.lro.http.async_session import AsyncSession
 from airflow_lro_provider.lro.http.messages import (
     CONNECT_TIMEOUT_SECONDS,
@@ -91,18 +93,20 @@ class AsyncOperationsClient(BaseClient):
         retries: int | None = None,
         connections: int = MAX_IN_FLIGHT,
         metrics: Metrics = NO_METRICS,
+        on_trouble: Callable[[str], object] = lambda line: None,
+        read_settings: Callable[[], Awaitable[ConnectionSettings]] | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        super().__init__(settings, identity, channel, retries, metrics)
-        self._sleep = sleep
-        self._session = AsyncSession(
-            connect=connect_timeout, read=read_timeout, connections=connections, context=channel.context
-        )
+        super().__init__(settings, identity, channel, retries, metrics, on_trouble)
+        self._read_settings, self._sleep = read_settings, sleep
+        self._new_session = partial(AsyncSession, connect=connect_timeout, read=read_timeout, connections=connections)
+        self._session = self._new_session(context=channel.context)
+        self._renewal: asyncio.Task[None] | None = None
 
     @classmethod
     async def create(cls, settings: ConnectionSettings, **kwargs: Any) -> AsyncOperationsClient:
         """Make a client; keys are read and parsed in a thread, not on the loop."""
-        identity, channel = await in_thread("tokens", lambda: (identity_for(settings), tls_settings_for(settings)))
+        identity, channel = await _load(settings)
         return cls(settings, identity, channel=channel, **kwargs)
 
     async def __aenter__(self) -> AsyncOperationsClient:
@@ -114,6 +118,15 @@ class AsyncOperationsClient(BaseClient):
     async def close(self) -> None:
         """Give the loop's connections back."""
         await self._session.close()
+
+    async def renew(self, resource: Resource) -> None:
+        """Read the connection again. See :meth:`OperationsClient.renew`."""
+        if self._read_settings is None:
+            return
+        settings = await self._read_settings()
+        self._use(settings, await _load(settings), resource)
+        await self._session.close()
+        self._session = self._new_session(context=self._channel.context)
 
     async def get(self, reference: OperationReference, *, retries: int | None = None) -> Operation:
         """Get an operation as it is now. See :meth:`OperationsClient.get`."""
@@ -133,19 +146,10 @@ class AsyncOperationsClient(BaseClient):
         *,
         poll: bool = True,
         before: Operation | None = None,
-        patience: float = math.inf,
+        patience: float = CANCEL_PATIENCE_SECONDS,
     ) -> CancelResult:
         """Request the cancellation of an operation. See :meth:`OperationsClient.cancel`."""
-        flow = flows.cancel(
-            reference,
-            self.endpoint(reference),
-            poll=poll,
-            before=before,
-            retries=self._retries,
-            patience=patience,
-            metrics=self._metrics,
-        )
-        return await self._run(flow)
+        return await self._run(self._cancel(reference, poll=poll, before=before, patience=patience))
 
     async def cancel_many(
         self,
@@ -169,7 +173,7 @@ class AsyncOperationsClient(BaseClient):
 
         async def outcome_of(reference: OperationReference, before: Operation) -> Outcome:
             async with turn:
-                result = await self.cancel(reference, before=before)
+                result = await self.cancel(reference, before=before, patience=math.inf if timeout is None else timeout)
             if result.outcome is not None or not wait:
                 return result.outcome or Outcome.STILL_RUNNING
             schedule = PollSchedule(started=time.monotonic(), deadline=deadline, interval=poll_interval)
@@ -200,26 +204,15 @@ class AsyncOperationsClient(BaseClient):
         may_continue: Callable[[], bool] = lambda: True,
     ) -> Started:
         """Call a method that starts an operation. See :meth:`OperationsClient.start`."""
-        flow = flows.start(
-            method,
-            self.endpoint(method),
-            body,
-            request_id,
-            timeout=timeout or self.settings.start_timeout,
-            retries=self._retries,
-            may_continue=may_continue,
-        )
-        return await self._run(flow)
+        return await self._run(self._start(method, body, request_id, timeout, may_continue))
 
     async def delete(self, reference: OperationReference) -> None:
         """Make the service forget an operation. This does not cancel it."""
         await self._run(send(protocol.delete(reference, self.endpoint(reference)), self._retries))
 
-    async def list(
-        self, parent: Parent, *, filter: str | None = None, page_size: int | None = None
-    ) -> AsyncIterator[Operation]:
+    async def list(self, parent: Parent, **query: Any) -> AsyncIterator[Operation]:
         """All operations of a parent, page by page as they are iterated over. See :meth:`OperationsClient.list`."""
-        paging = Paging(parent, self.endpoint(parent), filter=filter, page_size=page_size, retries=self._retries)
+        paging = Paging(parent, self.endpoint(parent), retries=self._retries, **query)
         while not paging.done:
             for operation in await self._run(paging.next_page()):
                 yield operation
@@ -264,12 +257,14 @@ class AsyncOperationsClient(BaseClient):
         try:
             step = next(flow)
             while True:
-                if isinstance(step, Sleep):
-                    await self._sleep(step.seconds)
-                    step = next(flow)
-                    continue
+                value: Any = None
                 try:
-                    value = await self._send(step)
+                    if isinstance(step, Sleep):
+                        await self._sleep(step.seconds)
+                    elif isinstance(step, Renew):
+                        value = await self._recover(step)
+                    else:
+                        value = await self._send(step)
                 except errors.OperationsError as error:
                     step = flow.throw(error)
                 else:
@@ -277,6 +272,17 @@ class AsyncOperationsClient(BaseClient):
         except StopIteration as end:
             result: T = end.value
             return result
+
+    async def _recover(self, step: Renew) -> str:
+        if self._renewal is not None and not self._renewal.done():  # of another flow, which logs it
+            await asyncio.wait([self._renewal])
+            return self.endpoint(step.resource)
+        self._renewal = asyncio.ensure_future(self.renew(step.resource))
+        try:
+            await asyncio.shield(self._renewal)
+        except errors.OperationsError as error:
+            return self._renewed(step, error)
+        return self._renewed(step)
 
     async def _send(self, request: Request[T]) -> T:
         headers = await self.identity.async_headers()
@@ -297,3 +303,7 @@ class AsyncOperationsClient(BaseClient):
             except errors.MalformedResponseError as error:
                 raise unreadable(request, error) from None
         return request.read(response.without(headers), datetime.now(timezone.utc))
+
+
+async def _load(settings: ConnectionSettings) -> tuple[Identity, TlsSettings]:
+    return await in_thread("tokens", lambda: (identity_for(settings), tls_settings_for(settings)))

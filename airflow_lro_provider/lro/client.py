@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
@@ -16,7 +15,8 @@ from airflow_lro_provider.lro.auth.credentials import identity_for
 from airflow_lro_provider.lro.auth.mtls import TlsSettings, tls_settings_for
 from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 from airflow_lro_provider.lro.auth.token import Identity
-from airflow_lro_provider.lro.flows import CancelResult, Flow, Sleep, Started, send
+from airflow_lro_provider.lro.cancel import CancelResult, cancel
+from airflow_lro_provider.lro.flows import Flow, Renew, Sleep, Started, send
 from airflow_lro_provider.lro.http.messages import (
     CONNECT_TIMEOUT_SECONDS,
     READ_TIMEOUT_SECONDS,
@@ -35,6 +35,8 @@ from airflow_lro_provider.lro.resources.methods import Method
 from airflow_lro_provider.lro.resources.names import OperationReference, Parent
 
 T = TypeVar("T")
+CANCEL_PATIENCE_SECONDS = 60.0
+"""For how long a cancel is sent again, unless said otherwise."""
 
 
 class BaseClient:
@@ -42,6 +44,7 @@ class BaseClient:
 
     :param retries: how often a request is sent again after an error that passes; as the connection says if not given.
     :param metrics: where cancellations are counted.
+    :param on_trouble: is given a line when trouble of our own begins, changes, or lasts.
     """
 
     def __init__(
@@ -51,9 +54,10 @@ class BaseClient:
         channel: TlsSettings,
         retries: int | None,
         metrics: Metrics,
+        on_trouble: Callable[[str], object],
     ) -> None:
         self.settings, self.identity = settings, identity
-        self._channel, self._metrics = channel, metrics
+        self._channel, self._metrics, self._on_trouble = channel, metrics, on_trouble
         self._retries = settings.num_retries if retries is None else retries
 
     def endpoint(self, resource: Resource) -> str:
@@ -63,6 +67,37 @@ class BaseClient:
     def _times(self, retries: int | None) -> int:
         return self._retries if retries is None else retries
 
+    def _cancel(self, reference: OperationReference, **how: Any) -> Flow[CancelResult]:
+        how = {"retries": self._retries, "metrics": self._metrics, **how}
+        return cancel(reference, self.endpoint(reference), **how)
+
+    def _start(
+        self,
+        method: Method,
+        body: Mapping[str, Any] | None,
+        request_id: str | None,
+        timeout: float | None,
+        may_continue: Callable[[], bool],
+    ) -> Flow[Started]:
+        return flows.start(
+            method,
+            self.endpoint(method),
+            body,
+            request_id,
+            timeout=timeout or self.settings.start_timeout,
+            retries=self._retries,
+            may_continue=may_continue,
+        )
+
+    def _use(self, settings: ConnectionSettings, access: tuple[Identity, TlsSettings], resource: Resource) -> None:
+        settings.endpoint(resource, mtls=access[1].mtls_hosts)  # refused before a token of it goes anywhere
+        self.settings, (self.identity, self._channel) = settings, access
+
+    def _renewed(self, step: Renew, error: errors.OperationsError | None = None) -> str:
+        if step.line:
+            self._on_trouble(f"{step.line}. {error}" if error else step.line)
+        return self.endpoint(step.resource)
+
 
 class OperationsClient(BaseClient):
     """A client for ``google.longrunning.Operations`` of any service; see :class:`BaseClient` for the other arguments.
@@ -70,6 +105,7 @@ class OperationsClient(BaseClient):
     :param identity: taken from the settings if not given.
     :param connect_timeout: seconds for a connection.
     :param read_timeout: seconds for a response, the whole of it.
+    :param read_settings: reads the connection again, after trouble of our own.
     :param sleep: lets seconds pass between requests.
     """
 
@@ -82,10 +118,13 @@ class OperationsClient(BaseClient):
         read_timeout: float = READ_TIMEOUT_SECONDS,
         retries: int | None = None,
         metrics: Metrics = NO_METRICS,
+        on_trouble: Callable[[str], object] = lambda line: None,
+        read_settings: Callable[[], ConnectionSettings] | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        super().__init__(settings, identity or identity_for(settings), tls_settings_for(settings), retries, metrics)
-        self._timeouts, self._sleep = (connect_timeout, read_timeout), sleep
+        access = (identity or identity_for(settings), tls_settings_for(settings))
+        super().__init__(settings, *access, retries, metrics, on_trouble)
+        self._timeouts, self._sleep, self._read_settings = (connect_timeout, read_timeout), sleep, read_settings
         self._session = BoundedSession(self._channel.context)
 
     def __enter__(self) -> OperationsClient:
@@ -97,6 +136,19 @@ class OperationsClient(BaseClient):
     def close(self) -> None:
         """Close the connections."""
         self._session.close()
+
+    def renew(self, resource: Resource) -> None:
+        """Read the connection again: a key may have been replaced.
+
+        :param resource: what the next request is about.
+        :raises OperationsError: if it cannot be used. Then that which was read before stays.
+        """
+        if self._read_settings is None:
+            return
+        settings = self._read_settings()
+        self._use(settings, (identity_for(settings), tls_settings_for(settings)), resource)
+        self._session.close()
+        self._session = BoundedSession(self._channel.context)
 
     def get(self, reference: OperationReference, *, retries: int | None = None) -> Operation:
         """Get an operation as it is now.
@@ -111,23 +163,15 @@ class OperationsClient(BaseClient):
         *,
         poll: bool = True,
         before: Operation | None = None,
-        patience: float = math.inf,
+        patience: float = CANCEL_PATIENCE_SECONDS,
         urgent: bool = False,
     ) -> CancelResult:
-        """Request the cancellation of an operation. See :func:`flows.cancel <airflow_lro_provider.lro.flows.cancel>`.
+        """Request the cancellation of an operation. See :func:`~airflow_lro_provider.lro.cancel.cancel`.
 
         :param urgent: whether a token that is about to expire will do: there is no time to wait for another one.
         :raises OperationsError: if the request was not accepted, or it is unknown whether it was.
         """
-        flow = flows.cancel(
-            reference,
-            self.endpoint(reference),
-            poll=poll,
-            before=before,
-            retries=self._retries,
-            patience=patience,
-            metrics=self._metrics,
-        )
+        flow = self._cancel(reference, poll=poll, before=before, patience=patience)
         return self._run(flow, urgent=urgent)
 
     def start(
@@ -143,28 +187,19 @@ class OperationsClient(BaseClient):
 
         :param timeout: how long its response may take, in seconds; by default as the connection says.
         """
-        flow = flows.start(
-            method,
-            self.endpoint(method),
-            body,
-            request_id,
-            timeout=timeout or self.settings.start_timeout,
-            retries=self._retries,
-            may_continue=may_continue,
-        )
-        return self._run(flow)
+        return self._run(self._start(method, body, request_id, timeout, may_continue))
 
     def delete(self, reference: OperationReference) -> None:
         """Make the service forget an operation. This does not cancel it."""
         self._run(send(protocol.delete(reference, self.endpoint(reference)), self._retries))
 
-    def list(self, parent: Parent, *, filter: str | None = None, page_size: int | None = None) -> Iterator[Operation]:
+    def list(self, parent: Parent, **query: Any) -> Iterator[Operation]:
         """All operations of a parent, page by page as they are iterated over.
 
-        :param filter: in the service's own dialect, e.g. ``done:false``.
+        :param query: ``filter``, ``page_size`` and ``patience`` of :class:`~airflow_lro_provider.lro.paging.Paging`.
         :raises ResponseTooLargeError: if the pages do not come to an end.
         """
-        paging = Paging(parent, self.endpoint(parent), filter=filter, page_size=page_size, retries=self._retries)
+        paging = Paging(parent, self.endpoint(parent), retries=self._retries, **query)
         while not paging.done:
             yield from self._run(paging.next_page())
 
@@ -191,6 +226,8 @@ class OperationsClient(BaseClient):
     ) -> Operation:
         """Poll until the operation has finished; where the service has a ``:wait``, with that.
 
+        No error that passes ends it, nor does trouble of our own: the connection is read again, and the wait goes on.
+
         :param schedule: when to poll, and until when; on the same clock.
         :param seen: a poll that was just taken; it counts as the first one.
         :param before_poll: called before each poll. What it raises ends the wait.
@@ -215,12 +252,14 @@ class OperationsClient(BaseClient):
         try:
             step = next(flow)
             while True:
-                if isinstance(step, Sleep):
-                    self._sleep(step.seconds)
-                    step = next(flow)
-                    continue
+                value: Any = None
                 try:
-                    value = self._send(step, urgent)
+                    if isinstance(step, Sleep):
+                        self._sleep(step.seconds)
+                    elif isinstance(step, Renew):
+                        value = self._recover(step)
+                    else:
+                        value = self._send(step, urgent)
                 except errors.OperationsError as error:
                     step = flow.throw(error)
                 else:
@@ -228,6 +267,13 @@ class OperationsClient(BaseClient):
         except StopIteration as end:
             result: T = end.value
             return result
+
+    def _recover(self, step: Renew) -> str:
+        try:
+            self.renew(step.resource)
+        except errors.OperationsError as error:
+            return self._renewed(step, error)
+        return self._renewed(step)
 
     def _send(self, request: Request[T], urgent: bool) -> T:
         headers = self.identity.headers(urgent=urgent)

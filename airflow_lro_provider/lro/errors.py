@@ -159,6 +159,7 @@ class ApiError(OperationsError):
     :param reason: ``google.rpc.ErrorInfo.reason``, if any.
     :param details: all ``details`` of the status.
     :param request_id: identifies the request for Google's support, if the response has it.
+    :param is_stated: whether the API itself has sent the status; else a front end or a proxy may have responded.
     """
 
     next_step: ClassVar[str] = "See the message of the API."
@@ -173,6 +174,7 @@ class ApiError(OperationsError):
     details: tuple[Mapping[str, Any], ...] = ()
     request_id: str | None = None
     retry_after: float | None = None
+    is_stated: bool = False
 
     def __post_init__(self) -> None:
         # 503 says that the request was refused (https://google.aip.dev/194); so do all below 500 but these.

@@ -1,8 +1,9 @@
 """Conversations with a service, written once for the sync and the async client ("sans I/O").
 
 A flow is a generator. It yields a :class:`~airflow_lro_provider.lro.http.messages.Request` and is sent what the
-response to it means, or has the error thrown into it; it yields a :class:`Sleep` to let time pass; and it returns a
-result. A client drives it, and decides nothing but how a request is authorized and sent.
+response to it means, or has the error thrown into it; it yields a :class:`Sleep` to let time pass, or a
+:class:`Renew` to have the connection read again; and it returns a result. A client drives it, and decides nothing but
+how a request is authorized and sent.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from typing import Any, TypeVar
 
 from airflow_lro_provider.lro import errors, protocol
 from airflow_lro_provider.lro.http.messages import Request
-from airflow_lro_provider.lro.metrics import NO_METRICS, Metrics
-from airflow_lro_provider.lro.operation import Operation, Outcome
+from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.polling import (
     WORKER_LONG_POLL_SECONDS,
     Absence,
     LongPolls,
     PollSchedule,
+    Trouble,
     retry_delay,
 )
 from airflow_lro_provider.lro.resources.catalog import find_service
@@ -40,7 +41,19 @@ class Sleep:
     seconds: float
 
 
-Flow = Generator[Request[Any] | Sleep, Any, T]
+@dataclass(frozen=True)
+class Renew:
+    """Read the connection again, a key may have been replaced. The response: where requests about it go by now.
+
+    :param line: what to log, if anything.
+    """
+
+    resource: Resource
+    line: str | None
+
+
+Step = Request[Any] | Sleep | Renew
+Flow = Generator[Step, Any, T]
 
 
 def send(
@@ -48,14 +61,12 @@ def send(
     retries: int = 0,
     *,
     patience: float = math.inf,
-    ours: bool = False,
     rng: Callable[[], float] = random.random,
     clock: Callable[[], float] = time.monotonic,
 ) -> Flow[T]:
     """Send a request, and up to ``retries`` times again after an error that passes, if nothing can be done twice.
 
     :param patience: for how many seconds it is sent again at most.
-    :param ours: whether trouble of our own (no token) passes, too.
     :raises OperationsError: the last error.
     """
     tries, begin = 0, clock()
@@ -64,8 +75,7 @@ def send(
             result: T = yield request
             return result
         except errors.OperationsError as error:
-            passes = error.transient or (ours and error.is_ours)
-            if tries >= retries or not passes or (error.may_have_happened and not request.repeatable):
+            if tries >= retries or not error.transient or (error.may_have_happened and not request.repeatable):
                 raise
             tries += 1
             delay = retry_delay(error, tries, rng)
@@ -80,29 +90,65 @@ def find(
     *,
     retries: int = 0,
     patience: float = math.inf,
-    ours: bool = False,
+    is_doubted: Callable[[errors.ApiError], bool] = lambda error: isinstance(error, errors.NotFoundError),
     clock: Callable[[], float] = time.monotonic,
 ) -> Flow[T]:
     """Send a request about one operation, as :func:`send` does, and again while its 404 is in doubt.
 
-    :param absence: what is known so far; afterwards it says whether the 404 is believed.
+    :param absence: what is known so far; afterwards it says whether the error is believed.
     :param patience: for how many seconds it is sent again, if not as :func:`send` does and until a 404 is believed.
-    :raises NotFoundError: once it is believed, or the patience has ended.
+    :param is_doubted: which other errors are in doubt, too.
+    :raises NotFoundError: once it is believed, or the patience has ended; the same for others that are doubted.
     """
     begin = clock()
     while True:
         try:
-            left = begin + patience - clock()
-            result = yield from send(request, retries, patience=left, ours=ours, clock=clock)
-        except errors.NotFoundError:
+            result = yield from send(request, retries, patience=begin + patience - clock(), clock=clock)
+        except errors.ApiError as error:
+            if not is_doubted(error):
+                raise
             now = clock()
-            if absence.note(now) or now + absence.delay(now) > begin + patience:
+            if absence.note(now, type(error).__name__) or now + absence.delay(now) > begin + patience:
                 raise
             delay = absence.delay(now)
         else:
             absence.refute()
             return result
         yield Sleep(delay)
+
+
+def outlast(
+    flow: Callable[[str], Flow[T]],
+    resource: Resource,
+    endpoint: str,
+    trouble: Trouble,
+    *,
+    patience: Callable[[float], float],
+    clock: Callable[[], float] = time.monotonic,
+) -> Flow[T]:
+    """Run a flow, and again after trouble of our own (no credentials, no token), which says nothing of the operation.
+
+    Before each time the connection is read again.
+
+    :param flow: makes it, for an endpoint.
+    :param resource: what it is about.
+    :param trouble: what is known of the trouble so far.
+    :param patience: given the time, how many seconds there are left.
+    :raises OperationsError: any other error; and the trouble, once the patience has ended.
+    """
+    while True:
+        try:
+            result = yield from flow(endpoint)
+            return result
+        except errors.OperationsError as error:
+            if not error.is_ours:
+                raise
+            line = trouble.note(error, time.time())
+            left = patience(clock())
+            if left <= 0.0:
+                raise
+        endpoint = yield Renew(resource, line)
+        yield Sleep(min(trouble.delay(), left))
 
 
 CHECK_INTERVAL_SECONDS = 0.5  # how often `may_continue` is checked during a pause
@@ -193,6 +239,34 @@ def wait_until_done(
     clock: Callable[[], float] = time.monotonic,
 ) -> Flow[Operation]:
     """Poll an operation until it has finished: what :meth:`OperationsClient.wait_until_done` does, and documents."""
+    trouble = Trouble()
+
+    def note(operation: Operation) -> None:
+        trouble.clear()
+        on_poll(operation)
+
+    def left(now: float) -> float:
+        schedule.check_deadline(now, str(reference))
+        return schedule.until_deadline(math.inf, now)
+
+    def poll(endpoint: str) -> Flow[Operation]:
+        first = seen if not schedule.polls else None
+        return _wait_until_done(reference, endpoint, schedule, first, before_poll, note, on_change, clock)
+
+    ended = yield from outlast(poll, reference, endpoint, trouble, patience=left, clock=clock)
+    return ended
+
+
+def _wait_until_done(
+    reference: OperationReference,
+    endpoint: str,
+    schedule: PollSchedule,
+    seen: Operation | None,
+    before_poll: Callable[[], object],
+    on_poll: Callable[[Operation], object],
+    on_change: Callable[[str], object],
+    clock: Callable[[], float],
+) -> Flow[Operation]:
     offered = find_service(reference.service).offers("wait", reference.name, reference.version)
     long_polls = LongPolls(offered, WORKER_LONG_POLL_SECONDS)
     while True:
@@ -225,153 +299,3 @@ def wait_until_done(
         if timeout:
             long_polls.judge(timeout, now - begun, now)
         yield Sleep(delay)
-
-
-@dataclass(frozen=True)
-class CancelResult:
-    """What is known right after a cancellation was requested. A request is not a cancellation: see :func:`cancel`.
-
-    :param requested: whether a cancel request was sent, and accepted by the service.
-    :param outcome: the outcome as far as it is known already: how the operation had ended before, NOT_FOUND or
-        CANCEL_UNSUPPORTED. ``None``: accepted, and only a later poll knows (:meth:`outcome_of`).
-    :param operation: the last poll, if there is one.
-    """
-
-    requested: bool
-    outcome: Outcome | None
-    operation: Operation | None
-
-    @property
-    def word(self) -> str:
-        """REQUESTED, or the outcome: for metrics and results."""
-        return "REQUESTED" if self.outcome is None else self.outcome.value
-
-    def outcome_of(self, later: Operation) -> Outcome:
-        """The outcome, by a later poll. What was known already stands."""
-        return self.outcome or outcome_of_cancel(later)
-
-    def summary(self) -> str:
-        """One short line for a log. It never calls an operation cancelled that may not be."""
-        if self.outcome is None:
-            return "Cancellation requested; the service accepted it"
-        if self.outcome is Outcome.CANCEL_UNSUPPORTED:
-            return "Not cancelled, the service does not support it"
-        if self.outcome is Outcome.NOT_FOUND or self.operation is None:
-            return "Not cancelled, no such operation"
-        return f"Not cancelled, already finished ({self.operation.summary()})"
-
-
-def cancel(
-    reference: OperationReference,
-    endpoint: str,
-    *,
-    poll: bool = True,
-    before: Operation | None = None,
-    retries: int = 0,
-    patience: float = math.inf,
-    metrics: Metrics = NO_METRICS,
-    clock: Callable[[], float] = time.monotonic,
-) -> Flow[CancelResult]:
-    """Request the cancellation of an operation: the only way in which anything here cancels one.
-
-    The poll before the request tells "completed despite the cancellation" from "had finished already". A 404, of the
-    poll or of the request, is doubted as everywhere (:class:`~airflow_lro_provider.lro.polling.Absence`): either is
-    sent again until it is believed. And before an operation is said to be gone, its cancellation has been requested.
-
-    ====================  ==========================================  =============================================
-    the poll before       response to the request                     result
-    ====================  ==========================================  =============================================
-    finished              not sent                                    its outcome
-    any error but 404     not sent                                    raises it
-    running, or none      not sent: the service has no such verb      CANCEL_UNSUPPORTED
-    404, believed         the same                                    NOT_FOUND
-    .                     accepted                                    requested; no outcome yet
-    .                     UNIMPLEMENTED                               CANCEL_UNSUPPORTED
-    .                     404, believed, and a get says the same      NOT_FOUND
-    .                     404, believed, though a get finds it        its outcome, or CANCEL_UNSUPPORTED
-    .                     404, not believed within ``patience``       raises NotFoundError
-    .                     FAILED_PRECONDITION, and then a get says:
-    .                     … finished                                  its outcome
-    .                     … 404                                       as above
-    .                     … running                                   raises FailedPreconditionError
-    .                     any other error                             raises it
-    ====================  ==========================================  =============================================
-
-    :param poll: whether to poll before the request. Who cancels because a task has died does not: no error of a
-        poll may keep the request from being sent, nor hold it up.
-    :param before: that poll, if it was just taken.
-    :param retries: how often each request is sent again after an error that passes.
-    :param patience: for how many seconds each request is sent again at most.
-    :param metrics: where the result is counted: its word, or REFUSED for an error.
-    :raises OperationsError: if the request was not accepted, or it is unknown whether it was.
-    """
-    try:
-        result = yield from _cancel(reference, endpoint, poll, before, retries, patience, clock)
-    except errors.OperationsError:
-        metrics.cancel(reference.service, "REFUSED")
-        raise
-    metrics.cancel(reference.service, result.word)
-    return result
-
-
-def _cancel(
-    reference: OperationReference,
-    endpoint: str,
-    poll: bool,
-    before: Operation | None,
-    retries: int,
-    patience: float,
-    clock: Callable[[], float],
-) -> Flow[CancelResult]:
-    absence = Absence()
-
-    def found(request: Request[T]) -> Flow[T]:
-        return find(request, absence, retries=retries, patience=patience, ours=True, clock=clock)
-
-    try:
-        if poll and before is None:
-            before = yield from found(protocol.get(reference, endpoint))
-    except errors.NotFoundError:
-        if not absence.is_believed:
-            raise
-    if before is not None and before.done:
-        return CancelResult(False, before.outcome, before)
-    if not find_service(reference.service).offers("cancel", reference.name, reference.version):
-        unsent = Outcome.NOT_FOUND if absence.is_believed else Outcome.CANCEL_UNSUPPORTED
-        return CancelResult(False, unsent, before)
-    try:
-        try:
-            yield from found(protocol.cancel(reference, endpoint))
-        except errors.FailedPreconditionError:
-            # Some services refuse to cancel what has finished; the contract is silent about it.
-            later = yield from found(protocol.get(reference, endpoint))
-            if not later.done:
-                raise
-            return CancelResult(False, later.outcome, later)
-    except errors.UnimplementedError:
-        return CancelResult(False, Outcome.CANCEL_UNSUPPORTED, before)
-    except errors.NotFoundError:
-        if not absence.is_believed:
-            raise
-        if before is None and poll:  # the poll was not found either
-            return CancelResult(False, Outcome.NOT_FOUND, None)
-        try:
-            before = yield from send(protocol.get(reference, endpoint), retries, patience=patience, clock=clock)
-        except errors.NotFoundError:
-            return CancelResult(False, Outcome.NOT_FOUND, before)
-        return CancelResult(False, before.outcome or Outcome.CANCEL_UNSUPPORTED, before)
-    return CancelResult(True, None, before)
-
-
-def outcome_of_cancel(later: Operation) -> Outcome:
-    """The outcome of a cancel request that was accepted, by a later poll of the operation."""
-    if later.outcome is Outcome.SUCCEEDED:
-        return Outcome.COMPLETED_DESPITE_CANCEL
-    return later.outcome or Outcome.STILL_RUNNING
-
-
-def cancel_line(reference: OperationReference, result: CancelResult | BaseException, reason: str = "") -> str:
-    """The line that every cancellation is logged with: the result or error first, why, and the operation last."""
-    fact = result.summary() if isinstance(result, CancelResult) else f"Cancellation not accepted, {result}"
-    because = f" ({reason})" if reason else ""
-    return f"{fact}{because}: {reference.short}"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 
 from airflow_lro_provider.lro import errors, protocol
-from airflow_lro_provider.lro.flows import Flow, send
+from airflow_lro_provider.lro.flows import Flow, outlast, send
 from airflow_lro_provider.lro.operation import Operation
+from airflow_lro_provider.lro.polling import Trouble
+from airflow_lro_provider.lro.protocol import Page
 from airflow_lro_provider.lro.resources.names import Parent
 
 MAX_PAGES = 10_000
@@ -21,6 +24,8 @@ class Paging:
     Pages come to an end, here if not there: a page token that was given before leads nowhere new, and no list has
     more than :data:`MAX_PAGES`. While operations come and go, a service may show one on two pages
     (https://google.aip.dev/158): it is returned once. Each page has its own retries.
+
+    :param patience: for how many seconds trouble of our own is waited out, at each page.
     """
 
     parent: Parent
@@ -28,6 +33,7 @@ class Paging:
     filter: str | None = None
     page_size: int | None = None
     retries: int = 0
+    patience: float = 0.0
     done: bool = field(default=False, init=False)
     """Whether there is no further page."""
     _token: str = field(default="", init=False)
@@ -39,10 +45,15 @@ class Paging:
 
         :raises ResponseTooLargeError: if there is no end in sight.
         """
-        request = protocol.list_(
-            self.parent, self.endpoint, filter=self.filter, page_size=self.page_size, page_token=self._token
-        )
-        page = yield from send(request, self.retries)
+        until = time.monotonic() + self.patience
+
+        def fetch(endpoint: str) -> Flow[Page]:
+            request = protocol.list_(
+                self.parent, endpoint, filter=self.filter, page_size=self.page_size, page_token=self._token
+            )
+            return send(request, self.retries)
+
+        page = yield from outlast(fetch, self.parent, self.endpoint, Trouble(), patience=lambda now: until - now)
         token, what = page.next_page_token, f"{self.parent.service}: list {self.parent.name}"
         if hash(token) in self._tokens:
             raise errors.ResponseTooLargeError(

@@ -102,7 +102,7 @@ class Absence:
         return max(min(2.0 ** min(self._times - 1, 10), left), NOT_FOUND_SECONDS / 10)
 
 
-TROUBLE_PAUSE_SECONDS = 5.0
+TROUBLE_PAUSE_SECONDS = 1.0
 """The pause before the connection is read again; doubled each time, up to a minute."""
 TROUBLE_LOG_SECONDS = 3600.0
 """How often a trouble that lasts is logged again."""
@@ -141,7 +141,7 @@ class Trouble:
             return None
         self._kind, self._logged = kind, now
         since = datetime.fromtimestamp(self._since, timezone.utc).isoformat(timespec="seconds")
-        return f"cannot poll since {since}, will read the connection again and try on: {error}"
+        return f"cannot send requests since {since}, will read the connection again and try on: {error}"
 
     def delay(self) -> float:
         """Seconds until the next try."""

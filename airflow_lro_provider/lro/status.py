@@ -99,7 +99,8 @@ def error_from_response(
         )
     error = _status_of(response.body)
     status = error.get("status") if error else None
-    if not isinstance(status, str) or status not in CODES:
+    is_stated = isinstance(status, str) and status in CODES
+    if not isinstance(status, str) or not is_stated:
         status = _BY_HTTP.get(http_status) or ("UNAVAILABLE" if http_status >= 500 else "INVALID_ARGUMENT")
         if error is None and http_status == 404 and request.verb not in ("get", "list"):
             # The API's own 404 is JSON. A page in HTML comes from the front end, which has no route for this verb.
@@ -125,6 +126,7 @@ def error_from_response(
         details=details,
         request_id=_shorten(request_id, 100) if isinstance(request_id, str) and request_id else None,
         retry_after=_retry_after(headers.get("retry-after"), details, now),
+        is_stated=is_stated,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import signal
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from airflow_lro_provider.attempt.attempt import Attempt
     from airflow_lro_provider.hooks.operations import OperationsHook
     from airflow_lro_provider.lro.async_client import CancelReport
+    from airflow_lro_provider.lro.auth.settings import ConnectionSettings
     from airflow_lro_provider.lro.flows import Started
     from airflow_lro_provider.lro.operation import Operation, Outcome
     from airflow_lro_provider.lro.resources.methods import Method
@@ -208,14 +210,15 @@ class CancelOperationOperator(OperationTask):
 
     def _run(self, attempt: Attempt) -> dict[str, Any]:
         """Poll, request the cancellation, and wait for the outcome."""
-        from airflow_lro_provider.lro.flows import cancel_line
+        from airflow_lro_provider.lro.cancel import cancel_line
         from airflow_lro_provider.lro.operation import Outcome
 
         with attempt:
             reference = self._connect(attempt)
             if not attempt.requested:
                 attempt.guard.enter(Phase.STARTING)  # a kill waits until it is known whether the request was accepted
-                result = attempt.client.cancel(reference)
+                patience = math.inf if self.timeout is None else self.timeout
+                result = attempt.client.cancel(reference, patience=patience)
                 self.log.info(cancel_line(reference, result))
                 if result.outcome is not None:
                     return self._settle(attempt, result.outcome, result.operation)
@@ -237,7 +240,7 @@ class CancelOperationOperator(OperationTask):
             return Outcome.STILL_RUNNING, attempt.last
 
     def _settle(self, attempt: Attempt, outcome: Outcome, operation: Operation | None) -> dict[str, Any]:
-        from airflow_lro_provider.lro.flows import outcome_of_cancel
+        from airflow_lro_provider.lro.cancel import outcome_of_cancel
         from airflow_lro_provider.metrics import StatsMetrics
 
         if attempt.requested:  # the client has counted the request only
@@ -335,11 +338,19 @@ class CancelOperationsOperator(OperationTask):
         from airflow_lro_provider.lro.async_client import AsyncOperationsClient, CancelReport
         from airflow_lro_provider.lro.errors import InvalidRequestError
         from airflow_lro_provider.lro.operation import Outcome
+        from airflow_lro_provider.lro.threads import in_thread
         from airflow_lro_provider.metrics import StatsMetrics
 
-        async with await AsyncOperationsClient.create(hook.settings, metrics=StatsMetrics()) as client:
-            running, odd = [], []
-            async for seen in client.list(parent, filter=self.filter):
+        async def read_again() -> ConnectionSettings:
+            return await in_thread("airflow", hook.read_again)
+
+        running, odd = [], []
+        patience = math.inf if self.timeout is None else self.timeout
+        client = await AsyncOperationsClient.create(
+            hook.settings, metrics=StatsMetrics(), read_settings=read_again, on_trouble=self.log.info
+        )
+        async with client:
+            async for seen in client.list(parent, filter=self.filter, patience=patience):
                 if seen.done:
                     continue
                 try:

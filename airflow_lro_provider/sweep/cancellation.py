@@ -34,7 +34,7 @@ from airflow_lro_provider.sweep.search import Found, StartFootprint, find
 
 if TYPE_CHECKING:
     from airflow_lro_provider.lro.auth.settings import ConnectionSettings
-    from airflow_lro_provider.lro.flows import CancelResult
+    from airflow_lro_provider.lro.cancel import CancelResult
 
 ENDPOINT_TIMEOUT_SECONDS = 60.0
 """How long one sweep works on one endpoint at most; the rest is left to the next one."""

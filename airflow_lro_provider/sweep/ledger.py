@@ -268,6 +268,18 @@ class LedgerPage:
             self._written.add(self._entry(reference).key)
         self._remove(set(self._written))
 
+    def recall(self) -> Mapping[str, Any] | None:
+        """The operation that this try has an entry of. Lists the whole ledger."""
+        keys = self._ledger.keys()
+        for text in keys:
+            key = LedgerKey.from_text(text)
+            if key is None or key.try_id != str(self._ti.id) or key.operation is None:
+                continue
+            entry = self._ledger.read(text)
+            if entry is not None and entry.try_number == self._ti.try_number:
+                return entry.reference
+        return None
+
     def footprint_of(self, earlier: ArmedRecord) -> Mapping[str, str] | None:
         """How to find what an earlier try may have started, if its entry says so."""
         entry = self._ledger.read(self._of(earlier, None).key)

@@ -17,7 +17,7 @@ from airflow_lro_provider.ownership.decisions import (
     run_has_ended,
     waits_for_its_run,
 )
-from airflow_lro_provider.ownership.evidence import TaskKey, query_states
+from airflow_lro_provider.ownership.evidence import TaskKey, query_states, read_task_state
 from airflow_lro_provider.sweep.cancellation import Claims, Row, What, cancel_all
 from airflow_lro_provider.sweep.ledger import Ledger, LedgerEntry, LedgerKey
 
@@ -65,9 +65,9 @@ class FromWithin(Ledger):
 
         self.states, self.run_state = task_states, run_state
 
-    def is_gone(self, *_: Any) -> bool:
-        """Yes: a task sees the states of all others, and in one piece."""
-        return True
+    def is_gone(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> bool:
+        """Whether a question about it alone does not find it either."""
+        return read_task_state(TaskKey(dag_id, run_id, task_id, map_index)) is Evidence.GONE
 
     def settings(self, gcp_conn_id: str | None, impersonation_chain: Any) -> ConnectionSettings:
         """Load a connection."""

@@ -34,7 +34,7 @@ from airflow_lro_provider.triggers.shared import METRICS, settings_of, watcher_o
 
 if TYPE_CHECKING:
     from airflow_lro_provider.lro.auth.settings import ConnectionSettings
-    from airflow_lro_provider.lro.flows import CancelResult
+    from airflow_lro_provider.lro.cancel import CancelResult
     from airflow_lro_provider.lro.shared_poller.watcher import Subscription
 
 __all__ = ["OperationTrigger"]
@@ -337,7 +337,7 @@ class OperationTrigger(BaseTrigger):
         :return: ``None`` if it was not accepted, or nobody knows.
         """
         from airflow_lro_provider.lro.async_client import AsyncOperationsClient
-        from airflow_lro_provider.lro.flows import cancel_line
+        from airflow_lro_provider.lro.cancel import cancel_line
 
         reference = self.reference
         try:

@@ -11,339 +11,38 @@ import pytest
 from airflow_lro_provider.lro import flows, paging, protocol
 from airflow_lro_provider.lro.errors import (
     ApiError,
-    FailedPreconditionError,
-    NotFoundError,
     OperationsError,
-    PermissionDeniedError,
     ResourceExhaustedError,
     ResponseTooLargeError,
     StartUnknownError,
     TransportError,
-    UnavailableError,
-    UnimplementedError,
     WaitTimeoutError,
 )
-from airflow_lro_provider.lro.flows import CancelResult, Flow, Sleep, send
-from airflow_lro_provider.lro.metrics import Metrics
-from airflow_lro_provider.lro.operation import Operation, Outcome
+from airflow_lro_provider.lro.flows import Sleep, send
+from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.paging import MAX_TOKEN_LENGTH, Paging
 from airflow_lro_provider.lro.polling import PollSchedule, new_schedule
 from airflow_lro_provider.lro.protocol import Page
 from airflow_lro_provider.lro.resources.hosts import endpoint_of
 from airflow_lro_provider.lro.resources.methods import read_method
-from airflow_lro_provider.lro.resources.names import read_parent, read_reference
-
-NAME = "projects/p/locations/us-central1/operations/o"
-ENDPOINT = "https://datafusion.googleapis.com"
-REFERENCE = read_reference(NAME, "datafusion")
-NO_CANCEL = read_reference("projects/p/locations/us-central1/featureGroups/1/operations/2", "aiplatform")
-
-RUNNING = Operation.from_json({"name": NAME, "metadata": {"state": "RUNNING"}})
-SUCCEEDED = Operation.from_json({"name": NAME, "done": True, "response": {}})
-FAILED = Operation.from_json({"name": NAME, "done": True, "error": {"code": 13, "message": "boom"}})
-CANCELLED = Operation.from_json({"name": NAME, "done": True, "error": {"code": 1}})
-ACCEPTED = None
-
-
-def error(kind: type[ApiError], status: str, http: int) -> ApiError:
-    """An error of the API."""
-    return kind(service="datafusion", verb="cancel", operation=NAME, http_status=http, status=status, message="m")
-
-
-PRECONDITION = error(FailedPreconditionError, "FAILED_PRECONDITION", 400)
-NOT_FOUND = error(NotFoundError, "NOT_FOUND", 404)
-UNIMPLEMENTED = error(UnimplementedError, "UNIMPLEMENTED", 501)
-DENIED = error(PermissionDeniedError, "PERMISSION_DENIED", 403)
-UNAVAILABLE = error(UnavailableError, "UNAVAILABLE", 503)
-LOST = TransportError("no connection")
-UNSENT = TransportError("no connection", sent=False)
-
-
-class Clock:
-    """A clock that stands still between two sleeps."""
-
-    now = 100.0
-
-    def __call__(self) -> float:
-        """Its time, in seconds."""
-        return self.now
-
-
-def drive(flow: Flow[Any], *responses: Any, clock: Clock | None = None) -> tuple[list[str | float], Any]:
-    """Give the flow these responses, one per request.
-
-    :param clock: the flow's clock, which its sleeps move.
-    :return: the verbs that it requested and the seconds that it slept, and what it returned or raised. A flow that
-        sends more or fewer requests than there are responses fails the test.
-    """
-    steps: list[str | float] = []
-    left = list(responses)
-    try:
-        step = next(flow)
-        while True:
-            if isinstance(step, Sleep):
-                steps.append(step.seconds)
-                if clock is not None:
-                    clock.now += step.seconds
-                step = next(flow)
-                continue
-            steps.append(step.verb)
-            assert step.resource in (REFERENCE, NO_CANCEL, METHOD)
-            assert step.url.startswith(f"{ENDPOINT}/v1/{step.resource.name}")
-            response = left.pop(0)
-            step = flow.throw(response) if isinstance(response, Exception) else flow.send(response)
-    except StopIteration as end:
-        result: Any = end.value
-    except OperationsError as raised:
-        result = raised
-    assert left == []
-    return steps, result
-
-
-def had_finished(operation: Operation) -> CancelResult:
-    """It had finished before the request."""
-    return CancelResult(False, operation.outcome, operation)
-
-
-def unsupported(before: Operation | None = None) -> CancelResult:
-    """The service cannot cancel it."""
-    return CancelResult(False, Outcome.CANCEL_UNSUPPORTED, before)
-
-
-def unknown(before: Operation | None = None) -> CancelResult:
-    """The service does not know it."""
-    return CancelResult(False, Outcome.NOT_FOUND, before)
-
-
-REFUSALS: dict[str, tuple[list[Any], list[str], Any]] = {
-    "accepted": ([ACCEPTED], ["cancel"], lambda before: CancelResult(True, None, before)),
-    "refused, it had succeeded": ([PRECONDITION, SUCCEEDED], ["cancel", "get"], had_finished(SUCCEEDED)),
-    "refused, it had failed": ([PRECONDITION, FAILED], ["cancel", "get"], had_finished(FAILED)),
-    "refused, it was cancelled already": ([PRECONDITION, CANCELLED], ["cancel", "get"], had_finished(CANCELLED)),
-    "refused, though it runs": ([PRECONDITION, RUNNING], ["cancel", "get"], PRECONDITION),
-    "refused, then no response": ([PRECONDITION, UNAVAILABLE], ["cancel", "get"], UNAVAILABLE),
-    "unimplemented": ([UNIMPLEMENTED], ["cancel"], unsupported),
-    "denied": ([DENIED], ["cancel"], DENIED),
-    "unavailable": ([UNAVAILABLE], ["cancel"], UNAVAILABLE),
-    "no connection": ([LOST], ["cancel"], LOST),
-}
-
-
-@pytest.mark.parametrize("case", REFUSALS)
-@pytest.mark.parametrize("poll", ["no time", "just taken", "running"])
-def test_cancel(poll: str, case: str) -> None:
-    """What the request comes to does not depend on whether there was a poll before it."""
-    responses, steps, result = REFUSALS[case]
-    before = RUNNING if poll in ("just taken", "running") else None
-    given = {"poll": poll != "no time", "before": RUNNING if poll == "just taken" else None}
-    taken = [RUNNING] if poll == "running" else []
-    assert drive(flows.cancel(REFERENCE, ENDPOINT, **given), *taken, *responses) == (
-        ["get"] * len(taken) + steps,
-        result(before) if callable(result) else result,
-    )
-
-
-@pytest.mark.parametrize("operation", [SUCCEEDED, FAILED, CANCELLED])
-def test_what_had_finished_is_not_cancelled(operation: Operation) -> None:
-    """The poll says so, whether it is taken now or was before: no request, and the operation's own outcome."""
-    assert drive(flows.cancel(REFERENCE, ENDPOINT), operation) == (["get"], had_finished(operation))
-    for poll in (True, False):
-        flow = flows.cancel(REFERENCE, ENDPOINT, poll=poll, before=operation)
-        assert drive(flow) == ([], had_finished(operation))
-
-
-UNTIL_BELIEVED: dict[str, list[Any]] = {
-    verb: [verb, 1.0, verb, 2.0, verb, 4.0, verb, 3.0, verb] for verb in ("get", "cancel")
-}
-"""What is sent, and how long is slept, until a 404 is believed."""
-
-
-@pytest.mark.parametrize(
-    ("arguments", "responses", "steps"),
-    [
-        ({}, [NOT_FOUND] * 6, [*UNTIL_BELIEVED["get"], "cancel"]),
-        ({"poll": False}, [NOT_FOUND] * 6, [*UNTIL_BELIEVED["cancel"], "get"]),
-        ({"before": RUNNING}, [NOT_FOUND] * 6, [*UNTIL_BELIEVED["cancel"], "get"]),
-        ({"before": RUNNING}, [PRECONDITION, *[NOT_FOUND] * 6], ["cancel", *UNTIL_BELIEVED["get"], "get"]),
-        ({}, [RUNNING, *[NOT_FOUND] * 6], ["get", *UNTIL_BELIEVED["cancel"], "get"]),
-    ],
-    ids=["the poll", "the request, at once", "the request, after a poll before", "a refusal's poll", "since a poll"],
+from airflow_lro_provider.lro.resources.names import read_parent
+from tests.unit.lro.driver import (
+    DENIED,
+    ENDPOINT,
+    LOST,
+    NAME,
+    NO_KEY,
+    NOT_FOUND,
+    PRECONDITION,
+    REFERENCE,
+    RUNNING,
+    SUCCEEDED,
+    UNAVAILABLE,
+    UNIMPLEMENTED,
+    UNSENT,
+    Clock,
+    drive,
 )
-def test_one_404_is_not_believed(arguments: dict[str, Any], responses: list[Any], steps: list[Any]) -> None:
-    """Row A3: gone is what was not found for ten seconds and three times, and whose cancellation was requested."""
-    clock = Clock()
-    flow = flows.cancel(REFERENCE, ENDPOINT, **arguments, clock=clock)
-    taken, result = drive(flow, *responses, clock=clock)
-    assert (taken, result.outcome, result.requested) == (steps, Outcome.NOT_FOUND, False)
-
-
-@pytest.mark.parametrize("lost_for", [1, 2, 3, 4])
-@pytest.mark.parametrize("poll", [True, False])
-def test_what_is_found_again_is_cancelled(lost_for: int, poll: bool) -> None:
-    """Row A3: some 404s of a moment change nothing; each of the two requests has its own."""
-    clock = Clock()
-    flow = flows.cancel(REFERENCE, ENDPOINT, poll=poll, clock=clock)
-    lost = [NOT_FOUND] * lost_for
-    taken, result = drive(flow, *([*lost, RUNNING] if poll else []), *lost, ACCEPTED, clock=clock)
-    assert (taken.count("get"), taken.count("cancel")) == (poll * (lost_for + 1), lost_for + 1)
-    assert result == CancelResult(True, None, RUNNING if poll else None)
-
-
-def test_other_errors_neither_confirm_nor_refute_a_404() -> None:
-    """Row A3: 404, 503, 404 are two, and since the first; a success in between makes the count begin anew."""
-    clock = Clock()
-    flow = flows.cancel(REFERENCE, ENDPOINT, poll=False, retries=1, clock=clock)
-    responses = [NOT_FOUND, UNAVAILABLE, NOT_FOUND, UNAVAILABLE, NOT_FOUND, NOT_FOUND, NOT_FOUND, NOT_FOUND]
-    _, result = drive(flow, *responses, clock=clock)
-    assert result == unknown()
-
-
-@pytest.mark.parametrize(("later", "outcome"), [(RUNNING, Outcome.CANCEL_UNSUPPORTED), (SUCCEEDED, Outcome.SUCCEEDED)])
-@pytest.mark.parametrize("poll", [True, False])
-def test_a_404_of_the_request_is_not_believed_against_a_poll(poll: bool, later: Operation, outcome: Outcome) -> None:
-    """What a get finds is there, whatever the cancel is told: its verb does not work, or it has finished."""
-    clock = Clock()
-    flow = flows.cancel(REFERENCE, ENDPOINT, poll=poll, clock=clock)
-    _, result = drive(flow, *([RUNNING] if poll else []), *[NOT_FOUND] * 5, later, clock=clock)
-    assert result == CancelResult(False, outcome, later)
-
-
-def test_a_long_retry_after_does_not_hold_up_an_end() -> None:
-    """A cancel that has little time is given up, and not slept for."""
-    busy = ResourceExhaustedError(
-        service="datafusion",
-        verb="cancel",
-        operation=NAME,
-        http_status=429,
-        status="RESOURCE_EXHAUSTED",
-        message="m",
-        retry_after=3600.0,
-    )
-    clock = Clock()
-    flow = flows.cancel(REFERENCE, ENDPOINT, poll=False, retries=5, patience=60.0, clock=clock)
-    assert drive(flow, busy, clock=clock) == (["cancel"], busy)
-
-
-@pytest.mark.parametrize(("patience", "sent"), [(0.0, 1), (1.0, 2), (3.0, 3), (6.0, 3), (7.0, 4)])
-def test_with_little_patience_a_404_is_an_error(patience: float, sent: int) -> None:
-    """Row A3: a dying process repeats a cancel while there is time, and concludes nothing."""
-    clock = Clock()
-    flow = flows.cancel(REFERENCE, ENDPOINT, poll=False, patience=patience, clock=clock)
-    taken, result = drive(flow, *[NOT_FOUND] * sent, clock=clock)
-    assert (taken.count("cancel"), result) == (sent, NOT_FOUND)
-
-
-def test_what_is_gone_and_has_no_cancel_is_not_found() -> None:
-    """No such operation is worth more than no such verb."""
-    clock = Clock()
-    taken, result = drive(flows.cancel(NO_CANCEL, ENDPOINT, clock=clock), *[NOT_FOUND] * 5, clock=clock)
-    assert (taken, result) == (UNTIL_BELIEVED["get"], unknown())
-
-
-@pytest.mark.parametrize("problem", [DENIED, UNAVAILABLE, LOST])
-@pytest.mark.parametrize("reference", [REFERENCE, NO_CANCEL])
-def test_without_the_poll_there_is_no_truth_and_no_request(reference: Any, problem: ApiError) -> None:
-    """Nobody could tell afterwards whether the operation had finished before: the error is the poll's."""
-    assert drive(flows.cancel(reference, ENDPOINT), problem) == (["get"], problem)
-
-
-def test_cancel_of_what_has_no_cancel() -> None:
-    """Where the table says that there is no cancel, the operation is polled and nothing more is sent."""
-    assert drive(flows.cancel(NO_CANCEL, ENDPOINT), RUNNING) == (["get"], unsupported(RUNNING))
-    assert drive(flows.cancel(NO_CANCEL, ENDPOINT, poll=False)) == ([], unsupported())
-
-
-def test_a_finished_operation_without_cancel_has_its_own_outcome() -> None:
-    """What has finished is never called unsupported."""
-    assert drive(flows.cancel(NO_CANCEL, ENDPOINT), SUCCEEDED) == (["get"], had_finished(SUCCEEDED))
-
-
-def test_the_requests_are_those_of_the_protocol() -> None:
-    """A flow sends the protocol's own requests."""
-    flow = flows.cancel(REFERENCE, ENDPOINT)
-    assert next(flow) == protocol.get(REFERENCE, ENDPOINT)
-    assert flow.send(RUNNING) == protocol.cancel(REFERENCE, ENDPOINT)
-
-
-class Counted(Metrics):
-    """Writes down what is counted."""
-
-    def __init__(self) -> None:
-        self.cancels: list[tuple[str, str]] = []
-
-    def cancel(self, service: str, outcome: str) -> None:
-        """A cancellation."""
-        self.cancels.append((service, outcome))
-
-
-@pytest.mark.parametrize(
-    ("responses", "word"),
-    [
-        ([RUNNING, ACCEPTED], "REQUESTED"),
-        ([SUCCEEDED], "SUCCEEDED"),
-        ([RUNNING, PRECONDITION, FAILED], "FAILED"),
-        ([NOT_FOUND] * 6, "NOT_FOUND"),
-        ([RUNNING, UNIMPLEMENTED], "CANCEL_UNSUPPORTED"),
-        ([RUNNING, DENIED], "REFUSED"),
-        ([DENIED], "REFUSED"),
-    ],
-)
-def test_each_cancel_is_counted_once(responses: list[Any], word: str) -> None:
-    """By its word, once the response is there: requested is not cancelled."""
-    counted, clock = Counted(), Clock()
-    flow = flows.cancel(REFERENCE, ENDPOINT, metrics=counted, clock=clock)
-    _, result = drive(flow, *responses, clock=clock)
-    assert counted.cancels == [("datafusion", word)]
-    assert isinstance(result, OperationsError) or result.word == word
-
-
-@pytest.mark.parametrize("later", [RUNNING, SUCCEEDED, FAILED, CANCELLED])
-def test_a_later_poll_changes_nothing_that_was_known(later: Operation) -> None:
-    """An outcome from before the request stands; of a request that was accepted only the later poll can tell."""
-    for known in (had_finished(SUCCEEDED), had_finished(FAILED), unsupported(RUNNING), unknown()):
-        assert known.outcome_of(later) is known.outcome
-    assert CancelResult(True, None, None).outcome_of(later) is flows.outcome_of_cancel(later)
-
-
-@pytest.mark.parametrize(
-    ("result", "fact"),
-    [
-        (CancelResult(True, None, RUNNING), "Cancellation requested; the service accepted it"),
-        (had_finished(SUCCEEDED), "Not cancelled, already finished (SUCCEEDED)"),
-        (had_finished(FAILED), "Not cancelled, already finished (FAILED · boom)"),
-        (unsupported(), "Not cancelled, the service does not support it"),
-        (unknown(), "Not cancelled, no such operation"),
-        (LOST, "Cancellation not accepted, no connection"),
-    ],
-)
-def test_a_cancel_has_one_line(result: Any, fact: str) -> None:
-    """The fact first, the reason, and at last the operation, in short."""
-    assert flows.cancel_line(REFERENCE, result, "because") == f"{fact} (because): o (datafusion)"
-    assert flows.cancel_line(REFERENCE, result) == f"{fact}: o (datafusion)"
-
-
-@pytest.mark.parametrize(
-    ("operation", "outcome"),
-    [
-        (SUCCEEDED, Outcome.COMPLETED_DESPITE_CANCEL),
-        (FAILED, Outcome.FAILED),
-        (CANCELLED, Outcome.CANCELLED),
-        (RUNNING, Outcome.STILL_RUNNING),
-    ],
-    ids=["succeeded", "failed", "cancelled", "running"],
-)
-def test_outcome_of_cancel(operation: Operation, outcome: Outcome) -> None:
-    """A later poll tells the outcome of a request that was accepted."""
-    assert flows.outcome_of_cancel(operation) is outcome
-
-
-def test_both_requests_of_a_cancel_are_repeated() -> None:
-    """An outage of a moment changes neither the request nor what is known of the operation before it."""
-    responses = [UNAVAILABLE, UNAVAILABLE, RUNNING, UNAVAILABLE, LOST, ACCEPTED]
-    steps, result = drive(flows.cancel(REFERENCE, ENDPOINT, retries=2), *responses)
-    assert [step for step in steps if isinstance(step, str)] == ["get"] * 3 + ["cancel"] * 3
-    assert result == CancelResult(True, None, RUNNING)
-
 
 # -- one request ------------------------------------------------------------------------------------------------------
 
@@ -604,6 +303,34 @@ def test_a_poll_that_was_just_taken_is_the_first_one() -> None:
     assert (polls, schedule.polls) == ([SUCCEEDED], 1)
     flow = flows.wait_until_done(REFERENCE, ENDPOINT, every_second(), seen=RUNNING, clock=lambda: 0.0)
     assert drive(flow, SUCCEEDED) == ([1.0, "get"], SUCCEEDED)
+
+
+def test_trouble_of_our_own_ends_no_wait() -> None:
+    """Rows A2, A10: the connection is read again before each further try, and a poll makes the pauses short again."""
+    clock, polls = Clock(), list[Operation]()
+    schedule = PollSchedule(started=clock.now, interval=10.0)
+    flow = flows.wait_until_done(REFERENCE, ENDPOINT, schedule, seen=RUNNING, on_poll=polls.append, clock=clock)
+    steps, result = drive(flow, NO_KEY, NO_KEY, RUNNING, NO_KEY, SUCCEEDED, clock=clock)
+    again = ["get", "renew", 1.0]
+    assert steps == [10.0, *again, "get", "renew", 2.0, "get", 10.0, *again, "get"]
+    assert (result, polls) == (SUCCEEDED, [RUNNING, RUNNING, SUCCEEDED])
+
+
+def test_trouble_of_our_own_ends_with_the_deadline() -> None:
+    """The error is that of the time, which is up; nothing is slept for longer."""
+    clock = Clock()
+    schedule = new_schedule(clock.now, timeout=2.5, interval=1.0)
+    steps, result = drive(flows.wait_until_done(REFERENCE, ENDPOINT, schedule, clock=clock), *[NO_KEY] * 3, clock=clock)
+    assert steps == ["get", "renew", 1.0, "get", "renew", 1.5, "get"]
+    assert isinstance(result, WaitTimeoutError)
+
+
+def test_a_page_waits_trouble_of_our_own_out() -> None:
+    """As long as its patience lasts; by default none."""
+    pages = walk(patience=60.0)
+    page = Page((RUNNING,), "")
+    assert drive(pages.next_page(), NO_KEY, page) == (["list", "renew", 1.0, "list"], [RUNNING])
+    assert drive(walk().next_page(), NO_KEY) == (["list"], NO_KEY)
 
 
 def test_what_is_raised_before_a_poll_ends_the_wait() -> None:

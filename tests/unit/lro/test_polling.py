@@ -452,7 +452,9 @@ def test_trouble_of_our_own_is_said_when_it_begins_when_it_changes_and_every_hou
     """Rows A2, A10: what is missing, and since when; anything else is raised."""
     subject = Trouble()
     first = subject.note(CredentialsError("no key"), 1_700_000_000.0)
-    assert first == ("cannot poll since 2023-11-14T22:13:20+00:00, will read the connection again and try on: no key")
+    assert first == (
+        "cannot send requests since 2023-11-14T22:13:20+00:00, will read the connection again and try on: no key"
+    )
     assert subject.note(CredentialsError("still none"), 1_700_000_010.0) is None
     changed = subject.note(TransportError("no token server"), 1_700_000_020.0)
     assert changed is not None
@@ -466,10 +468,10 @@ def test_trouble_of_our_own_is_said_when_it_begins_when_it_changes_and_every_hou
 def test_after_trouble_of_our_own_the_pauses_grow_to_a_minute() -> None:
     """The first ones are short: a new pod has its credentials soon."""
     subject, pauses = Trouble(), []
-    for _ in range(6):
+    for _ in range(8):
         subject.note(CredentialsError("no key"), 0.0)
         pauses.append(subject.delay())
-    assert pauses == [5.0, 10.0, 20.0, 40.0, 60.0, 60.0]
+    assert pauses == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
 
 
 # --- what is said ----------------------------------------------------------------------------------

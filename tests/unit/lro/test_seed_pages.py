@@ -59,8 +59,9 @@ from typing import Any
 
 import pytest
 
-from airflow_lro_provider.lro import flows, protocol
+from airflow_lro_provider.lro import protocol
 from airflow_lro_provider.lro.auth.settings import DEFAULT_SCOPES
+from airflow_lro_provider.lro.cancel import cancel, outcome_of_cancel
 from airflow_lro_provider.lro.errors import InvalidReferenceError, PermissionDeniedError, UnimplementedError
 from airflow_lro_provider.lro.http.messages import Request, Response
 from airflow_lro_provider.lro.operation import Operation, Outcome, State
@@ -166,7 +167,7 @@ def test_method(page: Page) -> None:
 @pages()
 def test_starts_asynchronous_cancellation(page: Page) -> None:
     """'Starts asynchronous cancellation': a success is no outcome, the operation runs until it says otherwise."""
-    flow = flows.cancel(page.reference, endpoint_of(page.reference))
+    flow = cancel(page.reference, endpoint_of(page.reference))
     assert next(flow) == page.get()
     assert flow.send(poll(page)) == page.cancel()
     with pytest.raises(StopIteration) as end:
@@ -179,7 +180,7 @@ def test_starts_asynchronous_cancellation(page: Page) -> None:
 def test_best_effort_success_is_not_guaranteed(page: Page) -> None:
     """'Best effort': an operation that goes on after the request is called running, and never cancelled."""
     assert response_to(page.cancel(), 200, {}) is None
-    assert flows.outcome_of_cancel(poll(page)) is Outcome.STILL_RUNNING
+    assert outcome_of_cancel(poll(page)) is Outcome.STILL_RUNNING
 
 
 @pages()
@@ -188,7 +189,7 @@ def test_unimplemented(page: Page) -> None:
     body = {"error": {"code": 501, "status": "UNIMPLEMENTED", "message": "Operation is not implemented."}}
     with pytest.raises(UnimplementedError, match=f"{page.service} does not support cancel") as caught:
         response_to(page.cancel(), 501, body)
-    flow = flows.cancel(page.reference, endpoint_of(page.reference))
+    flow = cancel(page.reference, endpoint_of(page.reference))
     next(flow)
     flow.send(poll(page))
     with pytest.raises(StopIteration) as end:
@@ -203,8 +204,8 @@ def test_get_tells_what_came_of_it(page: Page) -> None:
     assert (request.method, request.url, request.body) == ("GET", page.url.removesuffix(":cancel"), b"")
     cancelled = poll(page, done=True, error={"code": 1})
     failed = poll(page, done=True, error={"code": 13, "message": "boom"})
-    assert flows.outcome_of_cancel(cancelled) is Outcome.CANCELLED
-    assert flows.outcome_of_cancel(failed) is Outcome.FAILED
+    assert outcome_of_cancel(cancelled) is Outcome.CANCELLED
+    assert outcome_of_cancel(failed) is Outcome.FAILED
 
 
 @pages()
@@ -212,7 +213,7 @@ def test_completed_despite_cancellation(page: Page) -> None:
     """'Completed despite cancellation': a success after a cancel request has an outcome of its own."""
     completed = poll(page, done=True, response={})
     assert completed.outcome is Outcome.SUCCEEDED
-    assert flows.outcome_of_cancel(completed) is Outcome.COMPLETED_DESPITE_CANCEL
+    assert outcome_of_cancel(completed) is Outcome.COMPLETED_DESPITE_CANCEL
 
 
 @pages()
@@ -220,7 +221,7 @@ def test_a_cancelled_operation_is_not_deleted(page: Page) -> None:
     """'The operation is not deleted': it can be polled by its name, and cancelling it again sends no second request."""
     cancelled = poll(page, done=True, error={"code": 1, "message": "cancelled"})
     assert cancelled.name == page.name
-    flow = flows.cancel(page.reference, endpoint_of(page.reference))
+    flow = cancel(page.reference, endpoint_of(page.reference))
     assert next(flow) == page.get()
     with pytest.raises(StopIteration) as end:
         flow.send(cancelled)

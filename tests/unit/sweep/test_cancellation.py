@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_lro_provider.lro.flows import CancelResult
+from airflow_lro_provider.lro.cancel import CancelResult
 from airflow_lro_provider.lro.operation import Operation, Outcome
 from airflow_lro_provider.sweep.cancellation import What, _reported
 from airflow_lro_provider.sweep.reconciler import SweepResult

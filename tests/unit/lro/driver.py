@@ -1,0 +1,94 @@
+"""Drives a flow by hand, and what its tests have in common."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_lro_provider.lro.errors import (
+    ApiError,
+    CredentialsError,
+    FailedPreconditionError,
+    NotFoundError,
+    OperationsError,
+    PermissionDeniedError,
+    TransportError,
+    UnavailableError,
+    UnimplementedError,
+)
+from airflow_lro_provider.lro.flows import Flow, Renew, Sleep
+from airflow_lro_provider.lro.operation import Operation
+from airflow_lro_provider.lro.resources.hosts import endpoint_of
+from airflow_lro_provider.lro.resources.names import read_reference
+
+NAME = "projects/p/locations/us-central1/operations/o"
+ENDPOINT = "https://datafusion.googleapis.com"
+REFERENCE = read_reference(NAME, "datafusion")
+NO_CANCEL = read_reference("projects/p/locations/us-central1/featureGroups/1/operations/2", "aiplatform")
+
+RUNNING = Operation.from_json({"name": NAME, "metadata": {"state": "RUNNING"}})
+SUCCEEDED = Operation.from_json({"name": NAME, "done": True, "response": {}})
+FAILED = Operation.from_json({"name": NAME, "done": True, "error": {"code": 13, "message": "boom"}})
+CANCELLED = Operation.from_json({"name": NAME, "done": True, "error": {"code": 1}})
+ACCEPTED = None
+
+
+def error(kind: type[ApiError], status: str, http: int, **more: Any) -> ApiError:
+    """An error of the API."""
+    return kind(
+        service="datafusion", verb="cancel", operation=NAME, http_status=http, status=status, message="m", **more
+    )
+
+
+PRECONDITION = error(FailedPreconditionError, "FAILED_PRECONDITION", 400)
+NOT_FOUND = error(NotFoundError, "NOT_FOUND", 404)
+UNIMPLEMENTED = error(UnimplementedError, "UNIMPLEMENTED", 501, is_stated=True)
+NO_ROUTE = error(UnimplementedError, "UNIMPLEMENTED", 404)
+DENIED = error(PermissionDeniedError, "PERMISSION_DENIED", 403)
+UNAVAILABLE = error(UnavailableError, "UNAVAILABLE", 503)
+LOST = TransportError("no connection")
+UNSENT = TransportError("no connection", sent=False)
+NO_KEY = CredentialsError("no key")
+
+
+class Clock:
+    """A clock that stands still between two sleeps."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        """Its time, in seconds."""
+        return self.now
+
+
+def drive(flow: Flow[Any], *responses: Any, clock: Clock | None = None) -> tuple[list[str | float], Any]:
+    """Give the flow these responses, one per request.
+
+    :param clock: the flow's clock, which its sleeps move.
+    :return: the verbs that it requested ("renew" for the connection) and the seconds that it slept, and what it
+        returned or raised. A flow that sends more or fewer requests than there are responses fails the test.
+    """
+    steps: list[str | float] = []
+    left = list(responses)
+    try:
+        step = next(flow)
+        while True:
+            if isinstance(step, Sleep):
+                steps.append(step.seconds)
+                if clock is not None:
+                    clock.now += step.seconds
+                step = next(flow)
+                continue
+            if isinstance(step, Renew):
+                steps.append("renew")
+                step = flow.send(endpoint_of(step.resource))
+                continue
+            steps.append(step.verb)
+            assert f"/v1/{step.resource.name}" in step.url
+            response = left.pop(0)
+            step = flow.throw(response) if isinstance(response, Exception) else flow.send(response)
+    except StopIteration as end:
+        result: Any = end.value
+    except OperationsError as raised:
+        result = raised
+    assert left == []
+    return steps, result
