@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import threading
+import time
 import uuid
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 from airflow_lro_provider.emulator import Emulator
+
+
+def once(when: Callable[[], Any], act: Callable[[], object]) -> threading.Thread:
+    """Do something in a thread as soon as something is the case: a moment that no busy machine moves."""
+
+    def wait_and_act() -> None:
+        while not when():
+            time.sleep(0.005)
+        act()
+
+    thread = threading.Thread(target=wait_and_act, daemon=True)
+    thread.start()
+    return thread
 
 
 class Store(dict[str, Any]):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -28,7 +27,7 @@ from airflow_lro_provider.lro.errors import ConnectionSettingsError, Credentials
 from airflow_lro_provider.lro.resources.methods import read_method
 from airflow_lro_provider.lro.resources.names import read_reference
 from airflow_lro_provider.sweep import ledger
-from tests.airflow.played import OutdatedStore, Store, Variables
+from tests.airflow.played import OutdatedStore, Store, Variables, once
 from tests.airflow.test_sensor import Try as SensorTry
 from tests.airflow.test_starters import LOCATION, PLAIN, Try, crash, die_after
 
@@ -159,7 +158,7 @@ def test_a_start_that_gets_an_odd_error_may_have_happened(emulator: Emulator, co
     first = Try(emulator, store, max_tries=1)
     emulator.fail(code, verb="start", after=True, times=None)
     operator = first.operator()
-    threading.Timer(0.5, operator.on_kill).start()
+    once(lambda: first.starts, operator.on_kill)
     with pytest.raises((OperationKilled, Exception)):
         operator.execute(first.context)
     emulator.store._failures.clear()
@@ -239,7 +238,7 @@ def test_one_404_of_airflow_does_not_say_that_another_try_has_it(emulator: Emula
     def fail_at_the_end() -> None:
         store.writes = 1
 
-    threading.Timer(0.3, fail_at_the_end).start()
+    once(lambda: len(this.emulator.requests(verb="get")) > 1, fail_at_the_end)
     with pytest.raises(Exception, match=r"(?i)time.?out|timing out"):
         sensor.execute(this.context)
     assert this.cancels == 1

@@ -40,7 +40,7 @@ from airflow_lro_provider.lro.errors import PermissionDeniedError
 from airflow_lro_provider.ownership import evidence
 from airflow_lro_provider.ownership.decisions import ArmedRecord, Evidence, TaskState
 from airflow_lro_provider.sensors.operations import OperationSensor
-from tests.airflow.played import BrokenStore, OutdatedStore, PlayedTry, Store, TakenStore
+from tests.airflow.played import BrokenStore, OutdatedStore, PlayedTry, Store, TakenStore, once
 from tests.late_success import succeed_after_cancel
 
 
@@ -613,7 +613,7 @@ def test_whose_kill_it_is(a_try: Callable[..., Try], kind: str, monkeypatch: pyt
 
     before = signal.signal(signal.SIGTERM, lambda *_: kill())
     try:
-        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        once(lambda: len(this.emulator.requests(verb="get")) > 1, lambda: os.kill(os.getpid(), signal.SIGTERM))
         with pytest.raises(OperationKilled):
             sensor.execute(this.context)
     finally:

@@ -40,7 +40,7 @@ from airflow_lro_provider.lro.errors import ApiError, PermissionDeniedError, Tra
 from airflow_lro_provider.operators.operations import RunOperationOperator
 from airflow_lro_provider.ownership import evidence
 from airflow_lro_provider.ownership.decisions import Evidence, TaskState
-from tests.airflow.played import OutdatedStore, PlayedTry, Store, TakenStore
+from tests.airflow.played import OutdatedStore, PlayedTry, Store, TakenStore, once
 
 LOCATION = "projects/p/locations/us-central1"
 REPEATABLE = f"{LOCATION}/connections?connectionId=c"  # Developer Connect takes a request id there
@@ -114,14 +114,8 @@ def killable() -> Iterator[Killable]:
     killers: list[threading.Thread] = []
 
     def kill(operator: Any, when: Callable[[], Any]) -> None:
-        def wait_and_kill() -> None:
-            while not when():
-                time.sleep(0.005)
-            os.kill(os.getpid(), signal.SIGTERM)
-
         signal.signal(signal.SIGTERM, lambda *_: operator.on_kill())
-        killers.append(threading.Thread(target=wait_and_kill))
-        killers[-1].start()
+        killers.append(once(when, lambda: os.kill(os.getpid(), signal.SIGTERM)))
 
     yield kill
     for killer in killers:
@@ -913,7 +907,7 @@ def test_a_late_response_is_of_the_operation_that_another_try_has_by_now(
         store.taken = True
         operator.on_kill()
 
-    threading.Timer(0.3, take).start()
+    once(lambda: this.starts, take)
     with pytest.raises(OperationKilled):
         operator.execute(this.context)
     assert (this.starts, this.cancels) == (1, cancels)
@@ -1014,7 +1008,7 @@ def test_an_orphan_leaves_what_the_next_try_finds_by_the_request_id(
     service = "developerconnect" if method == REPEATABLE else "datafusion"
     this.emulator.script(duration=None, latency=0.6)
     operator = this.operator(method=method, service=service)
-    threading.Timer(0.3, lambda: setattr(operator._get_guard(), "_supervisor", -1)).start()
+    once(lambda: this.starts, lambda: setattr(operator._get_guard(), "_supervisor", -1))
     with pytest.raises(OperationOrphaned):
         operator.execute(this.context)
     assert (this.starts, this.cancels) == (1, cancels)

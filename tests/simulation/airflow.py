@@ -17,8 +17,14 @@ from typing import Any, TypeVar
 from unittest import mock
 
 from airflow.exceptions import AirflowNotFoundException
-from airflow.providers.common.compat.sdk import AirflowFailException, Connection, TaskDeferred
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    AirflowSensorTimeout,
+    Connection,
+    TaskDeferred,
+)
 from airflow.sdk.bases.operator import ExecutorSafeguard
+from airflow.sdk.exceptions import AirflowRescheduleException
 
 from airflow_lro_provider.airflow_compat import task_states
 from airflow_lro_provider.attempt import deferral, guard, record
@@ -81,8 +87,14 @@ class Airflow:
         """When the task was killed, or had failed for good, and its try: what that one and all before it have started
         may be cancelled from then on."""
         self.worker: Worker | None = None
+        self.is_quiet = False
+        """Whether all trouble has ended."""
         self.has_owned = False
         """Whether a try has ever left a record. A sensor that was killed before it could has owned nothing."""
+        self.written: list[str] = []
+        """All that was ever written into records and into the ledger."""
+        self.began: list[tuple[float, int]] = []
+        """When each try began to run."""
         self.has_hopeless_orphan = False
         """Whether a process without a supervisor, to which Airflow owes no retry, may live: it can ask nobody, takes
         the task for failed, and cancels what it has."""
@@ -151,6 +163,8 @@ class Airflow:
             self.trigger = (self.triggers, trigger, self.triggers % 2, (method, kwargs))
         elif how == "failed":
             self.fail()
+        elif how == "up_for_reschedule":
+            self.state, self.retry_at = how, self.world.now + 2
         else:
             if how == "failed for good" and (self.try_number > self.max_tries or "cancelled" in why):
                 self.deaths.append((self.world.time, self.try_number))
@@ -173,6 +187,8 @@ class Airflow:
             now = self.world.now
             if self.state == "restarting" and (self.worker is None or not self.worker.process.is_alive):
                 self.fail()
+            if self.state == "up_for_reschedule" and now >= self.retry_at:
+                self.state = "scheduled"  # the same try goes on
             if self.state is None or (self.state == "up_for_retry" and now >= self.retry_at):
                 self.state = "scheduled"
                 self.try_number += 1
@@ -224,15 +240,25 @@ class Airflow:
 
     def sweep(self) -> Process:
         """A sweep, in a process of its own."""
+        return Process(self.world, "sweep", self._sweep)
+
+    def sweep_often(self) -> Process:
+        """One sweep after the other, until all trouble ends."""
 
         def run() -> None:
-            with contextlib.suppress(LostError):
-                result = sweep(FromWithin(), now=self.world.time, log=lambda *_: None)
-                self.note(f"sweep: {result.summary()}")
-                for row in result.rows:
-                    self.note(f"  {row}")
+            while not self.is_quiet:
+                self._sweep()
+                pause(self.world.chance.choice([0.3, 1.0, 4.0]))
 
-        return Process(self.world, "sweep", run)
+        return Process(self.world, "sweeps", run)
+
+    def _sweep(self) -> None:
+        with contextlib.suppress(LostError):
+            result = sweep(FromWithin(), now=self.world.time, log=lambda *_: None)
+            if result.rows:
+                self.note(f"sweep: {result.summary()}")
+            for row in result.rows:
+                self.note(f"  {row}")
 
     # -- questions ---------------------------------------------------------------------------------
 
@@ -347,6 +373,7 @@ class Worker:
             self.has_reported = True
             return
         airflow.state, airflow.heartbeat_at = "running", self.world.now
+        airflow.began.append((self.world.time, self.number))
         airflow.note(f"try {self.number} runs{' again' if self.resumes else ''}")
         if self.resumes is None:
             airflow.xcoms.clear()
@@ -366,7 +393,9 @@ class Worker:
                 self._report("failed")
             else:
                 self._report("deferred", (arguments, error.method_name, error.kwargs))
-        except AirflowFailException as error:
+        except AirflowRescheduleException:
+            self._report("up_for_reschedule")
+        except (AirflowFailException, AirflowSensorTimeout) as error:
             airflow.note(f"try {self.number}: {error}")
             self._report("failed for good", why=str(error))
         except (Exception, KeyboardInterrupt, SystemExit) as error:
@@ -425,6 +454,7 @@ class _Store:
         if not self._is_current:
             raise RejectedError("Task instance not found")
         self._airflow.stored.update(values)
+        self._airflow.written.append(str(values))
         self._airflow.has_owned = self._airflow.has_owned or bool(values)
 
 
@@ -433,7 +463,11 @@ class _Variables:
         self._airflow, self._all = airflow, airflow.variables
 
     def set(self, key: str, value: str, description: str | None = None) -> None:
-        self._airflow.ask(lambda: self._all.update({key: value}))
+        def write() -> None:
+            self._all[key] = value
+            self._airflow.written.append(value)
+
+        self._airflow.ask(write)
 
     def delete(self, key: str) -> None:
         self._airflow.ask(lambda: self._all.pop(key, None))

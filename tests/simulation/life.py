@@ -38,7 +38,13 @@ START = 1_800_000_000.0
 PARENT = "projects/p/locations/us-central1"
 NAME = f"{PARENT}/operations/given"
 SCRIPT = quote(json.dumps({"duration": None}))
-METHOD = f"{PARENT}/connections?connectionId=c&script={SCRIPT}"
+STARTS = {
+    "starter": ("developerconnect", f"{PARENT}/connections?connectionId=c&script={SCRIPT}"),
+    # Without a request id: a start whose response is lost is not sent again.
+    "restart": ("datafusion", f"{PARENT}/instances/x:restart?script={SCRIPT}"),
+}
+TIMEOUT = 25.0
+TROUBLE = ("404", "503", "lost", "slow", "stale")
 SECONDS = st.sampled_from([0.0, 0.01, 0.1, 0.5, 1.0, 2.0, 5.0, 12.0, 30.0])
 """How much time passes between two events."""
 counts: Counter[str] = Counter()
@@ -51,10 +57,16 @@ class Life(RuleBasedStateMachine):
     airflow: Airflow
     service: Service
     shape: str
+    timeout: float | None
+    cancels: bool
 
     @initialize(
-        shape=st.sampled_from(["sensor", "starter"]),
-        deferrable=st.booleans(),
+        shape=st.sampled_from(["sensor", "starter", "starter", "restart"]),
+        mode=st.sampled_from(["poke", "reschedule", "deferrable", "deferrable"]),
+        timeout=st.sampled_from([None, None, None, TIMEOUT]),
+        cancels=st.sampled_from([True, True, True, False]),
+        sweeps=st.booleans(),
+        trouble=st.sampled_from([None, None, *TROUBLE]),
         retries=st.sampled_from([0, 2]),
         silent=st.booleans(),
         cancel_delay=st.sampled_from([0, 60]),
@@ -62,10 +74,22 @@ class Life(RuleBasedStateMachine):
         chance=st.integers(0, 2**32),
     )
     def begin(
-        self, shape: str, deferrable: bool, retries: int, silent: bool, cancel_delay: int, first: float, chance: int
+        self,
+        shape: str,
+        mode: str,
+        timeout: float | None,
+        cancels: bool,
+        sweeps: bool,
+        trouble: str | None,
+        retries: int,
+        silent: bool,
+        cancel_delay: int,
+        first: float,
+        chance: int,
     ) -> None:
         """A task begins to run."""
-        self.shape = shape
+        self.shape, self.timeout, self.cancels = shape, timeout, cancels
+        deferrable = mode == "deferrable"
         self.world = World(START)
         self.world.chance.seed(chance)
         random.seed(chance)
@@ -75,14 +99,23 @@ class Life(RuleBasedStateMachine):
             self.service.store.create("developerconnect", NAME)
 
         def make() -> Any:
-            common = {"task_id": "t", "service": "developerconnect", "deferrable": deferrable, "retries": retries}
+            common = {"task_id": "t", "deferrable": deferrable, "retries": retries, "cancel_on_kill": cancels}
             if shape == "sensor":
-                return OperationSensor(operation_name=NAME, poke_interval=2, timeout=10**6, **common)
-            return RunOperationOperator(method=METHOD, poll_interval=2, **common)
+                how = {"mode": "reschedule" if mode == "reschedule" else "poke", "timeout": timeout or 10**6}
+                return OperationSensor(
+                    operation_name=NAME, service="developerconnect", poke_interval=2, **how, **common
+                )
+            service, method = STARTS[shape]
+            return RunOperationOperator(method=method, service=service, poll_interval=2, timeout=timeout, **common)
 
         self.airflow = Airflow(self.world, self.service, make, retries=retries)
         _now_here.append(self.airflow)
-        self.airflow.note(f"{shape}, deferrable={deferrable}, retries={retries}, silent={silent}, {cancel_delay} s")
+        self.airflow.note(f"{shape}, {mode}, {retries=}, {silent=}, {cancel_delay=}, {timeout=}, {cancels=}, {sweeps=}")
+        counts[f"of {shape}, {mode}"] += 1
+        if trouble:
+            self.the_service_has_trouble(trouble, 3.0)
+        if sweeps:
+            self.airflow.sweep_often()
         self._pass(first, chance)
 
     def _pass(self, seconds: float, chance: int = 0) -> None:
@@ -183,7 +216,7 @@ class Life(RuleBasedStateMachine):
 
     # -- the service -------------------------------------------------------------------------------
 
-    @rule(trouble=st.sampled_from(["404", "503", "lost", "slow", "stale"]), seconds=st.sampled_from([0.5, 3.0, 8.0]))
+    @rule(trouble=st.sampled_from(TROUBLE), seconds=st.sampled_from([0.5, 3.0, 8.0]))
     def the_service_has_trouble(self, trouble: str, seconds: float) -> None:
         """404 for less than ten seconds; 503; responses that are lost, or late; lists without the youngest."""
         self.airflow.note(f"{trouble} for {seconds} s")
@@ -194,7 +227,7 @@ class Life(RuleBasedStateMachine):
         """By itself."""
         if live := [view for view in self._views() if not view.done]:
             self.airflow.note(f"{live[-1].name} ends")
-            self.service.store.finish("developerconnect", live[-1].name)
+            self.service.store.finish(live[-1].service, live[-1].name)
 
     # -- the promises ------------------------------------------------------------------------------
 
@@ -209,13 +242,23 @@ class Life(RuleBasedStateMachine):
             if done_at is not None and done_at < cancel.at:
                 continue  # it did no harm
             was_killed = any(at <= cancel.at and number >= by for at, number in self.airflow.deaths)
-            is_allowed = was_killed or cancel.task_state in FINAL
+            was_late = self.timeout is not None and any(
+                at + self.timeout <= cancel.at and number >= by for at, number in self.airflow.began
+            )
+            is_allowed = self.cancels and (was_killed or was_late or cancel.task_state in FINAL)
             assert is_allowed, self._story(f"cancelled although its task lives: {cancel}")
         begun = sorted(views.values(), key=lambda view: view.created_at)
         for index, new in enumerate(begun):
             for old in begun[:index]:
                 has_ended = old.done_at is not None and old.done_at <= new.created_at
+                has_ended = has_ended or self._may_run_on(old, new.created_at)
                 assert has_ended, self._story(f"two side by side: {old} {new}")
+
+    def _may_run_on(self, view: Any, until: float) -> bool:
+        """Whether its task has ended, and it may run on by then; or nobody can know of it."""
+        is_known = self.shape != "restart" or any(view.name in text for text in self.airflow.written)
+        has_ended = any(view.created_at <= at <= until for at, _ in self.airflow.deaths)
+        return has_ended and not (self.cancels and is_known)
 
     def _story(self, what: str) -> str:
         views = "\n".join(str(view) for view in self._views())
@@ -247,7 +290,7 @@ class Life(RuleBasedStateMachine):
 
     def _come_to_an_end(self) -> None:
         airflow, service = self.airflow, self.service
-        airflow.lost_until, airflow.lost_question = 0.0, 0
+        airflow.lost_until, airflow.lost_question, airflow.is_quiet = 0.0, 0, True
         service.until.clear()
         airflow.note("all trouble ends")
         for _ in range(8):
@@ -257,11 +300,13 @@ class Life(RuleBasedStateMachine):
         for view in self._views():
             if view.done or view.cancel_requested_at is not None or not airflow.has_owned:
                 continue
+            if self._may_run_on(view, self.world.time):
+                continue
             assert airflow.state not in FINAL, self._story(f"nobody will end {view}")
             polled_at = view.polled_at or 0.0
             assert self.world.time - polled_at < 150, self._story(f"nobody waits for {view}")
         for view in self._views():
-            self.service.store.finish("developerconnect", view.name)
+            self.service.store.finish(view.service, view.name)
         self._pass(300, 2)
         assert airflow.state in FINAL, self._story(f"it is still {airflow.state}")
         is_green = airflow.state == "success" and not any("marked success" in line for line in airflow.log)

@@ -15,7 +15,7 @@ import requests
 from airflow_lro_provider.emulator import Store
 from airflow_lro_provider.emulator.app import create_app
 from airflow_lro_provider.lro.http.messages import Request, Response
-from tests.simulation.world import World, pause
+from tests.simulation.world import World, current, pause
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,8 @@ class Service:
             name = parts.path.partition("/v1/")[2].removesuffix(":cancel")
             self.cancels.append(Cancel(name, self.world.time, self.task_state()))
         if method == "POST" and not is_cancel and response.status == 200:
-            [number] = [self.request_ids[given] for given in self.request_ids if given in parts.query]
+            announced = [self.request_ids[given] for given in self.request_ids if given in parts.query]
+            [number] = announced or [current().process.worker.number]  # type: ignore[attr-defined]
             self.started_by.setdefault(json.loads(response.body)["name"], number)
         if method == "GET" and not is_get and self._has("stale"):
             response = self._as_of(response, self._stale_since)
