@@ -324,7 +324,7 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
             return  # it may still be called off: until then the guard stays armed
         armed, reference = guard.armed, self.reference
         if guard.killed:  # whatever else went wrong meanwhile
-            left = guard.is_left
+            left = guard.decide()  # it may have failed before that was known
             if reference is not None and not self.replaces and (not armed or (left and guard.is_guess)):
                 left = record.decide(reference) is Decision.ADOPT  # there are some seconds left
             how = EndedBy.STOPPED if left else EndedBy.KILLED

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from airflow_lro_provider.lro.operation import Operation
     from airflow_lro_provider.lro.resources.names import OperationReference
 
-KILL_TIMEOUT_SECONDS = 4.0  # how long ``on_kill`` takes at most: from SIGTERM to SIGKILL there are 5.0 s
+KILL_TIMEOUT_SECONDS = 4.0  # how long ``on_kill`` takes at most: SIGKILL follows SIGTERM after 5.0 s
 DECISION_TIMEOUT_SECONDS = 1.0  # how much of that Airflow may take to say what has become of the task
 KILL_PATIENCE_SECONDS = 3.0
 """And how long it repeats a cancel that gets a 404; to believe that takes longer: the next try or the sweep goes on."""
@@ -111,7 +111,7 @@ class Guard:
             else:
                 self._canceller.decide(KILL_TIMEOUT_SECONDS)
         if self.phase is Phase.WAITING and not is_asking:
-            raise self._killed_error()
+            raise OperationKilled(STOPPED if self.is_left else KILLED)
 
     def enter(self, phase: Phase) -> None:
         """The task is about to do something else: PREPARING, STARTING, WAITING or ASKING.
@@ -141,10 +141,10 @@ class Guard:
             did not respond in time, with ``False``: then it must ask nothing.
         :raises OperationKilled: if the kill came before, after what that means for the operation.
         """
-        self._canceller = canceller = _Canceller(client, reference, self._log, decide)
+        self._canceller = _Canceller(client, reference, self._log, decide)
         if self.killed and self._cancels:
-            canceller.ask()  # before it warms up, which would take its time
-        canceller.start()
+            self._canceller.ask()  # before it warms up, which would take its time
+        self._canceller.start()
         self.enter(Phase.ASKING)
 
     def renew(self, client: OperationsClient) -> None:
@@ -154,8 +154,7 @@ class Guard:
 
     def disarm(self) -> None:
         """The operation is finished, and the task goes on without it. Acts on a kill that came before."""
-        canceller, self._canceller = self._canceller, None
-        self.phase = Phase.PREPARING
+        canceller, self._canceller, self.phase = self._canceller, None, Phase.PREPARING
         if canceller is not None:
             canceller.stop()
         self.checkpoint()
@@ -168,22 +167,23 @@ class Guard:
     def checkpoint(self) -> None:
         """Act on a kill that was only noted: decide, cancel if it must be, and raise :class:`OperationKilled`."""
         if self.killed:
-            if self._canceller is not None and self._cancels:
-                self._canceller.decide(CANCEL_TIMEOUT_SECONDS)
-            raise self._killed_error()
+            raise OperationKilled(STOPPED if self.decide() else KILLED)
+
+    def decide(self) -> bool:
+        """After a kill: whether the operation is left to another try of the task. If it is not, it is cancelled."""
+        if self._canceller is not None and self._cancels:
+            self._canceller.decide(CANCEL_TIMEOUT_SECONDS)
+        return self.is_left
 
     @property
     def is_left(self) -> bool:
-        """Whether this process was told to stop, and the operation is left to another try of the task."""
+        """Whether it was decided that the operation is left to another try of the task."""
         return self._canceller is not None and self._canceller.decision is Decision.ADOPT
 
     @property
     def is_guess(self) -> bool:
         """Whether that was decided without Airflow, which did not respond in time."""
         return self._canceller is not None and self._canceller.is_guess
-
-    def _killed_error(self) -> OperationKilled:
-        return OperationKilled(STOPPED if self.is_left else KILLED)
 
     def check_supervisor(self) -> None:
         """Raise :class:`OperationOrphaned` if the supervisor of this process is gone."""
@@ -394,7 +394,7 @@ class _Canceller:
 
 
 def _readable(descriptor: int, seconds: float | None = None) -> bool:
-    """Wait for a byte, or for the other end to be closed. Not ``select``: it has a highest descriptor."""
-    poll = select.poll()
+    """Wait for a byte, or for the other end to be closed."""
+    poll = select.poll()  # not `select`: it has a highest descriptor
     poll.register(descriptor, select.POLLIN)
     return bool(poll.poll(None if seconds is None else max(seconds, 0.0) * 1000))

@@ -26,6 +26,7 @@ from airflow_lro_provider.lro.client import OperationsClient
 from airflow_lro_provider.lro.errors import ConnectionSettingsError, CredentialsError, StartUnknownError
 from airflow_lro_provider.lro.resources.methods import read_method
 from airflow_lro_provider.lro.resources.names import read_reference
+from airflow_lro_provider.ownership import evidence
 from airflow_lro_provider.sweep import ledger
 from tests.airflow.played import OutdatedStore, Store, Variables, once
 from tests.airflow.test_sensor import Try as SensorTry
@@ -243,6 +244,32 @@ def test_one_404_of_airflow_does_not_say_that_another_try_has_it(emulator: Emula
         sensor.execute(this.context)
     assert this.cancels == 1
     assert store[KEY]["killed"]
+
+
+def test_a_try_that_fails_while_its_kill_is_decided_about_waits_for_the_decision(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGTERM during a question that fails: the next try goes on with the operation, and so nothing is cancelled."""
+    asked: list[Any] = []
+
+    def read_task_state(key: Any) -> str:
+        asked.append(key)
+        time.sleep(0.3 * (len(asked) > 1))  # the first question is that of the start
+        return "running"
+
+    monkeypatch.setattr(evidence, "read_task_state", read_task_state)
+    monkeypatch.setattr(guard, "is_asking_supervisor", lambda: True)
+    first = Try(emulator, Store(), max_tries=1)
+    operator = first.operator(deferrable=True)
+
+    def push(**_: Any) -> None:
+        operator.on_kill()
+        raise RuntimeError("500")
+
+    monkeypatch.setattr(first.ti, "xcom_push", push)
+    with pytest.raises(RuntimeError, match="500"):
+        operator.execute(first.context)
+    assert (first.starts, first.cancels, len(asked)) == (1, 0, 2)
 
 
 def test_a_kill_goes_on_when_there_is_no_token_for_a_moment(
