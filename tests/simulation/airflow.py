@@ -566,6 +566,7 @@ def in_place_of_the_real(airflow: Callable[[], Airflow]) -> Iterator[None]:
         mock.patch.object(record, "is_in_line", return_value=False),
         mock.patch.object(guard, "is_asking_supervisor", is_asking),
         mock.patch.object(record, "ledger_is_on", return_value=True),
+        mock.patch.object(ledger, "ledger_is_on", return_value=True),
         mock.patch.object(ledger, "_variables", variables),
         mock.patch.object(deferral, "call_before_stopping", call_back),
         mock.patch.object(task_states.RuntimeTaskInstance, "get_task_states", states),
