@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
@@ -83,6 +84,10 @@ class Airflow:
         self.lost_until = 0.0
         self.lost_question = 0
         """Which question from now on gets no answer; 0: none."""
+        self.lost_share = 0.0
+        """How many of all questions get none."""
+        self.num_retries = 5
+        """What the connection says of the service."""
         self.deaths: list[tuple[float, int]] = []
         """When the task was killed, or had failed for good, and its try: what that one and all before it have started
         may be cancelled from then on."""
@@ -272,7 +277,8 @@ class Airflow:
             if process.parent is not None and process.parent.is_killed:
                 raise EOFError("the supervisor is gone")
             self.lost_question -= 1
-            if self.world.now < self.lost_until or self.lost_question == 0:
+            is_lost = self.world.now < self.lost_until or self.world.chance.random() < self.lost_share
+            if is_lost or self.lost_question == 0:
                 pause(self.world.chance.choice([0.1, 3.0]))
                 if self.world.chance.random() < 0.5:
                     with contextlib.suppress(RejectedError):
@@ -514,7 +520,8 @@ def in_place_of_the_real(airflow: Callable[[], Airflow]) -> Iterator[None]:
 
     def connection(conn_id: str) -> Connection:
         def load() -> Connection:
-            return Connection(conn_id=conn_id, conn_type="google_lro", extra=_EXTRA)
+            extra = {**_EXTRA, "num_retries": airflow().num_retries}
+            return Connection(conn_id=conn_id, conn_type="google_lro", extra=json.dumps(extra))
 
         try:
             return airflow().ask(load)
@@ -586,7 +593,7 @@ def in_place_of_the_real(airflow: Callable[[], Airflow]) -> Iterator[None]:
         yield
 
 
-_EXTRA = '{"api_endpoint": "http://127.0.0.1:1/{service}", "emulator": true}'
+_EXTRA = {"api_endpoint": "http://127.0.0.1:1/{service}", "emulator": True}
 
 
 def _parent() -> int:

@@ -68,6 +68,8 @@ class Life(RuleBasedStateMachine):
         sweeps=st.booleans(),
         trouble=st.sampled_from([None, None, *TROUBLE]),
         retries=st.sampled_from([0, 2]),
+        num_retries=st.sampled_from([0, 5]),
+        lost_share=st.sampled_from([0.0, 0.0, 0.2]),
         silent=st.booleans(),
         cancel_delay=st.sampled_from([0, 60]),
         first=st.sampled_from([0.0, 1.0, 1.1, 1.3, 2.0, 5.0, 10.0]),
@@ -82,6 +84,8 @@ class Life(RuleBasedStateMachine):
         sweeps: bool,
         trouble: str | None,
         retries: int,
+        num_retries: int,
+        lost_share: float,
         silent: bool,
         cancel_delay: int,
         first: float,
@@ -111,6 +115,8 @@ class Life(RuleBasedStateMachine):
         self.airflow = Airflow(self.world, self.service, make, retries=retries)
         _now_here.append(self.airflow)
         self.airflow.note(f"{shape}, {mode}, {retries=}, {silent=}, {cancel_delay=}, {timeout=}, {cancels=}, {sweeps=}")
+        self.airflow.note(f"{num_retries=}, {lost_share=}")
+        self.airflow.num_retries, self.airflow.lost_share = num_retries, lost_share
         counts[f"of {shape}, {mode}"] += 1
         if trouble:
             self.the_service_has_trouble(trouble, 3.0)
@@ -257,7 +263,8 @@ class Life(RuleBasedStateMachine):
     def _may_run_on(self, view: Any, until: float) -> bool:
         """Whether its task has ended, and it may run on by then; or nobody can know of it."""
         is_known = self.shape != "restart" or any(view.name in text for text in self.airflow.written)
-        has_ended = any(view.created_at <= at <= until for at, _ in self.airflow.deaths)
+        has_ended = any(at <= until for at, _ in self.airflow.deaths)
+        has_ended = has_ended or (until >= self.world.time and self.airflow.state in FINAL)
         return has_ended and not (self.cancels and is_known)
 
     def _story(self, what: str) -> str:
@@ -290,7 +297,8 @@ class Life(RuleBasedStateMachine):
 
     def _come_to_an_end(self) -> None:
         airflow, service = self.airflow, self.service
-        airflow.lost_until, airflow.lost_question, airflow.is_quiet = 0.0, 0, True
+        airflow.lost_until, airflow.lost_question, airflow.lost_share = 0.0, 0, 0.0
+        airflow.is_quiet = True
         service.until.clear()
         airflow.note("all trouble ends")
         for _ in range(8):
