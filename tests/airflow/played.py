@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 import uuid
@@ -9,7 +10,10 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from airflow_lro_provider.emulator import Emulator
+from airflow_lro_provider.lro import polling
 
 
 def once(when: Callable[[], Any], act: Callable[[], object]) -> threading.Thread:
@@ -23,6 +27,20 @@ def once(when: Callable[[], Any], act: Callable[[], object]) -> threading.Thread
     thread = threading.Thread(target=wait_and_act, daemon=True)
     thread.start()
     return thread
+
+
+def replace_the_key(emulator: Emulator, monkeypatch: pytest.MonkeyPatch, verb: str = "get") -> threading.Thread:
+    """Let the connection have no token, which the server refuses once; and as soon as it has, be another one."""
+    monkeypatch.setattr(polling, "TROUBLE_PAUSE_SECONDS", 0.01)
+    extra = {**emulator.connection_extra(), "is_anonymous": True}
+    bad = {"conn_type": "google_cloud_platform", "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", json.dumps(bad))
+    emulator.fail(401, verb=verb)
+    good = emulator.airflow_connection_json()
+    return once(
+        lambda: any(request.status == 401 for request in emulator.requests()),
+        lambda: monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", good),
+    )
 
 
 class Store(dict[str, Any]):

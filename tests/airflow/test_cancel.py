@@ -14,9 +14,10 @@ from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
 
 from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.exceptions import FinalOperationFailedError, OperationInputError
-from airflow_lro_provider.lro.errors import PermissionDeniedError
+from airflow_lro_provider.lro import polling
+from airflow_lro_provider.lro.errors import PermissionDeniedError, UnauthenticatedError
 from airflow_lro_provider.operators.operations import CancelOperationOperator
-from tests.airflow.played import PlayedTry, Store
+from tests.airflow.played import PlayedTry, Store, replace_the_key
 
 
 @pytest.fixture(autouse=True)
@@ -74,6 +75,23 @@ def test_an_operation_that_vanishes_meanwhile_is_not_found(lro_emulator: Emulato
     there = operator(other, fail_on=()).execute_complete(context, event, **handed_over)
     assert here == {"outcome": "NOT_FOUND", "operation": {"name": name}}
     assert there == {"outcome": "NOT_FOUND", "operation": {"name": other}}
+
+
+def test_trouble_of_our_own_is_waited_out(lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row A10: a token that is not accepted, and a connection that has another one then."""
+    name = lro_emulator.create("datafusion", duration=None, cancel_delay=0.1)
+    replace_the_key(lro_emulator, monkeypatch, "cancel")
+    context: Any = PlayedTry(lro_emulator, Store()).context
+    assert operator(name, deferrable=False).execute(context)["outcome"] == "CANCELLED"
+
+
+def test_trouble_of_our_own_ends_with_the_timeout(lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It fails with what is missing, and a retry begins anew."""
+    monkeypatch.setattr(polling, "TROUBLE_PAUSE_SECONDS", 0.01)
+    name = lro_emulator.create("datafusion", duration=None)
+    lro_emulator.fail(401, verb="cancel", times=None)
+    with pytest.raises(UnauthenticatedError, match="401"):
+        operator(name, timeout=0.3).execute(PlayedTry(lro_emulator, Store()).context)
 
 
 def test_a_failure_leaves_the_retry_policy_to_airflow(lro_emulator: Emulator) -> None:

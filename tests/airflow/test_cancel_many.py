@@ -9,9 +9,12 @@ import pytest
 
 from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.exceptions import OperationFailedError, OperationInputError, OperationRunningError
+from airflow_lro_provider.lro import polling
 from airflow_lro_provider.lro.async_client import AsyncOperationsClient
+from airflow_lro_provider.lro.errors import UnauthenticatedError
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.operators.operations import CancelOperationsOperator
+from tests.airflow.played import replace_the_key
 from tests.late_success import succeed_after_cancel
 
 PARENT = "projects/p/locations/us-central1"
@@ -63,6 +66,25 @@ def test_one_of_an_unknown_kind_does_not_keep_the_others(
     with pytest.raises(OperationFailedError, match=r"1 of 2 .*: ERROR"):
         run()
     assert len(lro_emulator.requests(verb="cancel")) == 1
+
+
+@pytest.mark.parametrize("verb", ["list", "cancel", "get"])
+def test_trouble_of_our_own_is_waited_out(lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
+    """Row A10: a token that is not accepted, wherever it is met, and a connection that has another one then."""
+    for _ in range(3):
+        make(lro_emulator, cancel_delay=0.2)
+    replace_the_key(lro_emulator, monkeypatch, verb)
+    assert run()["outcomes"] == {"CANCELLED": 3}
+
+
+def test_trouble_of_our_own_ends_with_the_timeout(lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then nothing was cancelled, and the error says why."""
+    monkeypatch.setattr(polling, "TROUBLE_PAUSE_SECONDS", 0.01)
+    make(lro_emulator)
+    lro_emulator.fail(401, verb="list", times=None)
+    with pytest.raises(UnauthenticatedError, match="401"):
+        run(timeout=0.3)
+    assert len(lro_emulator.requests("list")) > 2
 
 
 def test_a_dry_run_cancels_nothing(lro_emulator: Emulator) -> None:

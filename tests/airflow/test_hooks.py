@@ -19,6 +19,7 @@ from airflow_lro_provider.lro.errors import (
     WaitTimeoutError,
 )
 from airflow_lro_provider.lro.operation import Outcome
+from tests.airflow.played import replace_the_key
 
 NAME = "projects/p/locations/us-central1/operations/o"
 
@@ -59,6 +60,58 @@ async def test_the_async_hook_does_the_same(lro_emulator: Emulator, monkeypatch:
     assert (await hook.wait(name)).outcome is Outcome.CANCELLED
     await hook.delete(name)
     await hook.close()
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_a_wait_outlasts_a_key_that_is_not_accepted(
+    lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, asynchronous: bool
+) -> None:
+    """Row A10: the connection is read again, and the next requests have its token."""
+    name = lro_emulator.create("datafusion", duration=0.4)
+    replacing = replace_the_key(lro_emulator, monkeypatch)
+    if asynchronous:
+        hook = OperationsAsyncHook(service="datafusion")
+        operation = await hook.wait(name, poll_interval=0.05)
+        await hook.close()
+    else:
+        operation = OperationsHook(service="datafusion").wait(name, poll_interval=0.05)
+    replacing.join()
+    assert operation.outcome is Outcome.SUCCEEDED
+    assert lro_emulator.requests("get")[-1].authorization
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_a_cancel_outlasts_a_key_that_is_not_accepted(
+    lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, asynchronous: bool
+) -> None:
+    """Its request gets another chance with what the connection says by then."""
+    name = lro_emulator.create("datafusion", duration=None)
+    replacing = replace_the_key(lro_emulator, monkeypatch, "cancel")
+    if asynchronous:
+        hook = OperationsAsyncHook(service="datafusion")
+        result = await hook.cancel(name)
+        await hook.close()
+    else:
+        result = OperationsHook(service="datafusion").cancel(name)
+    replacing.join()
+    assert result.word == "REQUESTED"
+
+
+def test_a_connection_that_cannot_be_read_any_more_leaves_the_old_one(
+    lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wait goes on with what it knows; and no text of Airflow's, which may quote a secret, is in the error."""
+    connect(monkeypatch, lro_emulator.connection_extra())
+    hook = OperationsHook(service="datafusion")
+    settings = hook.settings
+
+    def broken(self: Any, conn_id: str) -> Any:
+        raise RuntimeError("s3cret")
+
+    monkeypatch.setattr(OperationsHook, "get_connection", broken)
+    with pytest.raises(ConnectionSettingsError, match=r"cannot be read: RuntimeError$"):
+        hook.read_again()
+    assert hook.settings is settings
 
 
 def test_only_a_fake_token_goes_to_an_emulator(lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:

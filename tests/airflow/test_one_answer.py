@@ -10,6 +10,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout, TaskDeferred
 from airflow.sdk.exceptions import AirflowRescheduleException
 
+from airflow_lro_provider.airflow_compat import task_states
 from airflow_lro_provider.attempt import guard
 from airflow_lro_provider.attempt.attempt import Attempt
 from airflow_lro_provider.attempt.record import KEY
@@ -28,6 +29,7 @@ from airflow_lro_provider.lro.resources.methods import read_method
 from airflow_lro_provider.lro.resources.names import read_reference
 from airflow_lro_provider.ownership import evidence
 from airflow_lro_provider.sweep import ledger
+from airflow_lro_provider.sweep.reconciler import FromWithin, sweep
 from tests.airflow.played import OutdatedStore, Store, Variables, once
 from tests.airflow.test_sensor import Try as SensorTry
 from tests.airflow.test_starters import LOCATION, PLAIN, Try, crash, die_after
@@ -211,6 +213,23 @@ def test_an_adoption_keeps_the_old_entry_until_it_has_its_own(
         patch.setattr(variables, "set", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("500")))
         crash(Try(emulator, store, 2, 1))
     assert len(variables) == 1
+
+
+@pytest.mark.parametrize(("second", "word"), [({}, "cancelled"), ({"r": {"t": "running"}}, "unsure")])
+def test_one_list_of_states_does_not_say_that_a_task_is_gone(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, second: Any, word: str
+) -> None:
+    """The sweep cancels for a task that does not exist any more; it asks about it once more, and alone."""
+    monkeypatch.setenv("AIRFLOW__LRO__LEDGER", "True")
+    variables = Variables()
+    monkeypatch.setattr(ledger, "_variables", lambda: variables)
+    this = Try(emulator, Store())
+    crash(this)
+    answers = iter([{}, second])
+    monkeypatch.setattr(task_states.RuntimeTaskInstance, "get_task_states", lambda **_: next(answers))
+    result = sweep(FromWithin(), now=time.time(), log=lambda *_: None)
+    assert result.counts[word] == 1
+    assert this.cancels == (word == "cancelled")
 
 
 def test_a_token_that_is_not_taken_is_pushed_again(emulator: Emulator) -> None:

@@ -5,11 +5,9 @@ Airflow's side of it (the task instance, the task state store) is played; the en
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
-import threading
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
@@ -40,7 +38,7 @@ from airflow_lro_provider.lro.errors import PermissionDeniedError
 from airflow_lro_provider.ownership import evidence
 from airflow_lro_provider.ownership.decisions import ArmedRecord, Evidence, TaskState
 from airflow_lro_provider.sensors.operations import OperationSensor
-from tests.airflow.played import BrokenStore, OutdatedStore, PlayedTry, Store, TakenStore, once
+from tests.airflow.played import BrokenStore, OutdatedStore, PlayedTry, Store, TakenStore, once, replace_the_key
 from tests.late_success import succeed_after_cancel
 
 
@@ -147,30 +145,14 @@ def test_a_key_that_was_replaced_is_read_again(
     a_try: Callable[..., Try], monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
     """Row A10: credentials that are refused (here: none) end no wait; the connection has others by then."""
-    monkeypatch.setattr(polling, "TROUBLE_PAUSE_SECONDS", 0.01)
     this = a_try(duration=0.3)
-    replaced_key(this, monkeypatch)
+    replace_the_key(this.emulator, monkeypatch)
     if mode == "poke":
         assert this.run()["outcome"] == "SUCCEEDED"
     else:  # the next process connects anew anyway
         with pytest.raises(AirflowRescheduleException):
             this.run(mode=mode, cancel_on_kill=False)
     assert this.cancels == 0
-
-
-def replaced_key(this: Try, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the connection have no token, which the server refuses; and once it has done so, another connection."""
-    good = this.emulator.airflow_connection_json()
-    bad = {"conn_type": "google_cloud_platform", "extra": {**this.emulator.connection_extra(), "is_anonymous": True}}
-    monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", json.dumps(bad))
-    this.emulator.fail(401, verb="get")
-
-    def replace_it() -> None:
-        while not any(request.status == 401 for request in this.emulator.requests()):
-            time.sleep(0.005)
-        monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", good)
-
-    threading.Thread(target=replace_it).start()
 
 
 def test_trouble_of_our_own_lasts_until_the_timeout(a_try: Callable[..., Try], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,8 @@ from airflow_lro_provider.lro.errors import ApiError, PermissionDeniedError, Tra
 from airflow_lro_provider.operators.operations import RunOperationOperator
 from airflow_lro_provider.ownership import evidence
 from airflow_lro_provider.ownership.decisions import Evidence, TaskState
-from tests.airflow.played import OutdatedStore, PlayedTry, Store, TakenStore, once
+from airflow_lro_provider.sweep import ledger
+from tests.airflow.played import OutdatedStore, PlayedTry, Store, TakenStore, Variables, once, replace_the_key
 
 LOCATION = "projects/p/locations/us-central1"
 REPEATABLE = f"{LOCATION}/connections?connectionId=c"  # Developer Connect takes a request id there
@@ -403,21 +404,9 @@ def test_credentials_that_are_refused_while_it_waits_end_nothing(
     a_try: Callable[..., Try], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Row A10: the operation is not lost; the connection is read again, and its new key is used, also by the guard."""
-    monkeypatch.setattr(polling, "TROUBLE_PAUSE_SECONDS", 0.01)
     this = a_try()
     this.emulator.script(duration=1.0)
-    good = this.emulator.airflow_connection_json()
-    extra = {**this.emulator.connection_extra(), "is_anonymous": True}
-    connection = {"conn_type": "google_cloud_platform", "extra": extra}
-    monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", json.dumps(connection))
-    this.emulator.fail(401, verb="get")
-
-    def replace_it() -> None:
-        while not any(request.status == 401 for request in this.emulator.requests()):
-            time.sleep(0.005)
-        monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", good)
-
-    threading.Thread(target=replace_it).start()
+    replace_the_key(this.emulator, monkeypatch)
     this.run()
     assert (this.starts, this.cancels, this.store) == (1, 0, {})
 
@@ -1157,6 +1146,23 @@ def test_a_broken_trigger_without_a_record_says_what_it_does_not_know(a_try: Cal
     with pytest.raises(Exception, match="Trigger failure"):
         operator.resume_execution("__fail__", {"error": "Trigger failure"}, this.context)
     assert this.cancels == 0
+
+
+def test_a_broken_trigger_without_a_record_is_known_by_the_ledger(
+    a_try: Callable[..., Try], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever else is in it: its own entry names the operation."""
+    monkeypatch.setenv("AIRFLOW__LRO__LEDGER", "true")
+    variables = Variables()
+    monkeypatch.setattr(ledger, "_variables", lambda: variables)
+    other, this = a_try(), a_try()
+    deferred(other, durable=False)
+    operator, _ = deferred(this, durable=False)
+    variables[f"{ledger.PREFIX}odd"] = "{}"
+    with pytest.raises(Exception, match="Trigger failure"):
+        operator.resume_execution("__fail__", {"error": "Trigger failure"}, this.context)
+    [cancel] = this.emulator.requests(verb="cancel")
+    assert cancel.name == this.started[-1].name
 
 
 # -- the decorator ---------------------------------------------------------------------------------------
