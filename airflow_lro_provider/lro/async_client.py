@@ -20,7 +20,7 @@ from airflow_lro_provider.lro.auth.mtls import TlsSettings, tls_settings_for
 from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 from airflow_lro_provider.lro.auth.token import Identity
 from airflow_lro_provider.lro.cancel import CancelResult
-from airflow_lro_provider.lro.client import CANCEL_PATIENCE_SECONDS, BaseClient
+from airflow_lro_provider.lro.client import BaseClient
 from airflow_lro_provider.lro.flows import Flow, Renew, Sleep, Started, send
 from airflow_lro_provider.lro.http.async_session import AsyncSession
 from airflow_lro_provider.lro.http.messages import (
@@ -146,10 +146,12 @@ class AsyncOperationsClient(BaseClient):
         *,
         poll: bool = True,
         before: Operation | None = None,
-        patience: float = CANCEL_PATIENCE_SECONDS,
+        patience: float = math.inf,
+        trouble_patience: float | None = None,
     ) -> CancelResult:
         """Request the cancellation of an operation. See :meth:`OperationsClient.cancel`."""
-        return await self._run(self._cancel(reference, poll=poll, before=before, patience=patience))
+        flow = self._cancel(reference, poll=poll, before=before, patience=patience, trouble_patience=trouble_patience)
+        return await self._run(flow)
 
     async def cancel_many(
         self,
@@ -168,12 +170,12 @@ class AsyncOperationsClient(BaseClient):
         :param timeout: how long to wait for all of them, in seconds.
         :param poll_interval: seconds between two polls of one of them.
         """
-        turn = asyncio.Semaphore(limit)
+        turn, patience = asyncio.Semaphore(limit), math.inf if timeout is None else timeout
         deadline = None if timeout is None else Deadline(time.monotonic() + timeout, "timeout", timeout)
 
         async def outcome_of(reference: OperationReference, before: Operation) -> Outcome:
             async with turn:
-                result = await self.cancel(reference, before=before, patience=math.inf if timeout is None else timeout)
+                result = await self.cancel(reference, before=before, trouble_patience=patience)
             if result.outcome is not None or not wait:
                 return result.outcome or Outcome.STILL_RUNNING
             schedule = PollSchedule(started=time.monotonic(), deadline=deadline, interval=poll_interval)

@@ -62,6 +62,7 @@ def cancel(
     before: Operation | None = None,
     retries: int = 0,
     patience: float = math.inf,
+    trouble_patience: float | None = None,
     metrics: Metrics = NO_METRICS,
     clock: Callable[[], float] = time.monotonic,
 ) -> Flow[CancelResult]:
@@ -96,11 +97,15 @@ def cancel(
         poll may keep the request from being sent, nor hold it up.
     :param before: that poll, if it was just taken.
     :param retries: how often each request is sent again after an error that passes.
-    :param patience: for how many seconds each request is sent again at most; trouble of our own is waited out as long.
+    :param patience: for how many seconds each request is sent again at most.
+    :param trouble_patience: for how many seconds trouble of our own (no token) is waited out
+        (:func:`~airflow_lro_provider.lro.flows.outlast`); by default as long, if that has an end, else not at all.
     :param metrics: where the result is counted: its word, or REFUSED for an error.
     :raises OperationsError: if the request was not accepted, or it is unknown whether it was.
     """
-    until = clock() + patience
+    if trouble_patience is None:
+        trouble_patience = 0.0 if patience == math.inf else patience
+    until = clock() + trouble_patience
 
     def request(endpoint: str) -> Flow[CancelResult]:
         return _cancel(reference, endpoint, poll, before, retries, patience, clock)

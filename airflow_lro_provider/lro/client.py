@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
@@ -35,8 +36,6 @@ from airflow_lro_provider.lro.resources.methods import Method
 from airflow_lro_provider.lro.resources.names import OperationReference, Parent
 
 T = TypeVar("T")
-CANCEL_PATIENCE_SECONDS = 60.0
-"""For how long a cancel is sent again, unless said otherwise."""
 
 
 class BaseClient:
@@ -163,7 +162,8 @@ class OperationsClient(BaseClient):
         *,
         poll: bool = True,
         before: Operation | None = None,
-        patience: float = CANCEL_PATIENCE_SECONDS,
+        patience: float = math.inf,
+        trouble_patience: float | None = None,
         urgent: bool = False,
     ) -> CancelResult:
         """Request the cancellation of an operation. See :func:`~airflow_lro_provider.lro.cancel.cancel`.
@@ -171,7 +171,7 @@ class OperationsClient(BaseClient):
         :param urgent: whether a token that is about to expire will do: there is no time to wait for another one.
         :raises OperationsError: if the request was not accepted, or it is unknown whether it was.
         """
-        flow = self._cancel(reference, poll=poll, before=before, patience=patience)
+        flow = self._cancel(reference, poll=poll, before=before, patience=patience, trouble_patience=trouble_patience)
         return self._run(flow, urgent=urgent)
 
     def start(

@@ -218,7 +218,7 @@ class CancelOperationOperator(OperationTask):
             if not attempt.requested:
                 attempt.guard.enter(Phase.STARTING)  # a kill waits until it is known whether the request was accepted
                 patience = math.inf if self.timeout is None else self.timeout
-                result = attempt.client.cancel(reference, patience=patience)
+                result = attempt.client.cancel(reference, trouble_patience=patience)
                 self.log.info(cancel_line(reference, result))
                 if result.outcome is not None:
                     return self._settle(attempt, result.outcome, result.operation)

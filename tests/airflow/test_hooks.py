@@ -80,23 +80,6 @@ async def test_a_wait_outlasts_a_key_that_is_not_accepted(
     assert lro_emulator.requests("get")[-1].authorization
 
 
-@pytest.mark.parametrize("asynchronous", [False, True])
-async def test_a_cancel_outlasts_a_key_that_is_not_accepted(
-    lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, asynchronous: bool
-) -> None:
-    """Its request gets another chance with what the connection says by then."""
-    name = lro_emulator.create("datafusion", duration=None)
-    replacing = replace_the_key(lro_emulator, monkeypatch, "cancel")
-    if asynchronous:
-        hook = OperationsAsyncHook(service="datafusion")
-        result = await hook.cancel(name)
-        await hook.close()
-    else:
-        result = OperationsHook(service="datafusion").cancel(name)
-    replacing.join()
-    assert result.word == "REQUESTED"
-
-
 def test_a_connection_that_cannot_be_read_any_more_leaves_the_old_one(
     lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

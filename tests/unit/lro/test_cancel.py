@@ -176,16 +176,17 @@ def test_with_little_patience_a_refusal_is_an_error(refusal: list[Any]) -> None:
 def test_trouble_of_our_own_is_waited_out() -> None:
     """A cancel without credentials is requested again with what the connection says then, as long as there is time."""
     clock = Clock()
-    flow = cancel(REFERENCE, ENDPOINT, poll=False, patience=60.0, clock=clock)
+    flow = cancel(REFERENCE, ENDPOINT, poll=False, trouble_patience=60.0, clock=clock)
     assert drive(flow, NO_KEY, NO_KEY, ACCEPTED, clock=clock) == (
         ["cancel", "renew", 1.0, "cancel", "renew", 2.0, "cancel"],
         CancelResult(True, None, None),
     )
-    flow = cancel(REFERENCE, ENDPOINT, poll=False, patience=2.0, clock=clock)
+    flow = cancel(REFERENCE, ENDPOINT, poll=False, trouble_patience=2.0, clock=clock)
     assert drive(flow, NO_KEY, NO_KEY, NO_KEY, clock=clock) == (
         ["cancel", "renew", 1.0, "cancel", "renew", 1.0, "cancel"],
         NO_KEY,
     )
+    assert drive(cancel(REFERENCE, ENDPOINT, poll=False), NO_KEY) == (["cancel"], NO_KEY)  # somebody waits for it
 
 
 @pytest.mark.parametrize(("later", "outcome"), [(RUNNING, Outcome.CANCEL_UNSUPPORTED), (SUCCEEDED, Outcome.SUCCEEDED)])
