@@ -17,8 +17,9 @@ from urllib.parse import urlsplit
 from urllib3.util import parse_url
 from yarl import URL
 
-from airflow_lro_provider.lro import flows, protocol
+from airflow_lro_provider.lro import protocol
 from airflow_lro_provider.lro.auth.settings import ConnectionSettings
+from airflow_lro_provider.lro.cancel import outcome_of_cancel
 from airflow_lro_provider.lro.errors import ApiError, InvalidRequestError, MalformedResponseError, OperationsError
 from airflow_lro_provider.lro.flows import Sleep
 from airflow_lro_provider.lro.http.body import Body
@@ -354,7 +355,7 @@ def check_operation(operation: Operation) -> None:
     assert all(time is None or time.utcoffset() is not None for time in times)
     assert isinstance(operation.error_message, str)
     assert len(operation.summary()) < 400
-    assert isinstance(flows.outcome_of_cancel(operation), Outcome)
+    assert isinstance(outcome_of_cancel(operation), Outcome)
 
 
 def fuzz_operation(random: Random) -> object:
