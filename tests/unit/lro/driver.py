@@ -11,6 +11,7 @@ from airflow_lro_provider.lro.errors import (
     NotFoundError,
     OperationsError,
     PermissionDeniedError,
+    ResourceExhaustedError,
     TransportError,
     UnavailableError,
     UnimplementedError,
@@ -48,6 +49,11 @@ UNAVAILABLE = error(UnavailableError, "UNAVAILABLE", 503)
 LOST = TransportError("no connection")
 UNSENT = TransportError("no connection", sent=False)
 NO_KEY = CredentialsError("no key")
+
+
+def busy_for(seconds: float) -> ApiError:
+    """An API that says for how long it is overloaded."""
+    return error(ResourceExhaustedError, "RESOURCE_EXHAUSTED", 429, retry_after=seconds)
 
 
 class Clock:

@@ -11,7 +11,6 @@ from airflow_lro_provider.lro.cancel import CancelResult, cancel, cancel_line, o
 from airflow_lro_provider.lro.errors import (
     ApiError,
     OperationsError,
-    ResourceExhaustedError,
 )
 from airflow_lro_provider.lro.metrics import Metrics
 from airflow_lro_provider.lro.operation import Operation, Outcome
@@ -22,7 +21,6 @@ from tests.unit.lro.driver import (
     ENDPOINT,
     FAILED,
     LOST,
-    NAME,
     NO_CANCEL,
     NO_KEY,
     NO_ROUTE,
@@ -34,6 +32,7 @@ from tests.unit.lro.driver import (
     UNAVAILABLE,
     UNIMPLEMENTED,
     Clock,
+    busy_for,
     drive,
 )
 
@@ -201,15 +200,7 @@ def test_a_404_of_the_request_is_not_believed_against_a_poll(poll: bool, later: 
 
 def test_a_long_retry_after_does_not_hold_up_an_end() -> None:
     """A cancel that has little time is given up, and not slept for."""
-    busy = ResourceExhaustedError(
-        service="datafusion",
-        verb="cancel",
-        operation=NAME,
-        http_status=429,
-        status="RESOURCE_EXHAUSTED",
-        message="m",
-        retry_after=3600.0,
-    )
+    busy = busy_for(3600.0)
     clock = Clock()
     flow = cancel(REFERENCE, ENDPOINT, poll=False, retries=5, patience=60.0, clock=clock)
     assert drive(flow, busy, clock=clock) == (["cancel"], busy)

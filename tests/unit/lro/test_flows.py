@@ -41,6 +41,7 @@ from tests.unit.lro.driver import (
     UNIMPLEMENTED,
     UNSENT,
     Clock,
+    busy_for,
     drive,
 )
 
@@ -61,15 +62,7 @@ def test_a_request_is_repeated_after_errors_that_pass() -> None:
 
 def test_retry_after_is_obeyed() -> None:
     """The pause is never shorter than the API says."""
-    busy = ResourceExhaustedError(
-        service="datafusion",
-        verb="get",
-        operation=NAME,
-        http_status=429,
-        status="RESOURCE_EXHAUSTED",
-        message="m",
-        retry_after=37.0,
-    )
+    busy = busy_for(37.0)
     assert drive(send(GET, 1), busy, RUNNING) == (["get", 37.0, "get"], RUNNING)
 
 
@@ -116,15 +109,7 @@ def test_a_start_is_given_up_when_its_task_was_killed() -> None:
     flow = flows.start(METHOD, ENDPOINT, retries=5, may_continue=lambda: next(killed_after) < 3)
     steps, result = drive(
         flow,
-        ResourceExhaustedError(
-            service="datafusion",
-            verb="start",
-            operation=NAME,
-            http_status=429,
-            status="RESOURCE_EXHAUSTED",
-            message="m",
-            retry_after=60.0,
-        ),
+        busy_for(60.0),
     )
     assert steps == ["start", 0.5, 0.5, 0.5]
     assert isinstance(result, ResourceExhaustedError)
@@ -134,15 +119,7 @@ def test_a_start_is_given_up_when_its_task_was_killed() -> None:
 def test_the_last_send_of_a_start_is_near(retry_after: float, sent: int) -> None:
     """Row A5: who looks for what it has started knows until when; a longer wait is for the next try of the task."""
     clock = Clock()
-    busy = ResourceExhaustedError(
-        service="datafusion",
-        verb="start",
-        operation=NAME,
-        http_status=429,
-        status="RESOURCE_EXHAUSTED",
-        message="m",
-        retry_after=retry_after,
-    )
+    busy = busy_for(retry_after)
     steps, result = drive(flows.start(METHOD, ENDPOINT, retries=5, clock=clock), *[busy] * sent, clock=clock)
     assert (steps.count("start"), result) == (sent, busy)
     assert clock.now < 100.0 + flows.START_RETRY_SECONDS
