@@ -19,6 +19,7 @@ import os
 import random
 import sys
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
@@ -47,7 +48,28 @@ TIMEOUT = 25.0
 TROUBLE = ("404", "503", "lost", "slow", "stale")
 SECONDS = st.sampled_from([0.0, 0.01, 0.1, 0.5, 1.0, 2.0, 5.0, 12.0, 30.0])
 """How much time passes between two events."""
+CHANCE = st.integers(0, 2**32)
+PORTION = 20
+"""How many lives have one seed: of more, hypothesis makes many that are nearly alike."""
 counts: Counter[str] = Counter()
+
+
+def event(**given: Any) -> Callable[[Callable[..., None]], Any]:
+    """A rule: something happens, and then some time passes, in an order of its own."""
+
+    def decorate(happens: Callable[..., None]) -> Any:
+        def happens_then(self: Life, then: float, chance: int, **values: Any) -> None:
+            happens(self, **values)
+            self._pass(then, chance)
+
+        happens_then.__name__, happens_then.__doc__ = happens.__name__, happens.__doc__
+        return rule(then=SECONDS, chance=CHANCE, **given)(happens_then)
+
+    return decorate
+
+
+def _is_under_way(life: Life) -> bool:
+    return hasattr(life, "airflow") and life.airflow.state not in FINAL
 
 
 class Life(RuleBasedStateMachine):
@@ -73,7 +95,7 @@ class Life(RuleBasedStateMachine):
         silent=st.booleans(),
         cancel_delay=st.sampled_from([0, 60]),
         first=st.sampled_from([0.0, 1.0, 1.1, 1.3, 2.0, 5.0, 10.0]),
-        chance=st.integers(0, 2**32),
+        chance=CHANCE,
     )
     def begin(
         self,
@@ -119,7 +141,7 @@ class Life(RuleBasedStateMachine):
         self.airflow.num_retries, self.airflow.lost_share = num_retries, lost_share
         counts[f"of {shape}, {mode}"] += 1
         if trouble:
-            self.the_service_has_trouble(trouble, 3.0)
+            self._begin_trouble(trouble, 3.0)
         if sweeps:
             self.airflow.sweep_often()
         self._pass(first, chance)
@@ -134,25 +156,20 @@ class Life(RuleBasedStateMachine):
 
     # -- time passes -------------------------------------------------------------------------------
 
-    @rule(seconds=SECONDS, chance=st.integers(0, 2**32))
+    @rule(seconds=st.sampled_from([2.0, 8.0, 30.0]), chance=CHANCE)
     def time_passes(self, seconds: float, chance: int) -> None:
         """In an order of its own."""
         self._pass(seconds, chance)
 
-    @rule(chance=st.integers(0, 2**32))
-    def it_waits(self, chance: int) -> None:
-        """Long enough for a try to be well into its wait."""
-        self._pass(8, chance)
-
     # -- people ------------------------------------------------------------------------------------
 
-    @rule(state=st.sampled_from(["failed", "success"]))
+    @event(state=st.sampled_from(["failed", "success"]))
     def a_user_marks_it(self, state: str) -> None:
         """As failed, or successful."""
         if self.airflow.state not in FINAL:
             self.airflow.mark(state)
 
-    @rule()
+    @event()
     def a_user_clears_it(self) -> None:
         """Whatever its state is."""
         self.airflow.clear()
@@ -163,35 +180,42 @@ class Life(RuleBasedStateMachine):
         return hasattr(self, "airflow") and self.airflow.worker is not None and self.airflow.worker.process.is_alive
 
     @precondition(_has_worker)
-    @rule(how=st.sampled_from(["shutdown", "shutdown", "SIGKILL", "SIGKILL", "orphan"]))
-    def its_process_is_killed(self, how: str) -> None:
-        """Its worker shuts down (SIGTERM), it is killed, or its supervisor is."""
+    @event()
+    def its_worker_shuts_down(self) -> None:
+        """SIGTERM."""
         assert self.airflow.worker is not None
-        if how == "shutdown":
-            self.airflow.worker.terminate()
-        elif how == "orphan":
+        self.airflow.worker.terminate()
+
+    @precondition(_has_worker)
+    @event(orphan=st.sampled_from([False, False, True]))
+    def its_process_is_killed(self, orphan: bool) -> None:
+        """By SIGKILL; or its supervisor is."""
+        assert self.airflow.worker is not None
+        if orphan:
             self.airflow.worker.orphan()
         else:
             self.airflow.note("SIGKILL of the task")
             self.airflow.worker.process.kill()
 
     @precondition(_has_worker)
-    @rule(seconds=st.sampled_from([3.0, 15.0, 40.0]), chance=st.integers(0, 2**32))
-    def the_machine_stands_still(self, seconds: float, chance: int) -> None:
+    @event(seconds=st.sampled_from([3.0, 15.0, 40.0]))
+    def the_machine_stands_still(self, seconds: float) -> None:
         """And goes on, perhaps while another try runs."""
         worker = self.airflow.worker
         assert worker is not None
         worker.freeze(True)
-        self._pass(seconds, chance)
+        self._pass(seconds)
         worker.freeze(False)
 
-    @rule()
+    @precondition(_is_under_way)
+    @event()
     def another_scheduler_resets_it(self) -> None:
         """The scheduler was killed."""
         self.airflow.reset()
 
-    @rule(index=st.sampled_from([0, 1]), seconds=st.sampled_from([0.0, 5.0, 30.0]), chance=st.integers(0, 2**32))
-    def a_triggerer_stops(self, index: int, seconds: float, chance: int) -> None:
+    @precondition(_is_under_way)
+    @event(index=st.sampled_from([0, 1]), seconds=st.sampled_from([0.0, 5.0, 30.0]))
+    def a_triggerer_stops(self, index: int, seconds: float) -> None:
         """It is killed, and there is a new one; or it stands still, perhaps until another one takes over."""
         if not seconds:
             self.airflow.note(f"triggerer {index} is restarted")
@@ -200,35 +224,42 @@ class Life(RuleBasedStateMachine):
         process = self.airflow.triggerers[index]
         self.airflow.note(f"triggerer {index} stands still")
         process.is_frozen = True
-        self._pass(seconds, chance)
+        self._pass(seconds)
         process.is_frozen = False
 
-    @rule(seconds=st.sampled_from([0.5, 3.0, 25.0]))
+    @precondition(_is_under_way)
+    @event(seconds=st.sampled_from([0.5, 3.0, 25.0]))
     def airflow_does_not_answer(self, seconds: float) -> None:
         """For a while; what it is asked to do, it does in half of the cases."""
         self.airflow.note(f"Airflow does not answer for {seconds} s")
         self.airflow.lost_until = self.world.now + seconds
 
-    @rule(question=st.integers(1, 12))
+    @precondition(_is_under_way)
+    @event(question=st.integers(1, 12))
     def airflow_does_not_answer_once(self, question: int) -> None:
         """One of the next questions."""
         self.airflow.note(f"Airflow does not answer question {question} from now")
         self.airflow.lost_question = question
 
-    @rule()
+    @event()
     def a_sweep_begins(self) -> None:
         """While everything else goes on."""
         self.airflow.sweep()
 
     # -- the service -------------------------------------------------------------------------------
 
-    @rule(trouble=st.sampled_from(TROUBLE), seconds=st.sampled_from([0.5, 3.0, 8.0]))
+    @precondition(_is_under_way)
+    @event(trouble=st.sampled_from(TROUBLE), seconds=st.sampled_from([0.5, 3.0, 8.0]))
     def the_service_has_trouble(self, trouble: str, seconds: float) -> None:
         """404 for less than ten seconds; 503; responses that are lost, or late; lists without the youngest."""
+        self._begin_trouble(trouble, seconds)
+
+    def _begin_trouble(self, trouble: str, seconds: float) -> None:
         self.airflow.note(f"{trouble} for {seconds} s")
         self.service.begin(trouble, seconds)
 
-    @rule()
+    @precondition(_is_under_way)
+    @event()
     def the_operation_ends(self) -> None:
         """By itself."""
         if live := [view for view in self._views() if not view.done]:
@@ -356,17 +387,18 @@ def run(examples: int, chance: int, steps: int = 10) -> Counter[str]:
     hook, sys.unraisablehook = sys.unraisablehook, lambda *_: None
     try:
         with simulated_time("airflow_lro_provider"), in_place_of_the_real(lambda: _now_here[-1]):
-            run_state_machine_as_test(  # type: ignore[no-untyped-call]
-                seed(chance)(Life),
-                settings=settings(
-                    max_examples=examples,
-                    stateful_step_count=steps,
-                    deadline=None,
-                    database=None,
-                    suppress_health_check=list(HealthCheck),
-                    phases=[Phase.generate],
-                ),
-            )
+            for first in range(0, examples, PORTION):
+                run_state_machine_as_test(  # type: ignore[no-untyped-call]
+                    seed(chance * 1000 + first)(Life),
+                    settings=settings(
+                        max_examples=min(PORTION, examples - first),
+                        stateful_step_count=steps,
+                        deadline=None,
+                        database=None,
+                        suppress_health_check=list(HealthCheck),
+                        phases=[Phase.generate],
+                    ),
+                )
     finally:
         guard._Canceller.__init__ = made  # type: ignore[method-assign]
         gc.collect()

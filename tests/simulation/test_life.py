@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from airflow_lro_provider.attempt import record
 from airflow_lro_provider.ownership.decisions import Decision
+from airflow_lro_provider.sweep import reconciler
 from tests.simulation.life import run
 
 
@@ -23,3 +26,11 @@ def test_a_stop_that_always_cancels_is_noticed(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(record, "of_stopped_task", lambda **_: Decision.CANCEL)
     with pytest.raises(AssertionError, match="cancelled although its task lives"):
         run(examples=200, chance=1)
+
+
+def test_a_sweep_that_ignores_owners_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An entry of a dead try may name what a living one has adopted."""
+    claims = reconciler._Sweep._claims
+    monkeypatch.setattr(reconciler._Sweep, "_claims", lambda self: replace(claims(self), owned=()))
+    with pytest.raises(AssertionError, match="cancelled although its task lives"):
+        run(examples=400, chance=7)
