@@ -282,7 +282,9 @@ class Life(RuleBasedStateMachine):
             was_late = self.timeout is not None and any(
                 at + self.timeout <= cancel.at and number >= by for at, number in self.airflow.began
             )
-            is_allowed = self.cancels and (was_killed or was_late or cancel.task_state in FINAL)
+            # What another try of the task cannot find, the one that has started it may cancel when it is stopped.
+            is_lost = not self._is_known(views[cancel.name])
+            is_allowed = self.cancels and (was_killed or was_late or is_lost or cancel.task_state in FINAL)
             assert is_allowed, self._story(f"cancelled although its task lives: {cancel}")
         begun = sorted(views.values(), key=lambda view: view.created_at)
         for index, new in enumerate(begun):
@@ -291,12 +293,15 @@ class Life(RuleBasedStateMachine):
                 has_ended = has_ended or self._may_run_on(old, new.created_at)
                 assert has_ended, self._story(f"two side by side: {old} {new}")
 
+    def _is_known(self, view: Any) -> bool:
+        """Whether another try can find it: by a record, or because its start can be sent again."""
+        return self.shape != "restart" or any(view.name in text for text in self.airflow.written)
+
     def _may_run_on(self, view: Any, until: float) -> bool:
         """Whether its task has ended, and it may run on by then; or nobody can know of it."""
-        is_known = self.shape != "restart" or any(view.name in text for text in self.airflow.written)
         has_ended = any(at <= until for at, _ in self.airflow.deaths)
         has_ended = has_ended or (until >= self.world.time and self.airflow.state in FINAL)
-        return has_ended and not (self.cancels and is_known)
+        return has_ended and not (self.cancels and self._is_known(view))
 
     def _story(self, what: str) -> str:
         views = "\n".join(str(view) for view in self._views())
