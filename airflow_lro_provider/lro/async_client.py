@@ -123,10 +123,11 @@ class AsyncOperationsClient(BaseClient):
         """Read the connection again. See :meth:`OperationsClient.renew`."""
         if self._read_settings is None:
             return
-        settings = await self._read_settings()
+        settings, before = await self._read_settings(), self._channel.context
         self._use(settings, await _load(settings), resource)
-        await self._session.close()
-        self._session = self._new_session(context=self._channel.context)
+        if self._channel.context is not before:
+            session, self._session = self._session, self._new_session(context=self._channel.context)
+            await session.close()
 
     async def get(self, reference: OperationReference, *, retries: int | None = None) -> Operation:
         """Get an operation as it is now. See :meth:`OperationsClient.get`."""

@@ -144,10 +144,11 @@ class OperationsClient(BaseClient):
         """
         if self._read_settings is None:
             return
-        settings = self._read_settings()
+        settings, before = self._read_settings(), self._channel.context
         self._use(settings, (identity_for(settings), tls_settings_for(settings)), resource)
-        self._session.close()
-        self._session = BoundedSession(self._channel.context)
+        if self._channel.context is not before:
+            self._session.close()
+            self._session = BoundedSession(self._channel.context)
 
     def get(self, reference: OperationReference, *, retries: int | None = None) -> Operation:
         """Get an operation as it is now.
