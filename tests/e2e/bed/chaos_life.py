@@ -179,7 +179,7 @@ class Lived:
         elif kind == "error":
             if not self.operations:
                 return
-            self.bed.emulator.fail(403, verb="get", name=self.operations[-1].name, times=5)  # until it is believed
+            self.bed.emulator.fail(403, verb="get", name=self.operations[-1].name, times=12)  # it is believed then
         elif kind in SIGNALS:
             self.bed.send(self.dag_id, self.key, *SIGNALS[kind])
         elif kind == "freeze":
