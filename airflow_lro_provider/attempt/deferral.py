@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -45,9 +44,9 @@ def deferral_of(
     attempt.guard.enter(Phase.ASKING)
     # The token tells a killed try from one that only moves to another triggerer. A try that was woken for nothing keeps
     # the one it has: its first trigger may still run, and must not take its own task for that of another try.
-    owner = {"token": attempt.token or uuid.uuid4().hex}
+    ti = attempt.context["ti"]
+    owner = {"token": attempt.token or evidence.new_owner_token(ti, reference)}
     if role.cancel_on_kill:  # the task can lose its operation
-        ti = attempt.context["ti"]
         _push(ti, owner["token"])
         owner.update(evidence.TaskKey.of(ti)._asdict())
     deadlines = (
@@ -125,7 +124,7 @@ def _check_deferral(guard: Guard, reference: OperationReference, owner: Mapping[
     """
     key, mine = evidence.TaskKey.from_dict(owner), str(owner["token"])
     state = Evidence.UNKNOWN if key is None else evidence.read_task_state(key)
-    token = evidence.read_owner_token(key) if key is not None and state == "deferred" else Evidence.UNKNOWN
+    token = evidence.read_owner_token(key, mine) if key is not None and state == "deferred" else Evidence.UNKNOWN
     decision = of_deferral(task_state=state, owner_token=token, my_token=mine)
     known = describe(state, token, mine)
     guard.release(f"its task was killed while it deferred ({known})" if decision is Decision.CANCEL else None)

@@ -43,6 +43,7 @@ NONE, GONE, UNKNOWN = Evidence.NONE, Evidence.GONE, Evidence.UNKNOWN
 TaskState = Union[str, Evidence]  # noqa: UP007 - evaluated at run time on Python 3.10
 
 KILLED = "Airflow told this task to stop (marked, cleared, run stopped, or its worker shuts down)"
+ADOPTER = "another try, which goes on with it"  # in place of the token of such a try
 STOPPED = "this process was told to stop; the next try of the task goes on with the operation, or decides"
 
 _ENDED = frozenset({"failed", "success", "skipped", "upstream_failed", "removed"})  # or will never run of itself
@@ -53,8 +54,8 @@ def describe(task_state: TaskState, owner_token: TaskState, my_token: str) -> st
     """The evidence about a deferred task, for a log."""
     if task_state != "deferred" and task_state not in _WOKEN:
         return f"its state is {task_state}"  # the token does not matter
-    owner = {my_token: "this try", NONE: "nobody", UNKNOWN: "unknown"}.get(owner_token, "another try")
-    return f"its state is {task_state}, its owner is {owner}"
+    owner = {my_token: "this try", NONE: "nobody", UNKNOWN: "unknown", ADOPTER: ADOPTER}
+    return f"its state is {task_state}, its owner is {owner.get(owner_token, 'another try')}"
 
 
 # -- a deferred task ------------------------------------------------------------------------------------
@@ -73,6 +74,7 @@ def of_killed_trigger(*, task_state: TaskState, owner_token: str | Evidence, my_
     unknown                      any             UNSURE
     up_for_retry                 any             OWN: a worker has ended this try, and decided with more evidence
     deferred                     mine            OWN: only the triggers are redistributed
+    deferred, scheduled, …       ADOPTER         OWN: that try goes on with this very operation
     deferred                     another try's   CANCEL: cleared, and the next try has deferred already
     deferred                     none            UNSURE: a deferred task of ours always has a token
     scheduled, queued, running   mine            UNSURE: woken, or cleared: the next try will know
@@ -93,7 +95,7 @@ def of_killed_trigger(*, task_state: TaskState, owner_token: str | Evidence, my_
     if owner_token is UNKNOWN or (owner_token is NONE and task_state == "deferred"):
         return Decision.UNSURE
     if owner_token != my_token:
-        return Decision.CANCEL
+        return Decision.OWN if owner_token == ADOPTER else Decision.CANCEL
     return Decision.OWN if task_state == "deferred" else Decision.UNSURE
 
 
@@ -122,12 +124,11 @@ def of_deferral(*, task_state: TaskState, owner_token: str | Evidence, my_token:
     ================================  ============================================================
     evidence                          decision
     ================================  ============================================================
-    deferred, with my token           OWN: Airflow accepted it, and the trigger guards it
+    deferred, mine or an ADOPTER's    OWN: accepted, or begun anew: a trigger guards it
     deferred, with another's          CANCEL: cleared, and a new try has deferred already
     failed, success, restarting, …    CANCEL: killed while it ran
     running                           UNSURE: not accepted; Airflow's supervisor will try again
-    no state, queued, scheduled, …    UNSURE: begun anew, woken or cleared: the next try knows
-    unknown                           UNSURE
+    no state, queued, …; unknown      UNSURE: begun anew, woken or cleared: the next try knows
     ================================  ============================================================
 
     :param my_token: the token of the trigger that was handed over.

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
-from airflow_lro_provider.ownership.decisions import Evidence, TaskState
+from airflow_lro_provider.ownership.decisions import ADOPTER, Evidence, TaskState, is_younger
+
+if TYPE_CHECKING:
+    from airflow_lro_provider.lro.resources.names import OperationReference
 
 # `airflow_compat.task_states` is imported in functions: a Dag's parse needs `TaskKey`, and not what that imports.
 
@@ -147,6 +151,32 @@ def query_states(keys: Iterable[TaskKey], fetch: _Fetch) -> dict[TaskKey, TaskSt
     return {key: state for query in plan_queries(keys) for key, state in query.run(fetch).items()}
 
 
+# -- the owner token ------------------------------------------------------------------------------------
+
+
+def new_owner_token(ti: Any, reference: OperationReference) -> str:
+    """A token for one deferral of a try; it says which of two tries is the younger one, and which operation it has."""
+    from airflow_lro_provider.lro.resources.names import fingerprint_of
+
+    return f"{ti.id}/{fingerprint_of(reference.service, reference.name)}/{uuid.uuid4().hex}"
+
+
+def judge_owner(found: str | Evidence, mine: str) -> str | Evidence:
+    """What the token in XCom says: another's, :data:`decisions.ADOPTER`, or mine, also if it is an older try's.
+
+    A process may write XComs, whatever its task is by now. So one of an earlier try may overwrite the token of the try
+    that came after it: if its machine stood still, or another scheduler has begun the task anew.
+    """
+    if isinstance(found, Evidence) or found == mine:
+        return found
+    theirs, ours = found.split("/"), mine.split("/")
+    if len(theirs) != len(ours) or len(ours) != 3:
+        return found  # of another release
+    if is_younger(ours[0], theirs[0]):
+        return mine
+    return ADOPTER if theirs[1] == ours[1] else found
+
+
 # -- within Airflow, from a task process ----------------------------------------------------------------
 
 
@@ -161,15 +191,15 @@ def _read_states(query: StateQuery) -> dict[TaskKey, TaskState]:
     return query.run(task_states)
 
 
-def read_owner_token(key: TaskKey) -> str | Evidence:
-    """The token of the try that deferred last. Blocks."""
+def read_owner_token(key: TaskKey, mine: str) -> str | Evidence:
+    """The token of the try that deferred last: see :func:`judge_owner`. Blocks."""
     from airflow_lro_provider.airflow_compat.task_states import xcom
 
     try:
         token = xcom(OWNER_KEY, *key)
     except Exception:  # of Airflow, of any kind
         return Evidence.UNKNOWN
-    return Evidence.NONE if token is None else str(token)
+    return judge_owner(Evidence.NONE if token is None else str(token), mine)
 
 
 # -- within Airflow, from the event loop of a triggerer -------------------------------------------------
@@ -180,10 +210,10 @@ async def task_state(key: TaskKey) -> TaskState:
     return await _batcher().add(key)
 
 
-async def owner_token(key: TaskKey) -> str | Evidence:
+async def owner_token(key: TaskKey, mine: str) -> str | Evidence:
     """:func:`read_owner_token` in a thread."""
     async with _batcher().turn:
-        token = await _in_time(read_owner_token, key)
+        token = await _in_time(lambda key: read_owner_token(key, mine), key)
     return Evidence.UNKNOWN if token is None else token
 
 

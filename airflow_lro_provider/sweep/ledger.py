@@ -55,18 +55,15 @@ def fingerprint(reference: Mapping[str, Any]) -> str:
 
     :param reference: as :meth:`OperationReference.to_dict` gives it.
     """
-    from airflow_lro_provider.lro.resources.names import identity_of
+    from airflow_lro_provider.lro.resources.names import fingerprint_of
 
-    return "i" + _digest(identity_of(reference.get("service"), reference.get("name")))[1:]
+    return fingerprint_of(reference.get("service"), reference.get("name"))
 
 
 def fingerprints(reference: Mapping[str, Any]) -> tuple[str, str]:
     """The same, and what the first release took for it, which told a project's number and its id apart."""
-    return fingerprint(reference), _digest(f"{reference.get('service')}/{reference.get('name')}")
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    first = f"{reference.get('service')}/{reference.get('name')}"
+    return fingerprint(reference), hashlib.sha256(first.encode()).hexdigest()[:16]
 
 
 # -- an entry: nothing here requests anything -----------------------------------------------------------

@@ -392,7 +392,7 @@ class OperationTrigger(BaseTrigger):
             state, token = await task_state(key), Evidence.UNKNOWN
             decision = decide(task_state=state, owner_token=token, my_token=mine)
             if decision is Decision.UNSURE:  # the state alone does not decide
-                token = await owner_token(key)
+                token = await owner_token(key, mine)
                 decision = decide(task_state=state, owner_token=token, my_token=mine)
             if decision is not Decision.UNSURE:
                 break

@@ -64,7 +64,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What Airflow answers: the task's state, and the token in XCom."""
     given: dict[str, Any] = {"state": "deferred", "token": "mine"}
     monkeypatch.setattr(ownership, "read_task_state", lambda owner: given["state"])
-    monkeypatch.setattr(ownership, "read_owner_token", lambda owner: given["token"])
+    monkeypatch.setattr(ownership, "read_owner_token", lambda owner, mine: given["token"])
     return given
 
 

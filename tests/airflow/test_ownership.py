@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_lro_provider.airflow_compat import task_states as compat
+from airflow_lro_provider.lro.resources.names import read_reference
 from airflow_lro_provider.ownership import evidence as ownership
-from airflow_lro_provider.ownership.decisions import Evidence
+from airflow_lro_provider.ownership.decisions import ADOPTER, Evidence
 from airflow_lro_provider.ownership.evidence import TaskKey, plan_queries, query_states
 
 
@@ -148,7 +149,44 @@ async def test_a_request_that_takes_too_long_is_no_guess(airflow: Airflow, monke
     monkeypatch.setattr(compat.RuntimeTaskInstance, "get_task_states", lambda **_: time.sleep(0.1))
     monkeypatch.setattr(compat.XCom, "get_one", lambda **_: time.sleep(0.1))
     assert await ownership.task_state(owner()) is Evidence.UNKNOWN
-    assert await ownership.owner_token(owner()) is Evidence.UNKNOWN
+    assert await ownership.owner_token(owner(), "mine") is Evidence.UNKNOWN
+
+
+OLD, YOUNG = "01900000-0000-7000-8000-000000000000", "01900000-0001-7000-8000-000000000000"
+
+
+@pytest.mark.parametrize(
+    ("found", "mine", "says"),
+    [
+        (f"{OLD}/o/1", f"{YOUNG}/o/2", f"{YOUNG}/o/2"),
+        (f"{OLD}/other/1", f"{YOUNG}/o/2", f"{YOUNG}/o/2"),
+        (f"{YOUNG}/o/1", f"{OLD}/o/2", ADOPTER),
+        (f"{YOUNG}/other/1", f"{OLD}/o/2", f"{YOUNG}/other/1"),
+        (f"{OLD}/o/1", f"{OLD}/o/1", f"{OLD}/o/1"),
+        ("f00", f"{OLD}/o/2", "f00"),
+        (f"{OLD}/o/1", "f00", f"{OLD}/o/1"),
+        (Evidence.NONE, f"{OLD}/o/2", Evidence.NONE),
+        (Evidence.UNKNOWN, f"{OLD}/o/2", Evidence.UNKNOWN),
+    ],
+    ids=[
+        "an older try, which had it before", "an older try, which had another", "a younger one, which has adopted it",
+        "a younger one, which has another", "mine", "of another release", "mine is of another release", "none",
+        "not known",
+    ],
+)  # fmt: skip
+def test_an_older_try_owns_nothing_any_more(found: Any, mine: str, says: Any) -> None:
+    """A process that stood still, or was begun anew elsewhere, may write its token over that of the next try."""
+    assert ownership.judge_owner(found, mine) == says
+
+
+def test_each_deferral_has_a_token_of_its_own() -> None:
+    """It says the try, and the operation however its project is spelled."""
+    ti = SimpleNamespace(id=OLD)
+    references = [read_reference(f"projects/{p}/locations/l/operations/o", "datafusion") for p in ("p", "p", "123")]
+    tokens = [ownership.new_owner_token(ti, reference) for reference in references]
+    assert len(set(tokens)) == 3
+    assert len({token.rpartition("/")[0] for token in tokens}) == 1
+    assert tokens[0].startswith(f"{OLD}/i")
 
 
 async def test_the_token_is_read_for_its_task(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,8 +202,8 @@ async def test_the_token_is_read_for_its_task(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(compat.XCom, "get_one", get_one)
     for expected in ("mine", Evidence.NONE, Evidence.UNKNOWN):
-        assert await ownership.owner_token(owner(index=3)) == expected
-        assert ownership.read_owner_token(owner(index=3)) == expected
+        assert await ownership.owner_token(owner(index=3), "mine") == expected
+        assert ownership.read_owner_token(owner(index=3), "mine") == expected
         tokens.pop(0)
     assert asked == [{"key": "operation_owner", **owner(index=3)._asdict()}] * 6
 

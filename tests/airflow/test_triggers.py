@@ -353,7 +353,7 @@ def answers(monkeypatch: pytest.MonkeyPatch, state: Any, token: Any) -> None:
     async def task_state(_: Any) -> Any:
         return state
 
-    async def owner_token(_: Any) -> Any:
+    async def owner_token(*_: Any) -> Any:
         return token
 
     monkeypatch.setattr(module, "task_state", task_state)

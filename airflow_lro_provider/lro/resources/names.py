@@ -14,6 +14,7 @@ is read by :func:`operation_in`.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -69,6 +70,11 @@ def identity_of(service: Any, name: Any) -> str:
     Nor the host: the same operation may be named with the global host and with a regional one.
     """
     return f"{service}/{re.sub('^projects/[^/]+/', 'projects/-/', str(name))}"
+
+
+def fingerprint_of(service: Any, name: Any) -> str:
+    """A short text that identifies an operation, as :func:`identity_of` does."""
+    return "i" + hashlib.sha256(identity_of(service, name).encode()).hexdigest()[1:16]
 
 
 @dataclass(frozen=True)

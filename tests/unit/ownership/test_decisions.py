@@ -11,6 +11,7 @@ import pytest
 
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.ownership.decisions import (
+    ADOPTER,
     ArmedRecord,
     Decision,
     EndedBy,
@@ -52,7 +53,7 @@ STATES: list[TaskState] = [
 # --- a trigger that is taken down ------------------------------------------------------------------
 
 DEAD_STATES: list[TaskState] = [*ENDED, "restarting", "up_for_reschedule", NONE, GONE]
-TOKENS: list[str | Evidence] = [MINE, "token-2", NONE, UNKNOWN]
+TOKENS: list[str | Evidence] = [MINE, "token-2", ADOPTER, NONE, UNKNOWN]
 
 
 @pytest.mark.parametrize("token", TOKENS, ids=str)
@@ -63,7 +64,9 @@ def test_killed_trigger_of_a_dead_task(state: TaskState, token: str | Evidence) 
 
 
 @pytest.mark.parametrize(
-    ("token", "decision"), [(MINE, OWN), ("token-2", CANCEL), (NONE, UNSURE), (UNKNOWN, UNSURE)], ids=str
+    ("token", "decision"),
+    [(MINE, OWN), ("token-2", CANCEL), (ADOPTER, OWN), (NONE, UNSURE), (UNKNOWN, UNSURE)],
+    ids=str,
 )
 def test_killed_trigger_of_a_deferred_task(token: str | Evidence, decision: Decision) -> None:
     """A deferred task is mine with my token, another try's with another, and unknown without an answer."""
@@ -71,7 +74,9 @@ def test_killed_trigger_of_a_deferred_task(token: str | Evidence, decision: Deci
 
 
 @pytest.mark.parametrize(
-    ("token", "decision"), [(MINE, UNSURE), ("token-2", CANCEL), (NONE, CANCEL), (UNKNOWN, UNSURE)], ids=str
+    ("token", "decision"),
+    [(MINE, UNSURE), ("token-2", CANCEL), (ADOPTER, OWN), (NONE, CANCEL), (UNKNOWN, UNSURE)],
+    ids=str,
 )
 @pytest.mark.parametrize("state", ["scheduled", "queued", "running"])
 def test_killed_trigger_of_a_task_on_its_way(state: str, token: str | Evidence, decision: Decision) -> None:
@@ -110,6 +115,7 @@ def test_a_trigger_never_adopts() -> None:
         ("deferred", MINE, "its state is deferred, its owner is this try"),
         ("deferred", NONE, "its state is deferred, its owner is nobody"),
         ("queued", "token-2", "its state is queued, its owner is another try"),
+        ("queued", ADOPTER, "its state is queued, its owner is another try, which goes on with it"),
         ("running", UNKNOWN, "its state is running, its owner is unknown"),
     ],
 )
@@ -221,7 +227,7 @@ def test_armed_record(left: ArmedRecord, found: dict[str, Any], decision: Decisi
 def test_a_deferral_that_was_just_reported(state: TaskState, token: str | Evidence) -> None:
     """Only what nothing but a kill can have brought about is one."""
     if state == "deferred":
-        expected = {MINE: OWN, "token-2": CANCEL}.get(str(token), UNSURE)
+        expected = {MINE: OWN, "token-2": CANCEL, ADOPTER: OWN}.get(str(token), UNSURE)
     else:
         expected = CANCEL if state in (*ENDED, "restarting", GONE) else UNSURE
     assert of_deferral(task_state=state, owner_token=token, my_token=MINE) is expected
