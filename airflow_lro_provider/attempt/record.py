@@ -169,6 +169,10 @@ class AttemptRecord:
                 record = ArmedRecord.from_dict(self._store.get(KEY))
                 self._is_there = record is not None and self.is_own(record)
 
+    def is_stopped(self) -> bool:
+        """Whether Airflow has ended, cleared or deleted this task, although its process lives on."""
+        return not is_in_line() and was_stopped(evidence.read_task_state(evidence.TaskKey.of(self._ti)))
+
     def decide(self, reference: OperationReference, may_ask: bool = True) -> Decision:
         """Whose the operation is, now that this process was told to stop: CANCEL, or ADOPT: another try's.
 

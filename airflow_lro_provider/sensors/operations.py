@@ -185,11 +185,14 @@ class OperationSensor(OperationTask, BaseSensorOperator):
     def _settle(self, attempt: Attempt, outcome: Outcome, operation: Operation | None) -> dict[str, Any]:
         from airflow_lro_provider.lro.operation import Outcome
 
-        if outcome is Outcome.CANCELLED and attempt.left_by_try is not None:
+        if outcome is Outcome.CANCELLED and self.cancel_on_kill:
             attempt.guard.finish()
             attempt.lost_to_try = attempt.left_by_try
-            raise FinalOperationFailedError(
-                f"the operation was cancelled after try {attempt.left_by_try} of this task was killed or lost;"
-                f" clear the task that starts it: {attempt.reference}"
-            )
+            if attempt.lost_to_try is None and attempt.record.is_stopped():  # the sweep may have been faster
+                attempt.lost_to_try = attempt.record.this_try["try_number"]
+            if attempt.lost_to_try is not None:
+                raise FinalOperationFailedError(
+                    f"the operation was cancelled after try {attempt.lost_to_try} of this task was killed or lost;"
+                    f" clear the task that starts it: {attempt.reference}"
+                )
         return super()._settle(attempt, outcome, operation)

@@ -564,6 +564,23 @@ def test_a_kill_while_it_resumes_is_not_forgotten(
     assert this.cancels == cancels
 
 
+@pytest.mark.parametrize("state", ["failed", "success", "restarting", Evidence.GONE, "running", Evidence.UNKNOWN])
+def test_a_task_that_was_marked_takes_no_cancellation_for_its_success(
+    a_try: Callable[..., Try], monkeypatch: pytest.MonkeyPatch, state: TaskState
+) -> None:
+    """The sweep may cancel for it before its process is told to stop: the next try has to know what that was."""
+    monkeypatch.setattr(evidence, "read_task_state", lambda key: state)
+    this = a_try()
+    this.emulator.finish("datafusion", this.name, error={"code": 1})
+    if state in ("running", Evidence.UNKNOWN):
+        assert this.run()["outcome"] == "CANCELLED"
+        assert KEY not in this.store
+        return
+    with pytest.raises(FinalOperationFailedError, match="cancelled after try 1 of this task was killed"):
+        this.run()
+    assert "was killed" in this.store[KEY]["killed"]
+
+
 KILLS: dict[str, tuple[TaskState, int, bool, int]] = {
     "marked failed": ("failed", 1, False, 1),
     "marked success": ("success", 1, False, 1),
