@@ -222,6 +222,7 @@ def _end(attempt: Attempt, try_number: int, poll_interval: float | None) -> None
         pass
     except WaitTimeoutError:
         raise OperationRunningError(
-            f"try {try_number} of this task left an operation that does not end, although it was cancelled; no second"
-            f" one is started beside it. Wait for its end, then clear this task: {attempt.reference}"
+            f"try {try_number} of this task left an operation that does not end, although its cancellation was"
+            " requested; no second one is started beside it. Wait for its end, then clear this task:"
+            f" {attempt.reference}"
         ) from None

@@ -144,7 +144,7 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         """Read the connection, and with its hook the arguments (``read``). Nothing is sent.
 
         :raises OperationInputError: if one of them cannot be used.
-        :raises ConnectionSettingsError: if the connection is missing, or cannot be used; a retry may find it.
+        :raises OperationsError: if the connection is missing, or cannot be used; a retry may find it.
         """
         self.guard.enter(Phase.PREPARING)
         for pause in (*CONNECTION_PAUSES_SECONDS, None):
@@ -153,8 +153,8 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
                 found = read(self.hook)
                 identity_for(self.hook.settings)
                 break
-            except InvalidRequestError as error:
-                if not error.is_ours:
+            except OperationsError as error:
+                if isinstance(error, InvalidRequestError) and not error.is_ours:
                     raise OperationInputError(str(error)) from None
                 if pause is None or self.guard.killed:
                     raise  # Airflow says "not defined" also when it cannot ask
@@ -163,12 +163,15 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         return found
 
     def _read_connection_again(self) -> ConnectionSettings:
-        phase = self.guard.phase
+        phase, hook = self.guard.phase, self._make_hook()
         self.guard.enter(Phase.ASKING)
         try:
-            settings = self.hook.read_again()
+            settings = hook.read_again()
+            if self.reference is not None:
+                settings.endpoint(self.reference)  # refused before anybody uses it
+            self.hook = hook
             if self.guard.armed:
-                self.guard.renew(self._guard_client(self.hook))
+                self.guard.renew(self._guard_client(hook))
         finally:
             self.guard.enter(phase)
         return settings
@@ -245,8 +248,8 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
             self.reference, schedule, seen=seen, before_poll=self._check, on_change=log_change
         )
 
-    def recover(self, error: OperationsError) -> None:
-        """After a poll that failed with trouble of our own: read the connection again, its key may have changed."""
+    def recover(self, error: OperationsError) -> float:
+        """After trouble of our own: read the connection again. Returns how many seconds to pause then."""
         assert self.reference is not None
         line = self._trouble.note(error, time.time())
         try:
@@ -255,12 +258,13 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
             line = line and f"{line}. {problem}"
         if line:
             self.log_state(line)
+        return self._trouble.delay()
 
-    @staticmethod
-    def _guard_client(hook: OperationsHook) -> OperationsClient:
-        # Short: a connection that died silently must be noticed while there is time for another one. And without
-        # metrics: counting may import, and no import may hold a kill up. The guard counts afterwards.
-        return hook.make_client(connect_timeout=2.0, read_timeout=2.0, metrics=Metrics(), read_settings=None)
+    def _guard_client(self, hook: OperationsHook) -> OperationsClient:
+        # Short: a connection that died silently must be noticed while there is time for another one. Without metrics
+        # or a log: nothing may hold a kill up. It does not read its connection, but takes what the task has read.
+        short = {"connect_timeout": 2.0, "read_timeout": 2.0, "read_settings": lambda: self.hook.settings}
+        return hook.make_client(metrics=Metrics(), on_trouble=lambda line: None, **short)
 
     def log_state(self, line: str) -> None:
         """Log what a poll shows: the fact first, the name last, which is in full the first time."""
@@ -365,9 +369,13 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         self.guard.enter(Phase.ASKING)
         try:
             with self._make_hook().make_client() as client:
+                if client.settings != self.client.settings:  # it may be another server that does not find it
+                    raise OperationWaitError("the service does not find the operation, but the connection has changed")
                 result = client.cancel(self.reference, poll=False, patience=0.0)
         except NotFoundError:
             return None
+        except OperationWaitError:
+            raise
         except OperationsError as error:
             fact = cancel_line(self.reference, error)
         except Exception as error:  # of Airflow: its text may contain what the connection does

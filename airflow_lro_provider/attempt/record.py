@@ -146,6 +146,8 @@ class AttemptRecord:
         for pause in (*READ_PAUSES_SECONDS, None):
             with self._tolerating("read"):
                 self._earlier = ArmedRecord.from_dict(self._store.get(KEY))
+                if self._earlier is None and self._ti.try_number > 1:  # one response is no evidence of nothing
+                    self._earlier = ArmedRecord.from_dict(self._store.get(KEY))
                 return self._earlier
             if pause is not None:
                 time.sleep(pause)
@@ -181,7 +183,8 @@ class AttemptRecord:
         if is_in_line():
             return Decision.CANCEL  # `dags test`: there is nobody else
         # Asked first: a record that Airflow rejects, because another try is the current one, was there before.
-        is_known = not self._role.needs_record or self._recorded == reference.to_dict() or self._is_repeatable
+        named = (self._recorded, None if self._earlier is None else self._earlier.reference)
+        is_known = not self._role.needs_record or reference.to_dict() in named or self._is_repeatable
         state: TaskState = Evidence.UNKNOWN
         is_current = None
         if may_ask:
@@ -213,7 +216,11 @@ class AttemptRecord:
         :raises OperationKilled: if this try is not Airflow's current one any more, or its task has ended.
         """
         self._request_id, self._footprint = request_id, footprint
-        self._set(ArmedRecord(reference=None, request_id=request_id, **self.this_try))
+        for pause in (*READ_PAUSES_SECONDS, None):
+            self._set(ArmedRecord(reference=None, request_id=request_id, **self.this_try))
+            if self._is_there or self._store is None or self._rejected_with in _NOT_CURRENT or pause is None:
+                break
+            time.sleep(pause)
         self._is_repeatable = repeatable and self._is_there is True
         if self._rejected_with in _NOT_CURRENT:
             raise OperationKilled("this try is not Airflow's current one any more (cleared?); nothing was started")

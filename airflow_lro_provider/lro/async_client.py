@@ -171,12 +171,13 @@ class AsyncOperationsClient(BaseClient):
         :param timeout: how long to wait for all of them, in seconds.
         :param poll_interval: seconds between two polls of one of them.
         """
-        turn, patience = asyncio.Semaphore(limit), math.inf if timeout is None else timeout
+        turn = asyncio.Semaphore(limit)
         deadline = None if timeout is None else Deadline(time.monotonic() + timeout, "timeout", timeout)
 
         async def outcome_of(reference: OperationReference, before: Operation) -> Outcome:
             async with turn:
-                result = await self.cancel(reference, before=before, trouble_patience=patience)
+                left = math.inf if deadline is None else max(deadline.at - time.monotonic(), 0.0)
+                result = await self.cancel(reference, before=before, trouble_patience=left)
             if result.outcome is not None or not wait:
                 return result.outcome or Outcome.STILL_RUNNING
             schedule = PollSchedule(started=time.monotonic(), deadline=deadline, interval=poll_interval)
@@ -288,6 +289,7 @@ class AsyncOperationsClient(BaseClient):
         return self._renewed(step)
 
     async def _send(self, request: Request[T]) -> T:
+        self._check(request)
         headers = await self.identity.async_headers()
         try:
             return await self._send_once(request, headers)

@@ -71,8 +71,8 @@ def cancel(
     The poll before the request tells "completed despite the cancellation" from "had finished already". A 404, of the
     poll or of the request, is doubted as everywhere (:class:`~airflow_lro_provider.lro.polling.Absence`): either is
     sent again until it is believed. So is what says that it cannot be cancelled: a page of a front end without a route
-    for the verb, and FAILED_PRECONDITION of one that runs. And before an operation is said to be gone, its cancellation
-    has been requested.
+    for the verb, and FAILED_PRECONDITION of one that runs; with a ``patience``, any refusal. And before an operation is
+    said to be gone, its cancellation has been requested.
 
     ====================  ==========================================  =============================================
     the poll before       response to the request                     result
@@ -131,9 +131,10 @@ def _cancel(
     clock: Callable[[], float],
 ) -> Flow[CancelResult]:
     absence, refusal, until = Absence(), Absence(), clock() + patience
+    is_doubted = _is_doubted if patience == math.inf else _is_doubted_at_an_end
 
     def found(request: Request[T]) -> Flow[T]:
-        return find(request, absence, retries=retries, patience=patience, is_doubted=_is_no_evidence_yet, clock=clock)
+        return find(request, absence, retries=retries, patience=patience, is_doubted=is_doubted, clock=clock)
 
     try:
         if poll and before is None:
@@ -177,10 +178,18 @@ def _cancel(
     return CancelResult(True, None, before)
 
 
-def _is_no_evidence_yet(error: errors.ApiError) -> bool:
+def _is_doubted(error: errors.ApiError) -> bool:
+    """Whether one such error is no evidence, also for somebody who waits for the result."""
     return isinstance(error, errors.NotFoundError) or (
         isinstance(error, errors.UnimplementedError) and not error.is_stated
     )
+
+
+def _is_doubted_at_an_end(error: errors.ApiError) -> bool:
+    """The same where a dead task's operation would run on: any refusal, as long as there is time."""
+    if isinstance(error, errors.FailedPreconditionError):
+        return False  # the operation itself is asked
+    return not error.transient and not error.is_ours
 
 
 def outcome_of_cancel(later: Operation) -> Outcome:

@@ -55,7 +55,7 @@ class BaseClient:
         metrics: Metrics,
         on_trouble: Callable[[str], object],
     ) -> None:
-        self.settings, self.identity = settings, identity
+        self.settings, self.identity, self._has_changed = settings, identity, False
         self._channel, self._metrics, self._on_trouble = channel, metrics, on_trouble
         self._retries = settings.num_retries if retries is None else retries
 
@@ -90,7 +90,12 @@ class BaseClient:
 
     def _use(self, settings: ConnectionSettings, access: tuple[Identity, TlsSettings], resource: Resource) -> None:
         settings.endpoint(resource, mtls=access[1].mtls_hosts)  # refused before a token of it goes anywhere
-        self.settings, (self.identity, self._channel) = settings, access
+        self.settings, (self.identity, self._channel), self._has_changed = settings, access, True
+
+    def _check(self, request: Request[Any]) -> None:
+        """Send no token of a new connection to where the old one led: whoever began with that has to begin anew."""
+        if self._has_changed and not request.url.startswith(f"{self.endpoint(request.resource)}/"):
+            raise errors.ConnectionSettingsError(f"{request}: the connection has changed, and leads elsewhere by now")
 
     def _renewed(self, step: Renew, error: errors.OperationsError | None = None) -> str:
         if step.line:
@@ -277,6 +282,7 @@ class OperationsClient(BaseClient):
         return self._renewed(step)
 
     def _send(self, request: Request[T], urgent: bool) -> T:
+        self._check(request)
         headers = self.identity.headers(urgent=urgent)
         try:
             return self._send_once(request, headers)

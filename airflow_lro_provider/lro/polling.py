@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
-from airflow_lro_provider.lro.errors import ApiError, OperationsError, WaitTimeoutError
+from airflow_lro_provider.lro.errors import OperationsError, WaitTimeoutError
 from airflow_lro_provider.lro.operation import Operation, Outcome
 
 MIN_INTERVAL_SECONDS = 1.0
@@ -204,7 +204,7 @@ class PollSchedule:
         """
         self.polls += 1
         is_final = not error.transient
-        is_doubted = is_final and isinstance(error, ApiError) and not error.is_ours
+        is_doubted = is_final and not error.is_ours
         if is_doubted:
             self._absence = self._absence or Absence()
             is_final = self._absence.note(now, type(error).__name__)

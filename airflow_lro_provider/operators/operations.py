@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import signal
+import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -34,10 +35,11 @@ if TYPE_CHECKING:
     from airflow_lro_provider.hooks.operations import OperationsHook
     from airflow_lro_provider.lro.async_client import CancelReport
     from airflow_lro_provider.lro.auth.settings import ConnectionSettings
+    from airflow_lro_provider.lro.cancel import CancelResult
     from airflow_lro_provider.lro.flows import Started
     from airflow_lro_provider.lro.operation import Operation, Outcome
     from airflow_lro_provider.lro.resources.methods import Method
-    from airflow_lro_provider.lro.resources.names import Parent
+    from airflow_lro_provider.lro.resources.names import OperationReference, Parent
     from airflow_lro_provider.sweep.search import StartFootprint
 
 __all__ = ["CancelOperationOperator", "CancelOperationsOperator", "RunOperationOperator"]
@@ -216,9 +218,7 @@ class CancelOperationOperator(OperationTask):
         with attempt:
             reference = self._connect(attempt)
             if not attempt.requested:
-                attempt.guard.enter(Phase.STARTING)  # a kill waits until it is known whether the request was accepted
-                patience = math.inf if self.timeout is None else self.timeout
-                result = attempt.client.cancel(reference, trouble_patience=patience)
+                result = self._request(attempt, reference)
                 self.log.info(cancel_line(reference, result))
                 if result.outcome is not None:
                     return self._settle(attempt, result.outcome, result.operation)
@@ -230,6 +230,23 @@ class CancelOperationOperator(OperationTask):
             except OperationRunningError:
                 ended = Outcome.STILL_RUNNING, attempt.last
             return self._settle(attempt, *ended)
+
+    def _request(self, attempt: Attempt, reference: OperationReference) -> CancelResult:
+        """Request the cancellation; trouble of our own is waited out until the timeout, or a kill."""
+        from airflow_lro_provider.lro.errors import OperationsError
+
+        until = time.monotonic() + (math.inf if self.timeout is None else self.timeout)
+        while True:
+            attempt.guard.enter(Phase.STARTING)  # a kill waits until it is known whether the request was accepted
+            try:
+                return attempt.client.cancel(reference)
+            except OperationsError as error:
+                left = until - time.monotonic()
+                if not error.is_ours or left <= 0.0:
+                    raise
+                attempt.guard.enter(Phase.WAITING)
+                pause = attempt.recover(error)
+            time.sleep(min(pause, left))
 
     def _read_event(self, attempt: Attempt, event: Any) -> tuple[Outcome, Operation | None]:
         from airflow_lro_provider.lro.operation import Outcome
@@ -313,7 +330,8 @@ class CancelOperationsOperator(OperationTask):
         with attempt:
             parent = attempt.connect(lambda hook: hook.parent(self.parent))
             attempt.guard.enter(Phase.WAITING)  # a kill ends the task; what was requested stays requested
-            results = asyncio.run(self._cancel(attempt.hook, parent))
+            results = asyncio.run(self._cancel(attempt, parent))
+            attempt.guard.checkpoint()  # while the connection is read, a kill is only noted
         for result in results:
             self.log.info("%s: %s%s", result.reference, result.word, result.message and f": {result.message}")
         outcomes = count_outcomes(results)
@@ -334,15 +352,19 @@ class CancelOperationsOperator(OperationTask):
             )
         return {"outcomes": outcomes, "operations": [result.to_dict() for result in results]}
 
-    async def _cancel(self, hook: OperationsHook, parent: Parent) -> list[CancelReport]:
+    async def _cancel(self, attempt: Attempt, parent: Parent) -> list[CancelReport]:
         from airflow_lro_provider.lro.async_client import AsyncOperationsClient, CancelReport
         from airflow_lro_provider.lro.errors import InvalidRequestError
         from airflow_lro_provider.lro.operation import Outcome
         from airflow_lro_provider.lro.threads import in_thread
         from airflow_lro_provider.metrics import StatsMetrics
 
+        hook = attempt.hook
+
         async def read_again() -> ConnectionSettings:
-            return await in_thread("airflow", hook.read_again)
+            settings = await in_thread("airflow", hook.read_again)
+            attempt.guard.checkpoint()
+            return settings
 
         running, odd = [], []
         patience = math.inf if self.timeout is None else self.timeout

@@ -181,8 +181,9 @@ def judge_owner(found: str | Evidence, mine: str) -> str | Evidence:
 
 
 def read_task_state(key: TaskKey) -> TaskState:
-    """Airflow's state of a task instance. Blocks."""
-    return _read_states(StateQuery.of([key], None))[key]
+    """Airflow's state of a task instance; that there is none is asked twice. Blocks."""
+    state = _read_states(StateQuery.of([key], None))[key]
+    return _read_states(StateQuery.of([key], None))[key] if state is Evidence.GONE else state
 
 
 def _read_states(query: StateQuery) -> dict[TaskKey, TaskState]:
@@ -196,7 +197,7 @@ def read_owner_token(key: TaskKey, mine: str) -> str | Evidence:
     from airflow_lro_provider.airflow_compat.task_states import xcom
 
     try:
-        token = xcom(OWNER_KEY, *key)
+        token = xcom(OWNER_KEY, *key) or xcom(OWNER_KEY, *key)  # one response is no evidence of nothing
     except Exception:  # of Airflow, of any kind
         return Evidence.UNKNOWN
     return judge_owner(Evidence.NONE if token is None else str(token), mine)
@@ -207,7 +208,8 @@ def read_owner_token(key: TaskKey, mine: str) -> str | Evidence:
 
 async def task_state(key: TaskKey) -> TaskState:
     """:func:`read_task_state` in a thread, together with all that are requested at the same time."""
-    return await _batcher().add(key)
+    state = await _batcher().add(key)
+    return await _batcher().add(key) if state is Evidence.GONE else state
 
 
 async def owner_token(key: TaskKey, mine: str) -> str | Evidence:

@@ -342,7 +342,8 @@ class OperationTrigger(BaseTrigger):
         reference = self.reference
         try:
             settings = await self._settings()
-            async with await AsyncOperationsClient.create(settings, metrics=METRICS) as client:
+            again = {"read_settings": lambda: self._settings(tries=1), "on_trouble": self._log_change}
+            async with await AsyncOperationsClient.create(settings, metrics=METRICS, **again) as client:
                 # The evidence may have taken Airflow some time: meanwhile the operation may have succeeded.
                 before = None
                 with contextlib.suppress(OperationsError, asyncio.TimeoutError):

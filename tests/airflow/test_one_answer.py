@@ -225,7 +225,7 @@ def test_one_list_of_states_does_not_say_that_a_task_is_gone(
     monkeypatch.setattr(ledger, "_variables", lambda: variables)
     this = Try(emulator, Store())
     crash(this)
-    answers = iter([{}, second])
+    answers = iter([{}, second, second])
     monkeypatch.setattr(task_states.RuntimeTaskInstance, "get_task_states", lambda **_: next(answers))
     result = sweep(FromWithin(), now=time.time(), log=lambda *_: None)
     assert result.counts[word] == 1

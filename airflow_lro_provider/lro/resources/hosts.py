@@ -200,6 +200,8 @@ def check_endpoint(api_endpoint: str, *, emulator: bool = False) -> str:
     :raises ForbiddenEndpointError: for anything but https, or http to this machine.
     """
     scheme, host, path = split_url(api_endpoint.replace("{service}", "service"))
+    if "@" in api_endpoint:
+        raise ForbiddenEndpointError("`api_endpoint` has an account in it. Expected https://HOST[:PORT][/PATH].")
     if not api_endpoint.isascii() or not _is_server(host) or re.search(r"[^!-~]|[?#\\@%]", path) or "/." in path:
         raise ForbiddenEndpointError(
             f"`api_endpoint` {api_endpoint!r} is not a URL of a server. Expected https://HOST[:PORT][/PATH]."

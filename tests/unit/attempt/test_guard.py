@@ -26,6 +26,7 @@ from airflow_lro_provider.exceptions import (
     OperationOrphaned,
     OperationWaitError,
 )
+from airflow_lro_provider.lro import polling
 from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 from airflow_lro_provider.lro.client import OperationsClient
 from airflow_lro_provider.lro.operation import Operation
@@ -283,13 +284,15 @@ def test_release_with_a_reason_cancels_and_says_why(make_task: Callable[..., Tas
     )
 
 
-def test_a_refused_cancel_is_logged_as_refused(make_task: Callable[..., Task]) -> None:
-    """What was only requested is never called cancelled."""
+def test_a_refused_cancel_is_logged_as_refused(make_task: Callable[..., Task], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was only requested is never called cancelled; one refusal is not believed."""
+    monkeypatch.setattr(polling, "NOT_FOUND_SECONDS", 0.2)
     task = make_task()
     task.arm()
     task.guard.first_poll.result(10)
-    task.emulator.fail(403, verb="cancel")
+    task.emulator.fail(403, verb="cancel", times=None)
     task.guard.release("a reason")
+    assert len(task.emulator.requests("cancel")) == 3
     [line] = task.log.lines
     assert "Cancellation not accepted" in line
     assert "PERMISSION_DENIED" in line

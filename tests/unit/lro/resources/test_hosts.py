@@ -126,7 +126,7 @@ def test_endpoints_that_a_connection_may_name(endpoint: str, emulator: bool, kep
         ("ftp://psc.example", True, "must begin with https://"),
         ("psc.example", False, "not a URL of a server"),
         ("https://", False, "not a URL of a server"),
-        ("https://user:pw@psc.example", False, "not a URL of a server"),
+        ("https://user:pw@psc.example", False, "has an account in it"),
         ("https://psc.example?x=1", False, "not a URL of a server"),
         ("https://psc.example/?x=1", False, "not a URL of a server"),
         ("https://psc.example/#x", False, "not a URL of a server"),
