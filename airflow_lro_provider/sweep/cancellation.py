@@ -158,7 +158,7 @@ def cancel_all(
         except OperationsError as error:
             rows[key] = Row(entry, What.UNSURE, str(error))
     if cases:
-        rows.update(asyncio.run(_cancel_cases(cases, claims, now, dry_run)))
+        rows.update(asyncio.run(_cancel_cases(cases, _Reader(claims, connections.again), now, dry_run)))
     return {key: rows[key] for key in dead}
 
 
@@ -174,23 +174,27 @@ class _Connections:
         key = f"{entry.gcp_conn_id!r} as {entry.impersonation_chain!r}"
         if key not in self._loaded:
             try:
-                self._loaded[key] = self._load(entry.gcp_conn_id, entry.impersonation_chain)
+                self._loaded[key] = self.again(entry)
             except OperationsError as error:
                 self._loaded[key] = error
-            except Exception as error:  # of Airflow: its text may contain more than a report should
-                text = f"could not load connection {entry.gcp_conn_id!r}: {type(error).__name__}"
-                self._loaded[key] = ConnectionSettingsError(text)
         loaded = self._loaded[key]
         if isinstance(loaded, OperationsError):
             raise loaded
         return loaded
 
+    def again(self, entry: LedgerEntry) -> ConnectionSettings:
+        """The same, loaded once more."""
+        try:
+            return self._load(entry.gcp_conn_id, entry.impersonation_chain)
+        except OperationsError:
+            raise
+        except Exception as error:  # of Airflow: its text may contain more than a report should
+            text = f"could not load connection {entry.gcp_conn_id!r}: {type(error).__name__}"
+            raise ConnectionSettingsError(text) from None
 
-async def _cancel_cases(
-    cases: Iterable[_Case], claims: Callable[[], Claims], now: float, dry_run: bool
-) -> dict[str, Row]:
+
+async def _cancel_cases(cases: Iterable[_Case], reader: _Reader, now: float, dry_run: bool) -> dict[str, Row]:
     """Work on all endpoints side by side."""
-    reader = _Reader(claims)
     endpoints: dict[tuple[int, str], _Endpoint] = {}
     for case in cases:
         key = (id(case.settings), case.subject.host)
@@ -204,8 +208,8 @@ async def _cancel_cases(
 class _Reader:
     """Reads the ledger again, one read at a time, in a thread; all who ask before it begins share one."""
 
-    def __init__(self, claims: Callable[[], Claims]) -> None:
-        self._claims, self._turn = claims, asyncio.Lock()
+    def __init__(self, claims: Callable[[], Claims], again: Callable[[LedgerEntry], ConnectionSettings]) -> None:
+        self._claims, self._again, self._turn = claims, again, asyncio.Lock()
         self._next: asyncio.Task[Claims] | None = None
 
     async def read(self) -> Claims:
@@ -219,6 +223,11 @@ class _Reader:
             self._next = None
             return await in_thread("airflow", self._claims)
 
+    async def load(self, case: _Case) -> ConnectionSettings:
+        """The connection of a case, as it is now."""
+        async with self._turn:
+            return await in_thread("airflow", lambda: self._again(case.entry))
+
 
 class _Endpoint:
     """Polls, lists and cancels at one endpoint, each operation by itself. Its client limits the requests in flight.
@@ -229,6 +238,7 @@ class _Endpoint:
     def __init__(self, reader: _Reader, now: float, dry_run: bool) -> None:
         self.cases: list[_Case] = []
         self._reader, self._now, self._dry_run = reader, now, dry_run
+        self._loaded: asyncio.Task[ConnectionSettings] | None = None
         self._rows: dict[str, Row] = {}
         self._lists: dict[Parent, asyncio.Task[tuple[list[Operation], Claims]]] = {}
         self._client: AsyncOperationsClient
@@ -278,6 +288,8 @@ class _Endpoint:
             case = replace(case, why=f"{case.why} before it knew that it had started this")
             reference = chosen
         seen = await self._client.find(reference)
+        if seen is None and await self._settings_now(case) != case.settings:  # it may be another server that has none
+            return case.row(What.UNSURE, "the service does not find it, but its connection has changed")
         if seen is not None and seen.done:
             return case.row(What.FINISHED, seen.summary())
         if seen is not None and seen.state is State.CANCELLING and not self._dry_run:
@@ -299,6 +311,12 @@ class _Endpoint:
             return case.row(*_reported(result, later))
         except NotFoundError:
             return case.row(What.FINISHED, "the service has no such operation")
+
+    async def _settings_now(self, case: _Case) -> ConnectionSettings:
+        """The connection, loaded once more for all cases."""
+        if self._loaded is None:
+            self._loaded = asyncio.create_task(self._reader.load(case))
+        return await asyncio.shield(self._loaded)
 
     async def _list(self, parent: Parent) -> tuple[list[Operation], Claims]:
         """The operations of a parent, listed once, and what the ledger has afterwards.

@@ -749,6 +749,21 @@ def test_one_that_has_finished_or_is_gone_is_removed(airflow: PlayedAirflow, mon
     assert (airflow.kept, airflow.cancels) == ({}, 1)
 
 
+def test_a_connection_that_leads_elsewhere_forgets_nothing(
+    airflow: PlayedAirflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One odd answer of a secrets backend: that server knows none of them, and is not believed."""
+    monkeypatch.setattr(polling, "NOT_FOUND_SECONDS", 0.1)
+    entries = [airflow.add("failed") for _ in range(3)]
+    right = airflow.settings
+    with Emulator() as other:
+        odd = iter([ConnectionSettings.from_extra(other.connection_extra())])
+        monkeypatch.setattr(airflow, "settings", lambda *given: next(odd, None) or right(*given))
+        assert airflow.sweep().counts == counts(found=3, unsure=3)
+    assert set(airflow.kept) == {entry.key for entry in entries}
+    assert airflow.sweep().counts == counts(found=3, cancelled=3)
+
+
 def test_airflow_is_asked_for_one_thing_at_a_time_and_not_on_the_event_loop(
     airflow: PlayedAirflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
