@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout, TaskDeferred
+from airflow.sdk.bases.operator import ExecutorSafeguard
 from airflow.sdk.exceptions import AirflowRescheduleException
 
 from airflow_lro_provider.airflow_compat import task_states
@@ -26,7 +30,8 @@ from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 from airflow_lro_provider.lro.client import OperationsClient
 from airflow_lro_provider.lro.errors import ConnectionSettingsError, CredentialsError, StartUnknownError
 from airflow_lro_provider.lro.resources.methods import read_method
-from airflow_lro_provider.lro.resources.names import read_reference
+from airflow_lro_provider.lro.resources.names import read_parent, read_reference
+from airflow_lro_provider.operators.operations import CancelOperationOperator
 from airflow_lro_provider.ownership import evidence
 from airflow_lro_provider.sweep import ledger
 from airflow_lro_provider.sweep.reconciler import FromWithin, sweep
@@ -48,10 +53,13 @@ def emulator(lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Emulato
 class FailingStore(Store):
     """Fails as often as it is told to."""
 
-    reads = writes = 0
+    reads = writes = nones = 0
 
     def get(self, key: str, *_: Any) -> Any:
         """Read."""
+        if self.nones:
+            self.nones -= 1
+            return None
         if self.reads:
             self.reads -= 1
             raise RuntimeError("500")
@@ -312,3 +320,98 @@ def test_a_kill_goes_on_when_there_is_no_token_for_a_moment(
     with client:
         result = client.cancel(reference, poll=False, patience=guard.KILL_PATIENCE_SECONDS, urgent=True)
     assert result.requested
+
+
+def test_one_none_of_the_store_does_not_say_that_there_is_no_record(emulator: Emulator) -> None:
+    """Airflow answers so also for a try that it does not find: it is asked twice before another one is started."""
+    store = FailingStore()
+    crash(Try(emulator, store, max_tries=1))
+    second = Try(emulator, store, 2, 1)
+    store.nones = 1
+    crash(second)
+    assert (second.starts, second.cancels) == (1, 0)
+
+
+@pytest.mark.parametrize("first", [{}, {"r": {"t": "running"}}])
+def test_a_task_that_is_missing_once_is_not_gone(monkeypatch: pytest.MonkeyPatch, first: Any) -> None:
+    """For a worker and for a trigger: that is asked twice."""
+    answers = iter([first, {"r": {"t": "running"}}] * 2)
+    monkeypatch.setattr(task_states.RuntimeTaskInstance, "get_task_states", lambda **_: next(answers))
+    key = evidence.TaskKey("d", "r", "t")
+    assert evidence.read_task_state(key) == "running"
+    next(answers) if first else None
+    assert asyncio.run(evidence.task_state(key)) == "running"
+
+
+@pytest.mark.parametrize("code", [400, 403, 409, 499, 501])
+def test_one_refusal_of_a_cancel_does_not_leave_the_operation(emulator: Emulator, code: int) -> None:
+    """At a kill there are some seconds to send it again."""
+    this = Try(emulator, Store())
+    operator = this.operator()
+    once(lambda: len(emulator.requests("get")) > 1, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    emulator.fail(code, verb="cancel")
+    before = signal.signal(signal.SIGTERM, lambda *_: operator.on_kill())
+    try:
+        with pytest.raises(OperationKilled):
+            operator.execute(this.context)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    [view] = this.started
+    assert view.cancel_requests == 1
+
+
+def test_a_connection_that_has_changed_meanwhile_ends_nothing(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A secrets backend gave another one for a moment: what that server does not find may run at the right one."""
+    this = Try(emulator, Store(), max_tries=1)
+    crash(this)
+    right = emulator.airflow_connection_json()
+    second = Try(emulator, this.store, 2, 1)
+    with Emulator() as other:
+        monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", other.airflow_connection_json())
+        once(
+            lambda: len(other.requests("get")) > 1,
+            lambda: monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", right),
+        )
+        with pytest.raises(OperationWaitError, match="the connection has changed"):
+            second.run()
+    assert (second.starts, second.cancels, len(second.running)) == (1, 0, 1)
+    assert second.store[KEY]
+
+
+def test_the_token_of_a_new_connection_does_not_go_where_the_old_one_led(emulator: Emulator) -> None:
+    """A client that was renewed by one flow: the others have to begin anew."""
+    reference = read_reference(emulator.create("datafusion"), "datafusion")
+    with Emulator() as other:
+        old, new = (ConnectionSettings.from_extra(one.connection_extra()) for one in (emulator, other))
+        with OperationsClient(old, read_settings=lambda: new) as client:
+            paused = client.list(read_parent(reference.name.rpartition("/operations/")[0], "datafusion"), page_size=1)
+            emulator.create("datafusion", reference.name.replace("operation-1", "operation-2"))
+            next(paused)
+            client.renew(reference)
+            heard = len(emulator.requests())
+            with pytest.raises(ConnectionSettingsError, match="leads elsewhere"):
+                list(paused)
+        assert len(emulator.requests()) == heard
+
+
+def test_a_cancel_operator_that_is_killed_in_trouble_requests_nothing_more(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killing it does no harm to the operation: while it pauses, it is not in the middle of a request."""
+    monkeypatch.setattr(polling, "TROUBLE_PAUSE_SECONDS", 30.0)
+    this = Try(emulator, Store())
+    name = emulator.create("datafusion", duration=None)
+    emulator.fail(401, verb="cancel", times=None)
+    operator = CancelOperationOperator(task_id="t", operation_name=name, service="datafusion")
+    ExecutorSafeguard.tracker.set(operator)
+    once(lambda: len(emulator.requests("cancel")) > 1, lambda: (time.sleep(0.2), os.kill(os.getpid(), signal.SIGTERM)))
+    before = signal.signal(signal.SIGTERM, lambda *_: operator.on_kill())
+    try:
+        with pytest.raises(OperationKilled):
+            operator.execute(this.context)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert len(emulator.requests("cancel")) == 2
+    assert not emulator.operation("datafusion", name).cancel_requests
