@@ -369,7 +369,8 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         self.guard.enter(Phase.ASKING)
         try:
             with self._make_hook().make_client() as client:
-                if client.settings != self.client.settings:  # it may be another server that does not find it
+                # It may be another server that does not find it. (After a deferral the triggerer has polled.)
+                if hasattr(self, "client") and client.settings != self.client.settings:
                     raise OperationWaitError("the service does not find the operation, but the connection has changed")
                 result = client.cancel(self.reference, poll=False, patience=0.0)
         except NotFoundError:
