@@ -201,8 +201,8 @@ class AttemptRecord:
 
     def _is_current(self, reference: OperationReference) -> bool | None:
         """Whether Airflow still accepts a record of this try; ``None`` if that is not known."""
-        self._set(ArmedRecord(reference=reference.to_dict(), **self.this_try))
-        return True if self._is_there else False if self._rejected_with in _NOT_CURRENT else None
+        is_accepted = self._set(ArmedRecord(reference=reference.to_dict(), **self.this_try))
+        return True if is_accepted else False if self._rejected_with in _NOT_CURRENT else None
 
     def announce(
         self, start: str, request_id: str, footprint: StartFootprint | None, *, repeatable: bool = False
@@ -288,10 +288,14 @@ class AttemptRecord:
         """Whether this very try has left it."""
         return record.is_of(self._ti.try_number, str(self._ti.id))
 
-    def _set(self, record: ArmedRecord) -> None:
-        self._is_there, self._rejected_with, self._recorded = False, None, None
+    def _set(self, record: ArmedRecord) -> bool:
+        """Write the record of this try; returns whether Airflow has accepted it.
+
+        Two threads may do so at a time: what is known changes only with a response, and in one go.
+        """
         if self._store is None:
-            return
+            self._is_there = False
+            return False
         with self._tolerating("write"):
             try:
                 try:
@@ -299,14 +303,19 @@ class AttemptRecord:
                 except Exception:  # one odd response says nothing about the task
                     time.sleep(WRITE_PAUSE_SECONDS)
                     self._store.set(KEY, asdict(record))
-                self._is_there = True
-                self._recorded = record.reference
-                self._has_owned = self._has_owned or record.reference is not None
             except Exception as error:
                 # The error of the supervisor has the HTTP code of Airflow's API.
                 detail = getattr(getattr(error, "error", None), "detail", None)
                 self._rejected_with = detail.get("status_code") if isinstance(detail, dict) else None
+                is_named = self._recorded is not None and self._recorded == record.reference
+                if not is_named or self._rejected_with in _NOT_CURRENT:  # else the one before it still stands
+                    self._is_there, self._recorded = False, None
                 raise
+            self._rejected_with = None
+            self._is_there, self._recorded = True, record.reference
+            self._has_owned = self._has_owned or record.reference is not None
+            return True
+        return False
 
     @contextlib.contextmanager
     def _tolerating(self, verb: str) -> Iterator[None]:

@@ -360,6 +360,35 @@ def test_one_refusal_of_a_cancel_does_not_leave_the_operation(emulator: Emulator
     assert view.cancel_requests == 1
 
 
+def test_a_write_that_fails_leaves_what_was_written_before(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that shuts down writes its record again, to see whether it is current: the old one names it anyway."""
+
+    class Failing(Store):
+        fails = False
+
+        def set(self, key: str, value: Any) -> None:
+            if self.fails:
+                raise RuntimeError("500")
+            super().set(key, value)
+
+    monkeypatch.setattr(evidence, "read_task_state", lambda key: "running")
+    this = Try(emulator, Failing(), max_tries=1)
+    operator = this.operator(method=PLAIN, service="datafusion")
+
+    def kill() -> None:
+        this.store.fails = True
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    once(lambda: len(emulator.requests("get")) > 1, kill)
+    before = signal.signal(signal.SIGTERM, lambda *_: operator.on_kill())
+    try:
+        with pytest.raises(OperationKilled):
+            operator.execute(this.context)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (this.starts, this.cancels) == (1, 0)
+
+
 def test_a_connection_that_has_changed_meanwhile_ends_nothing(
     emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
