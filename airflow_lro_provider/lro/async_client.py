@@ -214,9 +214,11 @@ class AsyncOperationsClient(BaseClient):
         """Make the service forget an operation. This does not cancel it."""
         await self._run(send(protocol.delete(reference, self.endpoint(reference)), self._retries))
 
-    async def list(self, parent: Parent, **query: Any) -> AsyncIterator[Operation]:
+    async def list(
+        self, parent: Parent, *, filter: str | None = None, page_size: int | None = None, patience: float = 0.0
+    ) -> AsyncIterator[Operation]:
         """All operations of a parent, page by page as they are iterated over. See :meth:`OperationsClient.list`."""
-        paging = Paging(parent, self.endpoint(parent), retries=self._retries, **query)
+        paging = Paging(parent, self.endpoint(parent), filter, page_size, self._retries, patience)
         while not paging.done:
             for operation in await self._run(paging.next_page()):
                 yield operation

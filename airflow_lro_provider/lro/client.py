@@ -199,13 +199,16 @@ class OperationsClient(BaseClient):
         """Make the service forget an operation. This does not cancel it."""
         self._run(send(protocol.delete(reference, self.endpoint(reference)), self._retries))
 
-    def list(self, parent: Parent, **query: Any) -> Iterator[Operation]:
+    def list(
+        self, parent: Parent, *, filter: str | None = None, page_size: int | None = None, patience: float = 0.0
+    ) -> Iterator[Operation]:
         """All operations of a parent, page by page as they are iterated over.
 
-        :param query: ``filter``, ``page_size`` and ``patience`` of :class:`~airflow_lro_provider.lro.paging.Paging`.
+        :param filter: in the service's own dialect, e.g. ``done:false``.
+        :param patience: for how many seconds trouble of our own is waited out, at each page.
         :raises ResponseTooLargeError: if the pages do not come to an end.
         """
-        paging = Paging(parent, self.endpoint(parent), retries=self._retries, **query)
+        paging = Paging(parent, self.endpoint(parent), filter, page_size, self._retries, patience)
         while not paging.done:
             yield from self._run(paging.next_page())
 

@@ -23,10 +23,7 @@ from airflow_lro_provider.lro.resources.names import Parent, check_parent
 ARRIVAL_SECONDS = START_RETRY_SECONDS + 30.0
 """Within this time a start with all its retries reaches the service, or never. (Its response may take longer.)"""
 CLOCK_SKEW_SECONDS = 600.0
-"""How far Google's clock and this machine's may be apart: what began this much earlier or later is not certain.
-
-With a clock that is further off, Google gives no token for a key (https://google.aip.dev/auth/4111).
-"""
+"""How far Google's clock and this machine's may be apart: what began this much earlier or later is not certain."""
 _VERBS = {"DELETE": "delete", "POST": "create"}
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from airflow_lro_provider.attempt import attempt, deferral, record
 from airflow_lro_provider.lro import polling
+from tests.airflow.played import Killable, once
 
 
 @pytest.fixture(autouse=True)
@@ -29,3 +34,19 @@ def no_listener_is_left() -> Iterator[None]:
     for plugin in plugins.get_plugins():
         if type(plugin).__module__ == "airflow_lro_provider.airflow_compat.task_process":
             plugins.unregister(plugin)
+
+
+@pytest.fixture
+def killable() -> Iterator[Killable]:
+    """Wire SIGTERM to an operator's on_kill as Airflow's task runner does, and send it when something is the case."""
+    before = signal.getsignal(signal.SIGTERM)
+    killers: list[threading.Thread] = []
+
+    def kill(operator: Any, when: Callable[[], Any]) -> None:
+        signal.signal(signal.SIGTERM, lambda *_: operator.on_kill())
+        killers.append(once(when, lambda: os.kill(os.getpid(), signal.SIGTERM)))
+
+    yield kill
+    for killer in killers:
+        killer.join()
+    signal.signal(signal.SIGTERM, before)

@@ -15,6 +15,9 @@ import pytest
 from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.lro import polling
 
+Killable = Callable[[Any, Callable[[], Any]], None]
+"""Sends SIGTERM to the process of an operator as soon as something is the case: the fixture ``killable``."""
+
 
 def once(when: Callable[[], Any], act: Callable[[], object]) -> threading.Thread:
     """Do something in a thread as soon as something is the case: a moment that no busy machine moves."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import time
 from collections.abc import Callable
 from typing import Any
@@ -35,7 +33,7 @@ from airflow_lro_provider.operators.operations import CancelOperationOperator
 from airflow_lro_provider.ownership import evidence
 from airflow_lro_provider.sweep import ledger
 from airflow_lro_provider.sweep.reconciler import FromWithin, sweep
-from tests.airflow.played import OutdatedStore, Store, Variables, once
+from tests.airflow.played import Killable, OutdatedStore, Store, Variables, once
 from tests.airflow.test_sensor import Try as SensorTry
 from tests.airflow.test_starters import LOCATION, PLAIN, Try, crash, die_after
 
@@ -344,23 +342,23 @@ def test_a_task_that_is_missing_once_is_not_gone(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("code", [400, 403, 409, 499, 501])
-def test_one_refusal_of_a_cancel_does_not_leave_the_operation(emulator: Emulator, code: int) -> None:
+def test_one_refusal_of_a_cancel_does_not_leave_the_operation(
+    emulator: Emulator, code: int, killable: Killable
+) -> None:
     """At a kill there are some seconds to send it again."""
     this = Try(emulator, Store())
     operator = this.operator()
-    once(lambda: len(emulator.requests("get")) > 1, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    killable(operator, lambda: len(emulator.requests("get")) > 1)
     emulator.fail(code, verb="cancel")
-    before = signal.signal(signal.SIGTERM, lambda *_: operator.on_kill())
-    try:
-        with pytest.raises(OperationKilled):
-            operator.execute(this.context)
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with pytest.raises(OperationKilled):
+        operator.execute(this.context)
     [view] = this.started
     assert view.cancel_requests == 1
 
 
-def test_a_write_that_fails_leaves_what_was_written_before(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_that_fails_leaves_what_was_written_before(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, killable: Killable
+) -> None:
     """A worker that shuts down writes its record again, to see whether it is current: the old one names it anyway."""
 
     class Failing(Store):
@@ -375,17 +373,13 @@ def test_a_write_that_fails_leaves_what_was_written_before(emulator: Emulator, m
     this = Try(emulator, Failing(), max_tries=1)
     operator = this.operator(method=PLAIN, service="datafusion")
 
-    def kill() -> None:
-        this.store.fails = True
-        os.kill(os.getpid(), signal.SIGTERM)
+    def is_polled() -> bool:
+        this.store.fails = len(emulator.requests("get")) > 1
+        return this.store.fails
 
-    once(lambda: len(emulator.requests("get")) > 1, kill)
-    before = signal.signal(signal.SIGTERM, lambda *_: operator.on_kill())
-    try:
-        with pytest.raises(OperationKilled):
-            operator.execute(this.context)
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    killable(operator, is_polled)
+    with pytest.raises(OperationKilled):
+        operator.execute(this.context)
     assert (this.starts, this.cancels) == (1, 0)
 
 
@@ -426,7 +420,7 @@ def test_the_token_of_a_new_connection_does_not_go_where_the_old_one_led(emulato
 
 
 def test_a_cancel_operator_that_is_killed_in_trouble_requests_nothing_more(
-    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, killable: Killable
 ) -> None:
     """Killing it does no harm to the operation: while it pauses, it is not in the middle of a request."""
     monkeypatch.setattr(polling, "TROUBLE_PAUSE_SECONDS", 30.0)
@@ -435,12 +429,9 @@ def test_a_cancel_operator_that_is_killed_in_trouble_requests_nothing_more(
     emulator.fail(401, verb="cancel", times=None)
     operator = CancelOperationOperator(task_id="t", operation_name=name, service="datafusion")
     ExecutorSafeguard.tracker.set(operator)
-    once(lambda: len(emulator.requests("cancel")) > 1, lambda: (time.sleep(0.2), os.kill(os.getpid(), signal.SIGTERM)))
-    before = signal.signal(signal.SIGTERM, lambda *_: operator.on_kill())
-    try:
-        with pytest.raises(OperationKilled):
-            operator.execute(this.context)
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    phases = operator._get_guard()
+    killable(operator, lambda: len(emulator.requests("cancel")) > 1 and phases.phase is guard.Phase.WAITING)
+    with pytest.raises(OperationKilled):
+        operator.execute(this.context)
     assert len(emulator.requests("cancel")) == 2
     assert not emulator.operation("datafusion", name).cancel_requests

@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -41,7 +41,7 @@ from airflow_lro_provider.operators.operations import RunOperationOperator
 from airflow_lro_provider.ownership import evidence
 from airflow_lro_provider.ownership.decisions import Evidence, TaskState
 from airflow_lro_provider.sweep import ledger
-from tests.airflow.played import OutdatedStore, PlayedTry, Store, TakenStore, Variables, once, replace_the_key
+from tests.airflow.played import Killable, OutdatedStore, PlayedTry, Store, TakenStore, Variables, once, replace_the_key
 
 LOCATION = "projects/p/locations/us-central1"
 REPEATABLE = f"{LOCATION}/connections?connectionId=c"  # Developer Connect takes a request id there
@@ -103,25 +103,6 @@ def without_retries(lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> 
     extra = {**lro_emulator.connection_extra(), "num_retries": 0}
     connection = {"conn_type": "google_cloud_platform", "extra": extra}
     monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", json.dumps(connection))
-
-
-Killable = Callable[[Any, Callable[[], Any]], None]
-
-
-@pytest.fixture
-def killable() -> Iterator[Killable]:
-    """Wire SIGTERM to an operator's on_kill as Airflow's task runner does, and send it when something is the case."""
-    before = signal.getsignal(signal.SIGTERM)
-    killers: list[threading.Thread] = []
-
-    def kill(operator: Any, when: Callable[[], Any]) -> None:
-        signal.signal(signal.SIGTERM, lambda *_: operator.on_kill())
-        killers.append(once(when, lambda: os.kill(os.getpid(), signal.SIGTERM)))
-
-    yield kill
-    for killer in killers:
-        killer.join()
-    signal.signal(signal.SIGTERM, before)
 
 
 def crash(this: Try, **arguments: Any) -> None:
