@@ -333,7 +333,7 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
                 left = record.decide(reference) is Decision.ADOPT  # there are some seconds left
             how = EndedBy.STOPPED if left else EndedBy.KILLED
         if self._is_resumed:
-            record.check()
+            record.check(reference)
         goes_on = record.will_go_on(how, error)
         reason = reason_to_cancel(
             how, goes_on=goes_on, cancel_on_kill=self.role.cancel_on_kill, cancel_on_failure=self.role.cancel_on_failure

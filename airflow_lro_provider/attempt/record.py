@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_lro_provider.airflow_compat import task_states  # noqa: F401 - here, and not when a kill is decided about
 from airflow_lro_provider.airflow_compat.task_process import is_in_line, retry_policy_fails
-from airflow_lro_provider.exceptions import OperationKilled
+from airflow_lro_provider.exceptions import OperationKilled, OperationWaitError
 from airflow_lro_provider.lro.resources.names import OperationReference
 from airflow_lro_provider.ownership import evidence
 from airflow_lro_provider.ownership.decisions import (
@@ -164,12 +164,15 @@ class AttemptRecord:
                 return self._page.recall()
         return None
 
-    def check(self) -> None:
-        """See whether the record of this try is there, if another process has written it."""
-        if self._is_there is None and self._store is not None:
-            with self._tolerating("read"):
-                record = ArmedRecord.from_dict(self._store.get(KEY))
-                self._is_there = record is not None and self.is_own(record)
+    def check(self, reference: OperationReference | None) -> None:
+        """See whether the record of this try is there, if another process has written it, and names the operation."""
+        if self._is_there is not None or self._store is None:
+            return
+        with self._tolerating("read"):
+            record = ArmedRecord.from_dict(self._store.get(KEY))
+            self._is_there = record is not None and self.is_own(record)
+            if self._is_there and record is not None and record.reference is None and reference is not None:
+                self._set(ArmedRecord(reference=reference.to_dict(), left_by_try=self.left_by_try, **self.this_try))
 
     def is_stopped(self) -> bool:
         """Whether Airflow has ended, cleared or deleted this task, although its process lives on."""
@@ -214,10 +217,15 @@ class AttemptRecord:
 
         :param repeatable: whether another try that sends the same start again gets the same operation.
         :raises OperationKilled: if this try is not Airflow's current one any more, or its task has ended.
+        :raises OperationWaitError: if Airflow does not confirm that it is.
         """
         self._request_id, self._footprint = request_id, footprint
+        sent_since, earlier = time.time(), self._earlier
+        if earlier is not None and earlier.request_id == request_id and earlier.sent_since is not None:
+            sent_since = earlier.sent_since
+        announced = ArmedRecord(reference=None, request_id=request_id, sent_since=sent_since, **self.this_try)
         for pause in (*READ_PAUSES_SECONDS, None):
-            self._set(ArmedRecord(reference=None, request_id=request_id, **self.this_try))
+            self._set(announced)
             if self._is_there or self._store is None or self._rejected_with in _NOT_CURRENT or pause is None:
                 break
             time.sleep(pause)
@@ -226,9 +234,14 @@ class AttemptRecord:
             raise OperationKilled("this try is not Airflow's current one any more (cleared?); nothing was started")
         if was_stopped(state := evidence.read_task_state(evidence.TaskKey.of(self._ti))):
             raise OperationKilled(f"the state of this task is {state}; nothing was started")
-        if self._page is not None:
+        if self._store is not None and not self._is_there:  # another try may run, and have started its own
+            raise OperationWaitError(
+                "Airflow does not confirm that this is the current try of the task, so nothing was started. If its task"
+                " state store is out of order, `durable=False` starts without a record for the next try"
+            )
+        if (page := self._page) is not None:
             with self._tolerating("write"):
-                self._page.write(None, start, request_id, footprint)
+                _twice(lambda: page.write(None, start, request_id, footprint, sent_since))
 
     def write(self, reference: OperationReference, killed: str | None = None) -> None:
         """Record that this try waits for this operation, or (``killed``) why it requested its cancellation."""
@@ -239,9 +252,9 @@ class AttemptRecord:
         if killed is not None:
             return  # the sweep sees to it that the cancel takes effect
         has_entry = self._page is None
-        if self._page is not None:
+        if (page := self._page) is not None:
             with self._tolerating("write"):
-                self._page.write(reference)
+                _twice(lambda: page.write(reference))
                 has_entry = True
         # Only now: between the two entries there is no moment without one.
         earlier = self._earlier
@@ -293,16 +306,12 @@ class AttemptRecord:
 
         Two threads may do so at a time: what is known changes only with a response, and in one go.
         """
-        if self._store is None:
+        if (store := self._store) is None:
             self._is_there = False
             return False
         with self._tolerating("write"):
             try:
-                try:
-                    self._store.set(KEY, asdict(record))
-                except Exception:  # one odd response says nothing about the task
-                    time.sleep(WRITE_PAUSE_SECONDS)
-                    self._store.set(KEY, asdict(record))
+                _twice(lambda: store.set(KEY, asdict(record)))
             except Exception as error:
                 # The error of the supervisor has the HTTP code of Airflow's API.
                 detail = getattr(getattr(error, "error", None), "detail", None)
@@ -325,3 +334,12 @@ class AttemptRecord:
         except Exception as error:
             # After a clear this try is not the current one any more and may not write: that is fine.
             self._log.info("Could not %s the record of this try: %s", verb, str(error)[:300])
+
+
+def _twice(write: Callable[[], object]) -> None:
+    """Write; if Airflow does not accept it, once more: one odd response says nothing about the task."""
+    try:
+        write()
+    except Exception:
+        time.sleep(WRITE_PAUSE_SECONDS)
+        write()

@@ -10,7 +10,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Protocol
 
 from airflow_lro_provider.attempt.guard import Phase
-from airflow_lro_provider.exceptions import OperationKilled
+from airflow_lro_provider.exceptions import OperationKilled, OperationWaitError
 from airflow_lro_provider.lro.errors import NotAnOperationError, OperationsError
 from airflow_lro_provider.lro.resources.methods import new_request_id
 from airflow_lro_provider.lro.resources.names import OperationReference
@@ -65,7 +65,7 @@ def begin(attempt: Attempt, start: Start) -> None:
     try:
         record.announce(start.description, request_id, start.footprint, repeatable=start.repeatable)
         guard.enter(Phase.STARTING)
-    except OperationKilled:
+    except (OperationKilled, OperationWaitError):
         if is_first:  # nothing was sent; with the request id of an earlier try, something may have been
             record.remove()
         raise

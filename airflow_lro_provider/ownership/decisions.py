@@ -1,7 +1,7 @@
 """Whose is this operation now, and must it be cancelled? Every such decision is made here, from evidence alone.
 
-A wrong guess destroys a live job or returns a stale result, so what cannot be known is :attr:`Decision.UNSURE` and
-left alone. What Airflow shows in each case was measured (``tests/e2e/test_verdict.py``). No Airflow, network or clock.
+A wrong guess destroys a live job, so what cannot be known is :attr:`Decision.UNSURE` and left alone. What Airflow shows
+in each case was measured (``tests/e2e/test_verdict.py``). No Airflow, network or clock.
 """
 
 from __future__ import annotations
@@ -45,7 +45,6 @@ TaskState = Union[str, Evidence]  # noqa: UP007 - evaluated at run time on Pytho
 KILLED = "Airflow told this task to stop (marked, cleared, run stopped, or its worker shuts down)"
 ADOPTER = "another try, which goes on with it"  # in place of the token of such a try
 STOPPED = "this process was told to stop; the next try of the task goes on with the operation, or decides"
-
 _ENDED = frozenset({"failed", "success", "skipped", "upstream_failed", "removed"})  # or will never run of itself
 _WOKEN = frozenset({"scheduled", "queued", "running"})  # a deferred task was woken; or cleared, to begin anew
 
@@ -160,8 +159,9 @@ class ArmedRecord:
     :param try_number: the try that armed it.
     :param try_id: the task instance's id, which changes with every try (but not if Airflow fails one while queued).
     :param max_tries: Airflow's ``max_tries`` at the time; a clear raises it, a retry does not.
-    :param killed: why the dying process requested a cancellation, if it lived long enough to write it.
+    :param killed: why the dying process requested a cancellation, if it could write it.
     :param left_by_try: the try before it that left the operation to it.
+    :param sent_since: when a start with this request id was sent first, if it was, in seconds since the epoch.
     """
 
     reference: Mapping[str, Any] | None
@@ -171,6 +171,7 @@ class ArmedRecord:
     killed: str | None = None
     request_id: str | None = None
     left_by_try: int | None = None
+    sent_since: float | None = None
 
     def is_of(self, try_number: int, try_id: str) -> bool:
         """Whether this very try has left it."""
@@ -237,8 +238,7 @@ def is_younger(one: str, other: str) -> bool:
 def of_stopped_task(*, task_state: TaskState, is_current: bool | None = None, goes_on: bool) -> Decision:
     """Decide for a task process that was sent SIGTERM while its operation runs.
 
-    By a person who kills the task, by a worker that shuts down, or by a supervisor to which Airflow does not listen any
-    more: after a restart of the scheduler, an outage of the API server, a freeze of the machine.
+    By a person who kills it, by a worker that shuts down, or by a supervisor to which Airflow does not listen any more.
 
     ==============================================  =====================================  ===========================
     evidence                                        a next try would go on with it         none would

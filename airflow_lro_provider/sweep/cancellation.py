@@ -282,7 +282,9 @@ class _Endpoint:
         reference = case.subject
         if isinstance(reference, StartFootprint):
             listed, claims = await self._list(reference.place)
-            chosen = _choose(case, reference, find(reference, listed, case.entry.armed_since), claims, self._now)
+            sent_last = case.entry.armed_since
+            found = find(reference, listed, case.entry.sent_since or sent_last, sent_last)
+            chosen = _choose(case, reference, found, claims, self._now)
             if isinstance(chosen, Row):
                 return chosen
             case = replace(case, why=f"{case.why} before it knew that it had started this")

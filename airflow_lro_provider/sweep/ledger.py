@@ -125,6 +125,7 @@ class LedgerEntry:
     :param will_adopt: whether a retry goes on with it.
     :param cancel_on_failure: whether it is to be cancelled when the task fails by itself.
     :param lets_go: whether the task ends with the start, and leaves the operation to nobody on purpose.
+    :param sent_since: since when an earlier try may have sent the same start, in seconds since the epoch.
     """
 
     try_id: str
@@ -143,6 +144,7 @@ class LedgerEntry:
     will_adopt: bool = False
     cancel_on_failure: bool = True
     lets_go: bool = False
+    sent_since: float | None = None
 
     @property
     def operation(self) -> str | None:
@@ -242,10 +244,12 @@ class LedgerPage:
         start: str = "",
         request_id: str | None = None,
         footprint: StartFootprint | None = None,
+        sent_since: float | None = None,
     ) -> None:
         """Add the operation, in place of what this try has added before. See :class:`LedgerEntry`."""
         found_by = None if footprint is None else footprint.to_dict()
-        entry = self._entry(reference, start=start, request_id=request_id, footprint=found_by)
+        fields = {"start": start, "request_id": request_id, "footprint": found_by, "sent_since": sent_since}
+        entry = self._entry(reference, **fields)
         before = set(self._written)
         self._written.add(entry.key)  # also if it seems to fail: Airflow may have written it
         self._ledger.write(entry)

@@ -126,14 +126,14 @@ def _is_id_in(collection: str, parameter: str) -> bool:
     return parameter.endswith("Id") and parameter[:-2] in singulars
 
 
-def find(footprint: StartFootprint, operations: Iterable[Operation], since: float) -> Found:
+def find(footprint: StartFootprint, operations: Iterable[Operation], since: float, until: float | None = None) -> Found:
     """Find the operations that a start may have started.
 
     ==============================================  =====================================  =========================
     works on                                        began                                  it is
     ==============================================  =====================================  =========================
-    the resource that the start creates, by a       after the start was sent, and before   certain
-    ``create``                                      its last retry had arrived
+    the resource that the start creates, by a       after the start was sent first, and    certain
+    ``create``                                      before its last retry had arrived
     the same                                        as much earlier or later as clocks     possible
                                                     differ
     the same, by a method that it does not say      in that time                           possible
@@ -144,7 +144,9 @@ def find(footprint: StartFootprint, operations: Iterable[Operation], since: floa
 
     :param operations: those of its parent.
     :param since: when the start was about to be sent, in seconds since the epoch.
+    :param until: the same of the last time, if it was sent by several tries.
     """
+    until = since if until is None else max(since, until)
     certain: list[Operation] = []
     possible: list[Operation] = []
     is_absent = footprint.names_new
@@ -153,15 +155,15 @@ def find(footprint: StartFootprint, operations: Iterable[Operation], since: floa
         if created is None:
             is_absent = False
             continue
-        age = created.timestamp() - since
-        if not -CLOCK_SKEW_SECONDS <= age <= ARRIVAL_SECONDS + CLOCK_SKEW_SECONDS:
+        began, arrived_by = created.timestamp(), until + ARRIVAL_SECONDS
+        if not since - CLOCK_SKEW_SECONDS <= began <= arrived_by + CLOCK_SKEW_SECONDS:
             continue
         is_absent = is_absent and target is not None
         if target is None or _without_project(target) != _without_project(footprint.target):
             continue
         told = operation.metadata.get("verb")
         verb = told.lower() if isinstance(told, str) else ""
-        if footprint.names_new and verb == footprint.verb and 0.0 <= age <= ARRIVAL_SECONDS:
+        if footprint.names_new and verb == footprint.verb and since <= began <= arrived_by:
             certain.append(operation)
         elif not verb or not footprint.verb or verb == footprint.verb:
             possible.append(operation)

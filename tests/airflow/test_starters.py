@@ -634,19 +634,22 @@ def test_lost_permission(a_try: Callable[..., Try], max_tries: int, arguments: d
 def test_a_retry_that_will_find_no_record_is_no_reason_to_leave_the_operation(
     a_try: Callable[..., Try], shape: str
 ) -> None:
-    """The store took nothing: the retry would start a second one beside it."""
+    """The store took only the announcement: the retry would start a second one beside it, or nothing at all."""
 
     class Refusing(Store):
         def set(self, key: str, value: Any) -> None:
-            raise RuntimeError("507")
+            if value["reference"] is not None:
+                raise RuntimeError("507")
+            super().set(key, value)
 
     this = a_try(max_tries=1, store=Refusing())
+    how = {"method": PLAIN, "service": "datafusion"}
     if shape == "waiting":
         this.emulator.fail(403, verb="get", times=None)
         with pytest.raises(PermissionDeniedError):
-            this.run()
+            this.run(**how)
     else:
-        operator, deferral = deferred(this)
+        operator, deferral = deferred(this, **how)
         told = event(deferral, status="lost", message="403")
         with pytest.raises(OperationWaitError):
             operator.execute_complete(this.context, told, **deferral.kwargs)
@@ -949,6 +952,18 @@ def test_a_start_of_an_earlier_try_is_not_forgotten_by_a_kill_before_it_is_repea
     assert first.store[KEY]["request_id"] == before
 
 
+def test_a_start_that_is_repeated_keeps_the_time_of_the_first(a_try: Callable[..., Try]) -> None:
+    """Found by simulated time: with the later one the sweep does not take the operation for what was started."""
+    first = a_try(max_tries=2)
+    first.emulator.fail("reset", verb="start", after=True, times=None)
+    sent = []
+    for number in (1, 2):
+        with pytest.raises(TransportError):
+            a_try(number=number, max_tries=2).run()
+        sent.append(first.store[KEY]["sent_since"])
+    assert sent[0] == sent[1] is not None
+
+
 def test_an_orphan_starts_nothing(a_try: Callable[..., Try]) -> None:
     """Airflow counts it as lost, and a next try may be at it already; its record could not even be written."""
     this = a_try(max_tries=1)
@@ -1020,13 +1035,34 @@ def test_what_a_lost_start_did_is_not_given_up_for_a_bad_moment(a_try: Callable[
     assert (len(first.started), first.running) == (2, [])
 
 
-def test_a_store_that_is_down_does_not_keep_a_task_from_starting(a_try: Callable[..., Try]) -> None:
-    """Only a clear answer does."""
+def test_nothing_is_started_while_airflow_does_not_confirm_the_try(a_try: Callable[..., Try]) -> None:
+    """Found by simulated time: an old process of a cleared task, to which Airflow does not respond, started a second.
+
+    Nothing that the next try could take for a lost start is left, and without a record it starts all the same.
+    """
     from tests.airflow.played import BrokenStore
 
-    this = a_try(store=BrokenStore())
+    this = a_try(store=BrokenStore(), max_tries=1)
     this.emulator.script(duration=0)
-    assert this.run() == EMPTY
+    with pytest.raises(OperationWaitError, match="nothing was started.*durable=False"):
+        this.run()
+    assert this.starts == 0
+    assert this.run(durable=False) == EMPTY
+
+
+def test_an_announcement_that_was_written_after_all_is_no_lost_start(a_try: Callable[..., Try]) -> None:
+    """Airflow's responses were lost, and not what it was asked for: the task fails, and the next try starts."""
+
+    class Mute(Store):
+        def set(self, key: str, value: Any) -> None:
+            super().set(key, value)
+            raise RuntimeError("no response")
+
+    this = a_try(store=Mute(), max_tries=1)
+    this.emulator.script(duration=0)
+    with pytest.raises(OperationWaitError, match="nothing was started"):
+        this.run()
+    assert (this.starts, this.store) == (0, {})
 
 
 def test_without_durable_nothing_is_recorded_or_adopted(a_try: Callable[..., Try]) -> None:

@@ -1133,6 +1133,27 @@ def test_a_ledger_that_is_down_stops_nothing(
     assert execute(starter(), PlayedTry(lro_emulator, Store())) is not None
 
 
+def test_one_write_of_the_ledger_that_is_lost_is_repeated(
+    lro_emulator: Emulator, variables: Variables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by simulated time: a rescheduled sensor, marked as failed in that poll, left its operation to nobody."""
+    write = Variables.set
+    lost = [True]
+
+    def lose_one(self: Variables, key: str, value: str, description: str | None = None) -> None:
+        if lost:
+            lost.clear()
+            raise RuntimeError("no response")
+        write(self, key, value, description)
+
+    monkeypatch.setattr(Variables, "set", lose_one)
+    name = lro_emulator.create("datafusion", duration=None)
+    made = OperationSensor(task_id="t", operation_name=name, service="datafusion", mode="reschedule")
+    with pytest.raises(AirflowRescheduleException):
+        execute(made, PlayedTry(lro_emulator, Store()))
+    assert (lost, len(variables)) == ([], 1)
+
+
 @pytest.mark.parametrize("text", [None, "", "{}", "[]", "3", "junk", '{"try_id": 1}', '{"map_index": "x"}', "[" * 9999])
 def test_what_is_no_entry_is_none(text: Any) -> None:
     """Whatever somebody writes into such a Variable is no entry, and no error."""

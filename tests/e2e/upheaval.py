@@ -92,7 +92,11 @@ class Upheaval:
             if dag_id.removeprefix("bed_") not in STARTING:
                 self.bed.emulator.create("datafusion", name, **SCRIPT)
             self.bed.start(dag_id, key, operation=name, script=SCRIPT)
-        self.bed.until(lambda: self._deferred() == len(self.names), "all mapped tasks wait", 300)
+        try:
+            self.bed.until(lambda: self._deferred() == len(self.names), "all mapped tasks wait", 300)
+        except BedError:
+            self.echo(f"the mapped tasks: {self._counts()}")
+            raise
         self.bed.until(lambda: all(self._waits(key) for key in self.keys), "all others wait", 180)
 
     def _round(self, what: str, act: Callable[[], object]) -> None:

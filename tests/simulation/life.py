@@ -45,7 +45,7 @@ STARTS = {
     "restart": ("datafusion", f"{PARENT}/instances/x:restart?script={SCRIPT}"),
 }
 TIMEOUT = 25.0
-TROUBLE = ("404", "503", "lost", "slow", "stale")
+TROUBLE = ("404", "503", "401", "odd", "lost", "slow", "stale")
 SECONDS = st.sampled_from([0.0, 0.01, 0.1, 0.5, 1.0, 2.0, 5.0, 12.0, 30.0])
 """How much time passes between two events."""
 CHANCE = st.integers(0, 2**32)
@@ -251,7 +251,7 @@ class Life(RuleBasedStateMachine):
     @precondition(_is_under_way)
     @event(trouble=st.sampled_from(TROUBLE), seconds=st.sampled_from([0.5, 3.0, 8.0]))
     def the_service_has_trouble(self, trouble: str, seconds: float) -> None:
-        """404 for less than ten seconds; 503; responses that are lost, or late; lists without the youngest."""
+        """For less than ten seconds: 404, 401, errors that would end a wait; 503; lost, late responses; old lists."""
         self._begin_trouble(trouble, seconds)
 
     def _begin_trouble(self, trouble: str, seconds: float) -> None:

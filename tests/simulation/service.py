@@ -17,6 +17,9 @@ from airflow_lro_provider.emulator.app import create_app
 from airflow_lro_provider.lro.http.messages import Request, Response
 from tests.simulation.world import World, current, pause
 
+ODD = ((400, "FAILED_PRECONDITION"), (403, "PERMISSION_DENIED"), (409, "ABORTED"), (501, "UNIMPLEMENTED"))
+"""Errors that would end a wait, or a cancel, if they lasted."""
+
 
 @dataclass(frozen=True)
 class Cancel:
@@ -50,7 +53,7 @@ class Service:
         self._stale_since = 0.0
 
     def begin(self, trouble: str, seconds: float) -> None:
-        """Trouble begins: ``404``, ``503``, ``lost``, ``slow`` or ``stale``."""
+        """Trouble begins: ``404``, ``503``, ``401``, ``odd``, ``lost``, ``slow`` or ``stale``."""
         self.until[trouble] = self.world.now + seconds
         self._stale_since = self.world.time - 5 * seconds
 
@@ -88,8 +91,12 @@ class Service:
         if self._has("503") and (not is_lost or self.world.chance.random() < 0.5):
             return _error(503, "UNAVAILABLE")
         is_cancel, is_get = parts.path.endswith(":cancel"), method == "GET" and not parts.path.endswith("/operations")
+        if self._has("401"):  # the token is not accepted any more
+            return _error(401, "UNAUTHENTICATED")
         if self._has("404") and (is_get or is_cancel):
             return _error(404, "NOT_FOUND")
+        if self._has("odd") and (is_get or is_cancel) and self.world.chance.random() < 0.7:
+            return _error(*self.world.chance.choice(ODD))
         response = self._call(method, parts.path, parts.query, headers, body)
         if is_cancel and response.status == 200:
             name = parts.path.partition("/v1/")[2].removesuffix(":cancel")

@@ -46,6 +46,7 @@ def test_it_is_stored_as_the_first_release_did() -> None:
         "will_adopt": True,
         "cancel_on_failure": True,
         "lets_go": False,
+        "sent_since": None,  # the only one that it did not have
     }
     key = LedgerKey.from_text("d/r/t/-1/1/id/-")
     assert (ENTRY.key, key) == ("d/r/t/-1/1/id/-", LedgerKey(ENTRY.owner, 1, "id", None))

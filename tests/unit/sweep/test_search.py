@@ -93,6 +93,16 @@ def found(sought: StartFootprint | None, *operations: Operation) -> str:
 END = START_RETRY_SECONDS + 30.0
 
 
+@pytest.mark.parametrize(("at", "expected"), [(-1, False), (0, True), (60, True), (60 + END, True), (61 + END, False)])
+def test_what_two_tries_have_sent_began_between_the_first_and_the_last(at: float, expected: bool) -> None:
+    """The same start, with the same request id: the service may have had either of them."""
+    sought = traces(f"{L}/instances?instanceId=x")
+    assert sought is not None
+    result = find(sought, [operation(at=NOW + at, verb="create")], NOW, NOW + 60)
+    assert bool(result.certain) is expected
+    assert bool(result.possible) is not expected
+
+
 @pytest.mark.parametrize(
     ("seen", "expected"),
     [
