@@ -1044,7 +1044,7 @@ def test_nothing_is_started_while_airflow_does_not_confirm_the_try(a_try: Callab
 
     this = a_try(store=BrokenStore(), max_tries=1)
     this.emulator.script(duration=0)
-    with pytest.raises(OperationWaitError, match="nothing was started.*durable=False"):
+    with pytest.raises(OperationWaitError, match=r"nothing was started.*durable=False"):
         this.run()
     assert this.starts == 0
     assert this.run(durable=False) == EMPTY
