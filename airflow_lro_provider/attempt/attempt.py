@@ -67,12 +67,14 @@ class Resumed:
         now. ``None`` for a task that an old release deferred.
     :param waiting_since: when the wait began, in seconds since the epoch.
     :param left_by_try: which earlier try has left the operation.
+    :param endpoint: where requests about it went.
     """
 
     token: str | None = None
     reference: Mapping[str, Any] | None = None
     waiting_since: float | None = None
     left_by_try: int | None = None
+    endpoint: str | None = None
 
     @classmethod
     def from_kwargs(cls, stored: Mapping[str, Any]) -> Resumed:
@@ -107,7 +109,7 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         self.role, self.context, self.guard, self.log = role, context, guard, log
         handed_over = resumed or Resumed()
         self.token, self.waiting_since = handed_over.token, handed_over.waiting_since
-        self.left_by_try = handed_over.left_by_try
+        self.left_by_try, self.endpoint = handed_over.left_by_try, handed_over.endpoint
         """The earlier try that was killed and left the operation which this one waits for."""
         self.lost_to_try: int | None = None
         """That try, once it is known that its kill has cancelled the operation."""
@@ -124,9 +126,8 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         self.replaces = False
         """Whether the operation of an earlier try is being ended, to be replaced: nobody goes on with it."""
         self.held_back: Collection[int] = ()
-        """The signals that wait for the response to the start, and end the task afterwards."""
-        self._make_hook = hook
-        self._is_resumed = resumed is not None
+        """The signals that wait for the response to the start, and then end the task."""
+        self._make_hook, self._is_resumed = hook, resumed is not None
         self._cancel_requested = self._is_named = False
         self._first_poll: Future[Operation | None] | None = None
         self._trouble = Trouble()
@@ -369,8 +370,8 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         self.guard.enter(Phase.ASKING)
         try:
             with self._make_hook().make_client() as client:
-                # It may be another server that does not find it. (After a deferral the triggerer has polled.)
-                if hasattr(self, "client") and client.settings != self.client.settings:
+                before = self.client.endpoint(self.reference) if hasattr(self, "client") else self.endpoint
+                if before not in (None, client.endpoint(self.reference)):  # another server does not find it
                     raise OperationWaitError("the service does not find the operation, but the connection has changed")
                 result = client.cancel(self.reference, poll=False, patience=0.0)
         except NotFoundError:
@@ -379,7 +380,7 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
             raise
         except OperationsError as error:
             fact = cancel_line(self.reference, error)
-        except Exception as error:  # of Airflow: its text may contain what the connection does
+        except Exception as error:  # of Airflow: it may contain what the connection does
             fact = f"Its connection could not be read ({type(error).__name__})"
         else:
             if not result.requested:

@@ -403,6 +403,22 @@ def test_a_connection_that_has_changed_meanwhile_ends_nothing(
     assert second.store[KEY]
 
 
+def test_another_server_that_does_not_find_it_for_the_triggerer_ends_nothing_either(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection was edited while the task was deferred: triggerer and worker ask where the operation never was."""
+    this = Try(emulator, Store(), max_tries=1)
+    with pytest.raises(TaskDeferred) as caught:
+        this.run(deferrable=True)
+    gone = {"status": "gone", "message": "404", "owner": caught.value.kwargs["token"]}
+    with Emulator() as other:
+        monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", other.airflow_connection_json())
+        with pytest.raises(OperationWaitError, match="the connection has changed"):
+            this.operator(deferrable=True).execute_complete(this.context, gone, **caught.value.kwargs)
+        assert other.requests("cancel") == []
+    assert this.store[KEY]["reference"]["name"] == this.running[0].operation["name"]
+
+
 def test_the_token_of_a_new_connection_does_not_go_where_the_old_one_led(emulator: Emulator) -> None:
     """A client that was renewed by one flow: the others have to begin anew."""
     reference = read_reference(emulator.create("datafusion"), "datafusion")
