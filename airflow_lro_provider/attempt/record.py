@@ -141,13 +141,14 @@ class AttemptRecord:
     def read(self) -> ArmedRecord | None:
         """The record that is there, whoever left it."""
         self._earlier = None
-        if self._store is None:
+        if (store := self._store) is None:
             return None
         for pause in (*READ_PAUSES_SECONDS, None):
             with self._tolerating("read"):
-                self._earlier = ArmedRecord.from_dict(self._store.get(KEY))
-                if self._earlier is None and self._ti.try_number > 1:  # one response is no evidence of nothing
-                    self._earlier = ArmedRecord.from_dict(self._store.get(KEY))
+                self._earlier = evidence.ask_twice(
+                    lambda: ArmedRecord.from_dict(store.get(KEY)),
+                    denies=lambda record: record is None and self._ti.try_number > 1,  # a first one finds none
+                )
                 return self._earlier
             if pause is not None:
                 time.sleep(pause)

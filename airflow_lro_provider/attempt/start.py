@@ -99,6 +99,8 @@ def begin(attempt: Attempt, start: Start) -> None:
         attempt.remember(operation)
         attempt.log_state("Started")
         record.write(reference)
+        if record.is_outdated:  # another try is at it, and knows nothing of this, unless its start is the same
+            guard.on_kill()
     guard.enter(Phase.WAITING)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ BATCHING_SECONDS = 0.05
 """Batching window: how long requests for states are collected."""
 MAX_CONCURRENT = 3
 """Requests in flight at a time: they share the threads of the loop with whoever renews a token."""
+ASK_AGAIN_SECONDS = 0.2
+"""The pause before Airflow is asked again what it has denied once: see :func:`ask_twice`."""
 MAX_IDS = 100
 """Runs or tasks in one query at most: it becomes a URL."""
 
@@ -180,10 +183,22 @@ def judge_owner(found: str | Evidence, mine: str) -> str | Evidence:
 # -- within Airflow, from a task process ----------------------------------------------------------------
 
 
+def ask_twice(ask: Callable[[], _T], *, denies: Callable[[_T], bool] = lambda response: response is None) -> _T:
+    """Ask Airflow for something, and again if the response is that there is none: one is no evidence. Blocks.
+
+    :param denies: whether that is what a response says.
+    """
+    response = ask()
+    if not denies(response):
+        return response
+    time.sleep(ASK_AGAIN_SECONDS)
+    return ask()
+
+
 def read_task_state(key: TaskKey) -> TaskState:
-    """Airflow's state of a task instance; that there is none is asked twice. Blocks."""
-    state = _read_states(StateQuery.of([key], None))[key]
-    return _read_states(StateQuery.of([key], None))[key] if state is Evidence.GONE else state
+    """Airflow's state of a task instance. Blocks."""
+    query = StateQuery.of([key], None)
+    return ask_twice(lambda: _read_states(query)[key], denies=lambda state: state is Evidence.GONE)
 
 
 def _read_states(query: StateQuery) -> dict[TaskKey, TaskState]:
@@ -197,7 +212,7 @@ def read_owner_token(key: TaskKey, mine: str) -> str | Evidence:
     from airflow_lro_provider.airflow_compat.task_states import xcom
 
     try:
-        token = xcom(OWNER_KEY, *key) or xcom(OWNER_KEY, *key)  # one response is no evidence of nothing
+        token = ask_twice(lambda: xcom(OWNER_KEY, *key))
     except Exception:  # of Airflow, of any kind
         return Evidence.UNKNOWN
     return judge_owner(Evidence.NONE if token is None else str(token), mine)
@@ -209,7 +224,10 @@ def read_owner_token(key: TaskKey, mine: str) -> str | Evidence:
 async def task_state(key: TaskKey) -> TaskState:
     """:func:`read_task_state` in a thread, together with all that are requested at the same time."""
     state = await _batcher().add(key)
-    return await _batcher().add(key) if state is Evidence.GONE else state
+    if state is not Evidence.GONE:
+        return state
+    await asyncio.sleep(ASK_AGAIN_SECONDS)  # as `ask_twice`
+    return await _batcher().add(key)
 
 
 async def owner_token(key: TaskKey, mine: str) -> str | Evidence:

@@ -290,12 +290,19 @@ class Life(RuleBasedStateMachine):
         for index, new in enumerate(begun):
             for old in begun[:index]:
                 has_ended = old.done_at is not None and old.done_at <= new.created_at
-                has_ended = has_ended or self._may_run_on(old, new.created_at)
+                has_ended = has_ended or self._may_run_on(old, new.created_at) or self._came_late(new)
                 assert has_ended, self._story(f"two side by side: {old} {new}")
 
     def _is_known(self, view: Any) -> bool:
         """Whether another try can find it: by a record, or because its start can be sent again."""
         return self.shape != "restart" or any(view.name in text for text in self.airflow.written)
+
+    def _came_late(self, view: Any) -> bool:
+        """Whether a start that cannot be recalled was under way when its try ended; then it is cancelled soon."""
+        by = self.service.started_by.get(view.name, 0)
+        was_over = any(at <= view.created_at and number >= by for at, number in self.airflow.deaths)
+        is_young = self.world.time < view.created_at + 30
+        return self.shape == "restart" and was_over and (is_young or view.cancel_requested_at is not None)
 
     def _may_run_on(self, view: Any, until: float) -> bool:
         """Whether its task has ended, and it may run on by then; or nobody can know of it."""
