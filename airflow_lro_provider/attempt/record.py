@@ -224,6 +224,10 @@ class AttemptRecord:
         sent_since, earlier = time.time(), self._earlier
         if earlier is not None and earlier.request_id == request_id and earlier.sent_since is not None:
             sent_since = earlier.sent_since
+        if (page := self._page) is not None:
+            with self._tolerating("write"):
+                _twice(lambda: page.write(None, start, request_id, footprint, sent_since))
+        # Last of all: between Airflow's word that this is the current try, and the start, nothing takes time.
         announced = ArmedRecord(reference=None, request_id=request_id, sent_since=sent_since, **self.this_try)
         for pause in (*READ_PAUSES_SECONDS, None):
             self._set(announced)
@@ -240,23 +244,20 @@ class AttemptRecord:
                 "Airflow does not confirm that this is the current try of the task, so nothing was started. If its task"
                 " state store is out of order, `durable=False` starts without a record for the next try"
             )
-        if (page := self._page) is not None:
-            with self._tolerating("write"):
-                _twice(lambda: page.write(None, start, request_id, footprint, sent_since))
 
     def write(self, reference: OperationReference, killed: str | None = None) -> None:
         """Record that this try waits for this operation, or (``killed``) why it requested its cancellation."""
         record = ArmedRecord(
             reference=reference.to_dict(), killed=killed, left_by_try=self.left_by_try, **self.this_try
         )
+        has_entry = self._page is None
+        if (page := self._page) is not None and killed is None:  # else the sweep sees to it that it takes effect
+            with self._tolerating("write"):
+                _twice(lambda: page.write(reference))  # first: of a try that dies now, a retry may not come
+                has_entry = True
         self._set(record)
         if killed is not None:
-            return  # the sweep sees to it that the cancel takes effect
-        has_entry = self._page is None
-        if (page := self._page) is not None:
-            with self._tolerating("write"):
-                _twice(lambda: page.write(reference))
-                has_entry = True
+            return
         # Only now: between the two entries there is no moment without one.
         earlier = self._earlier
         if (
