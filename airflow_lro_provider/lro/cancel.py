@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -96,7 +97,8 @@ def cancel(
     :param poll: whether to poll before the request. Who cancels because a task has died does not: no error of a
         poll may keep the request from being sent, nor hold it up.
     :param before: that poll, if it was just taken.
-    :param retries: how often each request is sent again after an error that passes.
+    :param retries: how often each request is sent again after an error that passes; with a ``patience``, as often as
+        it takes.
     :param patience: for how many seconds each request is sent again at most.
     :param trouble_patience: for how many seconds trouble of our own (no token) is waited out
         (:func:`~airflow_lro_provider.lro.flows.outlast`); by default as long, if that has an end, else not at all.
@@ -131,7 +133,9 @@ def _cancel(
     clock: Callable[[], float],
 ) -> Flow[CancelResult]:
     absence, refusal, until = Absence(), Absence(), clock() + patience
-    is_doubted = _is_doubted if patience == math.inf else _is_doubted_at_an_end
+    is_doubted = _is_doubted
+    if patience != math.inf:  # whatever the connection says of retries: nobody else may be there to request it
+        is_doubted, retries = _is_doubted_at_an_end, sys.maxsize
 
     def found(request: Request[T]) -> Flow[T]:
         return find(request, absence, retries=retries, patience=patience, is_doubted=is_doubted, clock=clock)

@@ -98,6 +98,8 @@ class Airflow:
         """Whether a try has ever left a record. A sensor that was killed before it could has owned nothing."""
         self.written: list[str] = []
         """All that was ever written into records and into the ledger."""
+        self.recorded: list[str] = []
+        """The same of records alone, which the next try reads."""
         self.began: list[tuple[float, int]] = []
         """When each try began to run."""
         self.has_hopeless_orphan = False
@@ -461,6 +463,7 @@ class _Store:
             raise RejectedError("Task instance not found")
         self._airflow.stored.update(values)
         self._airflow.written.append(str(values))
+        self._airflow.recorded.append(str(values))
         self._airflow.has_owned = self._airflow.has_owned or bool(values)
 
 

@@ -299,9 +299,10 @@ class Life(RuleBasedStateMachine):
         return self.shape != "restart" or any(view.name in text for text in self.airflow.written)
 
     def _came_late(self, view: Any) -> bool:
-        """Whether a start that cannot be recalled was under way when its try ended; then it is cancelled soon."""
+        """Whether its try ended while it started this, which the next one cannot find; then it is cancelled soon."""
         by = self.service.started_by.get(view.name, 0)
-        was_over = any(at <= view.created_at and number >= by for at, number in self.airflow.deaths)
+        was_over = any(at <= view.created_at + 10 and number >= by for at, number in self.airflow.deaths)
+        was_over = was_over and not any(view.name in text for text in self.airflow.recorded)
         is_young = self.world.time < view.created_at + 30
         return self.shape == "restart" and was_over and (is_young or view.cancel_requested_at is not None)
 

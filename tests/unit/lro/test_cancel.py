@@ -206,6 +206,14 @@ def test_a_long_retry_after_does_not_hold_up_an_end() -> None:
     assert drive(flow, busy, clock=clock) == (["cancel"], busy)
 
 
+def test_at_an_end_the_connections_retries_do_not_count() -> None:
+    """Found by simulated time: with `num_retries` 0, one 503 ended the only cancel that there was."""
+    clock = Clock()
+    flow = cancel(REFERENCE, ENDPOINT, poll=False, retries=0, patience=60.0, clock=clock)
+    taken, result = drive(flow, *[UNAVAILABLE] * 4, ACCEPTED, clock=clock)
+    assert (taken.count("cancel"), result) == (5, CancelResult(True, None, None))
+
+
 @pytest.mark.parametrize(("patience", "sent"), [(0.0, 1), (1.0, 2), (3.0, 3), (6.0, 3), (7.0, 4)])
 def test_with_little_patience_a_404_is_an_error(patience: float, sent: int) -> None:
     """Row A3: a dying process repeats a cancel while there is time, and concludes nothing."""
