@@ -108,7 +108,7 @@ class Airflow:
         self.log: list[str] = []
         self.triggerers: list[Process] = []
         self.triggerer_seen = [world.now, world.now]
-        service.task_state = lambda: self.state
+        service.task_state, service.has_owned = lambda: self.state, lambda: self.has_owned
         self.scheduler = Process(world, "scheduler", self._schedule)
         for index in range(2):
             self.triggerers.append(self._new_triggerer(index))

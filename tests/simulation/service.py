@@ -26,11 +26,13 @@ class Cancel:
     """A cancel request that was accepted.
 
     :param task_state: Airflow's state of the task at that time.
+    :param has_owned: whether a try had left a record by then.
     """
 
     name: str
     at: float
     task_state: str | None
+    has_owned: bool
 
 
 class Service:
@@ -49,6 +51,7 @@ class Service:
         self.started_by: dict[str, int] = {}
         """Which try has announced the start of an operation."""
         self.task_state: Callable[[], str | None] = lambda: None
+        self.has_owned: Callable[[], bool] = lambda: False
         self.until: dict[str, float] = {}
         self._stale_since = 0.0
 
@@ -100,7 +103,7 @@ class Service:
         response = self._call(method, parts.path, parts.query, headers, body)
         if is_cancel and response.status == 200:
             name = parts.path.partition("/v1/")[2].removesuffix(":cancel")
-            self.cancels.append(Cancel(name, self.world.time, self.task_state()))
+            self.cancels.append(Cancel(name, self.world.time, self.task_state(), self.has_owned()))
         if method == "POST" and not is_cancel and response.status == 200:
             announced = [self.request_ids[given] for given in self.request_ids if given in parts.query]
             [number] = announced or [current().process.worker.number]  # type: ignore[attr-defined]
