@@ -37,7 +37,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            own = ("tests/e2e/test_demo.py", "tests/e2e/test_sweep.py")
+            own = ("tests/e2e/test_demo.py", "tests/e2e/test_kill_matrix.py", "tests/e2e/test_sweep.py")
             if file in own:
                 return file
             return "the shared Airflow" if file.startswith("tests/e2e/") else nodeid
