@@ -4,7 +4,8 @@
   SIGKILL and a clear.
 * The entry in the **ledger**, for the sweep, where that is switched on (:mod:`airflow_lro_provider.sweep.ledger`).
 
-Losing either never cancels anything: a store that does not respond is logged, and the task goes on without it.
+Losing either never cancels anything: a store that does not respond is logged, and the task goes on without it. Only
+before it starts something, Airflow has to confirm by taking the record that this try is the current one.
 """
 
 from __future__ import annotations
