@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING
 
 from airflow_lro_provider.attempt.guard import Phase
 from airflow_lro_provider.exceptions import (
-    OperationKilled,
     OperationRunningError,
     OperationStartError,
     OperationWaitError,
@@ -71,9 +70,8 @@ def take_over(attempt: Attempt, reference: OperationReference) -> None:
         attempt.left_by_try = earlier.try_number
     record.left_by_try = attempt.left_by_try
     record.write(reference)
-    if record.is_outdated:
-        attempt.guard.finish()
-        raise OperationKilled("this try was cleared before it owned the operation; the next one waits for it")
+    if record.is_outdated:  # as if it was told to stop: another try waits for it, or the task has ended
+        attempt.guard.on_kill()
     attempt.guard.enter(Phase.WAITING)
     if earlier is None:
         return

@@ -191,10 +191,11 @@ class AttemptRecord:
         named = (self._recorded, None if self._earlier is None else self._earlier.reference)
         is_known = not self._role.needs_record or reference.to_dict() in named or self._is_repeatable
         state: TaskState = Evidence.UNKNOWN
-        is_current = None
+        is_current = False if self.is_outdated else None
         if may_ask:
             state = evidence.read_task_state(evidence.TaskKey.of(self._ti))
-            is_current = self._is_current(reference) if state in ("running", "success") else None
+            if state in ("running", "success"):
+                is_current = self._is_current(reference)
             if state == "success":
                 is_current = not self.is_outdated  # or another try has succeeded
         decision = of_stopped_task(task_state=state, is_current=is_current, goes_on=self.will_go_on(EndedBy.KILLED))

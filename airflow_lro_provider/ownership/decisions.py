@@ -246,7 +246,7 @@ def of_stopped_task(*, task_state: TaskState, is_current: bool | None = None, go
     ended, restarting (cleared), gone (deleted)     CANCEL                                 CANCEL
     success, and this try is not the current one    ADOPT: another try has succeeded       ADOPT
     running, and this try is the current one        ADOPT: the worker shuts down           CANCEL: nobody else would
-    running as another try                          ADOPT: it is that try's to decide      ADOPT
+    running or unknown, and this is not current     ADOPT: it is that try's to decide      ADOPT
     queued, scheduled, up_for_retry, no state, …    ADOPT: the next try decides            ADOPT
     unknown                                         ADOPT: that one, or the sweep decides  CANCEL
     ==============================================  =====================================  ===========================
@@ -256,7 +256,7 @@ def of_stopped_task(*, task_state: TaskState, is_current: bool | None = None, go
     """
     if has_ended(task_state) or task_state == "restarting":
         return Decision.ADOPT if task_state == "success" and is_current is False else Decision.CANCEL
-    another = task_state is not UNKNOWN and (task_state != "running" or is_current is False)
+    another = is_current is False or (task_state is not UNKNOWN and task_state != "running")
     return Decision.ADOPT if another or goes_on else Decision.CANCEL
 
 

@@ -301,7 +301,7 @@ def test_a_sensor_that_was_cleared_before_it_stood_for_the_operation_leaves_it_t
     """Its record is refused, so the next try could not know whose kill the operation fell to."""
     first = a_try(store=OutdatedStore())
     sensor = first.sensor()
-    with pytest.raises(OperationKilled, match="the next one waits for it"):
+    with pytest.raises(OperationKilled, match="the next try of the task goes on with the operation"):
         sensor.execute(first.context)
     sensor.on_kill()
     assert first.cancels == 0

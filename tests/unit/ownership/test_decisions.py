@@ -328,7 +328,7 @@ def test_a_process_that_is_told_to_stop(state: TaskState, is_current: bool | Non
     decision = of_stopped_task(task_state=state, is_current=is_current, goes_on=goes_on)
     if state in DEAD:
         assert decision is (Decision.ADOPT if state == "success" and is_current is False else Decision.CANCEL)
-    elif state in ANOTHER_TRY or (state == "running" and is_current is False):
+    elif state in ANOTHER_TRY or is_current is False:
         assert decision is Decision.ADOPT
     else:
         assert decision is (Decision.ADOPT if goes_on else Decision.CANCEL)
