@@ -252,12 +252,17 @@ class AttemptRecord:
         record = ArmedRecord(
             reference=reference.to_dict(), killed=killed, left_by_try=self.left_by_try, **self.this_try
         )
+        # First for whoever sees to it if this try dies now: a retry that finds it by its record only, or the sweep.
+        is_for_retry = self._role.needs_record and self._ti.try_number <= (self._ti.max_tries or 0)
+        if is_for_retry:
+            self._set(record)
         has_entry = self._page is None
         if (page := self._page) is not None and killed is None:  # else the sweep sees to it that it takes effect
             with self._tolerating("write"):
-                _twice(lambda: page.write(reference))  # first: of a try that dies now, a retry may not come
+                _twice(lambda: page.write(reference))
                 has_entry = True
-        self._set(record)
+        if not is_for_retry:
+            self._set(record)
         if killed is not None:
             return
         # Only now: between the two entries there is no moment without one.

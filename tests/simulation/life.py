@@ -283,7 +283,7 @@ class Life(RuleBasedStateMachine):
                 at + self.timeout <= cancel.at and number >= by for at, number in self.airflow.began
             )
             # What another try of the task cannot find, the one that has started it may cancel when it is stopped.
-            is_lost = not self._is_known(views[cancel.name])
+            is_lost = self.shape == "restart" and not self._is_recorded(views[cancel.name])
             is_allowed = self.cancels and (was_killed or was_late or is_lost or cancel.task_state in FINAL)
             assert is_allowed, self._story(f"cancelled although its task lives: {cancel}")
         begun = sorted(views.values(), key=lambda view: view.created_at)
@@ -294,15 +294,18 @@ class Life(RuleBasedStateMachine):
                 has_ended = has_ended or self._came_late(old) or self._came_late(new)
                 assert has_ended, self._story(f"two side by side: {old} {new}")
 
+    def _is_recorded(self, view: Any) -> bool:
+        return any(view.name in text for text in self.airflow.recorded)
+
     def _is_known(self, view: Any) -> bool:
-        """Whether another try can find it: by a record, or because its start can be sent again."""
+        """Whether another try can find it, or the sweep: it is written down, or its start can be sent again."""
         return self.shape != "restart" or any(view.name in text for text in self.airflow.written)
 
     def _came_late(self, view: Any) -> bool:
         """Whether its try ended while it started this, which the next one cannot find; then it is cancelled soon."""
         by = self.service.started_by.get(view.name, 0)
         was_over = any(at <= view.created_at + 10 and number >= by for at, number in self.airflow.deaths)
-        was_over = was_over and not any(view.name in text for text in self.airflow.recorded)
+        was_over = was_over and not self._is_recorded(view)
         is_young = self.world.time < view.created_at + 30
         return self.shape == "restart" and was_over and (is_young or view.cancel_requested_at is not None)
 
