@@ -22,7 +22,7 @@ from typing import Any
 
 from airflow_lro_provider.demo.local_airflow import LocalAirflowError
 from tests.e2e.bed.bed import Bed, BedError
-from tests.e2e.bed.chaos_judge import NEVER_RAN
+from tests.e2e.bed.chaos_judge import NEVER_RAN, STALLED
 from tests.e2e.bed.chaos_life import Lived
 from tests.e2e.bed.chaos_plan import TRIGGERERS, Upheaval, life, upheavals
 from tests.e2e.bed.deaths import replace_scheduler
@@ -30,7 +30,7 @@ from tests.e2e.bed.deaths import replace_scheduler
 Echo = Callable[[str], object]
 
 
-NOBODYS = ("", NEVER_RAN)
+NOBODYS = ("", NEVER_RAN, STALLED)
 TWO_SWEEPS = 150.0
 """Until two more sweeps have ended, in seconds: one is begun every minute."""
 

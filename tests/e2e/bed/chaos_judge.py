@@ -27,6 +27,8 @@ CRASHES = frozenset({"sigkill", "sigkill-supervisor", "sigterm", "sigterm-superv
 """What may cancel if there is no retry."""
 NEVER_RAN = "the sensor was killed before it ever looked: the operation was not its own"
 """What no sweep ends either."""
+STALLED = "Airflow has left the task without a state in a run that goes on: to Airflow, and so to the sweep, it lives"
+"""What Airflow 3.3.2 sometimes does to a task that is cleared while its run is being ended."""
 OF_USERS = frozenset({"failed", "success", "clear", "run-failed"})
 
 
@@ -58,6 +60,7 @@ class Account:
     :param outages: from when to when the API server was away: its supervisor then kills a task that runs.
     :param may_retry: whether the task has retries.
     :param unseen: whether nobody has ever looked at the operation, which the task does not start itself.
+    :param run_state: of the task's run, if the task itself has no state in the end.
     """
 
     operations: Sequence[Seen]
@@ -67,6 +70,12 @@ class Account:
     outages: Sequence[tuple[float, float]] = ()
     may_retry: bool = False
     unseen: bool = False
+    run_state: str | None = None
+
+    @property
+    def never_begins(self) -> bool:
+        """Whether the task was cleared, and its run is over all the same: Airflow never runs it again."""
+        return self.state is None and self.run_state in ("failed", "success")
 
 
 @dataclass(frozen=True)
@@ -102,6 +111,8 @@ def settle(account: Account) -> list[Finding]:
 
 def _is_false_kill(account: Account, operation: Seen) -> bool:
     at = operation.cancel_requested_at
+    if account.never_begins and account.struck and at is not None and at > account.struck[-1].at:
+        return False
     if at is None or (operation.done_at is not None and operation.done_at < at):
         return False  # the latter did no harm
     if not account.may_retry and any(begin <= at <= end + NOTICED for begin, end in account.outages):
@@ -117,6 +128,8 @@ def _why_left(account: Account, operation: Seen) -> str:
     ]
     if account.unseen:
         return NEVER_RAN
+    if account.state is None and account.run_state in ("running", "queued"):
+        return STALLED
     for blow in reversed(later):
         if why := _without_a_hook(account, blow):
             return why

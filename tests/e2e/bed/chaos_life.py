@@ -84,7 +84,11 @@ class Lived:
             ]
         unseen = not self.life.starts and not self.bed.looks(operation_of(self.key))
         may_retry = self.life.variant == "retries"
-        return settle(Account(self.operations, self.task.state, struck, down, outages, may_retry, unseen))
+        run_state = None
+        if self.task.state is None:
+            with contextlib.suppress(LocalAirflowError):
+                run_state = self.bed.airflow.run_state(self.dag_id, self.key)
+        return settle(Account(self.operations, self.task.state, struck, down, outages, may_retry, unseen, run_state))
 
     def account(self, finding: Finding) -> str:
         """All that is known of a finding."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.bed.chaos_judge import NEVER_RAN, Account, Struck, settle
+from tests.e2e.bed.chaos_judge import NEVER_RAN, STALLED, Account, Struck, settle
 from tests.e2e.bed.chaos_plan import CRASHES, DEFERRED, PROCESS, life, upheavals
 from tests.e2e.bed.judge import Seen
 
@@ -25,6 +25,16 @@ def test_a_sensor_that_never_looked_had_no_operation() -> None:
     """Killed in its first moment, before it stood for anything; one that has looked is not excused."""
     assert [one.why for one in settle(Account([LEFT], "failed", [struck("sigterm")], unseen=True))] == [NEVER_RAN]
     assert [one.why for one in settle(Account([LEFT], "failed", [struck("sigterm")]))] == [""]
+
+
+@pytest.mark.parametrize(("run_state", "why"), [("running", STALLED), ("queued", STALLED), ("failed", ""), (None, "")])
+def test_a_cleared_task_that_airflow_does_not_begin_again(run_state: str | None, why: str) -> None:
+    """In a run that goes on it lives, for Airflow; in one that has ended its operation has to be, and may be."""
+    account = Account([LEFT], None, [struck("failed"), struck("revived", at=100.5)], run_state=run_state)
+    assert [one.why for one in settle(account)] == [why]
+    late = Seen("a", "CANCELLED", 50.0, 403.0, 402.0)
+    found = settle(Account([late], None, [struck("revived", at=100.5)], run_state=run_state))
+    assert [one.what for one in found] == ([] if run_state == "failed" else ["false kill"])
 
 
 def test_the_plan_follows_from_the_seed() -> None:
