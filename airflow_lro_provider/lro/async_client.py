@@ -21,7 +21,7 @@ from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 from airflow_lro_provider.lro.auth.token import Identity
 from airflow_lro_provider.lro.cancel import CancelResult
 from airflow_lro_provider.lro.client import BaseClient
-from airflow_lro_provider.lro.flows import Flow, Renew, Sleep, Started, send
+from airflow_lro_provider.lro.flows import Flow, Renew, Renewed, Sleep, Started, send
 from airflow_lro_provider.lro.http.async_session import AsyncSession
 from airflow_lro_provider.lro.http.messages import (
     CONNECT_TIMEOUT_SECONDS,
@@ -101,7 +101,7 @@ class AsyncOperationsClient(BaseClient):
         self._read_settings, self._sleep = read_settings, sleep
         self._new_session = partial(AsyncSession, connect=connect_timeout, read=read_timeout, connections=connections)
         self._session = self._new_session(context=channel.context)
-        self._renewal: asyncio.Task[None] | None = None
+        self._renewal: asyncio.Task[bool] | None = None
 
     @classmethod
     async def create(cls, settings: ConnectionSettings, **kwargs: Any) -> AsyncOperationsClient:
@@ -119,15 +119,17 @@ class AsyncOperationsClient(BaseClient):
         """Give the loop's connections back."""
         await self._session.close()
 
-    async def renew(self, resource: Resource) -> None:
+    async def renew(self, resource: Resource) -> bool:
         """Read the connection again. See :meth:`OperationsClient.renew`."""
         if self._read_settings is None:
-            return
-        settings, before = await self._read_settings(), self._channel.context
+            return True
+        before, context = self.settings, self._channel.context
+        settings = await self._read_settings()
         self._use(settings, await _load(settings), resource)
-        if self._channel.context is not before:
+        if self._channel.context is not context:
             session, self._session = self._session, self._new_session(context=self._channel.context)
             await session.close()
+        return settings == before
 
     async def get(self, reference: OperationReference, *, retries: int | None = None) -> Operation:
         """Get an operation as it is now. See :meth:`OperationsClient.get`."""
@@ -279,26 +281,30 @@ class AsyncOperationsClient(BaseClient):
             result: T = end.value
             return result
 
-    async def _recover(self, step: Renew) -> str:
+    async def _recover(self, step: Renew) -> Renewed:
+        before = self.settings
         if self._renewal is not None and not self._renewal.done():  # of another flow, which logs it
             await asyncio.wait([self._renewal])
-            return self.endpoint(step.resource)
+            is_same = self._renewal.exception() is None and self.settings == before
+            return Renewed(self.endpoint(step.resource), is_same)
         self._renewal = asyncio.ensure_future(self.renew(step.resource))
         try:
-            await asyncio.shield(self._renewal)
+            is_same = await asyncio.shield(self._renewal)
         except errors.OperationsError as error:
-            return self._renewed(step, error)
-        return self._renewed(step)
+            return self._renewed(step, False, error)
+        return self._renewed(step, is_same)
 
     async def _send(self, request: Request[T]) -> T:
         self._check(request)
-        headers = await self.identity.async_headers()
+        identity = self.identity  # another one, of a connection that is read meanwhile, is not for this URL
+        headers = await identity.async_headers()
+        self._check(request)
         try:
             return await self._send_once(request, headers)
         except errors.UnauthenticatedError:
             # The token may have been revoked, or this machine's clock may be off: one fresh one.
-            self.identity.reject(headers)
-            return await self._send_once(request, await self.identity.async_headers())
+            identity.reject(headers)
+            return await self._send_once(request, await identity.async_headers())
 
     async def _send_once(self, request: Request[T], headers: Mapping[str, str]) -> T:
         with errors.without_context():  # aiohttp's errors have the request's headers in their repr

@@ -114,7 +114,13 @@ def cancel(
 
     try:
         result = yield from outlast(
-            request, reference, endpoint, Trouble(), patience=lambda now: until - now, clock=clock
+            request,
+            reference,
+            endpoint,
+            Trouble(),
+            patience=lambda now: until - now,
+            denies=lambda result: result.outcome is Outcome.NOT_FOUND,
+            clock=clock,
         )
     except errors.OperationsError:
         metrics.cancel(reference.service, "REFUSED")

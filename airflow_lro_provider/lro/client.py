@@ -17,7 +17,7 @@ from airflow_lro_provider.lro.auth.mtls import TlsSettings, tls_settings_for
 from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 from airflow_lro_provider.lro.auth.token import Identity
 from airflow_lro_provider.lro.cancel import CancelResult, cancel
-from airflow_lro_provider.lro.flows import Flow, Renew, Sleep, Started, send
+from airflow_lro_provider.lro.flows import Flow, Renew, Renewed, Sleep, Started, send
 from airflow_lro_provider.lro.http.messages import (
     CONNECT_TIMEOUT_SECONDS,
     READ_TIMEOUT_SECONDS,
@@ -97,10 +97,10 @@ class BaseClient:
         if self._has_changed and not request.url.startswith(f"{self.endpoint(request.resource)}/"):
             raise errors.ConnectionSettingsError(f"{request}: the connection has changed, and leads elsewhere by now")
 
-    def _renewed(self, step: Renew, error: errors.OperationsError | None = None) -> str:
+    def _renewed(self, step: Renew, is_same: bool, error: errors.OperationsError | None = None) -> Renewed:
         if step.line:
             self._on_trouble(f"{step.line}. {error}" if error else step.line)
-        return self.endpoint(step.resource)
+        return Renewed(self.endpoint(step.resource), is_same)
 
 
 class OperationsClient(BaseClient):
@@ -141,19 +141,21 @@ class OperationsClient(BaseClient):
         """Close the connections."""
         self._session.close()
 
-    def renew(self, resource: Resource) -> None:
+    def renew(self, resource: Resource) -> bool:
         """Read the connection again: a key may have been replaced.
 
         :param resource: what the next request is about.
+        :return: whether it says what it said before.
         :raises OperationsError: if it cannot be used. Then that which was read before stays.
         """
         if self._read_settings is None:
-            return
-        settings, before = self._read_settings(), self._channel.context
+            return True
+        settings, before, context = self._read_settings(), self.settings, self._channel.context
         self._use(settings, (identity_for(settings), tls_settings_for(settings)), resource)
-        if self._channel.context is not before:
+        if self._channel.context is not context:
             self._session.close()
             self._session = BoundedSession(self._channel.context)
+        return settings == before
 
     def get(self, reference: OperationReference, *, retries: int | None = None) -> Operation:
         """Get an operation as it is now.
@@ -277,22 +279,23 @@ class OperationsClient(BaseClient):
             result: T = end.value
             return result
 
-    def _recover(self, step: Renew) -> str:
+    def _recover(self, step: Renew) -> Renewed:
         try:
-            self.renew(step.resource)
+            is_same = self.renew(step.resource)
         except errors.OperationsError as error:
-            return self._renewed(step, error)
-        return self._renewed(step)
+            return self._renewed(step, False, error)
+        return self._renewed(step, is_same)
 
     def _send(self, request: Request[T], urgent: bool) -> T:
         self._check(request)
-        headers = self.identity.headers(urgent=urgent)
+        identity = self.identity  # another one, of a connection that is read meanwhile, is not for this URL
+        headers = identity.headers(urgent=urgent)
         try:
             return self._send_once(request, headers)
         except errors.UnauthenticatedError:
             # The token may have been revoked, or this machine's clock may be off: one fresh one.
-            self.identity.reject(headers)
-            return self._send_once(request, self.identity.headers())
+            identity.reject(headers)
+            return self._send_once(request, identity.headers())
 
     @errors.without_context()  # requests' errors have the request at hand, with its headers
     def _send_once(self, request: Request[T], headers: dict[str, str]) -> T:

@@ -43,13 +43,25 @@ class Sleep:
 
 @dataclass(frozen=True)
 class Renew:
-    """Read the connection again, a key may have been replaced. The response: where requests about it go by now.
+    """Read the connection again, a key may have been replaced. The response is a :class:`Renewed`.
 
     :param line: what to log, if anything.
     """
 
     resource: Resource
     line: str | None
+
+
+@dataclass(frozen=True)
+class Renewed:
+    """The connection as it is by now.
+
+    :param endpoint: where requests go.
+    :param is_same: whether it could be read, and says what it said before.
+    """
+
+    endpoint: str
+    is_same: bool
 
 
 Step = Request[Any] | Sleep | Renew
@@ -78,10 +90,10 @@ def send(
             if tries >= retries or not error.transient or (error.may_have_happened and not request.repeatable):
                 raise
             tries += 1
-            delay = retry_delay(error, tries, rng)
-            if clock() + delay > begin + patience:
+            delay, left = retry_delay(error, tries, rng), begin + patience - clock()
+            if left <= 0.0:
                 raise
-        yield Sleep(delay)
+        yield Sleep(min(delay, left))  # once more in the end, whatever a Retry-After says
 
 
 def find(
@@ -124,30 +136,52 @@ def outlast(
     trouble: Trouble,
     *,
     patience: Callable[[float], float],
+    denies: Callable[[T], bool] = lambda result: False,
     clock: Callable[[], float] = time.monotonic,
 ) -> Flow[T]:
     """Run a flow, and again after trouble of our own (no credentials, no token), which says nothing of the operation.
 
-    Before each time the connection is read again.
+    Before each time the connection is read again. It is also read before it is believed that the service denies
+    something (403, 404, …): if it has changed, that was another server or account, and the flow begins anew.
 
     :param flow: makes it, for an endpoint.
     :param resource: what it is about.
     :param trouble: what is known of the trouble so far.
     :param patience: given the time, how many seconds there are left.
+    :param denies: whether that is what a result says.
     :raises OperationsError: any other error; and the trouble, once the patience has ended.
     """
     while True:
+        problem: errors.OperationsError | None = None
+        line = None
         try:
             result = yield from flow(endpoint)
-            return result
+            if not denies(result):
+                return result
         except errors.OperationsError as error:
-            if not error.is_ours:
+            is_denial = isinstance(error, errors.ApiError) and not error.transient
+            if not (error.is_ours or is_denial):
                 raise
-            line = trouble.note(error, time.time())
-            left = patience(clock())
-            if left <= 0.0:
-                raise
-        endpoint = yield Renew(resource, line)
+            problem = error
+        if problem is not None and problem.is_ours:
+            line = trouble.note(problem, time.time())
+            if patience(clock()) <= 0.0:
+                raise problem
+        renewed: Renewed = yield Renew(resource, line)
+        if renewed.is_same and renewed.endpoint == endpoint and not (problem and problem.is_ours):
+            if problem is not None:
+                raise problem
+            return result
+        endpoint = renewed.endpoint
+        left = patience(clock())
+        if left <= 0.0:
+            raise (
+                problem
+                if problem and problem.is_ours
+                else errors.ConnectionSettingsError(
+                    f"{resource}: its connection has changed while the service was asked about it"
+                )
+            )
         yield Sleep(min(trouble.delay(), left))
 
 
@@ -251,6 +285,7 @@ def wait_until_done(
 
     def poll(endpoint: str) -> Flow[Operation]:
         first = seen if not schedule.polls else None
+        schedule.refute()
         return _wait_until_done(reference, endpoint, schedule, first, before_poll, note, on_change, clock)
 
     ended = yield from outlast(poll, reference, endpoint, trouble, patience=left, clock=clock)

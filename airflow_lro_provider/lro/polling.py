@@ -190,6 +190,10 @@ class PollSchedule:
         self._line = line
         return line
 
+    def refute(self) -> None:
+        """Whatever error is in doubt says nothing any more: the connection has changed."""
+        self._absence, self.in_doubt = None, False
+
     def observe_unchanged(self) -> None:
         """Note a poll that showed the same as the one before: still running."""
         self.polls += 1

@@ -117,6 +117,7 @@ class OperationTrigger(BaseTrigger):
 
     before_serialize: Callable[[], None] = staticmethod(lambda: None)
     _has_fired: bool = False
+    _polled_with: ConnectionSettings | None = None
     _killing: asyncio.Task[None] | None = None
 
     def __init__(
@@ -254,14 +255,14 @@ class OperationTrigger(BaseTrigger):
         return self.trigger_id is None and self.task_instance is None
 
     async def _join(self) -> Subscription:
-        reference, settings = self.reference, await self._settings(tries=1)
+        reference = self.reference
+        self._polled_with = settings = await self._settings(tries=1)
         watcher = watcher_of_loop()
         # The deadline is a moment for all machines; the watcher's clock is one that nobody sets.
         offset = watcher.clock() - time.time()
-        deadline = self._deadline
         watch = PollSchedule(
             started=self.started + offset,
-            deadline=None if deadline is None else replace(deadline, at=deadline.at + offset),
+            deadline=(ends := self._deadline) and replace(ends, at=ends.at + offset),
             interval=self.poll_interval,
             exponential_backoff=self.exponential_backoff,
             max_wait=self.max_wait,
@@ -293,16 +294,15 @@ class OperationTrigger(BaseTrigger):
                     waiting.schedule.observe(result.operation)
                     return self._ended_with(result.operation, waiting)
                 cancellation = "REFUSED" if result is None else result.word
-            shown = None if last is None else self._shown(last)
-            return DeadlinePassed(deadline.cause, deadline.seconds, cancellation, shown)
-        if isinstance(error, NotFoundError):
-            return Gone(str(error))
+            return DeadlinePassed(deadline.cause, deadline.seconds, cancellation, last and self._shown(last))
         if waiting is not None and waiting.schedule.last is not None:
             trouble.clear()  # it has polled since
         try:
             line = trouble.note(error, time.time())
-        except OperationsError:
-            return Lost(str(error))
+        except OperationsError:  # what the service denies is believed of the same server and account only
+            if not await self._has_changed():
+                return Gone(str(error)) if isinstance(error, NotFoundError) else Lost(str(error))
+            line = f"polling again, the connection has changed: {error}"
         if line:
             self._log_change(line)
         deadline = self._deadline
@@ -322,14 +322,14 @@ class OperationTrigger(BaseTrigger):
             try:
                 return await settings_of(self.gcp_conn_id, self.impersonation_chain)
             except ConnectionSettingsError as error:
-                last: OperationsError = error
-            except OperationsError:
-                raise
-            except Exception as error:  # of Airflow: its text may contain what the connection does
-                last = ConnectionSettingsError(
-                    f"could not load connection {self.gcp_conn_id!r} from Airflow: {type(error).__name__}."
-                )
+                last = error
         raise last
+
+    async def _has_changed(self) -> bool:
+        """Whether the connection cannot be read, or says something else than what was polled with."""
+        with contextlib.suppress(OperationsError):
+            return self._polled_with is not None and await self._settings(tries=1) != self._polled_with
+        return True
 
     async def _cancel(self, reason: str) -> CancelResult | None:
         """Request the cancellation, and log the result.

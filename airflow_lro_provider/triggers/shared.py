@@ -18,6 +18,7 @@ from weakref import WeakKeyDictionary
 from airflow.providers.common.compat.sdk import conf
 
 from airflow_lro_provider.hooks.operations import OperationsAsyncHook
+from airflow_lro_provider.lro.errors import ConnectionSettingsError, OperationsError
 from airflow_lro_provider.lro.polling import MAX_IN_FLIGHT
 from airflow_lro_provider.metrics import StatsMetrics
 
@@ -57,10 +58,14 @@ async def settings_of(gcp_conn_id: str | None, impersonation_chain: str | Sequen
     _, task = known[key]
     try:
         return await asyncio.shield(task)
-    except BaseException:
+    except BaseException as error:
         if task.done() and known.get(key, (0, None))[1] is task:
             del known[key]  # an error is not kept
-        raise
+        if isinstance(error, OperationsError) or not isinstance(error, Exception):
+            raise
+        # Of Airflow: its text may contain what the connection does.
+        kind = type(error).__name__
+    raise ConnectionSettingsError(f"could not load connection {gcp_conn_id!r} from Airflow: {kind}.")
 
 
 def watcher_of_loop() -> Watcher:

@@ -27,6 +27,7 @@ from airflow_lro_provider.lro.resources.names import read_reference
 from airflow_lro_provider.ownership import evidence as ownership
 from airflow_lro_provider.ownership.decisions import Evidence
 from airflow_lro_provider.triggers import operations as module
+from airflow_lro_provider.triggers import shared
 from airflow_lro_provider.triggers.events import DeadlinePassed, Finished, Gone, Lost, read_event
 from airflow_lro_provider.triggers.operations import OperationTrigger
 from airflow_lro_provider.triggers.shared import watcher_of_loop
@@ -286,15 +287,15 @@ async def test_what_is_missing_when_it_begins_is_waited_for(
     lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, soon: None, error: Exception
 ) -> None:
     """Row A2: no credentials for a moment, on a new pod: nothing is lost, nothing is cancelled."""
-    real, asked = module.settings_of, []
+    real, asked = OperationsAsyncHook.settings, []
 
-    async def late(*arguments: Any) -> ConnectionSettings:
+    async def late(hook: OperationsAsyncHook) -> ConnectionSettings:
         asked.append(time.monotonic())
         if len(asked) < 4:
             raise error
-        return await real(*arguments)
+        return await real(hook)
 
-    monkeypatch.setattr(module, "settings_of", late)
+    monkeypatch.setattr(OperationsAsyncHook, "settings", late)
     trigger = make(lro_emulator, {"duration": 0}, cancel_on_kill=True)
     assert isinstance(read_event(await event_of(trigger)), Finished)
     assert cancels(lro_emulator, trigger) == 0
@@ -316,6 +317,51 @@ async def test_a_key_that_was_replaced_is_read_again(
     lro_emulator.fail(401, verb="get")
     assert isinstance(read_event(await event_of(trigger)), Finished)
     assert (len(given) > 1, cancels(lro_emulator, trigger)) == (True, 0)
+
+
+@pytest.mark.parametrize("problem", [404, 403])
+async def test_another_server_or_account_ends_no_wait(
+    lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, soon: None, problem: int
+) -> None:
+    """A secrets backend gave another connection once: what that denies is not what the connection does."""
+    monkeypatch.setattr(polling, "NOT_FOUND_SECONDS", 0.2)
+    monkeypatch.setattr(shared, "SETTINGS_TTL_SECONDS", 0.0)
+    real, given = OperationsAsyncHook.settings, []
+    with Emulator() as other:
+        other.fail(problem, verb="get", times=None)
+        odd = ConnectionSettings.from_extra(other.connection_extra())
+
+        async def settings(hook: OperationsAsyncHook) -> ConnectionSettings:
+            given.append(1)
+            return await real(hook) if len(given) > 1 else odd
+
+        monkeypatch.setattr(OperationsAsyncHook, "settings", settings)
+        trigger = make(lro_emulator, {"duration": 1.0}, cancel_on_kill=True, poll_interval=0.1)
+        assert isinstance(read_event(await event_of(trigger)), Finished)
+        assert (cancels(lro_emulator, trigger), len(other.requests("cancel"))) == (0, 0)
+
+
+@pytest.mark.parametrize("problem", [404, 403])
+async def test_a_kill_is_not_lost_to_another_server_or_account(
+    lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, problem: int
+) -> None:
+    """The same of the cancel of a killed trigger: it is sent to where the operation is."""
+    monkeypatch.setattr(polling, "NOT_FOUND_SECONDS", 0.2)
+    monkeypatch.setattr(shared, "SETTINGS_TTL_SECONDS", 0.0)
+    answers(monkeypatch, "failed", "mine")
+    real, given = OperationsAsyncHook.settings, []
+    with Emulator() as other:
+        other.fail(problem, verb="cancel", times=None)
+        odd = ConnectionSettings.from_extra(other.connection_extra())
+
+        async def settings(hook: OperationsAsyncHook) -> ConnectionSettings:
+            given.append(1)
+            return await real(hook) if len(given) > 1 else odd
+
+        monkeypatch.setattr(OperationsAsyncHook, "settings", settings)
+        trigger = make(lro_emulator, {"duration": None}, cancel_on_kill=True)
+        await trigger.on_kill()
+        assert cancels(lro_emulator, trigger) == 1
 
 
 async def test_trouble_of_our_own_lasts_until_the_deadline(lro_emulator: Emulator, soon: None) -> None:

@@ -16,7 +16,7 @@ from airflow_lro_provider.lro.errors import (
     UnavailableError,
     UnimplementedError,
 )
-from airflow_lro_provider.lro.flows import Flow, Renew, Sleep
+from airflow_lro_provider.lro.flows import Flow, Renew, Renewed, Sleep
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.resources.hosts import endpoint_of
 from airflow_lro_provider.lro.resources.names import read_reference
@@ -70,11 +70,14 @@ def drive(flow: Flow[Any], *responses: Any, clock: Clock | None = None) -> tuple
     """Give the flow these responses, one per request.
 
     :param clock: the flow's clock, which its sleeps move.
-    :return: the verbs that it requested ("renew" for the connection) and the seconds that it slept, and what it
-        returned or raised. A flow that sends more or fewer requests than there are responses fails the test.
+    :return: the verbs that it requested ("renew" for the connection, after trouble of our own) and the seconds that it
+        slept, and what it returned or raised. A flow that sends more or fewer requests than there are responses fails
+        the test. The connection never changes.
     """
     steps: list[str | float] = []
     left = list(responses)
+    response: Any = None
+    endpoint = ""
     try:
         step = next(flow)
         while True:
@@ -85,11 +88,13 @@ def drive(flow: Flow[Any], *responses: Any, clock: Clock | None = None) -> tuple
                 step = next(flow)
                 continue
             if isinstance(step, Renew):
-                steps.append("renew")
-                step = flow.send(endpoint_of(step.resource))
+                if isinstance(response, OperationsError) and response.is_ours:
+                    steps.append("renew")
+                step = flow.send(Renewed(endpoint or endpoint_of(step.resource), is_same=True))
                 continue
             steps.append(step.verb)
-            assert f"/v1/{step.resource.name}" in step.url
+            endpoint, found, _ = step.url.partition(f"/v1/{step.resource.name}")
+            assert found
             response = left.pop(0)
             step = flow.throw(response) if isinstance(response, Exception) else flow.send(response)
     except StopIteration as end:

@@ -199,10 +199,12 @@ def test_a_404_of_the_request_is_not_believed_against_a_poll(poll: bool, later: 
 
 
 def test_a_long_retry_after_does_not_hold_up_an_end() -> None:
-    """A cancel that has little time is given up, and not slept for."""
+    """It is cut short: the cancel is sent once more when its time is up, and then given up."""
     busy = busy_for(3600.0)
     clock = Clock()
     flow = cancel(REFERENCE, ENDPOINT, poll=False, retries=5, patience=60.0, clock=clock)
+    assert drive(flow, busy, busy, clock=clock) == (["cancel", 60.0, "cancel"], busy)
+    flow = cancel(REFERENCE, ENDPOINT, poll=False, retries=5, patience=0.0, clock=clock)
     assert drive(flow, busy, clock=clock) == (["cancel"], busy)
 
 
