@@ -70,7 +70,7 @@ def take_over(attempt: Attempt, reference: OperationReference) -> None:
         attempt.left_by_try = earlier.try_number
     record.left_by_try = attempt.left_by_try
     record.write(reference)
-    if record.is_outdated:  # as if it was told to stop: another try waits for it, or the task has ended
+    if record.is_rejected:  # as if it was told to stop: another try waits for it, or the task has ended
         attempt.guard.on_kill()
     attempt.guard.enter(Phase.WAITING)
     if earlier is None:

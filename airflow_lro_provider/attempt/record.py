@@ -40,6 +40,8 @@ KEY = "airflow_lro_provider.armed"
 READ_PAUSES_SECONDS = (0.5, 1.0, 2.0)
 """The pauses between two reads of the record, while Airflow does not respond."""
 WRITE_PAUSE_SECONDS = 0.2
+ANNOUNCE_SECONDS = 120.0
+"""How long Airflow may take to confirm that a try is the current one, before it starts something."""
 # Airflow gives every try an id of its own, and rejects with these the writes of one that has ended.
 _NOT_CURRENT = (404, 409, 410)
 
@@ -117,6 +119,11 @@ class AttemptRecord:
         return self._rejected_with == 404
 
     @property
+    def is_rejected(self) -> bool:
+        """The same; or Airflow does not count this try as running any more."""
+        return self._rejected_with in _NOT_CURRENT
+
+    @property
     def seed(self) -> str:
         """Identifies this try and no other: the id alone may be that of an earlier one as well."""
         return f"{self._ti.id}/{self._ti.try_number}"
@@ -139,16 +146,20 @@ class AttemptRecord:
         # Only where it matters: each question changes a policy that counts.
         return not retry_policy_fails(self._role.retry_policy, error, self._context)
 
-    def read(self) -> ArmedRecord | None:
-        """The record that is there, whoever left it."""
+    def read(self, *, is_expected: bool = False) -> ArmedRecord | None:
+        """The record that is there, whoever left it.
+
+        :param is_expected: whether there should be one: a first try finds none, as a rule.
+        """
         self._earlier = None
+        is_expected = is_expected or self._ti.try_number > 1
         if (store := self._store) is None:
             return None
         for pause in (*READ_PAUSES_SECONDS, None):
             with self._tolerating("read"):
                 self._earlier = evidence.ask_twice(
                     lambda: ArmedRecord.from_dict(store.get(KEY)),
-                    denies=lambda record: record is None and self._ti.try_number > 1,  # a first one finds none
+                    denies=lambda record: record is None and is_expected,
                 )
                 return self._earlier
             if pause is not None:
@@ -158,7 +169,7 @@ class AttemptRecord:
 
     def recall(self) -> Mapping[str, Any] | None:
         """The operation of this try, by its record or its entry in the ledger."""
-        record = self.read()
+        record = self.read(is_expected=True)
         if record is not None and record.reference is not None and self.is_own(record):
             return record.reference
         if self._page is not None:
@@ -168,10 +179,10 @@ class AttemptRecord:
 
     def check(self, reference: OperationReference | None) -> None:
         """See whether the record of this try is there, if another process has written it, and names the operation."""
-        if self._is_there is not None or self._store is None:
+        if self._is_there is not None or (store := self._store) is None:
             return
         with self._tolerating("read"):
-            record = ArmedRecord.from_dict(self._store.get(KEY))
+            record = evidence.ask_twice(lambda: ArmedRecord.from_dict(store.get(KEY)))
             self._is_there = record is not None and self.is_own(record)
             if self._is_there and record is not None and record.reference is None and reference is not None:
                 self._set(ArmedRecord(reference=reference.to_dict(), left_by_try=self.left_by_try, **self.this_try))
@@ -208,7 +219,7 @@ class AttemptRecord:
     def _is_current(self, reference: OperationReference) -> bool | None:
         """Whether Airflow still accepts a record of this try; ``None`` if that is not known."""
         is_accepted = self._set(ArmedRecord(reference=reference.to_dict(), **self.this_try))
-        return True if is_accepted else False if self._rejected_with in _NOT_CURRENT else None
+        return True if is_accepted else False if self.is_rejected else None
 
     def announce(
         self, start: str, request_id: str, footprint: StartFootprint | None, *, repeatable: bool = False
@@ -231,17 +242,19 @@ class AttemptRecord:
                 _twice(lambda: page.write(None, start, request_id, footprint, sent_since))
         # Last of all: between Airflow's word that this is the current try, and the start, nothing takes time.
         announced = ArmedRecord(reference=None, request_id=request_id, sent_since=sent_since, **self.this_try)
+        begin = time.monotonic()
         for pause in (*READ_PAUSES_SECONDS, None):
             self._set(announced)
-            if self._is_there or self._store is None or self._rejected_with in _NOT_CURRENT or pause is None:
+            if self._is_there or self._store is None or self.is_rejected or pause is None:
                 break
             time.sleep(pause)
         self._is_repeatable = repeatable and self._is_there is True
-        if self._rejected_with in _NOT_CURRENT:
+        if self.is_rejected:
             raise OperationKilled("this try is not Airflow's current one any more (cleared?); nothing was started")
         if was_stopped(state := evidence.read_task_state(evidence.TaskKey.of(self._ti))):
             raise OperationKilled(f"the state of this task is {state}; nothing was started")
-        if self._store is not None and not self._is_there:  # another try may run, and have started its own
+        is_late = time.monotonic() - begin > ANNOUNCE_SECONDS  # the ledger would say a wrong time of the start
+        if is_late or (self._store is not None and not self._is_there):  # another try may have started its own
             raise OperationWaitError(
                 "Airflow does not confirm that this is the current try of the task, so nothing was started. If its task"
                 " state store is out of order, `durable=False` starts without a record for the next try"
@@ -299,12 +312,11 @@ class AttemptRecord:
         if self._page is not None:
             with self._tolerating("remove"):
                 self._page.remove(reference)
-        lost = self._earlier if self._earlier is not None and self._earlier.reference is None else None
-        if lost is not None and reference is not None and self._page is not None and self._footprint is not None:
+        is_retry = self._ti.try_number > 1
+        if is_retry and reference is not None and self._page is not None and self._footprint is not None:
             with self._tolerating("read"):
-                # What an earlier try may have started works on the same: the sweep would take this one for it.
-                if self._page.footprint_of(lost) == self._footprint.to_dict():
-                    self.remove_earlier()
+                # What earlier tries may have started works on the same: the sweep would take this one for it.
+                self._page.remove_starts(self._footprint)
 
     def is_own(self, record: ArmedRecord) -> bool:
         """Whether this very try has left it."""
@@ -326,7 +338,7 @@ class AttemptRecord:
                 detail = getattr(getattr(error, "error", None), "detail", None)
                 self._rejected_with = detail.get("status_code") if isinstance(detail, dict) else None
                 is_named = self._recorded is not None and self._recorded == record.reference
-                if not is_named or self._rejected_with in _NOT_CURRENT:  # else the one before it still stands
+                if not is_named or self.is_rejected:  # else the one before it still stands
                     self._is_there, self._recorded = False, None
                 raise
             self._rejected_with = None

@@ -10,7 +10,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Protocol
 
 from airflow_lro_provider.attempt.guard import Phase
-from airflow_lro_provider.exceptions import OperationKilled, OperationWaitError
+from airflow_lro_provider.exceptions import OperationKilled
 from airflow_lro_provider.lro.errors import NotAnOperationError, OperationsError
 from airflow_lro_provider.lro.resources.methods import new_request_id
 from airflow_lro_provider.lro.resources.names import OperationReference
@@ -65,7 +65,7 @@ def begin(attempt: Attempt, start: Start) -> None:
     try:
         record.announce(start.description, request_id, start.footprint, repeatable=start.repeatable)
         guard.enter(Phase.STARTING)
-    except (OperationKilled, OperationWaitError):
+    except BaseException:  # also an execution_timeout
         if is_first:  # nothing was sent; with the request id of an earlier try, something may have been
             record.remove()
         raise
@@ -99,7 +99,7 @@ def begin(attempt: Attempt, start: Start) -> None:
         attempt.remember(operation)
         attempt.log_state("Started")
         record.write(reference)
-        if record.is_outdated:  # another try is at it, and knows nothing of this, unless its start is the same
+        if record.is_rejected:  # another try is at it, and knows nothing of this, unless its start is the same
             guard.on_kill()
     guard.enter(Phase.WAITING)
 

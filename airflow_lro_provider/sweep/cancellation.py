@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import enum
 import random
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from airflow_lro_provider.lro import polling
 from airflow_lro_provider.lro.async_client import AsyncOperationsClient
 from airflow_lro_provider.lro.errors import (
     ConnectionSettingsError,
@@ -25,16 +25,16 @@ from airflow_lro_provider.lro.errors import (
     OperationsError,
     ResponseTooLargeError,
 )
-from airflow_lro_provider.lro.operation import Operation, Outcome, State
+from airflow_lro_provider.lro.operation import Operation, State
 from airflow_lro_provider.lro.resources.names import OperationReference, Parent, read_reference
 from airflow_lro_provider.lro.threads import in_thread
 from airflow_lro_provider.metrics import StatsMetrics
 from airflow_lro_provider.sweep.ledger import LedgerEntry, fingerprints
+from airflow_lro_provider.sweep.report import Row, What, reported
 from airflow_lro_provider.sweep.search import Found, StartFootprint, find
 
 if TYPE_CHECKING:
     from airflow_lro_provider.lro.auth.settings import ConnectionSettings
-    from airflow_lro_provider.lro.cancel import CancelResult
 
 ENDPOINT_TIMEOUT_SECONDS = 60.0
 """How long one sweep works on one endpoint at most; the rest is left to the next one."""
@@ -44,47 +44,6 @@ LATE_SECONDS = 3600.0
 """What a start has not begun after this time, it never will."""
 FORGET_AFTER_SECONDS = 30 * 86400.0
 """An entry of a start that got no response is removed after this time: Google's APIs remember no operation longer."""
-
-
-class What(str, enum.Enum):
-    """What a sweep did about an operation that no task owns any more."""
-
-    FINISHED = "finished"
-    """It had finished, by itself or by an earlier cancellation; or it is gone, or was never started. Its entry goes."""
-    CANCELLED = "cancelled"
-    """This sweep requested its cancellation, and saw it CANCELLED. The next sweep removes the entry."""
-    REQUESTED = "requested"
-    """Its cancellation was requested, now or before, and it has not ended yet. The next sweep polls it again."""
-    WOULD_CANCEL = "would_cancel"
-    """It runs, and a sweep that is no dry run would request its cancellation."""
-    UNSURE = "unsure"
-    """It cannot be judged, reached or cancelled. It is left to the next sweep, or to a person."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """The result for one entry whose task is dead.
-
-    :param candidates: the names of operations of which one may be that of the entry, for a person to decide.
-    """
-
-    entry: LedgerEntry
-    what: What
-    why: str
-    candidates: tuple[str, ...] = ()
-
-    @property
-    def operation(self) -> str:
-        """The operation's name; of one that has none yet, how it was started."""
-        return str((self.entry.reference or {}).get("name") or self.entry.start)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON."""
-        found = {"operation": self.operation, "task": self.entry.task, "what": self.what.value, "why": self.why}
-        return {**found, "candidates": list(self.candidates)} if self.candidates else found
-
-    def __str__(self) -> str:
-        return f"{self.what.value}, {self.why} ({self.entry.task}): {self.operation.rpartition('/')[2]}"
 
 
 @dataclass(frozen=True)
@@ -240,7 +199,7 @@ class _Endpoint:
         self._reader, self._now, self._dry_run = reader, now, dry_run
         self._loaded: asyncio.Task[ConnectionSettings] | None = None
         self._rows: dict[str, Row] = {}
-        self._lists: dict[Parent, asyncio.Task[tuple[list[Operation], Claims]]] = {}
+        self._lists: dict[tuple[Parent, bool], asyncio.Task[tuple[list[Operation], Claims]]] = {}
         self._client: AsyncOperationsClient
 
     async def run(self) -> dict[str, Row]:
@@ -281,10 +240,14 @@ class _Endpoint:
         """Poll an operation, and cancel it if it runs and has no owner by now."""
         reference = case.subject
         if isinstance(reference, StartFootprint):
-            listed, claims = await self._list(reference.place)
-            sent_last = case.entry.armed_since
-            found = find(reference, listed, case.entry.sent_since or sent_last, sent_last)
-            chosen = _choose(case, reference, found, claims, self._now)
+            chosen = await self._find_started(case, reference)
+            if chosen is None:  # one list is no evidence
+                await asyncio.sleep(polling.NOT_FOUND_SECONDS)
+                if await self._settings_now(case) != case.settings:
+                    return case.unanswered("its connection has changed", self._now)
+                chosen = await self._find_started(case, reference, again=True)
+            if chosen is None:
+                return case.row(What.FINISHED, f"{case.entry.start} started no operation")
             if isinstance(chosen, Row):
                 return chosen
             case = replace(case, why=f"{case.why} before it knew that it had started this")
@@ -305,14 +268,23 @@ class _Endpoint:
             return case.row(What.WOULD_CANCEL, seen.summary() if seen else "the service does not find it")
         try:
             if seen is None:  # before it is let go
-                return case.row(*_reported(await self._client.cancel(reference, poll=False, patience=0.0), None))
+                return case.row(*reported(await self._client.cancel(reference, poll=False, patience=0.0), None))
             result, later = await self._client.cancel(reference, before=seen), None
             if result.requested:
                 with contextlib.suppress(OperationsError):  # the request was accepted; the next sweep sees more
                     later = await self._client.get(reference)
-            return case.row(*_reported(result, later))
+            return case.row(*reported(result, later))
         except NotFoundError:
             return case.row(What.FINISHED, "the service has no such operation")
+
+    async def _find_started(
+        self, case: _Case, footprint: StartFootprint, *, again: bool = False
+    ) -> Row | OperationReference | None:
+        """What the list of its parent shows of a start. See :func:`_choose`."""
+        listed, claims = await self._list(footprint.place, again)
+        sent_last = case.entry.armed_since
+        found = find(footprint, listed, case.entry.sent_since or sent_last, sent_last)
+        return _choose(case, footprint, found, claims, self._now)
 
     async def _settings_now(self, case: _Case) -> ConnectionSettings:
         """The connection, loaded once more for all cases."""
@@ -320,8 +292,8 @@ class _Endpoint:
             self._loaded = asyncio.create_task(self._reader.load(case))
         return await asyncio.shield(self._loaded)
 
-    async def _list(self, parent: Parent) -> tuple[list[Operation], Claims]:
-        """The operations of a parent, listed once, and what the ledger has afterwards.
+    async def _list(self, parent: Parent, again: bool) -> tuple[list[Operation], Claims]:
+        """The operations of a parent, listed once (or ``again``), and what the ledger has afterwards.
 
         :raises ResponseTooLargeError: if there are too many to search.
         """
@@ -335,39 +307,17 @@ class _Endpoint:
             # Only now: whoever starts an operation has announced it in the ledger before.
             return listed, await self._reader.read()
 
-        if parent not in self._lists:
-            self._lists[parent] = asyncio.create_task(fetch())
-        return await self._lists[parent]
-
-
-def _reported(result: CancelResult, later: Operation | None) -> tuple[What, str]:
-    """What to report of a cancellation.
-
-    ==============================  ==========================================  =========
-    result of the request           a later poll                                reported
-    ==============================  ==========================================  =========
-    accepted                        CANCELLED                                   cancelled
-    accepted                        ended otherwise, although it was requested  finished
-    accepted                        still running, or failed                    requested
-    CANCEL_UNSUPPORTED                                                          unsure
-    had ended, or is gone                                                       finished
-    ==============================  ==========================================  =========
-    """
-    if result.outcome is Outcome.CANCEL_UNSUPPORTED:
-        return What.UNSURE, result.summary()
-    if not result.requested:
-        return What.FINISHED, result.summary()
-    if later is None or later.outcome is None:
-        return What.REQUESTED, result.summary() if later is None else later.summary()
-    if later.outcome is Outcome.CANCELLED:
-        return What.CANCELLED, later.summary()
-    return What.FINISHED, f"{result.outcome_of(later).value} ({later.summary()})"
+        if (parent, again) not in self._lists:
+            self._lists[parent, again] = asyncio.create_task(fetch())
+        return await self._lists[parent, again]
 
 
 def _choose(
     case: _Case, footprint: StartFootprint, found: Found, claims: Claims, now: float
-) -> Row | OperationReference:
+) -> Row | OperationReference | None:
     """Which of the operations that were found is the one of a start, if that is certain and it runs.
+
+    :return: the operation; what to report if there is no telling; or ``None`` if it has started none.
 
     :raises OperationsError: if a listed name is none.
     """
@@ -390,7 +340,7 @@ def _choose(
     if certain:
         return case.row(What.FINISHED, certain[0][1].summary())
     if found.is_absent and not possible and now - case.entry.armed_since > LATE_SECONDS:
-        return case.row(What.FINISHED, f"{case.entry.start} started no operation")
+        return None
     return case.unanswered("no operation of it is found yet", now, [reference.name for reference, _ in possible])
 
 

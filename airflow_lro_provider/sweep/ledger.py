@@ -281,10 +281,16 @@ class LedgerPage:
                 return entry.reference
         return None
 
-    def footprint_of(self, earlier: ArmedRecord) -> Mapping[str, str] | None:
-        """How to find what an earlier try may have started, if its entry says so."""
-        entry = self._ledger.read(self._of(earlier, None).key)
-        return None if entry is None else entry.footprint
+    def remove_starts(self, footprint: StartFootprint) -> None:
+        """Remove what earlier tries of this task may have started, if it works on the same. Lists the whole ledger."""
+        owner, found_by, keys = TaskKey.of(self._ti), footprint.to_dict(), self._ledger.keys()
+        for text in keys:
+            key = LedgerKey.from_text(text)
+            if key is None or key.operation is not None or key.owner not in (None, owner):
+                continue
+            entry = self._ledger.read(text)
+            if entry is not None and entry.owner == owner and entry.footprint == found_by:
+                self._ledger.remove(text)
 
     def _of(self, earlier: ArmedRecord, reference: OperationReference | None) -> LedgerEntry:
         return replace(self._entry(reference), try_id=earlier.try_id, try_number=earlier.try_number)

@@ -18,8 +18,9 @@ from airflow_lro_provider.ownership.decisions import (
     waits_for_its_run,
 )
 from airflow_lro_provider.ownership.evidence import TaskKey, query_states, read_task_state
-from airflow_lro_provider.sweep.cancellation import Claims, Row, What, cancel_all
+from airflow_lro_provider.sweep.cancellation import Claims, cancel_all
 from airflow_lro_provider.sweep.ledger import Ledger, LedgerEntry, LedgerKey
+from airflow_lro_provider.sweep.report import Row, What
 
 if TYPE_CHECKING:
     from airflow_lro_provider.lro.auth.settings import ConnectionSettings

@@ -132,10 +132,11 @@ def find(footprint: StartFootprint, operations: Iterable[Operation], since: floa
     ==============================================  =====================================  =========================
     works on                                        began                                  it is
     ==============================================  =====================================  =========================
-    the resource that the start creates, by a       after the start was sent first, and    certain
-    ``create``                                      before its last retry had arrived
-    the same                                        as much earlier or later as clocks     possible
-                                                    differ
+    the resource that the start creates, by a       after the first or the last try had    certain
+    ``create``                                      sent it, and before all of its
+                                                    requests had arrived
+    the same                                        in between; or as much earlier or      possible
+                                                    later as clocks differ
     the same, by a method that it does not say      in that time                           possible
     what the start works on, which is no create     in that time                           possible
     anything else, or at another time                                                      none of it
@@ -163,7 +164,8 @@ def find(footprint: StartFootprint, operations: Iterable[Operation], since: floa
             continue
         told = operation.metadata.get("verb")
         verb = told.lower() if isinstance(told, str) else ""
-        if footprint.names_new and verb == footprint.verb and since <= began <= arrived_by:
+        is_in_time = any(0.0 <= began - sent <= ARRIVAL_SECONDS for sent in (since, until))
+        if footprint.names_new and verb == footprint.verb and is_in_time:
             certain.append(operation)
         elif not verb or not footprint.verb or verb == footprint.verb:
             possible.append(operation)

@@ -21,7 +21,7 @@ from airflow_lro_provider.lro.resources.methods import read_method
 from airflow_lro_provider.lro.resources.names import read_reference
 from airflow_lro_provider.operators.operations import CancelOperationOperator, RunOperationOperator
 from airflow_lro_provider.sensors.operations import OperationSensor
-from airflow_lro_provider.sweep.cancellation import What
+from airflow_lro_provider.sweep.report import What
 from airflow_lro_provider.sweep.search import footprint_of
 from airflow_lro_provider.triggers.events import DeadlinePassed, Finished, Gone, read_event
 from airflow_lro_provider.triggers.operations import OperationTrigger

@@ -30,9 +30,9 @@ from airflow_lro_provider.metrics import StatsMetrics
 from airflow_lro_provider.operators.operations import RunOperationOperator
 from airflow_lro_provider.sensors.operations import OperationSensor
 from airflow_lro_provider.sweep import cancellation, ledger
-from airflow_lro_provider.sweep.cancellation import What
 from airflow_lro_provider.sweep.ledger import LedgerEntry
 from airflow_lro_provider.sweep.reconciler import SweepResult, explain, sweep
+from airflow_lro_provider.sweep.report import What
 from airflow_lro_provider.sweep.search import footprint_of
 from tests.airflow.played import PlayedTry, Store, Variables
 

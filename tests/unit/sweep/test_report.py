@@ -6,8 +6,8 @@ import pytest
 
 from airflow_lro_provider.lro.cancel import CancelResult
 from airflow_lro_provider.lro.operation import Operation, Outcome
-from airflow_lro_provider.sweep.cancellation import What, _reported
 from airflow_lro_provider.sweep.reconciler import SweepResult
+from airflow_lro_provider.sweep.report import What, reported
 
 RUNNING = Operation("o")
 SUCCEEDED = Operation("o", done=True, response={})
@@ -18,7 +18,7 @@ CANCELLED = Operation("o", done=True, error={"code": 1})
 @pytest.mark.parametrize("later", [None, RUNNING, SUCCEEDED, FAILED, CANCELLED], ids=str)
 def test_a_request_that_was_accepted(later: Operation | None) -> None:
     """Cancelled is what was seen to be cancelled; without a later poll, or while it runs, it was only requested."""
-    what, why = _reported(CancelResult(True, None, RUNNING), later)
+    what, why = reported(CancelResult(True, None, RUNNING), later)
     if later in (None, RUNNING):
         assert what is What.REQUESTED
     else:
@@ -38,7 +38,7 @@ def test_a_request_that_was_accepted(later: Operation | None) -> None:
 )
 def test_a_request_that_was_not_sent_or_not_accepted(outcome: Outcome, what: What) -> None:
     """What had ended needs none; what cannot be cancelled is left to a person."""
-    assert _reported(CancelResult(False, outcome, None), None)[0] is what
+    assert reported(CancelResult(False, outcome, None), None)[0] is what
 
 
 def test_the_counts_of_a_sweep_have_all_words() -> None:
