@@ -32,8 +32,9 @@ def task_states(
 
 
 def run_state(dag_id: str, run_id: str) -> str:
-    """The state of a Dag run."""
-    return str(RuntimeTaskInstance.get_dagrun_state(dag_id, run_id))
+    """The state of a Dag run. The task SDK gives a member of an enum, whose `str` is not its value."""
+    state: Any = RuntimeTaskInstance.get_dagrun_state(dag_id, run_id)
+    return str(getattr(state, "value", state))
 
 
 def xcom(key: str, dag_id: str, run_id: str, task_id: str, map_index: int) -> Any:

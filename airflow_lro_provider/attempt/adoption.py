@@ -29,6 +29,7 @@ from airflow_lro_provider.exceptions import (
     OperationStartError,
     OperationWaitError,
 )
+from airflow_lro_provider.lro.cancel import cancel_line
 from airflow_lro_provider.lro.errors import NotFoundError, OperationsError, WaitTimeoutError
 from airflow_lro_provider.lro.polling import Absence, new_schedule
 from airflow_lro_provider.lro.resources.names import OperationReference, identity_of
@@ -57,7 +58,7 @@ def take_over(attempt: Attempt, reference: OperationReference) -> None:
     stored = None if earlier is None else earlier.reference
     if earlier is None or stored is None or (record.is_own(earlier) and not earlier.killed):
         if earlier is not None:  # a reschedule's earlier poke
-            attempt.left_by_try = earlier.left_by_try
+            attempt.left_by_try, record.endpoint = earlier.left_by_try, earlier.endpoint or record.endpoint
         elif record.is_unread:  # whatever it was: CANCELLED is no success now
             attempt.left_by_try = record.this_try["try_number"] - 1
         earlier = None
@@ -67,7 +68,7 @@ def take_over(attempt: Attempt, reference: OperationReference) -> None:
             attempt.cancel_unguarded(OperationReference.from_dict(stored), reason)
         earlier = None
     if earlier is not None:
-        attempt.left_by_try = earlier.try_number
+        attempt.left_by_try, record.endpoint = earlier.try_number, earlier.endpoint or record.endpoint
     record.left_by_try = attempt.left_by_try
     record.write(reference)
     if record.is_rejected:  # as if it was told to stop: another try waits for it, or the task has ended
@@ -114,6 +115,7 @@ def adopt(attempt: Attempt, start: Start, poll_interval: float | None) -> bool:
         attempt.log.info("Not cancelled (cancel_on_kill=False): what try %d left, %s", earlier.try_number, reference)
         return False
     attempt.replaces = decision is Decision.CANCEL
+    record.endpoint = earlier.endpoint
     attempt.own(reference)
     guard.enter(Phase.WAITING)
     try:
@@ -124,7 +126,7 @@ def adopt(attempt: Attempt, start: Start, poll_interval: float | None) -> bool:
     attempt.replaces = is_gone or decision is Decision.CANCEL
     if attempt.replaces:
         if is_gone:
-            attempt.let_missing_go()
+            let_missing_go(attempt)
         elif seen is None or not seen.done:
             _end(attempt, earlier.try_number, poll_interval)
         attempt.disown()
@@ -135,6 +137,40 @@ def adopt(attempt: Attempt, start: Start, poll_interval: float | None) -> bool:
     record.write(reference)
     guard.enter(Phase.WAITING)
     return True
+
+
+def let_missing_go(attempt: Attempt) -> Operation | None:
+    """The service does not find the operation, and that is believed: request its cancellation once more.
+
+    :return: the operation, if that shows that it has finished.
+    :raises OperationWaitError: if it may run; then the record stays.
+    """
+    if attempt.reference is None or not (attempt.role.cancel_on_kill or attempt.record.endpoint):
+        return None
+    attempt.guard.enter(Phase.ASKING)
+    try:
+        with attempt.make_hook().make_client() as client:
+            if attempt.record.endpoint not in (None, client.endpoint(attempt.reference)):  # another server has none
+                raise OperationWaitError(
+                    "the service does not find the operation, but the connection has changed since, and led to"
+                    f" {attempt.record.endpoint}. Correct it; or let a new Dag run start anew: {attempt.reference}"
+                )
+            if not attempt.role.cancel_on_kill:
+                return None
+            result = client.cancel(attempt.reference, poll=False, patience=0.0)
+    except NotFoundError:
+        return None
+    except OperationWaitError:
+        raise
+    except OperationsError as error:
+        fact = cancel_line(attempt.reference, error)
+    except Exception as error:  # of Airflow: it may contain what the connection does
+        fact = f"Its connection could not be read ({type(error).__name__})"
+    else:
+        if not result.requested:
+            return result.operation if result.operation is not None and result.operation.done else None
+        fact = cancel_line(attempt.reference, result)
+    raise OperationWaitError(f"the service does not find the operation any more, but it may run. {fact}")
 
 
 def _judge(attempt: Attempt, earlier: ArmedRecord, seen: Operation | None) -> Decision:
@@ -201,7 +237,9 @@ def _poll_patiently(attempt: Attempt) -> Operation | None:
         except NotFoundError:
             now = time.monotonic()
             if absence.note(now):
-                raise
+                if not attempt.has_changed():
+                    raise
+                absence.refute()
             time.sleep(absence.delay(now))
         except OperationsError:
             return None

@@ -37,7 +37,7 @@ from airflow_lro_provider.attempt.result import how_it_ended
 from airflow_lro_provider.exceptions import OperationInputError, OperationRunningError, OperationWaitError
 from airflow_lro_provider.lro.auth.credentials import identity_for
 from airflow_lro_provider.lro.cancel import cancel_line
-from airflow_lro_provider.lro.errors import InvalidRequestError, NotFoundError, OperationsError
+from airflow_lro_provider.lro.errors import InvalidRequestError, OperationsError
 from airflow_lro_provider.lro.metrics import Metrics
 from airflow_lro_provider.lro.operation import Operation, Outcome
 from airflow_lro_provider.lro.polling import Trouble
@@ -109,7 +109,7 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         self.role, self.context, self.guard, self.log = role, context, guard, log
         handed_over = resumed or Resumed()
         self.token, self.waiting_since = handed_over.token, handed_over.waiting_since
-        self.left_by_try, self.endpoint = handed_over.left_by_try, handed_over.endpoint
+        self.left_by_try = handed_over.left_by_try
         """The earlier try that was killed and left the operation which this one waits for."""
         self.lost_to_try: int | None = None
         """That try, once it is known that its kill has cancelled the operation."""
@@ -121,13 +121,14 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         self.last: Operation | None = None
         """What the trigger saw last of an operation that is still running."""
         self.record = AttemptRecord(context, log, role)
+        self.record.endpoint = handed_over.endpoint
         self.request_id: str | None = None
         """The id that makes the start of the operation repeatable, once it is chosen."""
         self.replaces = False
         """Whether the operation of an earlier try is being ended, to be replaced: nobody goes on with it."""
         self.held_back: Collection[int] = ()
         """The signals that wait for the response to the start, and then end the task."""
-        self._make_hook, self._is_resumed = hook, resumed is not None
+        self.make_hook, self._is_resumed = hook, resumed is not None
         self._cancel_requested = self._is_named = False
         self._first_poll: Future[Operation | None] | None = None
         self._trouble = Trouble()
@@ -149,7 +150,7 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         """
         self.guard.enter(Phase.PREPARING)
         for pause in (*CONNECTION_PAUSES_SECONDS, None):
-            self.hook = self._make_hook()
+            self.hook = self.make_hook()
             try:
                 found = read(self.hook)
                 identity_for(self.hook.settings)
@@ -164,7 +165,7 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         return found
 
     def _read_connection_again(self) -> ConnectionSettings:
-        phase, hook = self.guard.phase, self._make_hook()
+        phase, hook = self.guard.phase, self.make_hook()
         self.guard.enter(Phase.ASKING)
         try:
             settings = hook.read_again()
@@ -180,6 +181,7 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
     def own(self, reference: OperationReference) -> None:
         """From here on this try owns the operation. See :meth:`Guard.arm`."""
         self.about = reference
+        self.record.endpoint = self.record.endpoint or self.client.endpoint(reference)
 
         def decide(may_ask: bool) -> Decision:
             return Decision.CANCEL if self.replaces else self.record.decide(reference, may_ask)
@@ -189,7 +191,7 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
 
     def disown(self) -> None:
         """The operation is finished, and the task is about to start another one. See :meth:`Guard.disarm`."""
-        self.about = self._first_poll = None
+        self.about = self._first_poll = self.record.endpoint = None
         self.replaces = False
         self.guard.disarm()
 
@@ -260,6 +262,13 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         if line:
             self.log_state(line)
         return self._trouble.delay()
+
+    def has_changed(self) -> bool:
+        """Read the connection again; whether it cannot be read, or says something else by now."""
+        assert self.reference is not None
+        with contextlib.suppress(OperationsError):
+            return not self.client.renew(self.reference)
+        return True
 
     def _guard_client(self, hook: OperationsHook) -> OperationsClient:
         # Short: a connection that died silently must be noticed while there is time for another one. Without metrics
@@ -359,39 +368,10 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         if guard.killed:
             record.write(reference, killed=guard.cancelled_because or reason)
 
-    def let_missing_go(self) -> Operation | None:
-        """The service does not find the operation, and that is believed: request its cancellation once more.
-
-        :return: the operation, if that shows that it has finished.
-        :raises OperationWaitError: if it may run; then the record stays.
-        """
-        if self.reference is None or not self.role.cancel_on_kill:
-            return None
-        self.guard.enter(Phase.ASKING)
-        try:
-            with self._make_hook().make_client() as client:
-                before = self.client.endpoint(self.reference) if hasattr(self, "client") else self.endpoint
-                if before not in (None, client.endpoint(self.reference)):  # another server does not find it
-                    raise OperationWaitError("the service does not find the operation, but the connection has changed")
-                result = client.cancel(self.reference, poll=False, patience=0.0)
-        except NotFoundError:
-            return None
-        except OperationWaitError:
-            raise
-        except OperationsError as error:
-            fact = cancel_line(self.reference, error)
-        except Exception as error:  # of Airflow: it may contain what the connection does
-            fact = f"Its connection could not be read ({type(error).__name__})"
-        else:
-            if not result.requested:
-                return result.operation if result.operation is not None and result.operation.done else None
-            fact = cancel_line(self.reference, result)
-        raise OperationWaitError(f"the service does not find the operation any more, but it may run. {fact}")
-
     def cancel_unguarded(self, reference: OperationReference, reason: str) -> None:
         """Request the cancellation of an operation that no guard watches (any more)."""
         try:
-            with self._make_hook().make_client() as client:
+            with self.make_hook().make_client() as client:
                 result = client.cancel(reference, poll=False, patience=END_PATIENCE_SECONDS, urgent=self.guard.killed)
             self.log.info(cancel_line(reference, result, reason))
         except OperationsError as error:

@@ -68,7 +68,7 @@ def deferral_of(
         owner=owner,
         include_response=include_response,
     )
-    endpoint = attempt.endpoint or attempt.client.endpoint(reference)
+    endpoint = attempt.record.endpoint or attempt.client.endpoint(reference)
     resumed = Resumed(owner["token"], reference.to_dict(), started, attempt.left_by_try, endpoint)
     return {"trigger": trigger, "method_name": "execute_complete", "kwargs": asdict(resumed)}
 

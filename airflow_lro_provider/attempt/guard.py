@@ -54,10 +54,10 @@ if TYPE_CHECKING:
 
 KILL_TIMEOUT_SECONDS = 4.0  # how long ``on_kill`` takes at most: SIGKILL follows SIGTERM after 5.0 s
 DECISION_TIMEOUT_SECONDS = 1.0  # how much of that Airflow may take to say what has become of the task
-KILL_PATIENCE_SECONDS = 3.0
-"""And how long it repeats a cancel that gets a 404; to believe that takes longer: the next try or the sweep goes on."""
-PATIENCE_SECONDS = 600.0  # the same of a cancel that no kill is waiting for
-CANCEL_TIMEOUT_SECONDS = 15.0  # how long a task that ends in another way waits for it
+KILL_PATIENCE_SECONDS = 3.0  # and how long it repeats a cancel; to believe a 404 takes longer
+END_PATIENCE_SECONDS = 12.0  # the same of a task that ends in another way
+CANCEL_TIMEOUT_SECONDS = 15.0  # how long such a task waits for it
+PATIENCE_SECONDS = 600.0  # the same of a cancel that nobody waits for
 TOKEN_CHECK_INTERVAL_SECONDS = 60.0  # how often the guard sees to it that its token is fresh
 
 
@@ -220,7 +220,7 @@ class Guard:
     def cancel(self, reason: str, *, wait: bool = False) -> None:
         """Request the cancellation, and perhaps wait until the service has responded."""
         if self._canceller is not None and self._cancels:
-            self._canceller.request(reason)
+            self._canceller.request(reason, END_PATIENCE_SECONDS if wait else PATIENCE_SECONDS)
             if wait:
                 self._canceller.wait(CANCEL_TIMEOUT_SECONDS)
 
@@ -240,6 +240,7 @@ class _Canceller:
     decision: Decision | None = None  # once this process was told to stop: CANCEL, or ADOPT for another try's
     is_asked = False  # whether that is being decided
     is_guess = False  # whether Airflow has not responded in time
+    _patience = KILL_PATIENCE_SECONDS
 
     def __init__(
         self, client: OperationsClient, reference: OperationReference, log: Any, decide: Callable[[bool], Decision]
@@ -300,10 +301,10 @@ class _Canceller:
         before, self._client = self._client, client
         before.close()
 
-    def request(self, reason: str) -> None:
+    def request(self, reason: str, patience: float = KILL_PATIENCE_SECONDS) -> None:
         """Make the thread send the cancel. Safe in a signal handler; the first reason stands."""
         if self.reason is None:
-            self.reason = reason
+            self.reason, self._patience = reason, patience
         # Always: the frame that a signal interrupted here may never get to its own. One byte is read.
         os.write(self._wake, b"c")
 
@@ -334,9 +335,8 @@ class _Canceller:
         try:
             if self._is_wanted():
                 reason, begin = str(self.reason), time.monotonic()
-                patience = KILL_PATIENCE_SECONDS if self.is_asked else PATIENCE_SECONDS
                 try:
-                    result = self._client.cancel(self._reference, poll=False, patience=patience, urgent=True)
+                    result = self._client.cancel(self._reference, poll=False, patience=self._patience, urgent=True)
                 except Exception as error:
                     line, word = cancel_line(self._reference, error, reason), "REFUSED"
                 else:

@@ -89,6 +89,8 @@ class AttemptRecord:
         self._request_id: str | None = None
         self.left_by_try: int | None = None
         """The earlier try that left the operation which this one has, for its record."""
+        self.endpoint: str | None = None
+        """Where requests about the operation went, from the try on that has started it."""
         self.is_unread = False
         """Whether it is not known what an earlier try has left: Airflow did not respond."""
         self._is_repeatable = False  # whether the next try finds what this one starts, by its request id
@@ -185,7 +187,7 @@ class AttemptRecord:
             record = evidence.ask_twice(lambda: ArmedRecord.from_dict(store.get(KEY)))
             self._is_there = record is not None and self.is_own(record)
             if self._is_there and record is not None and record.reference is None and reference is not None:
-                self._set(ArmedRecord(reference=reference.to_dict(), left_by_try=self.left_by_try, **self.this_try))
+                self._set(self._of(reference))
 
     def is_stopped(self) -> bool:
         """Whether Airflow has ended, cleared or deleted this task, although its process lives on."""
@@ -218,7 +220,7 @@ class AttemptRecord:
 
     def _is_current(self, reference: OperationReference) -> bool | None:
         """Whether Airflow still accepts a record of this try; ``None`` if that is not known."""
-        is_accepted = self._set(ArmedRecord(reference=reference.to_dict(), **self.this_try))
+        is_accepted = self._set(self._of(reference))
         return True if is_accepted else False if self.is_rejected else None
 
     def announce(
@@ -241,7 +243,7 @@ class AttemptRecord:
             with self._tolerating("write"):
                 _twice(lambda: page.write(None, start, request_id, footprint, sent_since))
         # Last of all: between Airflow's word that this is the current try, and the start, nothing takes time.
-        announced = ArmedRecord(reference=None, request_id=request_id, sent_since=sent_since, **self.this_try)
+        announced = self._of(None, request_id=request_id, sent_since=sent_since)
         begin = time.monotonic()
         for pause in (*READ_PAUSES_SECONDS, None):
             self._set(announced)
@@ -262,9 +264,7 @@ class AttemptRecord:
 
     def write(self, reference: OperationReference, killed: str | None = None) -> None:
         """Record that this try waits for this operation, or (``killed``) why it requested its cancellation."""
-        record = ArmedRecord(
-            reference=reference.to_dict(), killed=killed, left_by_try=self.left_by_try, **self.this_try
-        )
+        record = self._of(reference, killed=killed)
         # First for whoever sees to it if this try dies now: a retry that finds it by its record only, or the sweep.
         is_for_retry = self._role.needs_record and self._ti.try_number <= (self._ti.max_tries or 0)
         if is_for_retry:
@@ -321,6 +321,12 @@ class AttemptRecord:
     def is_own(self, record: ArmedRecord) -> bool:
         """Whether this very try has left it."""
         return record.is_of(self._ti.try_number, str(self._ti.id))
+
+    def _of(self, reference: OperationReference | None, **more: Any) -> ArmedRecord:
+        """A record of this try."""
+        if reference is not None:
+            more.update(left_by_try=self.left_by_try, endpoint=self.endpoint)
+        return ArmedRecord(None if reference is None else reference.to_dict(), **self.this_try, **more)
 
     def _set(self, record: ArmedRecord) -> bool:
         """Write the record of this try; returns whether Airflow has accepted it.

@@ -107,7 +107,7 @@ class OperationStarter(OperationTask):
 
         if outcome is Outcome.CANCELLED and attempt.left_by_try is not None:  # then, probably, by the kill of that try
             self.log.warning("Starting anew: what try %d left was cancelled: %s", attempt.left_by_try, attempt.about)
-            attempt.left_by_try = attempt.request_id = attempt.waiting_since = attempt.token = attempt.endpoint = None
+            attempt.left_by_try = attempt.request_id = attempt.waiting_since = attempt.token = None
             attempt.record.let_go(attempt.reference)
             attempt.disown()
             begin(attempt, attempt.connect(self._read_start))

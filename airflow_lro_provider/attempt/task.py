@@ -129,10 +129,11 @@ class OperationTask(BaseOperator):
 
     def _settle(self, attempt: Attempt, outcome: Outcome, operation: Operation | None) -> dict[str, Any]:
         """Turn the outcome of the operation into the task's result, or into its error."""
+        from airflow_lro_provider.attempt.adoption import let_missing_go
         from airflow_lro_provider.attempt.result import settle
         from airflow_lro_provider.lro.operation import Outcome
 
-        if outcome is Outcome.NOT_FOUND and (found := attempt.let_missing_go()) is not None:
+        if outcome is Outcome.NOT_FOUND and (found := let_missing_go(attempt)) is not None:
             outcome, operation = found.outcome or outcome, found
         attempt.guard.finish()
         assert attempt.about is not None

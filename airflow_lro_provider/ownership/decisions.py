@@ -12,10 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Union
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # and else in functions: parsing a Dag imports this module, and should not load `lro` for it
     from airflow_lro_provider.lro.operation import Operation
-
-# `lro` is imported in functions: parsing a Dag imports this module, with the guard, and should not load `lro` for it.
 
 
 class Decision(str, enum.Enum):
@@ -162,6 +160,7 @@ class ArmedRecord:
     :param killed: why the dying process requested a cancellation, if it could write it.
     :param left_by_try: the try before it that left the operation to it.
     :param sent_since: when a start with this request id was sent first, if it was, in seconds since the epoch.
+    :param endpoint: where requests about the operation went.
     """
 
     reference: Mapping[str, Any] | None
@@ -172,6 +171,7 @@ class ArmedRecord:
     request_id: str | None = None
     left_by_try: int | None = None
     sent_since: float | None = None
+    endpoint: str | None = None
 
     def is_of(self, try_number: int, try_id: str) -> bool:
         """Whether this very try has left it."""

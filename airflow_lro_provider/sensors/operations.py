@@ -130,8 +130,14 @@ class OperationSensor(OperationTask, BaseSensorOperator):
                     return PokeReturnValue(False)
                 try:
                     line = None if error.is_ours else schedule.failed(error, now())
-                except NotFoundError:
-                    return PokeReturnValue(True, self._settle(attempt, Outcome.NOT_FOUND, None))
+                except OperationsError:  # believed of the same server and account only
+                    if attempt.has_changed():
+                        schedule.refute()
+                        line = None
+                    elif isinstance(error, NotFoundError):
+                        return PokeReturnValue(True, self._settle(attempt, Outcome.NOT_FOUND, None))
+                    else:
+                        raise
                 pause = schedule.delay(now())
                 if self.reschedule and schedule.in_doubt and pause:  # the next process would know nothing of it
                     time.sleep(pause)

@@ -383,24 +383,59 @@ def test_a_write_that_fails_leaves_what_was_written_before(
     assert (this.starts, this.cancels) == (1, 0)
 
 
+@pytest.mark.parametrize("cancel_on_kill", [True, False])
 def test_a_connection_that_has_changed_meanwhile_ends_nothing(
-    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, cancel_on_kill: bool
 ) -> None:
-    """A secrets backend gave another one for a moment: what that server does not find may run at the right one."""
+    """A secrets backend gave another one for a moment: what that server does not find is adopted at the right one."""
     this = Try(emulator, Store(), max_tries=1)
     crash(this)
     right = emulator.airflow_connection_json()
     second = Try(emulator, this.store, 2, 1)
     with Emulator() as other:
         monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", other.airflow_connection_json())
-        once(
-            lambda: len(other.requests("get")) > 1,
-            lambda: monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", right),
-        )
-        with pytest.raises(OperationWaitError, match="the connection has changed"):
-            second.run()
+
+        def correct() -> None:
+            monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", right)
+            emulator.finish("developerconnect", this.started[0].operation["name"])
+
+        once(lambda: len(other.requests("get")) > 1, correct)
+        second.run(cancel_on_kill=cancel_on_kill)
+        assert other.requests("start") == other.requests("cancel") == []
+    assert (second.starts, second.cancels, len(second.started)) == (1, 0, 1)
+
+
+@pytest.mark.parametrize("cancel_on_kill", [True, False])
+def test_a_connection_that_was_edited_between_two_tries_starts_no_second_operation(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, cancel_on_kill: bool
+) -> None:
+    """The record says where the operation is: another server that does not find it proves nothing."""
+    this = Try(emulator, Store(), max_tries=1)
+    crash(this, cancel_on_kill=cancel_on_kill)
+    second = Try(emulator, this.store, 2, 1)
+    with Emulator() as other:
+        monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", other.airflow_connection_json())
+        with pytest.raises(OperationWaitError, match=f"the connection has changed since, and led to {emulator.url}"):
+            second.run(cancel_on_kill=cancel_on_kill)
+        assert other.requests("start") == []
     assert (second.starts, second.cancels, len(second.running)) == (1, 0, 1)
     assert second.store[KEY]
+
+
+def test_another_account_ends_no_wait_of_a_sensor(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sensor that pokes with another connection for a moment: its 403 is not believed of the right one."""
+    this = sensor_try(emulator, Store())
+    right = emulator.airflow_connection_json()
+    with Emulator() as other:
+        other.fail(403, verb="get", times=None)
+        monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", other.airflow_connection_json())
+
+        def correct() -> None:
+            monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", right)
+            emulator.finish("datafusion", this.name)
+
+        once(lambda: len(other.requests("get")) > 1, correct)
+        assert this.run()["outcome"] == "SUCCEEDED"
 
 
 def test_another_server_that_does_not_find_it_for_the_triggerer_ends_nothing_either(

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.sdk.api.datamodels._generated import DagRunState
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -177,6 +178,12 @@ OLD, YOUNG = "01900000-0000-7000-8000-000000000000", "01900000-0001-7000-8000-00
 def test_an_older_try_owns_nothing_any_more(found: Any, mine: str, says: Any) -> None:
     """A process that stood still, or was begun anew elsewhere, may write its token over that of the next try."""
     assert ownership.judge_owner(found, mine) == says
+
+
+def test_the_state_of_a_run_is_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The task SDK's enum writes itself as `DagRunState.FAILED`: so the sweep took every run for one that goes on."""
+    monkeypatch.setattr(compat.RuntimeTaskInstance, "get_dagrun_state", lambda *_: DagRunState.FAILED)
+    assert compat.run_state("d", "r") == "failed"
 
 
 def test_each_deferral_has_a_token_of_its_own() -> None:
