@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 from airflow_lro_provider.lro.cancel import cancel_line
 from airflow_lro_provider.lro.errors import WaitTimeoutError
-from airflow_lro_provider.lro.http.redaction import legible
 from airflow_lro_provider.lro.operation import Operation, Outcome
 from airflow_lro_provider.lro.polling import new_schedule
+from airflow_lro_provider.lro.redaction import legible
 from airflow_lro_provider.lro.resources.catalog import Service, find_service, known_services
 from airflow_lro_provider.lro.resources.names import OperationReference, read_parent, read_reference
 

@@ -44,14 +44,19 @@ class CancelResult:
         """The outcome, by a later poll. What was known already stands."""
         return self.outcome or outcome_of_cancel(later)
 
-    def summary(self) -> str:
-        """One short line for a log. It never calls an operation cancelled that may not be."""
+    def summary(self, service: str = "the service") -> str:
+        """One short line for a log. It never calls an operation cancelled that may not be.
+
+        :param service: the API's title.
+        """
         if self.outcome is None:
             return "Cancellation requested; the service accepted it"
         if self.outcome is Outcome.CANCEL_UNSUPPORTED:
-            return "Not cancelled, the service does not support it"
+            return f"Not cancelled, {service} cannot cancel it"
         if self.outcome is Outcome.NOT_FOUND or self.operation is None:
             return "Not cancelled, no such operation"
+        if self.outcome is Outcome.CANCELLED:
+            return f"Was cancelled already ({self.operation.summary()})"
         return f"Not cancelled, already finished ({self.operation.summary()})"
 
 
@@ -211,6 +216,8 @@ def outcome_of_cancel(later: Operation) -> Outcome:
 
 def cancel_line(reference: OperationReference, result: CancelResult | BaseException, reason: str = "") -> str:
     """The line that every cancellation is logged with: the result or error first, why, and the operation last."""
-    fact = result.summary() if isinstance(result, CancelResult) else f"Cancellation not accepted, {result}"
+    fact = f"Cancellation not accepted, {result}"
+    if isinstance(result, CancelResult):
+        fact = result.summary(find_service(reference.service).title)
     because = f" ({reason})" if reason else ""
     return f"{fact}{because}: {reference.short}"

@@ -30,8 +30,8 @@ from airflow_lro_provider.lro.errors import (
 )
 from airflow_lro_provider.lro.http.body import MAX_BYTES
 from airflow_lro_provider.lro.http.messages import Response
-from airflow_lro_provider.lro.http.redaction import in_brief
 from airflow_lro_provider.lro.http.session import BoundedSession
+from airflow_lro_provider.lro.redaction import in_brief
 from tests.contract.identity_servers import CLIENT_ID, EMAIL, Asked, IdentityServers
 
 

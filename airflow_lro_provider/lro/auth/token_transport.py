@@ -24,8 +24,8 @@ from airflow_lro_provider.lro.auth.mtls import certificate_for
 from airflow_lro_provider.lro.errors import ForbiddenEndpointError, MalformedResponseError
 from airflow_lro_provider.lro.http.json import read_json
 from airflow_lro_provider.lro.http.messages import CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS
-from airflow_lro_provider.lro.http.redaction import in_brief
 from airflow_lro_provider.lro.http.session import BoundedSession
+from airflow_lro_provider.lro.redaction import in_brief
 
 RETRYABLE = (408, 429, 500, 502, 503, 504)
 _METADATA_VARIABLES = ("GCE_METADATA_HOST", "GCE_METADATA_ROOT", "GCE_METADATA_IP")

@@ -112,7 +112,7 @@ def test_a_service_that_cannot_cancel(shell: Callable[..., tuple[int, str, str]]
     """Known before anything is sent."""
     name = lro_emulator.create("cloudtasks", duration=None)
     status, _, err = shell("cancel", name, "--service", "cloudtasks")
-    assert (status, "Not cancelled, the service does not support it" in err) == (1, True)
+    assert (status, "Not cancelled, Cloud Tasks cannot cancel it" in err) == (1, True)
     assert lro_emulator.requests(verb="cancel") == []
 
 

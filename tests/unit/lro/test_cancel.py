@@ -303,7 +303,8 @@ def test_a_later_poll_changes_nothing_that_was_known(later: Operation) -> None:
         (CancelResult(True, None, RUNNING), "Cancellation requested; the service accepted it"),
         (had_finished(SUCCEEDED), "Not cancelled, already finished (SUCCEEDED)"),
         (had_finished(FAILED), "Not cancelled, already finished (FAILED · boom)"),
-        (unsupported(), "Not cancelled, the service does not support it"),
+        (had_finished(CANCELLED), "Was cancelled already (CANCELLED)"),  # C11: not "not cancelled: CANCELLED"
+        (unsupported(), "Not cancelled, Data Fusion cannot cancel it"),
         (unknown(), "Not cancelled, no such operation"),
         (LOST, "Cancellation not accepted, no connection"),
     ],

@@ -505,7 +505,7 @@ def test_lines_are_said_only_on_a_change() -> None:
         "RUNNING · 11% · copying",
         None,
         "CANCELLING · 11% · copying",
-        "CANCELLED · CANCELLED",
+        "CANCELLED",
         None,
     ]
 
