@@ -193,18 +193,19 @@ def _cancel(
     return CancelResult(True, None, before)
 
 
-def _is_doubted(error: errors.ApiError) -> bool:
+def _is_doubted(error: errors.OperationsError) -> bool:
     """Whether one such error is no evidence, also for somebody who waits for the result."""
     return isinstance(error, errors.NotFoundError) or (
         isinstance(error, errors.UnimplementedError) and not error.is_stated
     )
 
 
-def _is_doubted_at_an_end(error: errors.ApiError) -> bool:
+def _is_doubted_at_an_end(error: errors.OperationsError) -> bool:
     """The same where a dead task's operation would run on: any refusal, as long as there is time."""
     if isinstance(error, errors.FailedPreconditionError):
         return False  # the operation itself is asked
-    return not error.transient and not error.is_ours
+    is_refusal = isinstance(error, (errors.ApiError, errors.UnreachableError))
+    return is_refusal and not error.transient and not error.is_ours
 
 
 def outcome_of_cancel(later: Operation) -> Outcome:

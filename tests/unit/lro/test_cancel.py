@@ -11,6 +11,7 @@ from airflow_lro_provider.lro.cancel import CancelResult, cancel, cancel_line, o
 from airflow_lro_provider.lro.errors import (
     ApiError,
     OperationsError,
+    UnreachableError,
 )
 from airflow_lro_provider.lro.metrics import Metrics
 from airflow_lro_provider.lro.operation import Operation, Outcome
@@ -214,6 +215,14 @@ def test_at_an_end_the_connections_retries_do_not_count() -> None:
     flow = cancel(REFERENCE, ENDPOINT, poll=False, retries=0, patience=60.0, clock=clock)
     taken, result = drive(flow, *[UNAVAILABLE] * 4, ACCEPTED, clock=clock)
     assert (taken.count("cancel"), result) == (5, CancelResult(True, None, None))
+
+
+def test_at_an_end_one_certificate_is_not_believed() -> None:
+    """B4: a certificate that is not trusted is final, and still no reason to give up the only cancel that there is."""
+    untrusted, clock = UnreachableError("not trusted"), Clock()
+    flow = cancel(REFERENCE, ENDPOINT, poll=False, retries=5, patience=60.0, clock=clock)
+    assert drive(flow, untrusted, ACCEPTED, clock=clock) == (["cancel", 1.0, "cancel"], CancelResult(True, None, None))
+    assert drive(cancel(REFERENCE, ENDPOINT, poll=False, retries=5), untrusted) == (["cancel"], untrusted)
 
 
 @pytest.mark.parametrize(("patience", "sent"), [(0.0, 1), (1.0, 2), (3.0, 3), (6.0, 3), (7.0, 4)])
