@@ -217,8 +217,13 @@ def outcome_of_cancel(later: Operation) -> Outcome:
 
 def cancel_line(reference: OperationReference, result: CancelResult | BaseException, reason: str = "") -> str:
     """The line that every cancellation is logged with: the result or error first, why, and the operation last."""
-    fact = f"Cancellation not accepted, {result}"
     if isinstance(result, CancelResult):
-        fact = result.summary(find_service(reference.service).title)
+        service = find_service(reference.service)
+        # A service that could may not be what has responded: the connection's endpoint may serve something else.
+        knows_how = service.offers("cancel", reference.name, reference.version)
+        fact = result.summary("the service" if knows_how else service.title)
+    else:  # without a token, a connection or trust in a certificate, nobody has refused anything
+        was_sent = isinstance(result, errors.ApiError) or getattr(result, "may_have_happened", True)
+        fact = f"Cancellation {'not accepted' if was_sent else 'could not be sent'}, {result}"
     because = f" ({reason})" if reason else ""
     return f"{fact}{because}: {reference.short}"

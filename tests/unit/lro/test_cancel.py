@@ -15,6 +15,7 @@ from airflow_lro_provider.lro.errors import (
 )
 from airflow_lro_provider.lro.metrics import Metrics
 from airflow_lro_provider.lro.operation import Operation, Outcome
+from airflow_lro_provider.lro.resources.catalog import find_service
 from tests.unit.lro.driver import (
     ACCEPTED,
     CANCELLED,
@@ -32,6 +33,7 @@ from tests.unit.lro.driver import (
     SUCCEEDED,
     UNAVAILABLE,
     UNIMPLEMENTED,
+    UNSENT,
     Clock,
     busy_for,
     drive,
@@ -313,15 +315,23 @@ def test_a_later_poll_changes_nothing_that_was_known(later: Operation) -> None:
         (had_finished(SUCCEEDED), "Not cancelled, already finished (SUCCEEDED)"),
         (had_finished(FAILED), "Not cancelled, already finished (FAILED · boom)"),
         (had_finished(CANCELLED), "Was cancelled already (CANCELLED)"),  # C11: not "not cancelled: CANCELLED"
-        (unsupported(), "Not cancelled, Data Fusion cannot cancel it"),
+        (unsupported(), "Not cancelled, the service cannot cancel it"),
         (unknown(), "Not cancelled, no such operation"),
         (LOST, "Cancellation not accepted, no connection"),
+        (NO_KEY, "Cancellation could not be sent, no key"),  # C11: not "requested … refused"
+        (UNSENT, "Cancellation could not be sent, no connection"),
     ],
 )
 def test_a_cancel_has_one_line(result: Any, fact: str) -> None:
     """The fact first, the reason, and at last the operation, in short."""
     assert cancel_line(REFERENCE, result, "because") == f"{fact} (because): o (datafusion)"
     assert cancel_line(REFERENCE, result) == f"{fact}: o (datafusion)"
+
+
+def test_a_service_that_has_no_cancel_is_named() -> None:
+    """C11: the API is named, where it is known that it cannot cancel."""
+    line = cancel_line(NO_CANCEL, unsupported())
+    assert line.startswith(f"Not cancelled, {find_service(NO_CANCEL.service).title} cannot cancel it: ")
 
 
 @pytest.mark.parametrize(
