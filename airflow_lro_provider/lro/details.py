@@ -28,6 +28,7 @@ from airflow_lro_provider.lro.redaction import legible, without_secrets
 
 MAX_PART, MAX_TEXT = 300, 1500
 Detail = Mapping[str, Any]
+_Parts = Iterator[tuple[str, str]]  # what each is about, and the words
 
 
 def read_details(values: Any) -> tuple[Detail, ...]:
@@ -44,10 +45,15 @@ def describe(details: tuple[Detail, ...], said: str = "") -> str:
     """All of them in one line, without what was said already."""
     parts: list[str] = []
     for detail in details:
-        for words in _FORMS.get(_kind(detail), _nothing)(detail):
-            part = shorten(" ".join(words.split()), MAX_PART).rstrip(". ")
-            if part and part not in said and part not in parts:
+        kind = _kind(detail)
+        for about, words in _FORMS.get(kind, _nothing)(detail):
+            words = shorten(" ".join(words.split()), MAX_PART).rstrip(". ")
+            if len(words) > 3 and words in said:  # what it is about may be news all the same
+                about, words = "" if kind in _NAMES_ALONE_SAY_NOTHING else about, ""
+            part = ": ".join(filter(None, (shorten(about, MAX_PART).rstrip(". "), words)))
+            if part and part not in said:
                 parts.append(part)
+                said = f"{said}\n{part}"
     return shorten("; ".join(parts), MAX_TEXT)
 
 
@@ -67,60 +73,62 @@ def _text(detail: Detail, key: str) -> str:
     return str(value) if isinstance(value, (str, int, float)) else ""
 
 
-def _violations(detail: Detail, key: str, *names: str) -> Iterator[str]:
-    """``names: description`` of each; in place of a description that is not there, its message or reason."""
+def _violations(detail: Detail, key: str, *names: str) -> _Parts:
+    """What each is about, and its description; in place of one that is not there, its message or reason."""
     for each in read_details(detail.get(key)):
-        about = " ".join(filter(None, (_text(each, name) for name in names)))
         localized = each.get("localizedMessage")
         words = _text(each, "description") or (_text(localized, "message") if isinstance(localized, Mapping) else "")
-        limits = ", ".join(f"{word} {_text(each, name)}" for name, word in _LIMITS.items() if _text(each, name))
-        words = _about(about, words or _text(each, "reason"))
-        yield f"{words} ({limits})" if limits else words
+        limits = [f"{word} {_text(each, name)}" for name, word in _LIMITS.items() if _text(each, name)]
+        dimensions = each.get("quotaDimensions")
+        if isinstance(dimensions, Mapping):
+            limits += [f"{name} {_text(dimensions, name)}" for name in dimensions]
+        words = words or _text(each, "reason")
+        yield (
+            " ".join(filter(None, (_text(each, name) for name in names))),
+            f"{words} ({', '.join(limits)})" if words and limits else words or ", ".join(limits),
+        )
 
 
 _LIMITS = {"quotaMetric": "metric", "quotaId": "quota", "quotaValue": "limit", "futureQuotaValue": "limit to come"}
 
 
-def _about(what: str, words: str) -> str:
-    return ": ".join(filter(None, (what, words)))
-
-
-def _error_info(detail: Detail) -> Iterator[str]:
-    yield _text(detail, "reason")
+def _error_info(detail: Detail) -> _Parts:
+    yield "", _text(detail, "reason")
     metadata = detail.get("metadata")
     if isinstance(metadata, Mapping):
-        yield from (_about(str(key), _text(metadata, key)) for key in metadata)
+        yield from ((str(key), _text(metadata, key)) for key in metadata if _text(metadata, key))
 
 
-def _help(detail: Detail) -> Iterator[str]:
+def _help(detail: Detail) -> _Parts:
     for link in read_details(detail.get("links")):
-        yield _about(_text(link, "description"), _text(link, "url"))
+        yield _text(link, "description"), _text(link, "url")
 
 
-def _resource(detail: Detail) -> Iterator[str]:
-    named = " ".join(filter(None, (_text(detail, "resourceType"), _text(detail, "resourceName"))))
+def _resource(detail: Detail) -> _Parts:
     owner = _text(detail, "owner")
-    yield _about(named, _text(detail, "description")) + (f" (owner: {owner})" if owner else "")
+    words = _text(detail, "description") + (f" (owner: {owner})" if owner else "")
+    yield " ".join(filter(None, (_text(detail, "resourceType"), _text(detail, "resourceName")))), words
 
 
-def _older(detail: Detail) -> Iterator[str]:
-    yield _about(_text(detail, "location"), _text(detail, "message"))
-    yield _text(detail, "extendedHelp")
+def _older(detail: Detail) -> _Parts:
+    yield _text(detail, "location"), _text(detail, "message")
+    yield "", _text(detail, "extendedHelp")
 
 
-def _said_as(key: str, words: str = "") -> Callable[[Detail], Iterator[str]]:
-    def form(detail: Detail) -> Iterator[str]:
+def _said_as(key: str, words: str = "") -> Callable[[Detail], _Parts]:
+    def form(detail: Detail) -> _Parts:
         if value := _text(detail, key):
-            yield words + value
+            yield "", words + value
 
     return form
 
 
-def _nothing(detail: Detail) -> Iterator[str]:
+def _nothing(detail: Detail) -> _Parts:
     yield from ()
 
 
-_FORMS: dict[str, Callable[[Detail], Iterator[str]]] = {
+_NAMES_ALONE_SAY_NOTHING = ("ErrorInfo", "Help", "")
+_FORMS: dict[str, Callable[[Detail], _Parts]] = {
     "ErrorInfo": _error_info,
     "BadRequest": lambda detail: _violations(detail, "fieldViolations", "field"),
     "PreconditionFailure": lambda detail: _violations(detail, "violations", "type", "subject"),

@@ -212,7 +212,7 @@ class ApiError(OperationsError):
         more = [f"{self.message.rstrip('. ')}.", describe(self.details, said), self._advice(), request]
         super().__init__(
             f"{self.service}: {self.verb} {self.operation}: {self.status}{because}, HTTP {self.http_status}: "
-            + " ".join(part if part.endswith(".") else f"{part}." for part in more if part)
+            + " ".join(part if part.endswith((".", "?")) else f"{part}." for part in more if part)
         )
 
     def _advice(self) -> str:

@@ -684,3 +684,12 @@ def test_the_button_says_what_is_wrong_without_a_secret(
     assert not good
     assert last == "metadata" or cure in words
     assert not [secret for secret in servers.secrets if secret in words]
+
+
+def test_without_credentials_the_help_page_is_said(nobody: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """C11: the redaction leaves the URL of Google's help page in the error."""
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
+    with pytest.raises(
+        CredentialsError, match=r"see https://cloud\.google\.com/[\w/-]+ for more information\. Give the"
+    ):
+        identity_for(read())

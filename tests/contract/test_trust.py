@@ -13,6 +13,7 @@ import pytest
 
 from airflow_lro_provider.lro.async_client import AsyncOperationsClient
 from airflow_lro_provider.lro.auth.settings import ConnectionSettings
+from airflow_lro_provider.lro.auth.token_transport import TokenTransport
 from airflow_lro_provider.lro.client import OperationsClient
 from airflow_lro_provider.lro.errors import ConnectionSettingsError, UnreachableError
 from airflow_lro_provider.lro.http import trust
@@ -20,7 +21,7 @@ from airflow_lro_provider.lro.polling import PollSchedule
 from airflow_lro_provider.lro.resources.names import read_reference
 from tests.contract.identity_servers import EMAIL, PEM
 from tests.contract.inspecting_proxy import InspectingProxy, hashed_folder
-from tests.contract.tls_server import Authority
+from tests.contract.tls_server import Authority, TlsServer
 
 NAME = "projects/p/locations/us-central1/operations/o"
 REFERENCE = read_reference(NAME, "datafusion")
@@ -214,3 +215,20 @@ def test_a_wait_ends_once_it_is_sure(proxy: InspectingProxy) -> None:
             client.wait_until_done(REFERENCE, PollSchedule(started=0.0), clock=lambda: now)
         assert len(proxy.connects) >= 3
         assert 10 <= now < 60
+
+
+def test_files_that_google_auth_names_are_used_for_one_server(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """B4: a client certificate and a bundle that come with a request (X.509 federation) go to no other server."""
+    monkeypatch.delenv("HTTPS_PROXY", raising=False)
+    certificate, key = authority.issue("this workload")
+    transport = TokenTransport()
+    with TlsServer(authority, "localhost") as server, TlsServer(authority, "localhost") as other:
+        files = {"cert": (str(certificate), str(key)), "verify": str(authority.certificate)}
+        assert transport(f"https://localhost:{server.port}/v1/o", **files).status == 200
+        assert [name for _, _, name in server.seen] == ["this workload"]
+        with pytest.raises(UnreachableError):
+            transport(f"https://localhost:{other.port}/v1/o")
+        assert other.seen == []
+    transport.close()

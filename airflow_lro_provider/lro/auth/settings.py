@@ -189,7 +189,8 @@ class _Extra:
         self._extra, self._conn_id = extra, conn_id
 
     def wrong(self, key: str, why: str) -> ConnectionSettingsError:
-        return ConnectionSettingsError(f"connection {self._conn_id!r}: `{key}` {why}.")
+        end = "" if why.endswith("?") else "."
+        return ConnectionSettingsError(f"connection {self._conn_id!r}: `{key}` {why}{end}")
 
     def _get(self, key: str) -> Any:
         value = self._extra.get(key)

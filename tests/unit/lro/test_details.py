@@ -48,10 +48,11 @@ DETAILS: list[tuple[str, dict[str, Any], str]] = [
                     "quotaMetric": "compute.googleapis.com/cpus",
                     "quotaId": "CPUS-per-region",
                     "quotaValue": "24",
+                    "quotaDimensions": {"region": "us-east1"},
                 }
             ]
         },
-        "project:p: CPUs (metric compute.googleapis.com/cpus, quota CPUS-per-region, limit 24)",
+        "project:p: CPUs (metric compute.googleapis.com/cpus, quota CPUS-per-region, limit 24, region us-east1)",
     ),
     (
         "Help",
@@ -96,6 +97,9 @@ def test_what_was_said_is_not_repeated() -> None:
     detail = {"@type": GOOGLE + "LocalizedMessage", "message": "Not allowed."}
     info = {"@type": GOOGLE + "ErrorInfo", "reason": "R", "metadata": {"a": "b"}}
     assert describe((detail, detail, info), "R: Not allowed.") == "a: b"
+    info["metadata"] = {"activationUrl": "https://h/activate", "service": "a.googleapis.com"}
+    violations = {"@type": GOOGLE + "BadRequest", "fieldViolations": [{"field": "a.b", "description": "Not set."}]}
+    assert describe((info, violations), "R: Not set, see https://h/activate.") == "service: a.googleapis.com; a.b"
 
 
 @pytest.mark.parametrize("odd", [None, 7, [], {}, [7], [{}], [{"field": 7}], {"a": []}, "x" * 10_000], ids=repr)
@@ -108,8 +112,9 @@ def test_odd_details_are_survived(kind: str, odd: Any) -> None:
 
 def test_secrets_in_details_are_hidden() -> None:
     """B16: details are quoted without tokens."""
-    detail = {"@type": GOOGLE + "Help", "links": [{"url": "https://h/x?access_token=abc123"}, {"url": "ya29.abcdefgh"}]}
-    assert describe((detail,)) == "https://h/x?access_token=[hidden]; [hidden]"
+    detail = {"@type": GOOGLE + "Help", "links": [{"url": "https://h/x?access_token=abc123"}]}
+    token = {"@type": GOOGLE + "LocalizedMessage", "message": "Bad ya29.abcdefgh"}
+    assert describe((detail, token)) == "https://h/x?access_token=[hidden]; Bad [hidden]"
 
 
 @pytest.mark.parametrize(

@@ -327,7 +327,7 @@ def test_a_misspelt_field_is_refused(name: str, meant: str) -> None:
     """C11: a field that is nearly one of ours would silently be other credentials; its value is not quoted."""
     with pytest.raises(ConnectionSettingsError) as caught:
         read(**{name: SECRET})
-    assert str(caught.value).endswith(f"`{name}` is no field of a connection; did you mean `{meant}`?.")
+    assert str(caught.value).endswith(f"`{name}` is no field of a connection; did you mean `{meant}`?")
     assert SECRET not in str(caught.value)
 
 
