@@ -122,7 +122,9 @@ class BoundedSession:
 
     def __init__(self, context: ssl.SSLContext | None = None) -> None:
         self.session = requests.Session()
-        self.session.trust_env = False  # else requests replaces the token by what it finds in ~/.netrc
+        self.session.trust_env = False  # proxies and certificates are found here
+        # Else requests replaces the token by the account in a URL.
+        self.session.auth = lambda request: request
         self.session.mount("http://", _Adapter())
         if context is not None:
             self.session.mount("https://", _Adapter(context))
