@@ -213,7 +213,9 @@ def _show(operation: Operation, as_json: bool, *, named: bool = False) -> None:
     if as_json:
         print(json.dumps(operation.raw, indent=None if named else 2))
     else:
-        print(f"{legible(operation.name)}  {operation.summary()}" if named else operation.summary())
+        failed = operation.outcome is Outcome.FAILED and not named  # of many, one short line each
+        line = f"FAILED · {operation.failure}" if failed else operation.summary()
+        print(f"{legible(operation.name)}  {line}" if named else line)
 
 
 def seconds(text: str) -> float:

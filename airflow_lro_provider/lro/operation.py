@@ -135,7 +135,7 @@ class Operation:
         """All that its error says: the name of its code, its message, and its details in words."""
         if self.error is None:
             return ""
-        message = shorten(self.error_message, MAX_TEXT).rstrip(". ")
+        message = shorten(" ".join(self.error_message.split()), MAX_TEXT).rstrip(". ")
         code = "" if message == self._code_name else f"{self._code_name}: "
         details = describe(read_details(self.error.get("details")), message)
         return f"{code}{message}{f'. {details}' if details else ''}"

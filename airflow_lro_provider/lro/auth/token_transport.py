@@ -21,7 +21,7 @@ from google.auth.transport.requests import Request
 from requests.structures import CaseInsensitiveDict
 
 from airflow_lro_provider.lro.auth.mtls import certificate_for
-from airflow_lro_provider.lro.errors import ForbiddenEndpointError, MalformedResponseError
+from airflow_lro_provider.lro.errors import ForbiddenEndpointError, MalformedResponseError, OperationsError
 from airflow_lro_provider.lro.http.json import read_json
 from airflow_lro_provider.lro.http.messages import CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS
 from airflow_lro_provider.lro.http.session import BoundedSession
@@ -141,6 +141,8 @@ class TokenTransport(Request):
                 context = new_context(verify if isinstance(verify, str) else None)
                 if cert:
                     context.load_cert_chain(*cert)
+        except OperationsError:  # of the certificates that are trusted
+            raise
         except (GoogleAuthError, OSError, ValueError) as error:
             return f"needs the client certificate, which cannot be used ({type(error).__name__})"
         if context is not None:
