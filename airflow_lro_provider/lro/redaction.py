@@ -23,11 +23,11 @@ _LONG = re.compile(r"[\w.+=~-]{90,}", re.ASCII)
 # What a user may paste with a URL: an account, also one that was cut off, and parameters whose names say what they are.
 _ACCOUNT = re.compile(r"(?<=//)(?:[^/\s@'\"]{1,500}@|[^/\s:@'\"\[]+:(?!\d{1,5}\b)[^/\s@'\"]+)")
 _BARE_ACCOUNT = re.compile(
-    r"(?<![\w.:/-])(?P<member>(?:user|group|serviceAccount|domain|principal\w*)(?=:))?[\w.%~+-]*:[^\s/:@'\"]{1,500}@"
+    r"(?<![\w.%~+:/-])(?P<member>(?:user|group|serviceAccount|domain|principal\w*)(?=:))?[\w.%~+-]*:[^\s/:@'\"]{1,500}@"
     r"(?P<host>[\w.-]*)(?P<path>(?::\d+)?/)?"
 )
 _PARAMETER = re.compile(
-    r"([?&;][\w.-]*(?:token|key|secret|passw|pwd|sig|credential|auth|code|assertion)[\w.-]*="
+    r"([?&;][\w.-]{0,60}(?:token|key|secret|passw|pwd|sig|credential|auth|code|assertion)[\w.-]{0,60}="
     r"|\b(?:access_?token|refresh_?token|id_?token|client_?secret|password|api_?key|private_?key)=)[^\s&;#'\"<>]+",
     re.ASCII | re.IGNORECASE,
 )

@@ -237,6 +237,6 @@ def test_files_that_google_auth_names_are_used_for_one_server(
 def test_a_bundle_of_google_auth_that_is_not_there_is_said(authority: Authority, tmp_path: Path) -> None:
     """B4: the file is named, and not a client certificate."""
     transport = TokenTransport()
-    with pytest.raises(ConnectionSettingsError, match="nothing.pem' *, which holds no certificates"):
+    with pytest.raises(ConnectionSettingsError, match=r"nothing\.pem', which holds no certificates"):
         transport("https://localhost:1/v1/o", verify=str(tmp_path / "nothing.pem"))
     transport.close()
