@@ -16,6 +16,8 @@ from unittest.mock import patch
 
 from google.auth.exceptions import DefaultCredentialsError, RefreshError
 
+from airflow_lro_provider.attempt.result import settle
+from airflow_lro_provider.exceptions import OperationFailedError
 from airflow_lro_provider.lro import flows, protocol
 from airflow_lro_provider.lro.auth import credentials
 from airflow_lro_provider.lro.auth.settings import ConnectionSettings
@@ -403,6 +405,9 @@ def _others() -> Iterator[tuple[str, str, OperationsError]]:
     yield "There are no credentials", "connection", _raised(_no_credentials)
     yield "The key is not valid any more", "connection", _token(400, "invalid_grant: Invalid JWT Signature", jwt)
     yield "The token server is busy", "connection", _token(503, "", jwt)
+    elsewhere = protocol.get(REFERENCE, "http://127.0.0.1:8900")
+    page = Response(404, {}, b"<html>Not found</html>")
+    yield "The endpoint serves something else", "connection", _raised(lambda: elsewhere.read(page))
     yield "A field is misspelt", "connection", _connection(keyfile="…")
     yield "The extra is a key", "connection", _connection(type="service_account", private_key="…")
     yield "A name is not one", "argument", _raised(lambda: read_reference(f"{NAME}?key=abc", "datafusion"))
@@ -415,6 +420,7 @@ class Entry:
 
     :param sent: what the service sent.
     :param error: its class.
+    :param means: what that means, by its docstring.
     :param again: whether it is tried again.
     """
 
@@ -422,9 +428,9 @@ class Entry:
     what: str
     sent: str
     error: str
+    means: str
     again: str
     text: str
-    source: str = ""
 
 
 def _again(error: OperationsError, verb: str) -> str:
@@ -439,16 +445,17 @@ def _again(error: OperationsError, verb: str) -> str:
     return "no" if verb == "start" else "no, once it is confirmed"
 
 
-def _settled(error: dict[str, Any]) -> str:
-    from airflow_lro_provider.attempt.result import settle
-    from airflow_lro_provider.exceptions import OperationFailedError
+def _means(error: Exception) -> str:
+    return (type(error).__doc__ or "").partition("\n")[0].rstrip(".").replace("``", "`")
 
+
+def _settled(error: dict[str, Any]) -> Exception:
     operation = Operation.from_json({"name": NAME, "done": True, "error": error})
     assert operation.outcome is not None
     try:
-        settle(REFERENCE, operation.outcome, operation, fail_on={operation.outcome.value})
+        settle(REFERENCE, operation.outcome, operation, fail_on={operation.outcome.value}, final=False)
     except OperationFailedError as failed:
-        return str(failed)
+        return failed
     raise AssertionError("it is no failure")
 
 
@@ -468,12 +475,12 @@ def _entries() -> Iterator[Entry]:
         again = _again(error, body.verb)
         sent = f"{body.http} to {body.verb}"
         kind = f"{type(error).__name__}, {error.status}"
-        yield Entry("Refused requests", body.what, sent, kind, again, str(error), body.source)
+        yield Entry("Refused requests", body.what, sent, kind, _means(error), again, str(error))
     for what, status in FAILED:
         again = "by a retry of the task that has started it; a sensor fails at once"
-        yield Entry(
-            "Failed operations", what, f"code {status['code']}", "OperationFailedError", again, _settled(status)
-        )
+        failed = _settled(status)
+        kind = OperationFailedError.__name__
+        yield Entry("Failed operations", what, f"code {status['code']}", kind, _means(failed), again, str(failed))
     titles = {
         "network": "No response, or none that can be read",
         "start": "Starts",
@@ -481,7 +488,7 @@ def _entries() -> Iterator[Entry]:
         "argument": "Arguments",
     }
     for what, verb, error in _others():
-        yield Entry(titles[verb], what, "-", type(error).__name__, _again(error, verb), str(error))
+        yield Entry(titles[verb], what, "", type(error).__name__, _means(error), _again(error, verb), str(error))
 
 
 INTRODUCTION = """\
@@ -503,8 +510,8 @@ def render() -> str:
         if entry.section != section:
             section = entry.section
             lines.append(f"## {section}\n")
-        sent = "" if entry.sent == "-" else f"{entry.sent}: "
-        lines.append(f"### {entry.what}\n\n{sent}`{entry.error}`. Tried again: {entry.again}.\n")
+        sent = f"{entry.sent}: " if entry.sent else ""
+        lines.append(f"### {entry.what}\n\n{sent}`{entry.error}`: {entry.means}. Tried again: {entry.again}.\n")
         lines.append(f"```text\n{entry.text}\n```\n")
     return "\n".join(lines)
 
