@@ -18,6 +18,7 @@ from airflow_lro_provider.lro.errors import (
     TransportError,
     UnavailableError,
     UnimplementedError,
+    UnreachableError,
     WaitTimeoutError,
 )
 from airflow_lro_provider.lro.operation import Operation
@@ -295,6 +296,7 @@ FINAL = [
     api_error(PermissionDeniedError),
     api_error(UnimplementedError),
     api_error(ApiError),
+    UnreachableError("not trusted"),
     CredentialsError("no token"),
 ]
 
