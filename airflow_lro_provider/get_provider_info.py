@@ -40,7 +40,7 @@ _CONNECTION_FIELDS: dict[str, Any] = {
         "Service accounts to impersonate, comma separated; requests are made as the last one.",
     ),
     "quota_project_id": _field("Quota project id", "The project that is charged for quota and billing."),
-    "scope": _field("Scopes", "OAuth scopes, comma separated. Default: cloud-platform."),
+    "scope": _field("Scopes", "OAuth scopes, separated by commas or spaces. Default: cloud-platform."),
     "num_retries": _field(
         "Number of retries", "How often a request is retried after a transient error. Default: 5.", "integer", minimum=0
     ),

@@ -25,6 +25,7 @@ from airflow_lro_provider.exceptions import (
     OperationRunningError,
 )
 from airflow_lro_provider.lro.operation import Operation, Outcome
+from airflow_lro_provider.lro.resources.catalog import find_service
 from airflow_lro_provider.lro.resources.hosts import Resource
 from airflow_lro_provider.ownership.decisions import EndedBy
 from airflow_lro_provider.triggers.events import without_response
@@ -37,7 +38,7 @@ _WORDS = {
     Outcome.FAILED: "failed",
     Outcome.CANCELLED: "was cancelled",
     Outcome.COMPLETED_DESPITE_CANCEL: "completed although its cancellation was requested",
-    Outcome.CANCEL_UNSUPPORTED: "cannot be cancelled: the service does not support it",
+    Outcome.CANCEL_UNSUPPORTED: "runs on: {service} cannot cancel it",
     Outcome.NOT_FOUND: "was not found",
     Outcome.STILL_RUNNING: "is still running",
 }
@@ -74,9 +75,10 @@ def settle(
     if outcome.value in fail_on:
         why = ""
         if operation is not None and operation.error is not None:
-            why = f": {operation.error_message} (code {operation.error_code})"
+            why = f": {operation.failure}"
         error = OperationRunningError if outcome is Outcome.STILL_RUNNING else failed
-        raise error(f"the operation {_WORDS[outcome]}{why}: {reference}")
+        words = _WORDS[outcome].format(service=find_service(reference.service).title)
+        raise error(f"the operation {words}{why}: {reference}")
     if operation is not None and not include_response:
         operation = without_response(operation)
     raw: Mapping[str, Any] = {"name": reference.name} if operation is None else operation.raw

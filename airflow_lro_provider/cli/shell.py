@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 from airflow_lro_provider.lro.cancel import cancel_line
 from airflow_lro_provider.lro.errors import WaitTimeoutError
-from airflow_lro_provider.lro.http.redaction import legible
 from airflow_lro_provider.lro.operation import Operation, Outcome
 from airflow_lro_provider.lro.polling import new_schedule
+from airflow_lro_provider.lro.redaction import legible
 from airflow_lro_provider.lro.resources.catalog import Service, find_service, known_services
 from airflow_lro_provider.lro.resources.names import OperationReference, read_parent, read_reference
 
@@ -213,7 +213,9 @@ def _show(operation: Operation, as_json: bool, *, named: bool = False) -> None:
     if as_json:
         print(json.dumps(operation.raw, indent=None if named else 2))
     else:
-        print(f"{legible(operation.name)}  {operation.summary()}" if named else operation.summary())
+        failed = operation.outcome is Outcome.FAILED and not named  # of many, one short line each
+        line = f"FAILED · {operation.failure}" if failed else operation.summary()
+        print(f"{legible(operation.name)}  {line}" if named else line)
 
 
 def seconds(text: str) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
 from airflow_lro_provider.airflow_compat.task_process import is_in_line
+from airflow_lro_provider.hooks.connections import usable
 from airflow_lro_provider.metrics import StatsMetrics
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class _OperationsBaseHook(BaseHook):
         connection = None
         with contextlib.suppress(AirflowNotFoundException):
             connection = self.get_connection(str(self.gcp_conn_id))
-        extra: dict[str, Any] = self._usable(connection).extra_dejson
+        extra: dict[str, Any] = usable(connection, self.gcp_conn_id).extra_dejson
         return extra
 
     @contextlib.contextmanager
@@ -87,22 +87,6 @@ class _OperationsBaseHook(BaseHook):
         except Exception as error:  # of Airflow: its text may contain what the connection does
             text = f"connection {self.gcp_conn_id!r} cannot be read: {type(error).__name__}"
             raise ConnectionSettingsError(text) from None
-
-    def _usable(self, connection: Any) -> Any:
-        from airflow_lro_provider.lro.errors import ConnectionSettingsError
-
-        if connection is None:
-            raise ConnectionSettingsError(
-                f"connection {self.gcp_conn_id!r} is not defined. Create it (type `google_lro` or"
-                " `google_cloud_platform`), or pass gcp_conn_id=None to use application default credentials."
-            )
-        try:
-            if not connection.extra or isinstance(json.loads(connection.extra), dict):
-                return connection
-        except ValueError:
-            pass
-        # Airflow treats an extra that is not JSON as empty: that would be another identity than intended.
-        raise ConnectionSettingsError(f"connection {self.gcp_conn_id!r}: its extra is not a JSON object.")
 
     def _reference(self, name: Any, settings: ConnectionSettings) -> OperationReference:
         from airflow_lro_provider.lro.resources.names import OperationReference, read_reference
@@ -309,7 +293,7 @@ class OperationsAsyncHook(_OperationsBaseHook):
         connection = None
         with contextlib.suppress(AirflowNotFoundException):
             connection = await get_async_connection(str(self.gcp_conn_id))
-        connection = self._usable(connection)
+        connection = usable(connection, self.gcp_conn_id)
         # Reading the extra masks its secrets, with a request to the supervisor: not synchronously on a loop.
         if hasattr(connection, "aextra_dejson"):  # since Airflow 3.3.2
             extra: dict[str, Any] = await connection.aextra_dejson()

@@ -315,6 +315,8 @@ class AsyncOperationsClient(BaseClient):
                 raise transport_error(request, error, sent=sent) from None
             except errors.MalformedResponseError as error:
                 raise unreadable(request, error) from None
+            except errors.UnreachableError as error:
+                raise errors.UnreachableError(f"{request}: {error}") from None
         return request.read(response.without(headers), datetime.now(timezone.utc))
 
 

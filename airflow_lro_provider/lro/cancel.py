@@ -44,14 +44,19 @@ class CancelResult:
         """The outcome, by a later poll. What was known already stands."""
         return self.outcome or outcome_of_cancel(later)
 
-    def summary(self) -> str:
-        """One short line for a log. It never calls an operation cancelled that may not be."""
+    def summary(self, service: str = "the service") -> str:
+        """One short line for a log. It never calls an operation cancelled that may not be.
+
+        :param service: the API's title.
+        """
         if self.outcome is None:
             return "Cancellation requested; the service accepted it"
         if self.outcome is Outcome.CANCEL_UNSUPPORTED:
-            return "Not cancelled, the service does not support it"
+            return f"Not cancelled, {service} cannot cancel it"
         if self.outcome is Outcome.NOT_FOUND or self.operation is None:
             return "Not cancelled, no such operation"
+        if self.outcome is Outcome.CANCELLED:
+            return f"Was cancelled already ({self.operation.summary()})"
         return f"Not cancelled, already finished ({self.operation.summary()})"
 
 
@@ -188,18 +193,19 @@ def _cancel(
     return CancelResult(True, None, before)
 
 
-def _is_doubted(error: errors.ApiError) -> bool:
+def _is_doubted(error: errors.OperationsError) -> bool:
     """Whether one such error is no evidence, also for somebody who waits for the result."""
     return isinstance(error, errors.NotFoundError) or (
         isinstance(error, errors.UnimplementedError) and not error.is_stated
     )
 
 
-def _is_doubted_at_an_end(error: errors.ApiError) -> bool:
+def _is_doubted_at_an_end(error: errors.OperationsError) -> bool:
     """The same where a dead task's operation would run on: any refusal, as long as there is time."""
     if isinstance(error, errors.FailedPreconditionError):
         return False  # the operation itself is asked
-    return not error.transient and not error.is_ours
+    is_refusal = isinstance(error, (errors.ApiError, errors.UnreachableError))
+    return is_refusal and not error.transient and not error.is_ours
 
 
 def outcome_of_cancel(later: Operation) -> Outcome:
@@ -211,6 +217,13 @@ def outcome_of_cancel(later: Operation) -> Outcome:
 
 def cancel_line(reference: OperationReference, result: CancelResult | BaseException, reason: str = "") -> str:
     """The line that every cancellation is logged with: the result or error first, why, and the operation last."""
-    fact = result.summary() if isinstance(result, CancelResult) else f"Cancellation not accepted, {result}"
+    if isinstance(result, CancelResult):
+        service = find_service(reference.service)
+        # A service that could may not be what has responded: the connection's endpoint may serve something else.
+        knows_how = service.offers("cancel", reference.name, reference.version)
+        fact = result.summary("the service" if knows_how else service.title)
+    else:  # without a token, a connection or trust in a certificate, nobody has refused anything
+        was_sent = isinstance(result, errors.ApiError) or getattr(result, "may_have_happened", True)
+        fact = f"Cancellation {'not accepted' if was_sent else 'could not be sent'}, {result}"
     because = f" ({reason})" if reason else ""
     return f"{fact}{because}: {reference.short}"

@@ -313,6 +313,8 @@ class OperationsClient(BaseClient):
             raise transport_error(request, error, sent=_was_sent(error)) from None
         except errors.MalformedResponseError as error:
             raise unreadable(request, error) from None
+        except errors.UnreachableError as error:
+            raise errors.UnreachableError(f"{request}: {error}") from None
         return request.read(response.without(headers), datetime.now(timezone.utc))
 
 

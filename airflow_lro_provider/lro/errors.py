@@ -20,6 +20,7 @@
     ├── MalformedResponseError *           a response, but not one of the API
     │   └── ResponseTooLargeError          a response that exceeds our limits: final
     ├── TransportError *                   no response: connection, TLS, timeout
+    │   └── UnreachableError               a certificate or proxy that cannot be used: final
     ├── StartUnknownError                  a start without a response: it may have started an operation
     ├── NotAnOperationError                a start whose response is not an operation
     ├── CredentialsError +                 no token could be obtained
@@ -41,6 +42,9 @@ from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, ClassVar
 
+from airflow_lro_provider.lro.details import describe
+from airflow_lro_provider.lro.redaction import without_credentials
+
 
 class OperationsError(Exception):
     """Base of all errors. The text says what was tried and what to do next."""
@@ -52,6 +56,15 @@ class OperationsError(Exception):
     """Whether the service may have carried out the request all the same."""
     retry_after: float | None = None
     """How long to wait before a retry, in seconds, if the API said so (``Retry-After``, ``google.rpc.RetryInfo``)."""
+
+    def __init__(self, message: str = "") -> None:
+        # The one place for it: most texts quote what a user, a connection or a server gave.
+        super().__init__(without_credentials(message))
+
+    @property
+    def poll_after(self) -> float:
+        """How long a wait pauses before its next poll at least, in seconds."""
+        return self.retry_after or 0.0
 
 
 @contextlib.contextmanager
@@ -115,6 +128,15 @@ class TransportError(OperationsError):
         super().__init__(message)
 
 
+class UnreachableError(TransportError):
+    """No response, nor would a retry get one: a certificate that is not trusted, a proxy that cannot be used."""
+
+    transient = False
+
+    def __init__(self, message: str, *, sent: bool = False) -> None:
+        super().__init__(message, sent=sent)
+
+
 class StartUnknownError(OperationsError):
     """The response to a request that starts an operation was lost: it may have started one."""
 
@@ -157,12 +179,15 @@ class ApiError(OperationsError):
     :param status: the ``google.rpc.Code`` name, as sent, or derived from the HTTP code.
     :param message: the API's own words.
     :param reason: ``google.rpc.ErrorInfo.reason``, if any.
-    :param details: all ``details`` of the status.
+    :param details: all ``details`` of the status, and the older ``errors``.
     :param request_id: identifies the request for Google's support, if the response has it.
     :param is_stated: whether the API itself has sent the status; else a front end or a proxy may have responded.
+    :param url: what was requested, if the connection's endpoint has responded in Google's place.
     """
 
     next_step: ClassVar[str] = "See the message of the API."
+    next_steps: ClassVar[Mapping[str, str]] = {}
+    """Another next step for some verbs."""
 
     service: str
     verb: str
@@ -175,16 +200,31 @@ class ApiError(OperationsError):
     request_id: str | None = None
     retry_after: float | None = None
     is_stated: bool = False
+    url: str = ""
 
     def __post_init__(self) -> None:
         # 503 says that the request was refused (https://google.aip.dev/194); so do all below 500 but these.
         http = self.http_status
         self.may_have_happened = http in (408, 499) or (http >= 500 and http not in (501, 503))
         because = f" ({self.reason})" if self.reason else ""
-        request = f" Request id: {self.request_id}." if self.request_id else ""
+        request = f"Request id: {self.request_id}." if self.request_id else ""
+        said = f"{self.message} {because} request id {self.request_id}"
+        more = [f"{self.message.rstrip('. ')}.", describe(self.details, said), self._advice(), request]
         super().__init__(
             f"{self.service}: {self.verb} {self.operation}: {self.status}{because}, HTTP {self.http_status}: "
-            f"{self.message.rstrip('.')}. {self.next_step.format(service=self.service, verb=self.verb)}{request}"
+            + " ".join(part if part.endswith((".", "?")) else f"{part}." for part in more if part)
+        )
+
+    def _advice(self) -> str:
+        step = self.next_steps.get(self.verb, self.next_step).format(service=self.service, verb=self.verb)
+        if not self.url or self.status not in ("NOT_FOUND", "UNIMPLEMENTED"):
+            return step
+        asked = f"The URL was {self.url}"
+        if self.service in self.url.partition(f"/{self.operation}")[0]:
+            return f"{asked}. {step}"
+        return (
+            f"{asked}: is `api_endpoint` of the connection right, and does it serve {self.service} there? {{service}}"
+            " in it becomes the API's name."
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -196,13 +236,21 @@ class ApiError(OperationsError):
 class InvalidArgumentError(ApiError):
     """400: the request itself is wrong."""
 
-    next_step = "Check the name of the operation, and the filter if there is one."
+    next_step = "Check the name of the operation."
+    next_steps: ClassVar[Mapping[str, str]] = {
+        "list": "Check the parent, and the filter if there is one.",
+        "start": "Correct the method's path, its query or its body.",
+    }
 
 
 class FailedPreconditionError(ApiError):
-    """400: not possible in the operation's present state."""
+    """400: not possible in the present state."""
 
     next_step = "Get the operation: it may have finished."
+    next_steps: ClassVar[Mapping[str, str]] = {
+        "list": "See the message of the API.",
+        "start": "Nothing was started: bring what the method works on into the state that it needs, and start again.",
+    }
 
 
 class UnauthenticatedError(ApiError):
@@ -220,6 +268,10 @@ class PermissionDeniedError(ApiError):
         "Give the account of the connection the permission that the message names on this project"
         " (usually {service}.operations.{verb}), and check that the API is enabled."
     )
+    next_steps: ClassVar[Mapping[str, str]] = {
+        "start": "Give the account of the connection the permission that this method needs on what it works on (the"
+        " method's page names it), and check that the API is enabled.",
+    }
 
 
 class NotFoundError(ApiError):
@@ -229,19 +281,44 @@ class NotFoundError(ApiError):
         "Check the name, the service and the API version; services delete operations some time"
         " (often 30 days) after their end."
     )
+    next_steps: ClassVar[Mapping[str, str]] = {
+        "list": "Check the parent, the service and the API version.",
+        "start": "Nothing was started: check the method's path, the API version, and that what it names exists.",
+    }
 
 
 class UnimplementedError(ApiError):
     """501, or 404 for a verb that has no route: the service does not support it."""
 
     next_step = "{service} does not support {verb} for this operation; it can only be waited for."
+    next_steps: ClassVar[Mapping[str, str]] = {
+        "get": "{service} does not support {verb} here: check the service and the API version.",
+        "list": "{service} does not support {verb} here: check the parent, the service and the API version.",
+        "start": "Nothing was started: {service} has no such method. Check path, `http_method` and API version.",
+    }
+
+
+LONG_QUOTA_SECONDS = 60.0
+"""The pause between two polls while a quota is used up that is not one per minute."""
+LONG_QUOTA_REASONS = {"RESOURCE_QUOTA_EXCEEDED", "dailyLimitExceeded", "quotaExceeded"}
 
 
 class ResourceExhaustedError(ApiError):
-    """429, or 403 for a quota's reason: over quota, or too many requests."""
+    """429, or another code for a quota's reason: over quota, or too many requests."""
 
     transient = True
     next_step = "Poll less often (poll_interval), or raise the quota of the project."
+    next_steps: ClassVar[Mapping[str, str]] = {
+        "start": "Nothing was started: start fewer at a time, or raise the quota of the project.",
+        "cancel": "Send fewer requests, or raise the quota of the project.",
+        "delete": "Send fewer requests, or raise the quota of the project.",
+    }
+
+    @property
+    def poll_after(self) -> float:
+        """See :attr:`OperationsError.poll_after`: a day's quota does not come back in a second."""
+        pause = LONG_QUOTA_SECONDS if self.reason in LONG_QUOTA_REASONS else 0.0
+        return self.retry_after or pause
 
 
 class UnavailableError(ApiError):

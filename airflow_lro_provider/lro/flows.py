@@ -102,7 +102,7 @@ def find(
     *,
     retries: int = 0,
     patience: float = math.inf,
-    is_doubted: Callable[[errors.ApiError], bool] = lambda error: isinstance(error, errors.NotFoundError),
+    is_doubted: Callable[[errors.OperationsError], bool] = lambda error: isinstance(error, errors.NotFoundError),
     clock: Callable[[], float] = time.monotonic,
 ) -> Flow[T]:
     """Send a request about one operation, as :func:`send` does, and again while its 404 is in doubt.
@@ -116,7 +116,7 @@ def find(
     while True:
         try:
             result = yield from send(request, retries, patience=begin + patience - clock(), clock=clock)
-        except errors.ApiError as error:
+        except errors.OperationsError as error:
             if not is_doubted(error):
                 raise
             now = clock()

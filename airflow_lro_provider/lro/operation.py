@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from airflow_lro_provider.lro.details import MAX_TEXT, describe, read_details, shorten
 from airflow_lro_provider.lro.errors import MalformedResponseError
-from airflow_lro_provider.lro.http.redaction import legible
+from airflow_lro_provider.lro.redaction import legible, without_credentials
 from airflow_lro_provider.lro.status import CODES
 
 
@@ -127,8 +128,20 @@ class Operation:
         if self.error is None:
             return ""
         message = self.error.get("message")
-        if isinstance(message, str) and message:
-            return message
+        return message if isinstance(message, str) and message else self._code_name
+
+    @property
+    def failure(self) -> str:
+        """All that its error says: the name of its code, its message, and its details in words."""
+        if self.error is None:
+            return ""
+        message = shorten(" ".join(self.error_message.split()), MAX_TEXT).rstrip(". ")
+        code = "" if message == self._code_name else f"{self._code_name}: "
+        details = describe(read_details(self.error.get("details")), message)
+        return f"{code}{message}{f'. {details}' if details else ''}"
+
+    @property
+    def _code_name(self) -> str:
         code = self.error_code
         return next((name for name, number in CODES.items() if number == code), f"code {code}")
 
@@ -203,8 +216,8 @@ class Operation:
         if not self.done and (progress := self.progress) is not None:
             parts.append(f"{progress:.0%}")
         text = self.error_message if self.error is not None else self.message
-        if text:
-            text = legible(" ".join(text[:1000].splitlines()))
+        if text and text not in parts:
+            text = legible(without_credentials(" ".join(text[:1000].splitlines())))
             parts.append(text if len(text) <= 300 else text[:297] + "...")
         return " · ".join(parts)
 

@@ -215,7 +215,7 @@ class PollSchedule:
         self.in_doubt = is_doubted and not is_final
         if is_final and (error.is_ours or not self.tolerant):
             raise error
-        self._retry_after = error.retry_after or 0.0
+        self._retry_after = error.poll_after
         trouble = type(error).__name__
         if trouble == self._trouble:
             return None

@@ -7,8 +7,10 @@ response                                                error
 ``error.status`` is a name of google.rpc.Code           that status decides, not the HTTP code
 no such status                                          the HTTP code decides
 404 that is not JSON, for another verb than get, list   UnimplementedError: the front end has no route for it
-PERMISSION_DENIED for a quota's reason                  ResourceExhaustedError: wait, no permission is missing
+a quota's reason, whatever the status and the verb      ResourceExhaustedError: wait, no permission is missing
 ======================================================  ======================================================
+
+A quota's reason stands in ErrorInfo or in the older ``errors``; a QuotaFailure is one, too.
 
 The errors themselves are in :mod:`airflow_lro_provider.lro.errors`.
 """
@@ -21,8 +23,8 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_lro_provider.lro import errors
+from airflow_lro_provider.lro.details import Detail, find_detail, read_details, shorten
 from airflow_lro_provider.lro.http.json import read_json
-from airflow_lro_provider.lro.http.redaction import legible, without_secrets
 
 if TYPE_CHECKING:
     from airflow_lro_provider.lro.http.messages import Request, Response
@@ -72,15 +74,20 @@ _BY_HTTP = {
     500: "INTERNAL",
 }
 _REQUEST_IDS = ("x-goog-request-id", "x-request-id", "x-guploader-uploadid", "x-cloud-trace-context")
-# Of google.rpc.ErrorInfo (google/api/error_reason.proto), and of the older `errors`.
+# Of google.rpc.ErrorInfo (google/api/error_reason.proto), and of the older `errors` with the domain usageLimits
+# (googleapiclient/http.py, https://developers.google.com/drive/api/guides/handle-errors).
 _QUOTA_REASONS = {
     "RATE_LIMIT_EXCEEDED",
     "RESOURCE_QUOTA_EXCEEDED",
+    "concurrentLimitExceeded",
     "dailyLimitExceeded",
+    "limitExceeded",
     "quotaExceeded",
     "rateLimitExceeded",
     "userRateLimitExceeded",
 }
+# What a quota is never the reason of: no token, or nothing there.
+_NOT_FOR_QUOTAS = {"UNAUTHENTICATED", "NOT_FOUND", "UNIMPLEMENTED"}
 MAX_RETRY_AFTER_SECONDS = 3600.0
 
 
@@ -105,14 +112,16 @@ def error_from_response(
         if error is None and http_status == 404 and request.verb not in ("get", "list"):
             # The API's own 404 is JSON. A page in HTML comes from the front end, which has no route for this verb.
             status = "UNIMPLEMENTED"
-    details = _mappings(error.get("details")) if error else ()
+    stated = read_details(error.get("details")) if error else ()
+    details = (*stated, *(read_details(error.get("errors")) if error else ()))
     message = error.get("message") if error else None
-    reason = _detail(details, "google.rpc.ErrorInfo", "reason")
-    if status == "PERMISSION_DENIED":
-        reasons = [reason, *(one.get("reason") for one in _mappings(error.get("errors") if error else None))]
-        if quota := next((one for one in reasons if isinstance(one, str) and one in _QUOTA_REASONS), None):
-            status, reason = "RESOURCE_EXHAUSTED", quota
-    request_id = _detail(details, "google.rpc.RequestInfo", "requestId") or next(
+    reason = _detail(stated, "ErrorInfo", "reason")
+    if status not in _NOT_FOR_QUOTAS and http_status < 500:
+        reasons = (detail.get("reason") for detail in details)
+        quota = next((one for one in reasons if isinstance(one, str) and one in _QUOTA_REASONS), None)
+        if quota or find_detail(stated, "QuotaFailure"):
+            status, reason = "RESOURCE_EXHAUSTED", quota or reason
+    request_id = _detail(stated, "RequestInfo", "requestId") or next(
         (headers[key] for key in _REQUEST_IDS if headers.get(key)), None
     )
     return _BY_STATUS.get(status, errors.ApiError)(
@@ -121,12 +130,13 @@ def error_from_response(
         operation=request.resource.name,
         http_status=http_status,
         status=status,
-        message=_shorten(message) if isinstance(message, str) and message else "no explanation was given",
-        reason=_shorten(reason, 100) if isinstance(reason, str) else None,
+        message=shorten(message, 1000) if isinstance(message, str) and message else "no explanation was given",
+        reason=shorten(reason, 100) if isinstance(reason, str) else None,
         details=details,
-        request_id=_shorten(request_id, 100) if isinstance(request_id, str) and request_id else None,
-        retry_after=_retry_after(headers.get("retry-after"), details, now),
+        request_id=shorten(request_id, 100) if isinstance(request_id, str) and request_id else None,
+        retry_after=_retry_after(headers.get("retry-after"), stated, now),
         is_stated=is_stated,
+        url="" if _is_googles(request) else request.url.partition("?")[0],
     )
 
 
@@ -142,19 +152,19 @@ def _status_of(body: bytes) -> Mapping[str, Any] | None:
     return error if isinstance(error, dict) else None
 
 
-def _mappings(values: Any) -> tuple[Mapping[str, Any], ...]:
-    return tuple(value for value in values if isinstance(value, Mapping)) if isinstance(values, list) else ()
+def _is_googles(request: Request[Any]) -> bool:
+    """Whether a request goes to the API's own host, or to its sibling for client certificates."""
+    host = request.url.split("/")[2]
+    return host == request.resource.host or host.endswith(".googleapis.com")
 
 
-def _detail(details: tuple[Mapping[str, Any], ...], kind: str, key: str) -> Any:
-    for detail in details:
-        if str(detail.get("@type", "")).endswith(kind):
-            return detail.get(key)
-    return None
+def _detail(details: tuple[Detail, ...], kind: str, key: str) -> Any:
+    detail = find_detail(details, kind)
+    return detail.get(key) if detail else None
 
 
-def _retry_after(header: str | None, details: tuple[Mapping[str, Any], ...], now: datetime | None) -> float | None:
-    delay = _detail(details, "google.rpc.RetryInfo", "retryDelay")
+def _retry_after(header: str | None, details: tuple[Detail, ...], now: datetime | None) -> float | None:
+    delay = _detail(details, "RetryInfo", "retryDelay")
     seconds = _seconds(delay.removesuffix("s")) if isinstance(delay, str) else None
     if seconds is None and header:
         seconds = _seconds(header)
@@ -175,8 +185,3 @@ def _seconds(text: str) -> float | None:
     except ValueError:
         return None
     return seconds if seconds == seconds else None
-
-
-def _shorten(text: str, limit: int = 1000) -> str:
-    text = legible(without_secrets(text[: 20 * limit]))
-    return text if len(text) <= limit else text[: limit - 3] + "..."

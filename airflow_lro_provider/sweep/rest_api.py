@@ -3,19 +3,27 @@
 For where no Dag may run, or to see what a sweep would do. Connections are read where this runs: from
 ``AIRFLOW_CONN_…`` variables, as Airflow writes them; in place of one that is not there, the application default
 credentials are used if that is allowed.
+
+Requests are those of :mod:`airflow_lro_provider.lro.http.session`: no redirect, no account of ``~/.netrc``, plain http
+through no proxy, and the same certificates as for Google's servers.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode, urlsplit
 
 import requests
 
 from airflow_lro_provider.hooks.operations import OperationsHook
-from airflow_lro_provider.lro.errors import ConnectionSettingsError
+from airflow_lro_provider.lro.errors import ConnectionSettingsError, OperationsError
+from airflow_lro_provider.lro.http.json import read_json
+from airflow_lro_provider.lro.http.messages import CONNECT_TIMEOUT_SECONDS
+from airflow_lro_provider.lro.http.session import BoundedSession
+from airflow_lro_provider.lro.redaction import in_brief
 from airflow_lro_provider.sweep.ledger import PREFIX, LedgerEntry
 
 if TYPE_CHECKING:
@@ -34,8 +42,11 @@ def log_in(url: str, user: str, password: str) -> str:
 
     :raises AirflowApiError: if they are wrong.
     """
-    # No redirect: the password goes to the host that was named, and to no other.
-    content = _send(requests, "POST", f"{url}/auth/token", json={"username": user, "password": password})
+    http = BoundedSession()
+    try:
+        content = _send(http, "POST", f"{url}/auth/token", {"username": user, "password": password}, secret=password)
+    finally:
+        http.close()
     return str(content["access_token"])
 
 
@@ -49,9 +60,7 @@ class FromOutside:
 
     def __init__(self, url: str, token: str, *, default_credentials: bool = False) -> None:
         self._url = url.rstrip("/")
-        self._http = requests.Session()
-        self._http.headers["authorization"] = f"Bearer {token}"
-        self._http.auth = lambda request: request  # an account in ~/.netrc must not replace the token
+        self._http, self._token = BoundedSession(), token
         self._default_credentials = default_credentials
         self._values: dict[str, Any] = {}
 
@@ -114,30 +123,63 @@ class FromOutside:
         return OperationsHook(gcp_conn_id=gcp_conn_id, impersonation_chain=impersonation_chain).settings
 
     def _pages(self, method: str, path: str, rows: str, query: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        where, limit, skip = ("params", "limit", "offset") if method == "GET" else ("json", "page_limit", "page_offset")
+        limit, skip = ("limit", "offset") if method == "GET" else ("page_limit", "page_offset")
         offset = 0
         while True:
-            page = self._request(method, path, **{where: {**query, limit: PAGE_SIZE, skip: offset}})
+            page = self._request(method, path, {**query, limit: PAGE_SIZE, skip: offset})
             yield from page[rows]
             offset += len(page[rows])
             if not page[rows] or offset >= page["total_entries"]:
                 return
 
-    def _request(self, method: str, path: str, **kwargs: Any) -> dict[str, Any]:
-        return _send(self._http, method, f"{self._url}/api/v2/{path}", **kwargs)
+    def _request(
+        self, method: str, path: str, content: Mapping[str, Any] | None = None, *, missing_is_fine: bool = False
+    ) -> dict[str, Any]:
+        url, token = f"{self._url}/api/v2/{path}", self._token
+        if method == "GET" and content:
+            url, content = f"{url}?{urlencode(content)}", None
+        headers = {"authorization": f"Bearer {token}"}
+        return _send(self._http, method, url, content, headers, secret=token, missing_is_fine=missing_is_fine)
 
 
-def _send(http: Any, method: str, url: str, *, missing_is_fine: bool = False, **kwargs: Any) -> dict[str, Any]:
-    """Send a request without following a redirect; an empty object stands for no content."""
+def _send(
+    http: BoundedSession,
+    method: str,
+    url: str,
+    content: Mapping[str, Any] | None = None,
+    headers: Mapping[str, str] | None = None,
+    *,
+    secret: str,
+    missing_is_fine: bool = False,
+) -> dict[str, Any]:
+    """Send a request with a JSON object; an empty object stands for no content.
+
+    :param secret: what it carries: Airflow quotes the input that it refuses.
+    """
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise AirflowApiError(f"the URL of Airflow must begin with https:// or http://, not {url[:20]!r}")
     try:
-        response = http.request(method, url, timeout=TIMEOUT_SECONDS, allow_redirects=False, **kwargs)
-        if response.status_code == requests.codes.no_content or (missing_is_fine and response.status_code == 404):
-            return {}
-        if not 200 <= response.status_code < 300:
-            raise AirflowApiError(f"Airflow's API returned {response.status_code}: {response.text[:300]}")
-        content = response.json()
+        response = http.fetch(
+            method,
+            url,
+            headers={**(headers or {}), **({} if content is None else {"content-type": "application/json"})},
+            body=None if content is None else json.dumps(content),
+            connect=CONNECT_TIMEOUT_SECONDS,
+            read=TIMEOUT_SECONDS,
+        )
     except requests.RequestException as error:
         raise AirflowApiError(f"Airflow's API cannot be reached ({type(error).__name__})") from None
-    if not isinstance(content, dict):
+    except OperationsError as error:
+        raise AirflowApiError(f"Airflow's API cannot be reached: {error}") from None
+    if response.status == requests.codes.no_content or (missing_is_fine and response.status == 404):
+        return {}
+    if not 200 <= response.status < 300:
+        words = in_brief(response.body.decode("utf-8", "replace"), [secret, json.dumps(secret)[1:-1]])
+        raise AirflowApiError(f"Airflow's API returned {response.status}: {words}")
+    try:
+        answer = read_json(response.body)
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
         raise AirflowApiError("Airflow's API returned something other than an object")
-    return content
+    return answer

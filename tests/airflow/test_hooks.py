@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_lro_provider.emulator import Emulator
+from airflow_lro_provider.hooks.connections import CONNECTION_TYPES
 from airflow_lro_provider.hooks.operations import OperationsAsyncHook, OperationsHook
 from airflow_lro_provider.lro.auth.credentials import FAKE_TOKEN
 from airflow_lro_provider.lro.errors import (
@@ -175,3 +176,25 @@ def test_test_connection_says_who(lro_emulator: Emulator, monkeypatch: pytest.Mo
     bad, words = OperationsHook().test_connection()
     assert not bad
     assert "keyfile_dict" in words
+
+
+@pytest.mark.parametrize("kind", ["aws", "http", "generic", "gcp_looker", "google_ads"])
+async def test_a_connection_of_another_type_is_refused(
+    lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """C11: its extra holds no Google credentials, so it would silently be the application default ones."""
+    connect(monkeypatch, lro_emulator.connection_extra(), conn_type=kind)
+    words = f"'google_cloud_default' is of type '{kind}', which holds no Google credentials. Give it the type"
+    with pytest.raises(ConnectionSettingsError, match=words):
+        OperationsHook().read_again()
+    with pytest.raises(ConnectionSettingsError, match=words):
+        await OperationsAsyncHook().read_again()
+
+
+@pytest.mark.parametrize("kind", [*CONNECTION_TYPES, "google-cloud-platform", None, ""])
+async def test_connections_of_googles_provider_are_used(
+    lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, kind: str | None
+) -> None:
+    """C11: those types whose extra has the same fields, and a connection that names none."""
+    connect(monkeypatch, lro_emulator.connection_extra(), conn_type=kind)
+    assert OperationsHook().settings == await OperationsAsyncHook().settings()

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-import requests
 
 from airflow_lro_provider.emulator import Emulator
+from airflow_lro_provider.lro.http.messages import Response
 from airflow_lro_provider.lro.resources.names import read_reference
 from airflow_lro_provider.sweep.ledger import PREFIX, LedgerEntry
 from airflow_lro_provider.sweep.reconciler import sweep
-from airflow_lro_provider.sweep.rest_api import FromOutside
+from airflow_lro_provider.sweep.rest_api import AirflowApiError, FromOutside, log_in
 
 
 class PlayedApi:
@@ -27,20 +29,17 @@ class PlayedApi:
         self.entry, self.one = entry, one
         self.paths: list[str] = []
 
-    def request(self, method: str, url: str, **_: Any) -> requests.Response:
+    def fetch(self, method: str, url: str, **_: Any) -> Response:
         """Response."""
-        path = url.partition("/api/v2/")[2]
+        path, status = url.partition("/api/v2/")[2].partition("?")[0], 200
         self.paths.append(path)
-        response = requests.Response()
-        response.status_code = 200
         content: Mapping[str, Any] = {"task_instances": [], "total_entries": 0}
         if path == "variables":
             rows = [{"key": PREFIX + self.entry.key, "value": self.entry.to_json()}]
             content = {"variables": rows, "total_entries": 1}
         elif not path.endswith("/list"):
-            response.status_code, content = self.one, {"state": "running"}
-        response._content = json.dumps(content).encode()
-        return response
+            status, content = self.one, {"state": "running"}
+        return Response(status, {}, json.dumps(content).encode())
 
 
 @pytest.mark.parametrize(
@@ -65,3 +64,87 @@ def test_only_what_is_gone_is_cancelled(
     assert sweep(airflow, now=time.time(), log=lambda *_: None).counts[what] == 1
     assert len(lro_emulator.requests(verb="cancel")) == cancels
     assert "dags/d/dagRuns/scheduled__2026-01-01T00:00:00+00:00/taskInstances/g.t/3" in played.paths
+
+
+class Server:
+    """Airflow's API, or a proxy in front of it, on this machine: it notes what arrives, and responds as it is told."""
+
+    def __init__(
+        self, status: int = 200, body: bytes = b'{"access_token": "t", "variables": [], "total_entries": 0}'
+    ) -> None:
+        self.lines: list[str] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                outer.lines.append(f"{self.command} {self.path}")
+                sent = self.rfile.read(int(self.headers.get("content-length", 0)))
+                content = body.replace(b"INPUT", sent)
+                self.send_response(status)
+                self.send_header("location", "http://127.0.0.1:1/elsewhere")
+                self.send_header("content-length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def do_POST(self) -> None:
+                self.do_GET()
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
+
+    def __enter__(self) -> Server:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+def test_plain_http_goes_through_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """B17: neither the password of a login nor the token is shown to a proxy that could read it."""
+    with Server() as airflow, Server() as proxy:
+        for variable in ("http_proxy", "https_proxy", "all_proxy"):
+            monkeypatch.setenv(variable, proxy.url)
+            monkeypatch.setenv(variable.upper(), proxy.url)
+        for variable in ("no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(variable, raising=False)
+        assert log_in(airflow.url, "admin", "s3cret") == "t"
+        assert FromOutside(f"{airflow.url}/", "t0ken").keys() == []
+        assert [line.partition("?")[0] for line in airflow.lines] == ["POST /auth/token", "GET /api/v2/variables"]
+        assert proxy.lines == []
+
+
+@pytest.mark.parametrize(("status", "words"), [(422, "returned 422"), (307, "returned 307"), (500, "returned 500")])
+def test_what_airflow_quotes_back_has_no_secret(status: int, words: str) -> None:
+    """B16: FastAPI repeats the input that it refuses, the password among it; and no redirect is followed."""
+    with Server(status, b'{"detail": [{"input": INPUT}]} Bearer t0ken-of-somebody') as airflow:
+        with pytest.raises(AirflowApiError, match=words) as caught:
+            log_in(airflow.url, "admin", 's3cret-"pässword')
+        assert "s3cret-" not in str(caught.value)
+        with pytest.raises(AirflowApiError, match=words) as caught:
+            FromOutside(airflow.url, "t0ken-of-somebody").keys()
+        assert "t0ken-of-somebody" not in str(caught.value)
+        assert len(airflow.lines) == 2
+
+
+@pytest.mark.parametrize("url", ["localhost:8080", "airflow.example.com", "ftp://airflow"])
+def test_a_url_without_scheme_is_said(url: str) -> None:
+    """C11: the URL is at fault, and not that Airflow is away."""
+    with pytest.raises(AirflowApiError, match="must begin with https:// or http://"):
+        log_in(url, "admin", "s3cret")
+    with pytest.raises(AirflowApiError, match="must begin with https:// or http://"):
+        FromOutside(url, "t").keys()
+
+
+def test_an_airflow_that_is_away_is_said() -> None:
+    """B17: the words of a connection that cannot be made, without the URL's account."""
+    with Server() as airflow:
+        pass
+    with pytest.raises(AirflowApiError, match=r"cannot be reached \(ConnectionError\)"):
+        FromOutside(airflow.url, "t").keys()

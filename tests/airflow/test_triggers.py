@@ -169,8 +169,8 @@ async def test_the_deadline_is_enforced_here(current: None, lro_emulator: Emulat
     [
         (None, "REQUESTED", "Cancellation requested; the service accepted it"),
         (403, "REFUSED", "Cancellation not accepted, "),
-        (501, "CANCEL_UNSUPPORTED", "Not cancelled, the service does not support it"),
-        (404, "CANCEL_UNSUPPORTED", "Not cancelled, the service does not support it"),  # for a get finds it
+        (501, "CANCEL_UNSUPPORTED", "cannot cancel it"),
+        (404, "CANCEL_UNSUPPORTED", "cannot cancel it"),  # for a get finds it
     ],
 )
 async def test_a_deadline_says_what_the_cancel_came_to(

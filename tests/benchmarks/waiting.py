@@ -81,6 +81,7 @@ def measured(task: dict[str, Any], options: dict[str, Any], timeout: float, verb
             "AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT": json.dumps({"conn_type": "google_lro", "extra": extra}),
             "AIRFLOW__LRO__MAX_IN_FLIGHT": str(options.get("max_in_flight", 8)),
             "SSL_CERT_FILE": options["certificate"][0],
+            "REQUESTS_CA_BUNDLE": options["certificate"][0],
             "NO_PROXY": "127.0.0.1",
         }
         done = subprocess.run(

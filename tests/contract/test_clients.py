@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import json
 import subprocess
 import sys
 import time
@@ -34,6 +36,7 @@ from airflow_lro_provider.lro.polling import new_schedule
 from airflow_lro_provider.lro.resources.catalog import SYSTEMS, known_services
 from airflow_lro_provider.lro.resources.methods import read_method
 from airflow_lro_provider.lro.resources.names import OperationReference, read_parent, read_reference
+from tests.hostile.hostile_server import HostileServer, plain
 
 
 class Subject:
@@ -515,3 +518,26 @@ def test_a_cancel_in_a_hurry_imports_nothing(lro_emulator: Emulator) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "REQUESTED []"
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.mark.parametrize("code", [403, 400])
+def test_a_quota_ends_no_wait(kind: str, code: int) -> None:
+    """B5: a wait outlasts a quota that is not said with a 429, for as long as it takes."""
+    running = json.dumps({"name": "operations/o", "metadata": {}}).encode()
+    errors = [{"domain": "usageLimits", "reason": "quotaExceeded", "message": "No more."}]
+    quota = json.dumps({"error": {"code": code, "message": "No more.", "errors": errors}}).encode()
+    done = json.dumps({"name": "operations/o", "done": True, "response": {}}).encode()
+    plays = [plain(running), *[plain(quota, f"{code} No")] * 6, plain(done)]
+    moments = itertools.count(0.0, 20.0)
+    lines: list[str] = []
+    with HostileServer(*plays) as server:
+        subject = Subject(kind, ConnectionSettings.from_extra({"api_endpoint": server.url, "is_anonymous": True}))
+        reference = read_reference("projects/p/locations/l/operations/o", "datafusion")
+        schedule = new_schedule(0.0, interval=5.0)
+        assert subject.wait_until_done(reference, schedule, on_change=lines.append, clock=lambda: next(moments)).done
+        subject.finish()
+        assert len(server.heard) == len(plays)
+    assert subject.slept.count(60.0) == 6  # and not the interval: such a quota does not come back in a second
+    assert [line.partition(":")[0] for line in lines] == ["RUNNING", "poll failed, will try again", "SUCCEEDED"]
+    assert "permission" not in lines[1]

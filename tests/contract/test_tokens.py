@@ -30,8 +30,8 @@ from airflow_lro_provider.lro.errors import (
 )
 from airflow_lro_provider.lro.http.body import MAX_BYTES
 from airflow_lro_provider.lro.http.messages import Response
-from airflow_lro_provider.lro.http.redaction import in_brief
 from airflow_lro_provider.lro.http.session import BoundedSession
+from airflow_lro_provider.lro.redaction import in_brief
 from tests.contract.identity_servers import CLIENT_ID, EMAIL, Asked, IdentityServers
 
 
@@ -684,3 +684,12 @@ def test_the_button_says_what_is_wrong_without_a_secret(
     assert not good
     assert last == "metadata" or cure in words
     assert not [secret for secret in servers.secrets if secret in words]
+
+
+def test_without_credentials_the_help_page_is_said(nobody: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """C11: the redaction leaves the URL of Google's help page in the error."""
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
+    with pytest.raises(
+        CredentialsError, match=r"see https://cloud\.google\.com/[\w/-]+ for more information\. Give the"
+    ):
+        identity_for(read())

@@ -31,7 +31,7 @@ def test_a_failed_operation_fails_the_task_without_a_retry(lab: Lab, mode: str) 
     """The operation's own error is the task's, and a finished operation is not waited for again."""
     run = lab.start(f"{mode}_retry", duration=5, error={"code": 8, "message": "quota of disks is used up"})
     assert run.reaches("failed")["try_number"] == 1
-    assert "quota of disks is used up (code 8)" in run.log()
+    assert "RESOURCE_EXHAUSTED: quota of disks is used up" in run.log()
     assert run.cancels == 0
 
 

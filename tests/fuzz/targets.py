@@ -25,11 +25,11 @@ from airflow_lro_provider.lro.flows import Sleep
 from airflow_lro_provider.lro.http.body import Body
 from airflow_lro_provider.lro.http.json import Row
 from airflow_lro_provider.lro.http.messages import Request, Response
-from airflow_lro_provider.lro.http.redaction import without_secrets
 from airflow_lro_provider.lro.operation import Operation, Outcome, State
 from airflow_lro_provider.lro.paging import Paging
 from airflow_lro_provider.lro.polling import PollSchedule
 from airflow_lro_provider.lro.protocol import Page
+from airflow_lro_provider.lro.redaction import without_secrets
 from airflow_lro_provider.lro.resources.catalog import find_service, known_services
 from airflow_lro_provider.lro.resources.hosts import Resource, check_endpoint, endpoint_of, split_url
 from airflow_lro_provider.lro.resources.methods import Method, new_request_id, read_method

@@ -28,8 +28,8 @@ from airflow_lro_provider.lro.auth.credentials import identity_for
 from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 from airflow_lro_provider.lro.auth.token import REFRESH_MARGIN
 from airflow_lro_provider.lro.errors import CredentialsError, OperationsError, TransportError
-from airflow_lro_provider.lro.http.redaction import without_secrets
 from airflow_lro_provider.lro.polling import new_schedule
+from airflow_lro_provider.lro.redaction import without_secrets
 from tests.hostile.hostile_server import Heard, HostileServer, Play, for_ever, head, plain
 from tests.hostile.responses import BIG, ODD, bomb, packed, raw
 from tests.hostile.subjects import KINDS, NAME, REFERENCE, Client

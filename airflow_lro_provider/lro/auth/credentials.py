@@ -27,7 +27,7 @@ from airflow_lro_provider.lro.auth.settings import DEFAULT_SCOPES, ConnectionSet
 from airflow_lro_provider.lro.auth.token import Identity, explain
 from airflow_lro_provider.lro.auth.token_transport import TokenTransport
 from airflow_lro_provider.lro.http.json import read_json
-from airflow_lro_provider.lro.http.redaction import in_brief
+from airflow_lro_provider.lro.redaction import in_brief
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials

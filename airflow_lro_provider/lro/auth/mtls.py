@@ -17,6 +17,7 @@ from google.auth.exceptions import ClientCertError, GoogleAuthError, MutualTLSCh
 from google.auth.transport import mtls
 
 from airflow_lro_provider.lro.errors import ConnectionSettingsError, without_context
+from airflow_lro_provider.lro.http.trust import Key, new_context, shared_context, trust_key
 from airflow_lro_provider.lro.resources.catalog import DEFAULT_UNIVERSE
 
 if TYPE_CHECKING:
@@ -32,14 +33,15 @@ _MTLS_HOSTS = (".mtls.googleapis.com", ".mtls.sandbox.googleapis.com", ".p.googl
 class TlsSettings:
     """How a client speaks TLS.
 
-    :param context: has the client certificate; ``None`` without one.
+    :param context: has the certificates that are trusted, and the client certificate if there is one; ``None`` is as
+        :func:`~airflow_lro_provider.lro.http.trust.shared_context`.
     """
 
     context: ssl.SSLContext | None = field(default=None, repr=False)
     mtls_hosts: bool = False
 
 
-_current: tuple[str, ssl.SSLContext] | None = None
+_current: tuple[tuple[str, Key], ssl.SSLContext] | None = None
 _lock = threading.Lock()
 
 
@@ -55,6 +57,8 @@ def tls_settings_for(settings: ConnectionSettings) -> TlsSettings:
     try:
         context = _context()
         mtls_hosts = settings.api_endpoint is None and mtls.should_use_mtls_endpoint(context is not None)
+    except ConnectionSettingsError:
+        raise
     except (MutualTLSChannelError, ClientCertError, GoogleAuthError, OSError, ValueError) as error:
         problem = str(error) if "GOOGLE_API_USE_MTLS_ENDPOINT" in str(error) else type(error).__name__
         raise ConnectionSettingsError(
@@ -65,7 +69,7 @@ def tls_settings_for(settings: ConnectionSettings) -> TlsSettings:
             f"Google has mTLS hosts in the universe {DEFAULT_UNIVERSE} only, and the connection is of"
             f" {settings.universe_domain}: set GOOGLE_API_USE_MTLS_ENDPOINT=never."
         )
-    return TlsSettings(context, mtls_hosts)
+    return TlsSettings(context or shared_context(), mtls_hosts)
 
 
 def certificate_for(host: str) -> ssl.SSLContext | None:
@@ -83,11 +87,11 @@ def _context() -> ssl.SSLContext | None:
     if not mtls.should_use_client_cert() or not mtls.has_default_client_cert_source():
         return None
     certificate, key = mtls.default_client_cert_source()()
-    fingerprint = hashlib.sha256(certificate + b"\0" + key).hexdigest()
+    fingerprint = hashlib.sha256(certificate + b"\0" + key).hexdigest(), trust_key()
     with _lock:
         if _current is None or _current[0] != fingerprint:
-            context = mtls.get_default_ssl_context()
-            if context is None:
+            context = new_context()
+            if not mtls.load_default_client_cert(context):
                 return None
             _current = (fingerprint, context)
         return _current[1]

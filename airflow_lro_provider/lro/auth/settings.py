@@ -7,10 +7,11 @@ sent here.
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from airflow_lro_provider.lro.errors import ConnectionSettingsError
@@ -30,6 +31,11 @@ NUM_RETRIES = 5
 START_TIMEOUT_SECONDS = 60
 _OLD_PREFIX = "extra__google_cloud_platform__"
 _KINDS = ("key_path", "keyfile_dict", "credential_config_file", "key_secret_name")
+# Besides those of the class: as they are called in an extra.
+_NAMES_IN_EXTRA = {"scope", "idp_extra_params"}
+# Near a field, and not meant: of keys and other hooks.
+_NOT_MEANT = {"project_id", "client_email", "key"}
+_MEANT = dict.fromkeys(("keyfile", "key_file", "keyfile_json", "credentials_path"), ("key_path", "keyfile_dict"))
 _SECRET_NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
 _PROJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:-]{0,99}")
 
@@ -97,6 +103,7 @@ class ConnectionSettings:
         :raises ConnectionSettingsError: naming the field that cannot be used, never its value.
         """
         reader = _Extra(extra, conn_id)
+        reader.check_names({field.name for field in fields(cls)} - {"scopes"})
         named = reader.text("universe_domain")
         universe = check_universe(named) if named else universe_of_environment()
         settings = cls(
@@ -170,10 +177,9 @@ def _check_credentials(settings: ConnectionSettings, reader: _Extra) -> None:
 
 
 def _chain(chain: str | tuple[str, ...] | list[str] | None) -> tuple[str, ...]:
-    if chain is None:
-        return ()
-    parts = chain.split(",") if isinstance(chain, str) else chain
-    return tuple(part.strip() for part in parts if part.strip())
+    """Scopes or accounts, separated by commas as in Google's own hook, or by spaces as in OAuth (RFC 6749, 3.3)."""
+    given = (chain,) if isinstance(chain, str) else chain or ()
+    return tuple(part for text in given for part in re.split(r"[,\s]+", text) if part)
 
 
 class _Extra:
@@ -183,11 +189,28 @@ class _Extra:
         self._extra, self._conn_id = extra, conn_id
 
     def wrong(self, key: str, why: str) -> ConnectionSettingsError:
-        return ConnectionSettingsError(f"connection {self._conn_id!r}: `{key}` {why}.")
+        end = "" if why.endswith("?") else "."
+        return ConnectionSettingsError(f"connection {self._conn_id!r}: `{key}` {why}{end}")
 
     def _get(self, key: str) -> Any:
         value = self._extra.get(key)
         return self._extra.get(_OLD_PREFIX + key) if value in (None, "") else value
+
+    def check_names(self, known: set[str]) -> None:
+        """Refuse what looks like a field and is none: left out, it would silently be another account, or other scopes.
+
+        Whatever is nothing like a field of ours is somebody else's.
+        """
+        known = known | _NAMES_IN_EXTRA
+        if self._extra.get("type") == "service_account" and self._extra.get("private_key"):
+            raise self.wrong("private_key", "belongs into `keyfile_dict`, with the whole key file around it")
+        for name in self._extra:
+            plain = re.sub("[^a-z]+", "_", name.removeprefix(_OLD_PREFIX).lower()).strip("_")
+            if name.removeprefix(_OLD_PREFIX) in known or plain in _NOT_MEANT or self._extra[name] in (None, ""):
+                continue
+            near = _MEANT.get(plain) or difflib.get_close_matches(plain, known, 1, cutoff=0.8)
+            if near:
+                raise self.wrong(name, f"is no field of a connection; did you mean `{'` or `'.join(near)}`?")
 
     def text(self, key: str) -> str | None:
         value = self._get(key)

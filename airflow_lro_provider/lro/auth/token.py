@@ -18,7 +18,7 @@ from google.auth.exceptions import TransportError as NotReachedError
 
 from airflow_lro_provider.lro.auth.token_transport import Refusal, TokenTransport
 from airflow_lro_provider.lro.errors import CredentialsError, OperationsError, TransportError, without_context
-from airflow_lro_provider.lro.http.redaction import in_brief
+from airflow_lro_provider.lro.redaction import in_brief
 from airflow_lro_provider.lro.threads import in_thread
 
 if TYPE_CHECKING:

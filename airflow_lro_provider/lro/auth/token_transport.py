@@ -21,11 +21,12 @@ from google.auth.transport.requests import Request
 from requests.structures import CaseInsensitiveDict
 
 from airflow_lro_provider.lro.auth.mtls import certificate_for
-from airflow_lro_provider.lro.errors import ForbiddenEndpointError, MalformedResponseError
+from airflow_lro_provider.lro.errors import ForbiddenEndpointError, MalformedResponseError, OperationsError
 from airflow_lro_provider.lro.http.json import read_json
 from airflow_lro_provider.lro.http.messages import CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS
-from airflow_lro_provider.lro.http.redaction import in_brief
 from airflow_lro_provider.lro.http.session import BoundedSession
+from airflow_lro_provider.lro.http.trust import new_context
+from airflow_lro_provider.lro.redaction import in_brief
 
 RETRYABLE = (408, 429, 500, 502, 503, 504)
 _METADATA_VARIABLES = ("GCE_METADATA_HOST", "GCE_METADATA_ROOT", "GCE_METADATA_IP")
@@ -90,8 +91,10 @@ class TokenTransport(Request):
         """Send a request, in the form that google-auth expects.
 
         :param timeout: seconds for the whole response; google-auth's own default of two minutes is cut.
-        :param kwargs: ``cert`` or ``verify``, in the form that requests expects.
+        :param kwargs: ``cert`` (the files of a client certificate and its key) or ``verify`` (a file or folder of
+            certificates to trust), in the form that requests expects.
         :raises ForbiddenEndpointError: if it would carry a secret over plain http to another machine.
+        :raises UnreachableError: if the certificate of the server is not trusted, or the proxy cannot be used.
         :raises TransportError: google-auth's, if there is no response now.
         :raises RefreshError: google-auth's, if the response exceeds the limits.
         """
@@ -100,7 +103,7 @@ class TokenTransport(Request):
         grant = form.get("grant_type")
         sent = tuple(_sent_secrets(form, headers or {}))
         seconds = min(timeout or READ_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS)
-        problem, final = None if kwargs.get("cert") else self._mount_certificate(url), False
+        problem, final = self._mount_certificate(url, **kwargs), False
         if problem is None:
             try:
                 response = self._bounded.fetch(
@@ -110,7 +113,6 @@ class TokenTransport(Request):
                     body=body,
                     connect=min(seconds, CONNECT_TIMEOUT_SECONDS),
                     read=seconds,
-                    **kwargs,
                 )
             except requests.RequestException as error:
                 problem = f"cannot be reached ({type(error).__name__})"
@@ -127,14 +129,20 @@ class TokenTransport(Request):
         found = CaseInsensitiveDict(response.headers)
         return SimpleNamespace(status=response.status, headers=found, data=response.body)  # google-auth's names
 
-    def _mount_certificate(self, url: str) -> str | None:
-        """Use the client certificate of this machine for a server that takes it.
+    def _mount_certificate(self, url: str, cert: Any = None, verify: Any = None) -> str | None:
+        """Use the client certificate that is given, or that of this machine for a server that takes it.
 
         :return: what is wrong with it, if anything, without its content.
         """
         parts = urlsplit(url)
         try:
             context = certificate_for(parts.hostname or "")
+            if cert or isinstance(verify, str):
+                context = new_context(verify if isinstance(verify, str) else None)
+                if cert:
+                    context.load_cert_chain(*cert)
+        except OperationsError:  # of the certificates that are trusted
+            raise
         except (GoogleAuthError, OSError, ValueError) as error:
             return f"needs the client certificate, which cannot be used ({type(error).__name__})"
         if context is not None:

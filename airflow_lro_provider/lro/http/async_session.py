@@ -19,6 +19,7 @@ from yarl import URL
 from airflow_lro_provider.lro.http.body import ACCEPT_ENCODING, Body
 from airflow_lro_provider.lro.http.messages import USER_AGENT, Request, Response
 from airflow_lro_provider.lro.http.session import proxy_for
+from airflow_lro_provider.lro.http.trust import explained, shared_context
 
 if TYPE_CHECKING:
     import ssl
@@ -84,42 +85,36 @@ class AsyncSession:
         """Send a request, authorized by these headers, and fetch the response.
 
         :raises aiohttp.ClientError: if none came; among others also ``OSError`` and ``asyncio.TimeoutError``.
+        :raises UnreachableError: if the certificate is not trusted, or the proxy cannot be used.
         :raises MalformedResponseError: if it cannot be accepted, among others :class:`ResponseTooLargeError`.
         """
         if self._pools is None:
             self._pools = _loops.setdefault(asyncio.get_running_loop(), _Pools())
             self._pools.users += 1
-        pools, url = self._pools, URL(request.url, encoded=True)
-        async with (
-            pools.turn(request.verb, url.authority, self._connections),
-            pools.session(request.verb).request(
-                request.method,
-                url,
-                data=request.body,
-                headers={**request.headers, **headers},
-                timeout=aiohttp.ClientTimeout(
-                    total=self._connect + (request.response_timeout or self._read) + request.timeout,
-                    sock_connect=self._connect,
-                ),
-                allow_redirects=False,
-                proxy=_proxy(request.url),
-                ssl=self._context or True,
-            ) as response,
-        ):
-            found = {key.lower(): value for key, value in response.headers.items()}
-            body = Body(response.status, found)
-            async for piece in response.content.iter_any():
-                if not body.feed(piece):
-                    break
-            if not response.content.at_eof():
-                response.close()
-            return Response(response.status, found, body.finish())
-
-
-def _proxy(url: str) -> URL | None:
-    """The proxy for a URL, perhaps with an account; a kind that aiohttp cannot use does not count."""
-    named = proxy_for(url)
-    if not named:
-        return None
-    proxy = URL(named if "://" in named else f"http://{named}")
-    return proxy if proxy.scheme in ("http", "https") else None
+        pools, url, proxy = self._pools, URL(request.url, encoded=True), proxy_for(request.url)
+        context = self._context or (shared_context() if url.scheme == "https" else True)
+        with explained(request.url):
+            async with (
+                pools.turn(request.verb, url.authority, self._connections),
+                pools.session(request.verb).request(
+                    request.method,
+                    url,
+                    data=request.body,
+                    headers={**request.headers, **headers},
+                    timeout=aiohttp.ClientTimeout(
+                        total=self._connect + (request.response_timeout or self._read) + request.timeout,
+                        sock_connect=self._connect,
+                    ),
+                    allow_redirects=False,
+                    proxy=None if proxy is None else URL(proxy),
+                    ssl=context,
+                ) as response,
+            ):
+                found = {key.lower(): value for key, value in response.headers.items()}
+                body = Body(response.status, found)
+                async for piece in response.content.iter_any():
+                    if not body.feed(piece):
+                        break
+                if not response.content.at_eof():
+                    response.close()
+                return Response(response.status, found, body.finish())

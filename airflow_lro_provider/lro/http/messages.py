@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 
 from airflow_lro_provider import __version__
 from airflow_lro_provider.lro.errors import MalformedResponseError, TransportError
-from airflow_lro_provider.lro.http.redaction import HIDDEN
+from airflow_lro_provider.lro.redaction import HIDDEN
 from airflow_lro_provider.lro.resources.hosts import Resource
 
 USER_AGENT = f"airflow-lro-provider/{__version__}"

@@ -5,7 +5,8 @@ byte every second is listened to for ever, and an endless header line or body is
 here as they leave the socket (:class:`_Wire`), and once more when they are unpacked
 (:mod:`~airflow_lro_provider.lro.http.body`). :mod:`~airflow_lro_provider.lro.http.async_session` has the same limits.
 
-Redirects are never followed, cookies never kept, and nothing unencrypted goes through a proxy.
+Redirects are never followed, cookies and ``~/.netrc`` never used, and nothing unencrypted goes through a proxy. Which
+certificates are trusted: :mod:`~airflow_lro_provider.lro.http.trust`.
 """
 
 from __future__ import annotations
@@ -17,15 +18,17 @@ import time
 from collections.abc import Callable, Mapping
 from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from airflow_lro_provider.lro.errors import MalformedResponseError, ResponseTooLargeError
+from airflow_lro_provider.lro.errors import MalformedResponseError, ResponseTooLargeError, UnreachableError
 from airflow_lro_provider.lro.http.body import ACCEPT_ENCODING, MAX_WIRE_BYTES, Body
 from airflow_lro_provider.lro.http.messages import Response
+from airflow_lro_provider.lro.http.trust import explained, shared_context
 
 if TYPE_CHECKING:
     import ssl
@@ -100,10 +103,12 @@ class _Adapter(HTTPAdapter):
         self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(proxy, **kwargs, **self._tls())
-        if not proxy.lower().startswith("socks"):
-            manager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+        manager = super().proxy_manager_for(proxy, **kwargs, **self._tls(), proxy_ssl_context=shared_context())
+        manager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
         return manager
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        conn.cert_reqs = "CERT_REQUIRED"  # requests would add certifi's certificates to the context
 
     def _tls(self) -> dict[str, ssl.SSLContext]:
         return {} if self.context is None else {"ssl_context": self.context}
@@ -112,16 +117,18 @@ class _Adapter(HTTPAdapter):
 class BoundedSession:
     """Sends requests, and fetches their responses within limits.
 
-    :param context: how to speak TLS: has the client certificate, if one is to be shown.
+    :param context: how to speak TLS, if not with the shared context: has the client certificate to be shown.
     """
 
     def __init__(self, context: ssl.SSLContext | None = None) -> None:
         self.session = requests.Session()
-        self.session.mount("http://", _Adapter())
-        self.session.mount("https://", _Adapter(context))
-        self.session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        # Otherwise requests would replace the token by what it finds in ~/.netrc.
+        self.session.trust_env = False  # proxies and certificates are found here
+        # Else requests replaces the token by the account in a URL.
         self.session.auth = lambda request: request
+        self.session.mount("http://", _Adapter())
+        if context is not None:
+            self.session.mount("https://", _Adapter(context))
+        self.session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
 
     def show_certificate(self, origin: str, context: ssl.SSLContext) -> None:
         """Show the client certificate of a context at one origin (``https://HOST[:PORT]``), and at no other."""
@@ -141,27 +148,30 @@ class BoundedSession:
         body: Any = None,
         connect: float,
         read: float,
-        **tls: Any,
     ) -> Response:
         """Send a request, and fetch the response.
 
         :param connect: seconds for a connection.
         :param read: seconds for the whole response.
-        :param tls: ``cert`` or ``verify``, as requests takes them: files of certificates.
         :raises requests.RequestException: if none came in time.
+        :raises UnreachableError: if the certificate is not trusted, or the proxy cannot be used.
         :raises MalformedResponseError: if it cannot be accepted, among others :class:`ResponseTooLargeError`.
         """
-        with self.session.request(
-            method,
-            url,
-            data=body,
-            headers={**headers, "accept-encoding": ACCEPT_ENCODING},
-            timeout=(connect, read),
-            allow_redirects=False,
-            stream=True,
-            proxies=None if proxy_for(url) else {"http": "", "https": ""},
-            **tls,
-        ) as response:
+        if url.startswith("https://") and not isinstance(self.session.adapters["https://"], _Adapter):
+            self.session.mount("https://", _Adapter(shared_context()))  # reads files: not before it is needed
+        with (
+            explained(url),
+            self.session.request(
+                method,
+                url,
+                data=body,
+                headers={**headers, "accept-encoding": ACCEPT_ENCODING},
+                timeout=(connect, read),
+                allow_redirects=False,
+                stream=True,
+                proxies={"https": proxy_for(url) or ""},
+            ) as response,
+        ):
             found = {key.lower(): value for key, value in response.headers.items()}
             content = Body(response.status_code, found)
             try:
@@ -179,7 +189,18 @@ def proxy_for(url: str) -> str | None:
 
     A proxy cannot read what goes through it encrypted. So what is not encrypted (to this machine, to an emulator, to
     Google's metadata server) never goes through one, whatever the environment says.
+
+    :raises UnreachableError: if it is of a kind that not both clients can use (SOCKS).
     """
     if not url.startswith("https://"):
         return None
-    return requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url))
+    named = requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url))
+    if not named:
+        return None
+    proxy = named if "://" in named else f"http://{named}"
+    if (scheme := urlsplit(proxy).scheme.lower()) in ("http", "https"):
+        return proxy
+    raise UnreachableError(
+        f"the environment (HTTPS_PROXY, ALL_PROXY) names a proxy at {scheme}:// for {urlsplit(url).hostname}; only"
+        " proxies at http:// and https:// are supported. Name one, or except the host in NO_PROXY."
+    )

@@ -119,7 +119,7 @@ class Throttle:
         """
         self.release(ticket)
         self._failures += 1
-        retry_after = error.retry_after
+        retry_after = error.poll_after
         throttled = isinstance(error, ResourceExhaustedError)
         if not (throttled or retry_after or self.troubled or self._failures >= DOWN_AFTER):
             return False

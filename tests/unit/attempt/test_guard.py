@@ -305,7 +305,7 @@ def test_a_cancel_that_the_service_does_not_have_is_logged_so(make_task: Callabl
     task.arm()
     task.guard.release("a reason")
     [line] = task.log.lines
-    assert "Not cancelled, the service does not support it (a reason;" in line
+    assert "cannot cancel it (a reason;" in line
 
 
 def test_a_guard_leaves_no_descriptor_and_no_thread(make_task: Callable[..., Task]) -> None:

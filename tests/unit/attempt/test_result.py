@@ -25,10 +25,10 @@ RUNNING = Operation.from_json({"name": NAME, "metadata": {"state": "RUNNING"}})
 
 OUTCOMES: list[tuple[Outcome, Operation | None, str]] = [
     (Outcome.SUCCEEDED, SUCCEEDED, "succeeded"),
-    (Outcome.FAILED, FAILED, "failed: out of disk (code 8)"),
-    (Outcome.CANCELLED, CANCELLED, "was cancelled: CANCELLED (code 1)"),
+    (Outcome.FAILED, FAILED, "failed: RESOURCE_EXHAUSTED: out of disk"),
+    (Outcome.CANCELLED, CANCELLED, "was cancelled: CANCELLED"),
     (Outcome.COMPLETED_DESPITE_CANCEL, SUCCEEDED, "completed although its cancellation was requested"),
-    (Outcome.CANCEL_UNSUPPORTED, RUNNING, "cannot be cancelled: the service does not support it"),
+    (Outcome.CANCEL_UNSUPPORTED, RUNNING, "runs on: Data Fusion cannot cancel it"),
     (Outcome.NOT_FOUND, None, "was not found"),
     (Outcome.STILL_RUNNING, RUNNING, "is still running"),
 ]

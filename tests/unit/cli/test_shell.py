@@ -69,6 +69,16 @@ def test_wait(shell: Callable[..., tuple[int, str, str]], lro_emulator: Emulator
     assert "RUNNING" in found[2]
 
 
+def test_a_failure_says_all_details(shell: Callable[..., tuple[int, str, str]], lro_emulator: Emulator) -> None:
+    """B6: the code's name, the message and the details of a failed operation."""
+    violations = [{"field": "instance.type", "description": "must be set"}]
+    details = [{"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": violations}]
+    name = lro_emulator.create("datafusion", duration=0, error={"code": 3, "message": "No.", "details": details})
+    for command in ("get", "wait"):
+        out = shell(command, name, "--service", "datafusion")[1]
+        assert out == "FAILED · INVALID_ARGUMENT: No. instance.type: must be set\n"
+
+
 def test_wait_gives_up_at_the_timeout(shell: Callable[..., tuple[int, str, str]], lro_emulator: Emulator) -> None:
     """Exit status 3; the operation runs on."""
     name = lro_emulator.create("datafusion", duration=None)
@@ -112,7 +122,7 @@ def test_a_service_that_cannot_cancel(shell: Callable[..., tuple[int, str, str]]
     """Known before anything is sent."""
     name = lro_emulator.create("cloudtasks", duration=None)
     status, _, err = shell("cancel", name, "--service", "cloudtasks")
-    assert (status, "Not cancelled, the service does not support it" in err) == (1, True)
+    assert (status, "Not cancelled, Cloud Tasks cannot cancel it" in err) == (1, True)
     assert lro_emulator.requests(verb="cancel") == []
 
 

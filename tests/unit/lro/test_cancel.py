@@ -11,9 +11,11 @@ from airflow_lro_provider.lro.cancel import CancelResult, cancel, cancel_line, o
 from airflow_lro_provider.lro.errors import (
     ApiError,
     OperationsError,
+    UnreachableError,
 )
 from airflow_lro_provider.lro.metrics import Metrics
 from airflow_lro_provider.lro.operation import Operation, Outcome
+from airflow_lro_provider.lro.resources.catalog import find_service
 from tests.unit.lro.driver import (
     ACCEPTED,
     CANCELLED,
@@ -31,6 +33,7 @@ from tests.unit.lro.driver import (
     SUCCEEDED,
     UNAVAILABLE,
     UNIMPLEMENTED,
+    UNSENT,
     Clock,
     busy_for,
     drive,
@@ -216,6 +219,14 @@ def test_at_an_end_the_connections_retries_do_not_count() -> None:
     assert (taken.count("cancel"), result) == (5, CancelResult(True, None, None))
 
 
+def test_at_an_end_one_certificate_is_not_believed() -> None:
+    """B4: a certificate that is not trusted is final, and still no reason to give up the only cancel that there is."""
+    untrusted, clock = UnreachableError("not trusted"), Clock()
+    flow = cancel(REFERENCE, ENDPOINT, poll=False, retries=5, patience=60.0, clock=clock)
+    assert drive(flow, untrusted, ACCEPTED, clock=clock) == (["cancel", 1.0, "cancel"], CancelResult(True, None, None))
+    assert drive(cancel(REFERENCE, ENDPOINT, poll=False, retries=5), untrusted) == (["cancel"], untrusted)
+
+
 @pytest.mark.parametrize(("patience", "sent"), [(0.0, 1), (1.0, 2), (3.0, 3), (6.0, 3), (7.0, 4)])
 def test_with_little_patience_a_404_is_an_error(patience: float, sent: int) -> None:
     """Row A3: a dying process repeats a cancel while there is time, and concludes nothing."""
@@ -303,15 +314,24 @@ def test_a_later_poll_changes_nothing_that_was_known(later: Operation) -> None:
         (CancelResult(True, None, RUNNING), "Cancellation requested; the service accepted it"),
         (had_finished(SUCCEEDED), "Not cancelled, already finished (SUCCEEDED)"),
         (had_finished(FAILED), "Not cancelled, already finished (FAILED · boom)"),
-        (unsupported(), "Not cancelled, the service does not support it"),
+        (had_finished(CANCELLED), "Was cancelled already (CANCELLED)"),  # C11: not "not cancelled: CANCELLED"
+        (unsupported(), "Not cancelled, the service cannot cancel it"),
         (unknown(), "Not cancelled, no such operation"),
         (LOST, "Cancellation not accepted, no connection"),
+        (NO_KEY, "Cancellation could not be sent, no key"),  # C11: not "requested … refused"
+        (UNSENT, "Cancellation could not be sent, no connection"),
     ],
 )
 def test_a_cancel_has_one_line(result: Any, fact: str) -> None:
     """The fact first, the reason, and at last the operation, in short."""
     assert cancel_line(REFERENCE, result, "because") == f"{fact} (because): o (datafusion)"
     assert cancel_line(REFERENCE, result) == f"{fact}: o (datafusion)"
+
+
+def test_a_service_that_has_no_cancel_is_named() -> None:
+    """C11: the API is named, where it is known that it cannot cancel."""
+    line = cancel_line(NO_CANCEL, unsupported())
+    assert line.startswith(f"Not cancelled, {find_service(NO_CANCEL.service).title} cannot cancel it: ")
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from airflow_lro_provider.lro.errors import (
     UnavailableError,
     UnimplementedError,
     UnknownServiceError,
+    UnreachableError,
     WaitTimeoutError,
 )
 
@@ -106,6 +107,7 @@ def test_plain_errors_travel_between_processes(error: OperationsError) -> None:
         (UnavailableError, ApiError, True),
         (MalformedResponseError, OperationsError, True),
         (TransportError, OperationsError, True),
+        (UnreachableError, TransportError, False),
         (CredentialsError, OperationsError, False),
         (WaitTimeoutError, OperationsError, False),
     ],
@@ -124,7 +126,7 @@ def test_the_picture_is_complete() -> None:
         name for name, thing in vars(errors).items() if isinstance(thing, type) and issubclass(thing, OperationsError)
     }
     assert {name for name in names if name not in (errors.__doc__ or "")} == set()
-    assert len(names) == 22
+    assert len(names) == 23
 
 
 def test_without_context_drops_the_error_that_holds_a_secret() -> None:

@@ -616,7 +616,7 @@ def test_progress_is_a_fraction_or_nothing(metadata: dict[str, Any], progress: f
         ({"name": "o", "metadata": {"state": "PENDING", "statusMessage": "queued"}}, "PENDING · queued"),
         ({"name": "o", "metadata": {"progressPercent": 40, "statusMessage": "hi"}}, "RUNNING · 40% · hi"),
         ({"name": "o", "done": True, "metadata": {"progressPercent": 40}}, "SUCCEEDED"),
-        ({"name": "o", "done": True, "error": {"code": 1}}, "CANCELLED · CANCELLED"),
+        ({"name": "o", "done": True, "error": {"code": 1}}, "CANCELLED"),
         ({"name": "o", "done": True, "error": {"code": 13, "message": "x" * 300}}, "FAILED · " + "x" * 300),
         (
             {"name": "o", "done": True, "error": {"code": 13, "message": "x" * 301}},

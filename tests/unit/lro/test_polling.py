@@ -18,6 +18,7 @@ from airflow_lro_provider.lro.errors import (
     TransportError,
     UnavailableError,
     UnimplementedError,
+    UnreachableError,
     WaitTimeoutError,
 )
 from airflow_lro_provider.lro.operation import Operation
@@ -295,6 +296,7 @@ FINAL = [
     api_error(PermissionDeniedError),
     api_error(UnimplementedError),
     api_error(ApiError),
+    UnreachableError("not trusted"),
     CredentialsError("no token"),
 ]
 
@@ -505,7 +507,7 @@ def test_lines_are_said_only_on_a_change() -> None:
         "RUNNING · 11% · copying",
         None,
         "CANCELLING · 11% · copying",
-        "CANCELLED · CANCELLED",
+        "CANCELLED",
         None,
     ]
 

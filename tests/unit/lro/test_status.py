@@ -204,6 +204,49 @@ def test_403_for_a_quota_is_no_missing_permission(reason: str, legacy: bool) -> 
     assert type(read(403, body)) is ResourceExhaustedError
 
 
+VERBS = ["get", "list", "cancel", "delete", "wait", "start"]
+QUOTA_FAILURE = {
+    "@type": "type.googleapis.com/google.rpc.QuotaFailure",
+    "violations": [{"subject": "project:p", "description": "Too many requests"}],
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize(
+    ("http", "status"),
+    [(403, "PERMISSION_DENIED"), (400, "FAILED_PRECONDITION"), (400, "INVALID_ARGUMENT"), (429, "RESOURCE_EXHAUSTED")],
+)
+@pytest.mark.parametrize("form", ["ErrorInfo", "errors", "ErrorInfo with a name of errors", "QuotaFailure"])
+def test_a_quota_is_a_quota(verb: str, http: int, status: str, form: str) -> None:
+    """B5: in ErrorInfo, in the older `errors`, or as a QuotaFailure; for every verb and status."""
+    body = quota_body("RATE_LIMIT_EXCEEDED" if form == "ErrorInfo" else "rateLimitExceeded", legacy=form == "errors")
+    if form == "QuotaFailure":
+        body["error"]["details"] = [QUOTA_FAILURE]
+    body["error"].update(code=http, status=status)
+    error = api_error(http, body, verb=verb)
+    assert (type(error), error.status, error.transient) == (ResourceExhaustedError, "RESOURCE_EXHAUSTED", True)
+    assert "permission" not in str(error)
+    assert "quota" in str(error).rpartition("Quota exceeded")[2]
+
+
+@pytest.mark.parametrize(("http", "status"), [(401, "UNAUTHENTICATED"), (404, "NOT_FOUND"), (503, "UNAVAILABLE")])
+def test_a_quota_hides_nothing_else(http: int, status: str) -> None:
+    """B5: no token, nothing there, or an outage stay what they are."""
+    body = quota_body("rateLimitExceeded", legacy=True)
+    body["error"].update(code=http, status=status)
+    assert api_error(http, body).status == status
+
+
+@pytest.mark.parametrize(
+    ("reason", "seconds"), [("dailyLimitExceeded", 60), ("quotaExceeded", 60), ("rateLimitExceeded", 0)]
+)
+def test_a_long_quota_is_polled_for_seldom(reason: str, seconds: float) -> None:
+    """B5: a day's quota does not come back in a second; what the API says of it goes first."""
+    error = api_error(403, quota_body(reason, legacy=True))
+    assert (error.poll_after, error.retry_after) == (seconds, None)
+    assert api_error(403, quota_body(reason, legacy=True), retry_after="7").poll_after == 7
+
+
 @pytest.mark.parametrize(
     "reason", ["SERVICE_DISABLED", "IAM_PERMISSION_DENIED", "forbidden", "insufficientPermissions"]
 )
@@ -361,7 +404,7 @@ def test_details_that_are_no_list_are_ignored() -> None:
         ("PERMISSION_DENIED", "datafusion.operations.cancel"),
         ("NOT_FOUND", "Check the name, the service and the API version"),
         ("UNIMPLEMENTED", "datafusion does not support cancel for this operation; it can only be waited for"),
-        ("RESOURCE_EXHAUSTED", "Poll less often (poll_interval), or raise the quota"),
+        ("RESOURCE_EXHAUSTED", "Send fewer requests, or raise the quota"),
         ("UNAVAILABLE", "Try again later"),
         ("ABORTED", "See the message of the API"),
     ],
@@ -372,6 +415,67 @@ def test_a_message_says_what_was_tried_and_what_to_do(status: str, next_step: st
     text = str(read(http, {"error": {"code": http, "status": status, "message": "The API's words."}}))
     assert text.startswith(f"datafusion: cancel {NAME}: {status}, HTTP {http}: The API's words. ")
     assert next_step in text
+
+
+@pytest.mark.parametrize(
+    ("status", "verb", "next_step", "not_said"),
+    [
+        ("INVALID_ARGUMENT", "start", "Correct the method's path, its query or its body", "filter"),
+        ("INVALID_ARGUMENT", "list", "Check the parent, and the filter", "method"),
+        ("INVALID_ARGUMENT", "get", "Check the name of the operation", "filter"),
+        ("FAILED_PRECONDITION", "start", "Nothing was started", "may have finished"),
+        ("PERMISSION_DENIED", "start", "the permission that this method needs", "operations.start"),
+        ("PERMISSION_DENIED", "list", "datafusion.operations.list", "method"),
+        ("NOT_FOUND", "start", "check the method's path", "30 days"),
+        ("NOT_FOUND", "list", "Check the parent", "30 days"),
+        ("UNIMPLEMENTED", "start", "has no such method", "waited for"),
+        ("UNIMPLEMENTED", "list", "does not support list here", "waited for"),
+        ("RESOURCE_EXHAUSTED", "start", "start fewer at a time", "poll_interval"),
+        ("RESOURCE_EXHAUSTED", "get", "poll_interval", "Nothing was started"),
+    ],
+)
+def test_the_next_step_fits_the_verb(status: str, verb: str, next_step: str, not_said: str) -> None:
+    """B6: who starts or lists gets no advice about a poll."""
+    http = HTTP_CODES[status]
+    text = str(read(http, {"error": {"code": http, "status": status, "message": "No."}}, verb=verb))
+    assert next_step in text
+    assert not_said not in text
+
+
+def test_a_refused_start_says_all_details() -> None:
+    """B6: field violations, links and the rest stand in the text of a refused request, each once."""
+    details = [
+        {
+            "@type": "type.googleapis.com/google.rpc.BadRequest",
+            "fieldViolations": [{"field": "a.b", "description": "odd"}],
+        },
+        {
+            "@type": "type.googleapis.com/google.rpc.Help",
+            "links": [{"description": "Docs", "url": "https://d.example/x"}],
+        },
+        {"@type": "type.googleapis.com/google.rpc.RequestInfo", "requestId": "r-1"},
+    ]
+    error = {"code": 400, "status": "INVALID_ARGUMENT", "message": "Bad request.", "details": details}
+    assert str(read(400, {"error": error}, verb="start")) == (
+        f"datafusion: start {NAME}: INVALID_ARGUMENT, HTTP 400: Bad request. a.b: odd; Docs: https://d.example/x."
+        " Correct the method's path, its query or its body. Request id: r-1."
+    )
+
+
+@pytest.mark.parametrize(
+    ("base", "asks"), [("http://127.0.0.1:8900", True), ("https://proxy.example/datafusion", False)]
+)
+@pytest.mark.parametrize("body", [HTML, b'{"error": {"code": 404, "status": "NOT_FOUND", "message": "no"}}'])
+@pytest.mark.parametrize("verb", ["get", "cancel", "start"])
+def test_a_404_at_an_endpoint_says_the_url(base: str, asks: bool, body: bytes, verb: str) -> None:
+    """C11: where the connection's endpoint has responded, the URL is said, and `{service}` if it has none."""
+    url = f"{base}/v1/{NAME}"
+    request = Request(verb, "GET", f"{url}?key=x", Resource("datafusion", "v1", NAME, "h"), lambda *_: None)
+    text = str(error_from_response(request, Response(404, {}, body), NOW))
+    assert f"The URL was {url}" in text
+    assert "key=" not in text
+    assert ("`api_endpoint`" in text and "{service}" in text) is asks
+    assert "The URL was" not in str(read(404, body, verb=verb))
 
 
 def test_braces_in_the_apis_words_are_no_template() -> None:

@@ -303,3 +303,57 @@ def test_refusals_are_of_one_family() -> None:
     """Everything that is wrong with a connection is refused before anything is sent."""
     assert issubclass(ConnectionSettingsError, InvalidRequestError)
     assert issubclass(ForbiddenEndpointError, InvalidRequestError)
+
+
+# --- what is misspelt ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("keypath", "key_path"),
+        ("keyPath", "key_path"),
+        ("keyfile_path", "key_path"),
+        ("keyfile", "key_path` or `keyfile_dict"),
+        (f"{OLD}keyfile_json", "key_path` or `keyfile_dict"),
+        ("scopes", "scope"),
+        ("impersonate_chain", "impersonation_chain"),
+        ("quota_project", "quota_project_id"),
+        ("endpoint", "api_endpoint"),
+        ("anonymous", "is_anonymous"),
+    ],
+)
+def test_a_misspelt_field_is_refused(name: str, meant: str) -> None:
+    """C11: a field that is nearly one of ours would silently be other credentials; its value is not quoted."""
+    with pytest.raises(ConnectionSettingsError) as caught:
+        read(**{name: SECRET})
+    assert str(caught.value).endswith(f"`{name}` is no field of a connection; did you mean `{meant}`?")
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["project_id", "location", "instance", "use_legacy_sql", "labels", "database_type"])
+def test_fields_of_other_hooks_are_left_to_them(name: str) -> None:
+    """C11: what is nothing like a field of ours does not keep a connection from being used."""
+    assert read(**{name: "x"}) == ConnectionSettings()
+
+
+def test_a_key_in_place_of_the_extra_is_refused() -> None:
+    """C11: a pasted key file would silently be the application default credentials."""
+    with pytest.raises(ConnectionSettingsError, match="belongs into `keyfile_dict`") as caught:
+        read(type="service_account", project_id="p", private_key=SECRET, client_email="a@b")
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "scope",
+    [
+        f"{SCOPE_A},{SCOPE_B}",
+        f"{SCOPE_A} {SCOPE_B}",
+        f" {SCOPE_A} ,\n{SCOPE_B} ",
+        [SCOPE_A, SCOPE_B],
+        [f"{SCOPE_A} {SCOPE_B}"],
+    ],
+)
+def test_scopes_are_separated_by_commas_or_spaces(scope: Any) -> None:
+    """B15: by commas as in Google's hook, by spaces as in OAuth, or in a list."""
+    assert read(scope=scope).scopes == (SCOPE_A, SCOPE_B)

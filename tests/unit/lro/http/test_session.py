@@ -7,8 +7,9 @@ import ssl
 from typing import Any
 
 import pytest
+import requests
 
-from airflow_lro_provider.lro.errors import ResponseTooLargeError
+from airflow_lro_provider.lro.errors import ResponseTooLargeError, UnreachableError
 from airflow_lro_provider.lro.http import session as transport
 from airflow_lro_provider.lro.http.session import BoundedSession, _Wire, proxy_for
 
@@ -102,7 +103,7 @@ def test_a_certificate_is_shown_at_its_origin_alone() -> None:
     assert session.session.get_adapter("https://sts.mtls.googleapis.com/v1/token") is kept
     assert kept.context is context  # type: ignore[attr-defined]
     for url in ("https://sts.googleapis.com/", "https://sts.mtls.googleapis.com.evil.example/", "http://127.0.0.1/"):
-        assert session.session.get_adapter(url).context is None  # type: ignore[attr-defined]
+        assert getattr(session.session.get_adapter(url), "context", None) is None
 
 
 @pytest.mark.parametrize("proxy", [None, "http://proxy.example:8080"])
@@ -116,3 +117,21 @@ def test_a_certificate_comes_with_the_limits(proxy: str | None) -> None:
         pool = manager.connection_from_url(url)
         assert issubclass(pool.ConnectionCls, transport._SecureConnection)
         assert pool.conn_kw["ssl_context"] is adapter.context is not None
+
+
+def test_an_account_in_a_url_does_not_replace_the_token() -> None:
+    """B16: requests would send it in place of the token, as it would one of ~/.netrc."""
+    headers = {"authorization": "Bearer token"}
+    request = requests.Request("GET", "https://me:password@idp.example/token", headers=headers)
+    assert BoundedSession().session.prepare_request(request).headers["authorization"] == "Bearer token"
+
+
+@pytest.mark.parametrize("scheme", ["socks5", "socks5h", "SOCKS4A", "ftp"])
+def test_a_proxy_of_another_kind_is_refused(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """B15: in one place for both sessions, without the proxy's account; a host of NO_PROXY needs none."""
+    monkeypatch.setenv("HTTPS_PROXY", f"{scheme}://me:s3cret@proxy.example:1080")
+    monkeypatch.setenv("NO_PROXY", "sts.googleapis.com")
+    with pytest.raises(UnreachableError, match=f"at {scheme.lower()}:// for datafusion.googleapis.com; only") as caught:
+        proxy_for("https://datafusion.googleapis.com/v1")
+    assert "s3cret" not in str(caught.value)
+    assert proxy_for("https://sts.googleapis.com/v1/token") is None

@@ -20,6 +20,7 @@ from airflow_lro_provider.lro.errors import (
     PermissionDeniedError,
     ResourceExhaustedError,
     TransportError,
+    UnreachableError,
     WaitTimeoutError,
 )
 from airflow_lro_provider.lro.http.messages import Response
@@ -364,6 +365,20 @@ def test_a_killed_wait_leaves_the_others_untouched() -> None:
                 at, result = await task
                 assert result.done
                 assert at - service.ends[operation] <= 5.3
+
+    run(test())
+
+
+def test_a_certificate_that_is_not_trusted_ends_waits() -> None:
+    """B4: triggers do not wait without end either; what can be reached is waited for."""
+
+    async def test() -> None:
+        service = Service({name(i): 60.0 for i in range(2)})
+        service.errors[name(1)] = UnreachableError("not trusted")
+        found = await ends_of(make(service), service)
+        assert isinstance(found[name(1)][1], UnreachableError)
+        assert 10.0 <= found[name(1)][0] < 60.0
+        assert found[name(0)][1].done
 
     run(test())
 

@@ -1,0 +1,129 @@
+"""Which certificates are trusted: one rule for both clients, and for APIs as for token servers.
+
+===================================  ==================================================================================
+set to a file or folder              trusted
+===================================  ==================================================================================
+``REQUESTS_CA_BUNDLE``               what is there, and nothing else
+``CURL_CA_BUNDLE``                   the same, if the first one is not set: in the order of requests
+``SSL_CERT_FILE``, ``SSL_CERT_DIR``  what is there in place of the system's file or folder, as OpenSSL has it
+none of them                         certifi's certificates, as in requests, and the system's, as in aiohttp
+===================================  ==================================================================================
+
+A certificate that is not trusted is an :class:`UnreachableError`: a retry would get it again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import ssl
+from collections.abc import Iterator, Mapping
+from urllib.parse import urlsplit
+
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
+
+from airflow_lro_provider.lro.errors import ConnectionSettingsError, UnreachableError
+
+_BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+_OPENSSL = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+
+Key = tuple[tuple[str, str, int], ...]
+_shared: tuple[Key, ssl.SSLContext] | None = None
+
+
+def trust_key() -> Key:
+    """What the contexts of the same trust have in common: variable, path, and when that was changed."""
+    return tuple((name, path, _changed(name, path)) for name, path in _sources().items())
+
+
+def shared_context() -> ssl.SSLContext:
+    """A context without a client certificate: the same object until the environment or the files change.
+
+    This may read files: not on an event loop, unless it was called before.
+
+    :raises ConnectionSettingsError: if a variable names what cannot be used.
+    """
+    global _shared
+    key, known = trust_key(), _shared
+    if known is None or known[0] != key:  # no lock: a thread that is interrupted here holds nobody up
+        known = _shared = key, new_context()
+    return known[1]
+
+
+def new_context(bundle: str | None = None) -> ssl.SSLContext:
+    """A context of its own, for a client certificate.
+
+    :param bundle: a file or folder of certificates that are trusted in place of all others.
+    :raises ConnectionSettingsError: if a variable names what cannot be used.
+    """
+    sources = {"verify": bundle} if bundle else _sources()
+    for name, path in sources.items():
+        _changed(name, path)
+        if name not in _OPENSSL:
+            is_folder = os.path.isdir(path)
+            try:
+                return ssl.create_default_context(
+                    cafile=None if is_folder else path, capath=path if is_folder else None
+                )
+            except (OSError, ssl.SSLError):
+                raise _unusable(name, path) from None
+    context = ssl.create_default_context()  # reads OpenSSL's variables
+    if not sources:
+        context.load_verify_locations(DEFAULT_CA_BUNDLE_PATH)
+    return context
+
+
+@contextlib.contextmanager
+def explained(url: str) -> Iterator[None]:
+    """Say what is wrong with a server's certificate, and which ones were trusted.
+
+    :raises UnreachableError: in place of the error that it caused.
+    """
+    try:
+        yield
+    except Exception as error:
+        if (problem := _problem(error)) is None:
+            raise
+        trusted = " and ".join(f"{name}={path}" for name, path in _sources().items())
+        raise UnreachableError(
+            f"the certificate shown for {urlsplit(url).hostname} is not trusted: {problem.rstrip('.')}. Trusted are"
+            f" those of {trusted or 'certifi and the system'}. If a proxy inspects TLS here, name a file with its"
+            " authority in REQUESTS_CA_BUNDLE."
+        ) from None
+
+
+def _sources() -> Mapping[str, str]:
+    for name in _BUNDLES:
+        if path := os.environ.get(name):
+            return {name: path}
+    return {name: path for name in _OPENSSL if (path := os.environ.get(name))}
+
+
+def _changed(name: str, path: str) -> int:
+    """When a file was changed; of the folders of ``SSL_CERT_DIR``, whichever was changed last."""
+    changed = []
+    for part in path.split(os.pathsep) if name == "SSL_CERT_DIR" else [path]:
+        with contextlib.suppress(OSError, ValueError):
+            changed.append(os.stat(part).st_mtime_ns)
+    if not changed:
+        raise _unusable(name, path)
+    return max(changed)
+
+
+def _unusable(name: str, path: str) -> ConnectionSettingsError:
+    return ConnectionSettingsError(f"{name} names {path!r}, which holds no certificates that can be read.")
+
+
+def _problem(error: BaseException) -> str | None:
+    """What OpenSSL says of a certificate, wherever requests, urllib3 or aiohttp have put it."""
+    left: list[object] = [error]
+    for _ in range(20):
+        if not left:
+            break
+        one = left.pop(0)
+        words = getattr(one, "verify_message", None)  # of ssl.SSLCertVerificationError; aiohttp's own has none
+        if isinstance(words, str):
+            return words
+        if isinstance(one, BaseException):
+            left += [*one.args, getattr(one, "reason", None), one.__cause__, one.__context__]
+    return None
