@@ -27,7 +27,6 @@ from airflow_lro_provider.exceptions import (
 from airflow_lro_provider.lro.operation import Operation, Outcome
 from airflow_lro_provider.lro.resources.hosts import Resource
 from airflow_lro_provider.ownership.decisions import EndedBy
-from airflow_lro_provider.triggers.events import without_response
 
 ResultCheck = Callable[[dict[str, Any]], "bool | str | None"]
 """Judges a successful operation (its dict): ``None`` or ``True`` accepts it, ``False`` or a message rejects it."""
@@ -66,6 +65,8 @@ def settle(
     :raises OperationRunningError: the same for an operation that still runs; this one is retried.
     """
     failed = FinalOperationFailedError if final else OperationFailedError
+    if operation is not None and operation.response_missing and result_check is not None:
+        raise FinalOperationFailedError(f"result_check has no response to judge: {operation.response_missing}")
     if outcome is Outcome.SUCCEEDED and operation is not None and result_check is not None:
         verdict = result_check(dict(operation.raw))
         if verdict is False or isinstance(verdict, str):
@@ -78,7 +79,7 @@ def settle(
         error = OperationRunningError if outcome is Outcome.STILL_RUNNING else failed
         raise error(f"the operation {_WORDS[outcome]}{why}: {reference}")
     if operation is not None and not include_response:
-        operation = without_response(operation)
+        operation = operation.without_response()
     raw: Mapping[str, Any] = {"name": reference.name} if operation is None else operation.raw
     return {"outcome": outcome.value, "operation": dict(raw)}
 
