@@ -65,9 +65,9 @@ def settle(
     :raises OperationRunningError: the same for an operation that still runs; this one is retried.
     """
     failed = FinalOperationFailedError if final else OperationFailedError
-    if operation is not None and operation.response_missing and result_check is not None:
-        raise FinalOperationFailedError(f"result_check has no response to judge: {operation.response_missing}")
     if outcome is Outcome.SUCCEEDED and operation is not None and result_check is not None:
+        if operation.response_missing:  # nobody has judged it; and a retry would start another one
+            raise FinalOperationFailedError(f"result_check has no response to judge: {operation.response_missing}")
         verdict = result_check(dict(operation.raw))
         if verdict is False or isinstance(verdict, str):
             why = verdict if isinstance(verdict, str) else "result_check returned False"

@@ -127,6 +127,13 @@ def test_the_response_is_taken_once_at_the_end(task: Task) -> None:
     assert task.taken == 1
 
 
+def test_an_operation_that_was_over_has_its_response(task: Task) -> None:
+    """B11: also one that was adopted or is to be cancelled, and had ended before."""
+    task.emulator.script(duration=0, response=SMALL)
+    assert response(task.run()) == SMALL
+    assert task.cancels == 0
+
+
 def test_who_needs_no_response_takes_none(task: Task) -> None:
     """B11: the polls have left it out, whatever its size; a `result_check` needs it."""
     if task.kind == "starter":

@@ -18,7 +18,7 @@ from airflow_lro_provider.lro.errors import (
     ResponseTooLargeError,
     UnknownServiceError,
 )
-from airflow_lro_provider.lro.http.messages import Request, Response
+from airflow_lro_provider.lro.http.messages import Request, Response, unreadable
 from airflow_lro_provider.lro.operation import Operation, Outcome
 from airflow_lro_provider.lro.protocol import Page
 from airflow_lro_provider.lro.resources.hosts import endpoint_of
@@ -323,6 +323,14 @@ def test_a_response_forgets_the_token_that_it_repeats(told: bytes) -> None:
     assert "[hidden]" in content["metadata"]["a"]
     assert content["metadata"]["b"] == "ä"
     assert "ya29.SECRET/x" not in kept.headers["x"]
+
+
+def test_the_start_of_a_response_forgets_the_token_too() -> None:
+    """B11: what is kept of a response that is too large."""
+    error = ResponseTooLargeError("it is too large", b'{"metadata":{"a":"ya29.SECRET/x"},"response":')
+    kept = unreadable(any_request("get"), error, {"authorization": "Bearer ya29.SECRET/x"})
+    assert isinstance(kept, ResponseTooLargeError)
+    assert kept.start == b'{"metadata":{"a":"[hidden]"},"response":'
 
 
 @pytest.mark.parametrize("sent", [{}, {"authorization": "Bearer ya29.other-token"}, {"authorization": "Bearer a"}])
