@@ -46,3 +46,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 pytest_plugins = ["airflow_lro_provider.emulator.pytest_plugin"]
+
+
+@pytest.fixture(autouse=True)
+def _forget_field_masks() -> Any:
+    """What one test's server does with field masks says nothing about the next one's."""
+    from airflow_lro_provider.lro import protocol
+
+    yield
+    protocol._unmasked.clear()

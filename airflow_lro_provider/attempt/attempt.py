@@ -22,10 +22,9 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -34,6 +33,7 @@ from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowTas
 from airflow_lro_provider.attempt.guard import Guard, Phase
 from airflow_lro_provider.attempt.record import AttemptRecord, Role
 from airflow_lro_provider.attempt.result import how_it_ended
+from airflow_lro_provider.attempt.resumed import Resumed
 from airflow_lro_provider.exceptions import OperationInputError, OperationRunningError, OperationWaitError
 from airflow_lro_provider.lro.auth.credentials import identity_for
 from airflow_lro_provider.lro.cancel import cancel_line
@@ -56,30 +56,6 @@ CONNECTION_PAUSES_SECONDS = (1.0, 2.0, 4.0)  # before a connection that cannot b
 FIRST_POLL_TIMEOUT_SECONDS = 10.0  # how long the guard's first poll is waited for
 END_PATIENCE_SECONDS = 60.0  # how long a cancel at a try's end is repeated at most
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True)
-class Resumed:
-    """What a deferral hands to the process that resumes the task, as the arguments of ``execute_complete``.
-
-    :param token: what the trigger's event has to carry.
-    :param reference: the operation, as :meth:`OperationReference.to_dict` gives it: a template may name another one by
-        now. ``None`` for a task that an old release deferred.
-    :param waiting_since: when the wait began, in seconds since the epoch.
-    :param left_by_try: which earlier try has left the operation.
-    :param endpoint: where requests about it went.
-    """
-
-    token: str | None = None
-    reference: Mapping[str, Any] | None = None
-    waiting_since: float | None = None
-    left_by_try: int | None = None
-    endpoint: str | None = None
-
-    @classmethod
-    def from_kwargs(cls, stored: Mapping[str, Any]) -> Resumed:
-        """Read back the fields, also those of another release."""
-        return cls(**{name: stored[name] for name in cls.__dataclass_fields__ if name in stored})
 
 
 class Attempt(contextlib.AbstractContextManager["Attempt"]):
@@ -129,7 +105,7 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         self.held_back: Collection[int] = ()
         """The signals that wait for the response to the start, and then end the task."""
         self.make_hook, self._is_resumed = hook, resumed is not None
-        self._cancel_requested = self._is_named = False
+        self._cancel_requested = self._is_named = self._is_taking = False
         self._first_poll: Future[Operation | None] | None = None
         self._trouble = Trouble()
         if handed_over.reference is not None:
@@ -225,7 +201,7 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
             with contextlib.suppress(FutureTimeoutError):
                 if (operation := first.result(FIRST_POLL_TIMEOUT_SECONDS)) is not None:
                     return operation
-        operation = self.client.get(self.reference, retries=0)
+        operation = self.client.poll(self.reference, retries=0)
         self._trouble.clear()
         return operation
 
@@ -248,8 +224,22 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
                 self.log_state(line)
 
         return self.client.wait_until_done(
-            self.reference, schedule, seen=seen, before_poll=self._check, on_change=log_change
+            self.reference, schedule, seen=seen, before_poll=self._check, on_change=log_change, include_response=False
         )
+
+    def take_response(self, operation: Operation) -> Operation:
+        """The operation, which has succeeded, with its response. See :func:`flows.take_response`.
+
+        Whatever ends the task meanwhile, its record stays: the next try takes the response.
+        """
+        if self.reference is None:
+            return operation
+        self._is_taking = True
+        if not hasattr(self, "client"):
+            self.connect(lambda hook: None)
+        operation = self.client.take_response(self.reference, operation)
+        self._is_taking = False
+        return operation
 
     def recover(self, error: OperationsError) -> float:
         """After trouble of our own: read the connection again. Returns how many seconds to pause then."""
@@ -325,6 +315,8 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         guard, record = self.guard, self.record
         if error is None or guard.finished:
             guard.release()
+            if self._is_taking:
+                return
             if self.lost_to_try is None:
                 record.remove(self.reference)
                 return

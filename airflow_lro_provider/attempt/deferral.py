@@ -8,8 +8,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from airflow_lro_provider.airflow_compat.task_process import call_before_stopping
-from airflow_lro_provider.attempt.attempt import Resumed
 from airflow_lro_provider.attempt.guard import Phase
+from airflow_lro_provider.attempt.resumed import Resumed
 from airflow_lro_provider.lro.polling import Deadline, earliest
 from airflow_lro_provider.ownership import evidence
 from airflow_lro_provider.ownership.decisions import Decision, Evidence, describe, of_deferral

@@ -203,9 +203,9 @@ class Guard:
             raise OperationWaitError(f"not deferred: {error}") from None
 
     def finish(self) -> None:
-        """The operation is finished: there is nothing to lose any more. Waits for nothing."""
+        """The operation is finished: there is nothing to lose, or to cancel, any more. Waits for nothing."""
         self.phase = Phase.RELEASED
-        self.finished = True
+        self.finished, self._cancels = True, False
 
     def release(self, reason: str | None = None) -> None:
         """The operation is finished, or no longer this task's; if there is a ``reason``, it is cancelled first."""
@@ -381,7 +381,7 @@ class _Canceller:
         first: Operation | None = None
         try:
             if not self.is_asked and self.reason is None:
-                first = self._client.get(self._reference, retries=0)
+                first = self._client.poll(self._reference, retries=0)
         except OperationsError as error:
             self.first_poll.set_exception(error)
         except Exception:

@@ -28,7 +28,6 @@ from airflow_lro_provider.lro.operation import Operation, Outcome
 from airflow_lro_provider.lro.resources.catalog import find_service
 from airflow_lro_provider.lro.resources.hosts import Resource
 from airflow_lro_provider.ownership.decisions import EndedBy
-from airflow_lro_provider.triggers.events import without_response
 
 ResultCheck = Callable[[dict[str, Any]], "bool | str | None"]
 """Judges a successful operation (its dict): ``None`` or ``True`` accepts it, ``False`` or a message rejects it."""
@@ -68,6 +67,8 @@ def settle(
     """
     failed = FinalOperationFailedError if final else OperationFailedError
     if outcome is Outcome.SUCCEEDED and operation is not None and result_check is not None:
+        if operation.response_missing:  # nobody has judged it; and a retry would start another one
+            raise FinalOperationFailedError(f"result_check has no response to judge: {operation.response_missing}")
         verdict = result_check(dict(operation.raw))
         if verdict is False or isinstance(verdict, str):
             why = verdict if isinstance(verdict, str) else "result_check returned False"
@@ -80,7 +81,7 @@ def settle(
         words = _WORDS[outcome].format(service=find_service(reference.service).title)
         raise error(f"the operation {words}{why}: {reference}")
     if operation is not None and not include_response:
-        operation = without_response(operation)
+        operation = operation.without_response()
     raw: Mapping[str, Any] = {"name": reference.name} if operation is None else operation.raw
     return {"outcome": outcome.value, "operation": dict(raw)}
 

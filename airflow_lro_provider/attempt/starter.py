@@ -103,7 +103,7 @@ class OperationStarter(OperationTask):
 
     def _settle(self, attempt: Attempt, outcome: Outcome, operation: Operation | None) -> Any:
         from airflow_lro_provider.attempt.start import begin
-        from airflow_lro_provider.lro.operation import Outcome
+        from airflow_lro_provider.lro.operation import RESPONSE_MISSING, Outcome
 
         if outcome is Outcome.CANCELLED and attempt.left_by_try is not None:  # then, probably, by the kill of that try
             self.log.warning("Starting anew: what try %d left was cancelled: %s", attempt.left_by_try, attempt.about)
@@ -113,4 +113,6 @@ class OperationStarter(OperationTask):
             begin(attempt, attempt.connect(self._read_start))
             return self._follow(attempt)
         whole: dict[str, Any] = super()._settle(attempt, outcome, operation)["operation"]
-        return whole if self.return_operation else whole.get("response")
+        if self.return_operation:
+            return whole
+        return {RESPONSE_MISSING: whole[RESPONSE_MISSING]} if RESPONSE_MISSING in whole else whole.get("response")

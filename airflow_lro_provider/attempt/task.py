@@ -21,8 +21,9 @@ from airflow_lro_provider.links.operations import OperationLink
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperatorLink, Context
 
-    from airflow_lro_provider.attempt.attempt import Attempt, Resumed
+    from airflow_lro_provider.attempt.attempt import Attempt
     from airflow_lro_provider.attempt.result import ResultCheck
+    from airflow_lro_provider.attempt.resumed import Resumed
     from airflow_lro_provider.lro.operation import Operation, Outcome
     from airflow_lro_provider.lro.polling import PollSchedule
     from airflow_lro_provider.lro.resources.names import OperationReference
@@ -127,6 +128,11 @@ class OperationTask(BaseOperator):
         """Do what the task is there for."""
         raise NotImplementedError
 
+    @property
+    def _needs_response(self) -> bool:
+        """Whether the response of a successful operation is taken."""
+        return self.include_response or self.result_check is not None
+
     def _settle(self, attempt: Attempt, outcome: Outcome, operation: Operation | None) -> dict[str, Any]:
         """Turn the outcome of the operation into the task's result, or into its error."""
         from airflow_lro_provider.attempt.adoption import let_missing_go
@@ -138,6 +144,10 @@ class OperationTask(BaseOperator):
         attempt.guard.finish()
         assert attempt.about is not None
         attempt.log_state(operation.summary() if operation and operation.outcome is outcome else outcome.value)
+        if operation is not None and operation.lacks_response and self._needs_response:
+            operation = attempt.take_response(operation)
+        if operation is not None and operation.response_missing:
+            self.log.warning(operation.response_missing)
         return settle(
             attempt.about,
             outcome,
@@ -178,8 +188,7 @@ class OperationTask(BaseOperator):
 
         limit = self.execution_timeout  # Airflow does not enforce it on a deferred task
         timeouts["execution_timeout"] = None if limit is None else limit.total_seconds()
-        include_response = self.include_response or self.result_check is not None
-        self.defer(**deferral_of(attempt, schedule, timeouts, include_response=include_response))
+        self.defer(**deferral_of(attempt, schedule, timeouts, include_response=self._needs_response))
 
     def _read_event(self, attempt: Attempt, event: Any) -> tuple[Outcome, Operation | None]:
         """How the wait in the triggerer ended. See :meth:`Attempt.read`."""
@@ -199,7 +208,7 @@ class OperationTask(BaseOperator):
 
     def execute_complete(self, context: Context, event: Any, **handed_over: Any) -> Any:
         """Resume the try that has deferred: its trigger has sent an event."""
-        from airflow_lro_provider.attempt.attempt import Resumed
+        from airflow_lro_provider.attempt.resumed import Resumed
         from airflow_lro_provider.triggers.events import is_for_another
 
         attempt = self._new_attempt(context, Resumed.from_kwargs(handed_over))
@@ -213,7 +222,7 @@ class OperationTask(BaseOperator):
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume, even if only to fail: then the operation must not be forgotten."""
-        from airflow_lro_provider.attempt.attempt import Resumed
+        from airflow_lro_provider.attempt.resumed import Resumed
 
         try:
             return super().resume_execution(next_method, next_kwargs, context)

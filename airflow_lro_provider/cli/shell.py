@@ -177,7 +177,8 @@ def _list(given: argparse.Namespace) -> int:
 
     parent = read_parent(given.parent, given.service, given.api_version)
     with OperationsClient(_settings(given)) as client:
-        for operation in itertools.islice(client.list(parent, filter=given.filter), given.limit):
+        listed = client.list(parent, filter=given.filter, include_response=given.json)
+        for operation in itertools.islice(listed, given.limit):
             _show(operation, given.json, named=True)
     return 0
 

@@ -24,6 +24,7 @@ from starlette.responses import Response as StarletteResponse
 from starlette.types import Receive, Scope, Send
 
 from airflow_lro_provider.emulator import control, responses
+from airflow_lro_provider.emulator.partial import FIELDS, check_mask, partial
 from airflow_lro_provider.emulator.responses import RefusedError, Response
 from airflow_lro_provider.emulator.routes import Route, find_route
 from airflow_lro_provider.emulator.script import Failure, ScriptError, read_json
@@ -128,12 +129,25 @@ class _Google:
         if not route.routed or route.service is None or route.name is None:
             return responses.no_route(path), route.name
         try:
+            mask = self._mask(route, request)
             content, name = await self._verb(route.service, route.name, route, request, body)
         except RefusedError as error:
             return responses.error_response(error.status, str(error), host=route.service.host), route.name
         except ScriptError as error:
             return responses.error_response("INVALID_ARGUMENT", str(error), host=route.service.host), route.name
-        return responses.ok_response(content), name
+        return responses.ok_response(partial(content, mask)), name
+
+    def _mask(self, route: Route, request: Request) -> Mapping[str, Any]:
+        """Which fields of the response are sent; empty for all."""
+        key = next((key for key in FIELDS if key in request.query_params), None)
+        behaviour = self._store.field_mask(route.service.name, route.name) if route.service else "ignore"
+        if key is None or behaviour == "ignore":
+            return {}
+        if behaviour == "reject":
+            raise RefusedError(
+                "INVALID_ARGUMENT", f'Invalid JSON payload received. Unknown name "{key}": Cannot bind query parameter.'
+            )
+        return check_mask(request.query_params[key], route.verb)
 
     async def _verb(
         self, service: Service, name: str, route: Route, request: Request, body: bytes

@@ -23,6 +23,7 @@ REQUEST_VERBS = (*VERBS, "start")
 """The verbs of requests: the five of the API, and ``start`` for any method that starts an operation."""
 CANCEL = ("honour", "ignore", "unimplemented")
 CANCEL_WHEN_DONE = ("ok", "failed_precondition")
+FIELD_MASK = ("honour", "ignore", "reject")
 RESET = "reset"
 _ERRORS = [name for name in CODES if name != "OK"]
 # Where an HTTP code has several names, the first of the table is the usual one, with two exceptions.
@@ -126,6 +127,8 @@ class Script:
     :param latency: how long every response about it is delayed, the one to its start included. Requests
         are carried out when they arrive.
     :param cancel_latency: how much longer the response to a cancel request is delayed.
+    :param field_mask: what becomes of the query parameter ``fields``: ``honour`` it, as Google's APIs do, ``ignore``
+        it, or ``reject`` it (400). For a list the script of the API counts.
     :param failures: failures of requests about it (only those that name it: not list, not start).
     """
 
@@ -138,6 +141,7 @@ class Script:
     cancel_when_done: str = "ok"
     latency: float = 0.0
     cancel_latency: float = 0.0
+    field_mask: str = "honour"
     failures: tuple[Failure, ...] = ()
 
     def __post_init__(self) -> None:
@@ -147,6 +151,7 @@ class Script:
             _seconds(field, getattr(self, field))
         _choice("cancel", self.cancel, CANCEL)
         _choice("cancel_when_done", self.cancel_when_done, CANCEL_WHEN_DONE)
+        _choice("field_mask", self.field_mask, FIELD_MASK)
         check_result(self.response, self.error)
         failures = [f if isinstance(f, Failure) else Failure.read(f) for f in _list("failures", self.failures)]
         object.__setattr__(self, "failures", tuple(failures))

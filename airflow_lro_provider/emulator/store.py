@@ -109,10 +109,17 @@ class Store:
 
     def latency(self, service: str, name: str | None, verb: str | None = None) -> float:
         """How long a response about an operation is delayed, in seconds."""
+        script = self._script_for(service, name)
+        return script.latency + (script.cancel_latency if verb == "cancel" else 0.0)
+
+    def field_mask(self, service: str, name: str | None) -> str:
+        """What becomes of a request's field mask. See :class:`Script`."""
+        return self._script_for(service, name).field_mask
+
+    def _script_for(self, service: str, name: str | None) -> Script:
         with self._lock:
             operation = self._operations.get((service, name or ""))
-            script = self.script(service) if operation is None else operation.script
-            return script.latency + (script.cancel_latency if verb == "cancel" else 0.0)
+            return self.script(service) if operation is None else operation.script
 
     # Requests
 

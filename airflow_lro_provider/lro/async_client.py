@@ -135,9 +135,20 @@ class AsyncOperationsClient(BaseClient):
         """Get an operation as it is now. See :meth:`OperationsClient.get`."""
         return await self._run(send(protocol.get(reference, self.endpoint(reference)), self._times(retries)))
 
+    async def poll(
+        self, reference: OperationReference, timeout: float = 0.0, *, retries: int | None = None
+    ) -> Operation:
+        """Get the state of an operation, without its response. See :func:`protocol.poll`."""
+        request = protocol.poll(reference, self.endpoint(reference), timeout)
+        return await self._run(send(request, self._times(retries)))
+
+    async def take_response(self, reference: OperationReference, ended: Operation) -> Operation:
+        """Get an operation that has succeeded with its response. See :func:`flows.take_response`."""
+        return await self._run(flows.take_response(reference, self.endpoint(reference), ended))
+
     async def find(self, reference: OperationReference) -> Operation | None:
-        """Get an operation; ``None`` once a 404 is believed. See :func:`flows.find`."""
-        request = protocol.get(reference, self.endpoint(reference))
+        """Poll an operation; ``None`` once a 404 is believed. See :func:`flows.find`."""
+        request = protocol.poll(reference, self.endpoint(reference))
         try:
             return await self._run(flows.find(request, Absence(), retries=self._retries))
         except errors.NotFoundError:
@@ -184,7 +195,8 @@ class AsyncOperationsClient(BaseClient):
                 return result.outcome or Outcome.STILL_RUNNING
             schedule = PollSchedule(started=time.monotonic(), deadline=deadline, interval=poll_interval)
             try:
-                outcome = result.outcome_of(await self.wait_until_done(reference, schedule))
+                ended = await self.wait_until_done(reference, schedule, include_response=False)
+                outcome = result.outcome_of(ended)
             except errors.WaitTimeoutError:
                 outcome = Outcome.STILL_RUNNING
             except errors.NotFoundError:
@@ -217,10 +229,16 @@ class AsyncOperationsClient(BaseClient):
         await self._run(send(protocol.delete(reference, self.endpoint(reference)), self._retries))
 
     async def list(
-        self, parent: Parent, *, filter: str | None = None, page_size: int | None = None, patience: float = 0.0
+        self,
+        parent: Parent,
+        *,
+        filter: str | None = None,
+        page_size: int | None = None,
+        patience: float = 0.0,
+        include_response: bool = True,
     ) -> AsyncIterator[Operation]:
         """All operations of a parent, page by page as they are iterated over. See :meth:`OperationsClient.list`."""
-        paging = Paging(parent, self.endpoint(parent), filter, page_size, self._retries, patience)
+        paging = Paging(parent, self.endpoint(parent), filter, page_size, self._retries, patience, include_response)
         while not paging.done:
             for operation in await self._run(paging.next_page()):
                 yield operation
@@ -245,6 +263,7 @@ class AsyncOperationsClient(BaseClient):
         before_poll: Callable[[], object] = lambda: None,
         on_poll: Callable[[Operation], object] = lambda operation: None,
         on_change: Callable[[str], object] = lambda line: None,
+        include_response: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> Operation:
         """Poll until the operation has finished. See :meth:`OperationsClient.wait_until_done`."""
@@ -256,6 +275,7 @@ class AsyncOperationsClient(BaseClient):
             before_poll=before_poll,
             on_poll=on_poll,
             on_change=on_change,
+            include_response=include_response,
             clock=clock,
         )
         return await self._run(flow)
@@ -314,7 +334,7 @@ class AsyncOperationsClient(BaseClient):
                 sent = not isinstance(error, aiohttp.ClientConnectorError)
                 raise transport_error(request, error, sent=sent) from None
             except errors.MalformedResponseError as error:
-                raise unreadable(request, error) from None
+                raise unreadable(request, error, headers) from None
             except errors.UnreachableError as error:
                 raise errors.UnreachableError(f"{request}: {error}") from None
         return request.read(response.without(headers), datetime.now(timezone.utc))

@@ -28,7 +28,7 @@ class CancelResult:
     :param requested: whether a cancel request was sent, and accepted by the service.
     :param outcome: the outcome as far as it is known already: how the operation had ended before, NOT_FOUND or
         CANCEL_UNSUPPORTED. ``None``: accepted, and only a later poll knows (:meth:`outcome_of`).
-    :param operation: the last poll, if there is one.
+    :param operation: the last poll, if there is one: without the operation's response.
     """
 
     requested: bool
@@ -153,7 +153,7 @@ def _cancel(
 
     try:
         if poll and before is None:
-            before = yield from found(protocol.get(reference, endpoint))
+            before = yield from found(protocol.poll(reference, endpoint))
     except errors.NotFoundError:
         if not absence.is_believed:
             raise
@@ -169,7 +169,7 @@ def _cancel(
                 break
             except errors.FailedPreconditionError as error:
                 # Some services refuse to cancel what has finished; the contract is silent about it.
-                later = yield from found(protocol.get(reference, endpoint))
+                later = yield from found(protocol.poll(reference, endpoint))
                 if later.done:
                     return CancelResult(False, later.outcome, later)
                 now = clock()
@@ -186,7 +186,7 @@ def _cancel(
         if before is None and poll:  # the poll was not found either
             return CancelResult(False, Outcome.NOT_FOUND, None)
         try:
-            before = yield from send(protocol.get(reference, endpoint), retries, patience=patience, clock=clock)
+            before = yield from send(protocol.poll(reference, endpoint), retries, patience=patience, clock=clock)
         except errors.NotFoundError:
             return CancelResult(False, Outcome.NOT_FOUND, before)
         return CancelResult(False, before.outcome or Outcome.CANCEL_UNSUPPORTED, before)

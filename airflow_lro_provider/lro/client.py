@@ -164,6 +164,14 @@ class OperationsClient(BaseClient):
         """
         return self._run(send(protocol.get(reference, self.endpoint(reference)), self._times(retries)))
 
+    def poll(self, reference: OperationReference, timeout: float = 0.0, *, retries: int | None = None) -> Operation:
+        """Get the state of an operation, without its response. See :func:`protocol.poll`."""
+        return self._run(send(protocol.poll(reference, self.endpoint(reference), timeout), self._times(retries)))
+
+    def take_response(self, reference: OperationReference, ended: Operation) -> Operation:
+        """Get an operation that has succeeded with its response. See :func:`flows.take_response`."""
+        return self._run(flows.take_response(reference, self.endpoint(reference), ended))
+
     def cancel(
         self,
         reference: OperationReference,
@@ -202,15 +210,22 @@ class OperationsClient(BaseClient):
         self._run(send(protocol.delete(reference, self.endpoint(reference)), self._retries))
 
     def list(
-        self, parent: Parent, *, filter: str | None = None, page_size: int | None = None, patience: float = 0.0
+        self,
+        parent: Parent,
+        *,
+        filter: str | None = None,
+        page_size: int | None = None,
+        patience: float = 0.0,
+        include_response: bool = True,
     ) -> Iterator[Operation]:
         """All operations of a parent, page by page as they are iterated over.
 
         :param filter: in the service's own dialect, e.g. ``done:false``.
         :param patience: for how many seconds trouble of our own is waited out, at each page.
+        :param include_response: whether to take the responses of those that have succeeded.
         :raises ResponseTooLargeError: if the pages do not come to an end.
         """
-        paging = Paging(parent, self.endpoint(parent), filter, page_size, self._retries, patience)
+        paging = Paging(parent, self.endpoint(parent), filter, page_size, self._retries, patience, include_response)
         while not paging.done:
             yield from self._run(paging.next_page())
 
@@ -233,6 +248,7 @@ class OperationsClient(BaseClient):
         before_poll: Callable[[], object] = lambda: None,
         on_poll: Callable[[Operation], object] = lambda operation: None,
         on_change: Callable[[str], object] = lambda line: None,
+        include_response: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> Operation:
         """Poll until the operation has finished; where the service has a ``:wait``, with that.
@@ -244,6 +260,7 @@ class OperationsClient(BaseClient):
         :param before_poll: called before each poll. What it raises ends the wait.
         :param on_poll: is given every poll.
         :param on_change: is given one line whenever state or progress has changed, or polls begin to fail.
+        :param include_response: whether to take the operation's response once it has succeeded: polls need none.
         :raises WaitTimeoutError: at the deadline. The operation runs on.
         """
         flow = flows.wait_until_done(
@@ -254,6 +271,7 @@ class OperationsClient(BaseClient):
             before_poll=before_poll,
             on_poll=on_poll,
             on_change=on_change,
+            include_response=include_response,
             clock=clock,
         )
         return self._run(flow)
@@ -312,7 +330,7 @@ class OperationsClient(BaseClient):
         except requests.RequestException as error:
             raise transport_error(request, error, sent=_was_sent(error)) from None
         except errors.MalformedResponseError as error:
-            raise unreadable(request, error) from None
+            raise unreadable(request, error, headers) from None
         except errors.UnreachableError as error:
             raise errors.UnreachableError(f"{request}: {error}") from None
         return request.read(response.without(headers), datetime.now(timezone.utc))

@@ -110,9 +110,16 @@ class MalformedResponseError(OperationsError):
 
 
 class ResponseTooLargeError(MalformedResponseError):
-    """A response that is larger, deeper or longer than our limits. A retry would get it again."""
+    """A response that is larger, deeper or longer than our limits. A retry would get it again.
+
+    :param start: what was read of it: enough to tell which operation it is.
+    """
 
     transient = False
+
+    def __init__(self, message: str, start: bytes = b"") -> None:
+        self.start = start
+        super().__init__(message)
 
 
 class TransportError(OperationsError):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import random
+import sys
 import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from airflow_lro_provider.lro import errors, protocol
 from airflow_lro_provider.lro.http.messages import Request
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.polling import (
+    MIN_INTERVAL_SECONDS,
     WORKER_LONG_POLL_SECONDS,
     Absence,
     LongPolls,
@@ -78,15 +80,28 @@ def send(
 ) -> Flow[T]:
     """Send a request, and up to ``retries`` times again after an error that passes, if nothing can be done twice.
 
+    A field mask that is rejected is left out, from then on for good if it is the mask that is to blame. And a response
+    that is too large costs the response, not what the operation says before it.
+
     :param patience: for how many seconds it is sent again at most.
     :raises OperationsError: the last error.
     """
-    tries, begin = 0, clock()
+    tries, begin, given = 0, clock(), request
     while True:
         try:
             result: T = yield request
+            if request is not given:
+                protocol.note_unmasked(request)
             return result
+        except errors.ResponseTooLargeError as error:
+            start: T | None = protocol.read_start(request, error)
+            if start is None:
+                raise
+            return start
         except errors.OperationsError as error:
+            if isinstance(error, errors.InvalidArgumentError) and request.unmasked is not None:
+                request = request.unmasked
+                continue
             if tries >= retries or not error.transient or (error.may_have_happened and not request.repeatable):
                 raise
             tries += 1
@@ -270,6 +285,7 @@ def wait_until_done(
     before_poll: Callable[[], object] = lambda: None,
     on_poll: Callable[[Operation], object] = lambda operation: None,
     on_change: Callable[[str], object] = lambda line: None,
+    include_response: bool = True,
     clock: Callable[[], float] = time.monotonic,
 ) -> Flow[Operation]:
     """Poll an operation until it has finished: what :meth:`OperationsClient.wait_until_done` does, and documents."""
@@ -289,7 +305,52 @@ def wait_until_done(
         return _wait_until_done(reference, endpoint, schedule, first, before_poll, note, on_change, clock)
 
     ended = yield from outlast(poll, reference, endpoint, trouble, patience=left, clock=clock)
+    if include_response and ended.lacks_response:
+        ended = yield from take_response(reference, endpoint, ended, clock=clock)
     return ended
+
+
+RESPONSE_PATIENCE_SECONDS = 300.0
+"""For how long the response of an operation that has succeeded is requested, if that fails."""
+
+
+def take_response(
+    reference: OperationReference,
+    endpoint: str,
+    ended: Operation,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+) -> Flow[Operation]:
+    """Take the response of an operation that has succeeded, which polls leave out.
+
+    Whatever goes wrong costs the response, never the success: the operation is returned all the same, and says what is
+    missing. An error that passes is waited out for :data:`RESPONSE_PATIENCE_SECONDS`, whatever deadline the wait had:
+    its operation ended in time. Any other is doubted, as everywhere.
+    """
+    until = clock() + RESPONSE_PATIENCE_SECONDS
+
+    def take(endpoint: str) -> Flow[Operation]:
+        absence = Absence()
+        while True:
+            whole = yield from find(
+                protocol.get(reference, endpoint),
+                absence,
+                retries=sys.maxsize,
+                patience=until - clock(),
+                is_doubted=lambda error: not error.transient and not error.is_ours,
+                clock=clock,
+            )
+            if whole.outcome is ended.outcome:
+                return whole
+            if clock() >= until:  # it comes from a replica that lags behind
+                raise errors.WaitTimeoutError(f"the service returns it as {whole.summary()}")
+            yield Sleep(MIN_INTERVAL_SECONDS)
+
+    try:
+        whole = yield from outlast(take, reference, endpoint, Trouble(), patience=lambda now: until - now, clock=clock)
+    except errors.OperationsError as error:
+        return ended.without_response(protocol.missing(protocol.get(reference, endpoint), "could not be taken", error))
+    return whole
 
 
 def _wait_until_done(
@@ -311,10 +372,8 @@ def _wait_until_done(
         try:
             if seen is not None:
                 operation, seen = seen, None
-            elif timeout:
-                operation = yield from send(protocol.wait(reference, endpoint, timeout))
             else:
-                operation = yield from send(protocol.get(reference, endpoint))
+                operation = yield from send(protocol.poll(reference, endpoint, timeout))
         except errors.OperationsError as error:
             if timeout:
                 long_polls.failed(clock())

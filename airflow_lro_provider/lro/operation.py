@@ -19,6 +19,9 @@ from airflow_lro_provider.lro.errors import MalformedResponseError
 from airflow_lro_provider.lro.redaction import legible, without_credentials
 from airflow_lro_provider.lro.status import CODES
 
+RESPONSE_MISSING = "responseMissing"
+"""The field that stands for a response that could not be taken; see :attr:`Operation.response_missing`."""
+
 
 class State(str, enum.Enum):
     """The state of a running operation. A finished one has an :class:`Outcome` instead."""
@@ -62,6 +65,8 @@ class Operation:
     response: Any = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    lacks_response: bool = False
+    """Whether it succeeded, and its response was not requested: polls need none."""
 
     @classmethod
     def from_json(cls, raw: Any) -> Operation:
@@ -100,6 +105,22 @@ class Operation:
         if self.error is None:
             return Outcome.SUCCEEDED
         return Outcome.CANCELLED if self.error_code == CODES["CANCELLED"] else Outcome.FAILED
+
+    @property
+    def response_missing(self) -> str:
+        """Why its response could not be taken, and how to get it; empty if nothing is missing."""
+        text = self.raw.get(RESPONSE_MISSING)
+        return text if isinstance(text, str) else ""
+
+    def without_response(self, missing: str = "") -> Operation:
+        """The same operation with its response left out.
+
+        :param missing: says why it could not be taken.
+        """
+        raw = {key: value for key, value in self.raw.items() if key not in ("response", RESPONSE_MISSING)}
+        if missing:
+            raw[RESPONSE_MISSING] = missing
+        return Operation.from_json({"done": self.done, **raw})
 
     @property
     def state(self) -> State | None:

@@ -26,6 +26,7 @@ class Paging:
     (https://google.aip.dev/158): it is returned once. Each page has its own retries.
 
     :param patience: for how many seconds trouble of our own is waited out, at each page.
+    :param include_response: whether the operations have their responses.
     """
 
     parent: Parent
@@ -34,6 +35,7 @@ class Paging:
     page_size: int | None = None
     retries: int = 0
     patience: float = 0.0
+    include_response: bool = True
     done: bool = field(default=False, init=False)
     """Whether there is no further page."""
     _token: str = field(default="", init=False)
@@ -49,7 +51,12 @@ class Paging:
 
         def fetch(endpoint: str) -> Flow[Page]:
             request = protocol.list_(
-                self.parent, endpoint, filter=self.filter, page_size=self.page_size, page_token=self._token
+                self.parent,
+                endpoint,
+                filter=self.filter,
+                page_size=self.page_size,
+                page_token=self._token,
+                include_response=self.include_response,
             )
             return send(request, self.retries)
 

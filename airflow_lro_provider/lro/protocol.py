@@ -7,6 +7,7 @@ is sent and what a response means is decided once, for every client.
 verb     request                                                     response
 =======  ==========================================================  ==============================
 get      ``GET {endpoint}/{version}/{name}``                         an operation
+poll     the same, or ``wait``, with a field mask                    an operation without its response
 list     ``GET {endpoint}/{version}/{parent}/operations``            operations, nextPageToken
 cancel   ``POST {endpoint}/{version}/{name}:cancel``, empty body     ``{}`` or nothing
 delete   ``DELETE {endpoint}/{version}/{name}``                      ``{}`` or nothing
@@ -15,6 +16,11 @@ start    any method that responds with an operation                  an operatio
 =======  ==========================================================  ==============================
 
 Source: google/longrunning/operations.proto and the REST pages of the APIs.
+
+Polls need no response, and the largest ones have megabytes: a field mask leaves it out (``fields=``, a system parameter
+of all APIs: the 609 discovery documents of google-api-python-client 2.202.0 have it, for "which fields to include in a
+partial response"; the syntax: https://developers.google.com/custom-search/v1/performance). A service that rejects a
+mask, or does not honour it, is sent none again by this process.
 """
 
 from __future__ import annotations
@@ -28,9 +34,10 @@ from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote, urlencode
 
 from airflow_lro_provider.lro import errors
-from airflow_lro_provider.lro.http.json import JsonLimitError, Row, read_json, read_page
+from airflow_lro_provider.lro.http.body import START_BYTES
+from airflow_lro_provider.lro.http.json import JsonLimitError, Row, read_before, read_json, read_page
 from airflow_lro_provider.lro.http.messages import Request, Response, unreadable
-from airflow_lro_provider.lro.operation import Operation
+from airflow_lro_provider.lro.operation import Operation, Outcome
 from airflow_lro_provider.lro.resources.catalog import find_service
 from airflow_lro_provider.lro.resources.hosts import Resource
 from airflow_lro_provider.lro.resources.methods import REQUEST_ID, Method, check_body
@@ -72,6 +79,15 @@ def get(reference: OperationReference, endpoint: str) -> Request[Operation]:
     return _of_operation("get", reference, endpoint, _read_operation)
 
 
+def poll(reference: OperationReference, endpoint: str, timeout: float = 0.0) -> Request[Operation]:
+    """The state of an operation: without its response, where the service honours a field mask.
+
+    :param timeout: of a ``:wait``, in seconds; 0 for a ``get``.
+    """
+    request = wait(reference, endpoint, timeout) if timeout else get(reference, endpoint)
+    return _masked(replace(request, reader=_read_poll), POLL_FIELDS)
+
+
 def cancel(reference: OperationReference, endpoint: str) -> Request[None]:
     """Request its cancellation. Best effort: success means that the service accepted the request."""
     return _of_operation("cancel", reference, endpoint, _read_nothing)
@@ -98,11 +114,13 @@ def list_(
     filter: str | None = None,
     page_size: int | None = None,
     page_token: str | None = None,
+    include_response: bool = True,
 ) -> Request[Page]:
     """One page of the operations of a parent (``parent.name``).
 
     :param filter: in the service's own dialect.
     :param page_token: of an earlier page; of the first one if not given.
+    :param include_response: whether the operations have their responses.
     """
     service = find_service(parent.service)
     service.require("list", parent.name, parent.version)
@@ -113,7 +131,8 @@ def list_(
     query = {"filter": filter, "pageSize": page_size, "pageToken": page_token}
     query = {key: value for key, value in query.items() if value}
     url = _url("list", parent, endpoint)
-    return Request("list", "GET", f"{url}?{urlencode(query)}" if query else url, parent, _read_page)
+    request = Request("list", "GET", f"{url}?{urlencode(query)}" if query else url, parent, _read_page)
+    return request if include_response else _masked(request, LIST_FIELDS)
 
 
 class PageQuery(NamedTuple):
@@ -125,9 +144,9 @@ class PageQuery(NamedTuple):
 
 
 def rows(parent: Parent, endpoint: str, query: PageQuery) -> Request[Rows]:
-    """The same as :func:`list_`, for those who read few of the operations on a page."""
+    """The same as :func:`list_`, for those who poll: few of the operations on a page are read, and no response."""
     request: Request[Any] = list_(parent, endpoint, **query._asdict())
-    return replace(request, reader=_read_rows)
+    return _masked(replace(request, reader=_read_rows), LIST_FIELDS)
 
 
 def start(
@@ -217,7 +236,7 @@ def read_row(row: bytes) -> Operation:
         content = read_json(row)
     except ValueError as error:
         raise errors.MalformedResponseError(f"could not read an operation in a list: {error}") from None
-    return Operation.from_json(content)
+    return _polled(Operation.from_json(content))
 
 
 def _read_rows(request: Request[Any], response: Response, now: datetime | None) -> Rows:
@@ -236,6 +255,47 @@ def _read_operation(request: Request[Any], response: Response, now: datetime | N
         raise unreadable(request, error) from None
 
 
+def _read_poll(request: Request[Any], response: Response, now: datetime | None) -> Operation:
+    operation = _read_operation(request, response, now)
+    if "response" in operation.raw:
+        note_unmasked(request)
+    return _polled(operation)
+
+
+def _polled(operation: Operation) -> Operation:
+    if operation.outcome is not Outcome.SUCCEEDED or "response" in operation.raw:
+        return operation
+    return replace(operation, lacks_response=True)
+
+
+def read_start(request: Request[Any], error: errors.ResponseTooLargeError) -> Any:
+    """What is left of an operation whose response exceeds a limit: its success.
+
+    Services write an operation's fields in their order in the proto, the response last.
+
+    :return: what the request gives; ``None`` if the error is not about the response of a successful operation.
+    """
+    if request.verb not in ("get", "wait", "start"):
+        return None
+    try:
+        operation = Operation.from_json(read_before(error.start, "response"))
+    except (ValueError, errors.MalformedResponseError):
+        return None
+    if operation.outcome is not Outcome.SUCCEEDED:
+        return None
+    operation = operation.without_response(missing(request, "is too large to be taken", error))
+    return operation.raw if request.verb == "start" else operation
+
+
+def missing(request: Request[Any], problem: str, error: object) -> str:
+    """Says that a response is missing, why, and how to get it."""
+    url = request.url.partition("?")[0].removesuffix(":wait")
+    return (
+        f"The operation succeeded, but its response {problem} ({error}). Get it where the operation has written it, or"
+        f' with: curl -H "Authorization: Bearer $(gcloud auth print-access-token)" {url}'
+    )
+
+
 def _read_nothing(request: Request[Any], response: Response, now: datetime | None) -> None:
     if not (200 <= response.status < 300 and not response.body.strip()):
         _read_object(request, response, now)
@@ -251,6 +311,23 @@ def _read_page(request: Request[Any], response: Response, now: datetime | None) 
         return Page(tuple(Operation.from_json(row) for row in rows), token, tuple(map(str, unreachable)))
     except errors.MalformedResponseError as error:
         raise unreadable(request, error) from None
+
+
+POLL_FIELDS = "name,done,error,metadata"
+"""The fields of an operation that a poll needs: all but the response."""
+LIST_FIELDS = f"operations({POLL_FIELDS}),nextPageToken"
+_unmasked: set[tuple[str, str]] = set()  # service and verb
+
+
+def _masked(request: Request[T], mask: str) -> Request[T]:
+    if (request.resource.service, request.verb) in _unmasked:
+        return request
+    return replace(request, url=f"{request.url}{'&' if '?' in request.url else '?'}fields={mask}", unmasked=request)
+
+
+def note_unmasked(request: Request[Any]) -> None:
+    """Send no field mask again with this verb to this service: it rejects them, or does not honour them."""
+    _unmasked.add((request.resource.service, request.verb))
 
 
 _METHODS = {"get": "GET", "cancel": "POST", "delete": "DELETE", "wait": "POST"}
@@ -276,7 +353,7 @@ _PATH = "/:@!$&'()*+,;=~-._"
 def _read_object(request: Request[Any], response: Response, now: datetime | None) -> dict[str, Any]:
     if not 200 <= response.status < 300:
         raise error_from_response(request, response, now)
-    with _reading(request, "it is not JSON"):
+    with _reading(request, "it is not JSON", response.body[:START_BYTES]):
         content = read_json(response.body)
     if not isinstance(content, dict):
         problem = f"it is a JSON {type(content).__name__}, not an object"
@@ -285,11 +362,11 @@ def _read_object(request: Request[Any], response: Response, now: datetime | None
 
 
 @contextlib.contextmanager
-def _reading(request: Request[Any], otherwise: str) -> Iterator[None]:
+def _reading(request: Request[Any], otherwise: str, start: bytes = b"") -> Iterator[None]:
     """Turn what is wrong with the JSON of a response into an error of ours."""
     try:
         yield
     except JsonLimitError as error:
-        raise unreadable(request, errors.ResponseTooLargeError(str(error))) from None
+        raise unreadable(request, errors.ResponseTooLargeError(str(error), start)) from None
     except ValueError:
         raise unreadable(request, errors.MalformedResponseError(otherwise)) from None

@@ -178,7 +178,7 @@ class CancelOperationOperator(OperationTask):
     :param poll_interval: seconds between two polls; if ``None`` it grows with the age of the wait.
     :param fail_on: the outcomes that fail the task. By default CANCEL_UNSUPPORTED, NOT_FOUND, and STILL_RUNNING if it
         waits.
-    :param include_response: whether an operation's response belongs into the result (it may be large).
+    :param include_response: whether to take an operation's response for the result (it may be large).
     :param deferrable: wait in the triggerer.
 
     All other arguments are those of :class:`~airflow_lro_provider.attempt.task.OperationTask`.
@@ -372,7 +372,7 @@ class CancelOperationsOperator(OperationTask):
             hook.settings, metrics=StatsMetrics(), read_settings=read_again, on_trouble=self.log.info
         )
         async with client:
-            async for seen in client.list(parent, filter=self.filter, patience=patience):
+            async for seen in client.list(parent, filter=self.filter, patience=patience, include_response=False):
                 if seen.done:
                     continue
                 try:

@@ -47,7 +47,8 @@ class OperationSensor(OperationTask, BaseSensorOperator):
     :param fail_on: the outcomes that fail the task. By default FAILED and NOT_FOUND.
     :param result_check: for services that report a failure inside a successful response: gets the operation as a dict;
         returns ``None`` or ``True`` to accept it, ``False`` or a message to treat the success as a failure.
-    :param include_response: whether the response belongs into the result and the trigger's event (it may be large).
+    :param include_response: whether to take the response at the end, for the result and the trigger's event. One that
+        is too large is missing there (``responseMissing``).
     :param deferrable: wait in the triggerer.
     :param poke_interval: seconds between two polls; if ``None`` it grows with the age of the wait, from 1
         to 60 s, so that a short operation is seen soon and a long one costs few requests.

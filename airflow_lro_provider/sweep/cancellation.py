@@ -272,7 +272,7 @@ class _Endpoint:
             result, later = await self._client.cancel(reference, before=seen), None
             if result.requested:
                 with contextlib.suppress(OperationsError):  # the request was accepted; the next sweep sees more
-                    later = await self._client.get(reference)
+                    later = await self._client.poll(reference)
             return case.row(*reported(result, later))
         except NotFoundError:
             return case.row(What.FINISHED, "the service has no such operation")
@@ -300,7 +300,7 @@ class _Endpoint:
 
         async def fetch() -> tuple[list[Operation], Claims]:
             listed: list[Operation] = []
-            async for operation in self._client.list(parent):
+            async for operation in self._client.list(parent, include_response=False):
                 listed.append(operation)
                 if len(listed) > MAX_LISTED:
                     raise ResponseTooLargeError(f"{parent.name} has too many operations to search")

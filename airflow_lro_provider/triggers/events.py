@@ -123,9 +123,3 @@ def is_for_another(stored: Any, token: str | None) -> bool:
     :param token: the owner token that the woken task gave its trigger.
     """
     return isinstance(stored, Mapping) and "owner" in stored and stored["owner"] != token
-
-
-def without_response(operation: Operation) -> Operation:
-    """The same operation with its response left out, for one that is too large to be stored."""
-    raw = {key: value for key, value in operation.raw.items() if key != "response"}
-    return Operation.from_json({"done": operation.done, **raw})

@@ -8,8 +8,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
@@ -29,10 +28,12 @@ from airflow_lro_provider.ownership.decisions import (
     of_killed_trigger,
 )
 from airflow_lro_provider.ownership.evidence import TaskKey, owner_token, task_state
-from airflow_lro_provider.triggers.events import DeadlinePassed, Event, Finished, Gone, Lost, without_response
+from airflow_lro_provider.triggers.arguments import Given, common_text
+from airflow_lro_provider.triggers.events import DeadlinePassed, Event, Finished, Gone, Lost
 from airflow_lro_provider.triggers.shared import METRICS, settings_of, watcher_of_loop
 
 if TYPE_CHECKING:
+    from airflow_lro_provider.lro.async_client import AsyncOperationsClient
     from airflow_lro_provider.lro.auth.settings import ConnectionSettings
     from airflow_lro_provider.lro.cancel import CancelResult
     from airflow_lro_provider.lro.shared_poller.watcher import Subscription
@@ -51,41 +52,6 @@ POLL_TIMEOUT_SECONDS = 5.0
 
 # However `on_kill` ends, the cancel goes on: a task of its own does the work, and asyncio holds only weak references.
 _detached: set[asyncio.Future[None]] = set()
-
-
-class _Given(NamedTuple):
-    """A trigger's arguments that are dicts, as a tuple: half the memory. A field that was not given is ``None``."""
-
-    service: Any = None
-    version: Any = None
-    name: Any = None
-    host: Any = None
-    at: Any = None
-    cause: Any = None
-    seconds: Any = None
-    dag_id: Any = None
-    run_id: Any = None
-    task_id: Any = None
-    map_index: Any = None
-    token: Any = None
-
-    @classmethod
-    def of(cls, *parts: Mapping[str, Any] | None) -> _Given:
-        given = {key: value for part in parts if part for key, value in part.items() if key in cls._fields}
-        return cls(**{key: value if key in ("name", "token") else _common(value) for key, value in given.items()})
-
-    def part(self, *fields: str) -> dict[str, Any]:
-        return {field: value for field in fields if (value := getattr(self, field)) is not None}
-
-
-def _common(value: Any) -> Any:
-    """The same value; a text that many triggers have in common is one object for all of them."""
-    return _kept_once(value) if isinstance(value, str) else value
-
-
-@lru_cache(maxsize=10_000)
-def _kept_once(text: str) -> str:
-    return text
 
 
 _STORED = (
@@ -116,7 +82,7 @@ class OperationTrigger(BaseTrigger):
     """
 
     before_serialize: Callable[[], None] = staticmethod(lambda: None)
-    _has_fired: bool = False
+    _is_over: bool = False  # the operation has finished, or the wait
     _polled_with: ConnectionSettings | None = None
     _killing: asyncio.Task[None] | None = None
 
@@ -138,8 +104,8 @@ class OperationTrigger(BaseTrigger):
         before_serialize: Callable[[], None] | None = None,
     ) -> None:
         super().__init__()
-        self._given = _Given.of(reference, deadline, owner)
-        self.gcp_conn_id = _common(gcp_conn_id)
+        self._given = Given.of(reference, deadline, owner)
+        self.gcp_conn_id = common_text(gcp_conn_id)
         self.impersonation_chain = impersonation_chain
         self.started = started
         self.poll_interval = poll_interval
@@ -198,7 +164,7 @@ class OperationTrigger(BaseTrigger):
                     waiting = await self._join()
                     while isinstance(what := await waiting, str):  # at rest there is this frame, and a future
                         self._log_change(what)
-                    event = self._ended_with(what, waiting)
+                    event = await self._ended_with(what, waiting)
                 except OperationsError as error:
                     event = await self._ended_by(error, waiting, trouble)
                 if event is None:
@@ -208,7 +174,7 @@ class OperationTrigger(BaseTrigger):
                     left = math.inf if self._deadline is None else self._deadline.at - time.time()
                     await asyncio.sleep(max(min(trouble.delay(), left), 0.0))
         except asyncio.CancelledError:
-            if self._is_inline and self.cancel_on_kill:
+            if self._is_inline and self.cancel_on_kill and not self._is_over:
                 await asyncio.shield(self._cancel("the run was interrupted (Ctrl-C)"))
             raise  # always: Airflow calls on_kill only if it gets out
         finally:
@@ -217,7 +183,7 @@ class OperationTrigger(BaseTrigger):
             if self._is_inline:
                 await self.cleanup()
         # Before the event is out: Airflow calls on_kill also for a trigger that lingers after it.
-        self._has_fired = True
+        self._is_over = True
         yield TriggerEvent({**event.to_dict(), "owner": self.owner.get("token")})
 
     def _log_change(self, line: str) -> None:
@@ -230,7 +196,7 @@ class OperationTrigger(BaseTrigger):
         Airflow 3.3 calls this also when the trigger only moves to another triggerer, so
         :func:`airflow_lro_provider.ownership.decisions.of_killed_trigger` decides first.
         """
-        if self._has_fired or not self.cancel_on_kill:
+        if self._is_over or not self.cancel_on_kill:
             return
         self._killing = asyncio.create_task(self._kill(), name=f"cancel of {self.reference.name}")
         _detached.add(self._killing)
@@ -270,16 +236,31 @@ class OperationTrigger(BaseTrigger):
         )
         return await watcher.join(settings, reference, watch)
 
-    def _shown(self, operation: Operation) -> Operation:
-        return operation if self.include_response else without_response(operation)
-
-    def _ended_with(self, operation: Operation, waiting: Subscription) -> Event:
+    async def _ended_with(self, operation: Operation, waiting: Subscription) -> Event:
+        self._is_over = True  # before its response is taken
         deadline = waiting.schedule.deadline
         now = watcher_of_loop().clock()  # the clock of the schedule
         if self.cancel_on_kill and deadline is not None and waiting.schedule.cancelled_at_deadline(now):
             # A triggerer that died after its cancel, before its event, has left it to this one.
-            return DeadlinePassed(deadline.cause, deadline.seconds, "CANCELLED", self._shown(operation))
-        return Finished(self._shown(operation))
+            return DeadlinePassed(deadline.cause, deadline.seconds, "CANCELLED", operation)
+        if not self.include_response:
+            return Finished(operation.without_response())
+        if operation.lacks_response:
+            try:
+                async with await self._make_client() as client:
+                    operation = await client.take_response(self.reference, operation)
+            except OperationsError as error:
+                operation = operation.without_response(
+                    f"The operation succeeded, but its response was not taken: {error}"
+                )
+        return Finished(operation)
+
+    async def _make_client(self) -> AsyncOperationsClient:
+        from airflow_lro_provider.lro.async_client import AsyncOperationsClient
+
+        settings = await self._settings()
+        again = {"read_settings": lambda: self._settings(tries=1), "on_trouble": self._log_change}
+        return await AsyncOperationsClient.create(settings, metrics=METRICS, **again)
 
     async def _ended_by(self, error: OperationsError, waiting: Subscription | None, trouble: Trouble) -> Event | None:
         """What an error means for the task; ``None`` if it is trouble of our own, which ends nothing."""
@@ -292,9 +273,9 @@ class OperationTrigger(BaseTrigger):
                 if result is not None and result.operation is not None and result.operation.done:
                     # Finished since the last poll: its result is not thrown away.
                     waiting.schedule.observe(result.operation)
-                    return self._ended_with(result.operation, waiting)
+                    return await self._ended_with(result.operation, waiting)
                 cancellation = "REFUSED" if result is None else result.word
-            return DeadlinePassed(deadline.cause, deadline.seconds, cancellation, last and self._shown(last))
+            return DeadlinePassed(deadline.cause, deadline.seconds, cancellation, last)
         if waiting is not None and waiting.schedule.last is not None:
             trouble.clear()  # it has polled since
         try:
@@ -336,18 +317,15 @@ class OperationTrigger(BaseTrigger):
 
         :return: ``None`` if it was not accepted, or nobody knows.
         """
-        from airflow_lro_provider.lro.async_client import AsyncOperationsClient
         from airflow_lro_provider.lro.cancel import cancel_line
 
         reference = self.reference
         try:
-            settings = await self._settings()
-            again = {"read_settings": lambda: self._settings(tries=1), "on_trouble": self._log_change}
-            async with await AsyncOperationsClient.create(settings, metrics=METRICS, **again) as client:
+            async with await self._make_client() as client:
                 # The evidence may have taken Airflow some time: meanwhile the operation may have succeeded.
                 before = None
                 with contextlib.suppress(OperationsError, asyncio.TimeoutError):
-                    before = await asyncio.wait_for(client.get(reference, retries=0), POLL_TIMEOUT_SECONDS)
+                    before = await asyncio.wait_for(client.poll(reference, retries=0), POLL_TIMEOUT_SECONDS)
                 result = await client.cancel(reference, before=before, poll=False, patience=CANCEL_PATIENCE_SECONDS)
         except OperationsError as error:
             self.log.warning(cancel_line(reference, error, reason))

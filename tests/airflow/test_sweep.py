@@ -800,9 +800,9 @@ def test_operations_that_are_slow_do_not_hold_up_the_others(
     airflow: PlayedAirflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The sweep itself lets nobody wait for a turn: only the connections to one host are limited."""
-    real, at = AsyncOperationsClient.get, {}
+    real, at = AsyncOperationsClient.poll, {}
 
-    async def get(self: Any, reference: Any, **kwargs: Any) -> Any:
+    async def poll(self: Any, reference: Any, **kwargs: Any) -> Any:
         if reference.name != other.reference["name"]:  # type: ignore[index]
             await asyncio.sleep(0.5)
         at[reference.name] = time.monotonic()
@@ -811,7 +811,7 @@ def test_operations_that_are_slow_do_not_hold_up_the_others(
     for _ in range(20):
         airflow.add("failed")
     other = airflow.add("failed")
-    monkeypatch.setattr(AsyncOperationsClient, "get", get)
+    monkeypatch.setattr(AsyncOperationsClient, "poll", poll)
     assert airflow.sweep().counts == counts(found=21, cancelled=21)
     assert min(at, key=lambda name: at[name]) == other.reference["name"]  # type: ignore[index]
 

@@ -42,6 +42,7 @@ SERVERS: dict[str, dict[str, Any]] = {
 ROWS = [
     ("floor", "pages of 1,000"),
     ("watcher", "pages of 1,000"),
+    ("watcher, no responses", "pages of 1,000"),
     ("watcher", "pages of 100"),
     ("watcher", "no list"),
     ("watcher", "no list, 64 at a time"),

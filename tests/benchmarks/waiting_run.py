@@ -24,6 +24,7 @@ CLASSES = {
     "shared session": "tests.benchmarks.waiting_triggers.SharedSession",
     "own session": "tests.benchmarks.waiting_triggers.OwnSession",
     "watcher": "airflow_lro_provider.triggers.operations.OperationTrigger",
+    "watcher, no responses": "airflow_lro_provider.triggers.operations.OperationTrigger",
 }
 
 
@@ -37,7 +38,7 @@ def arguments(options: dict[str, Any], number: int) -> dict[str, Any]:
         if rest or turn >= number_of_ends:
             return {}
         return {"end_after": options["end_after"] + turn * options["end_within"] / number_of_ends}
-    if options["strategy"] != "watcher":
+    if not options["strategy"].startswith("watcher"):
         return {"url": f"{options['url']}/v1/{name}", "poll_interval": interval}
     host = "datafusion.googleapis.com"
     owner = {"dag_id": "d", "run_id": "manual__2026", "task_id": "t", "map_index": number, "token": f"token-{number}"}
@@ -53,7 +54,7 @@ def arguments(options: dict[str, Any], number: int) -> dict[str, Any]:
         "tolerant": False,
         "cancel_on_kill": True,
         "owner": owner,
-        "include_response": True,
+        "include_response": options["strategy"] == "watcher",
     }
 
 

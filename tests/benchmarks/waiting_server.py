@@ -68,7 +68,7 @@ class Operations:
             return json.dumps({"name": name, "metadata": metadata}).encode()
         end = datetime.datetime.fromtimestamp(self.ends[name], datetime.timezone.utc)
         metadata["endTime"] = end.isoformat().replace("+00:00", "Z")
-        return json.dumps({"name": name, "metadata": metadata, "done": True, "response": {}}).encode()
+        return json.dumps({"name": name, "metadata": metadata, "done": True}).encode()
 
     async def end_some(self) -> None:
         """Let some end, spread over a time, once a measurement has begun."""
@@ -104,7 +104,10 @@ class Operations:
             return 429, b'{"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "quota"}}'
         name = url.path.removeprefix("/v1/")
         if name in self.place:
-            return 200, self.rows[self.place[name]]
+            row = self.rows[self.place[name]]
+            if name in self.ends and "fields=" not in url.query:
+                row = row[:-1] + b', "response": {}}'
+            return 200, row
         if name != f"{PARENT}/operations" or self.options.get("no_list"):
             return 404, b'{"error": {"code": 404, "status": "UNIMPLEMENTED", "message": "no"}}'
         query = parse_qs(url.query)

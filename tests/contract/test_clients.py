@@ -313,11 +313,11 @@ def test_wait_until_done_polls_with_growing_intervals(subject: Subject, lro_emul
 
 @pytest.mark.parametrize("service", ["aiplatform", "automl", "earthengine"])
 def test_wait_until_done_uses_the_services_own_wait(subject: Subject, lro_emulator: Emulator, service: str) -> None:
-    """After a first poll a `:wait` reports the end, with no sleep between and few requests."""
+    """After a first poll a `:wait` reports the end, without a sleep; the last request is for the response."""
     reference = running(lro_emulator, service, duration=1.5)
     operation = subject.wait_until_done(reference, new_schedule(time.monotonic()))
     assert operation.outcome is Outcome.SUCCEEDED
-    assert [request.verb for request in lro_emulator.requests()] == ["get", "wait"]
+    assert [request.verb for request in lro_emulator.requests()] == ["get", "wait", "get"]
 
 
 def test_a_wait_that_is_refused_leaves_gets(subject: Subject, lro_emulator: Emulator) -> None:
@@ -476,7 +476,7 @@ def test_a_wait_begins_with_a_poll_that_was_just_taken(subject: Subject, lro_emu
     assert operation.outcome is Outcome.SUCCEEDED
     assert shown == [False, False, True]
     assert len(announced) == 3
-    assert len(lro_emulator.requests(verb="get")) == 3
+    assert len(lro_emulator.requests(verb="get")) == 4  # the one before, two polls, and the response
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
@@ -541,3 +541,56 @@ def test_a_quota_ends_no_wait(kind: str, code: int) -> None:
     assert subject.slept.count(60.0) == 6  # and not the interval: such a quota does not come back in a second
     assert [line.partition(":")[0] for line in lines] == ["RUNNING", "poll failed, will try again", "SUCCEEDED"]
     assert "permission" not in lines[1]
+
+
+LARGE = {"@type": "type.googleapis.com/google.protobuf.Struct", "value": {"large": "x" * (9 * 2**20)}}
+
+
+@pytest.mark.parametrize("field_mask", ["honour", "ignore", "reject"])
+def test_a_result_that_is_too_large_costs_the_result_only(
+    subject: Subject, lro_emulator: Emulator, field_mask: str
+) -> None:
+    """B11: a poll, a wait and a get all show the success, whatever the service does with a field mask."""
+    reference = running(lro_emulator, duration=0, response=LARGE, field_mask=field_mask)
+    polled = subject.poll(reference)
+    ended = subject.wait_until_done(reference, new_schedule(time.monotonic(), timeout=60))
+    got = subject.get(reference)
+    assert {one.outcome for one in (polled, ended, got)} == {Outcome.SUCCEEDED}
+    assert polled.lacks_response is (field_mask == "honour")
+    for operation in (ended, got):
+        assert "response" not in operation.raw
+        assert "is too large to be taken" in operation.response_missing
+        assert f"{lro_emulator.url}/datafusion/v1/{reference.name}" in operation.response_missing
+        assert operation.metadata
+    assert subject.cancel(reference).outcome is Outcome.SUCCEEDED
+    assert not lro_emulator.requests(verb="cancel")
+    assert subject.slept == []
+
+
+@pytest.mark.parametrize(
+    ("field_mask", "masked", "statuses"),
+    [("honour", 3, [200] * 4), ("ignore", 1, [200] * 3), ("reject", 1, [400] + [200] * 3)],
+)
+def test_a_mask_is_sent_once_where_it_does_not_work(
+    subject: Subject, lro_emulator: Emulator, field_mask: str, masked: int, statuses: list[int]
+) -> None:
+    """B11: and where it works, the response is taken once, at the end."""
+    reference = running(lro_emulator, duration=0, response={"a": 1}, field_mask=field_mask)
+    assert not subject.poll(reference).error
+    assert not subject.poll(reference).error
+    ended = subject.wait_until_done(reference, new_schedule(time.monotonic(), timeout=60))
+    assert ended.response == {"a": 1}
+    requests = lro_emulator.requests("get")
+    assert [request.status for request in requests] == statuses
+    assert sum("fields=" in request.query for request in requests) == masked
+
+
+def test_a_list_is_searched_without_results(subject: Subject, lro_emulator: Emulator) -> None:
+    """B11: ten results of a megabyte each do not fit into a page, and nobody who polls needs them."""
+    parent = read_parent("projects/p/locations/us-central1", "datafusion")
+    for number in range(10):
+        name = f"{parent.name}/operations/{number}"
+        lro_emulator.create("datafusion", name, duration=0, response={"a": "x" * 2**20})
+    listed = subject.list(parent, include_response=False)
+    assert [(operation.outcome, operation.response) for operation in listed] == [(Outcome.SUCCEEDED, None)] * 10
+    assert len(subject.list(parent, page_size=2)) == 10

@@ -367,7 +367,7 @@ def fuzz_operation(random: Random) -> object:
         return raw
     assert operation.done is (raw.get("done") is True)
     check_operation(operation)
-    check_operation(events.without_response(operation))
+    check_operation(operation.without_response())
     return raw
 
 

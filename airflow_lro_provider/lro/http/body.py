@@ -5,7 +5,7 @@ A server may be broken or hostile, and a proxy may respond in its place. So no r
 time: the whole response has to arrive within the read timeout, not only each piece of it.
 
 A response that is too large is an error of the service (:class:`ResponseTooLargeError`), and is not requested again: it
-would not get smaller.
+would not get smaller. The error has its first :data:`START_BYTES`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from airflow_lro_provider.lro.errors import MalformedResponseError, ResponseTooL
 
 MAX_BYTES = 8 * 2**20
 """The largest response, unpacked. Operations have kilobytes; gRPC accepts 4 MiB by default."""
+START_BYTES = 2**18
+"""How much of a response that is too large is kept: what an operation says before its result has kilobytes."""
 MAX_WIRE_BYTES = MAX_BYTES + 2**20
 """The same, as read from the network: the body with its headers, chunk sizes and trailers."""
 ACCEPT_ENCODING = "gzip"
@@ -48,8 +50,11 @@ class Body:
             word = f"as {encoding!r}, which" if _WORD.fullmatch(encoding) else "in a way that"
             self._give_up(MalformedResponseError(f"it is packed {word} was not requested"))
         length = headers.get("content-length", "")
+        self._most = limit
+        """How much is read: of a response that says itself that it is too large, only the start."""
         if length.isascii() and length.isdigit() and (len(length) > 18 or int(length) > limit):
-            self._give_up(ResponseTooLargeError(f"it is larger than {limit} bytes"))
+            self._most = min(limit, START_BYTES) - 1
+            self.wanted = self.wanted and self._is_good
 
     def feed(self, piece: bytes) -> bool:
         """Add the next piece; returns whether more is wanted."""
@@ -60,12 +65,14 @@ class Body:
                 unpacked, piece = self._unpack(self._packed, piece)
             self._size += len(unpacked)
             self._parts.append(unpacked)
-            if self._size > self._limit:
-                self._give_up(ResponseTooLargeError(f"it is larger than {self._limit} bytes"))
+            if self._size > self._most:
+                self._give_up(self._too_large())
         return self.wanted
 
     def finish(self) -> bytes:
         """The whole body, once there is no more."""
+        if self._most < self._limit and self.wanted:
+            self._give_up(self._too_large())
         if self._packed is not None and self.wanted and self._size and not self._packed.eof:
             self._give_up(MalformedResponseError("it is cut off"))
         return b"".join(self._parts)
@@ -80,6 +87,12 @@ class Body:
             self._give_up(MalformedResponseError("it cannot be unpacked"))
             return b"", b""
         return unpacked, packed.unconsumed_tail or packed.unused_data
+
+    def _too_large(self) -> ResponseTooLargeError:
+        start = bytearray()
+        for part in self._parts:
+            start += part[: START_BYTES - len(start)]
+        return ResponseTooLargeError(f"it is larger than {self._limit} bytes", bytes(start))
 
     def _give_up(self, error: MalformedResponseError) -> None:
         """Raise the error; of a response that is an error itself, only the explanation is lost."""

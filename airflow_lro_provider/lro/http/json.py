@@ -3,14 +3,18 @@
 Python's own reader accepts more than JSON (``NaN``), and passes on what breaks later, far from here: infinite numbers,
 lone surrogates that no log can be written with, nesting that exhausts the stack of the next recursive function.
 
-:func:`read_json` reads a whole body. :func:`read_page` splits a list into its rows without reading them: of a thousand
-rows, few say something new. Needs msgspec, which Airflow's task SDK requires as well.
+:func:`read_json` reads a whole body, and :func:`read_before` what comes before a field that is too large.
+:func:`read_page` splits a list into its rows without reading them: of a thousand rows, few say something new.
+Needs msgspec, which Airflow's task SDK requires as well.
 """
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import math
+import re
 from typing import Any, NoReturn, TypeVar
 
 import msgspec
@@ -22,6 +26,8 @@ MAX_NODES = 300_000
 can be large as objects. The largest responses of real services have one per fifty bytes."""
 MAX_COMMAS = 500_000
 """Maximum number of commas in a page, and so of its rows: each row costs 56 bytes, whatever it holds."""
+MAX_SAME_KEYS = 10
+"""How many inner objects may have a field of the same name, where only the start of an object is read."""
 MAX_DIGITS = 1000
 """Maximum length of an integer: beyond any field of an API, and below what Python itself refuses (4,300)."""
 
@@ -66,6 +72,18 @@ def read_json(body: bytes) -> Any:
     if "\\ud" in text or "\\uD" in text:
         json.dumps(content, ensure_ascii=False).encode()  # a lone surrogate: UnicodeEncodeError is a ValueError
     return content
+
+
+def read_before(start: bytes, key: str) -> Any:
+    """Read the fields of an object that come before one of its fields, of which only the start is there.
+
+    :raises ValueError: if that field does not come, or what is before it cannot be read.
+    """
+    fields = re.compile(rb',\s*"%s"\s*:' % re.escape(key.encode())).finditer(start)
+    for found in itertools.islice(fields, MAX_SAME_KEYS):
+        with contextlib.suppress(ValueError):  # it is the field of an inner object
+            return read_json(start[: found.start()] + b"}")
+    raise ValueError(f"it has no field {key!r}")
 
 
 def read_page(body: bytes) -> RowPage:

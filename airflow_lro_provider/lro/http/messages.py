@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from airflow_lro_provider import __version__
-from airflow_lro_provider.lro.errors import MalformedResponseError, TransportError
+from airflow_lro_provider.lro.errors import MalformedResponseError, ResponseTooLargeError, TransportError
 from airflow_lro_provider.lro.redaction import HIDDEN
 from airflow_lro_provider.lro.resources.hosts import Resource
 
@@ -63,6 +63,7 @@ class Request(Generic[T]):
     :param timeout: how long the server itself may take, in seconds (only ``wait``).
     :param response_timeout: how long its response may take, if not as long as the client says (only ``start``).
     :param repeatable: whether it may be sent again if its response was lost: a start only with a request id.
+    :param unmasked: the same request without a field mask, for a service that rejects that.
     """
 
     verb: str
@@ -75,6 +76,7 @@ class Request(Generic[T]):
     timeout: float = 0.0
     response_timeout: float | None = None
     repeatable: bool = True
+    unmasked: Request[T] | None = None
 
     def read(self, response: Response, now: datetime | None = None) -> T:
         """Read a response to this request.
@@ -98,9 +100,11 @@ def transport_error(request: Request[Any], error: BaseException, *, sent: bool) 
     )
 
 
-def unreadable(request: Request[Any], error: MalformedResponseError) -> MalformedResponseError:
-    """The same error, with what was tried and what to do next."""
-    return type(error)(
-        f"{request}: could not read the response: {error}."
-        " Check that the endpoint is the API's and that no proxy responds in its place."
-    )
+def unreadable(
+    request: Request[Any], error: MalformedResponseError, sent: Mapping[str, str] | None = None
+) -> MalformedResponseError:
+    """The same error, with what was tried and what to do next; without the token in the headers that were sent."""
+    text = f"{request}: could not read the response: {error}."
+    if isinstance(error, ResponseTooLargeError):
+        return ResponseTooLargeError(text, Response(200, {}, error.start).without(sent or {}).body)
+    return type(error)(f"{text} Check that the endpoint is the API's and that no proxy responds in its place.")

@@ -73,9 +73,7 @@ class ParentPoller:
             parent = Parent(like.service, like.version, request.name, like.host)
             return await self._client.rows(parent, request.page, retries=0)
         reference = OperationReference(like.service, like.version, request.name, like.host)
-        if request.verb == "wait":
-            return await self._client.wait(reference, request.timeout, retries=0)
-        return await self._client.get(reference, retries=0)
+        return await self._client.poll(reference, request.timeout, retries=0)
 
     def use(self, access: Access) -> None:
         """Go on with another identity or certificate, if it is another one."""

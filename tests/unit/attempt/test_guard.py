@@ -215,6 +215,21 @@ def test_a_released_guard_does_nothing(make_task: Callable[..., Task]) -> None:
     assert task.guard.phase is Phase.RELEASED
 
 
+@pytest.mark.parametrize("phase", [Phase.PREPARING, Phase.ASKING, Phase.WAITING])
+def test_what_is_finished_is_never_cancelled(make_task: Callable[..., Task], phase: Phase) -> None:
+    """B11: whatever the task still does, e.g. read its connection again, to take the response."""
+    task = make_task()
+    task.arm()
+    task.guard.finish()
+    task.guard.enter(phase)
+    with contextlib.suppress(OperationKilled):
+        os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(OperationKilled):
+        task.guard.checkpoint()
+    task.guard.release("its task has failed")
+    assert task.cancels == 0
+
+
 def test_an_observer_ends_without_cancelling(make_task: Callable[..., Task]) -> None:
     """With cancel_on_kill=False the task ends, and the operation runs on."""
     task = make_task(cancels=False)

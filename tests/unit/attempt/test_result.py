@@ -112,6 +112,19 @@ def test_a_check_that_is_not_content(verdict: Any, why: str) -> None:
     assert str(caught.value) == f"the operation succeeded, but result_check rejected it ({why}): {FULL}"
 
 
+@pytest.mark.parametrize("final", [True, False])
+def test_a_check_without_a_response_judges_nothing(final: bool) -> None:
+    """B11: a success whose response is missing is none for it, and no retry starts another operation."""
+    missing = SUCCEEDED.without_response("it is too large")
+    with pytest.raises(FinalOperationFailedError, match="result_check has no response to judge: it is too large"):
+        settle(REFERENCE, Outcome.SUCCEEDED, missing, fail_on=(), result_check=lambda _: True, final=final)
+    assert (
+        settle(REFERENCE, Outcome.SUCCEEDED, missing, fail_on=())["operation"]["responseMissing"] == "it is too large"
+    )
+    result = settle(REFERENCE, Outcome.SUCCEEDED, missing, fail_on=(), include_response=False)
+    assert "responseMissing" not in result["operation"]
+
+
 def test_a_check_sees_the_operation_as_it_came() -> None:
     """A result_check gets the operation's dict with its response, even if the result leaves that out."""
     seen: list[dict[str, Any]] = []

@@ -133,6 +133,7 @@ def test_list(shell: Callable[..., tuple[int, str, str]], lro_emulator: Emulator
     assert (status, [line.split()[0] for line in out.splitlines()]) == (0, names[:2])
     _, out, _ = shell("list", L, "--service", "datafusion", "--json")
     assert [json.loads(line)["name"] for line in out.splitlines()] == names
+    assert ["fields=" in request.query for request in lro_emulator.requests(verb="list")] == [True, False]  # B11
 
 
 @pytest.mark.parametrize(

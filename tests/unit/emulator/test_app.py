@@ -498,3 +498,30 @@ def test_an_answer_that_is_no_operation_is_malformed_for_the_core(store, send):
 def test_the_app_stands_alone(store):
     """An app can be made without a server."""
     assert create_app(store).router.default is not None
+
+
+@pytest.mark.parametrize("key", ["fields", "$fields"])
+def test_fields_select_what_is_sent(store, send, key):
+    """B11: of an operation, of a list, of a start and of a `:wait`; a mask with an unknown field is refused."""
+    store.create("datafusion", O, script={"duration": 0, "response": {"large": "x" * 1000}})
+    whole = json.loads(send("GET", U).body)
+    assert json.loads(send("GET", f"{U}?{key}=name,done").body) == {"name": O, "done": True}
+    page = json.loads(send("GET", f"{U.rpartition('/')[0]}?pageSize=5&{key}=operations(name,response)").body)
+    assert page == {"operations": [{"name": O, "response": whole["response"]}]}
+    started = json.loads(send("POST", f"/datafusion/v1/{L}/instances?instanceId=i&{key}=name").body)
+    assert list(started) == ["name"]
+    assert send("GET", f"{U}?{key}=name,size").status == 400
+
+
+@pytest.mark.parametrize(("how", "status"), [("ignore", 200), ("reject", 400)])
+def test_fields_may_be_ignored_or_rejected(store, send, how, status):
+    """B11: as a service might, that is no API of Google's; a list as the script of the API says."""
+    store.create("datafusion", O, script={"duration": 0, "response": {"large": "x"}, "field_mask": how})
+    reply = send("GET", f"{U}?fields=name")
+    assert reply.status == status
+    assert reply.body == send("GET", U).body or b'Unknown name \\"fields\\"' in reply.body
+    listed = f"{U.rpartition('/')[0]}?fields=operations(name)"
+    assert json.loads(send("GET", listed).body) == {"operations": [{"name": O}]}
+    store.set_script({"field_mask": how}, "datafusion")
+    assert send("GET", listed).status == status
+    assert send("GET", U).status == 200

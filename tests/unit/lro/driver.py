@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from airflow_lro_provider.lro.errors import (
     ApiError,
     CredentialsError,
     FailedPreconditionError,
+    InvalidArgumentError,
     NotFoundError,
     OperationsError,
     PermissionDeniedError,
@@ -28,6 +30,8 @@ NO_CANCEL = read_reference("projects/p/locations/us-central1/featureGroups/1/ope
 
 RUNNING = Operation.from_json({"name": NAME, "metadata": {"state": "RUNNING"}})
 SUCCEEDED = Operation.from_json({"name": NAME, "done": True, "response": {}})
+POLLED = Operation.from_json({"name": NAME, "done": True, "metadata": {"a": 1}})
+POLLED = replace(POLLED, lacks_response=True)
 FAILED = Operation.from_json({"name": NAME, "done": True, "error": {"code": 13, "message": "boom"}})
 CANCELLED = Operation.from_json({"name": NAME, "done": True, "error": {"code": 1}})
 ACCEPTED = None
@@ -40,6 +44,7 @@ def error(kind: type[ApiError], status: str, http: int, **more: Any) -> ApiError
     )
 
 
+INVALID = error(InvalidArgumentError, "INVALID_ARGUMENT", 400)
 PRECONDITION = error(FailedPreconditionError, "FAILED_PRECONDITION", 400)
 NOT_FOUND = error(NotFoundError, "NOT_FOUND", 404)
 UNIMPLEMENTED = error(UnimplementedError, "UNIMPLEMENTED", 501, is_stated=True)

@@ -264,7 +264,7 @@ def test_a_finished_operation_without_cancel_has_its_own_outcome() -> None:
 def test_the_requests_are_those_of_the_protocol() -> None:
     """A flow sends the protocol's own requests."""
     flow = cancel(REFERENCE, ENDPOINT)
-    assert next(flow) == protocol.get(REFERENCE, ENDPOINT)
+    assert next(flow) == protocol.poll(REFERENCE, ENDPOINT)
     assert flow.send(RUNNING) == protocol.cancel(REFERENCE, ENDPOINT)
 
 

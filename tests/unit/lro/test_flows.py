@@ -18,10 +18,10 @@ from airflow_lro_provider.lro.errors import (
     TransportError,
     WaitTimeoutError,
 )
-from airflow_lro_provider.lro.flows import Sleep, send
-from airflow_lro_provider.lro.operation import Operation
+from airflow_lro_provider.lro.flows import RESPONSE_PATIENCE_SECONDS, Sleep, send
+from airflow_lro_provider.lro.operation import Operation, Outcome
 from airflow_lro_provider.lro.paging import MAX_TOKEN_LENGTH, Paging
-from airflow_lro_provider.lro.polling import PollSchedule, new_schedule
+from airflow_lro_provider.lro.polling import NOT_FOUND_SECONDS, PollSchedule, new_schedule
 from airflow_lro_provider.lro.protocol import Page
 from airflow_lro_provider.lro.resources.hosts import endpoint_of
 from airflow_lro_provider.lro.resources.methods import read_method
@@ -29,10 +29,13 @@ from airflow_lro_provider.lro.resources.names import read_parent
 from tests.unit.lro.driver import (
     DENIED,
     ENDPOINT,
+    FAILED,
+    INVALID,
     LOST,
     NAME,
     NO_KEY,
     NOT_FOUND,
+    POLLED,
     PRECONDITION,
     REFERENCE,
     RUNNING,
@@ -331,3 +334,93 @@ def test_a_wait_ends_at_its_deadline() -> None:
     assert steps == ["get", 1.0, "get"]
     assert isinstance(result, WaitTimeoutError)
     assert schedule.last is RUNNING
+
+
+# -- the response -----------------------------------------------------------------------------------------------------
+
+
+def test_a_mask_that_is_rejected_is_left_out_once_and_for_all() -> None:
+    """B11: the same request without it shows that it is the mask that is to blame."""
+    request = protocol.poll(REFERENCE, ENDPOINT)
+    flow = send(request)
+    assert next(flow) is request
+    assert flow.throw(INVALID) is request.unmasked
+    with pytest.raises(StopIteration) as end:
+        flow.send(RUNNING)
+    assert end.value.value is RUNNING
+    assert protocol.poll(REFERENCE, ENDPOINT) == request.unmasked
+
+
+def test_a_mask_is_not_to_blame_for_what_is_rejected_without_it() -> None:
+    """B11: then that is the error, and other requests go on with masks."""
+    assert drive(send(protocol.poll(REFERENCE, ENDPOINT)), INVALID, DENIED) == (["get", "get"], DENIED)
+    assert drive(send(protocol.poll(REFERENCE, ENDPOINT)), PRECONDITION) == (["get"], PRECONDITION)
+    assert protocol.poll(REFERENCE, ENDPOINT).unmasked is not None
+
+
+def test_a_response_that_is_too_large_does_not_hide_a_success() -> None:
+    """B11: whatever was sent: a poll without a mask, or somebody's get."""
+    start = b'{"name": "%s", "done": true, "response": {"a": "x' % NAME.encode()
+    steps, operation = drive(send(GET), ResponseTooLargeError("it is too large", start))
+    assert (steps, operation.outcome, operation.name) == (["get"], Outcome.SUCCEEDED, NAME)
+    assert operation.response_missing
+    error = ResponseTooLargeError("it is too large", b"{}")
+    assert drive(send(GET), error) == (["get"], error)
+
+
+def test_a_wait_takes_the_response_once_at_the_end() -> None:
+    """B11: and only for those who need it, and of a success that lacks it."""
+
+    def wait(**arguments: Any) -> flows.Flow[Operation]:
+        return flows.wait_until_done(REFERENCE, ENDPOINT, every_second(), clock=lambda: 0.0, **arguments)
+
+    assert drive(wait(), RUNNING, POLLED, SUCCEEDED) == (["get", 1.0, "get", "get"], SUCCEEDED)
+    assert drive(wait(include_response=False), RUNNING, POLLED) == (["get", 1.0, "get"], POLLED)
+    assert drive(wait(), FAILED) == (["get"], FAILED)
+    assert drive(wait(), SUCCEEDED) == (["get"], SUCCEEDED)
+
+
+@pytest.mark.parametrize(
+    ("responses", "slept", "why"),
+    [
+        ([SUCCEEDED], 0.0, ""),
+        ([LOST, UNAVAILABLE, SUCCEEDED], None, ""),
+        ([NO_KEY, SUCCEEDED], 1.0, ""),
+        ([NOT_FOUND, DENIED, SUCCEEDED], None, ""),
+        ([RUNNING, SUCCEEDED], 1.0, ""),  # a replica that lags behind
+        ([NOT_FOUND] * 5, NOT_FOUND_SECONDS, "could not be taken (datafusion: cancel"),
+        ([DENIED] * 5, NOT_FOUND_SECONDS, "could not be taken (datafusion: cancel"),
+        ([ResponseTooLargeError("it is too large")], 0.0, "could not be taken (it is too large)"),
+        ([RUNNING] * 301, RESPONSE_PATIENCE_SECONDS, "(the service returns it as RUNNING"),
+        ([FAILED] * 301, RESPONSE_PATIENCE_SECONDS, "(the service returns it as FAILED"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_what_goes_wrong_with_the_response_costs_only_that(responses: list[Any], slept: float | None, why: str) -> None:
+    """B11: an error that passes is waited out, a 404 or 403 is doubted; and then the success says what is missing."""
+    clock = Clock()
+    flow = flows.take_response(REFERENCE, ENDPOINT, POLLED, clock=clock)
+    steps, operation = drive(flow, *responses, clock=clock)
+    assert set(steps) - {"get", "renew"} == {step for step in steps if isinstance(step, float)}
+    assert slept is None or clock.now - 100.0 == pytest.approx(slept)
+    assert (operation.outcome, operation.name) == (Outcome.SUCCEEDED, NAME)
+    assert why in operation.response_missing
+    if why:
+        assert operation.metadata == {"a": 1}
+        assert f'print-access-token)" {ENDPOINT}/v1/{NAME}' in operation.response_missing
+    else:
+        assert operation is SUCCEEDED
+
+
+@pytest.mark.parametrize(("error", "sends"), [(UNAVAILABLE, 20), (NO_KEY, 11)], ids=["down", "no key"])
+def test_an_outage_at_the_end_costs_the_response_at_last(
+    error: OperationsError, sends: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """B11: nobody waits for it for ever, nor does it become a failure."""
+    monkeypatch.setattr(flows, "retry_delay", lambda error, tries, rng: 16.0)
+    clock = Clock()
+    flow = flows.take_response(REFERENCE, ENDPOINT, POLLED, clock=clock)
+    _, operation = drive(flow, *itertools.repeat(error, sends), clock=clock)
+    assert clock.now - 100.0 <= RESPONSE_PATIENCE_SECONDS
+    assert operation.outcome is Outcome.SUCCEEDED
+    assert str(error) in operation.response_missing

@@ -674,3 +674,29 @@ def test_a_summary_writes_over_no_terminal_and_no_log() -> None:
     """Control characters of a service's words are replaced, and its line breaks are blanks."""
     raw = {"name": "o", "done": True, "error": {"code": 3, "message": "a\x1b[2Jb\r\n2026-01-01 INFO \u202ec"}}
     assert Operation.from_json(raw).summary() == "FAILED · a\ufffd[2Jb 2026-01-01 INFO \ufffdc"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        {"name": "operations/o", "done": True, "response": {"large": "x" * 100}, "metadata": {"@type": "y"}, "odd": 1},
+        {"name": "operations/o", "done": True, "error": {"code": 13}},
+        {"done": True, "response": {}},
+        {"response": {}},
+    ],
+    ids=["a response", "an error", "nothing else but done", "nothing else"],
+)
+def test_without_response(raw: dict[str, Any]) -> None:
+    """Only the response is left out: the outcome and everything else stay."""
+    operation = Operation.from_json(raw)
+    smaller = operation.without_response()
+    assert smaller.response is None
+    assert "response" not in smaller.raw
+    assert (smaller.name, smaller.outcome, smaller.error, smaller.metadata) == (
+        operation.name,
+        operation.outcome,
+        operation.error,
+        operation.metadata,
+    )
+    assert {key: value for key, value in raw.items() if key != "response"}.items() <= smaller.raw.items()
+    assert operation.raw == raw

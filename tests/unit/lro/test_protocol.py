@@ -18,10 +18,11 @@ from airflow_lro_provider.lro.errors import (
     ResponseTooLargeError,
     UnknownServiceError,
 )
-from airflow_lro_provider.lro.http.messages import Request, Response
-from airflow_lro_provider.lro.operation import Operation
+from airflow_lro_provider.lro.http.messages import Request, Response, unreadable
+from airflow_lro_provider.lro.operation import Operation, Outcome
 from airflow_lro_provider.lro.protocol import Page
 from airflow_lro_provider.lro.resources.hosts import endpoint_of
+from airflow_lro_provider.lro.resources.methods import read_method
 from airflow_lro_provider.lro.resources.names import read_parent, read_reference
 
 NAMES = {
@@ -324,6 +325,14 @@ def test_a_response_forgets_the_token_that_it_repeats(told: bytes) -> None:
     assert "ya29.SECRET/x" not in kept.headers["x"]
 
 
+def test_the_start_of_a_response_forgets_the_token_too() -> None:
+    """B11: what is kept of a response that is too large."""
+    error = ResponseTooLargeError("it is too large", b'{"metadata":{"a":"ya29.SECRET/x"},"response":')
+    kept = unreadable(any_request("get"), error, {"authorization": "Bearer ya29.SECRET/x"})
+    assert isinstance(kept, ResponseTooLargeError)
+    assert kept.start == b'{"metadata":{"a":"[hidden]"},"response":'
+
+
 @pytest.mark.parametrize("sent", [{}, {"authorization": "Bearer ya29.other-token"}, {"authorization": "Bearer a"}])
 def test_an_answer_without_the_token_stays_as_it_is(sent: dict[str, str]) -> None:
     """Nothing is rewritten that need not be: not even how it is escaped."""
@@ -336,3 +345,120 @@ def test_escapes_that_have_a_meaning_are_kept() -> None:
     found = Response(200, {}, rb'{"a":"\u0022 \u005c \u000a \\u0061 \\\u0061","t":"ya29.SECRET"}')
     kept = found.without({"authorization": "Bearer ya29.SECRET"})
     assert json.loads(kept.body) == {**json.loads(found.body), "t": "[hidden]"}
+
+
+# --- polls -----------------------------------------------------------------------------------------
+
+MASK = "fields=name,done,error,metadata"
+DONE: dict[str, Any] = {"name": NAMES["earthengine"], "metadata": {"a": [1]}, "done": True}
+
+
+@pytest.mark.parametrize(
+    ("service", "timeout", "suffix"),
+    [
+        ("datafusion", 0.0, f"?{MASK}"),
+        ("automl", 2.0, f":wait?{MASK}"),
+        ("aiplatform", 2.0, f":wait?timeout=2s&{MASK}"),
+    ],
+)
+def test_a_poll_asks_for_all_but_the_response(service: str, timeout: float, suffix: str) -> None:
+    """B11: with a field mask, which the same request without one goes along with."""
+    request = build("poll", service, timeout)
+    assert request.url == f"{BASES[service]}{NAMES[service]}{suffix}"
+    plain = build("wait", service, timeout) if timeout else build("get", service)
+    assert request.unmasked is not None
+    assert (request.unmasked.url, request.unmasked.body) == (plain.url, plain.body)
+    assert plain.unmasked is None
+
+
+def test_a_list_that_is_polled_asks_for_all_but_the_responses() -> None:
+    """B11: as rows, and as a page; one that is read by people has them."""
+    parent = read_parent("projects/p/locations/l", "datafusion")
+    suffix = f"?pageSize=5&fields=operations({MASK.removeprefix('fields=')}),nextPageToken"
+    rows = protocol.rows(parent, endpoint_of(parent), protocol.PageQuery(page_size=5))
+    page = protocol.list_(parent, endpoint_of(parent), page_size=5, include_response=False)
+    assert rows.url == page.url == f"{BASES['datafusion']}projects/p/locations/l/operations{suffix}"
+    assert protocol.list_(parent, endpoint_of(parent), page_size=5).url.endswith("?pageSize=5")
+
+
+@pytest.mark.parametrize(
+    ("more", "lacks"),
+    [
+        ({}, True),
+        ({"response": {}}, False),
+        ({"error": {"code": 1}}, False),
+        ({"done": False}, False),
+    ],
+)
+def test_a_success_without_its_response_says_so(more: dict[str, Any], lacks: bool) -> None:
+    """B11: polled by name or in a list; what was got whole lacks nothing."""
+    raw = {**DONE, **more}
+    assert build("poll", "earthengine").read(response(200, raw)).lacks_response is lacks
+    assert protocol.read_row(json.dumps(raw).encode()).lacks_response is lacks
+    assert not build("get", "earthengine").read(response(200, raw)).lacks_response
+
+
+def test_a_service_that_does_not_honour_masks_is_sent_none() -> None:
+    """B11: once its response to one has what was left out; other services, and lists, still are."""
+    request = build("poll", "earthengine")
+    request.read(response(200, {**DONE, "response": {}}))
+    assert build("poll", "earthengine") == request.unmasked
+    assert build("poll", "datafusion").unmasked is not None
+    parent = read_parent("projects/p", "earthengine")
+    assert protocol.rows(parent, endpoint_of(parent), protocol.PageQuery()).unmasked is not None
+
+
+@pytest.mark.parametrize("verb", ["get", "poll", "wait"])
+@pytest.mark.parametrize(
+    ("start", "succeeded"),
+    [
+        (json.dumps(DONE)[:-1] + ', "response": {"large": "xxx', True),
+        (json.dumps(DONE, indent=2)[:-2] + ',\n  "response" : {"large": "xxx', True),
+        ('{"metadata": {"b": 1, "response": {}}, ' + json.dumps(DONE)[1:-1] + ', "response": [', True),
+        (json.dumps({**DONE, "done": False})[:-1] + ', "response": {"large": "xxx', False),
+        (json.dumps({**DONE, "error": {"code": 1}})[:-1] + ', "response": {"large": "xxx', False),
+        ('{"response": {"large": "xxx', False),
+        (json.dumps(DONE)[:-1] + ', "metadata": {"response": {"large": "xxx', False),
+        (json.dumps(DONE)[:-1] + ', "large": ", \\"response\\": {', False),
+        ("<html>", False),
+        ("", False),
+    ],
+)
+def test_what_comes_before_a_response_that_is_too_large_is_read(verb: str, start: str, succeeded: bool) -> None:
+    """B11: a success stays one, and says what is missing and how to get it; nothing else is taken for one."""
+    request = build(verb, "aiplatform", *([2.0] if verb == "wait" else []))
+    found = protocol.read_start(request, ResponseTooLargeError("it is larger than 9 bytes", start.encode()))
+    if not succeeded:
+        assert found is None
+        return
+    assert (found.outcome, found.name, found.response) == (Outcome.SUCCEEDED, NAMES["earthengine"], None)
+    assert not found.lacks_response
+    assert "too large to be taken (it is larger than 9 bytes)" in found.response_missing
+    assert found.response_missing.endswith(f" {BASES['aiplatform']}{NAMES['aiplatform']}")
+
+
+def test_json_beyond_a_limit_is_read_up_to_it() -> None:
+    """B11: the same if the response has too many levels, digits or objects, and not too many bytes."""
+    request = build("poll", "earthengine")
+    with pytest.raises(ResponseTooLargeError) as caught:
+        request.read(response(200, json.dumps(DONE)[:-1].encode() + b', "response": ' + b"[" * 999 + b"]" * 999 + b"}"))
+    assert protocol.read_start(request, caught.value).outcome is Outcome.SUCCEEDED
+
+
+@pytest.mark.parametrize("verb", ["cancel", "delete", "list"])
+def test_other_responses_that_are_too_large_say_nothing(verb: str) -> None:
+    """B11: a list is split, and polled by name; the others have nothing to say."""
+    start = json.dumps(DONE)[:-1].encode() + b', "response": ['
+    assert protocol.read_start(any_request(verb), ResponseTooLargeError("it is too large", start)) is None
+
+
+def test_a_start_whose_response_is_too_large_has_started_something() -> None:
+    """B11: and that has succeeded already."""
+    method = read_method("projects/p/locations/l/instances?instanceId=i", "POST", "datafusion")
+    request = protocol.start(method, endpoint_of(method))
+    content = {"name": NAMES["datafusion"], "done": True, "response": {}}
+    start = json.dumps(content).encode()[:-3]
+    found = protocol.read_start(request, ResponseTooLargeError("it is too large", start))
+    reference, operation = protocol.started(request, found)
+    assert (reference.name, operation.outcome) == (NAMES["datafusion"], Outcome.SUCCEEDED)
+    assert operation.response_missing

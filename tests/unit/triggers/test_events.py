@@ -18,7 +18,6 @@ from airflow_lro_provider.triggers.events import (
     Lost,
     is_for_another,
     read_event,
-    without_response,
 )
 
 NAME = "projects/p/operations/o"
@@ -182,29 +181,3 @@ def test_any_event_is_read_or_refused(stored: dict[str, Any]) -> None:
 def test_is_for_another(stored: Any, token: str | None, another: bool) -> None:
     """An event with another owner is for another try; one without an owner cannot be told apart."""
     assert is_for_another(stored, token) is another
-
-
-@pytest.mark.parametrize(
-    "raw",
-    [
-        {"name": NAME, "done": True, "response": {"large": "x" * 100}, "metadata": {"@type": "y"}, "odd": 1},
-        {"name": NAME, "done": True, "error": {"code": 13}},
-        {"done": True, "response": {}},
-        {"response": {}},
-    ],
-    ids=["a response", "an error", "nothing else but done", "nothing else"],
-)
-def test_without_response(raw: dict[str, Any]) -> None:
-    """Only the response is left out: the outcome and everything else stay."""
-    operation = Operation.from_json(raw)
-    smaller = without_response(operation)
-    assert smaller.response is None
-    assert "response" not in smaller.raw
-    assert (smaller.name, smaller.outcome, smaller.error, smaller.metadata) == (
-        operation.name,
-        operation.outcome,
-        operation.error,
-        operation.metadata,
-    )
-    assert {key: value for key, value in raw.items() if key != "response"}.items() <= smaller.raw.items()
-    assert operation.raw == raw

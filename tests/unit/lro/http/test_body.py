@@ -9,7 +9,7 @@ import zlib
 import pytest
 
 from airflow_lro_provider.lro.errors import MalformedResponseError, ResponseTooLargeError
-from airflow_lro_provider.lro.http.body import MAX_BYTES, Body
+from airflow_lro_provider.lro.http.body import MAX_BYTES, START_BYTES, Body
 
 TEXT = b'{"name":"operations/o"}' * 40
 
@@ -86,9 +86,14 @@ def test_the_limit_counts_what_comes_out() -> None:
 
 @pytest.mark.parametrize("length", [str(MAX_BYTES + 1), "9" * 5000])
 def test_a_length_is_believed_before_anything_is_read(length: str) -> None:
-    """What says that it is too large is not begun with."""
+    """Of what says that it is too large, only the start is read."""
+    body, pieces = Body(200, {"content-length": length}), iter([b"x" * (START_BYTES // 2)] * 9)
+    with pytest.raises(ResponseTooLargeError, match=f"larger than {MAX_BYTES} bytes") as caught:
+        all(map(body.feed, pieces))
+    assert len(list(pieces)) == 7
+    assert caught.value.start == b"x" * START_BYTES
     with pytest.raises(ResponseTooLargeError):
-        Body(200, {"content-length": length})
+        Body(200, {"content-length": length}).finish()
 
 
 @pytest.mark.parametrize("length", ["", "-1", "abc", "1e9", "\u0661", str(MAX_BYTES)])

@@ -17,6 +17,7 @@ from airflow_lro_provider.lro.http.json import (
     JsonLimitError,
     Row,
     RowHead,
+    read_before,
     read_head,
     read_json,
     read_page,
@@ -231,3 +232,27 @@ def test_a_head_that_the_stack_does_not_reach_is_refused() -> None:
     levels = 200_000
     with pytest.raises(JsonLimitError):
         read_head(Row(b'{"a":' + b"[" * levels + b"]" * levels + b"}"))
+
+
+@pytest.mark.parametrize(
+    ("start", "before"),
+    [
+        (b'{"a": 1, "key": [1, 2', {"a": 1}),
+        (b'{"a": {"b": 1, "key": 2}, "c": [3] ,\n "key"\n:', {"a": {"b": 1, "key": 2}, "c": [3]}),
+        (b'{"a": ", \\"key\\": ", "key": "x', {"a": ', "key": '}),
+        (b'{"a": 1, "key', None),
+        (b'{"key": 1', None),
+        (b'{"a": {"b": 1, "key": 2', None),
+        (b'{"a": 1, "b": NaN, "key": ', None),
+        (b'{"a": {' + b'"b": 1, "key": 2, ' * 20 + b'"c": 3}, "key": ', None),
+        (b"<html>", None),
+        (b"", None),
+    ],
+)
+def test_the_fields_before_one_are_read_without_it(start: bytes, before: Any) -> None:
+    """B11: only a field of the object itself ends it; and what it takes to find that is limited."""
+    if before is not None:
+        assert read_before(start, "key") == before
+        return
+    with pytest.raises(ValueError):
+        read_before(start, "key")

@@ -127,15 +127,10 @@ class Service:
         if verb != "list" and name in self.errors:
             raise self.errors[name]
 
-    async def get(self, reference: OperationReference, *, retries: int) -> Operation:
-        """One operation."""
-        await self._respond("get", reference.name, self.latency)
-        return Operation.from_json(self.raw(reference.name))
-
-    async def wait(self, reference: OperationReference, timeout: float, *, retries: int) -> Operation:
-        """One operation, once it has finished."""
-        left = self.ends[reference.name] - asyncio.get_running_loop().time()
-        await self._respond("wait", reference.name, max(min(timeout, left), 0) + self.latency)
+    async def poll(self, reference: OperationReference, timeout: float, *, retries: int) -> Operation:
+        """One operation; with a timeout, once it has finished."""
+        left = self.ends[reference.name] - asyncio.get_running_loop().time() if timeout else 0.0
+        await self._respond("wait" if timeout else "get", reference.name, max(min(timeout, left), 0) + self.latency)
         return Operation.from_json(self.raw(reference.name))
 
     async def rows(self, parent: Parent, query: PageQuery, *, retries: int) -> Rows:
