@@ -337,7 +337,7 @@ def take_response(
                 absence,
                 retries=sys.maxsize,
                 patience=until - clock(),
-                is_doubted=lambda error: not error.transient and not error.is_ours,
+                is_doubted=lambda error: isinstance(error, errors.ApiError) and not (error.transient or error.is_ours),
                 clock=clock,
             )
             if whole.outcome is ended.outcome:
