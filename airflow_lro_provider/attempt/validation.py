@@ -119,6 +119,46 @@ def check_seconds(name: str, value: float | timedelta | None, *, minimum: float 
     return float(seconds)
 
 
+def check_interval(name: str, value: float | timedelta | None) -> float | None:
+    """Check the time between two polls, and return it in seconds.
+
+    :raises ValueError: for what is none, or 0. (What is less than a second counts as one: :mod:`lro.polling`.)
+    """
+    if (seconds := check_seconds(name, value)) == 0:
+        raise ValueError(f"`{name}` must be longer than 0 s; leave it out for one that grows with the age of the wait")
+    return seconds
+
+
+def check_flags(**flags: Any) -> None:
+    """Check arguments that are true or false: the text "false" would count as true.
+
+    :raises ValueError: for anything else.
+    """
+    for name, value in flags.items():
+        if not isinstance(value, bool):
+            raise ValueError(f"`{name}` must be True or False, got {value!r:.100}")
+
+
+def check_result_check(value: Any) -> None:
+    """Check that a ``result_check`` can be called.
+
+    :raises ValueError: if it cannot.
+    """
+    if value is not None and not callable(value):
+        raise ValueError(f"`result_check` must be a function of the operation's dict, got {value!r:.100}")
+
+
+def check_texts(name: str, value: Any, *, several: bool = False) -> None:
+    """Check, at parse time, an argument that is a text or ``None``; with ``several`` it may be a list of texts.
+
+    :raises ValueError: for anything else.
+    """
+    if is_literal(value) and value is not None:
+        texts = value if several and isinstance(value, (list, tuple)) else [value]
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"`{name}` must be a string{' or a list of strings' * several}, got {value!r:.100}")
+
+
 def check_outcomes(name: str, outcomes: Iterable[str | Outcome], also: tuple[str, ...] = ()) -> frozenset[str]:
     """Check a set of outcomes and return their names.
 

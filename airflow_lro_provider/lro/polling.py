@@ -22,6 +22,8 @@ from airflow_lro_provider.lro.operation import Operation, Outcome
 
 MIN_INTERVAL_SECONDS = 1.0
 """The shortest interval, where none is given."""
+SHORTEST_INTERVAL_SECONDS = 1.0
+"""The shortest one that can be given: what is less counts as this, or one wait would be a flood of requests."""
 MAX_INTERVAL_SECONDS = 60.0
 """The longest one."""
 INTERVAL_AGE_FRACTION = 0.05
@@ -154,10 +156,11 @@ class PollSchedule:
 
     :param started: when the wait began.
     :param deadline: when it ends at the latest; ``None`` waits for ever.
-    :param interval: seconds between two polls; if ``None``, it grows with the age of the wait: from
-        :data:`MIN_INTERVAL_SECONDS`, as :data:`INTERVAL_AGE_FRACTION` of the age, up to :data:`MAX_INTERVAL_SECONDS`.
+    :param interval: seconds between two polls, at least :data:`SHORTEST_INTERVAL_SECONDS`; if ``None``, it grows with
+        the age of the wait: from :data:`MIN_INTERVAL_SECONDS`, as :data:`INTERVAL_AGE_FRACTION` of the age, up to
+        :data:`MAX_INTERVAL_SECONDS`.
     :param exponential_backoff: double the interval with every poll, as Airflow's sensors do.
-    :param max_wait: no interval is longer than this, in seconds.
+    :param max_wait: no interval is longer than this, in seconds; at least :data:`SHORTEST_INTERVAL_SECONDS`, too.
     :param tolerant: no error ends the wait (a sensor's ``silent_fail``).
     """
 
@@ -176,6 +179,12 @@ class PollSchedule:
     _absence: Absence | None = field(default=None, init=False)
     in_doubt: bool = field(default=False, init=False)
     """Whether the last response was an error that is not believed yet."""
+
+    def __post_init__(self) -> None:
+        if self.interval is not None and not self.exponential_backoff:  # Airflow's formula has a floor of its own
+            self.interval = max(self.interval, SHORTEST_INTERVAL_SECONDS)
+        if self.max_wait is not None:
+            self.max_wait = max(self.max_wait, SHORTEST_INTERVAL_SECONDS)
 
     def observe(self, operation: Operation) -> str | None:
         """Note a poll.

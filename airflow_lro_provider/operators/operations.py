@@ -17,11 +17,14 @@ from airflow_lro_provider.attempt.guard import Phase
 from airflow_lro_provider.attempt.starter import OperationStarter
 from airflow_lro_provider.attempt.task import OperationTask
 from airflow_lro_provider.attempt.validation import (
+    check_flags,
+    check_interval,
     check_method,
     check_outcomes,
     check_parent,
     check_reference,
     check_seconds,
+    check_texts,
 )
 from airflow_lro_provider.exceptions import (
     OperationFailedError,
@@ -85,6 +88,7 @@ class RunOperationOperator(OperationStarter):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        check_flags(allow_resource=allow_resource)
         check_method(method, http_method, body, self.service, self.api_version, self.gcp_conn_id)
         self.method = method
         self.http_method = http_method
@@ -175,7 +179,7 @@ class CancelOperationOperator(OperationTask):
     :param operation_name: see :class:`~airflow_lro_provider.attempt.task.OperationTask`. (templated)
     :param wait_for_completion: wait for the outcome; if not, the task ends with the request.
     :param timeout: how long to wait for it, in seconds or as a timedelta.
-    :param poll_interval: seconds between two polls; if ``None`` it grows with the age of the wait.
+    :param poll_interval: seconds between two polls, at least 1; if ``None`` it grows with the age of the wait.
     :param fail_on: the outcomes that fail the task. By default CANCEL_UNSUPPORTED, NOT_FOUND, and STILL_RUNNING if it
         waits.
     :param include_response: whether an operation's response belongs into the result (it may be large).
@@ -199,13 +203,14 @@ class CancelOperationOperator(OperationTask):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        check_flags(wait_for_completion=wait_for_completion, include_response=include_response, deferrable=deferrable)
         check_reference(operation_name, self.service, self.api_version, self.gcp_conn_id, "cancel")
         if fail_on is None:
             fail_on = {"CANCEL_UNSUPPORTED", "NOT_FOUND"} | ({"STILL_RUNNING"} if wait_for_completion else set())
         self.operation_name = operation_name
         self.wait_for_completion = wait_for_completion
         self.timeout = check_seconds("timeout", timeout)
-        self.poll_interval = check_seconds("poll_interval", poll_interval)
+        self.poll_interval = check_interval("poll_interval", poll_interval)
         self.fail_on = check_outcomes("fail_on", fail_on)
         self.include_response = include_response
         self.deferrable = deferrable
@@ -281,7 +286,7 @@ class CancelOperationsOperator(OperationTask):
     :param dry_run: cancel nothing, and report what would be: every outcome is STILL_RUNNING.
     :param wait_for_completion: wait for the outcomes; if not, the task ends with the requests.
     :param timeout: how long to wait for it, in seconds or as a timedelta.
-    :param poll_interval: seconds between two polls; if ``None`` it grows with the age of the wait.
+    :param poll_interval: seconds between two polls, at least 1; if ``None`` it grows with the age of the wait.
     :param max_parallel: how many cancels are under way at a time.
     :param fail_on: the outcomes that fail the task. By default CANCEL_UNSUPPORTED, ERROR, and STILL_RUNNING
         if it waits.
@@ -308,8 +313,10 @@ class CancelOperationsOperator(OperationTask):
         **kwargs: Any,
     ) -> None:
         super().__init__(service=service, **kwargs)
+        check_flags(dry_run=dry_run, wait_for_completion=wait_for_completion)
+        check_texts("filter", filter)
         check_parent(parent, service, self.api_version)
-        if not isinstance(max_parallel, int) or max_parallel < 1:
+        if not isinstance(max_parallel, int) or isinstance(max_parallel, bool) or max_parallel < 1:
             raise ValueError(f"`max_parallel` must be a whole number from 1 on, got {max_parallel!r}")
         waits = wait_for_completion and not dry_run
         if fail_on is None:
@@ -319,7 +326,7 @@ class CancelOperationsOperator(OperationTask):
         self.only_looks = dry_run  # `dry_run` is a method of Airflow's operators
         self.wait_for_completion = wait_for_completion
         self.timeout = check_seconds("timeout", timeout)
-        self.poll_interval = check_seconds("poll_interval", poll_interval)
+        self.poll_interval = check_interval("poll_interval", poll_interval)
         self.max_parallel = max_parallel
         self.fail_on = check_outcomes("fail_on", fail_on, also=("ERROR",))
 

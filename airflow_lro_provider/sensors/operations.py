@@ -11,7 +11,13 @@ from airflow.providers.common.compat.sdk import AirflowSkipException, BaseSensor
 
 from airflow_lro_provider.attempt.guard import Phase
 from airflow_lro_provider.attempt.task import OperationTask
-from airflow_lro_provider.attempt.validation import check_outcomes, check_reference, check_seconds
+from airflow_lro_provider.attempt.validation import (
+    check_flags,
+    check_interval,
+    check_outcomes,
+    check_reference,
+    check_result_check,
+)
 from airflow_lro_provider.exceptions import FinalOperationFailedError, OperationWaitError
 
 if TYPE_CHECKING:
@@ -49,7 +55,7 @@ class OperationSensor(OperationTask, BaseSensorOperator):
         returns ``None`` or ``True`` to accept it, ``False`` or a message to treat the success as a failure.
     :param include_response: whether the response belongs into the result and the trigger's event (it may be large).
     :param deferrable: wait in the triggerer.
-    :param poke_interval: seconds between two polls; if ``None`` it grows with the age of the wait, from 1
+    :param poke_interval: seconds between two polls, at least 1; if ``None`` it grows with the age of the wait, from 1
         to 60 s, so that a short operation is seen soon and a long one costs few requests.
 
     All other arguments are those of :class:`~airflow_lro_provider.attempt.task.OperationTask` and of Airflow's
@@ -74,7 +80,14 @@ class OperationSensor(OperationTask, BaseSensorOperator):
         poke_interval: float | timedelta | None = None,
         **kwargs: Any,
     ) -> None:
-        check_seconds("poke_interval", poke_interval)
+        check_interval("poke_interval", poke_interval)
+        check_flags(
+            cancel_on_kill=cancel_on_kill,
+            cancel_on_failure=cancel_on_failure,
+            include_response=include_response,
+            deferrable=deferrable,
+        )
+        check_result_check(result_check)
         if poke_interval is not None:
             kwargs["poke_interval"] = poke_interval
         super().__init__(**kwargs)

@@ -181,10 +181,19 @@ def test_retry_after(interval: float, retry_after: float | None, delay: float) -
 
 def test_a_short_interval_is_kept_short() -> None:
     """Without a wish of the API nothing lengthens an interval, also after an error."""
-    subject = schedule(interval=0.4)
-    assert subject.delay(START) == 0.4
+    subject = schedule(interval=1.5)
+    assert subject.delay(START) == 1.5
     subject.failed(TransportError("x"), START)
-    assert subject.delay(START) == 0.4
+    assert subject.delay(START) == 1.5
+
+
+@pytest.mark.parametrize("options", [{"interval": 0.0}, {"interval": 0.4}, {"max_wait": 0.0}, {"max_wait": 0.4}])
+def test_less_than_a_second_counts_as_one(options: dict[str, float]) -> None:
+    """C3: no interval that is given makes a wait a flood of requests; nor does a `max_wait`, doubled or not."""
+    for subject in (schedule(**options), schedule(**options, exponential_backoff=True)):
+        for _ in range(3):
+            subject.observe_unchanged()
+        assert subject.delay(START + 600) >= 1.0
 
 
 def test_retry_after_goes_before_max_wait() -> None:
@@ -424,9 +433,10 @@ def test_while_a_404_is_in_doubt_polls_come_sooner() -> None:
         subject.failed(error, now)
         assert subject.delay(now) == pause
         now += pause
-    short = schedule(interval=0.5)
-    short.failed(error, START)
-    assert short.delay(START) == 0.5
+    short = schedule(interval=1.5)
+    for _ in range(2):
+        short.failed(error, START)
+    assert short.delay(START) == 1.5
     told = schedule()
     told.failed(api_error(NotFoundError, retry_after=30.0), START)
     assert told.delay(START) == 30.0
@@ -568,7 +578,7 @@ def test_a_service_without_it_gets_none() -> None:
 def test_options_keep_their_meaning() -> None:
     """No longer than the interval, not beyond the deadline, and not where the interval grows by Airflow's formula."""
     assert LongPolls(True).timeout([polled(interval=10.0)], 0.0) == 10
-    assert LongPolls(True).timeout([polled(interval=0.5)], 0.0) == 0
+    assert LongPolls(True).timeout([polled(interval=1.5)], 0.0) == 1.5
     assert LongPolls(True).timeout([polled(deadline=Deadline(7.0, "timeout", 7.0))], 2.0) == 5
     assert LongPolls(True).timeout([polled(exponential_backoff=True)], 0.0) == 0
 
