@@ -7,7 +7,9 @@ XComArg, a mapped value) first thing in ``execute``.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
+from datetime import date, timedelta
+from decimal import Decimal
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ def is_literal(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
         return all(is_literal(part) for part in value)
     # An XComArg is none, or something else that is resolved later.
-    return value is None or isinstance(value, (bool, int, float))
+    return value is None or isinstance(value, (bool, int, float, Decimal, date, timedelta, Enum))
 
 
 def check_reference(operation_name: Any, service: Any, api_version: Any, gcp_conn_id: Any, *verbs: str) -> None:
@@ -81,10 +83,11 @@ def check_method(method: Any, http_method: Any, body: Any, service: Any, api_ver
     :raises InvalidRequestError: for what can never be right.
     """
     from airflow_lro_provider.lro.resources.hosts import endpoint_of
-    from airflow_lro_provider.lro.resources.methods import check_body, read_method
+    from airflow_lro_provider.lro.resources.methods import read_method
+    from airflow_lro_provider.lro.resources.request_body import read_body
 
     if is_literal(body):
-        check_body(body)
+        read_body(body)
     check_service(service, api_version)
     universe = _universe(gcp_conn_id, method, http_method, service, api_version)
     if universe is not None:

@@ -65,7 +65,8 @@ class RunOperationOperator(OperationStarter):
     :param method: what to call: a path below the API version (``projects/p/locations/l/instances?instanceId=x``,
         with ``service``), or a URL. (templated)
     :param http_method: POST, PUT, PATCH or DELETE. (templated)
-    :param body: the JSON object to send. (templated, deeply)
+    :param body: the JSON object to send; dates, durations, Decimals, enums and the outputs of mapped tasks in it are
+        written as Google's APIs read them (:mod:`airflow_lro_provider.lro.resources.request_body`). (templated, deeply)
     :param allow_resource: take a plain resource for the result.
     :param start_timeout: how long the response to the start may take, in seconds or as a timedelta; by default as the
         connection says (60 s).
@@ -116,11 +117,10 @@ class RunOperationOperator(OperationStarter):
             raise OperationInputError(str(error)) from None
 
     def _read_start(self, hook: OperationsHook) -> _CallMethod:
-        from airflow_lro_provider.lro.resources.methods import check_body
+        from airflow_lro_provider.lro.resources.request_body import read_body
 
         method = hook.method(self.method, self.http_method)
-        check_body(self.body)
-        return _CallMethod(method, self.body, self.start_timeout)
+        return _CallMethod(method, read_body(self.body), self.start_timeout)
 
 
 @dataclass(frozen=True)

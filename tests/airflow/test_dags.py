@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import date, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -31,7 +31,7 @@ BOTH = [OperationSensor, CancelOperationOperator]
         ({"operation_name": "operations"}, "is not a name of an operation of Data Fusion"),
         ({"operation_name": "projects/p/operations/o"}, "It looks like one of earthengine"),
         ({"operation_name": NAME + ":cancel"}, "Leave it out"),
-        ({"operation_name": 7}, "by a string or by its dict, not by int"),
+        ({"operation_name": 7.5}, "by a string or by its dict, not by float"),
         ({"operation_name": "{'name': 'x'}"}, "Jinja turned into a string"),
         ({"service": None}, "give service="),
         ({"service": "vertex"}, "Did you mean 'aiplatform'?"),
@@ -153,6 +153,15 @@ def test_the_outputs_of_a_decorated_function_are_several_if_it_says_so() -> None
         assert outputs.operator.multiple_outputs is True
         assert outputs["apiEndpoint"].key == "apiEndpoint"
         assert one().operator.multiple_outputs is False
+
+
+def test_a_body_without_a_form_in_json_is_refused() -> None:
+    """B8: also when the Dag is parsed, where it is literal; what is resolved later is not judged."""
+    with pytest.raises(ValueError, match=r"`body\.at` .* has no time zone"):
+        RunOperationOperator(task_id="t", **RUN, body={"at": datetime(2026, 1, 31)})
+    with DAG("d", schedule=None):
+        later = XComArg(BaseOperator(task_id="u"))
+        RunOperationOperator(task_id="t", **RUN, body={"uris": later, "day": date(2026, 1, 31)})
 
 
 def test_reschedule_mode_cannot_keep_cancel_on_kill() -> None:

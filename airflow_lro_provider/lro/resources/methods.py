@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
 from airflow_lro_provider.lro.errors import InvalidReferenceError
 from airflow_lro_provider.lro.resources.catalog import DEFAULT_UNIVERSE, find_service
-from airflow_lro_provider.lro.resources.hosts import Resource, check_version, read_url
+from airflow_lro_provider.lro.resources.hosts import Resource, as_written, check_version, read_url
 from airflow_lro_provider.lro.resources.names import check_segments
 
 HTTP_METHODS = ("POST", "PUT", "PATCH", "DELETE")
@@ -70,6 +69,7 @@ def read_method(
     :raises UnknownServiceError: if the service or the version is not known.
     """
     api = find_service(service) if service is not None else None
+    value, http_method = as_written(value), as_written(http_method)
     if not isinstance(value, str) or not value:
         raise InvalidReferenceError(f"`method` must be a path or a URL, not {type(value).__name__} ({value!r:.100})")
     if not isinstance(http_method, str) or http_method.upper() not in HTTP_METHODS:
@@ -92,16 +92,6 @@ def read_method(
     version = check_version(api, named, api_version, address)
     check_segments(path, "path of a method")
     return Method(api.name, version, path, host_for(path), http_method.upper(), query)
-
-
-def check_body(body: Any) -> None:
-    """Refuse a body that no API accepts.
-
-    :raises InvalidReferenceError: if it is not a JSON object.
-    """
-    if body is not None and not isinstance(body, Mapping):
-        hint = " Did Jinja turn a dict into a string?" if isinstance(body, str) else ""
-        raise InvalidReferenceError(f"`body` must be a dict (a JSON object), not {type(body).__name__}.{hint}")
 
 
 def new_request_id(seed: str) -> str:
