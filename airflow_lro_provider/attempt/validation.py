@@ -77,13 +77,23 @@ def check_service(service: Any, api_version: Any, *verbs: str) -> None:
             known.require(verb, version=version)
 
 
-def check_method(method: Any, http_method: Any, body: Any, service: Any, api_version: Any, gcp_conn_id: Any) -> None:
+def check_method(
+    method: Any,
+    http_method: Any,
+    body: Any,
+    service: Any,
+    api_version: Any,
+    gcp_conn_id: Any,
+    *,
+    named: bool = False,
+) -> None:
     """Check, at parse time, as much of a method that starts an operation as is literal.
 
+    :param named: whether it has to say the name of the resource that it creates.
     :raises InvalidRequestError: for what can never be right.
     """
     from airflow_lro_provider.lro.resources.hosts import endpoint_of
-    from airflow_lro_provider.lro.resources.methods import read_method
+    from airflow_lro_provider.lro.resources.methods import new_resource, read_method
     from airflow_lro_provider.lro.resources.request_body import read_body
 
     if is_literal(body):
@@ -91,7 +101,10 @@ def check_method(method: Any, http_method: Any, body: Any, service: Any, api_ver
     check_service(service, api_version)
     universe = _universe(gcp_conn_id, method, http_method, service, api_version)
     if universe is not None:
-        endpoint_of(read_method(method, http_method, service, api_version, universe=universe), universe=universe)
+        checked = read_method(method, http_method, service, api_version, universe=universe)
+        endpoint_of(checked, universe=universe)
+        if named and is_literal(body):
+            new_resource(checked, read_body(body))
 
 
 def check_parent(parent: Any, service: Any, api_version: Any) -> None:

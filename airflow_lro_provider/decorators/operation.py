@@ -75,7 +75,7 @@ class _CallFunction:
     def description(self) -> str:
         return f"the function {self.operator.python_callable.__name__}"
 
-    def send(self, attempt: Attempt, request_id: str) -> Started:
+    def send(self, attempt: Attempt, request_id: str, *, is_first: bool) -> Started:
         from airflow_lro_provider.lro.errors import InvalidRequestError
         from airflow_lro_provider.lro.flows import Started
         from airflow_lro_provider.lro.resources.names import operation_in

@@ -156,8 +156,7 @@ def start(
         elif place == "body":
             content[REQUEST_ID] = request_id
     data = json.dumps(content).encode() if body is not None or content else b""
-    root = find_service(method.service).root(method.version)
-    url = f"{endpoint}/{root}/{quote(method.path, safe=_PATH)}"
+    url = _root_url(method, endpoint)
     return Request(
         "start",
         method.http_method,
@@ -169,6 +168,11 @@ def start(
         response_timeout=timeout,
         repeatable=bool(own) or (place is not None and request_id is not None),
     )
+
+
+def read_resource(resource: Resource, endpoint: str) -> Request[dict[str, Any]]:
+    """Get a resource that is no operation, as it is now."""
+    return Request("get", "GET", _root_url(resource, endpoint), resource, _read_object)
 
 
 def started(request: Request[Any], content: Mapping[str, Any]) -> tuple[Resource, Operation]:
@@ -265,6 +269,11 @@ def _url(verb: str, reference: Resource, endpoint: str) -> str:
     # The name was checked: it has only path characters, so nothing is really quoted.
     path = find_service(reference.service).path(verb, reference.name, reference.version)
     return f"{endpoint}/{quote(path, safe=_PATH)}"
+
+
+def _root_url(resource: Resource, endpoint: str) -> str:
+    root = find_service(resource.service).root(resource.version)
+    return f"{endpoint}/{root}/{quote(resource.name, safe=_PATH)}"
 
 
 _PATH = "/:@!$&'()*+,;=~-._"

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import math
-import signal
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.providers.common.compat.sdk import conf
 
@@ -35,15 +34,13 @@ from airflow_lro_provider.exceptions import (
 
 if TYPE_CHECKING:
     from airflow_lro_provider.attempt.attempt import Attempt
+    from airflow_lro_provider.attempt.call_method import CallMethod
     from airflow_lro_provider.hooks.operations import OperationsHook
     from airflow_lro_provider.lro.async_client import CancelReport
     from airflow_lro_provider.lro.auth.settings import ConnectionSettings
     from airflow_lro_provider.lro.cancel import CancelResult
-    from airflow_lro_provider.lro.flows import Started
     from airflow_lro_provider.lro.operation import Operation, Outcome
-    from airflow_lro_provider.lro.resources.methods import Method
     from airflow_lro_provider.lro.resources.names import OperationReference, Parent
-    from airflow_lro_provider.sweep.search import StartFootprint
 
 __all__ = ["CancelOperationOperator", "CancelOperationsOperator", "RunOperationOperator"]
 
@@ -68,6 +65,11 @@ class RunOperationOperator(OperationStarter):
     :param body: the JSON object to send; dates, durations, Decimals, enums and the outputs of mapped tasks in it are
         written as Google's APIs read them (:mod:`airflow_lro_provider.lro.resources.request_body`). (templated, deeply)
     :param allow_resource: take a plain resource for the result.
+    :param if_exists: what it means that the service refuses to create a resource because it exists already (409
+        ALREADY_EXISTS): "fail" fails the task; with "return" it succeeds, and the resource, as it is then, is the
+        result in place of the operation's response. It may still be being made: a ``result_check`` can see that by its
+        state. (Right after a try that died while it started, the task fails all the same: what exists may be its own.)
+        The request has to name the resource: by its id (``?instanceId=x``) or by a ``name`` in the body.
     :param start_timeout: how long the response to the start may take, in seconds or as a timedelta; by default as the
         connection says (60 s).
 
@@ -85,16 +87,21 @@ class RunOperationOperator(OperationStarter):
         http_method: str = "POST",
         body: Mapping[str, Any] | None = None,
         allow_resource: bool = False,
+        if_exists: Literal["fail", "return"] = "fail",
         start_timeout: float | timedelta | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         check_flags(allow_resource=allow_resource)
-        check_method(method, http_method, body, self.service, self.api_version, self.gcp_conn_id)
+        if if_exists not in ("fail", "return"):
+            raise ValueError(f'`if_exists` must be "fail" or "return", got {if_exists!r:.100}')
+        given = (method, http_method, body, self.service, self.api_version, self.gcp_conn_id)
+        check_method(*given, named=if_exists == "return")
         self.method = method
         self.http_method = http_method
         self.body = body
         self.allow_resource = allow_resource
+        self.if_exists = if_exists
         self.start_timeout = check_seconds("start_timeout", start_timeout)
         if self.start_timeout == 0:
             raise ValueError("`start_timeout` must be longer than 0 s; leave it out for the connection's")
@@ -116,50 +123,14 @@ class RunOperationOperator(OperationStarter):
                 raise
             raise OperationInputError(str(error)) from None
 
-    def _read_start(self, hook: OperationsHook) -> _CallMethod:
+    def _read_start(self, hook: OperationsHook) -> CallMethod:
+        from airflow_lro_provider.attempt.call_method import CallMethod
+        from airflow_lro_provider.lro.resources.methods import new_resource
         from airflow_lro_provider.lro.resources.request_body import read_body
 
-        method = hook.method(self.method, self.http_method)
-        return _CallMethod(method, read_body(self.body), self.start_timeout)
-
-
-@dataclass(frozen=True)
-class _CallMethod:
-    """Starts an operation by calling a method. See :class:`~airflow_lro_provider.attempt.start.Start`."""
-
-    method: Method
-    body: Mapping[str, Any] | None
-    timeout: float | None
-    held_back: ClassVar[tuple[signal.Signals, ...]] = (signal.SIGALRM, signal.SIGINT)
-
-    @property
-    def description(self) -> str:
-        return str(self.method)
-
-    @property
-    def repeatable(self) -> bool:
-        from airflow_lro_provider.lro.resources.catalog import find_service
-
-        method = self.method
-        return find_service(method.service).place_of_request_id(method.http_method, method.path) is not None
-
-    @property
-    def may_start_again(self) -> bool:
-        return self.footprint is not None and self.footprint.names_new
-
-    @property
-    def footprint(self) -> StartFootprint | None:
-        from airflow_lro_provider.sweep.search import footprint_of
-
-        return footprint_of(self.method, self.body)
-
-    def send(self, attempt: Attempt, request_id: str) -> Started:
-        return attempt.client.start(
-            self.method,
-            self.body,
-            request_id=request_id,
-            timeout=self.timeout,
-            may_continue=lambda: not (attempt.guard.killed or attempt.held_back),
+        method, body = hook.method(self.method, self.http_method), read_body(self.body)
+        return CallMethod(
+            method, body, self.start_timeout, new_resource(method, body) if self.if_exists == "return" else None
         )
 
 

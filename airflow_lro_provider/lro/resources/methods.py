@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
@@ -92,6 +93,42 @@ def read_method(
     version = check_version(api, named, api_version, address)
     check_segments(path, "path of a method")
     return Method(api.name, version, path, host_for(path), http_method.upper(), query)
+
+
+def id_of_new(method: Method, body: Mapping[str, Any] | None) -> str | None:
+    """The id of the resource that a create names itself, e.g. ``x`` of ``POST …/instances?instanceId=x``.
+
+    https://google.aip.dev/133: the parameter is the singular of the collection. ``templateId`` is another resource's.
+    ``None`` if the method is no such create, or leaves the id to the service.
+    """
+    collection = method.path.rpartition("/")[2]
+    if method.http_method != "POST" or ":" in collection:
+        return None
+    stem = collection.removesuffix("s")
+    singulars = {collection, stem, stem.removesuffix("e"), re.sub("ie$", "y", stem)}
+    given = {**(body or {}), **method.parameters}
+    ids = [value for key, value in given.items() if key.endswith("Id") and key[:-2] in singulars]
+    return ids[0] if len(ids) == 1 and isinstance(ids[0], str) and ids[0] else None
+
+
+def new_resource(method: Method, body: Mapping[str, Any] | None) -> Resource:
+    """The resource that a create creates.
+
+    By its id (:func:`id_of_new`), or by its whole name in the body, as Cloud Composer has it
+    (https://cloud.google.com/composer/docs/reference/rest/v1/projects.locations.environments/create).
+
+    :raises InvalidReferenceError: if the request does not say its name.
+    """
+    name = (body or {}).get("name")
+    if (new_id := id_of_new(method, body)) is not None:
+        name = f"{method.path}/{new_id}"
+    elif method.http_method != "POST" or not isinstance(name, str) or not name.startswith(f"{method.path}/"):
+        raise InvalidReferenceError(
+            f'if_exists="return" needs the name of the resource that exists already, which {method} does not say: give'
+            " its id (…/instances?instanceId=x), or its `name` in the body."
+        )
+    check_segments(name, "name of a resource")
+    return Resource(method.service, method.version, name, method.host)
 
 
 def new_request_id(seed: str) -> str:
