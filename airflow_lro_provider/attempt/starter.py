@@ -43,7 +43,9 @@ class OperationStarter(OperationTask):
         with the running operation instead of starting a second one. Nothing is started before Airflow has taken it.
     :param fail_on: the outcomes that fail the task. By default FAILED, CANCELLED and NOT_FOUND.
     :param result_check: for services that report a failure inside a successful response: gets the operation as a dict;
-        returns ``None`` or ``True`` to accept it, ``False`` or a message to treat the success as a failure.
+        returns ``None`` or ``True`` to accept it, ``False`` or a message to treat the success as a failure. Without
+        one, what is known of some services decides (:attr:`Operation.hidden_failure
+        <airflow_lro_provider.lro.operation.Operation.hidden_failure>`).
     :param return_operation: return the whole operation and not just its ``response``.
 
     All other arguments are those of :class:`~airflow_lro_provider.attempt.task.OperationTask`.
@@ -51,6 +53,7 @@ class OperationStarter(OperationTask):
 
     needs_record = True  # nothing else knows what it has started
     failure_is_final = False  # a retry starts anew
+    judges = True
 
     def __init__(
         self,

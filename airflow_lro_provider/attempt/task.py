@@ -66,6 +66,8 @@ class OperationTask(BaseOperator):
     fail_on: Collection[str]
     result_check: ResultCheck | None = None
     include_response = True
+    judges = False
+    """Whether a success is judged by what is known of the service, unless ``result_check`` does it."""
 
     attempt: Attempt | None = None
     """The try that is under way in this process."""
@@ -149,6 +151,7 @@ class OperationTask(BaseOperator):
             result_check=self.result_check,
             include_response=self.include_response,
             final=self.failure_is_final,
+            judges=self.judges,
         )
 
     def _wait(self, attempt: Attempt) -> tuple[Outcome, Operation | None]:

@@ -136,6 +136,8 @@ def _wait(client: OperationsClient, reference: OperationReference, given: argpar
     operation = _wait_for(client, reference, given)
     if operation is None:
         return RUNNING
+    if operation.hidden_failure is not None:
+        return fail(f"it reports no error, but {operation.hidden_failure}.")
     return 0 if operation.outcome is Outcome.SUCCEEDED else WRONG
 
 

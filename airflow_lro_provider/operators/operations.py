@@ -106,6 +106,11 @@ class RunOperationOperator(OperationStarter):
         if self.start_timeout == 0:
             raise ValueError("`start_timeout` must be longer than 0 s; leave it out for the connection's")
 
+    @property
+    def judges(self) -> bool:  # type: ignore[override]
+        """What cancels or deletes something succeeds although that has not."""
+        return self.http_method.upper() != "DELETE" and not self.method.partition("?")[0].strip().endswith(":cancel")
+
     def _run(self, attempt: Attempt) -> Any:
         from airflow_lro_provider.lro.errors import InvalidRequestError, NotAnOperationError, StartUnknownError
 

@@ -52,7 +52,9 @@ class OperationSensor(OperationTask, BaseSensorOperator):
         instance because it lost the permission to poll) and is not tried again.
     :param fail_on: the outcomes that fail the task. By default FAILED and NOT_FOUND.
     :param result_check: for services that report a failure inside a successful response: gets the operation as a dict;
-        returns ``None`` or ``True`` to accept it, ``False`` or a message to treat the success as a failure.
+        returns ``None`` or ``True`` to accept it, ``False`` or a message to treat the success as a failure. Without
+        one, what is known of some services decides (:attr:`Operation.hidden_failure
+        <airflow_lro_provider.lro.operation.Operation.hidden_failure>`).
     :param include_response: whether the response belongs into the result and the trigger's event (it may be large).
     :param deferrable: wait in the triggerer.
     :param poke_interval: seconds between two polls, at least 1; if ``None`` it grows with the age of the wait, from 1
@@ -64,6 +66,7 @@ class OperationSensor(OperationTask, BaseSensorOperator):
     """
 
     ui_color = "#e8f0fe"
+    judges = True
 
     _schedule: PollSchedule
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from airflow_lro_provider import cli
 from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.lro.resources.catalog import known_services
+from tests.airflow.played import once
 from tests.late_success import succeed_after_cancel
 
 L = "projects/p/locations/us-central1"
@@ -60,13 +62,25 @@ def test_get(shell: Callable[..., tuple[int, str, str]], lro_emulator: Emulator)
 
 
 @pytest.mark.parametrize(("end", "status"), [({}, 0), ({"error": {"code": 3, "message": "no"}}, 1)])
-def test_wait(shell: Callable[..., tuple[int, str, str]], lro_emulator: Emulator, end: object, status: int) -> None:
+def test_wait(
+    shell: Callable[..., tuple[int, str, str]], lro_emulator: Emulator, end: dict[str, Any], status: int
+) -> None:
     """The exit status says how it ended; changes go to standard error."""
-    name = lro_emulator.create("datafusion", duration=0.3, **end)  # type: ignore[arg-type]
+    name = lro_emulator.create("datafusion", duration=None)
+    once(lambda: lro_emulator.requests(verb="get"), lambda: lro_emulator.finish("datafusion", name, **end))
     found = shell("wait", name, "--service", "datafusion", "--poll-interval", "0.05")
     assert found[0] == status
     assert found[1].startswith("SUCCEEDED" if status == 0 else "FAILED")
     assert "RUNNING" in found[2]
+
+
+def test_a_failure_inside_a_success_is_none(shell: Callable[..., tuple[int, str, str]], lro_emulator: Emulator) -> None:
+    """B13: a cancelled execution of Cloud Run is done without an error, and the exit status is that of a failure."""
+    response = {"@type": "type.googleapis.com/google.cloud.run.v2.Execution", "taskCount": 2, "cancelledCount": 2}
+    name = lro_emulator.create("run", duration=0, response=response)
+    status, out, err = shell("wait", name, "--service", "run")
+    assert (status, out.split()[0]) == (1, "SUCCEEDED")
+    assert "it reports no error, but 0 of 2 tasks of the execution succeeded (0 failed, 2 cancelled)" in err
 
 
 def test_wait_gives_up_at_the_timeout(shell: Callable[..., tuple[int, str, str]], lro_emulator: Emulator) -> None:
