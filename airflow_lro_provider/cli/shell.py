@@ -47,7 +47,7 @@ def add_commands(commands: Any) -> None:
 
     text = (
         "Wait until an operation has finished. The exit status is 0 if it succeeded, 3 if it is still running at the"
-        " timeout, else 1. Ctrl-C ends the wait; the operation runs on."
+        " timeout, else 1 (also if the last poll failed). Ctrl-C ends the wait; the operation runs on."
     )
     _add_wait_options(_of_operation(commands, "wait", "wait until an operation has finished", text, _wait))
 
@@ -134,23 +134,23 @@ def _get(client: OperationsClient, reference: OperationReference, given: argpars
 
 def _wait(client: OperationsClient, reference: OperationReference, given: argparse.Namespace) -> int:
     operation = _wait_for(client, reference, given)
-    if operation is None:
-        return RUNNING
+    if isinstance(operation, int):
+        return operation
     if operation.hidden_failure is not None:
         return fail(f"it reports no error, but {operation.hidden_failure}.")
     return 0 if operation.outcome is Outcome.SUCCEEDED else WRONG
 
 
-def _wait_for(client: OperationsClient, reference: OperationReference, given: argparse.Namespace) -> Operation | None:
-    """Wait for an operation, and show it; ``None`` if it is still running at the timeout."""
+def _wait_for(client: OperationsClient, reference: OperationReference, given: argparse.Namespace) -> Operation | int:
+    """Wait for an operation, and show it; at the timeout, the exit status."""
     schedule = new_schedule(time.monotonic(), timeout=given.timeout, interval=given.poll_interval)
     bar = _Bar()
     try:
         operation = client.wait_until_done(reference, schedule, on_poll=bar.show, on_change=bar.log)
     except WaitTimeoutError as error:
         bar.end()
-        print(f"airflow-lro: {error}", file=sys.stderr)
-        return None
+        fail(str(error))
+        return RUNNING if error.last_error is None else WRONG
     finally:
         bar.end()
     _show(operation, given.json)
@@ -167,8 +167,8 @@ def _cancel(client: OperationsClient, reference: OperationReference, given: argp
     if given.no_wait:
         return 0
     operation = _wait_for(client, reference, given)
-    if operation is None:
-        return RUNNING
+    if isinstance(operation, int):
+        return operation
     outcome = result.outcome_of(operation)
     print(f"airflow-lro: {outcome.value}: {reference.short}", file=sys.stderr)
     return 0 if outcome is Outcome.CANCELLED else WRONG

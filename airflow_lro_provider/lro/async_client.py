@@ -185,7 +185,9 @@ class AsyncOperationsClient(BaseClient):
             schedule = PollSchedule(started=time.monotonic(), deadline=deadline, interval=poll_interval)
             try:
                 outcome = result.outcome_of(await self.wait_until_done(reference, schedule))
-            except errors.WaitTimeoutError:
+            except errors.WaitTimeoutError as error:
+                if error.last_error is not None:
+                    raise
                 outcome = Outcome.STILL_RUNNING
             except errors.NotFoundError:
                 outcome = Outcome.NOT_FOUND

@@ -54,6 +54,9 @@ class Deadline:
     cause: str
     seconds: float
 
+    def __str__(self) -> str:
+        return f"the {self.cause.replace('_', ' ')} of {self.seconds:g} s"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON, for a trigger's arguments."""
         return {"at": self.at, "cause": self.cause, "seconds": self.seconds}
@@ -62,6 +65,11 @@ class Deadline:
     def from_dict(cls, stored: Mapping[str, Any]) -> Deadline:
         """Read back what :meth:`to_dict` gave."""
         return cls(float(stored["at"]), str(stored["cause"]), float(stored["seconds"]))
+
+
+def last_poll_failed(error: str) -> str:
+    """What is said of a wait that ends without knowing whether the operation runs."""
+    return f"and the last poll failed ({error.rstrip('.')})"
 
 
 def earliest(deadlines: Iterable[Deadline | None]) -> Deadline | None:
@@ -176,6 +184,7 @@ class PollSchedule:
     _retry_after: float = field(default=0.0, init=False)
     _line: str | None = field(default=None, init=False)
     _trouble: str = field(default="", init=False)
+    _last_error: str | None = field(default=None, init=False)
     _absence: Absence | None = field(default=None, init=False)
     in_doubt: bool = field(default=False, init=False)
     """Whether the last response was an error that is not believed yet."""
@@ -207,6 +216,7 @@ class PollSchedule:
         """Note a poll that showed the same as the one before: still running."""
         self.polls += 1
         self._retry_after, self._trouble, self._absence, self.in_doubt = 0.0, "", None, False
+        self._last_error = None
 
     def failed(self, error: OperationsError, now: float) -> str | None:
         """Note a poll that failed, or end the wait.
@@ -216,6 +226,7 @@ class PollSchedule:
             one once it is believed (:class:`Absence`).
         """
         self.polls += 1
+        self._last_error = str(error)
         is_final = not error.transient
         is_doubted = is_final and not error.is_ours
         if is_doubted:
@@ -244,11 +255,15 @@ class PollSchedule:
     def check_deadline(self, now: float, name: str) -> None:
         """End the wait for the operation of this name if its deadline has passed.
 
-        :raises WaitTimeoutError: at the deadline.
+        :raises WaitTimeoutError: at the deadline, saying what was seen last.
         """
-        if self.deadline is not None and now >= self.deadline.at:
-            cause = self.deadline.cause.replace("_", " ")
-            raise WaitTimeoutError(f"still running at the {cause} of {self.deadline.seconds:g} s: {name}")
+        if self.deadline is None or now < self.deadline.at:
+            return
+        if self._last_error is None:
+            raise WaitTimeoutError(f"still running at {self.deadline}: {name}")
+        raise WaitTimeoutError(
+            f"{self.deadline} passed, {last_poll_failed(self._last_error)}: {name}", self._last_error
+        )
 
     def delay(self, now: float) -> float:
         """Seconds until the next poll; never past the deadline. While an error is in doubt, it comes sooner."""

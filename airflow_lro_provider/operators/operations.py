@@ -208,7 +208,8 @@ class CancelOperationOperator(OperationTask):
                 attempt.requested = True
             try:
                 ended = self._wait(attempt)
-            except OperationRunningError:
+            except OperationRunningError as error:
+                self.log.warning("%s", error)
                 ended = Outcome.STILL_RUNNING, attempt.last
             return self._settle(attempt, *ended)
 
@@ -234,7 +235,8 @@ class CancelOperationOperator(OperationTask):
 
         try:
             return super()._read_event(attempt, event)
-        except OperationRunningError:
+        except OperationRunningError as error:
+            self.log.warning("%s", error)
             return Outcome.STILL_RUNNING, attempt.last
 
     def _settle(self, attempt: Attempt, outcome: Outcome, operation: Operation | None) -> dict[str, Any]:

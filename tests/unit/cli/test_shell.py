@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -90,6 +91,31 @@ def test_wait_gives_up_at_the_timeout(shell: Callable[..., tuple[int, str, str]]
     assert (status, out) == (3, "")
     assert "still running at the timeout of 0.1 s" in err
     assert lro_emulator.requests(verb="cancel") == []
+
+
+def test_wait_says_what_was_seen_last(shell: Callable[..., tuple[int, str, str]], lro_emulator: Emulator) -> None:
+    """C5: what was not found, or what no longer responds, is not "still running"; exit status 1."""
+    status, _, err = shell("wait", f"{L}/operations/gone", "--service", "datafusion", "--timeout", "0.1")
+    assert status == 1
+    assert "the timeout of 0.1 s passed, and the last poll failed (datafusion: get " in err
+    assert "NOT_FOUND" in err
+    assert "still running" not in err
+    name = lro_emulator.create("datafusion", duration=None)
+    lro_emulator.fail(503, verb="cancel", times=99)
+    once(lambda: lro_emulator.requests(verb="get"), lambda: lro_emulator.fail(503, verb="get", times=99))
+    status, _, err = shell("wait", name, "--service", "datafusion", "--timeout", "1.5")
+    assert (status, "the last poll failed" in err, "UNAVAILABLE" in err) == (1, True, True)
+
+
+def test_wait_at_a_dead_port(capsys: pytest.CaptureFixture[str]) -> None:
+    """C5: nothing was ever seen there."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    arguments = ("--service", "datafusion", "--timeout", "0.1", "--emulator", url)
+    assert cli.main(["wait", f"{L}/operations/o", *arguments]) == 1
+    err = capsys.readouterr().err
+    assert "the timeout of 0.1 s passed, and the last poll failed" in err
+    assert "still running" not in err
 
 
 def test_cancel_waits_for_the_truth(shell: Callable[..., tuple[int, str, str]], lro_emulator: Emulator) -> None:

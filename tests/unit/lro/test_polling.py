@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from typing import Any
 
@@ -598,3 +599,21 @@ def test_disappointments_in_a_row_end_it_for_a_while() -> None:
     polls.judge(30.0, 0.1, 33.0)
     assert not polls.usable(33.0)
     assert polls.usable(33.0 + LONG_POLL_PAUSE_SECONDS)
+
+
+def test_at_the_deadline_it_says_what_was_seen_last() -> None:
+    """C5: "still running" only if the last poll showed that; a poll that succeeds makes up for those that failed."""
+    deadline = Deadline(START + 90.0, "sensor_timeout", 90.0)
+    for error in (api_error(NotFoundError), TransportError("no route."), CredentialsError("no key")):
+        subject = schedule(deadline=deadline)
+        subject.observe(poll())
+        with contextlib.suppress(CredentialsError):
+            subject.failed(error, START)
+        words = f"the sensor timeout of 90 s passed, and the last poll failed ({str(error).rstrip('.')}): {NAME}"
+        with pytest.raises(WaitTimeoutError) as caught:
+            subject.check_deadline(START + 90.0, NAME)
+        assert (str(caught.value), caught.value.last_error) == (words, str(error))
+        subject.observe(poll())
+        with pytest.raises(WaitTimeoutError, match=r"^still running at the sensor timeout of 90 s: ") as caught:
+            subject.check_deadline(START + 90.0, NAME)
+        assert caught.value.last_error is None
