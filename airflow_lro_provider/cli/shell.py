@@ -7,6 +7,7 @@ connection instead.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import itertools
 import json
@@ -205,9 +206,11 @@ def _settings(given: argparse.Namespace) -> ConnectionSettings:
 
         return ConnectionSettings.from_extra(connection_extra(given.emulator.rstrip("/")))
     if given.gcp_conn_id:
+        from airflow_lro_provider.airflow_compat.secrets import database_is_read
         from airflow_lro_provider.hooks.operations import OperationsHook
 
-        return OperationsHook(gcp_conn_id=given.gcp_conn_id, impersonation_chain=given.impersonation_chain).settings
+        with database_is_read(), contextlib.redirect_stdout(sys.stderr):  # where Airflow may log
+            return OperationsHook(gcp_conn_id=given.gcp_conn_id, impersonation_chain=given.impersonation_chain).settings
     return ConnectionSettings.from_extra({}, impersonation_chain=given.impersonation_chain)
 
 

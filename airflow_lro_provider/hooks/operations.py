@@ -93,8 +93,9 @@ class _OperationsBaseHook(BaseHook):
 
         if connection is None:
             raise ConnectionSettingsError(
-                f"connection {self.gcp_conn_id!r} is not defined. Create it (type `google_lro` or"
-                " `google_cloud_platform`), or pass gcp_conn_id=None to use application default credentials."
+                f"connection {self.gcp_conn_id!r} is not defined, or not visible here. Create it (type `google_lro` or"
+                f" `google_cloud_platform`), set AIRFLOW_CONN_{str(self.gcp_conn_id).upper()}, or pass gcp_conn_id=None"
+                " (in a shell, no --gcp-conn-id) to use application default credentials."
             )
         try:
             if not connection.extra or isinstance(json.loads(connection.extra), dict):

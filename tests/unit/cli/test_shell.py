@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -163,6 +167,40 @@ def test_list(shell: Callable[..., tuple[int, str, str]], lro_emulator: Emulator
     assert (status, [line.split()[0] for line in out.splitlines()]) == (0, names[:2])
     _, out, _ = shell("list", L, "--service", "datafusion", "--json")
     assert [json.loads(line)["name"] for line in out.splitlines()] == names
+
+
+_WITH_DATABASE = """
+import os, sys
+from airflow.models.connection import Connection
+from airflow_lro_provider.cli import main
+from sqlalchemy import create_engine
+
+engine, table = create_engine(os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]), Connection.__table__
+with engine.begin() as database:
+    table.create(database)
+    database.execute(table.insert().values(conn_id="stored", conn_type="google_lro", extra=sys.argv[1]))
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize(("conn_id", "status"), [("stored", 0), ("nobody_made_it", 1)])
+def test_a_connection_of_airflows_database(lro_emulator: Emulator, tmp_path: Path, conn_id: str, status: int) -> None:
+    """C6: it is found as AIRFLOW_CONN_… is; one that is not there may only be invisible from here."""
+    name = lro_emulator.create("datafusion", duration=None)
+    arguments = ("get", name, "--service", "datafusion", "--json", "--gcp-conn-id", conn_id)
+    found = subprocess.run(
+        [sys.executable, "-c", _WITH_DATABASE, json.dumps(lro_emulator.connection_extra()), *arguments],
+        env={**os.environ, "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path}/airflow.db"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == status, found.stderr
+    if status == 0:
+        assert json.loads(found.stdout)["name"] == name  # and no log line of Airflow's
+    else:
+        assert "not defined, or not visible here" in found.stderr
+        assert "set AIRFLOW_CONN_NOBODY_MADE_IT" in found.stderr
 
 
 @pytest.mark.parametrize(
