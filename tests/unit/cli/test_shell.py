@@ -207,10 +207,14 @@ def test_a_connection_of_airflows_database(lro_emulator: Emulator, tmp_path: Pat
     ("arguments", "words"),
     [
         (("get", "x"), "is not a name of an operation of any known API"),
-        (("get", f"{L}/operations/o"), "does not say which API it belongs to"),
+        (("get", f"{L}/operations/o"), "does not say which API it belongs to; give --service (aiplatform, "),
+        (("get", f"//datafusion.googleapis.com/{L}/operations/o", "--service", "aiplatform"), "but --service says"),
         (("get", f"{L}/operations/gone", "--service", "datafusion"), "NOT_FOUND"),
         (("list", L, "--service", "cloudtasks"), "does not offer list"),
-        (("list", "transferOperations", "--service", "storagetransfer"), "only with a filter"),
+        (
+            ("list", "transferOperations", "--service", "storagetransfer"),
+            "only with a filter; nothing was sent. Give --filter",
+        ),
         (("get", "//evil.example/v1/x"), "nothing was sent"),
     ],
 )
