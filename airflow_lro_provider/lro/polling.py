@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import math
 import random
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import lru_cache
 from typing import Any
 
 from airflow_lro_provider.lro.errors import OperationsError, WaitTimeoutError
@@ -158,6 +158,12 @@ class Trouble:
         return min(TROUBLE_PAUSE_SECONDS * 2.0 ** min(self._tries - 1, 10), MAX_INTERVAL_SECONDS)
 
 
+@lru_cache(maxsize=1024)
+def _shared(line: str) -> str:
+    """The same object for equal lines: most of thousands are. `sys.intern` keeps them for ever on Python 3.12."""
+    return line
+
+
 @dataclass(slots=True, kw_only=True, eq=False, repr=False)  # slots: five thousand of them wait in one process
 class PollSchedule:
     """One wait for one operation.
@@ -202,7 +208,7 @@ class PollSchedule:
         """
         self.observe_unchanged()
         self.last = operation
-        line = sys.intern(operation.summary())  # most of thousands are equal
+        line = _shared(operation.summary())
         if line == self._line:
             return None
         self._line = line

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from airflow_lro_provider.lro import polling
 from airflow_lro_provider.lro.errors import (
     ApiError,
     CredentialsError,
@@ -617,3 +618,13 @@ def test_at_the_deadline_it_says_what_was_seen_last() -> None:
         with pytest.raises(WaitTimeoutError, match=r"^still running at the sensor timeout of 90 s: ") as caught:
             subject.check_deadline(START + 90.0, NAME)
         assert caught.value.last_error is None
+
+
+def test_equal_lines_are_one_object_and_none_is_kept_for_ever() -> None:
+    """B19: a line of which thousands are equal is kept once, and lines that nobody shows any more are let go."""
+    first, second = schedule(), schedule()
+    line = first.observe(poll(metadata={"statusMessage": "copying"}))
+    assert second.observe(poll(metadata={"statusMessage": "copying"})) is line
+    for number in range(3000):
+        first.observe(poll(metadata={"statusMessage": f"row {number}"}))
+    assert polling._shared.cache_info().currsize <= 1024
