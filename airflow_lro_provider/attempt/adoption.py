@@ -211,7 +211,7 @@ def _find_started(
         return None
     attempt.guard.enter(Phase.STARTING)
     try:
-        started = start.send(attempt, earlier.request_id)
+        started = start.send(attempt, earlier.request_id, is_first=False)
     except OperationsError as error:
         # The record stays. Only a response to this request id tells what is there to be cancelled.
         attempt.log.warning("What try %d has started is not known, so nothing else is started", earlier.try_number)

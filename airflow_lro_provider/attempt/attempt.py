@@ -290,9 +290,7 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
             raise OperationWaitError(seen.message)
         self.last, self._cancel_requested = seen.operation, seen.cancel_requested
         kinds = {"execution_timeout": AirflowTaskTimeout, "sensor_timeout": AirflowSensorTimeout}
-        raise kinds.get(seen.cause, OperationRunningError)(
-            f"the {seen.cause.replace('_', ' ')} of {seen.seconds:g} s passed while deferred: {self.reference}"
-        )
+        raise kinds.get(seen.cause, OperationRunningError)(f"{seen}: {self.reference}")
 
     def recall(self) -> bool:
         """Whether the operation of this try is known from what it has left, although nothing was handed over."""

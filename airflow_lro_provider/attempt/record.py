@@ -126,6 +126,11 @@ class AttemptRecord:
         return self._rejected_with in _NOT_CURRENT
 
     @property
+    def follows_lost_start(self) -> bool:
+        """Whether an earlier try was about to start an operation, and it is not known whether it did."""
+        return self._earlier is not None and self._earlier.reference is None
+
+    @property
     def seed(self) -> str:
         """Identifies this try and no other: the id alone may be that of an earlier one as well."""
         return f"{self._ti.id}/{self._ti.try_number}"

@@ -52,6 +52,7 @@ def settle(
     result_check: ResultCheck | None = None,
     include_response: bool = True,
     final: bool = True,
+    judges: bool = False,
 ) -> dict[str, Any]:
     """Turn an outcome into the task's result, or into the error that ends the task.
 
@@ -60,12 +61,17 @@ def settle(
     :param result_check: judges a success, for services that report a failure inside a response.
     :param include_response: whether the response belongs into the result.
     :param final: whether a retry would only find the same operation again.
+    :param judges: whether a success is judged, if there is no ``result_check``, by what is known of its service
+        (:attr:`Operation.hidden_failure`): then what has failed counts as FAILED.
     :return: ``{"outcome": …, "operation": {…}}``
     :raises OperationFailedError: if the outcome is one of ``fail_on``, or ``result_check`` rejects it;
         a :class:`FinalOperationFailedError` if it is final.
     :raises OperationRunningError: the same for an operation that still runs; this one is retried.
     """
     failed = FinalOperationFailedError if final else OperationFailedError
+    hidden = operation.hidden_failure if judges and result_check is None and operation is not None else None
+    if hidden is not None and outcome is Outcome.SUCCEEDED:
+        outcome = Outcome.FAILED
     if outcome is Outcome.SUCCEEDED and operation is not None and result_check is not None:
         if operation.response_missing:  # nobody has judged it; and a retry would start another one
             raise FinalOperationFailedError(f"result_check has no response to judge: {operation.response_missing}")
@@ -74,7 +80,7 @@ def settle(
             why = verdict if isinstance(verdict, str) else "result_check returned False"
             raise failed(f"the operation succeeded, but result_check rejected it ({why}): {reference}")
     if outcome.value in fail_on:
-        why = ""
+        why = f", although it reports no error: {hidden}" if hidden is not None else ""
         if operation is not None and operation.error is not None:
             why = f": {operation.failure}"
         error = OperationRunningError if outcome is Outcome.STILL_RUNNING else failed

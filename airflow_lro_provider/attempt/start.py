@@ -48,10 +48,11 @@ class Start(Protocol):
     def held_back(self) -> tuple[signal.Signals, ...]:
         """Which signals wait for the response of the start: an execution_timeout (SIGALRM), Ctrl-C (SIGINT)."""
 
-    def send(self, attempt: Attempt, request_id: str) -> Started:
+    def send(self, attempt: Attempt, request_id: str, *, is_first: bool) -> Started:
         """Start the operation. A kill meanwhile is only noted.
 
         :param request_id: makes the start repeatable, where it is.
+        :param is_first: whether no earlier try may have sent the same start.
         :raises NotAnOperationError: if the response is something else.
         """
 
@@ -72,7 +73,7 @@ def begin(attempt: Attempt, start: Start) -> None:
     with contextlib.ExitStack() as held:
         attempt.held_back = held.enter_context(held_back(*start.held_back))
         try:
-            started = start.send(attempt, request_id)
+            started = start.send(attempt, request_id, is_first=is_first and not record.follows_lost_start)
         except Exception as error:
             guard.enter(Phase.PREPARING)
             # What may have happened, now or in an earlier try, stays unknown whatever is sent later.

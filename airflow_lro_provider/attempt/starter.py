@@ -10,7 +10,13 @@ from airflow.providers.common.compat.sdk import conf
 
 from airflow_lro_provider.attempt.guard import Phase
 from airflow_lro_provider.attempt.task import OperationTask
-from airflow_lro_provider.attempt.validation import check_outcomes, check_seconds
+from airflow_lro_provider.attempt.validation import (
+    check_flags,
+    check_interval,
+    check_outcomes,
+    check_result_check,
+    check_seconds,
+)
 
 if TYPE_CHECKING:
     from airflow_lro_provider.attempt.attempt import Attempt
@@ -28,7 +34,8 @@ class OperationStarter(OperationTask):
     :param deferrable: wait in the triggerer.
     :param timeout: how long to wait, in seconds or as a timedelta; then the operation is cancelled and the task fails
         (and retries, if it may). By default as long as ``execution_timeout`` allows.
-    :param poll_interval: seconds between two polls; if ``None`` it grows with the age of the wait, from 1 to 60 s.
+    :param poll_interval: seconds between two polls, at least 1; if ``None`` it grows with the age of the wait, from 1
+        to 60 s.
     :param cancel_on_kill: cancel the operation when this task is killed or times out.
     :param cancel_on_failure: with ``cancel_on_kill``, cancel it also when the task fails otherwise (for instance
         because it lost the permission to poll) and no retry goes on with it.
@@ -36,7 +43,9 @@ class OperationStarter(OperationTask):
         with the running operation instead of starting a second one. Nothing is started before Airflow has taken it.
     :param fail_on: the outcomes that fail the task. By default FAILED, CANCELLED and NOT_FOUND.
     :param result_check: for services that report a failure inside a successful response: gets the operation as a dict;
-        returns ``None`` or ``True`` to accept it, ``False`` or a message to treat the success as a failure.
+        returns ``None`` or ``True`` to accept it, ``False`` or a message to treat the success as a failure. Without
+        one, what is known of some services decides (:attr:`Operation.hidden_failure
+        <airflow_lro_provider.lro.operation.Operation.hidden_failure>`).
     :param return_operation: return the whole operation and not just its ``response``.
 
     All other arguments are those of :class:`~airflow_lro_provider.attempt.task.OperationTask`.
@@ -44,6 +53,7 @@ class OperationStarter(OperationTask):
 
     needs_record = True  # nothing else knows what it has started
     failure_is_final = False  # a retry starts anew
+    judges = True
 
     def __init__(
         self,
@@ -61,10 +71,19 @@ class OperationStarter(OperationTask):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        check_flags(
+            wait_for_completion=wait_for_completion,
+            deferrable=deferrable,
+            cancel_on_kill=cancel_on_kill,
+            cancel_on_failure=cancel_on_failure,
+            durable=durable,
+            return_operation=return_operation,
+        )
+        check_result_check(result_check)
         self.wait_for_completion = wait_for_completion
         self.deferrable = deferrable
         self.timeout = check_seconds("timeout", timeout)
-        self.poll_interval = check_seconds("poll_interval", poll_interval)
+        self.poll_interval = check_interval("poll_interval", poll_interval)
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_failure = cancel_on_failure
         self.durable = durable

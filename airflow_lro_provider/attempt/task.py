@@ -14,6 +14,7 @@ from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_lro_provider.airflow_compat.task_process import is_in_line
 from airflow_lro_provider.attempt.guard import Guard, Phase
+from airflow_lro_provider.attempt.validation import check_texts
 from airflow_lro_provider.exceptions import OperationInputError, OperationRunningError
 from airflow_lro_provider.hooks.operations import DEFAULT_CONN_ID, OperationsHook
 from airflow_lro_provider.links.operations import OperationLink
@@ -66,6 +67,8 @@ class OperationTask(BaseOperator):
     fail_on: Collection[str]
     result_check: ResultCheck | None = None
     include_response = True
+    judges = False
+    """Whether a success is judged by what is known of the service, unless ``result_check`` does it."""
 
     attempt: Attempt | None = None
     """The try that is under way in this process."""
@@ -81,6 +84,8 @@ class OperationTask(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        check_texts("gcp_conn_id", gcp_conn_id)
+        check_texts("impersonation_chain", impersonation_chain, several=True)
         self.service = service
         self.api_version = api_version
         self.gcp_conn_id = gcp_conn_id
@@ -156,6 +161,7 @@ class OperationTask(BaseOperator):
             result_check=self.result_check,
             include_response=self.include_response,
             final=self.failure_is_final,
+            judges=self.judges,
         )
 
     def _wait(self, attempt: Attempt) -> tuple[Outcome, Operation | None]:

@@ -7,7 +7,9 @@ XComArg, a mapped value) first thing in ``execute``.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
+from datetime import date, timedelta
+from decimal import Decimal
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ def is_literal(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
         return all(is_literal(part) for part in value)
     # An XComArg is none, or something else that is resolved later.
-    return value is None or isinstance(value, (bool, int, float))
+    return value is None or isinstance(value, (bool, int, float, Decimal, date, timedelta, Enum))
 
 
 def check_reference(operation_name: Any, service: Any, api_version: Any, gcp_conn_id: Any, *verbs: str) -> None:
@@ -75,20 +77,34 @@ def check_service(service: Any, api_version: Any, *verbs: str) -> None:
             known.require(verb, version=version)
 
 
-def check_method(method: Any, http_method: Any, body: Any, service: Any, api_version: Any, gcp_conn_id: Any) -> None:
+def check_method(
+    method: Any,
+    http_method: Any,
+    body: Any,
+    service: Any,
+    api_version: Any,
+    gcp_conn_id: Any,
+    *,
+    named: bool = False,
+) -> None:
     """Check, at parse time, as much of a method that starts an operation as is literal.
 
+    :param named: whether it has to say the name of the resource that it creates.
     :raises InvalidRequestError: for what can never be right.
     """
     from airflow_lro_provider.lro.resources.hosts import endpoint_of
-    from airflow_lro_provider.lro.resources.methods import check_body, read_method
+    from airflow_lro_provider.lro.resources.methods import new_resource, read_method
+    from airflow_lro_provider.lro.resources.request_body import read_body
 
     if is_literal(body):
-        check_body(body)
+        read_body(body)
     check_service(service, api_version)
     universe = _universe(gcp_conn_id, method, http_method, service, api_version)
     if universe is not None:
-        endpoint_of(read_method(method, http_method, service, api_version, universe=universe), universe=universe)
+        checked = read_method(method, http_method, service, api_version, universe=universe)
+        endpoint_of(checked, universe=universe)
+        if named and is_literal(body):
+            new_resource(checked, read_body(body))
 
 
 def check_parent(parent: Any, service: Any, api_version: Any) -> None:
@@ -117,6 +133,46 @@ def check_seconds(name: str, value: float | timedelta | None, *, minimum: float 
             f"`{name}` must be a number of seconds (or a timedelta) of at least {minimum:g}, got {value!r}"
         )
     return float(seconds)
+
+
+def check_interval(name: str, value: float | timedelta | None) -> float | None:
+    """Check the time between two polls, and return it in seconds.
+
+    :raises ValueError: for what is none, or 0. (What is less than a second counts as one: :mod:`lro.polling`.)
+    """
+    if (seconds := check_seconds(name, value)) == 0:
+        raise ValueError(f"`{name}` must be longer than 0 s; leave it out for one that grows with the age of the wait")
+    return seconds
+
+
+def check_flags(**flags: Any) -> None:
+    """Check arguments that are true or false: the text "false" would count as true.
+
+    :raises ValueError: for anything else.
+    """
+    for name, value in flags.items():
+        if not isinstance(value, bool):
+            raise ValueError(f"`{name}` must be True or False, got {value!r:.100}")
+
+
+def check_result_check(value: Any) -> None:
+    """Check that a ``result_check`` can be called.
+
+    :raises ValueError: if it cannot.
+    """
+    if value is not None and not callable(value):
+        raise ValueError(f"`result_check` must be a function of the operation's dict, got {value!r:.100}")
+
+
+def check_texts(name: str, value: Any, *, several: bool = False) -> None:
+    """Check, at parse time, an argument that is a text or ``None``; with ``several`` it may be a list of texts.
+
+    :raises ValueError: for anything else.
+    """
+    if is_literal(value) and value is not None:
+        texts = value if several and isinstance(value, (list, tuple)) else [value]
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"`{name}` must be a string{' or a list of strings' * several}, got {value!r:.100}")
 
 
 def check_outcomes(name: str, outcomes: Iterable[str | Outcome], also: tuple[str, ...] = ()) -> frozenset[str]:

@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 from airflow_lro_provider import __version__
 from airflow_lro_provider.cli.shell import add_commands, fail, seconds
@@ -78,7 +79,9 @@ def _parser() -> argparse.ArgumentParser:
         " AIRFLOW_CONN_… variables. The exit status is 0 if no entry is left that is unsure or could not be reached."
     )
     sweep = commands.add_parser("sweep", help="cancel the operations of dead tasks", description=text)
-    sweep.add_argument("--url", required=True, help="URL of Airflow's web interface, e.g. https://airflow.example.com")
+    sweep.add_argument(
+        "--url", required=True, type=_url, help="URL of Airflow's web interface, e.g. https://airflow.example.com"
+    )
     sweep.add_argument("--user", help="user of Airflow's API; without one, a token is needed")
     sweep.add_argument("--dry-run", action="store_true", help="change nothing; print what would be done")
     sweep.add_argument("--explain", metavar="ENTRY", help="change nothing; tell what is known of one entry")
@@ -98,6 +101,15 @@ def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) <= 65535):
         raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to 65535")
     return int(text)
+
+
+def _url(text: str) -> str:
+    url = urlsplit(text)
+    if (
+        url.scheme not in ("http", "https") or not url.hostname or "@" in url.netloc
+    ):  # not quoted: it may have a password
+        raise argparse.ArgumentTypeError("give the whole URL, with https:// (or http://), and without a user")
+    return text
 
 
 def _missing(*packages: str) -> str | None:

@@ -7,15 +7,18 @@ connection instead.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import itertools
 import json
 import math
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from airflow_lro_provider.cli.progress_bar import ProgressBar
 from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 from airflow_lro_provider.lro.cancel import cancel_line
 from airflow_lro_provider.lro.errors import WaitTimeoutError
@@ -30,7 +33,6 @@ if TYPE_CHECKING:
 
 RUNNING, WRONG = 3, 1
 """Exit statuses besides 0: it is still running; it failed, was cancelled, or could not be reached."""
-WIDTH = 30
 
 _Act = Callable[["OperationsClient", OperationReference, argparse.Namespace], int]
 
@@ -47,7 +49,7 @@ def add_commands(commands: Any) -> None:
 
     text = (
         "Wait until an operation has finished. The exit status is 0 if it succeeded, 3 if it is still running at the"
-        " timeout, else 1. Ctrl-C ends the wait; the operation runs on."
+        " timeout, else 1 (also if the last poll failed). Ctrl-C ends the wait; the operation runs on."
     )
     _add_wait_options(_of_operation(commands, "wait", "wait until an operation has finished", text, _wait))
 
@@ -134,23 +136,22 @@ def _get(client: OperationsClient, reference: OperationReference, given: argpars
 
 def _wait(client: OperationsClient, reference: OperationReference, given: argparse.Namespace) -> int:
     operation = _wait_for(client, reference, given)
-    if operation is None:
-        return RUNNING
+    if isinstance(operation, int):
+        return operation
+    if operation.hidden_failure is not None:
+        return fail(f"it reports no error, but {operation.hidden_failure}.")
     return 0 if operation.outcome is Outcome.SUCCEEDED else WRONG
 
 
-def _wait_for(client: OperationsClient, reference: OperationReference, given: argparse.Namespace) -> Operation | None:
-    """Wait for an operation, and show it; ``None`` if it is still running at the timeout."""
+def _wait_for(client: OperationsClient, reference: OperationReference, given: argparse.Namespace) -> Operation | int:
+    """Wait for an operation, and show it; at the timeout, the exit status."""
     schedule = new_schedule(time.monotonic(), timeout=given.timeout, interval=given.poll_interval)
-    bar = _Bar()
     try:
-        operation = client.wait_until_done(reference, schedule, on_poll=bar.show, on_change=bar.log)
+        with ProgressBar() as bar:
+            operation = client.wait_until_done(reference, schedule, on_poll=bar.show, on_change=bar.log)
     except WaitTimeoutError as error:
-        bar.end()
-        print(f"airflow-lro: {error}", file=sys.stderr)
-        return None
-    finally:
-        bar.end()
+        fail(str(error))
+        return RUNNING if error.last_error is None else WRONG
     _show(operation, given.json)
     return operation
 
@@ -165,8 +166,8 @@ def _cancel(client: OperationsClient, reference: OperationReference, given: argp
     if given.no_wait:
         return 0
     operation = _wait_for(client, reference, given)
-    if operation is None:
-        return RUNNING
+    if isinstance(operation, int):
+        return operation
     outcome = result.outcome_of(operation)
     print(f"airflow-lro: {outcome.value}: {reference.short}", file=sys.stderr)
     return 0 if outcome is Outcome.CANCELLED else WRONG
@@ -204,9 +205,11 @@ def _settings(given: argparse.Namespace) -> ConnectionSettings:
 
         return ConnectionSettings.from_extra(connection_extra(given.emulator.rstrip("/")))
     if given.gcp_conn_id:
+        from airflow_lro_provider.airflow_compat.secrets import database_is_read
         from airflow_lro_provider.hooks.operations import OperationsHook
 
-        return OperationsHook(gcp_conn_id=given.gcp_conn_id, impersonation_chain=given.impersonation_chain).settings
+        with database_is_read(), contextlib.redirect_stdout(sys.stderr):  # where Airflow may log
+            return OperationsHook(gcp_conn_id=given.gcp_conn_id, impersonation_chain=given.impersonation_chain).settings
     return ConnectionSettings.from_extra({}, impersonation_chain=given.impersonation_chain)
 
 
@@ -230,40 +233,12 @@ def seconds(text: str) -> float:
     return number
 
 
+# What errors call the arguments of Python functions, where the shell has a flag for them.
+_FLAG = re.compile(r"`(service|api_version|filter)`|\b(service|api_version|filter)=…|(?<=\()(poll_interval)(?=\))")
+
+
 def fail(message: str) -> int:
     """Print what is wrong to standard error; returns the exit status."""
+    message = _FLAG.sub(lambda found: "--" + next(filter(None, found.groups())).replace("_", "-"), message)
     print(f"airflow-lro: {message}", file=sys.stderr, flush=True)
     return WRONG
-
-
-class _Bar:
-    """The progress of an operation on standard error: one line that changes on a terminal, else a line per change."""
-
-    def __init__(self) -> None:
-        self._is_terminal = sys.stderr.isatty()
-        self._begun = time.monotonic()
-        self._shown = False
-
-    def show(self, operation: Operation) -> None:
-        """Redraw the line."""
-        if not self._is_terminal:
-            return
-        elapsed = int(time.monotonic() - self._begun)
-        moving, filled = elapsed % WIDTH, round((operation.progress or 0) * WIDTH)
-        line = "█" * filled + "░" * (WIDTH - filled)
-        if operation.progress is None and not operation.done:
-            line = "░" * moving + "█" + "░" * (WIDTH - moving - 1)
-        sys.stderr.write(f"\r\033[K{line} {elapsed // 60}:{elapsed % 60:02} {operation.summary()[:80]}")
-        sys.stderr.flush()
-        self._shown = True
-
-    def log(self, line: str) -> None:
-        """Print a change."""
-        if not self._is_terminal:
-            print(line, file=sys.stderr, flush=True)
-
-    def end(self) -> None:
-        """End the line, once."""
-        if self._shown:
-            sys.stderr.write("\n")
-            self._shown = False

@@ -75,7 +75,7 @@ class _CallFunction:
     def description(self) -> str:
         return f"the function {self.operator.python_callable.__name__}"
 
-    def send(self, attempt: Attempt, request_id: str) -> Started:
+    def send(self, attempt: Attempt, request_id: str, *, is_first: bool) -> Started:
         from airflow_lro_provider.lro.errors import InvalidRequestError
         from airflow_lro_provider.lro.flows import Started
         from airflow_lro_provider.lro.resources.names import operation_in
@@ -95,16 +95,20 @@ class _CallFunction:
             ) from None
 
 
-def operation_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:
+def operation_task(
+    python_callable: Callable[..., Any] | None = None, multiple_outputs: bool = False, **kwargs: Any
+) -> TaskDecorator:
     """Make a task of a function that starts a long-running operation and returns it.
 
     Known to Dags as ``@task.operation``; see :class:`OperationDecoratedOperator` for its arguments.
 
     :param python_callable: the function.
+    :param multiple_outputs: push every key of the task's result, the operation's response, as an XCom of its own. What
+        the function is annotated to return says nothing about that: it returns the operation.
     """
     return task_decorator_factory(
         python_callable=python_callable,
-        multiple_outputs=False,
+        multiple_outputs=multiple_outputs,
         decorated_operator_class=OperationDecoratedOperator,
         **kwargs,
     )

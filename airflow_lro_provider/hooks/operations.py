@@ -230,7 +230,7 @@ class OperationsHook(_OperationsBaseHook):
         """Wait until an operation has finished, and return it however it ended.
 
         :param timeout: in seconds; ``None`` waits for ever.
-        :param poll_interval: in seconds; if ``None`` it grows with the age of the wait.
+        :param poll_interval: in seconds, at least 1; if ``None`` it grows with the age of the wait.
         :param on_change: is given one line whenever state or progress has changed; by default it is logged.
         :raises WaitTimeoutError: at the timeout. The operation runs on.
         """

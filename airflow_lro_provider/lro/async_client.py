@@ -197,7 +197,9 @@ class AsyncOperationsClient(BaseClient):
             try:
                 ended = await self.wait_until_done(reference, schedule, include_response=False)
                 outcome = result.outcome_of(ended)
-            except errors.WaitTimeoutError:
+            except errors.WaitTimeoutError as error:
+                if error.last_error is not None:
+                    raise
                 outcome = Outcome.STILL_RUNNING
             except errors.NotFoundError:
                 outcome = Outcome.NOT_FOUND

@@ -205,6 +205,10 @@ class OperationsClient(BaseClient):
         """
         return self._run(self._start(method, body, request_id, timeout, may_continue))
 
+    def read_resource(self, resource: Resource) -> dict[str, Any]:
+        """Get a resource that is no operation, as it is now."""
+        return self._run(send(protocol.read_resource(resource, self.endpoint(resource)), self._retries))
+
     def delete(self, reference: OperationReference) -> None:
         """Make the service forget an operation. This does not cancel it."""
         self._run(send(protocol.delete(reference, self.endpoint(reference)), self._retries))

@@ -24,7 +24,7 @@
     ├── StartUnknownError                  a start without a response: it may have started an operation
     ├── NotAnOperationError                a start whose response is not an operation
     ├── CredentialsError +                 no token could be obtained
-    └── WaitTimeoutError                   still running at the deadline
+    └── WaitTimeoutError                   not finished at the deadline
 
 Those with a * are transient: they never fail a wait before its deadline. Nor do those with a +, trouble of our own that
 says nothing about an operation: meanwhile the connection is read again (:class:`polling.Trouble`).
@@ -172,7 +172,14 @@ class CredentialsError(OperationsError):
 
 
 class WaitTimeoutError(OperationsError):
-    """The operation was still running at the deadline of a wait."""
+    """The operation had not finished at the deadline of a wait.
+
+    :param last_error: why the last poll failed; ``None`` if it has shown that the operation is still running.
+    """
+
+    def __init__(self, message: str, last_error: str | None = None) -> None:
+        self.last_error = last_error
+        super().__init__(message)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

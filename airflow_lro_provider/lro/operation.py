@@ -167,6 +167,30 @@ class Operation:
         return next((name for name, number in CODES.items() if number == code), f"code {code}")
 
     @property
+    def hidden_failure(self) -> str | None:
+        """What has failed although the operation is done without an error, in words; ``None`` if nothing is known.
+
+        ================================  =========================================================================
+        type of response or metadata      a failure
+        ================================  =========================================================================
+        ``google.cloud.run.v2.Execution`` fewer tasks succeeded than there are: some failed, or it was cancelled
+                                          (https://github.com/apache/airflow/issues/57791)
+        ``…storagetransfer.v1.            ``status`` is FAILED or ABORTED (https://cloud.google.com/storage-transfer/
+        TransferOperation``               docs/reference/rest/v1/transferOperations)
+        ================================  =========================================================================
+
+        An operation that cancels or deletes an execution responds with the same; one that is deleted says so.
+        """
+        if self.outcome is not Outcome.SUCCEEDED:
+            return None
+        for part in (self.response, self.metadata):
+            if isinstance(part, Mapping):
+                for kind, failure_of in _HIDDEN_FAILURES.items():
+                    if str(part.get("@type", "")).endswith(kind):
+                        return failure_of(part)
+        return None
+
+    @property
     def cancel_requested(self) -> bool:
         """Whether the metadata says that its cancellation was requested."""
         if self._stated is State.CANCELLING or next(self._find(*_CANCEL_FLAGS), False) is True:
@@ -263,6 +287,26 @@ _STATES = {
 _CANCEL_FLAGS = ("requestedCancellation", "cancelRequested", "cancellationRequested", "isCancellationRequested")
 _MESSAGE = ("statusMessage", "statusDetail", "stateMessage", "progressMessage", "status.details", "description")
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
+
+
+def _failure_of_execution(execution: Mapping[str, Any]) -> str | None:
+    tasks, succeeded, failed, cancelled = (
+        int(_number(execution.get(f"{word}Count")) or 0) for word in ("task", "succeeded", "failed", "cancelled")
+    )
+    if succeeded >= tasks or execution.get("deleteTime"):
+        return None
+    return f"{succeeded} of {tasks} tasks of the execution succeeded ({failed} failed, {cancelled} cancelled)"
+
+
+def _failure_of_transfer(transfer: Mapping[str, Any]) -> str | None:
+    status = transfer.get("status")
+    return f"the transfer's status is {status}" if status in ("FAILED", "ABORTED") else None
+
+
+_HIDDEN_FAILURES = {
+    "google.cloud.run.v2.Execution": _failure_of_execution,
+    "google.storagetransfer.v1.TransferOperation": _failure_of_transfer,
+}
 
 
 def _number(value: Any) -> float | None:

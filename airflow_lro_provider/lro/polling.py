@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import math
 import random
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import lru_cache
 from typing import Any
 
 from airflow_lro_provider.lro.errors import OperationsError, WaitTimeoutError
@@ -22,6 +22,8 @@ from airflow_lro_provider.lro.operation import Operation, Outcome
 
 MIN_INTERVAL_SECONDS = 1.0
 """The shortest interval, where none is given."""
+SHORTEST_INTERVAL_SECONDS = 1.0
+"""The shortest one that can be given: what is less counts as this, or one wait would be a flood of requests."""
 MAX_INTERVAL_SECONDS = 60.0
 """The longest one."""
 INTERVAL_AGE_FRACTION = 0.05
@@ -52,6 +54,9 @@ class Deadline:
     cause: str
     seconds: float
 
+    def __str__(self) -> str:
+        return f"the {self.cause.replace('_', ' ')} of {self.seconds:g} s"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON, for a trigger's arguments."""
         return {"at": self.at, "cause": self.cause, "seconds": self.seconds}
@@ -60,6 +65,11 @@ class Deadline:
     def from_dict(cls, stored: Mapping[str, Any]) -> Deadline:
         """Read back what :meth:`to_dict` gave."""
         return cls(float(stored["at"]), str(stored["cause"]), float(stored["seconds"]))
+
+
+def last_poll_failed(error: str) -> str:
+    """What is said of a wait that ends without knowing whether the operation runs."""
+    return f"and the last poll failed ({error.rstrip('.')})"
 
 
 def earliest(deadlines: Iterable[Deadline | None]) -> Deadline | None:
@@ -148,16 +158,23 @@ class Trouble:
         return min(TROUBLE_PAUSE_SECONDS * 2.0 ** min(self._tries - 1, 10), MAX_INTERVAL_SECONDS)
 
 
+@lru_cache(maxsize=1024)
+def _shared(line: str) -> str:
+    """The same object for equal lines: most of thousands are. `sys.intern` keeps them for ever on Python 3.12."""
+    return line
+
+
 @dataclass(slots=True, kw_only=True, eq=False, repr=False)  # slots: five thousand of them wait in one process
 class PollSchedule:
     """One wait for one operation.
 
     :param started: when the wait began.
     :param deadline: when it ends at the latest; ``None`` waits for ever.
-    :param interval: seconds between two polls; if ``None``, it grows with the age of the wait: from
-        :data:`MIN_INTERVAL_SECONDS`, as :data:`INTERVAL_AGE_FRACTION` of the age, up to :data:`MAX_INTERVAL_SECONDS`.
+    :param interval: seconds between two polls, at least :data:`SHORTEST_INTERVAL_SECONDS`; if ``None``, it grows with
+        the age of the wait: from :data:`MIN_INTERVAL_SECONDS`, as :data:`INTERVAL_AGE_FRACTION` of the age, up to
+        :data:`MAX_INTERVAL_SECONDS`.
     :param exponential_backoff: double the interval with every poll, as Airflow's sensors do.
-    :param max_wait: no interval is longer than this, in seconds.
+    :param max_wait: no interval is longer than this, in seconds; at least :data:`SHORTEST_INTERVAL_SECONDS`, too.
     :param tolerant: no error ends the wait (a sensor's ``silent_fail``).
     """
 
@@ -173,9 +190,16 @@ class PollSchedule:
     _retry_after: float = field(default=0.0, init=False)
     _line: str | None = field(default=None, init=False)
     _trouble: str = field(default="", init=False)
+    _last_error: str | None = field(default=None, init=False)
     _absence: Absence | None = field(default=None, init=False)
     in_doubt: bool = field(default=False, init=False)
     """Whether the last response was an error that is not believed yet."""
+
+    def __post_init__(self) -> None:
+        if self.interval is not None and not self.exponential_backoff:  # Airflow's formula has a floor of its own
+            self.interval = max(self.interval, SHORTEST_INTERVAL_SECONDS)
+        if self.max_wait is not None:
+            self.max_wait = max(self.max_wait, SHORTEST_INTERVAL_SECONDS)
 
     def observe(self, operation: Operation) -> str | None:
         """Note a poll.
@@ -184,7 +208,7 @@ class PollSchedule:
         """
         self.observe_unchanged()
         self.last = operation
-        line = sys.intern(operation.summary())  # most of thousands are equal
+        line = _shared(operation.summary())
         if line == self._line:
             return None
         self._line = line
@@ -198,6 +222,7 @@ class PollSchedule:
         """Note a poll that showed the same as the one before: still running."""
         self.polls += 1
         self._retry_after, self._trouble, self._absence, self.in_doubt = 0.0, "", None, False
+        self._last_error = None
 
     def failed(self, error: OperationsError, now: float) -> str | None:
         """Note a poll that failed, or end the wait.
@@ -207,6 +232,7 @@ class PollSchedule:
             one once it is believed (:class:`Absence`).
         """
         self.polls += 1
+        self._last_error = str(error)
         is_final = not error.transient
         is_doubted = is_final and not error.is_ours
         if is_doubted:
@@ -235,11 +261,15 @@ class PollSchedule:
     def check_deadline(self, now: float, name: str) -> None:
         """End the wait for the operation of this name if its deadline has passed.
 
-        :raises WaitTimeoutError: at the deadline.
+        :raises WaitTimeoutError: at the deadline, saying what was seen last.
         """
-        if self.deadline is not None and now >= self.deadline.at:
-            cause = self.deadline.cause.replace("_", " ")
-            raise WaitTimeoutError(f"still running at the {cause} of {self.deadline.seconds:g} s: {name}")
+        if self.deadline is None or now < self.deadline.at:
+            return
+        if self._last_error is None:
+            raise WaitTimeoutError(f"still running at {self.deadline}: {name}")
+        raise WaitTimeoutError(
+            f"{self.deadline} passed, {last_poll_failed(self._last_error)}: {name}", self._last_error
+        )
 
     def delay(self, now: float) -> float:
         """Seconds until the next poll; never past the deadline. While an error is in doubt, it comes sooner."""

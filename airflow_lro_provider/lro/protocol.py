@@ -40,8 +40,9 @@ from airflow_lro_provider.lro.http.messages import Request, Response, unreadable
 from airflow_lro_provider.lro.operation import Operation, Outcome
 from airflow_lro_provider.lro.resources.catalog import find_service
 from airflow_lro_provider.lro.resources.hosts import Resource
-from airflow_lro_provider.lro.resources.methods import REQUEST_ID, Method, check_body
+from airflow_lro_provider.lro.resources.methods import REQUEST_ID, Method
 from airflow_lro_provider.lro.resources.names import OperationReference, Parent, check_name
+from airflow_lro_provider.lro.resources.request_body import read_body
 from airflow_lro_provider.lro.status import error_from_response
 
 T = TypeVar("T")
@@ -159,14 +160,13 @@ def start(
 ) -> Request[dict[str, Any]]:
     """Call a method that starts an operation. What it responds with is read by :func:`started`.
 
-    :param body: the JSON object to send.
+    :param body: the JSON object to send; see :mod:`airflow_lro_provider.lro.resources.request_body`.
     :param request_id: makes the call repeatable, where :meth:`Service.place_of_request_id` knows a place for it; one
         that the caller wrote into query or body stays.
     :param timeout: how long the response may take, in seconds.
-    :raises InvalidReferenceError: for a body that is not a JSON object.
+    :raises InvalidReferenceError: for a body that has no form as a JSON object.
     """
-    check_body(body)
-    content, query = dict(body or {}), method.query
+    content, query = read_body(body) or {}, method.query
     own = {REQUEST_ID, "request_id"} & {*content, *method.parameters}
     place = find_service(method.service).place_of_request_id(method.http_method, method.path)
     if request_id is not None and not own:
@@ -174,12 +174,8 @@ def start(
             query = "&".join(filter(None, [query, urlencode({REQUEST_ID: request_id})]))
         elif place == "body":
             content[REQUEST_ID] = request_id
-    try:
-        data = json.dumps(content).encode() if body is not None or content else b""
-    except (TypeError, ValueError) as error:
-        raise errors.InvalidReferenceError(f"`body` cannot be written as JSON: {error}") from None
-    root = find_service(method.service).root(method.version)
-    url = f"{endpoint}/{root}/{quote(method.path, safe=_PATH)}"
+    data = json.dumps(content).encode() if body is not None or content else b""
+    url = _root_url(method, endpoint)
     return Request(
         "start",
         method.http_method,
@@ -191,6 +187,11 @@ def start(
         response_timeout=timeout,
         repeatable=bool(own) or (place is not None and request_id is not None),
     )
+
+
+def read_resource(resource: Resource, endpoint: str) -> Request[dict[str, Any]]:
+    """Get a resource that is no operation, as it is now."""
+    return Request("get", "GET", _root_url(resource, endpoint), resource, _read_object)
 
 
 def started(request: Request[Any], content: Mapping[str, Any]) -> tuple[Resource, Operation]:
@@ -345,6 +346,11 @@ def _url(verb: str, reference: Resource, endpoint: str) -> str:
     # The name was checked: it has only path characters, so nothing is really quoted.
     path = find_service(reference.service).path(verb, reference.name, reference.version)
     return f"{endpoint}/{quote(path, safe=_PATH)}"
+
+
+def _root_url(resource: Resource, endpoint: str) -> str:
+    root = find_service(resource.service).root(resource.version)
+    return f"{endpoint}/{root}/{quote(resource.name, safe=_PATH)}"
 
 
 _PATH = "/:@!$&'()*+,;=~-._"

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import math
-import signal
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.providers.common.compat.sdk import conf
 
@@ -17,11 +16,14 @@ from airflow_lro_provider.attempt.guard import Phase
 from airflow_lro_provider.attempt.starter import OperationStarter
 from airflow_lro_provider.attempt.task import OperationTask
 from airflow_lro_provider.attempt.validation import (
+    check_flags,
+    check_interval,
     check_method,
     check_outcomes,
     check_parent,
     check_reference,
     check_seconds,
+    check_texts,
 )
 from airflow_lro_provider.exceptions import (
     OperationFailedError,
@@ -32,15 +34,13 @@ from airflow_lro_provider.exceptions import (
 
 if TYPE_CHECKING:
     from airflow_lro_provider.attempt.attempt import Attempt
+    from airflow_lro_provider.attempt.call_method import CallMethod
     from airflow_lro_provider.hooks.operations import OperationsHook
     from airflow_lro_provider.lro.async_client import CancelReport
     from airflow_lro_provider.lro.auth.settings import ConnectionSettings
     from airflow_lro_provider.lro.cancel import CancelResult
-    from airflow_lro_provider.lro.flows import Started
     from airflow_lro_provider.lro.operation import Operation, Outcome
-    from airflow_lro_provider.lro.resources.methods import Method
     from airflow_lro_provider.lro.resources.names import OperationReference, Parent
-    from airflow_lro_provider.sweep.search import StartFootprint
 
 __all__ = ["CancelOperationOperator", "CancelOperationsOperator", "RunOperationOperator"]
 
@@ -62,8 +62,14 @@ class RunOperationOperator(OperationStarter):
     :param method: what to call: a path below the API version (``projects/p/locations/l/instances?instanceId=x``,
         with ``service``), or a URL. (templated)
     :param http_method: POST, PUT, PATCH or DELETE. (templated)
-    :param body: the JSON object to send. (templated, deeply)
+    :param body: the JSON object to send; dates, durations, Decimals, enums and the outputs of mapped tasks in it are
+        written as Google's APIs read them (:mod:`airflow_lro_provider.lro.resources.request_body`). (templated, deeply)
     :param allow_resource: take a plain resource for the result.
+    :param if_exists: what it means that the service refuses to create a resource because it exists already (409
+        ALREADY_EXISTS): "fail" fails the task; with "return" it succeeds, and the resource, as it is then, is the
+        result in place of the operation's response. It may still be being made: a ``result_check`` can see that by its
+        state. (Right after a try that died while it started, the task fails all the same: what exists may be its own.)
+        The request has to name the resource: by its id (``?instanceId=x``) or by a ``name`` in the body.
     :param start_timeout: how long the response to the start may take, in seconds or as a timedelta; by default as the
         connection says (60 s).
 
@@ -81,18 +87,29 @@ class RunOperationOperator(OperationStarter):
         http_method: str = "POST",
         body: Mapping[str, Any] | None = None,
         allow_resource: bool = False,
+        if_exists: Literal["fail", "return"] = "fail",
         start_timeout: float | timedelta | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_method(method, http_method, body, self.service, self.api_version, self.gcp_conn_id)
+        check_flags(allow_resource=allow_resource)
+        if if_exists not in ("fail", "return"):
+            raise ValueError(f'`if_exists` must be "fail" or "return", got {if_exists!r:.100}')
+        given = (method, http_method, body, self.service, self.api_version, self.gcp_conn_id)
+        check_method(*given, named=if_exists == "return")
         self.method = method
         self.http_method = http_method
         self.body = body
         self.allow_resource = allow_resource
+        self.if_exists = if_exists
         self.start_timeout = check_seconds("start_timeout", start_timeout)
         if self.start_timeout == 0:
             raise ValueError("`start_timeout` must be longer than 0 s; leave it out for the connection's")
+
+    @property
+    def judges(self) -> bool:  # type: ignore[override]
+        """What cancels or deletes something succeeds although that has not."""
+        return self.http_method.upper() != "DELETE" and not self.method.partition("?")[0].strip().endswith(":cancel")
 
     def _run(self, attempt: Attempt) -> Any:
         from airflow_lro_provider.lro.errors import InvalidRequestError, NotAnOperationError, StartUnknownError
@@ -111,51 +128,14 @@ class RunOperationOperator(OperationStarter):
                 raise
             raise OperationInputError(str(error)) from None
 
-    def _read_start(self, hook: OperationsHook) -> _CallMethod:
-        from airflow_lro_provider.lro.resources.methods import check_body
+    def _read_start(self, hook: OperationsHook) -> CallMethod:
+        from airflow_lro_provider.attempt.call_method import CallMethod
+        from airflow_lro_provider.lro.resources.methods import new_resource
+        from airflow_lro_provider.lro.resources.request_body import read_body
 
-        method = hook.method(self.method, self.http_method)
-        check_body(self.body)
-        return _CallMethod(method, self.body, self.start_timeout)
-
-
-@dataclass(frozen=True)
-class _CallMethod:
-    """Starts an operation by calling a method. See :class:`~airflow_lro_provider.attempt.start.Start`."""
-
-    method: Method
-    body: Mapping[str, Any] | None
-    timeout: float | None
-    held_back: ClassVar[tuple[signal.Signals, ...]] = (signal.SIGALRM, signal.SIGINT)
-
-    @property
-    def description(self) -> str:
-        return str(self.method)
-
-    @property
-    def repeatable(self) -> bool:
-        from airflow_lro_provider.lro.resources.catalog import find_service
-
-        method = self.method
-        return find_service(method.service).place_of_request_id(method.http_method, method.path) is not None
-
-    @property
-    def may_start_again(self) -> bool:
-        return self.footprint is not None and self.footprint.names_new
-
-    @property
-    def footprint(self) -> StartFootprint | None:
-        from airflow_lro_provider.sweep.search import footprint_of
-
-        return footprint_of(self.method, self.body)
-
-    def send(self, attempt: Attempt, request_id: str) -> Started:
-        return attempt.client.start(
-            self.method,
-            self.body,
-            request_id=request_id,
-            timeout=self.timeout,
-            may_continue=lambda: not (attempt.guard.killed or attempt.held_back),
+        method, body = hook.method(self.method, self.http_method), read_body(self.body)
+        return CallMethod(
+            method, body, self.start_timeout, new_resource(method, body) if self.if_exists == "return" else None
         )
 
 
@@ -175,7 +155,7 @@ class CancelOperationOperator(OperationTask):
     :param operation_name: see :class:`~airflow_lro_provider.attempt.task.OperationTask`. (templated)
     :param wait_for_completion: wait for the outcome; if not, the task ends with the request.
     :param timeout: how long to wait for it, in seconds or as a timedelta.
-    :param poll_interval: seconds between two polls; if ``None`` it grows with the age of the wait.
+    :param poll_interval: seconds between two polls, at least 1; if ``None`` it grows with the age of the wait.
     :param fail_on: the outcomes that fail the task. By default CANCEL_UNSUPPORTED, NOT_FOUND, and STILL_RUNNING if it
         waits.
     :param include_response: whether to take an operation's response for the result (it may be large).
@@ -199,13 +179,14 @@ class CancelOperationOperator(OperationTask):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        check_flags(wait_for_completion=wait_for_completion, include_response=include_response, deferrable=deferrable)
         check_reference(operation_name, self.service, self.api_version, self.gcp_conn_id, "cancel")
         if fail_on is None:
             fail_on = {"CANCEL_UNSUPPORTED", "NOT_FOUND"} | ({"STILL_RUNNING"} if wait_for_completion else set())
         self.operation_name = operation_name
         self.wait_for_completion = wait_for_completion
         self.timeout = check_seconds("timeout", timeout)
-        self.poll_interval = check_seconds("poll_interval", poll_interval)
+        self.poll_interval = check_interval("poll_interval", poll_interval)
         self.fail_on = check_outcomes("fail_on", fail_on)
         self.include_response = include_response
         self.deferrable = deferrable
@@ -227,7 +208,8 @@ class CancelOperationOperator(OperationTask):
                 attempt.requested = True
             try:
                 ended = self._wait(attempt)
-            except OperationRunningError:
+            except OperationRunningError as error:
+                self.log.warning("%s", error)
                 ended = Outcome.STILL_RUNNING, attempt.last
             return self._settle(attempt, *ended)
 
@@ -253,7 +235,8 @@ class CancelOperationOperator(OperationTask):
 
         try:
             return super()._read_event(attempt, event)
-        except OperationRunningError:
+        except OperationRunningError as error:
+            self.log.warning("%s", error)
             return Outcome.STILL_RUNNING, attempt.last
 
     def _settle(self, attempt: Attempt, outcome: Outcome, operation: Operation | None) -> dict[str, Any]:
@@ -281,7 +264,7 @@ class CancelOperationsOperator(OperationTask):
     :param dry_run: cancel nothing, and report what would be: every outcome is STILL_RUNNING.
     :param wait_for_completion: wait for the outcomes; if not, the task ends with the requests.
     :param timeout: how long to wait for it, in seconds or as a timedelta.
-    :param poll_interval: seconds between two polls; if ``None`` it grows with the age of the wait.
+    :param poll_interval: seconds between two polls, at least 1; if ``None`` it grows with the age of the wait.
     :param max_parallel: how many cancels are under way at a time.
     :param fail_on: the outcomes that fail the task. By default CANCEL_UNSUPPORTED, ERROR, and STILL_RUNNING
         if it waits.
@@ -308,8 +291,10 @@ class CancelOperationsOperator(OperationTask):
         **kwargs: Any,
     ) -> None:
         super().__init__(service=service, **kwargs)
+        check_flags(dry_run=dry_run, wait_for_completion=wait_for_completion)
+        check_texts("filter", filter)
         check_parent(parent, service, self.api_version)
-        if not isinstance(max_parallel, int) or max_parallel < 1:
+        if not isinstance(max_parallel, int) or isinstance(max_parallel, bool) or max_parallel < 1:
             raise ValueError(f"`max_parallel` must be a whole number from 1 on, got {max_parallel!r}")
         waits = wait_for_completion and not dry_run
         if fail_on is None:
@@ -319,7 +304,7 @@ class CancelOperationsOperator(OperationTask):
         self.only_looks = dry_run  # `dry_run` is a method of Airflow's operators
         self.wait_for_completion = wait_for_completion
         self.timeout = check_seconds("timeout", timeout)
-        self.poll_interval = check_seconds("poll_interval", poll_interval)
+        self.poll_interval = check_interval("poll_interval", poll_interval)
         self.max_parallel = max_parallel
         self.fail_on = check_outcomes("fail_on", fail_on, also=("ERROR",))
 

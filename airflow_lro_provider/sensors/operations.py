@@ -11,7 +11,13 @@ from airflow.providers.common.compat.sdk import AirflowSkipException, BaseSensor
 
 from airflow_lro_provider.attempt.guard import Phase
 from airflow_lro_provider.attempt.task import OperationTask
-from airflow_lro_provider.attempt.validation import check_outcomes, check_reference, check_seconds
+from airflow_lro_provider.attempt.validation import (
+    check_flags,
+    check_interval,
+    check_outcomes,
+    check_reference,
+    check_result_check,
+)
 from airflow_lro_provider.exceptions import FinalOperationFailedError, OperationWaitError
 
 if TYPE_CHECKING:
@@ -46,11 +52,13 @@ class OperationSensor(OperationTask, BaseSensorOperator):
         instance because it lost the permission to poll) and is not tried again.
     :param fail_on: the outcomes that fail the task. By default FAILED and NOT_FOUND.
     :param result_check: for services that report a failure inside a successful response: gets the operation as a dict;
-        returns ``None`` or ``True`` to accept it, ``False`` or a message to treat the success as a failure.
+        returns ``None`` or ``True`` to accept it, ``False`` or a message to treat the success as a failure. Without
+        one, what is known of some services decides (:attr:`Operation.hidden_failure
+        <airflow_lro_provider.lro.operation.Operation.hidden_failure>`).
     :param include_response: whether to take the response at the end, for the result and the trigger's event. One that
         is too large is missing there (``responseMissing``).
     :param deferrable: wait in the triggerer.
-    :param poke_interval: seconds between two polls; if ``None`` it grows with the age of the wait, from 1
+    :param poke_interval: seconds between two polls, at least 1; if ``None`` it grows with the age of the wait, from 1
         to 60 s, so that a short operation is seen soon and a long one costs few requests.
 
     All other arguments are those of :class:`~airflow_lro_provider.attempt.task.OperationTask` and of Airflow's
@@ -59,6 +67,7 @@ class OperationSensor(OperationTask, BaseSensorOperator):
     """
 
     ui_color = "#e8f0fe"
+    judges = True
 
     _schedule: PollSchedule
 
@@ -75,7 +84,14 @@ class OperationSensor(OperationTask, BaseSensorOperator):
         poke_interval: float | timedelta | None = None,
         **kwargs: Any,
     ) -> None:
-        check_seconds("poke_interval", poke_interval)
+        check_interval("poke_interval", poke_interval)
+        check_flags(
+            cancel_on_kill=cancel_on_kill,
+            cancel_on_failure=cancel_on_failure,
+            include_response=include_response,
+            deferrable=deferrable,
+        )
+        check_result_check(result_check)
         if poke_interval is not None:
             kwargs["poke_interval"] = poke_interval
         super().__init__(**kwargs)

@@ -17,7 +17,7 @@ from airflow_lro_provider.lro.flows import START_RETRY_SECONDS
 from airflow_lro_provider.lro.http.json import read_as
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.resources.catalog import find_service
-from airflow_lro_provider.lro.resources.methods import Method
+from airflow_lro_provider.lro.resources.methods import Method, id_of_new
 from airflow_lro_provider.lro.resources.names import Parent, check_parent
 
 ARRIVAL_SECONDS = START_RETRY_SECONDS + 30.0
@@ -98,11 +98,9 @@ def footprint_of(method: Method, body: Mapping[str, Any] | None = None) -> Start
     resource = head + slash + name
     verb = _VERBS.get(method.http_method, "")
     if method.http_method == "POST" and not colon:
-        given = {**(body or {}), **method.parameters}
-        new = [value for parameter, value in given.items() if _is_id_in(name, parameter)]
-        if len(new) != 1 or not isinstance(new[0], str) or not new[0]:
+        if (new_id := id_of_new(method, body)) is None:
             return None
-        resource = f"{resource}/{new[0]}"
+        resource = f"{resource}/{new_id}"
     elif colon:
         verb = ""
     if not api.offers("list"):
@@ -114,16 +112,6 @@ def footprint_of(method: Method, body: Mapping[str, Any] | None = None) -> Start
             found = StartFootprint(method.service, method.version, method.host, parent, resource, verb)
             return StartFootprint.from_dict(found.to_dict())  # an id with odd characters is no name: checked there
     return None
-
-
-def _is_id_in(collection: str, parameter: str) -> bool:
-    """Whether a parameter is the id of a new resource of a collection: ``instanceId`` of ``instances``.
-
-    https://google.aip.dev/133: the singular of the collection. ``templateId`` is another resource's.
-    """
-    stem = collection.removesuffix("s")
-    singulars = {collection, stem, stem.removesuffix("e"), re.sub("ie$", "y", stem)}
-    return parameter.endswith("Id") and parameter[:-2] in singulars
 
 
 def find(footprint: StartFootprint, operations: Iterable[Operation], since: float, until: float | None = None) -> Found:

@@ -11,6 +11,7 @@ from typing import Any, Union
 
 from airflow_lro_provider.lro.errors import MalformedResponseError
 from airflow_lro_provider.lro.operation import Operation
+from airflow_lro_provider.lro.polling import Deadline, last_poll_failed
 
 
 @dataclass(frozen=True)
@@ -37,19 +38,25 @@ class Gone:
 
 @dataclass(frozen=True)
 class DeadlinePassed:
-    """The operation was still running at a deadline.
+    """The operation had not finished at a deadline.
 
     :param cause: which deadline: ``timeout``, ``sensor_timeout`` or ``execution_timeout``.
     :param seconds: how long it was.
     :param cancellation: the result of the cancellation that the trigger requested: REQUESTED (accepted), REFUSED, or
         the outcome that was known already (:attr:`CancelResult.word`). ``None`` if it requested none.
-    :param operation: the last poll, if there is one.
+    :param operation: the last poll that did not fail, if there is one.
+    :param last_error: why the last one failed, if it did: then it is not known whether the operation runs.
     """
 
     cause: str
     seconds: float
     cancellation: str | None
     operation: Operation | None
+    last_error: str | None = None
+
+    def __str__(self) -> str:
+        failed = "" if self.last_error is None else f", {last_poll_failed(self.last_error)}"
+        return f"{Deadline(0.0, self.cause, self.seconds)} passed while deferred{failed}"
 
     @property
     def cancel_requested(self) -> bool:
@@ -65,6 +72,7 @@ class DeadlinePassed:
             "cancellation": self.cancellation,
             "cancel_requested": self.cancel_requested,  # for a worker of an older release, which knows only this
             "operation": None if self.operation is None else dict(self.operation.raw),
+            "last_error": self.last_error,
         }
 
 
@@ -107,6 +115,7 @@ def read_event(stored: Any) -> Event:
                 float(stored["seconds"]),
                 cancellation if isinstance(cancellation, str) else None,
                 None if raw is None else Operation.from_json(raw),
+                None if (last_error := stored.get("last_error")) is None else str(last_error),
             )
     except (KeyError, TypeError, ValueError, OverflowError, MalformedResponseError):
         pass

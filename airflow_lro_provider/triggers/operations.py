@@ -275,7 +275,7 @@ class OperationTrigger(BaseTrigger):
                     waiting.schedule.observe(result.operation)
                     return await self._ended_with(result.operation, waiting)
                 cancellation = "REFUSED" if result is None else result.word
-            return DeadlinePassed(deadline.cause, deadline.seconds, cancellation, last)
+            return DeadlinePassed(deadline.cause, deadline.seconds, cancellation, last, error.last_error)
         if waiting is not None and waiting.schedule.last is not None:
             trouble.clear()  # it has polled since
         try:
@@ -286,9 +286,8 @@ class OperationTrigger(BaseTrigger):
             line = f"polling again, the connection has changed: {error}"
         if line:
             self._log_change(line)
-        deadline = self._deadline
-        if deadline is not None and time.time() >= deadline.at:
-            return DeadlinePassed(deadline.cause, deadline.seconds, None, None)  # the task cancels it, if it can
+        if (deadline := self._deadline) is not None and time.time() >= deadline.at:
+            return DeadlinePassed(deadline.cause, deadline.seconds, None, None, str(error))  # the task cancels it
         return None
 
     async def _settings(self, tries: int = CONNECTION_TRIES) -> ConnectionSettings:

@@ -17,7 +17,10 @@ from tests.airflow.played import Killable, once
 
 @pytest.fixture(autouse=True)
 def pauses_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What Airflow does not answer is asked again at once, and an error of the service is believed after a second."""
+    """What Airflow does not answer is asked again at once, an error of the service is believed after a second, and
+    polls may come one after the other.
+    """
+    monkeypatch.setattr(polling, "SHORTEST_INTERVAL_SECONDS", 0.0)
     monkeypatch.setattr(polling, "NOT_FOUND_SECONDS", 1.0)
     monkeypatch.setattr(attempt, "CONNECTION_PAUSES_SECONDS", (0.01, 0.01))
     monkeypatch.setattr(record, "READ_PAUSES_SECONDS", (0.01, 0.01))

@@ -131,6 +131,14 @@ def test_those_that_do_not_end_in_time_are_worth_a_retry(lro_emulator: Emulator)
         run(timeout=0.2)
 
 
+def test_one_whose_polls_fail_is_not_said_to_run(lro_emulator: Emulator) -> None:
+    """C5: what became of it is not known, and the last error is reported."""
+    make(lro_emulator, cancel="ignore")
+    lro_emulator.fail(503, verb="get", times=99)
+    [row] = run(timeout=0.2, fail_on=set())["operations"]
+    assert (row["outcome"], "the last poll failed (datafusion: get" in row["message"]) == ("ERROR", True)
+
+
 def test_without_waiting_the_requests_are_all(lro_emulator: Emulator) -> None:
     """What was asked for is STILL_RUNNING, and no failure."""
     make(lro_emulator, cancel_delay=60)

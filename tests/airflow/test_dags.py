@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import date, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +13,11 @@ from airflow.providers.common.compat.sdk import DAG, BaseOperator
 from airflow.sdk import XComArg, task
 from airflow.serialization.serialized_objects import DagSerialization
 
-from airflow_lro_provider.operators.operations import CancelOperationOperator, RunOperationOperator
+from airflow_lro_provider.operators.operations import (
+    CancelOperationOperator,
+    CancelOperationsOperator,
+    RunOperationOperator,
+)
 from airflow_lro_provider.sensors.operations import OperationSensor
 
 NAME = "projects/p/locations/us-central1/operations/o"
@@ -27,7 +31,7 @@ BOTH = [OperationSensor, CancelOperationOperator]
         ({"operation_name": "operations"}, "is not a name of an operation of Data Fusion"),
         ({"operation_name": "projects/p/operations/o"}, "It looks like one of earthengine"),
         ({"operation_name": NAME + ":cancel"}, "Leave it out"),
-        ({"operation_name": 7}, "by a string or by its dict, not by int"),
+        ({"operation_name": 7.5}, "by a string or by its dict, not by float"),
         ({"operation_name": "{'name': 'x'}"}, "Jinja turned into a string"),
         ({"service": None}, "give service="),
         ({"service": "vertex"}, "Did you mean 'aiplatform'?"),
@@ -67,6 +71,97 @@ def test_times_that_make_no_sense_are_refused(make: type[BaseOperator], argument
     """Negative and meaningless intervals are refused when the Dag is parsed."""
     with pytest.raises(ValueError, match="must be a number of seconds"):
         make(task_id="t", operation_name=NAME, service="datafusion", **arguments)
+
+
+SENSOR = {"operation_name": NAME, "service": "datafusion"}
+RUN = {"method": "projects/p/locations/us-central1/connections", "service": "developerconnect"}
+MANY = {"parent": "projects/p/locations/us-central1", "service": "datafusion"}
+
+
+@pytest.mark.parametrize(
+    ("make", "arguments"),
+    [
+        (OperationSensor, {**SENSOR, "poke_interval": 0}),
+        (OperationSensor, {**SENSOR, "poke_interval": timedelta(0)}),
+        (CancelOperationOperator, {**SENSOR, "poll_interval": 0}),
+        (CancelOperationsOperator, {**MANY, "poll_interval": 0.0}),
+        (RunOperationOperator, {**RUN, "poll_interval": 0}),
+        (lambda **kwargs: task.operation(lambda: NAME, **kwargs)(), {"poll_interval": 0}),
+    ],
+)
+def test_an_interval_of_nothing_is_refused(make: Callable[..., Any], arguments: dict[str, Any]) -> None:
+    """C3: polls without a pause between them are nobody's wish."""
+    with DAG("d", schedule=None), pytest.raises(ValueError, match=r"`po[lk][le]_interval` must be longer than 0 s"):
+        make(task_id="t", **arguments)
+
+
+@pytest.mark.parametrize(
+    ("make", "given", "arguments"),
+    [
+        (OperationSensor, SENSOR, ["result_check"]),
+        (OperationSensor, SENSOR, ["cancel_on_kill", "cancel_on_failure", "include_response", "deferrable"]),
+        (CancelOperationOperator, SENSOR, ["wait_for_completion", "include_response", "deferrable"]),
+        (CancelOperationsOperator, MANY, ["wait_for_completion", "dry_run"]),
+        (RunOperationOperator, RUN, ["result_check", "wait_for_completion", "deferrable", "cancel_on_kill"]),
+        (RunOperationOperator, RUN, ["cancel_on_failure", "durable", "return_operation", "allow_resource"]),
+        (lambda **kwargs: task.operation(lambda: NAME, **kwargs)(), {}, ["result_check", "deferrable", "durable"]),
+    ],
+)
+def test_what_is_no_function_and_no_truth_value_is_refused(
+    make: Callable[..., Any], given: dict[str, Any], arguments: list[str]
+) -> None:
+    """C7: "false" would count as true, and a check that cannot be called would fail only after the wait."""
+    for argument in arguments:
+        words = f"^`{argument}` must be .*, got 'false'$"
+        with DAG("d", schedule=None), pytest.raises(ValueError, match=words):
+            make(task_id="t", **given, **{argument: "false"})
+
+
+@pytest.mark.parametrize(
+    ("make", "given", "argument", "wrong", "right"),
+    [
+        (OperationSensor, SENSOR, "gcp_conn_id", 7, "{{ params.c }}"),
+        (RunOperationOperator, RUN, "gcp_conn_id", ["a"], None),
+        (RunOperationOperator, RUN, "impersonation_chain", 7, ["a@p.example", "{{ params.b }}"]),
+        (CancelOperationOperator, SENSOR, "impersonation_chain", ["a@p.example", None], ("a@p.example",)),
+        (CancelOperationsOperator, MANY, "filter", 7, "done:false"),
+        (CancelOperationsOperator, MANY, "max_parallel", True, 3),
+    ],
+)
+def test_an_argument_of_the_wrong_type_is_refused(
+    make: Callable[..., Any], given: dict[str, Any], argument: str, wrong: Any, right: Any
+) -> None:
+    """C7: what can be no connection, account, filter or number; what can be, or is known later, passes."""
+    with pytest.raises(ValueError, match=f"^`{argument}` must be "):
+        make(task_id="t", **given, **{argument: wrong})
+    make(task_id="t", **given, **{argument: right})
+
+
+def test_the_outputs_of_a_decorated_function_are_several_if_it_says_so() -> None:
+    """B10: `multiple_outputs` works as in `@task`; an annotation is about the operation, and does not decide it."""
+    with DAG("d", schedule=None):
+
+        @task.operation(service="datafusion", multiple_outputs=True)
+        def several() -> str:
+            return NAME
+
+        @task.operation(service="datafusion")
+        def one() -> dict[str, Any]:
+            return {"name": NAME}
+
+        outputs = several()
+        assert outputs.operator.multiple_outputs is True
+        assert outputs["apiEndpoint"].key == "apiEndpoint"
+        assert one().operator.multiple_outputs is False
+
+
+def test_a_body_without_a_form_in_json_is_refused() -> None:
+    """B8: also when the Dag is parsed, where it is literal; what is resolved later is not judged."""
+    with pytest.raises(ValueError, match=r"`body\.at` .* has no time zone"):
+        RunOperationOperator(task_id="t", **RUN, body={"at": datetime(2026, 1, 31)})
+    with DAG("d", schedule=None):
+        later = XComArg(BaseOperator(task_id="u"))
+        RunOperationOperator(task_id="t", **RUN, body={"uris": later, "day": date(2026, 1, 31)})
 
 
 def test_reschedule_mode_cannot_keep_cancel_on_kill() -> None:

@@ -222,7 +222,7 @@ def test_an_operation_of_an_unknown_kind_fails_and_is_named(
         ({"method": "https://datafusion.googleapis.com/v1/projects/p"}, "is at Data Fusion"),
         ({"http_method": "GET"}, "must be one of POST"),
         ({"body": "{'a': 1}"}, "Did Jinja turn a dict into a string"),
-        ({"body": {"a": object}}, "cannot be written as JSON"),
+        ({"body": {"a": object}}, "has no form in JSON"),
     ],
 )
 def test_bad_input_sends_nothing(a_try: Callable[..., Try], arguments: dict[str, Any], words: str) -> None:

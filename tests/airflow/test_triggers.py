@@ -153,6 +153,15 @@ async def test_a_large_response_stays_out_of_the_event(lro_emulator: Emulator) -
     assert event.operation.response is None
 
 
+async def test_a_deadline_says_what_was_seen_last(lro_emulator: Emulator) -> None:
+    """C5: an operation that was not found, or whose polls fail, is not said to be running."""
+    soon = {"at": time.time() + 0.2, "cause": "timeout", "seconds": 3.0}
+    reference = read_reference("projects/p/locations/us-central1/operations/gone", "datafusion").to_dict()
+    event = read_event(await event_of(make(lro_emulator, deadline=soon, reference=reference, cancel_on_kill=False)))
+    assert isinstance(event, DeadlinePassed)
+    assert (event.operation, "NOT_FOUND" in str(event)) == (None, True)
+
+
 @pytest.mark.parametrize("owns", [True, False])
 async def test_the_deadline_is_enforced_here(current: None, lro_emulator: Emulator, owns: bool) -> None:
     """At the deadline the event says which it was, and what the task owns is cancelled."""
@@ -369,7 +378,9 @@ async def test_trouble_of_our_own_lasts_until_the_deadline(lro_emulator: Emulato
     deadline = Deadline(time.time() + 0.5, "timeout", 0.5).to_dict()
     trigger = make(lro_emulator, gcp_conn_id="deleted", cancel_on_kill=True, deadline=deadline)
     event = read_event(await event_of(trigger))
-    assert event == DeadlinePassed("timeout", 0.5, None, None)
+    assert isinstance(event, DeadlinePassed)
+    assert event == DeadlinePassed("timeout", 0.5, None, None, event.last_error)
+    assert "'deleted' is not defined" in str(event)
 
 
 @pytest.fixture

@@ -36,6 +36,9 @@ FAKE_TOKEN = "fake-token-for-an-emulator"  # noqa: S105 - no secret
 """The only token that is ever sent where the connection says ``"emulator": true``."""
 SECRET_MANAGER = "https://secretmanager.{universe}"  # noqa: S105 - an address
 
+MAX_IDENTITIES = 64
+"""How many a process shares; the one that was not asked for the longest time is let go first, and is built anew."""
+
 _identities: dict[str, Identity] = {}
 _building: dict[str, threading.Lock] = {}
 _identities_lock = threading.Lock()
@@ -70,8 +73,18 @@ def identity_for(settings: ConnectionSettings) -> Identity:
     with building:  # a slow server delays only those who need the same identity
         known = _identities.get(key)
         if known is None or known.refused:
-            _identities[key] = Identity(_build(settings), renewable=not settings.emulator)
-        return _identities[key]
+            try:
+                known = Identity(_build(settings), renewable=not settings.emulator)
+            except errors.OperationsError:
+                _building.pop(key, None)
+                raise
+        with _identities_lock:
+            _identities.pop(key, None)
+            _identities[key] = known  # the last one in the order of the dict
+            for old in list(_identities)[:-MAX_IDENTITIES]:
+                del _identities[old]
+                _building.pop(old, None)
+        return known
 
 
 @errors.without_context()  # google-auth's errors may quote what it read

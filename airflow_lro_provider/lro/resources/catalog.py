@@ -81,6 +81,7 @@ class Service:
         """
         if wanted is None:
             return self.versions[0]
+        wanted = wanted.strip() if isinstance(wanted, str) else wanted
         if wanted not in self.versions:
             raise UnknownServiceError(
                 f"{self.title} ({self.name}) has no API version {wanted!r}. It has: {', '.join(self.versions)}."
@@ -289,13 +290,13 @@ def find_service(wanted: str) -> Service:
     :raises UnknownServiceError: with a did-you-mean for near misses ("vertex" -> "aiplatform").
     """
     services = known_services()
-    if not isinstance(wanted, str) or not wanted.strip():
+    if not isinstance(wanted, str) or not (wanted := wanted.strip()):
         raise UnknownServiceError(f"`service` must be the name of an API, got {wanted!r}. {_WHICH}")
     if wanted in services:
         return services[wanted]
     if (by_host := service_of_host(wanted)) is not None:
         return by_host
-    word = wanted.strip().lower()
+    word = wanted.lower()
     near = {name for name, service in services.items() if word in (name, service.title.lower(), *service.aliases)}
     words = {alias: name for name, service in services.items() for alias in (name, *service.aliases)}
     near.update(words[match] for match in difflib.get_close_matches(word, words, n=2, cutoff=0.7))

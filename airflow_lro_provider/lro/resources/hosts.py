@@ -13,6 +13,7 @@ import os
 import re
 from dataclasses import dataclass
 from ipaddress import ip_address
+from typing import Any
 from urllib.parse import urlsplit
 
 from airflow_lro_provider.lro.errors import ConnectionSettingsError, ForbiddenEndpointError, InvalidReferenceError
@@ -153,8 +154,16 @@ def _locate(host: str, path: str, api: Service | None, given: str, *, is_endpoin
     return NamedHost(api, host, path, given, is_endpoint)
 
 
+def as_written(value: Any) -> Any:
+    """What a name or a path was before a shell added a newline, or Airflow's native rendering made a number of it."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return value.strip() if isinstance(value, str) else value
+
+
 def names_unknown_host(value: object) -> bool:
     """Whether a name or URL has a host that is not known to be Google's: only a connection may vouch for it."""
+    value = as_written(value)
     if not isinstance(value, str):
         return False
     if value.startswith("//"):

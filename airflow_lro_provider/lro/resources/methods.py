@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl
 
 from airflow_lro_provider.lro.errors import InvalidReferenceError
 from airflow_lro_provider.lro.resources.catalog import DEFAULT_UNIVERSE, find_service
-from airflow_lro_provider.lro.resources.hosts import Resource, check_version, read_url
+from airflow_lro_provider.lro.resources.hosts import Resource, as_written, check_version, read_url
 from airflow_lro_provider.lro.resources.names import check_segments
 
 HTTP_METHODS = ("POST", "PUT", "PATCH", "DELETE")
@@ -70,6 +70,7 @@ def read_method(
     :raises UnknownServiceError: if the service or the version is not known.
     """
     api = find_service(service) if service is not None else None
+    value, http_method = as_written(value), as_written(http_method)
     if not isinstance(value, str) or not value:
         raise InvalidReferenceError(f"`method` must be a path or a URL, not {type(value).__name__} ({value!r:.100})")
     if not isinstance(http_method, str) or http_method.upper() not in HTTP_METHODS:
@@ -94,14 +95,40 @@ def read_method(
     return Method(api.name, version, path, host_for(path), http_method.upper(), query)
 
 
-def check_body(body: Any) -> None:
-    """Refuse a body that no API accepts.
+def id_of_new(method: Method, body: Mapping[str, Any] | None) -> str | None:
+    """The id of the resource that a create names itself, e.g. ``x`` of ``POST …/instances?instanceId=x``.
 
-    :raises InvalidReferenceError: if it is not a JSON object.
+    https://google.aip.dev/133: the parameter is the singular of the collection. ``templateId`` is another resource's.
+    ``None`` if the method is no such create, or leaves the id to the service.
     """
-    if body is not None and not isinstance(body, Mapping):
-        hint = " Did Jinja turn a dict into a string?" if isinstance(body, str) else ""
-        raise InvalidReferenceError(f"`body` must be a dict (a JSON object), not {type(body).__name__}.{hint}")
+    collection = method.path.rpartition("/")[2]
+    if method.http_method != "POST" or ":" in collection:
+        return None
+    stem = collection.removesuffix("s")
+    singulars = {collection, stem, stem.removesuffix("e"), re.sub("ie$", "y", stem)}
+    given = {**(body or {}), **method.parameters}
+    ids = [value for key, value in given.items() if key.endswith("Id") and key[:-2] in singulars]
+    return ids[0] if len(ids) == 1 and isinstance(ids[0], str) and ids[0] else None
+
+
+def new_resource(method: Method, body: Mapping[str, Any] | None) -> Resource:
+    """The resource that a create creates.
+
+    By its id (:func:`id_of_new`), or by its whole name in the body, as Cloud Composer has it
+    (https://cloud.google.com/composer/docs/reference/rest/v1/projects.locations.environments/create).
+
+    :raises InvalidReferenceError: if the request does not say its name.
+    """
+    name = (body or {}).get("name")
+    if (new_id := id_of_new(method, body)) is not None:
+        name = f"{method.path}/{new_id}"
+    elif method.http_method != "POST" or not isinstance(name, str) or not name.startswith(f"{method.path}/"):
+        raise InvalidReferenceError(
+            f'if_exists="return" needs the name of the resource that exists already, which {method} does not say: give'
+            " its id (…/instances?instanceId=x), or its `name` in the body."
+        )
+    check_segments(name, "name of a resource")
+    return Resource(method.service, method.version, name, method.host)
 
 
 def new_request_id(seed: str) -> str:

@@ -32,6 +32,7 @@ from airflow_lro_provider.lro.resources.catalog import (
 from airflow_lro_provider.lro.resources.hosts import (
     NamedHost,
     Resource,
+    as_written,
     check_version,
     is_host,
     read_full_name,
@@ -102,11 +103,12 @@ def read_reference(
     api = find_service(service) if service is not None else None
     if isinstance(value, Mapping):
         value = _name_of_resource(value)
+    value = as_written(value)
     if not isinstance(value, str):
         raise InvalidReferenceError(
             f"an operation is named by a string or by its dict, not by {type(value).__name__} ({value!r:.100})"
         )
-    if value.lstrip().startswith("{"):
+    if value.startswith("{"):
         raise InvalidReferenceError(
             f"this looks like an operation that Jinja turned into a string: {value!r:.120}."
             " Pass the task's output itself (operation_name=start.output), or its name:"
@@ -140,7 +142,7 @@ def read_parent(parent: Any, service: str, api_version: str | None = None) -> Pa
     """
     api = find_service(service)
     version = api.version(api_version)
-    parent = check_parent(parent, api, version)
+    parent = check_parent(as_written(parent), api, version)
     return Parent(api.name, version, parent, api.host_for(parent))
 
 
@@ -188,7 +190,7 @@ def check_name(name: Any, service: Service, version: str) -> str:
 def _name_of_resource(resource: Mapping[str, Any]) -> Any:
     if "name" not in resource and isinstance(resource.get("operation"), Mapping):
         resource = resource["operation"]
-    name = resource.get("name")
+    name = as_written(resource.get("name"))
     if not isinstance(name, str) or not name:
         raise InvalidReferenceError(
             f"this dict has no `name`, so it is not an operation (its keys: {', '.join(map(str, resource))[:200]})."

@@ -48,6 +48,9 @@ class Asking:
                 question(context["ti"])
         return super().poke(context)  # type: ignore[misc]
 
+    def _get_next_poke_interval(self, *_: Any) -> float:
+        return 0.0  # no pause in which a signal could land
+
 
 def ask_again(context: Any) -> None:
     """A callback of a task that failed: whether the supervisor's answers still belong to the questions."""
@@ -93,6 +96,6 @@ for who, (sensor, run) in WHO.items():
         one_task(f"{who}_run_{shape}", run, **starting)
         one_task(f"{who}_run_{shape}_execution_timeout", run, **EXECUTION_TIMEOUT, **starting)
     asking = type(f"Asking{sensor.__name__}", (Asking, sensor), {})
-    often = {**OPERATION, "poke_interval": 0, **CALLBACKS}
+    often = {**OPERATION, **CALLBACKS}
     one_task(f"{who}_asking", asking, **often)
     one_task(f"{who}_asking_retry", asking, retries=1, retry_delay=timedelta(hours=1), **often)

@@ -41,6 +41,9 @@ class XComSensor(OperationSensor):
             answers(context["ti"])
         return super().poke(context)
 
+    def _get_next_poke_interval(self, *_: Any) -> float:
+        return 0.0  # no pause in which a signal could land
+
 
 def ask_again(context: Any) -> None:
     """Write down what is answered after the kill, and what the record says of it."""
@@ -57,6 +60,5 @@ with DAG("asking_xcoms", schedule=None, catchup=False, max_active_runs=8):
         task_id="it",
         operation_name="{{ dag_run.conf['operation'] }}",
         service="datafusion",
-        poke_interval=0,
         on_failure_callback=ask_again,
     )

@@ -24,6 +24,9 @@ class AskingSensor(OperationSensor):
             BaseHook.get_connection("google_cloud_default")
         return super().poke(context)
 
+    def _get_next_poke_interval(self, *_: Any) -> float:
+        return 0.0  # no pause in which a signal could land
+
 
 def one_task(dag_id: str, operator: type = OperationSensor, **arguments: Any) -> None:
     """A Dag with one task."""
@@ -46,7 +49,7 @@ for shape, how in SHAPES.items():
     one_task(f"{shape}_timeout", timeout=6, **how, **RETRY)
     one_task(f"{shape}_observer", cancel_on_kill=False, **how)
     one_task(f"{shape}_small", include_response=False, **how)
-one_task("asking", AskingSensor, poke_interval=0)
+one_task("asking", AskingSensor)
 one_task("reschedule_observer", mode="reschedule", poke_interval=6, cancel_on_kill=False)
 one_task("cancel", CancelOperationOperator, poll_interval=1, timeout=60)
 one_task("cancel_any", CancelOperationOperator, poll_interval=1, timeout=4, fail_on=set())

@@ -162,3 +162,22 @@ def test_a_check_judges_only_a_success(outcome: Outcome, operation: Operation | 
     asked: list[Any] = []
     settle(REFERENCE, outcome, operation, fail_on=(), result_check=asked.append)
     assert asked == []
+
+
+EXECUTION = {"@type": "type.googleapis.com/google.cloud.run.v2.Execution", "taskCount": 2, "cancelledCount": 2}
+HIDDEN = Operation.from_json({"name": NAME, "done": True, "response": EXECUTION})
+
+
+def test_a_hidden_failure_counts_as_failed() -> None:
+    """B13: its task fails where FAILED does, and the result says FAILED where not."""
+    words = r"^the operation failed, although it reports no error: 0 of 2 tasks of the execution succeeded \("
+    with pytest.raises(FinalOperationFailedError, match=words):
+        settle(REFERENCE, Outcome.SUCCEEDED, HIDDEN, fail_on={"FAILED"}, judges=True)
+    assert settle(REFERENCE, Outcome.SUCCEEDED, HIDDEN, fail_on=(), judges=True)["outcome"] == "FAILED"
+
+
+def test_a_result_check_takes_its_place() -> None:
+    """B13: what the author says of a success counts; and a task that only cancels does not judge."""
+    kept = settle(REFERENCE, Outcome.SUCCEEDED, HIDDEN, fail_on={"FAILED"}, judges=True, result_check=lambda _: True)
+    assert kept["outcome"] == "SUCCEEDED"
+    assert settle(REFERENCE, Outcome.SUCCEEDED, HIDDEN, fail_on={"FAILED"})["outcome"] == "SUCCEEDED"

@@ -214,6 +214,16 @@ def test_a_sweep_wants_to_know_who_asks(capsys: pytest.CaptureFixture[str], monk
     assert "AIRFLOW_API_PASSWORD" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "url", ["airflow.example.com", "localhost:8080", "ftp://a.example", "https://", "https://u:pw@a"]
+)
+def test_a_sweep_wants_a_whole_url(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """C11: one without a scheme says what to write; a password in it is not repeated."""
+    told = failure(["sweep", "--url", url], capsys)
+    assert "argument --url: give the whole URL, with https://" in told
+    assert "pw" not in told
+
+
 def test_a_sweep_without_an_airflow_says_so(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

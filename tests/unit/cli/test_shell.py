@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from airflow_lro_provider import cli
 from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.lro.resources.catalog import known_services
+from tests.airflow.played import once
 from tests.late_success import succeed_after_cancel
 
 L = "projects/p/locations/us-central1"
@@ -60,9 +67,12 @@ def test_get(shell: Callable[..., tuple[int, str, str]], lro_emulator: Emulator)
 
 
 @pytest.mark.parametrize(("end", "status"), [({}, 0), ({"error": {"code": 3, "message": "no"}}, 1)])
-def test_wait(shell: Callable[..., tuple[int, str, str]], lro_emulator: Emulator, end: object, status: int) -> None:
+def test_wait(
+    shell: Callable[..., tuple[int, str, str]], lro_emulator: Emulator, end: dict[str, Any], status: int
+) -> None:
     """The exit status says how it ended; changes go to standard error."""
-    name = lro_emulator.create("datafusion", duration=0.3, **end)  # type: ignore[arg-type]
+    name = lro_emulator.create("datafusion", duration=None)
+    once(lambda: lro_emulator.requests(verb="get"), lambda: lro_emulator.finish("datafusion", name, **end))
     found = shell("wait", name, "--service", "datafusion", "--poll-interval", "0.05")
     assert found[0] == status
     assert found[1].startswith("SUCCEEDED" if status == 0 else "FAILED")
@@ -79,6 +89,15 @@ def test_a_failure_says_all_details(shell: Callable[..., tuple[int, str, str]], 
         assert out == "FAILED · INVALID_ARGUMENT: No. instance.type: must be set\n"
 
 
+def test_a_failure_inside_a_success_is_none(shell: Callable[..., tuple[int, str, str]], lro_emulator: Emulator) -> None:
+    """B13: a cancelled execution of Cloud Run is done without an error, and the exit status is that of a failure."""
+    response = {"@type": "type.googleapis.com/google.cloud.run.v2.Execution", "taskCount": 2, "cancelledCount": 2}
+    name = lro_emulator.create("run", duration=0, response=response)
+    status, out, err = shell("wait", name, "--service", "run")
+    assert (status, out.split()[0]) == (1, "SUCCEEDED")
+    assert "it reports no error, but 0 of 2 tasks of the execution succeeded (0 failed, 2 cancelled)" in err
+
+
 def test_wait_gives_up_at_the_timeout(shell: Callable[..., tuple[int, str, str]], lro_emulator: Emulator) -> None:
     """Exit status 3; the operation runs on."""
     name = lro_emulator.create("datafusion", duration=None)
@@ -86,6 +105,31 @@ def test_wait_gives_up_at_the_timeout(shell: Callable[..., tuple[int, str, str]]
     assert (status, out) == (3, "")
     assert "still running at the timeout of 0.1 s" in err
     assert lro_emulator.requests(verb="cancel") == []
+
+
+def test_wait_says_what_was_seen_last(shell: Callable[..., tuple[int, str, str]], lro_emulator: Emulator) -> None:
+    """C5: what was not found, or what no longer responds, is not "still running"; exit status 1."""
+    status, _, err = shell("wait", f"{L}/operations/gone", "--service", "datafusion", "--timeout", "0.1")
+    assert status == 1
+    assert "the timeout of 0.1 s passed, and the last poll failed (datafusion: get " in err
+    assert "NOT_FOUND" in err
+    assert "still running" not in err
+    name = lro_emulator.create("datafusion", duration=None)
+    lro_emulator.fail(503, verb="cancel", times=99)
+    once(lambda: lro_emulator.requests(verb="get"), lambda: lro_emulator.fail(503, verb="get", times=99))
+    status, _, err = shell("wait", name, "--service", "datafusion", "--timeout", "1.5")
+    assert (status, "the last poll failed" in err, "UNAVAILABLE" in err) == (1, True, True)
+
+
+def test_wait_at_a_dead_port(capsys: pytest.CaptureFixture[str]) -> None:
+    """C5: nothing was ever seen there."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    arguments = ("--service", "datafusion", "--timeout", "0.1", "--emulator", url)
+    assert cli.main(["wait", f"{L}/operations/o", *arguments]) == 1
+    err = capsys.readouterr().err
+    assert "the timeout of 0.1 s passed, and the last poll failed" in err
+    assert "still running" not in err
 
 
 def test_cancel_waits_for_the_truth(shell: Callable[..., tuple[int, str, str]], lro_emulator: Emulator) -> None:
@@ -136,14 +180,52 @@ def test_list(shell: Callable[..., tuple[int, str, str]], lro_emulator: Emulator
     assert ["fields=" in request.query for request in lro_emulator.requests(verb="list")] == [True, False]  # B11
 
 
+_WITH_DATABASE = """
+import os, sys
+from airflow.models.connection import Connection
+from airflow_lro_provider.cli import main
+from sqlalchemy import create_engine
+
+engine, table = create_engine(os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]), Connection.__table__
+with engine.begin() as database:
+    table.create(database)
+    database.execute(table.insert().values(conn_id="stored", conn_type="google_lro", extra=sys.argv[1]))
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize(("conn_id", "status"), [("stored", 0), ("nobody_made_it", 1)])
+def test_a_connection_of_airflows_database(lro_emulator: Emulator, tmp_path: Path, conn_id: str, status: int) -> None:
+    """C6: it is found as AIRFLOW_CONN_… is; one that is not there may only be invisible from here."""
+    name = lro_emulator.create("datafusion", duration=None)
+    arguments = ("get", name, "--service", "datafusion", "--json", "--gcp-conn-id", conn_id)
+    found = subprocess.run(
+        [sys.executable, "-c", _WITH_DATABASE, json.dumps(lro_emulator.connection_extra()), *arguments],
+        env={**os.environ, "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path}/airflow.db"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == status, found.stderr
+    if status == 0:
+        assert json.loads(found.stdout)["name"] == name  # and no log line of Airflow's
+    else:
+        assert "not defined, or not visible here" in found.stderr
+        assert "set AIRFLOW_CONN_NOBODY_MADE_IT" in found.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (("get", "x"), "is not a name of an operation of any known API"),
-        (("get", f"{L}/operations/o"), "does not say which API it belongs to"),
+        (("get", f"{L}/operations/o"), "does not say which API it belongs to; give --service (aiplatform, "),
+        (("get", f"//datafusion.googleapis.com/{L}/operations/o", "--service", "aiplatform"), "but --service says"),
         (("get", f"{L}/operations/gone", "--service", "datafusion"), "NOT_FOUND"),
         (("list", L, "--service", "cloudtasks"), "does not offer list"),
-        (("list", "transferOperations", "--service", "storagetransfer"), "only with a filter"),
+        (
+            ("list", "transferOperations", "--service", "storagetransfer"),
+            "only with a filter; nothing was sent. Give --filter",
+        ),
         (("get", "//evil.example/v1/x"), "nothing was sent"),
     ],
 )

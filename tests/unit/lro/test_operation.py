@@ -700,3 +700,36 @@ def test_without_response(raw: dict[str, Any]) -> None:
     )
     assert {key: value for key, value in raw.items() if key != "response"}.items() <= smaller.raw.items()
     assert operation.raw == raw
+
+
+EXECUTION = "type.googleapis.com/google.cloud.run.v2.Execution"
+TRANSFER = "type.googleapis.com/google.storagetransfer.v1.TransferOperation"
+CANCELLED_EXECUTION = {"@type": EXECUTION, "taskCount": 3, "succeededCount": 1, "cancelledCount": 2}
+
+
+@pytest.mark.parametrize(
+    ("fields", "failure"),
+    [
+        ({"response": CANCELLED_EXECUTION}, "1 of 3 tasks of the execution succeeded (0 failed, 2 cancelled)"),
+        ({"metadata": CANCELLED_EXECUTION}, "1 of 3 tasks of the execution succeeded (0 failed, 2 cancelled)"),
+        ({"response": {"@type": EXECUTION, "taskCount": 2, "failedCount": 2}}, "0 of 2 tasks of the execution"),
+        ({"response": {"@type": EXECUTION, "taskCount": 3, "succeededCount": 3}}, None),
+        ({"response": {"@type": EXECUTION}}, None),
+        ({"response": {**CANCELLED_EXECUTION, "deleteTime": "2026-11-01T10:00:00Z"}}, None),
+        ({"response": {**CANCELLED_EXECUTION, "@type": "type.googleapis.com/google.cloud.run.v2.Job"}}, None),
+        ({"response": {**CANCELLED_EXECUTION, "taskCount": "many"}}, None),
+        ({"response": CANCELLED_EXECUTION, "done": False}, None),
+        ({"metadata": {"@type": TRANSFER, "status": "ABORTED"}}, "the transfer's status is ABORTED"),
+        ({"metadata": {"@type": TRANSFER, "status": "FAILED"}}, "the transfer's status is FAILED"),
+        ({"metadata": {"@type": TRANSFER, "status": "FAILED"}, "error": {"code": 3}}, None),
+        ({"metadata": {"@type": TRANSFER, "status": "SUCCESS"}}, None),
+        ({"metadata": {"status": "FAILED"}}, None),
+        ({"response": ["odd"]}, None),
+        ({}, None),
+    ],
+    ids=repr,
+)
+def test_a_failure_inside_a_success(fields: dict[str, Any], failure: str | None) -> None:
+    """B13: some services report what has failed in an operation that is done without an error."""
+    found = Operation.from_json({"name": "o", "done": True, **fields}).hidden_failure
+    assert found is None if failure is None else (found is not None and found.startswith(failure))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from typing import Any
 
 import pytest
 
+from airflow_lro_provider.lro import polling
 from airflow_lro_provider.lro.errors import (
     ApiError,
     CredentialsError,
@@ -182,10 +184,19 @@ def test_retry_after(interval: float, retry_after: float | None, delay: float) -
 
 def test_a_short_interval_is_kept_short() -> None:
     """Without a wish of the API nothing lengthens an interval, also after an error."""
-    subject = schedule(interval=0.4)
-    assert subject.delay(START) == 0.4
+    subject = schedule(interval=1.5)
+    assert subject.delay(START) == 1.5
     subject.failed(TransportError("x"), START)
-    assert subject.delay(START) == 0.4
+    assert subject.delay(START) == 1.5
+
+
+@pytest.mark.parametrize("options", [{"interval": 0.0}, {"interval": 0.4}, {"max_wait": 0.0}, {"max_wait": 0.4}])
+def test_less_than_a_second_counts_as_one(options: dict[str, float]) -> None:
+    """C3: no interval that is given makes a wait a flood of requests; nor does a `max_wait`, doubled or not."""
+    for subject in (schedule(**options), schedule(**options, exponential_backoff=True)):
+        for _ in range(3):
+            subject.observe_unchanged()
+        assert subject.delay(START + 600) >= 1.0
 
 
 def test_retry_after_goes_before_max_wait() -> None:
@@ -426,9 +437,10 @@ def test_while_a_404_is_in_doubt_polls_come_sooner() -> None:
         subject.failed(error, now)
         assert subject.delay(now) == pause
         now += pause
-    short = schedule(interval=0.5)
-    short.failed(error, START)
-    assert short.delay(START) == 0.5
+    short = schedule(interval=1.5)
+    for _ in range(2):
+        short.failed(error, START)
+    assert short.delay(START) == 1.5
     told = schedule()
     told.failed(api_error(NotFoundError, retry_after=30.0), START)
     assert told.delay(START) == 30.0
@@ -570,7 +582,7 @@ def test_a_service_without_it_gets_none() -> None:
 def test_options_keep_their_meaning() -> None:
     """No longer than the interval, not beyond the deadline, and not where the interval grows by Airflow's formula."""
     assert LongPolls(True).timeout([polled(interval=10.0)], 0.0) == 10
-    assert LongPolls(True).timeout([polled(interval=0.5)], 0.0) == 0
+    assert LongPolls(True).timeout([polled(interval=1.5)], 0.0) == 1.5
     assert LongPolls(True).timeout([polled(deadline=Deadline(7.0, "timeout", 7.0))], 2.0) == 5
     assert LongPolls(True).timeout([polled(exponential_backoff=True)], 0.0) == 0
 
@@ -590,3 +602,31 @@ def test_disappointments_in_a_row_end_it_for_a_while() -> None:
     polls.judge(30.0, 0.1, 33.0)
     assert not polls.usable(33.0)
     assert polls.usable(33.0 + LONG_POLL_PAUSE_SECONDS)
+
+
+def test_at_the_deadline_it_says_what_was_seen_last() -> None:
+    """C5: "still running" only if the last poll showed that; a poll that succeeds makes up for those that failed."""
+    deadline = Deadline(START + 90.0, "sensor_timeout", 90.0)
+    for error in (api_error(NotFoundError), TransportError("no route."), CredentialsError("no key")):
+        subject = schedule(deadline=deadline)
+        subject.observe(poll())
+        with contextlib.suppress(CredentialsError):
+            subject.failed(error, START)
+        words = f"the sensor timeout of 90 s passed, and the last poll failed ({str(error).rstrip('.')}): {NAME}"
+        with pytest.raises(WaitTimeoutError) as caught:
+            subject.check_deadline(START + 90.0, NAME)
+        assert (str(caught.value), caught.value.last_error) == (words, str(error))
+        subject.observe(poll())
+        with pytest.raises(WaitTimeoutError, match=r"^still running at the sensor timeout of 90 s: ") as caught:
+            subject.check_deadline(START + 90.0, NAME)
+        assert caught.value.last_error is None
+
+
+def test_equal_lines_are_one_object_and_none_is_kept_for_ever() -> None:
+    """B19: a line of which thousands are equal is kept once, and lines that nobody shows any more are let go."""
+    first, second = schedule(), schedule()
+    line = first.observe(poll(metadata={"statusMessage": "copying"}))
+    assert second.observe(poll(metadata={"statusMessage": "copying"})) is line
+    for number in range(3000):
+        first.observe(poll(metadata={"statusMessage": f"row {number}"}))
+    assert polling._shared.cache_info().currsize <= 1024

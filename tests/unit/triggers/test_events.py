@@ -33,9 +33,18 @@ EVENTS: dict[str, Event] = {
     "timeout": DeadlinePassed("timeout", 90.5, None, RUNNING),
     "sensor timeout, cancel requested": DeadlinePassed("sensor_timeout", 60.0, "REQUESTED", RUNNING),
     "execution timeout, never polled": DeadlinePassed("execution_timeout", 60.0, "REQUESTED", None),
+    "timeout, last poll failed": DeadlinePassed("timeout", 60.0, None, RUNNING, "it was refused."),
     "timeout, cancel refused": DeadlinePassed("timeout", 60.0, "REFUSED", RUNNING),
     "timeout, cancel unsupported": DeadlinePassed("timeout", 60.0, "CANCEL_UNSUPPORTED", RUNNING),
 }
+
+
+def test_a_deadline_in_words() -> None:
+    """C5: what was seen last is said, and that it was seen only if it was."""
+    words = "the sensor timeout of 90.5 s passed while deferred"
+    assert str(DeadlinePassed("sensor_timeout", 90.5, None, RUNNING)) == words
+    words = "the timeout of 3 s passed while deferred, and the last poll failed (no route)"
+    assert str(DeadlinePassed("timeout", 3.0, None, None, "no route.")) == words
 
 
 @pytest.mark.parametrize("event", EVENTS.values(), ids=EVENTS.keys())
@@ -77,7 +86,7 @@ REFUSED: dict[str, Any] = {
     **{
         f"deadline without {key}": {k: v for k, v in WHOLE.items() if k != key}
         for key in WHOLE
-        if key not in ("status", "cancellation")
+        if key not in ("status", "cancellation", "last_error")
     },
     "deadline with odd seconds": {**WHOLE, "seconds": []},
     "deadline with a word for seconds": {**WHOLE, "seconds": "a while"},

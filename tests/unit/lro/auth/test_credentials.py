@@ -363,3 +363,19 @@ def test_a_failure_is_not_kept(private_pem: str, tmp_path: Path) -> None:
         identity_for(settings)
     path.write_text(json.dumps(key_file(private_pem, "http://127.0.0.1:9/token")), encoding="utf-8")
     assert identity_for(settings).description == EMAIL
+
+
+def test_identities_are_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """B19: of many keys only the latest ones are shared, and what is asked for again stays; nor are failures kept."""
+    monkeypatch.setattr(subject, "_identities", {})
+    monkeypatch.setattr(subject, "_building", {})
+    often = ConnectionSettings.from_extra({"is_anonymous": True, "quota_project_id": "often"})
+    kept = identity_for(often)
+    for number in range(200):
+        identity_for(ConnectionSettings.from_extra({"is_anonymous": True, "quota_project_id": f"p{number}"}))
+        assert identity_for(often) is kept
+    for number in range(200):
+        with pytest.raises(ConnectionSettingsError):
+            identity_for(ConnectionSettings.from_extra({"key_path": f"/nowhere/{number}.json"}))
+    assert len(subject._identities) == subject.MAX_IDENTITIES
+    assert len(subject._building) <= subject.MAX_IDENTITIES

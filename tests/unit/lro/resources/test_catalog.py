@@ -144,7 +144,6 @@ def test_find_by_name_or_host(name: str, spelling: str) -> None:
         ("Vertex AI", "aiplatform"),
         ("aiplatfrom", "aiplatform"),
         ("AIPLATFORM", "aiplatform"),
-        (" aiplatform ", "aiplatform"),
         ("data-fusion", "datafusion"),
         ("data_fusion", "datafusion"),
         ("Data Fusion", "datafusion"),

@@ -1,0 +1,77 @@
+"""Starting an operation by calling a method of its API."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow_lro_provider.lro.errors import ApiError, OperationsError
+from airflow_lro_provider.lro.flows import Started
+from airflow_lro_provider.lro.operation import Operation
+from airflow_lro_provider.lro.resources.catalog import find_service
+from airflow_lro_provider.lro.resources.hosts import Resource
+from airflow_lro_provider.sweep.search import StartFootprint, footprint_of
+
+if TYPE_CHECKING:
+    from airflow_lro_provider.attempt.attempt import Attempt
+    from airflow_lro_provider.lro.resources.methods import Method
+
+
+@dataclass(frozen=True)
+class CallMethod:
+    """Starts an operation by calling a method. See :class:`~airflow_lro_provider.attempt.start.Start`.
+
+    :param timeout: how long the response may take, in seconds; by default as the connection says.
+    :param existing: the resource that is the result if the service says that it exists already; ``None`` for an error.
+    """
+
+    method: Method
+    body: Mapping[str, Any] | None
+    timeout: float | None
+    existing: Resource | None = None
+    held_back: ClassVar[tuple[signal.Signals, ...]] = (signal.SIGALRM, signal.SIGINT)
+
+    @property
+    def description(self) -> str:
+        """The method."""
+        return str(self.method)
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether it takes a request id."""
+        method = self.method
+        return find_service(method.service).place_of_request_id(method.http_method, method.path) is not None
+
+    @property
+    def may_start_again(self) -> bool:
+        """Whether the service refuses to create the same resource twice."""
+        return self.footprint is not None and self.footprint.names_new
+
+    @property
+    def footprint(self) -> StartFootprint | None:
+        """By what it works on."""
+        return footprint_of(self.method, self.body)
+
+    def send(self, attempt: Attempt, request_id: str, *, is_first: bool) -> Started:
+        """Call it. See :meth:`Start.send <airflow_lro_provider.attempt.start.Start.send>`."""
+        try:
+            return attempt.client.start(
+                self.method,
+                self.body,
+                request_id=request_id,
+                timeout=self.timeout,
+                may_continue=lambda: not (attempt.guard.killed or attempt.held_back),
+            )
+        except ApiError as error:
+            # After a start of an earlier try, what exists may be its own, and still being made.
+            if self.existing is None or not is_first or error.status != "ALREADY_EXISTS":
+                raise
+            try:
+                found = attempt.client.read_resource(self.existing)
+            except OperationsError as problem:
+                attempt.log.error("It exists already, but could not be read: %s", problem)
+                raise error from None
+            attempt.log.info("It exists already, and is the result (if_exists='return'): %s", self.existing)
+            return Started(self.method, Operation.from_json({"done": True, "response": found}))

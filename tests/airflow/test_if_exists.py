@@ -1,0 +1,136 @@
+"""C9: creating what exists already, against a server that says so."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from airflow.sdk.bases.operator import ExecutorSafeguard
+
+from airflow_lro_provider.attempt.record import KEY
+from airflow_lro_provider.emulator import Emulator
+from airflow_lro_provider.emulator.connection import connection_json
+from airflow_lro_provider.exceptions import OperationFailedError, OperationInputError
+from airflow_lro_provider.lro.errors import ApiError
+from airflow_lro_provider.operators.operations import RunOperationOperator
+from tests.airflow.played import PlayedTry, Store
+from tests.hostile.hostile_server import HostileServer, plain
+
+PLACE = "projects/p/locations/us-central1/instances"
+INSTANCE = {"name": f"{PLACE}/i", "state": "CREATING", "apiEndpoint": "https://x.example"}
+FOUND = plain(json.dumps(INSTANCE).encode())
+LINE = f"GET /datafusion/v1/{PLACE}/i HTTP/1.1"
+
+
+def refused(status: str, http: int = 409) -> Any:
+    """A refusal as Google writes it."""
+    error = {"code": http, "status": status, "message": f"Resource '{PLACE}/i' already exists"}
+    return plain(json.dumps({"error": error}).encode(), f"{http} Refused")
+
+
+EXISTS = refused("ALREADY_EXISTS")
+
+
+def run(server: HostileServer, monkeypatch: pytest.MonkeyPatch, emulator: Emulator, **arguments: Any) -> Any:
+    """Run a task against a server; the try is returned with it, for its record."""
+    monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", connection_json(server.url))
+    store = arguments.pop("store", Store())
+    given = {"method": f"{PLACE}?instanceId=i", "service": "datafusion", "if_exists": "return", **arguments}
+    task = RunOperationOperator(task_id="t", **given)
+    ExecutorSafeguard.tracker.set(task)
+    return task.execute(PlayedTry(emulator, store).context)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "result"),
+    [
+        ({}, INSTANCE),
+        ({"deferrable": True}, INSTANCE),
+        ({"method": PLACE, "body": {"name": f"{PLACE}/i"}}, INSTANCE),
+        ({"return_operation": True}, {"done": True, "response": INSTANCE}),
+        ({"wait_for_completion": False}, INSTANCE),
+    ],
+    ids=["by its id", "deferrable", "by its name", "the whole operation", "without waiting"],
+)
+def test_what_exists_is_the_result(
+    arguments: dict[str, Any], result: Any, lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C9: one start, one look at the resource, and no record is left."""
+    store = Store()
+    with HostileServer(EXISTS, FOUND) as server:
+        assert run(server, monkeypatch, lro_emulator, store=store, **arguments) == result
+        assert [request.line.split()[0] for request in server.heard] == ["POST", "GET"]
+        assert server.heard[1].line == LINE
+    assert store == {}
+
+
+def test_a_check_judges_what_exists(lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """C9: a resource that is still being made can be refused, and the task retries."""
+    with HostileServer(EXISTS, FOUND) as server, pytest.raises(OperationFailedError, match="CREATING"):
+        run(server, monkeypatch, lro_emulator, result_check=lambda operation: operation["response"]["state"])
+
+
+@pytest.mark.parametrize(
+    ("plays", "arguments"),
+    [
+        ([EXISTS], {"if_exists": "fail"}),
+        ([refused("ABORTED")], {}),
+        ([EXISTS, refused("PERMISSION_DENIED", 403)], {}),
+        ([EXISTS, refused("NOT_FOUND", 404)], {}),
+    ],
+    ids=["not wanted", "another conflict", "not readable", "gone by now"],
+)
+def test_it_fails_otherwise(
+    plays: list[Any], arguments: dict[str, Any], lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C9: with the error of the start; a retry may start anew."""
+    store = Store()
+    with HostileServer(*plays) as server:
+        with pytest.raises(ApiError, match="HTTP 409") as caught:
+            run(server, monkeypatch, lro_emulator, store=store, **arguments)
+        assert len(server.heard) == len(plays)
+    assert caught.value.verb == "start"
+    assert store == {}
+
+
+def test_what_a_lost_start_may_have_made_is_no_result(lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """C9, A13: after a start whose response was lost, what exists may be its own, and still be being made."""
+    store = Store()
+    record = {"reference": None, "request_id": "r", "try_number": 1, "try_id": "x", "max_tries": 1, "sent_since": 1.0}
+    store[KEY] = record
+    with HostileServer(EXISTS, FOUND) as server:
+        with pytest.raises(ApiError, match="HTTP 409"):
+            run(server, monkeypatch, lro_emulator, store=store)
+        assert [request.line.split()[0] for request in server.heard] == ["POST"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"method": PLACE},
+        {"method": f"{PLACE}/i?instanceId=i", "http_method": "PATCH"},
+        {"method": f"{PLACE}/i:restart"},
+        {"method": PLACE, "body": {"name": "projects/p/locations/us-east1/instances/i"}},
+        {"if_exists": "skip"},
+        {"if_exists": True},
+    ],
+    ids=str,
+)
+def test_what_names_no_resource_is_refused(arguments: dict[str, Any]) -> None:
+    """C9: when the Dag is parsed, where the arguments are literal."""
+    given = {"method": f"{PLACE}?instanceId=i", "service": "datafusion", "if_exists": "return", **arguments}
+    with pytest.raises(ValueError, match="if_exists"):
+        RunOperationOperator(task_id="t", **given)
+
+
+def test_a_template_that_names_no_resource_is_refused(lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """C9: first thing in `execute`; nothing is sent."""
+    with HostileServer(FOUND) as server:
+        monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", connection_json(server.url))
+        task = RunOperationOperator(task_id="t", method="{{ m }}", service="datafusion", if_exists="return")
+        task.method = PLACE
+        ExecutorSafeguard.tracker.set(task)
+        with pytest.raises(OperationInputError, match="instanceId=x"):
+            task.execute(PlayedTry(lro_emulator, Store()).context)
+        assert server.heard == []

@@ -1,0 +1,133 @@
+"""What people write in a body, and the JSON that Google's APIs read."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+from datetime import date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from enum import Enum, IntEnum
+from fractions import Fraction
+from types import MappingProxyType
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from airflow_lro_provider.lro.errors import InvalidReferenceError
+from airflow_lro_provider.lro.resources.request_body import read_body
+
+EAST = timezone(timedelta(hours=2))
+
+
+class Lazy(Sequence[Any]):
+    """As the output of a mapped task: a sequence that is no list."""
+
+    def __init__(self, *values: Any) -> None:
+        self._values = values
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._values[index]
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
+class Tier(str, Enum):
+    BASIC = "BASIC"
+
+
+class Plain(Enum):
+    DAY = date(2026, 1, 31)
+
+
+class Number(IntEnum):
+    TWO = 2
+
+
+@pytest.mark.parametrize(
+    ("value", "plain"),
+    [
+        (Lazy("gs://a", Lazy(1)), ["gs://a", [1]]),
+        ((1, "a"), [1, "a"]),
+        ({"a"}, ["a"]),
+        ((n for n in (1, 2)), [1, 2]),
+        ({"a": 1}.keys(), ["a"]),
+        (MappingProxyType({"a": OrderedDict(b=Lazy())}), {"a": {"b": []}}),
+        (datetime(2026, 1, 31, 10, tzinfo=timezone.utc), "2026-01-31T10:00:00Z"),
+        (datetime(2026, 1, 31, 10, 0, 0, 250_000, tzinfo=EAST), "2026-01-31T08:00:00.250000Z"),
+        (date(2026, 1, 31), "2026-01-31"),
+        (time(10, 30), "10:30:00"),
+        (timedelta(minutes=1, seconds=30), "90s"),
+        (timedelta(seconds=-1.5), "-1.5s"),
+        (timedelta(0), "0s"),
+        (timedelta(days=10), "864000s"),
+        (Decimal("1.50"), 1.5),
+        (Decimal("9223372036854775807"), 9223372036854775807),
+        (Decimal("1E+3"), 1000),
+        (Decimal("NaN"), "NaN"),
+        (math.nan, "NaN"),
+        (math.inf, "Infinity"),
+        (Decimal("-Infinity"), "-Infinity"),
+        (Fraction(1, 4), 0.25),
+        (Tier.BASIC, "BASIC"),
+        (Plain.DAY, "2026-01-31"),
+        (Number.TWO, 2),
+        ({Tier.BASIC: 1, 7: 2}, {"BASIC": 1, "7": 2}),
+        (UUID(int=7), "00000000-0000-0000-0000-000000000007"),
+        (b"\x00\xff", "AP8="),
+        ([None, True, "a", 1, 1.5, {}], [None, True, "a", 1, 1.5, {}]),
+    ],
+    ids=repr,
+)
+def test_what_people_write(value: Any, plain: Any) -> None:
+    """B8: lazy sequences, dates, durations, Decimals and enums are written as Google's APIs read them."""
+    body = read_body({"field": value})
+    assert body == {"field": plain}
+    assert json.loads(json.dumps(body, allow_nan=False)) == body
+    assert type(body["field"]) is type(plain)  # a bool is no int, and nothing of a subclass is left
+
+
+def test_pendulum() -> None:
+    """B8: what Airflow's templates give for a date, rendered natively."""
+    pendulum = pytest.importorskip("pendulum")
+    body = {
+        "at": pendulum.datetime(2026, 1, 31, 10, tz="Europe/Berlin"),
+        "day": pendulum.date(2026, 1, 31),
+        "long": pendulum.duration(hours=1),
+    }
+    assert read_body(body) == {"at": "2026-01-31T09:00:00Z", "day": "2026-01-31", "long": "3600s"}
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"a": [{"b": object()}]}, r"^`body\.a\[0\]\.b` is of type object, which has no form in JSON"),
+        ({"a": 1j}, r"^`body\.a` is of type complex"),
+        ({"a": datetime(2026, 1, 31)}, r"^`body\.a` \(2026-01-31T00:00:00\) has no time zone"),
+        ({"a": {None: 1}}, r"^a key in `body\.a` is of type NoneType"),
+        ({"a": {(1, 2): 1}}, r"^a key in `body\.a` is of type tuple"),
+    ],
+)
+def test_what_has_no_form_in_json_is_refused(body: Any, words: str) -> None:
+    """B8: it is said which part of the body it is."""
+    with pytest.raises(InvalidReferenceError, match=words):
+        read_body(body)
+
+
+def test_a_body_that_contains_itself_is_refused() -> None:
+    """B8: and ends no process."""
+    body: dict[str, Any] = {}
+    body["a"] = [body]
+    with pytest.raises(InvalidReferenceError, match="contains itself"):
+        read_body(body)
+
+
+@pytest.mark.parametrize("body", ["{}", [], 3, "{'a': 1}"])
+def test_a_body_is_an_object(body: Any) -> None:
+    """Anything else is refused, with a hint for the dict that Jinja made a string of."""
+    with pytest.raises(InvalidReferenceError, match="must be a dict") as caught:
+        read_body(body)
+    assert ("Jinja" in str(caught.value)) is isinstance(body, str)
