@@ -398,6 +398,15 @@ def test_a_create_that_began_before_the_start_is_somebody_elses(airflow: PlayedA
     assert (result.counts["unsure"], airflow.cancels, result.rows[0].candidates) == (1, 0, (name,))
 
 
+@pytest.mark.parametrize("field_mask", ["honour", "ignore", "reject"])
+def test_a_result_that_is_too_large_does_not_hide_the_end(airflow: PlayedAirflow, field_mask: str) -> None:
+    """B11: what is over is not cancelled, nor left to a person."""
+    large = {"large": "x" * (9 * 2**20)}
+    airflow.add("failed", airflow.emulator.create("datafusion", duration=0, response=large, field_mask=field_mask))
+    assert airflow.sweep().counts == counts(found=1, finished=1)
+    assert (airflow.cancels, airflow.kept) == (0, {})
+
+
 def test_an_operation_that_was_let_go_on_purpose_is_forgotten(airflow: PlayedAirflow) -> None:
     """Row A6: the task succeeded, and only removing its entry failed. Of one that was killed it is cancelled."""
     airflow.add("success", lets_go=True)
