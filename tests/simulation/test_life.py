@@ -32,5 +32,5 @@ def test_a_sweep_that_ignores_owners_is_noticed(monkeypatch: pytest.MonkeyPatch)
     """An entry of a dead try may name what a living one has adopted."""
     claims = reconciler._Sweep._claims
     monkeypatch.setattr(reconciler._Sweep, "_claims", lambda self: replace(claims(self), owned=()))
-    with pytest.raises(AssertionError, match="cancelled although its task lives|green by its own kill"):
+    with pytest.raises(AssertionError, match=r"cancelled although its task lives|green by its own kill"):
         run(examples=400, chance=7)
