@@ -1,7 +1,8 @@
 """Write ``services.json``, the package's catalog of APIs: ``python tools/generate_services.py [--check]``.
 
 It is generated from the discovery documents that google-api-python-client ships (a development dependency), and from
-``services_by_hand.json`` beside this file, which adds what they lack: two APIs, nicknames, and pages of the console.
+``services_by_hand.json`` beside this file, which adds what they lack: two APIs, nicknames, hosts of locations (with
+their ``source``), and pages of the console. ``*`` among the locations of a host means any that is not named elsewhere.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from airflow_lro_provider.lro.resources.catalog import VERBS, listed_below
 
@@ -267,7 +269,7 @@ def table_of(name: str, given: Sequence[Document]) -> dict[str, Any] | None:
     waits = [one for one in everything if one.verb == "wait"]
     row["wait"] = None if not waits else "query" if "timeout" in waits[0].query else "body" if waits[0].body else "none"
     row["scopes"] = _scopes(raw)
-    row["locations"] = _locations(raw)
+    row["regional"] = _regional(raw)
     row["request_id"] = _request_ids(list(by_version.values()))
     return {key: value for key, value in row.items() if value}
 
@@ -327,15 +329,34 @@ def _scopes(raws: Sequence[Mapping[str, Any]]) -> list[str]:
     return [] if not found or found == {DEFAULT_SCOPE} else sorted(found)
 
 
-def _locations(raws: Sequence[Mapping[str, Any]]) -> str:
-    """The locations that have a host of their own, in one string."""
-    found = {
-        str(one["location"])
-        for raw in raws
-        for one in raw.get("endpoints", [])
-        if ".googleapis.com" in one["endpointUrl"]
-    }
-    return " ".join(sorted(found))
+def _regional(raws: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """The locations that have a host of their own, by the pattern of that host.
+
+    Of two hosts of a location the one below ``googleapis.com`` itself comes first: networks that reach Google by
+    private addresses know those, but not the ones below ``rep.googleapis.com``. Hosts of other patterns are for other
+    purposes (``batch-datastore…``, ``…-preprod…``).
+    """
+    stem = urlsplit(raws[0]["rootUrl"]).netloc.partition(".")[0]
+    patterns = (f"{{location}}-{stem}.googleapis.com", f"{stem}.{{location}}.rep.googleapis.com")
+    hosts = {(one["location"], urlsplit(one["endpointUrl"]).netloc) for raw in raws for one in raw.get("endpoints", [])}
+    found: dict[str, list[str]] = {}
+    for location in sorted({location for location, _ in hosts}):
+        for pattern in patterns:
+            if (location, pattern.format(location=location)) in hosts:
+                found.setdefault(pattern, []).append(location)
+                break
+    return found
+
+
+def add_regional(found: Mapping[str, Sequence[str]], by_hand: Mapping[str, str]) -> dict[str, str]:
+    """Hosts of locations by hand go before those that were found."""
+    merged = {pattern: locations.split() for pattern, locations in by_hand.items()}
+    named = {location for locations in merged.values() for location in locations}
+    for pattern, locations in found.items():
+        rest = [location for location in locations if location not in named]
+        if rest:
+            merged[pattern] = [*rest, *merged.get(pattern, [])]
+    return {pattern: " ".join(sorted(locations)) for pattern, locations in merged.items()}
 
 
 def _request_ids(given: Sequence[Document]) -> dict[str, list[str]]:
@@ -362,8 +383,11 @@ def generate() -> dict[str, Any]:
     by_hand = json.loads(BY_HAND.read_text("utf-8"))
     table = {}
     for name in sorted({*by_name, *by_hand}):
-        row = table_of(name, by_name.get(name, [])) or {}
-        row.update(by_hand.get(name, {}))
+        row, more = table_of(name, by_name.get(name, [])) or {}, dict(by_hand.get(name, {}))
+        regional = add_regional(row.get("regional", {}), more.pop("regional", {}))
+        row.update({key: value for key, value in more.items() if key != "source"})
+        if regional:
+            row["regional"] = regional
         if row:
             table[name] = row
     return table

@@ -36,7 +36,6 @@ BOTH = [OperationSensor, CancelOperationOperator]
         ({"service": None}, "give service="),
         ({"service": "vertex"}, "Did you mean 'aiplatform'?"),
         ({"api_version": "v7"}, "has no API version 'v7'. It has: v1, v1beta1"),
-        ({"service": "aiplatform", "operation_name": NAME.replace("central1", "centrall")}, "Did you mean us-central"),
         ({"operation_name": "http://datafusion.googleapis.com/v1/" + NAME}, "over https only"),
         ({"operation_name": "https://private.example/v1/" + NAME}, None),
         ({"operation_name": "https://evil.example/v1/" + NAME, "gcp_conn_id": None}, "nothing was sent"),
@@ -55,6 +54,13 @@ def test_what_can_never_be_right_is_refused_when_the_dag_is_parsed(
     with pytest.raises((ValueError, TypeError)) as caught:
         make(**arguments)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("make", [OperationSensor, CancelOperationOperator])
+def test_a_location_that_looks_misspelt_gets_a_warning(make: type[BaseOperator]) -> None:
+    """B3: it may be new, so the Dag is parsed; the warning says which one may be meant."""
+    with pytest.warns(UserWarning, match="Did you mean us-central"):
+        make(task_id="t", service="aiplatform", operation_name=NAME.replace("central1", "centrall"))
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,14 @@ from __future__ import annotations
 import difflib
 import json
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from airflow_lro_provider.lro.errors import InvalidReferenceError, UnknownServiceError
+from airflow_lro_provider.lro.errors import UnknownServiceError
 
 VERBS = ("get", "list", "cancel", "delete", "wait")
 DEFAULT_UNIVERSE = "googleapis.com"
@@ -24,6 +25,9 @@ SYSTEMS = ("aiplatform", "automl", "datafusion", "developerconnect", "earthengin
 """The APIs that this package began with: they are in the examples and the demo, and are tested most."""
 COLLECTIONS = ("operations", "transferOperations")
 """Some APIs list operations at the collection itself, and not at its parent."""
+_ANY = "*"
+REGIONAL = f".rep.{DEFAULT_UNIVERSE}"
+"""What the hosts of Google's regional endpoints end in."""
 _CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
 
 
@@ -43,8 +47,8 @@ class Service:
     :param http_methods: the HTTP method of a verb, if it is not the usual one.
     :param list_suffix: the suffix of a parent in a list's URL, if it is not ``/operations``.
     :param filter_required: whether a list must have a filter.
-    :param regional: the host of each location, if not all have the same.
-    :param locations: the locations that have a host of their own.
+    :param regional: the locations that have a host of their own, by the pattern of that host. ``*`` among them: the
+        global host serves no location, so any that is not named elsewhere has such a host, too.
     :param wait: where ``:wait`` has its timeout: in the ``query`` or in the ``body``.
     :param request_id: where a method that starts an operation has the id that makes it repeatable
         (https://google.aip.dev/155): in the ``query`` or in the ``body``, and for which methods
@@ -66,8 +70,7 @@ class Service:
     http_methods: Mapping[str, str] = field(default_factory=dict)
     list_suffix: str = "/operations"
     filter_required: bool = False
-    regional: Mapping[str, Any] = field(default_factory=dict)
-    locations: tuple[str, ...] = ()
+    regional: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     wait: str | None = None
     request_id: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     scopes: tuple[str, ...] = (_CLOUD_PLATFORM,)
@@ -147,49 +150,73 @@ class Service:
         called = f"{http_method} {path}"
         return next((place for place, patterns in self.request_id.items() if _fits_one(called, patterns)), None)
 
+    @property
+    def is_global(self) -> bool:
+        """Whether its global host serves all locations, also those that have a host of their own."""
+        return not any(_ANY in locations for locations in self.regional.values())
+
+    @property
+    def locations(self) -> tuple[str, ...]:
+        """The locations that are known to have a host of their own."""
+        return tuple(sorted({one for locations in self.regional.values() for one in locations} - {_ANY}))
+
     def host_for(self, name: str) -> str:
         """The host that serves a name (or a parent), by the location in it.
 
-        :raises InvalidReferenceError: for a location that this API is not known to have.
+        =============================================  ==========================================
+        location                                       host
+        =============================================  ==========================================
+        none, ``global``, ``-``                        the global one
+        one that has a host of its own                 that
+        another, of an API whose global host serves    the one that it has by the pattern; with a
+        no location                                    warning if it looks like a typing error
+        another                                        the global one
+        =============================================  ==========================================
         """
         location = location_of(name)
-        if location is None or not self.regional:
+        if location in (None, "global", "-"):
             return self.host
-        named: Mapping[str, str] = self.regional.get("hosts", {})
-        if location in named:
-            return named[location]
-        template = self.regional.get("host")
-        if template is None:
-            return self.host
-        locations: list[str] = self.regional.get("locations", [])
-        if location not in locations:
-            near = difflib.get_close_matches(location, [*locations, *named], n=3, cutoff=0.75)
-            hint = f" Did you mean {' or '.join(near)}?" if near else ""
-            raise InvalidReferenceError(
-                f"{self.title} ({self.name}) is not known to have a location {location!r} (in {name!r}).{hint}"
-                f" If it is new, give a full name with its host: //{template.format(location=location)}/{name}"
+        for wanted in (location, _ANY):
+            for pattern, locations in self.regional.items():
+                if wanted in locations:
+                    if wanted == _ANY:
+                        self._warn_of(location, name)
+                    return pattern.format(location=location)
+        return self.host
+
+    def _warn_of(self, location: str, name: str) -> None:
+        """Warn of a location that looks like a known one, misspelt. Another number is a new region."""
+        if location.rstrip("0123456789") in {known.rstrip("0123456789") for known in self.locations}:
+            return
+        if near := difflib.get_close_matches(location, self.locations, n=2, cutoff=0.75):
+            warnings.warn(
+                f"{self.title} ({self.name}) is not known to have a location {location!r} (in {name!r:.200})."
+                f" Did you mean {' or '.join(near)}?",
+                stacklevel=2,
             )
-        return str(template.format(location=location))
 
     def has_host(self, host: str) -> bool:
         """Whether this is one of Google's hosts for this API: global, mTLS or regional."""
-        return host in (self.host, *self.regional.get("hosts", {}).values()) or bool(self._host_pattern.fullmatch(host))
+        # Most hosts are another API's: that is seen without a pattern.
+        return any(stem in host for stem in self._stems) and any(one.fullmatch(host) for one in self._host_patterns)
 
     def location_of_host(self, host: str) -> str | None:
         """The location that a regional host serves; ``None`` for a global one."""
-        for location, named in self.regional.get("hosts", {}).items():
-            if host == named and host != self.host:
-                return str(location)
-        match = self._host_pattern.fullmatch(host)
-        return match["before"] or match["after"] if match else None
+        matches = filter(None, (pattern.fullmatch(host) for pattern in self._host_patterns))
+        return next((location for match in matches if (location := match.groupdict().get("location"))), None)
 
     @cached_property
-    def _host_pattern(self) -> re.Pattern[str]:
-        stem, _, universe = self.host.partition(".")
-        return re.compile(
-            rf"(?:(?P<before>[a-z0-9]+(?:-[a-z0-9]+)*)-)?{re.escape(stem)}(?:\.mtls)?"
-            rf"(?:\.(?P<after>[a-z0-9]+(?:-[a-z0-9]+)*)\.rep)?\.{re.escape(universe)}"
-        )
+    def _stems(self) -> tuple[str, ...]:
+        """What its hosts have in common, one of these."""
+        first = (host.partition(".")[0] for host in (self.host, *self.regional))
+        return tuple({re.sub(r"\{location\}-|-\{location\}", "", one) for one in first})
+
+    @cached_property
+    def _host_patterns(self) -> tuple[re.Pattern[str], ...]:
+        """Of Google's hosts for this API: those of the catalog, and of the two forms that nearly all APIs have."""
+        stem = self.host.partition(".")[0]
+        usual = (self.host, f"{{location}}-{self.host}", f"{stem}.{{location}}{REGIONAL}")
+        return tuple(map(_host_pattern, dict.fromkeys((*usual, *self.regional))))
 
     def parents(self, version: str) -> tuple[str, ...]:
         """The patterns of parents: what operations can be listed below."""
@@ -217,8 +244,11 @@ def parent_of(name: str) -> str:
 
 
 def location_of(name: str) -> str | None:
-    """The location in a name or a parent: ``projects/*/locations/HERE/…``."""
-    match = re.match(r"[^/]+/[^/]+/locations/([^/]+)(?:/|$)", name)
+    """The location in a name, a parent or a method's path: ``projects/*/locations/HERE/…``, ``…/HERE:importData``.
+
+    Dataproc calls it a region: ``projects/*/regions/HERE/…``.
+    """
+    match = re.match(r"[^/]+/[^/]+/(?:locations|regions)/([^/]+?)(?:/|(?::[A-Za-z]+)?$)", name)
     return match[1] if match else None
 
 
@@ -226,6 +256,13 @@ def project_of(name: str) -> str | None:
     """The project in a name or a parent."""
     match = re.match(r"projects/([^/]+)(?:/|$)", name)
     return match[1] if match else None
+
+
+def _host_pattern(host: str) -> re.Pattern[str]:
+    """The pattern of a host, with ``{location}`` in it or without, and of the same with mTLS."""
+    stem = re.escape(host.removesuffix(f".{DEFAULT_UNIVERSE}"))
+    stem = stem.replace(re.escape("{location}"), "(?P<location>[a-z0-9]+(?:-[a-z0-9]+)*)")
+    return re.compile(rf"{stem}(?:\.mtls)?\.{re.escape(DEFAULT_UNIVERSE)}")
 
 
 def _expand(pattern: str) -> tuple[str, ...]:
@@ -271,7 +308,7 @@ def _read(name: str, row: Mapping[str, Any]) -> Service:
     given["names"] = _by_version(row["names"])
     given["only"] = {verb: _by_version(found) for verb, found in row.get("only", {}).items()}
     given["listed"] = _by_version(given.pop("parents", {}))
-    given["locations"] = tuple(row.get("locations", "").split())
+    given["regional"] = {host: tuple(found.split()) for host, found in row.get("regional", {}).items()}
     given["request_id"] = {place: tuple(methods) for place, methods in row.get("request_id", {}).items()}
     return Service(name=name, **given)
 
@@ -308,5 +345,4 @@ def find_service(wanted: str) -> Service:
 
 def service_of_host(host: str) -> Service | None:
     """The API that one of Google's hosts belongs to, or ``None``."""
-    likely = (service for service in known_services().values() if service.host.partition(".")[0] in host)
-    return next((service for service in likely if service.has_host(host)), None)
+    return next((service for service in known_services().values() if service.has_host(host)), None)

@@ -17,8 +17,8 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from airflow_lro_provider.lro.errors import InvalidReferenceError
-from airflow_lro_provider.lro.resources.catalog import DEFAULT_UNIVERSE, find_service
-from airflow_lro_provider.lro.resources.hosts import Resource, as_written, check_version, read_url
+from airflow_lro_provider.lro.resources.catalog import DEFAULT_UNIVERSE
+from airflow_lro_provider.lro.resources.hosts import Resource, as_written, check_version, read_service, read_url
 from airflow_lro_provider.lro.resources.names import check_segments
 
 HTTP_METHODS = ("POST", "PUT", "PATCH", "DELETE")
@@ -69,7 +69,7 @@ def read_method(
     :raises InvalidReferenceError: if it cannot be a method.
     :raises UnknownServiceError: if the service or the version is not known.
     """
-    api = find_service(service) if service is not None else None
+    host = read_service(service, universe) if service is not None else None
     value, http_method = as_written(value), as_written(http_method)
     if not isinstance(value, str) or not value:
         raise InvalidReferenceError(f"`method` must be a path or a URL, not {type(value).__name__} ({value!r:.100})")
@@ -78,21 +78,19 @@ def read_method(
     address, _, query = value.partition("?")
     _check_query(query, address)
     if "://" in address:
-        found = read_url(address, api, api_endpoint=api_endpoint, universe=universe)
-        api, host_for = found.api, found.host_for
-        named, path = api.split_path(found.path, of_method=True)
+        host = read_url(address, host, api_endpoint=api_endpoint, universe=universe)
+        named, path = host.api.split_path(host.path, of_method=True)
         if not named:
             raise InvalidReferenceError(f"{address!r:.200} has an empty part in its path.")
-    elif api is not None:
-        host_for = api.host_for
-        named, path = api.split_path(address, of_method=True)
-        if named not in api.versions:  # a path may begin with its version
+    elif host is not None:
+        named, path = host.api.split_path(address, of_method=True)
+        if named not in host.api.versions:  # a path may begin with its version
             named, path = "", address
     else:
         raise InvalidReferenceError(f"{address!r:.200} does not say which API it belongs to; give service=…")
-    version = check_version(api, named, api_version, address)
+    version = check_version(host.api, named, api_version, address)
     check_segments(path, "path of a method")
-    return Method(api.name, version, path, host_for(path), http_method.upper(), query)
+    return Method(host.api.name, version, path, host.host_for(path), http_method.upper(), query)
 
 
 def id_of_new(method: Method, body: Mapping[str, Any] | None) -> str | None:

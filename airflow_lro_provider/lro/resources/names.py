@@ -36,13 +36,14 @@ from airflow_lro_provider.lro.resources.hosts import (
     check_version,
     is_host,
     read_full_name,
+    read_service,
     read_url,
 )
 
 MAX_LENGTH = 2048
 # RFC 3986 path characters, without %: an encoded slash or dot does not belong in a name.
 _SEGMENT = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@-]+")
-_LOCATION = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
+_LOCATION = re.compile(r"(?=.{1,40}$)[a-z][a-z0-9]*(?:-[a-z0-9]+)*")  # it becomes part of a host's label
 _VERB_SUFFIX = re.compile(r":(cancel|wait|delete|get)$")
 
 
@@ -93,14 +94,15 @@ def read_reference(
 ) -> OperationReference:
     """Read a reference in any of its forms; see the module's text.
 
-    :param service: the API, if ``value`` does not identify it.
+    :param service: the API, if ``value`` does not identify it: its discovery name, or one of its hosts, which is used
+        then.
     :param api_version: the API version, if not the preferred one.
     :param api_endpoint: the connection's own endpoint; a URL that begins with it is understood.
     :param universe: the domain of the connection's universe.
     :raises InvalidReferenceError: if it is not a name of an operation of that service.
     :raises UnknownServiceError: if the service or the version is not known.
     """
-    api = find_service(service) if service is not None else None
+    named = read_service(service, universe) if service is not None else None
     if isinstance(value, Mapping):
         value = _name_of_resource(value)
     value = as_written(value)
@@ -115,17 +117,18 @@ def read_reference(
             " {{ ti.xcom_pull(task_ids='start')['name'] }}"
         )
     if value.startswith("//"):
-        found = read_full_name(value, api, universe)
+        found = read_full_name(value, named, universe)
         return _reference_at(found, "", found.path, api_version)
     if "://" in value:
-        found = read_url(value, api, api_endpoint=api_endpoint, universe=universe)
+        found = read_url(value, named, api_endpoint=api_endpoint, universe=universe)
         return _reference_at(found, *found.api.split_path(found.path), api_version)
-    if api is None:
-        api = _service_of(value)
+    if named is None:
+        named = read_service(_service_of(value).name)
+    api = named.api
     fitting = (version for version in api.versions if api.has_name(value, version))
     version = api.version(api_version) if api_version is not None else next(fitting, api.versions[0])
     name = check_name(value, api, version)
-    return OperationReference(api.name, version, name, api.host_for(name))
+    return OperationReference(api.name, version, name, named.host_for(name))
 
 
 def _reference_at(found: NamedHost, named_version: str, name: str, api_version: str | None) -> OperationReference:
@@ -134,16 +137,20 @@ def _reference_at(found: NamedHost, named_version: str, name: str, api_version: 
     return OperationReference(found.api.name, version, name, found.host_for(name))
 
 
-def read_parent(parent: Any, service: str, api_version: str | None = None) -> Parent:
+def read_parent(
+    parent: Any, service: str, api_version: str | None = None, *, universe: str = DEFAULT_UNIVERSE
+) -> Parent:
     """Read the parent of a list: what operations are listed below; a trailing ``/operations`` is left out.
+
+    For the arguments see :func:`read_reference`.
 
     :raises InvalidReferenceError: saying what is wrong with it.
     :raises UnknownServiceError: if the service or the version is not known, or lists no operations.
     """
-    api = find_service(service)
-    version = api.version(api_version)
-    parent = check_parent(as_written(parent), api, version)
-    return Parent(api.name, version, parent, api.host_for(parent))
+    named = read_service(service, universe)
+    version = named.api.version(api_version)
+    parent = check_parent(as_written(parent), named.api, version)
+    return Parent(named.api.name, version, parent, named.host_for(parent))
 
 
 def check_parent(parent: Any, service: Service, version: str) -> str:

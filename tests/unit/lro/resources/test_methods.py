@@ -24,14 +24,15 @@ from airflow_lro_provider.lro.resources.methods import Method, new_request_id, r
 
 LOCATION = "projects/p/locations/us-central1"
 INSTANCES = f"{LOCATION}/instances"
+HOST = "datafusion.us-central1.rep.googleapis.com"
 
 
 @pytest.mark.parametrize(
     ("value", "service", "version", "host", "path", "query"),
     [
-        (INSTANCES, "datafusion", "v1", "datafusion.googleapis.com", INSTANCES, ""),
-        (f"{INSTANCES}?instanceId=x", "datafusion", "v1", "datafusion.googleapis.com", INSTANCES, "instanceId=x"),
-        (f"v1beta1/{INSTANCES}", "datafusion", "v1beta1", "datafusion.googleapis.com", INSTANCES, ""),
+        (INSTANCES, "datafusion", "v1", HOST, INSTANCES, ""),
+        (f"{INSTANCES}?instanceId=x", "datafusion", "v1", HOST, INSTANCES, "instanceId=x"),
+        (f"v1beta1/{INSTANCES}", "datafusion", "v1beta1", HOST, INSTANCES, ""),
         (
             f"https://datafusion.googleapis.com/v1/{INSTANCES}?a=b",
             None,
@@ -72,13 +73,33 @@ INSTANCES = f"{LOCATION}/instances"
             "admin/projects/p/locations/l/subscriptions/s:seek",
             "",
         ),
+        (
+            "projects/p/locations/us-central1:batchTranslateText",
+            "translate",
+            "v3",
+            "translation.googleapis.com",
+            "projects/p/locations/us-central1:batchTranslateText",
+            "",
+        ),
+        (f"{LOCATION}:deploy", "aiplatform", "v1", "us-central1-aiplatform.googleapis.com", f"{LOCATION}:deploy", ""),
+        (
+            f"v1/{LOCATION}:deploy",
+            "aiplatform",
+            "v1",
+            "us-central1-aiplatform.googleapis.com",
+            f"{LOCATION}:deploy",
+            "",
+        ),
         ("projects/p/image:export", "earthengine", "v1", "earthengine.googleapis.com", "projects/p/image:export", ""),
     ],
 )
 def test_what_a_method_is_given_as(
     value: str, service: str | None, version: str, host: str, path: str, query: str
 ) -> None:
-    """A path with a service, with or without the version, and a URL; regional hosts are found."""
+    """A path with a service, with or without the version, and a URL; regional hosts are found.
+
+    B12: also for a custom method of a location.
+    """
     method = read_method(value, service=service)
     assert (method.version, method.host, method.path, method.query) == (version, host, path, query)
 
@@ -228,7 +249,7 @@ def request(value: str, service: str, body: Any = None, http_method: str = "POST
 def test_a_start_has_the_body_as_json() -> None:
     """What the author gave, and nothing else where no request id is taken."""
     made = request(f"{INSTANCES}?instanceId=x", "datafusion", {"type": "BASIC"})
-    assert (made.method, made.url) == ("POST", f"https://datafusion.googleapis.com/v1/{INSTANCES}?instanceId=x")
+    assert (made.method, made.url) == ("POST", f"https://{HOST}/v1/{INSTANCES}?instanceId=x")
     assert json.loads(made.body) == {"type": "BASIC"}
     assert made.headers["content-type"] == "application/json"
     assert not made.repeatable
@@ -301,7 +322,7 @@ def started(content: Any, value: str = INSTANCES, service: str = "datafusion") -
 def test_an_operation_gets_its_reference() -> None:
     """Service, version and host are those of the method; the name is the response's."""
     reference, operation = started({"name": NAME, "metadata": {}})
-    assert str(reference) == f"//datafusion.googleapis.com/{NAME}"
+    assert str(reference) == f"//{HOST}/{NAME}"
     assert not operation.done
     reference, _ = started({"name": NAME}, f"{LOCATION}/datasets", "aiplatform")
     assert reference.host == "us-central1-aiplatform.googleapis.com"
