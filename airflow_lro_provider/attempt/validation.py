@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 MAX_SECONDS = 100 * 365 * 86400.0
 """No duration is longer than a century."""
 
+_PROJECT = "project"
+"""Stands for the connection's project, which is not read when a Dag is parsed."""
+
 
 def is_literal(value: Any) -> bool:
     """Whether a value is known already when the Dag is parsed."""
@@ -42,9 +45,10 @@ def check_reference(operation_name: Any, service: Any, api_version: Any, gcp_con
     from airflow_lro_provider.lro.resources.names import read_reference
 
     check_service(service, api_version, *verbs)
+    _refuse_task(operation_name, "operation_name")
     universe = _universe(gcp_conn_id, operation_name, service, api_version)
     if universe is not None:
-        reference = read_reference(operation_name, service, api_version, universe=universe)
+        reference = read_reference(operation_name, service, api_version, universe=universe, project=_PROJECT)
         endpoint_of(reference, universe=universe)
         for verb in verbs:
             find_service(reference.service).require(verb, reference.name, reference.version)
@@ -53,13 +57,16 @@ def check_reference(operation_name: Any, service: Any, api_version: Any, gcp_con
 def _universe(gcp_conn_id: Any, named: Any, *more: Any) -> str | None:
     """The universe to check a name and its host in; ``None`` if only ``execute`` can check them."""
     from airflow_lro_provider.lro.resources.catalog import DEFAULT_UNIVERSE
-    from airflow_lro_provider.lro.resources.hosts import names_unknown_host, universe_of_environment
+    from airflow_lro_provider.lro.resources.hosts import check_unknown_host, names_unknown_host, universe_of_environment
 
     if not all(map(is_literal, (named, *more))):
         return None
     if gcp_conn_id is None:
         return universe_of_environment()
-    return None if names_unknown_host(named) else DEFAULT_UNIVERSE  # only a connection may name such a host
+    if not names_unknown_host(named):
+        return DEFAULT_UNIVERSE
+    check_unknown_host(named)
+    return None  # only a connection may name such a host
 
 
 def check_service(service: Any, api_version: Any, *verbs: str) -> None:
@@ -99,9 +106,10 @@ def check_method(
     if is_literal(body):
         read_body(body)
     check_service(service, api_version)
+    _refuse_task(method, "method")
     universe = _universe(gcp_conn_id, method, http_method, service, api_version)
     if universe is not None:
-        checked = read_method(method, http_method, service, api_version, universe=universe)
+        checked = read_method(method, http_method, service, api_version, universe=universe, project=_PROJECT)
         endpoint_of(checked, universe=universe)
         if named and is_literal(body):
             new_resource(checked, read_body(body))
@@ -115,8 +123,18 @@ def check_parent(parent: Any, service: Any, api_version: Any) -> None:
     from airflow_lro_provider.lro.resources.names import read_parent
 
     check_service(service, api_version, "list", "cancel")
+    _refuse_task(parent, "parent")
     if all(map(is_literal, (parent, service, api_version))):
-        read_parent(parent, service, api_version)
+        read_parent(parent, service, api_version, project=_PROJECT)
+
+
+def _refuse_task(value: Any, argument: str) -> None:
+    """Refuse a task in the place of what it returns: Airflow would render it as its own name."""
+    from airflow_lro_provider.lro.errors import InvalidReferenceError
+    from airflow_lro_provider.lro.resources.names import hint_for
+
+    if hasattr(value, "task_id") and (hint := hint_for(value, argument)):
+        raise InvalidReferenceError(f"`{argument}` is {type(value).__name__}{hint}")
 
 
 def check_seconds(name: str, value: float | timedelta | None, *, minimum: float = 0.0) -> float | None:

@@ -17,7 +17,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from airflow_lro_provider.lro.errors import UnknownServiceError
+from airflow_lro_provider.lro.errors import InvalidReferenceError, UnknownServiceError
 
 VERBS = ("get", "list", "cancel", "delete", "wait")
 DEFAULT_UNIVERSE = "googleapis.com"
@@ -94,6 +94,23 @@ class Service:
     def has_name(self, name: str, version: str) -> bool:
         """Whether this can be the name of an operation of this API and version."""
         return _fits_one(name, self.names[version])
+
+    def in_project(self, path: str, project: str | None) -> str:
+        """A name or path that begins with its location lies in this project, unless this API has such names.
+
+        :raises InvalidReferenceError: if there is no project.
+        """
+        patterns = [pattern.lstrip("[") for names in self.names.values() for pattern in names]
+        has_own = any(pattern.startswith("locations/") for pattern in patterns)
+        has_projects = any(re.match(r"projects/\*/(locations|regions)/", pattern) for pattern in patterns)
+        if not path.startswith(("locations/", "regions/")) or has_own or not has_projects:
+            return path
+        if not project:
+            raise InvalidReferenceError(
+                f"{path!r:.200} begins with its location, but the connection has no `project`: set it there, or begin"
+                " with projects/PROJECT/."
+            )
+        return f"projects/{project}/{path}"
 
     def has_parent(self, parent: str, version: str) -> bool:
         """Whether operations can be listed below this."""
@@ -318,6 +335,35 @@ def _by_version(found: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     return {version: tuple(found[some] if isinstance(some, str) else some) for version, some in found.items()}
 
 
+_OTHERS = {
+    "bigquery": ("BigQuery", "jobs", "BigQueryInsertJobOperator", ("bq",)),
+    "compute": ("Compute Engine", "operations", "ComputeEngineInsertInstanceOperator", ("gce", "computeengine")),
+    "container": ("Kubernetes Engine", "operations", "GKECreateClusterOperator", ("gke", "kubernetes")),
+    "dataflow": ("Dataflow", "jobs", "DataflowTemplatedJobStartOperator", ()),
+    "deploymentmanager": ("Deployment Manager", "operations", None, ()),
+    "drive": ("Google Drive", "operations", None, ()),
+    "saasservicemgmt": ("SaaS Runtime", "operations", None, ()),
+    "sqladmin": ("Cloud SQL", "operations", "CloudSQLCreateInstanceOperator", ("cloudsql", "cloud-sql", "sql")),
+    "storage": ("Cloud Storage", "operations", "GCSSynchronizeBucketsOperator", ("gcs",)),
+}
+"""APIs whose operations are no ``google.longrunning`` ones: their title, what they have, an operator of Google's own
+provider, and other names that people use."""
+
+
+def _refuse_other(word: str) -> None:
+    """Say of an API that it has operations of its own kind.
+
+    :raises UnknownServiceError: if it is one of those.
+    """
+    for name, (title, what, operator, aliases) in _OTHERS.items():
+        if word in (name, f"{name}.{DEFAULT_UNIVERSE}", title.lower(), *aliases):
+            instead = f" Use {operator} and its like, of apache-airflow-providers-google." if operator else ""
+            raise UnknownServiceError(
+                f"{title} ({name}) has {what} of its own kind, which are not long-running operations as"
+                f" google.longrunning defines them: not supported.{instead}"
+            )
+
+
 _WHICH = "`airflow-lro services` lists all known APIs."
 
 
@@ -334,6 +380,7 @@ def find_service(wanted: str) -> Service:
     if (by_host := service_of_host(wanted)) is not None:
         return by_host
     word = wanted.lower()
+    _refuse_other(word)
     near = {name for name, service in services.items() if word in (name, service.title.lower(), *service.aliases)}
     words = {alias: name for name, service in services.items() for alias in (name, *service.aliases)}
     near.update(words[match] for match in difflib.get_close_matches(word, words, n=2, cutoff=0.7))

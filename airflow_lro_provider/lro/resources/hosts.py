@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
@@ -186,12 +187,35 @@ def as_written(value: Any) -> Any:
 
 def names_unknown_host(value: object) -> bool:
     """Whether a name or URL has a host that is not known to be Google's: only a connection may vouch for it."""
+    host = _host_in(value)
+    return host is not None and service_of_host(host) is None
+
+
+def check_unknown_host(value: object) -> None:
+    """Refuse a host that only looks like Google's, and warn of another one, when only a connection may vouch for it.
+
+    :raises ForbiddenEndpointError: if it is below ``googleapis.com``, but no API's, nor a private one
+        (``…-NAME.p.googleapis.com``, of Private Service Connect).
+    """
+    host = _host_in(value) or ""
+    if belongs_to(host, DEFAULT_UNIVERSE) and not belongs_to(host, f"p.{DEFAULT_UNIVERSE}"):
+        raise ForbiddenEndpointError(f"{host} (in {value!r:.200}) is not a known Google API.")
+    if not _LOOPBACK.fullmatch(host):
+        warnings.warn(
+            f"{host} (in {value!r:.200}) is not Google's. The task fails, with nothing sent, unless its connection"
+            " names that host in its extra as `api_endpoint`; a plain name and `service` are enough then.",
+            stacklevel=2,
+        )
+
+
+def _host_in(value: object) -> str | None:
+    """The host in a name or URL, if it has one."""
     value = as_written(value)
     if not isinstance(value, str):
-        return False
+        return None
     if value.startswith("//"):
-        return service_of_host(_lower(value[2:].partition("/")[0])) is None
-    return "://" in value and service_of_host(split_url(value)[1]) is None
+        return _lower(value[2:].partition("/")[0])
+    return split_url(value)[1] if "://" in value else None
 
 
 def endpoint_of(

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_lro_provider.lro.errors import InvalidReferenceError
+from airflow_lro_provider.lro.errors import InvalidReferenceError, UnknownServiceError
 from airflow_lro_provider.lro.resources.catalog import (
     DEFAULT_UNIVERSE,
     SYSTEMS,
@@ -91,6 +91,7 @@ def read_reference(
     *,
     api_endpoint: str | None = None,
     universe: str = DEFAULT_UNIVERSE,
+    project: str | None = None,
 ) -> OperationReference:
     """Read a reference in any of its forms; see the module's text.
 
@@ -99,6 +100,7 @@ def read_reference(
     :param api_version: the API version, if not the preferred one.
     :param api_endpoint: the connection's own endpoint; a URL that begins with it is understood.
     :param universe: the domain of the connection's universe.
+    :param project: the connection's project, for a plain name that begins with its location.
     :raises InvalidReferenceError: if it is not a name of an operation of that service.
     :raises UnknownServiceError: if the service or the version is not known.
     """
@@ -109,6 +111,12 @@ def read_reference(
     if not isinstance(value, str):
         raise InvalidReferenceError(
             f"an operation is named by a string or by its dict, not by {type(value).__name__} ({value!r:.100})"
+            f"{hint_for(value, 'operation_name')}"
+        )
+    if value.strip().lower() in _NOTHING:
+        raise InvalidReferenceError(
+            f"the name of the operation is {value!r}: probably a template of a value that is not there. Has the task"
+            " that is to return the operation run, and does it return it?"
         )
     if value.startswith("{"):
         raise InvalidReferenceError(
@@ -125,6 +133,7 @@ def read_reference(
     if named is None:
         named = read_service(_service_of(value).name)
     api = named.api
+    value = api.in_project(value, project)
     fitting = (version for version in api.versions if api.has_name(value, version))
     version = api.version(api_version) if api_version is not None else next(fitting, api.versions[0])
     name = check_name(value, api, version)
@@ -138,7 +147,12 @@ def _reference_at(found: NamedHost, named_version: str, name: str, api_version: 
 
 
 def read_parent(
-    parent: Any, service: str, api_version: str | None = None, *, universe: str = DEFAULT_UNIVERSE
+    parent: Any,
+    service: str | None,
+    api_version: str | None = None,
+    *,
+    universe: str = DEFAULT_UNIVERSE,
+    project: str | None = None,
 ) -> Parent:
     """Read the parent of a list: what operations are listed below; a trailing ``/operations`` is left out.
 
@@ -147,9 +161,16 @@ def read_parent(
     :raises InvalidReferenceError: saying what is wrong with it.
     :raises UnknownServiceError: if the service or the version is not known, or lists no operations.
     """
+    if service is None:
+        raise UnknownServiceError(
+            "to list operations, `service` is required: a parent's name does not identify its API."
+        )
     named = read_service(service, universe)
     version = named.api.version(api_version)
-    parent = check_parent(as_written(parent), named.api, version)
+    parent = as_written(parent)
+    if isinstance(parent, str):
+        parent = named.api.in_project(parent, project)
+    parent = check_parent(parent, named.api, version)
     return Parent(named.api.name, version, parent, named.host_for(parent))
 
 
@@ -161,7 +182,7 @@ def check_parent(parent: Any, service: Service, version: str) -> str:
     """
     service.require("list", version=version)
     if not isinstance(parent, str):
-        raise InvalidReferenceError(f"a parent is a string, not {type(parent).__name__}")
+        raise InvalidReferenceError(f"a parent is a string, not {type(parent).__name__}{hint_for(parent, 'parent')}")
     checked: str = parent.removesuffix("/operations")
     check_segments(checked, "parent", wildcard=True)
     if not service.has_parent(checked, version):
@@ -186,7 +207,7 @@ def check_name(name: Any, service: Service, version: str) -> str:
         )
     if not service.has_name(name, version):
         others = [s for s in known_services().values() if s is not service and _fits(s, name)]
-        hint = f" It looks like one of {_some(others)}." if others else ""
+        hint = f" It looks like one of {_some(others)}." if others and "/" in name else ""
         raise InvalidReferenceError(
             f"{name!r} is not a name of an operation of {service.title} ({service.name} {version})."
             f" Expected {_examples(service.names[version])}.{hint}"
@@ -241,6 +262,20 @@ def operation_in(returned: Any) -> str | Mapping[str, Any] | OperationReference:
     )
 
 
+_NOTHING = ("none", "null", "undefined", "nan")
+
+
+def hint_for(value: Any, argument: str) -> str:
+    """What to do about a value that names nothing, because of what people mean by it; empty if nobody knows."""
+    if value is None:
+        return ". If it is the result of another task, that task returned nothing: it has no XCom"
+    if hasattr(value, "task_id") and hasattr(value, "output"):
+        return f". That is a task and not what it returns: {argument}={value.task_id}.output"
+    if isinstance(value, (list, tuple)):
+        return f". For a task for each of several: .expand({argument}=…)"
+    return ""
+
+
 def check_segments(name: str, what: str, *, wildcard: bool = False) -> None:
     """Check the parts of a name or path: their characters, and the location, which may be ``-`` with ``wildcard``.
 
@@ -248,6 +283,8 @@ def check_segments(name: str, what: str, *, wildcard: bool = False) -> None:
     """
     if not name or len(name) > MAX_LENGTH:
         raise InvalidReferenceError(f"the {what} is {'empty' if not name else 'longer than 2048 characters'}.")
+    if name.startswith("/"):
+        raise InvalidReferenceError(f"{name!r:.200} is not a {what}: it begins with a slash. Leave that out.")
     segments = name.split("/")
     for segment in segments:
         if segment in (".", "..") or not _SEGMENT.fullmatch(segment):

@@ -183,6 +183,29 @@ def test_no_name_at_all(wanted: object) -> None:
         find_service(wanted)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        ("compute", r"Compute Engine \(compute\) has operations of its own kind.*Use ComputeEngineInsertInstanceOp"),
+        ("container", r"Kubernetes Engine \(container\) has operations of its own kind.*Use GKECreateClusterOperator"),
+        ("container.googleapis.com", "Use GKECreateClusterOperator"),
+        ("GKE", "Use GKECreateClusterOperator"),
+        ("sqladmin", r"Cloud SQL \(sqladmin\) has operations of its own kind.*Use CloudSQLCreateInstanceOperator"),
+        ("Cloud SQL", "Use CloudSQLCreateInstanceOperator"),
+        ("storage", "operations of its own kind"),
+        ("deploymentmanager", r"operations of its own kind.* not supported\.$"),
+        ("drive", "operations of its own kind"),
+        ("saasservicemgmt", "operations of its own kind"),
+        ("bigquery", "jobs of its own kind.*Use BigQueryInsertJobOperator"),
+        ("dataflow", "jobs of its own kind.*Use DataflowTemplatedJobStartOperator"),
+    ],
+)
+def test_an_api_with_operations_of_its_own_kind_is_said_to_be_one(wanted: str, words: str) -> None:
+    """C10: what these APIs are, and whose operators wait for them."""
+    with pytest.raises(UnknownServiceError, match=words):
+        find_service(wanted)
+
+
 # --- hosts and locations ---------------------------------------------------------------------------
 
 

@@ -19,8 +19,10 @@ from airflow_lro_provider.lro.errors import (
     NotAnOperationError,
     UnknownServiceError,
 )
+from airflow_lro_provider.lro.resources.catalog import known_services
 from airflow_lro_provider.lro.resources.hosts import endpoint_of
 from airflow_lro_provider.lro.resources.methods import Method, new_request_id, read_method
+from tools import generate_services
 
 LOCATION = "projects/p/locations/us-central1"
 INSTANCES = f"{LOCATION}/instances"
@@ -112,6 +114,39 @@ def test_white_space_at_the_ends_is_no_part_of_a_method() -> None:
 
 
 @pytest.mark.parametrize(
+    ("service", "value", "path"),
+    [
+        ("datafusion", "locations/l/instances?instanceId=x", "projects/mine/locations/l/instances"),
+        ("datafusion", "v1/locations/l/instances", "projects/mine/locations/l/instances"),
+        ("aiplatform", "locations/us-central1/datasets", "projects/mine/locations/us-central1/datasets"),
+        ("dataproc", "regions/us-central1/clusters", "projects/mine/regions/us-central1/clusters"),
+        ("iam", "locations/global/workforcePools", "locations/global/workforcePools"),
+        ("cloudresourcemanager", "locations/l/tagBindingCollections/t", "locations/l/tagBindingCollections/t"),
+        ("datafusion", INSTANCES, INSTANCES),
+    ],
+)
+def test_a_path_may_begin_with_its_location(service: str, value: str, path: str) -> None:
+    """B15: it lies in the connection's project then, unless the API has such paths."""
+    assert read_method(value, service=service, project="mine").path == path
+
+
+def test_no_known_method_is_called_incomplete() -> None:
+    """C11: of all methods that discovery knows to start an operation, none is refused."""
+    wrong = []
+    for document in generate_services.documents():
+        service = known_services().get(document.name)
+        for start in document.starts if service and document.version in service.versions else ():
+            http_method, path = start.split()
+            path = path.replace("**", "a/b").replace("locations/*", "locations/us-central1").replace("*", "x1")
+            try:
+                read_method(path.replace("regions/x1", "regions/l"), http_method, document.name, document.version)
+            except InvalidReferenceError as error:
+                if "is incomplete" in str(error):
+                    wrong.append((document.name, start))
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
     ("value", "arguments", "error", "words"),
     [
         (None, {"service": "datafusion"}, InvalidReferenceError, "must be a path or a URL, not NoneType"),
@@ -128,7 +163,17 @@ def test_white_space_at_the_ends_is_no_part_of_a_method() -> None:
             InvalidReferenceError,
             "is of version 'v1'",
         ),
-        ("/" + INSTANCES, {"service": "datafusion"}, InvalidReferenceError, "an empty part"),
+        ("/" + INSTANCES, {"service": "datafusion"}, InvalidReferenceError, "begins with a slash"),
+        ("/v1/" + INSTANCES, {"service": "datafusion"}, InvalidReferenceError, "begins with a slash"),
+        (
+            "instances",
+            {"service": "datafusion"},
+            InvalidReferenceError,
+            "those of Data Fusion (datafusion) begin with projects/",
+        ),
+        ("instances/x:restart", {"service": "datafusion"}, InvalidReferenceError, "begin with projects/PROJECT"),
+        ("locations/l/instances", {"service": "datafusion"}, InvalidReferenceError, "connection has no `project`"),
+        (["a"], {"service": "datafusion"}, InvalidReferenceError, "For a task for each of several: .expand(method=…)"),
         (f"{LOCATION}/../x", {"service": "datafusion"}, InvalidReferenceError, "'..'"),
         (f"{LOCATION}/a%2Fb", {"service": "datafusion"}, InvalidReferenceError, "'a%2Fb'"),
         (f"{INSTANCES}#x", {"service": "datafusion"}, InvalidReferenceError, "'instances#x'"),

@@ -93,6 +93,35 @@ def test_every_form_means_the_same(form: Callable[..., tuple[Any, dict[str, str]
     assert read_reference(value, **arguments) == OperationReference(service, version, NAMES[service], host)
 
 
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("/" + DATAFUSION, "begins with a slash"),
+        ("null", "probably a template of a value that is not there"),
+        (" None\n", "probably a template of a value that is not there"),
+        ("x", r"Expected projects/\*/locations/\*/operations/\*\.$"),
+        (None, "that task returned nothing: it has no XCom"),
+        ([DATAFUSION], r"\.expand\(operation_name=…\)"),
+        (SimpleNamespace(task_id="start", output=None), "a task and not what it returns: operation_name=start.output"),
+        ("locations/l/operations/o", "the connection has no `project`"),
+    ],
+    ids=str,
+)
+def test_what_people_give_instead_of_a_name(value: Any, words: str) -> None:
+    """C11: the error says what was probably meant, and what to give."""
+    with pytest.raises(InvalidReferenceError, match=words):
+        read_reference(value, "datafusion")
+
+
+@pytest.mark.parametrize("service", ["datafusion", "aiplatform"])
+def test_a_name_may_begin_with_its_location(service: str) -> None:
+    """B15: names and parents lie in the connection's project then."""
+    whole = "projects/mine/locations/us-central1"
+    assert read_reference("locations/us-central1/operations/o", service, project="mine").name == f"{whole}/operations/o"
+    assert read_parent("locations/us-central1", service, project="mine").name == whole
+    assert read_reference("locations/l/operations/o", "vision", project="mine").name == "locations/l/operations/o"
+
+
 @pytest.mark.parametrize("service", NAMES)
 def test_the_preferred_version_is_the_default(service: str) -> None:
     """Without a version, v1 is used."""
@@ -221,7 +250,7 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], type[Exception], str]] = {
         "Jinja turned into a string",
     ),
     # malformed names
-    "a leading slash": ("/" + DATAFUSION, {"service": "datafusion"}, InvalidReferenceError, "an empty part"),
+    "a leading slash": ("/" + DATAFUSION, {"service": "datafusion"}, InvalidReferenceError, "a slash"),
     "a trailing slash": (DATAFUSION + "/", {"service": "datafusion"}, InvalidReferenceError, "an empty part"),
     "two slashes": (
         "projects/p//operations/o",
