@@ -6,6 +6,7 @@ XComArg, a mapped value) first thing in ``execute``.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from datetime import date, timedelta
 from decimal import Decimal
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow_lro_provider.lro.operation import Outcome
+    from airflow_lro_provider.lro.resources.names import OperationReference
 
 MAX_SECONDS = 100 * 365 * 86400.0
 """No duration is longer than a century."""
@@ -126,6 +128,26 @@ def check_parent(parent: Any, service: Any, api_version: Any) -> None:
     _refuse_task(parent, "parent")
     if all(map(is_literal, (parent, service, api_version))):
         read_parent(parent, service, api_version, project=_PROJECT)
+
+
+def check_cancel(service: Any, api_version: Any) -> None:
+    """Warn, at parse time, of a literal service that cannot cancel what the task is to cancel."""
+    from airflow_lro_provider.lro.resources.catalog import find_service
+
+    if service is not None and is_literal(service):
+        known = find_service(service)
+        version = api_version if api_version is not None and is_literal(api_version) else None
+        if words := known.cannot_cancel(version=version):
+            warnings.warn(f"{words} `cancel_on_kill=False` says that this is intended.", stacklevel=2)
+
+
+def warn_if_it_runs_on(log: Any, reference: OperationReference, cancels: bool) -> None:
+    """Log a warning if a task is to cancel its operation, and the service cannot do that."""
+    from airflow_lro_provider.lro.resources.catalog import find_service
+
+    words = find_service(reference.service).cannot_cancel(reference.name, reference.version)
+    if cancels and words:
+        log.warning("%s", words)
 
 
 def _refuse_task(value: Any, argument: str) -> None:

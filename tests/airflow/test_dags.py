@@ -57,6 +57,19 @@ def test_what_can_never_be_right_is_refused_when_the_dag_is_parsed(
     assert words in str(caught.value)
 
 
+def test_a_service_that_cannot_cancel_gets_a_warning() -> None:
+    """C4: for whoever counts on it, by `cancel_on_kill`; not for one who says that it is intended."""
+    name, method = "projects/p/locations/l/operations/o", "projects/p/locations/l/jobs/j:run"
+    with pytest.warns(
+        UserWarning, match=r"Cloud Run.* \(run\) cannot cancel its operations.*runs on.*cancel_on_kill=False"
+    ):
+        RunOperationOperator(task_id="t", service="run", method=method)
+    with pytest.warns(UserWarning, match="cannot cancel its operations"):
+        OperationSensor(task_id="t", service="run", operation_name=name)
+    RunOperationOperator(task_id="t", service="run", method=method, cancel_on_kill=False)
+    OperationSensor(task_id="t", service="run", operation_name=name, cancel_on_kill=False)
+
+
 @pytest.mark.parametrize("make", [OperationSensor, CancelOperationOperator])
 def test_a_location_that_looks_misspelt_gets_a_warning(make: type[BaseOperator]) -> None:
     """B3: it may be new, so the Dag is parsed; the warning says which one may be meant."""

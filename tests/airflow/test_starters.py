@@ -495,6 +495,25 @@ def test_a_kill_cancels_what_was_started(
     assert this.store[KEY]["killed"]
 
 
+@pytest.mark.filterwarnings("ignore:.*cannot cancel its operations:UserWarning")
+def test_a_kill_that_cannot_cancel_is_a_warning(
+    a_try: Callable[..., Try], killable: Killable, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """C4: the start of an operation that cannot be cancelled is one, too."""
+    this = a_try()
+    operator = this.operator(method=f"{LOCATION}/jobs/j:run", service="run")
+    killable(operator, lambda: this.emulator.requests(verb="get"))
+    with pytest.raises(OperationKilled):
+        operator.execute(this.context)
+    warnings = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
+    assert [
+        words
+        for words in ("(run) cannot cancel its operations", "Not cancelled, the service does not")
+        if not any(words in line for line in warnings)
+    ] == []
+    assert this.cancels == 0
+
+
 def test_a_start_that_was_refused_is_not_sent_again_after_a_kill(a_try: Callable[..., Try], killable: Killable) -> None:
     """What it started then would have 5 seconds to be known and cancelled."""
     this = a_try()

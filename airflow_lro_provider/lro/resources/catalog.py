@@ -1,8 +1,7 @@
 """The catalog of APIs: their names, hosts, versions, name patterns and verbs.
 
 It is data (``services.json``), generated from Google's discovery documents by ``tools/generate_services.py`` of this
-project's repository. A name pattern is written as in Google's HTTP rules (https://google.aip.dev/127): ``*`` is one
-segment, ``**`` one or more, and a part in brackets is optional.
+project's repository. For its name patterns see :mod:`~airflow_lro_provider.lro.resources.patterns`.
 """
 
 from __future__ import annotations
@@ -11,13 +10,14 @@ import difflib
 import json
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 from airflow_lro_provider.lro.errors import InvalidReferenceError, UnknownServiceError
+from airflow_lro_provider.lro.resources.patterns import expand, fits_one
 
 VERBS = ("get", "list", "cancel", "delete", "wait")
 DEFAULT_UNIVERSE = "googleapis.com"
@@ -93,7 +93,7 @@ class Service:
 
     def has_name(self, name: str, version: str) -> bool:
         """Whether this can be the name of an operation of this API and version."""
-        return _fits_one(name, self.names[version])
+        return fits_one(name, self.names[version])
 
     def in_project(self, path: str, project: str | None) -> str:
         """A name or path that begins with its location lies in this project, unless this API has such names.
@@ -114,7 +114,7 @@ class Service:
 
     def has_parent(self, parent: str, version: str) -> bool:
         """Whether operations can be listed below this."""
-        return _fits_one(parent, self.parents(version))
+        return fits_one(parent, self.parents(version))
 
     def served(self, verb: str, version: str) -> tuple[str, ...]:
         """The patterns that a verb supports: of names, or of the parents of a list."""
@@ -127,7 +127,14 @@ class Service:
     def offers(self, verb: str, name: str | None = None, version: str | None = None) -> bool:
         """Whether this API has a verb, for this name (or parent of a list) and in this version, if they are given."""
         patterns = [self.served(verb, one) for one in ([version] if version else self.versions)]
-        return any(patterns) if name is None else any(_fits_one(name, some) for some in patterns)
+        return any(patterns) if name is None else any(fits_one(name, some) for some in patterns)
+
+    def cannot_cancel(self, name: str | None = None, version: str | None = None) -> str:
+        """What to warn of who counts on a cancellation; empty if it can cancel."""
+        if self.offers("cancel", name, version):
+            return ""
+        what = "operations like this one" if name and self.offers("cancel") else "its operations"
+        return f"{self.title} ({self.name}) cannot cancel {what}: when the task is killed, the operation runs on."
 
     def require(self, verb: str, name: str | None = None, version: str | None = None) -> None:
         """Refuse a verb that this API does not have.
@@ -165,7 +172,7 @@ class Service:
     def place_of_request_id(self, http_method: str, path: str) -> str | None:
         """Where a method has its request id: ``query``, ``body``, or ``None`` if it is not known to have one."""
         called = f"{http_method} {path}"
-        return next((place for place, patterns in self.request_id.items() if _fits_one(called, patterns)), None)
+        return next((place for place, patterns in self.request_id.items() if fits_one(called, patterns)), None)
 
     @property
     def is_global(self) -> bool:
@@ -241,7 +248,7 @@ class Service:
             return ()
         if version in self.listed:
             return self.listed[version]
-        found = (listed_below(name) for pattern in self.names[version] for name in _expand(pattern))
+        found = (listed_below(name) for pattern in self.names[version] for name in expand(pattern))
         return tuple(dict.fromkeys(parent for parent in found if parent))
 
 
@@ -280,37 +287,6 @@ def _host_pattern(host: str) -> re.Pattern[str]:
     stem = re.escape(host.removesuffix(f".{DEFAULT_UNIVERSE}"))
     stem = stem.replace(re.escape("{location}"), "(?P<location>[a-z0-9]+(?:-[a-z0-9]+)*)")
     return re.compile(rf"{stem}(?:\.mtls)?\.{re.escape(DEFAULT_UNIVERSE)}")
-
-
-def _expand(pattern: str) -> tuple[str, ...]:
-    """A pattern with its optional part, and without."""
-    match = re.fullmatch(r"\[(.*)\](.*)", pattern)
-    return (match[1] + match[2], match[2]) if match else (pattern,)
-
-
-@lru_cache(maxsize=4096)
-def _segments(pattern: str) -> tuple[tuple[str, ...], ...]:
-    return tuple(tuple(one.split("/")) for one in _expand(pattern))
-
-
-def _fits_one(name: str, patterns: Iterable[str]) -> bool:
-    """Whether a name matches one of these patterns."""
-    parts = name.split("/")
-    return all(parts) and any(_fits(parts, one) for pattern in patterns for one in _segments(pattern))
-
-
-def _fits(parts: list[str], pattern: tuple[str, ...]) -> bool:
-    if "**" in pattern:
-        many = pattern.index("**")
-        rest = len(pattern) - many - 1
-        if len(parts) < len(pattern):
-            return False
-        parts = [*parts[:many], "**", *parts[len(parts) - rest :]]
-    return len(parts) == len(pattern) and all(map(_same, parts, pattern))
-
-
-def _same(part: str, wanted: str) -> bool:
-    return wanted in ("*", "**") or part == wanted
 
 
 @lru_cache(maxsize=1)
