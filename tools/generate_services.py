@@ -1,4 +1,4 @@
-"""Write ``services.json``, the package's catalog of APIs: ``python tools/generate_services.py [--check]``.
+"""Write the catalog of APIs and the emulator's ``methods.json``: ``python -m tools.generate_services [--check]``.
 
 It is generated from the discovery documents that google-api-python-client ships (a development dependency), and from
 ``services_by_hand.json`` beside this file, which adds what they lack: two APIs, nicknames, hosts of locations (with
@@ -16,13 +16,14 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from airflow_lro_provider.lro.resources.catalog import VERBS, listed_below
+from tools.regional_hosts import add_regional, regional_hosts
 
 HERE = Path(__file__).parent
 BY_HAND = HERE / "services_by_hand.json"
 TABLE = HERE.parent / "airflow_lro_provider" / "lro" / "resources" / "services.json"
+METHODS = HERE.parent / "airflow_lro_provider" / "emulator" / "methods.json"
 DEFAULT_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 DEFAULT_METHODS = {"get": "GET", "list": "GET", "cancel": "POST", "delete": "DELETE", "wait": "POST"}
 LOCATION = "projects/*/locations/*/"
@@ -188,7 +189,7 @@ def read_start(document: Mapping[str, Any], method: Mapping[str, Any]) -> tuple[
     for name, one in parameters.items():
         if one.get("location") == "path":
             path = path.replace(f"{{+{name}}}", _pattern(one)).replace(f"{{{name}}}", "*")
-    path = path.removeprefix(f"{document['version']}/")
+    path = re.sub(rf"^(\w+/)?{document['version']}/", "", path)
     place = None
     if "requestId" in parameters:
         place = "query"
@@ -269,7 +270,7 @@ def table_of(name: str, given: Sequence[Document]) -> dict[str, Any] | None:
     waits = [one for one in everything if one.verb == "wait"]
     row["wait"] = None if not waits else "query" if "timeout" in waits[0].query else "body" if waits[0].body else "none"
     row["scopes"] = _scopes(raw)
-    row["regional"] = _regional(raw)
+    row["regional"] = regional_hosts(raw)
     row["request_id"] = _request_ids(list(by_version.values()))
     return {key: value for key, value in row.items() if value}
 
@@ -329,36 +330,6 @@ def _scopes(raws: Sequence[Mapping[str, Any]]) -> list[str]:
     return [] if not found or found == {DEFAULT_SCOPE} else sorted(found)
 
 
-def _regional(raws: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """The locations that have a host of their own, by the pattern of that host.
-
-    Of two hosts of a location the one below ``googleapis.com`` itself comes first: networks that reach Google by
-    private addresses know those, but not the ones below ``rep.googleapis.com``. Hosts of other patterns are for other
-    purposes (``batch-datastore…``, ``…-preprod…``).
-    """
-    stem = urlsplit(raws[0]["rootUrl"]).netloc.partition(".")[0]
-    patterns = (f"{{location}}-{stem}.googleapis.com", f"{stem}.{{location}}.rep.googleapis.com")
-    hosts = {(one["location"], urlsplit(one["endpointUrl"]).netloc) for raw in raws for one in raw.get("endpoints", [])}
-    found: dict[str, list[str]] = {}
-    for location in sorted({location for location, _ in hosts}):
-        for pattern in patterns:
-            if (location, pattern.format(location=location)) in hosts:
-                found.setdefault(pattern, []).append(location)
-                break
-    return found
-
-
-def add_regional(found: Mapping[str, Sequence[str]], by_hand: Mapping[str, str]) -> dict[str, str]:
-    """Hosts of locations by hand go before those that were found."""
-    merged = {pattern: locations.split() for pattern, locations in by_hand.items()}
-    named = {location for locations in merged.values() for location in locations}
-    for pattern, locations in found.items():
-        rest = [location for location in locations if location not in named]
-        if rest:
-            merged[pattern] = [*rest, *merged.get(pattern, [])]
-    return {pattern: " ".join(sorted(locations)) for pattern, locations in merged.items()}
-
-
 def _request_ids(given: Sequence[Document]) -> dict[str, list[str]]:
     """The methods with a request id, by its place, if all versions of the method agree on it."""
     places: dict[str, set[str | None]] = {}
@@ -393,6 +364,15 @@ def generate() -> dict[str, Any]:
     return table
 
 
+def starts(table: Mapping[str, Any]) -> dict[str, Any]:
+    """The methods that start an operation, of each API and version of the catalog, for the emulator."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for document in documents():
+        if document.version in table.get(document.name, {}).get("versions", ()):
+            found.setdefault(document.name, {})[document.version] = sorted(document.starts)
+    return {name: same_once(by_version) for name, by_version in sorted(found.items())}
+
+
 def render(table: Mapping[str, Any]) -> str:
     """Render it with one line per API: short, and easy to compare."""
     rows = [f"{json.dumps(name)}:{json.dumps(row, separators=(',', ':'))}" for name, row in table.items()]
@@ -404,13 +384,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Write the catalog of APIs from Google's discovery documents.")
     parser.add_argument("--check", action="store_true", help="write nothing; fail if the catalog is not up to date")
     given = parser.parse_args(arguments)
-    text = render(generate())
+    table = generate()
+    texts = {TABLE: render(table), METHODS: render(starts(table))}
     if given.check:
-        same = TABLE.read_text("utf-8") == text
-        print("services.json is up to date" if same else "services.json is not up to date")
-        return 0 if same else 1
-    TABLE.write_text(text, "utf-8")
-    print(f"{TABLE.name}: {len(text)} bytes")
+        old = [file.name for file, text in texts.items() if not file.exists() or file.read_text("utf-8") != text]
+        print(f"not up to date: {', '.join(old)}" if old else "the catalog is up to date")
+        return 1 if old else 0
+    for file, text in texts.items():
+        file.write_text(text, "utf-8")
+        print(f"{file.name}: {len(text)} bytes")
     return 0
 
 

@@ -136,10 +136,10 @@ def test_every_way_to_start(a_try: Callable[..., Try], http_method: str) -> None
     """All four HTTP methods, in small letters as well, and a full URL."""
     this = a_try()
     this.emulator.script(duration=0)
-    url = f"https://developerconnect.googleapis.com/v1/{LOCATION}/connections/c"
+    url = "https://earthengine.googleapis.com/v1/projects/p/assets/a"  # no discovery document: any method will do
     assert this.run(method=url, service=None, http_method=http_method) == EMPTY
     [request] = this.emulator.requests(verb="start")
-    assert (request.method, request.path) == (http_method.upper(), f"/developerconnect/v1/{LOCATION}/connections/c")
+    assert (request.method, request.path) == (http_method.upper(), "/earthengine/v1/projects/p/assets/a")
 
 
 def test_an_operation_that_is_over_at_once_is_done(a_try: Callable[..., Try]) -> None:

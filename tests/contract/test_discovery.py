@@ -288,7 +288,7 @@ def _why_another_host(api: str, location: str, host: str, ours: str) -> str:
 
 
 def test_the_table_is_what_the_generator_writes() -> None:
-    """`python tools/generate_services.py` changes nothing."""
+    """`python -m tools.generate_services` changes nothing."""
     assert generate_services.main(["--check"]) == 0
 
 

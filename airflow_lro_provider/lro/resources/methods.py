@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl
 from airflow_lro_provider.lro.errors import InvalidReferenceError
 from airflow_lro_provider.lro.resources.catalog import DEFAULT_UNIVERSE, Service
 from airflow_lro_provider.lro.resources.hosts import Resource, as_written, check_version, read_service, read_url
-from airflow_lro_provider.lro.resources.names import check_segments, hint_for
+from airflow_lro_provider.lro.resources.names import check_segments, hint_for, refuse_fetched
 
 HTTP_METHODS = ("POST", "PUT", "PATCH", "DELETE")
 REQUEST_ID = "requestId"
@@ -95,6 +95,7 @@ def read_method(
     version = check_version(host.api, named, api_version, address)
     check_segments(path, "path of a method")
     _check_root(host.api, version, path)
+    refuse_fetched(host.api, path)
     return Method(host.api.name, version, path, host.host_for(path), http_method.upper(), query)
 
 

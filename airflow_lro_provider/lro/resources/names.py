@@ -205,6 +205,7 @@ def check_name(name: Any, service: Service, version: str) -> str:
         raise InvalidReferenceError(
             f"{name!r} ends in {verb[0]!r}, which belongs to the URL of that method and not to the name. Leave it out."
         )
+    refuse_fetched(service, name)
     if not service.has_name(name, version):
         others = [s for s in known_services().values() if s is not service and _fits(s, name)]
         hint = f" It looks like one of {_some(others)}." if others and "/" in name else ""
@@ -260,6 +261,23 @@ def operation_in(returned: Any) -> str | Mapping[str, Any] | OperationReference:
         f"no operation in {type(returned).__name__} ({returned!r:.100}): expected its name, its dict, or an object with"
         f" .name, .operation or .operation.name.{hint}"
     )
+
+
+_FETCHED = re.compile(r"(?:.+/)?publishers/[^/]+/models/[^/]+(?::predictLongRunning|/operations/[^/]+)")
+
+
+def refuse_fetched(service: Service, path: str) -> None:
+    """Refuse operations that no verb of google.longrunning knows: those of Vertex AI's published models (Veo).
+
+    https://cloud.google.com/vertex-ai/generative-ai/docs/model-reference/veo-video-generation
+
+    :raises InvalidReferenceError: for the method that starts one, and for the name of one.
+    """
+    if service.name == "aiplatform" and _FETCHED.fullmatch(path):
+        raise InvalidReferenceError(
+            f"{path!r:.200}: operations of published models (Veo) are not supported; nothing was sent. Only"
+            " `:fetchPredictOperation` polls them, and nothing cancels them. Call the model in a task of your own."
+        )
 
 
 _NOTHING = ("none", "null", "undefined", "nan")

@@ -38,4 +38,6 @@ def _fits(parts: list[str], pattern: tuple[str, ...]) -> bool:
 
 
 def _same(part: str, wanted: str) -> bool:
+    if wanted.startswith("*:"):  # a custom method: https://google.aip.dev/136
+        return part.endswith(wanted[1:]) and len(part) >= len(wanted)
     return wanted in ("*", "**") or part == wanted

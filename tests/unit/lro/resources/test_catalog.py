@@ -354,6 +354,20 @@ def test_hosts_that_are_not_googles(host: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("service", "path", "place"),
+    [
+        ("dataproc", "projects/p/locations/l/batches/b:analyze", "body"),
+        ("dataproc", "projects/p/locations/l/batches/:analyze", None),
+        ("dataproc", "projects/p/locations/l/batches/b:other", None),
+        ("dns", "projects/p/locations/l/outboundEndpoints", "query"),
+    ],
+)
+def test_the_request_id_of_a_custom_method_is_known(service: str, path: str, place: str | None) -> None:
+    """B12: the pattern of a custom method fits its calls, and that of Cloud DNS its paths."""
+    assert known_services()[service].place_of_request_id("POST", path) == place
+
+
+@pytest.mark.parametrize(
     ("name", "location", "project"),
     [
         ("projects/p/locations/us-central1/operations/o", "us-central1", "p"),

@@ -173,6 +173,12 @@ def test_no_known_method_is_called_incomplete() -> None:
         ),
         ("instances/x:restart", {"service": "datafusion"}, InvalidReferenceError, "begin with projects/PROJECT"),
         ("locations/l/instances", {"service": "datafusion"}, InvalidReferenceError, "connection has no `project`"),
+        (
+            f"{LOCATION}/publishers/google/models/veo-3.0:predictLongRunning",
+            {"service": "aiplatform"},
+            InvalidReferenceError,
+            "Only `:fetchPredictOperation` polls them",
+        ),
         (["a"], {"service": "datafusion"}, InvalidReferenceError, "For a task for each of several: .expand(method=…)"),
         (f"{LOCATION}/../x", {"service": "datafusion"}, InvalidReferenceError, "'..'"),
         (f"{LOCATION}/a%2Fb", {"service": "datafusion"}, InvalidReferenceError, "'a%2Fb'"),

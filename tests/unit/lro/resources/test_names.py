@@ -113,6 +113,14 @@ def test_what_people_give_instead_of_a_name(value: Any, words: str) -> None:
         read_reference(value, "datafusion")
 
 
+def test_an_operation_of_a_published_model_is_said_to_be_one() -> None:
+    """B14: Veo's operations are polled by a method of their own; those of a model of one's own are usual ones."""
+    root = "projects/p/locations/us-central1"
+    with pytest.raises(InvalidReferenceError, match=r"published models \(Veo\) are not supported; nothing was sent"):
+        read_reference(f"{root}/publishers/google/models/veo-3.0/operations/o", "aiplatform")
+    assert read_reference(f"{root}/models/m/operations/o", "aiplatform").name.endswith("models/m/operations/o")
+
+
 @pytest.mark.parametrize("service", ["datafusion", "aiplatform"])
 def test_a_name_may_begin_with_its_location(service: str) -> None:
     """B15: names and parents lie in the connection's project then."""
