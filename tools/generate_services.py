@@ -1,7 +1,8 @@
-"""Write ``services.json``, the package's catalog of APIs: ``python tools/generate_services.py [--check]``.
+"""Write the catalog of APIs and the emulator's ``methods.json``: ``python -m tools.generate_services [--check]``.
 
 It is generated from the discovery documents that google-api-python-client ships (a development dependency), and from
-``services_by_hand.json`` beside this file, which adds what they lack: two APIs, nicknames, and pages of the console.
+``services_by_hand.json`` beside this file, which adds what they lack: two APIs, nicknames, hosts of locations (with
+their ``source``), and pages of the console. ``*`` among the locations of a host means any that is not named elsewhere.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from airflow_lro_provider.lro.resources.catalog import VERBS, listed_below
+from tools.regional_hosts import add_regional, regional_hosts
 
 HERE = Path(__file__).parent
 BY_HAND = HERE / "services_by_hand.json"
 TABLE = HERE.parent / "airflow_lro_provider" / "lro" / "resources" / "services.json"
+METHODS = HERE.parent / "airflow_lro_provider" / "emulator" / "methods.json"
 DEFAULT_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 DEFAULT_METHODS = {"get": "GET", "list": "GET", "cancel": "POST", "delete": "DELETE", "wait": "POST"}
 LOCATION = "projects/*/locations/*/"
@@ -186,7 +189,7 @@ def read_start(document: Mapping[str, Any], method: Mapping[str, Any]) -> tuple[
     for name, one in parameters.items():
         if one.get("location") == "path":
             path = path.replace(f"{{+{name}}}", _pattern(one)).replace(f"{{{name}}}", "*")
-    path = path.removeprefix(f"{document['version']}/")
+    path = re.sub(rf"^(\w+/)?{document['version']}/", "", path)
     place = None
     if "requestId" in parameters:
         place = "query"
@@ -267,7 +270,7 @@ def table_of(name: str, given: Sequence[Document]) -> dict[str, Any] | None:
     waits = [one for one in everything if one.verb == "wait"]
     row["wait"] = None if not waits else "query" if "timeout" in waits[0].query else "body" if waits[0].body else "none"
     row["scopes"] = _scopes(raw)
-    row["locations"] = _locations(raw)
+    row["regional"] = regional_hosts(raw)
     row["request_id"] = _request_ids(list(by_version.values()))
     return {key: value for key, value in row.items() if value}
 
@@ -327,17 +330,6 @@ def _scopes(raws: Sequence[Mapping[str, Any]]) -> list[str]:
     return [] if not found or found == {DEFAULT_SCOPE} else sorted(found)
 
 
-def _locations(raws: Sequence[Mapping[str, Any]]) -> str:
-    """The locations that have a host of their own, in one string."""
-    found = {
-        str(one["location"])
-        for raw in raws
-        for one in raw.get("endpoints", [])
-        if ".googleapis.com" in one["endpointUrl"]
-    }
-    return " ".join(sorted(found))
-
-
 def _request_ids(given: Sequence[Document]) -> dict[str, list[str]]:
     """The methods with a request id, by its place, if all versions of the method agree on it."""
     places: dict[str, set[str | None]] = {}
@@ -362,11 +354,23 @@ def generate() -> dict[str, Any]:
     by_hand = json.loads(BY_HAND.read_text("utf-8"))
     table = {}
     for name in sorted({*by_name, *by_hand}):
-        row = table_of(name, by_name.get(name, [])) or {}
-        row.update(by_hand.get(name, {}))
+        row, more = table_of(name, by_name.get(name, [])) or {}, dict(by_hand.get(name, {}))
+        regional = add_regional(row.get("regional", {}), more.pop("regional", {}))
+        row.update({key: value for key, value in more.items() if key != "source"})
+        if regional:
+            row["regional"] = regional
         if row:
             table[name] = row
     return table
+
+
+def starts(table: Mapping[str, Any]) -> dict[str, Any]:
+    """The methods that start an operation, of each API and version of the catalog, for the emulator."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for document in documents():
+        if document.version in table.get(document.name, {}).get("versions", ()):
+            found.setdefault(document.name, {})[document.version] = sorted(document.starts)
+    return {name: same_once(by_version) for name, by_version in sorted(found.items())}
 
 
 def render(table: Mapping[str, Any]) -> str:
@@ -380,13 +384,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Write the catalog of APIs from Google's discovery documents.")
     parser.add_argument("--check", action="store_true", help="write nothing; fail if the catalog is not up to date")
     given = parser.parse_args(arguments)
-    text = render(generate())
+    table = generate()
+    texts = {TABLE: render(table), METHODS: render(starts(table))}
     if given.check:
-        same = TABLE.read_text("utf-8") == text
-        print("services.json is up to date" if same else "services.json is not up to date")
-        return 0 if same else 1
-    TABLE.write_text(text, "utf-8")
-    print(f"{TABLE.name}: {len(text)} bytes")
+        old = [file.name for file, text in texts.items() if not file.exists() or file.read_text("utf-8") != text]
+        print(f"not up to date: {', '.join(old)}" if old else "the catalog is up to date")
+        return 1 if old else 0
+    for file, text in texts.items():
+        file.write_text(text, "utf-8")
+        print(f"{file.name}: {len(text)} bytes")
     return 0
 
 

@@ -24,6 +24,7 @@ import time
 from typing import TYPE_CHECKING
 
 from airflow_lro_provider.attempt.guard import Phase
+from airflow_lro_provider.attempt.validation import warn_if_it_runs_on
 from airflow_lro_provider.exceptions import (
     OperationRunningError,
     OperationStartError,
@@ -54,6 +55,7 @@ def take_over(attempt: Attempt, reference: OperationReference) -> None:
     """
     record = attempt.record
     attempt.own(reference)  # first of all: Airflow may take its time with its responses
+    warn_if_it_runs_on(attempt.log, reference, attempt.role.cancel_on_kill)
     earlier = record.read()
     stored = None if earlier is None else earlier.reference
     if earlier is None or stored is None or (record.is_own(earlier) and not earlier.killed):

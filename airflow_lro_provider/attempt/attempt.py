@@ -36,7 +36,7 @@ from airflow_lro_provider.attempt.result import how_it_ended
 from airflow_lro_provider.attempt.resumed import Resumed
 from airflow_lro_provider.exceptions import OperationInputError, OperationRunningError, OperationWaitError
 from airflow_lro_provider.lro.auth.credentials import identity_for
-from airflow_lro_provider.lro.cancel import cancel_line
+from airflow_lro_provider.lro.cancel import cancel_level, cancel_line
 from airflow_lro_provider.lro.errors import InvalidRequestError, OperationsError
 from airflow_lro_provider.lro.metrics import Metrics
 from airflow_lro_provider.lro.operation import Operation, Outcome
@@ -363,7 +363,7 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         try:
             with self.make_hook().make_client() as client:
                 result = client.cancel(reference, poll=False, patience=END_PATIENCE_SECONDS, urgent=self.guard.killed)
-            self.log.info(cancel_line(reference, result, reason))
+            self.log.log(cancel_level(result), cancel_line(reference, result, reason))
         except OperationsError as error:
             self.log.error(cancel_line(reference, error, reason))
         except Exception as error:  # of Airflow, about the connection; what ends the task is more important

@@ -328,20 +328,20 @@ class _Canceller:
             self._wake = -1
 
     def _wait_and_cancel(self) -> None:
-        from airflow_lro_provider.lro.cancel import cancel_line  # here, and not when the kill comes
+        from airflow_lro_provider.lro.cancel import cancel_level, cancel_line  # here, and not when the kill comes
         from airflow_lro_provider.metrics import StatsMetrics
 
-        line, word = "", ""
+        line, word, level = "", "", 0
         try:
             if self._is_wanted():
                 reason, begin = str(self.reason), time.monotonic()
                 try:
                     result = self._client.cancel(self._reference, poll=False, patience=self._patience, urgent=True)
                 except Exception as error:
-                    line, word = cancel_line(self._reference, error, reason), "REFUSED"
+                    line, word, level = cancel_line(self._reference, error, reason), "REFUSED", cancel_level(error)
                 else:
                     took = f"{reason}; {time.monotonic() - begin:.3f} s"
-                    line, word = cancel_line(self._reference, result, took), result.word
+                    line, word, level = cancel_line(self._reference, result, took), result.word, cancel_level(result)
         finally:
             os.close(self._signal_done)
         with contextlib.suppress(Exception):
@@ -349,7 +349,7 @@ class _Canceller:
             # Only now: the interrupted frame may hold the lock of the log, or of an import that counting needs, and
             # the kill waited for this thread.
             if line:
-                self._log.info(line)
+                self._log.log(level, line)
                 StatsMetrics().cancel(self._reference.service, word)
 
     def _is_wanted(self) -> bool:

@@ -10,6 +10,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Protocol
 
 from airflow_lro_provider.attempt.guard import Phase
+from airflow_lro_provider.attempt.validation import warn_if_it_runs_on
 from airflow_lro_provider.exceptions import OperationKilled
 from airflow_lro_provider.lro.errors import NotAnOperationError, OperationsError
 from airflow_lro_provider.lro.resources.methods import new_request_id
@@ -99,6 +100,7 @@ def begin(attempt: Attempt, start: Start) -> None:
             raise
         attempt.remember(operation)
         attempt.log_state("Started")
+        warn_if_it_runs_on(attempt.log, reference, attempt.role.cancel_on_kill)
         record.write(reference)
         if record.is_rejected:  # another try is at it, and knows nothing of this, unless its start is the same
             guard.on_kill()

@@ -11,6 +11,7 @@ from airflow.providers.common.compat.sdk import conf
 from airflow_lro_provider.attempt.guard import Phase
 from airflow_lro_provider.attempt.task import OperationTask
 from airflow_lro_provider.attempt.validation import (
+    check_cancel,
     check_flags,
     check_interval,
     check_outcomes,
@@ -86,6 +87,8 @@ class OperationStarter(OperationTask):
         self.poll_interval = check_interval("poll_interval", poll_interval)
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_failure = cancel_on_failure
+        if cancel_on_kill and wait_for_completion:
+            check_cancel(self.service, self.api_version)
         self.durable = durable
         self.fail_on = check_outcomes("fail_on", fail_on)
         self.result_check = result_check

@@ -6,6 +6,7 @@ XComArg, a mapped value) first thing in ``execute``.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from datetime import date, timedelta
 from decimal import Decimal
@@ -14,9 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow_lro_provider.lro.operation import Outcome
+    from airflow_lro_provider.lro.resources.names import OperationReference
 
 MAX_SECONDS = 100 * 365 * 86400.0
 """No duration is longer than a century."""
+
+_PROJECT = "project"
+"""Stands for the connection's project, which is not read when a Dag is parsed."""
 
 
 def is_literal(value: Any) -> bool:
@@ -42,9 +47,10 @@ def check_reference(operation_name: Any, service: Any, api_version: Any, gcp_con
     from airflow_lro_provider.lro.resources.names import read_reference
 
     check_service(service, api_version, *verbs)
+    _refuse_task(operation_name, "operation_name")
     universe = _universe(gcp_conn_id, operation_name, service, api_version)
     if universe is not None:
-        reference = read_reference(operation_name, service, api_version, universe=universe)
+        reference = read_reference(operation_name, service, api_version, universe=universe, project=_PROJECT)
         endpoint_of(reference, universe=universe)
         for verb in verbs:
             find_service(reference.service).require(verb, reference.name, reference.version)
@@ -53,13 +59,16 @@ def check_reference(operation_name: Any, service: Any, api_version: Any, gcp_con
 def _universe(gcp_conn_id: Any, named: Any, *more: Any) -> str | None:
     """The universe to check a name and its host in; ``None`` if only ``execute`` can check them."""
     from airflow_lro_provider.lro.resources.catalog import DEFAULT_UNIVERSE
-    from airflow_lro_provider.lro.resources.hosts import names_unknown_host, universe_of_environment
+    from airflow_lro_provider.lro.resources.hosts import check_unknown_host, names_unknown_host, universe_of_environment
 
     if not all(map(is_literal, (named, *more))):
         return None
     if gcp_conn_id is None:
         return universe_of_environment()
-    return None if names_unknown_host(named) else DEFAULT_UNIVERSE  # only a connection may name such a host
+    if not names_unknown_host(named):
+        return DEFAULT_UNIVERSE
+    check_unknown_host(named)
+    return None  # only a connection may name such a host
 
 
 def check_service(service: Any, api_version: Any, *verbs: str) -> None:
@@ -99,9 +108,10 @@ def check_method(
     if is_literal(body):
         read_body(body)
     check_service(service, api_version)
+    _refuse_task(method, "method")
     universe = _universe(gcp_conn_id, method, http_method, service, api_version)
     if universe is not None:
-        checked = read_method(method, http_method, service, api_version, universe=universe)
+        checked = read_method(method, http_method, service, api_version, universe=universe, project=_PROJECT)
         endpoint_of(checked, universe=universe)
         if named and is_literal(body):
             new_resource(checked, read_body(body))
@@ -115,8 +125,38 @@ def check_parent(parent: Any, service: Any, api_version: Any) -> None:
     from airflow_lro_provider.lro.resources.names import read_parent
 
     check_service(service, api_version, "list", "cancel")
+    _refuse_task(parent, "parent")
     if all(map(is_literal, (parent, service, api_version))):
-        read_parent(parent, service, api_version)
+        read_parent(parent, service, api_version, project=_PROJECT)
+
+
+def check_cancel(service: Any, api_version: Any) -> None:
+    """Warn, at parse time, of a literal service that cannot cancel what the task is to cancel."""
+    from airflow_lro_provider.lro.resources.catalog import find_service
+
+    if service is not None and is_literal(service):
+        known = find_service(service)
+        version = api_version if api_version is not None and is_literal(api_version) else None
+        if words := known.cannot_cancel(version=version):
+            warnings.warn(f"{words} `cancel_on_kill=False` says that this is intended.", stacklevel=2)
+
+
+def warn_if_it_runs_on(log: Any, reference: OperationReference, cancels: bool) -> None:
+    """Log a warning if a task is to cancel its operation, and the service cannot do that."""
+    from airflow_lro_provider.lro.resources.catalog import find_service
+
+    words = find_service(reference.service).cannot_cancel(reference.name, reference.version)
+    if cancels and words:
+        log.warning("%s", words)
+
+
+def _refuse_task(value: Any, argument: str) -> None:
+    """Refuse a task in the place of what it returns: Airflow would render it as its own name."""
+    from airflow_lro_provider.lro.errors import InvalidReferenceError
+    from airflow_lro_provider.lro.resources.names import hint_for
+
+    if hasattr(value, "task_id") and (hint := hint_for(value, argument)):
+        raise InvalidReferenceError(f"`{argument}` is {type(value).__name__}{hint}")
 
 
 def check_seconds(name: str, value: float | timedelta | None, *, minimum: float = 0.0) -> float | None:

@@ -176,8 +176,9 @@ def _cancel(client: OperationsClient, reference: OperationReference, given: argp
 def _list(given: argparse.Namespace) -> int:
     from airflow_lro_provider.lro.client import OperationsClient
 
-    parent = read_parent(given.parent, given.service, given.api_version)
-    with OperationsClient(_settings(given)) as client:
+    settings = _settings(given)
+    parent = read_parent(given.parent, given.service, given.api_version, **settings.naming)
+    with OperationsClient(settings) as client:
         listed = client.list(parent, filter=given.filter, include_response=given.json)
         for operation in itertools.islice(listed, given.limit):
             _show(operation, given.json, named=True)
@@ -191,7 +192,7 @@ def _with_operation(act: _Act, given: argparse.Namespace) -> int:
     from airflow_lro_provider.lro.client import OperationsClient
 
     settings = _settings(given)
-    where: dict[str, Any] = {"api_endpoint": settings.api_endpoint, "universe": settings.universe_domain}
+    where: dict[str, Any] = {"api_endpoint": settings.api_endpoint, **settings.naming}
     reference = read_reference(given.operation, given.service, given.api_version, **where)
     settings.endpoint(reference)  # a foreign host is refused before a token is requested
     with OperationsClient(settings) as client:

@@ -7,11 +7,16 @@ library only.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 from airflow_lro_provider.lro.resources.catalog import COLLECTIONS, Service
+from airflow_lro_provider.lro.resources.patterns import fits_one
 
 __all__ = ["Route", "find_route"]
 
@@ -84,8 +89,35 @@ def _other(service: Service, method: str, raw_path: str) -> Route:
             stem, verb = _split_verb(rest) if method == "POST" else (rest, "")
             if service.has_name(unquote(stem), version):
                 return Route(service, version, name=unquote(stem))
+            if not starts_operation(service.name, version, method, unquote(stem), verb):
+                return Route(service, version)
             return _start(service, version, unquote(stem), verb or _STARTERS.get(method, ""))
     return Route(service)
+
+
+def starts_operation(service: str, version: str, http_method: str, path: str, verb: str = "") -> bool:
+    """Whether a method responds with an operation, as far as discovery knows; of an API that it lacks, all do.
+
+    :param path: without the custom method's name.
+    :param verb: the name of the custom method, if it is one.
+    """
+    versions = _methods().get(service, {})
+    if version not in versions:
+        return True
+    known = versions[versions[version] if isinstance(versions[version], str) else version]
+    same = (one for one in known if _custom_method(one) == verb)
+    return fits_one(f"{http_method} {path}{verb and ':'}{verb}", same)
+
+
+def _custom_method(pattern: str) -> str:
+    return pattern.rpartition("/")[2].partition(":")[2]
+
+
+@lru_cache(maxsize=1)
+def _methods() -> dict[str, Any]:
+    """The patterns of methods by API and version; a string instead of them names a version with the same ones."""
+    found: dict[str, Any] = json.loads(Path(__file__).with_name("methods.json").read_text(encoding="utf-8"))
+    return found
 
 
 def _listed(service: Service, version: str, path: str) -> str | None:

@@ -102,21 +102,15 @@ class _OperationsBaseHook(BaseHook):
         self, kind: type[_R], read: Callable[..., _R], settings: ConnectionSettings, given: Any, *more: Any
     ) -> _R:
         """Read what was given, unless it is read already, and refuse a foreign host."""
-        where = {"api_endpoint": settings.api_endpoint, "universe": settings.universe_domain}
-        checked = given if isinstance(given, kind) else read(given, *more, self.service, self.api_version, **where)
+        named, where = (*more, self.service, self.api_version), settings.naming
+        checked = given if isinstance(given, kind) else read(given, *named, api_endpoint=settings.api_endpoint, **where)
         settings.endpoint(checked)
         return checked
 
-    def parent(self, parent: str) -> Parent:
-        """Read and check the parent of operations; nothing is sent."""
-        from airflow_lro_provider.lro.errors import UnknownServiceError
+    def _parent(self, parent: str, settings: ConnectionSettings) -> Parent:
         from airflow_lro_provider.lro.resources.names import read_parent
 
-        if self.service is None:
-            raise UnknownServiceError(
-                "to list operations, `service` is required: a parent's name does not identify its API."
-            )
-        return read_parent(parent, self.service, self.api_version)
+        return read_parent(parent, self.service, self.api_version, **settings.naming)
 
 
 class OperationsHook(_OperationsBaseHook):
@@ -215,6 +209,10 @@ class OperationsHook(_OperationsBaseHook):
         :param page_size: how many to request at once.
         """
         return self.get_conn().list(self.parent(parent), filter=filter, page_size=page_size)
+
+    def parent(self, parent: str) -> Parent:
+        """Read and check the parent of operations; nothing is sent."""
+        return self._parent(parent, self.settings)
 
     def delete(self, name: Any) -> None:
         """Make the service forget an operation. This does not cancel it."""
@@ -358,7 +356,9 @@ class OperationsAsyncHook(_OperationsBaseHook):
     ) -> AsyncIterator[Operation]:
         """All operations below a parent. See :meth:`OperationsHook.list`."""
         client = await self.get_conn()
-        async for operation in client.list(self.parent(parent), filter=filter, page_size=page_size):
+        async for operation in client.list(
+            self._parent(parent, await self.settings()), filter=filter, page_size=page_size
+        ):
             yield operation
 
     async def delete(self, name: Any) -> None:

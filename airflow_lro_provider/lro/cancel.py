@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import sys
 import time
@@ -213,6 +214,12 @@ def outcome_of_cancel(later: Operation) -> Outcome:
     if later.outcome is Outcome.SUCCEEDED:
         return Outcome.COMPLETED_DESPITE_CANCEL
     return later.outcome or Outcome.STILL_RUNNING
+
+
+def cancel_level(result: CancelResult | BaseException) -> int:
+    """The level that this line is logged with: WARNING if the operation runs on."""
+    is_fine = isinstance(result, CancelResult) and result.outcome is not Outcome.CANCEL_UNSUPPORTED
+    return logging.INFO if is_fine else logging.WARNING
 
 
 def cancel_line(reference: OperationReference, result: CancelResult | BaseException, reason: str = "") -> str:

@@ -207,7 +207,9 @@ def started(request: Request[Any], content: Mapping[str, Any]) -> tuple[Resource
     try:
         # Checked like a name that a user gives: the response may come from anybody.
         good = check_name(name, service, about.version)
-        host = about.host if about.host != service.host else service.host_for(good)
+        host = about.host
+        if host == service.host and not service.is_global:  # a method without a location
+            host = service.host_for(good)
     except errors.InvalidReferenceError:
         pass
     else:

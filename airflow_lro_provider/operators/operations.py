@@ -193,14 +193,14 @@ class CancelOperationOperator(OperationTask):
 
     def _run(self, attempt: Attempt) -> dict[str, Any]:
         """Poll, request the cancellation, and wait for the outcome."""
-        from airflow_lro_provider.lro.cancel import cancel_line
+        from airflow_lro_provider.lro.cancel import cancel_level, cancel_line
         from airflow_lro_provider.lro.operation import Outcome
 
         with attempt:
             reference = self._connect(attempt)
             if not attempt.requested:
                 result = self._request(attempt, reference)
-                self.log.info(cancel_line(reference, result))
+                self.log.log(cancel_level(result), cancel_line(reference, result))
                 if result.outcome is not None:
                     return self._settle(attempt, result.outcome, result.operation)
                 if not self.wait_for_completion:

@@ -12,6 +12,7 @@ from airflow.providers.common.compat.sdk import AirflowSkipException, BaseSensor
 from airflow_lro_provider.attempt.guard import Phase
 from airflow_lro_provider.attempt.task import OperationTask
 from airflow_lro_provider.attempt.validation import (
+    check_cancel,
     check_flags,
     check_interval,
     check_outcomes,
@@ -109,6 +110,8 @@ class OperationSensor(OperationTask, BaseSensorOperator):
         self.operation_name = operation_name
         self.cancel_on_kill = self.durable = cancel_on_kill
         self.cancel_on_failure = cancel_on_failure
+        if cancel_on_kill:
+            check_cancel(self.service, self.api_version)
         self.fail_on = check_outcomes("fail_on", fail_on)
         self.result_check = result_check
         self.include_response = include_response

@@ -316,7 +316,7 @@ class OperationTrigger(BaseTrigger):
 
         :return: ``None`` if it was not accepted, or nobody knows.
         """
-        from airflow_lro_provider.lro.cancel import cancel_line
+        from airflow_lro_provider.lro.cancel import cancel_level, cancel_line
 
         reference = self.reference
         try:
@@ -329,7 +329,7 @@ class OperationTrigger(BaseTrigger):
         except OperationsError as error:
             self.log.warning(cancel_line(reference, error, reason))
             return None
-        self.log.info(cancel_line(reference, result, reason))
+        self.log.log(cancel_level(result), cancel_line(reference, result, reason))
         return result
 
     async def _kill(self) -> None:

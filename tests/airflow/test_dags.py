@@ -36,7 +36,6 @@ BOTH = [OperationSensor, CancelOperationOperator]
         ({"service": None}, "give service="),
         ({"service": "vertex"}, "Did you mean 'aiplatform'?"),
         ({"api_version": "v7"}, "has no API version 'v7'. It has: v1, v1beta1"),
-        ({"service": "aiplatform", "operation_name": NAME.replace("central1", "centrall")}, "Did you mean us-central"),
         ({"operation_name": "http://datafusion.googleapis.com/v1/" + NAME}, "over https only"),
         ({"operation_name": "https://private.example/v1/" + NAME}, None),
         ({"operation_name": "https://evil.example/v1/" + NAME, "gcp_conn_id": None}, "nothing was sent"),
@@ -50,11 +49,32 @@ def test_what_can_never_be_right_is_refused_when_the_dag_is_parsed(
     """Every kind of bad literal input is one clear sentence at parse time; what the connection may allow is not."""
     arguments = {"task_id": "t", "operation_name": NAME, "service": "datafusion", **arguments}
     if words is None:
-        make(**arguments)  # known only with the connection: `execute` refuses it
+        with pytest.warns(UserWarning, match="is not Google's"):
+            make(**arguments)  # known only with the connection: `execute` refuses it
         return
     with pytest.raises((ValueError, TypeError)) as caught:
         make(**arguments)
     assert words in str(caught.value)
+
+
+def test_a_service_that_cannot_cancel_gets_a_warning() -> None:
+    """C4: for whoever counts on it, by `cancel_on_kill`; not for one who says that it is intended."""
+    name, method = "projects/p/locations/l/operations/o", "projects/p/locations/l/jobs/j:run"
+    with pytest.warns(
+        UserWarning, match=r"Cloud Run.* \(run\) cannot cancel its operations.*runs on.*cancel_on_kill=False"
+    ):
+        RunOperationOperator(task_id="t", service="run", method=method)
+    with pytest.warns(UserWarning, match="cannot cancel its operations"):
+        OperationSensor(task_id="t", service="run", operation_name=name)
+    RunOperationOperator(task_id="t", service="run", method=method, cancel_on_kill=False)
+    OperationSensor(task_id="t", service="run", operation_name=name, cancel_on_kill=False)
+
+
+@pytest.mark.parametrize("make", [OperationSensor, CancelOperationOperator])
+def test_a_location_that_looks_misspelt_gets_a_warning(make: type[BaseOperator]) -> None:
+    """B3: it may be new, so the Dag is parsed; the warning says which one may be meant."""
+    with pytest.warns(UserWarning, match="Did you mean us-central"):
+        make(task_id="t", service="aiplatform", operation_name=NAME.replace("central1", "centrall"))
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,10 @@ class Log:
 
     warning = exception = info
 
+    def log(self, level: int, line: str) -> None:
+        """Remember a line of any level."""
+        self.lines.append(line)
+
 
 class Deferring:
     """A task in the moment at which Airflow serializes its trigger."""

@@ -50,6 +50,23 @@ def test_the_hook_speaks_to_the_server_of_the_connection(
         hook.get(name)
 
 
+async def test_names_may_begin_with_their_location(lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """B15: names, methods and parents lie in the project of the connection then, for both hooks."""
+    extra = json.loads(lro_emulator.airflow_connection_json())["extra"]
+    extra = {**(json.loads(extra) if isinstance(extra, str) else extra), "project": "mine"}
+    connect(monkeypatch, extra, "in_mine")
+    hook = OperationsHook(service="datafusion", gcp_conn_id="in_mine")
+    name = hook.start("locations/l/instances?instanceId=x", body={}).name
+    assert name.startswith("projects/mine/locations/l/operations/")
+    short = name.removeprefix("projects/mine/")
+    assert hook.get(short).name == name
+    assert [operation.name for operation in hook.list("locations/l")] == [name]
+    shared = OperationsAsyncHook(service="datafusion", gcp_conn_id="in_mine")
+    assert (await shared.get(short)).name == name
+    assert [operation.name async for operation in shared.list("locations/l")] == [name]
+    await shared.close()
+
+
 async def test_the_async_hook_does_the_same(lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same methods as coroutines."""
     monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", lro_emulator.airflow_connection_json())

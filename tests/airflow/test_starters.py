@@ -136,10 +136,10 @@ def test_every_way_to_start(a_try: Callable[..., Try], http_method: str) -> None
     """All four HTTP methods, in small letters as well, and a full URL."""
     this = a_try()
     this.emulator.script(duration=0)
-    url = f"https://developerconnect.googleapis.com/v1/{LOCATION}/connections/c"
+    url = "https://earthengine.googleapis.com/v1/projects/p/assets/a"  # no discovery document: any method will do
     assert this.run(method=url, service=None, http_method=http_method) == EMPTY
     [request] = this.emulator.requests(verb="start")
-    assert (request.method, request.path) == (http_method.upper(), f"/developerconnect/v1/{LOCATION}/connections/c")
+    assert (request.method, request.path) == (http_method.upper(), "/earthengine/v1/projects/p/assets/a")
 
 
 def test_an_operation_that_is_over_at_once_is_done(a_try: Callable[..., Try]) -> None:
@@ -493,6 +493,25 @@ def test_a_kill_cancels_what_was_started(
         operator.execute(this.context)
     assert (len(this.started), this.cancels, this.running) == (1, 1, [])
     assert this.store[KEY]["killed"]
+
+
+@pytest.mark.filterwarnings("ignore:.*cannot cancel its operations:UserWarning")
+def test_a_kill_that_cannot_cancel_is_a_warning(
+    a_try: Callable[..., Try], killable: Killable, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """C4: the start of an operation that cannot be cancelled is one, too."""
+    this = a_try()
+    operator = this.operator(method=f"{LOCATION}/jobs/j:run", service="run")
+    killable(operator, lambda: this.emulator.requests(verb="get"))
+    with pytest.raises(OperationKilled):
+        operator.execute(this.context)
+    warnings = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
+    assert [
+        words
+        for words in ("(run) cannot cancel its operations", "Not cancelled, the service does not")
+        if not any(words in line for line in warnings)
+    ] == []
+    assert this.cancels == 0
 
 
 def test_a_start_that_was_refused_is_not_sent_again_after_a_kill(a_try: Callable[..., Try], killable: Killable) -> None:

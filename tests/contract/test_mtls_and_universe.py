@@ -25,7 +25,7 @@ from tests.contract.tls_server import Authority, TlsServer
 
 NAME = "projects/p/locations/us-central1/operations/o"
 UNIVERSE = "universe.example"
-PLAIN, MTLS = "datafusion.googleapis.com", "datafusion.mtls.googleapis.com"
+PLAIN, MTLS = "datafusion.us-central1.rep.googleapis.com", "datafusion.mtls.googleapis.com"
 ELSEWHERE = f"datafusion.{UNIVERSE}"
 DEVICE = "this device"
 

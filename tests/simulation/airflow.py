@@ -511,6 +511,9 @@ class _Log:
 
     warning = error = exception = info
 
+    def log(self, level: int, line: str) -> None:
+        self.info(line)
+
 
 @contextlib.contextmanager
 def in_place_of_the_real(airflow: Callable[[], Airflow]) -> Iterator[None]:

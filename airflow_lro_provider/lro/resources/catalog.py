@@ -1,8 +1,7 @@
 """The catalog of APIs: their names, hosts, versions, name patterns and verbs.
 
 It is data (``services.json``), generated from Google's discovery documents by ``tools/generate_services.py`` of this
-project's repository. A name pattern is written as in Google's HTTP rules (https://google.aip.dev/127): ``*`` is one
-segment, ``**`` one or more, and a part in brackets is optional.
+project's repository. For its name patterns see :mod:`~airflow_lro_provider.lro.resources.patterns`.
 """
 
 from __future__ import annotations
@@ -10,13 +9,15 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 from airflow_lro_provider.lro.errors import InvalidReferenceError, UnknownServiceError
+from airflow_lro_provider.lro.resources.patterns import expand, fits_one
 
 VERBS = ("get", "list", "cancel", "delete", "wait")
 DEFAULT_UNIVERSE = "googleapis.com"
@@ -24,6 +25,9 @@ SYSTEMS = ("aiplatform", "automl", "datafusion", "developerconnect", "earthengin
 """The APIs that this package began with: they are in the examples and the demo, and are tested most."""
 COLLECTIONS = ("operations", "transferOperations")
 """Some APIs list operations at the collection itself, and not at its parent."""
+_ANY = "*"
+REGIONAL = f".rep.{DEFAULT_UNIVERSE}"
+"""What the hosts of Google's regional endpoints end in."""
 _CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
 
 
@@ -43,8 +47,8 @@ class Service:
     :param http_methods: the HTTP method of a verb, if it is not the usual one.
     :param list_suffix: the suffix of a parent in a list's URL, if it is not ``/operations``.
     :param filter_required: whether a list must have a filter.
-    :param regional: the host of each location, if not all have the same.
-    :param locations: the locations that have a host of their own.
+    :param regional: the locations that have a host of their own, by the pattern of that host. ``*`` among them: the
+        global host serves no location, so any that is not named elsewhere has such a host, too.
     :param wait: where ``:wait`` has its timeout: in the ``query`` or in the ``body``.
     :param request_id: where a method that starts an operation has the id that makes it repeatable
         (https://google.aip.dev/155): in the ``query`` or in the ``body``, and for which methods
@@ -66,8 +70,7 @@ class Service:
     http_methods: Mapping[str, str] = field(default_factory=dict)
     list_suffix: str = "/operations"
     filter_required: bool = False
-    regional: Mapping[str, Any] = field(default_factory=dict)
-    locations: tuple[str, ...] = ()
+    regional: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     wait: str | None = None
     request_id: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     scopes: tuple[str, ...] = (_CLOUD_PLATFORM,)
@@ -90,11 +93,28 @@ class Service:
 
     def has_name(self, name: str, version: str) -> bool:
         """Whether this can be the name of an operation of this API and version."""
-        return _fits_one(name, self.names[version])
+        return fits_one(name, self.names[version])
+
+    def in_project(self, path: str, project: str | None) -> str:
+        """A name or path that begins with its location lies in this project, unless this API has such names.
+
+        :raises InvalidReferenceError: if there is no project.
+        """
+        patterns = [pattern.lstrip("[") for names in self.names.values() for pattern in names]
+        has_own = any(pattern.startswith("locations/") for pattern in patterns)
+        has_projects = any(re.match(r"projects/\*/(locations|regions)/", pattern) for pattern in patterns)
+        if not path.startswith(("locations/", "regions/")) or has_own or not has_projects:
+            return path
+        if not project:
+            raise InvalidReferenceError(
+                f"{path!r:.200} begins with its location, but the connection has no `project`: set it there, or begin"
+                " with projects/PROJECT/."
+            )
+        return f"projects/{project}/{path}"
 
     def has_parent(self, parent: str, version: str) -> bool:
         """Whether operations can be listed below this."""
-        return _fits_one(parent, self.parents(version))
+        return fits_one(parent, self.parents(version))
 
     def served(self, verb: str, version: str) -> tuple[str, ...]:
         """The patterns that a verb supports: of names, or of the parents of a list."""
@@ -107,7 +127,14 @@ class Service:
     def offers(self, verb: str, name: str | None = None, version: str | None = None) -> bool:
         """Whether this API has a verb, for this name (or parent of a list) and in this version, if they are given."""
         patterns = [self.served(verb, one) for one in ([version] if version else self.versions)]
-        return any(patterns) if name is None else any(_fits_one(name, some) for some in patterns)
+        return any(patterns) if name is None else any(fits_one(name, some) for some in patterns)
+
+    def cannot_cancel(self, name: str | None = None, version: str | None = None) -> str:
+        """What to warn of who counts on a cancellation; empty if it can cancel."""
+        if self.offers("cancel", name, version):
+            return ""
+        what = "operations like this one" if name and self.offers("cancel") else "its operations"
+        return f"{self.title} ({self.name}) cannot cancel {what}: when the task is killed, the operation runs on."
 
     def require(self, verb: str, name: str | None = None, version: str | None = None) -> None:
         """Refuse a verb that this API does not have.
@@ -145,51 +172,75 @@ class Service:
     def place_of_request_id(self, http_method: str, path: str) -> str | None:
         """Where a method has its request id: ``query``, ``body``, or ``None`` if it is not known to have one."""
         called = f"{http_method} {path}"
-        return next((place for place, patterns in self.request_id.items() if _fits_one(called, patterns)), None)
+        return next((place for place, patterns in self.request_id.items() if fits_one(called, patterns)), None)
+
+    @property
+    def is_global(self) -> bool:
+        """Whether its global host serves all locations, also those that have a host of their own."""
+        return not any(_ANY in locations for locations in self.regional.values())
+
+    @property
+    def locations(self) -> tuple[str, ...]:
+        """The locations that are known to have a host of their own."""
+        return tuple(sorted({one for locations in self.regional.values() for one in locations} - {_ANY}))
 
     def host_for(self, name: str) -> str:
         """The host that serves a name (or a parent), by the location in it.
 
-        :raises InvalidReferenceError: for a location that this API is not known to have.
+        =============================================  ==========================================
+        location                                       host
+        =============================================  ==========================================
+        none, ``global``, ``-``                        the global one
+        one that has a host of its own                 that
+        another, of an API whose global host serves    the one that it has by the pattern; with a
+        no location                                    warning if it looks like a typing error
+        another                                        the global one
+        =============================================  ==========================================
         """
         location = location_of(name)
-        if location is None or not self.regional:
+        if location in (None, "global", "-"):
             return self.host
-        named: Mapping[str, str] = self.regional.get("hosts", {})
-        if location in named:
-            return named[location]
-        template = self.regional.get("host")
-        if template is None:
-            return self.host
-        locations: list[str] = self.regional.get("locations", [])
-        if location not in locations:
-            near = difflib.get_close_matches(location, [*locations, *named], n=3, cutoff=0.75)
-            hint = f" Did you mean {' or '.join(near)}?" if near else ""
-            raise InvalidReferenceError(
-                f"{self.title} ({self.name}) is not known to have a location {location!r} (in {name!r}).{hint}"
-                f" If it is new, give a full name with its host: //{template.format(location=location)}/{name}"
+        for wanted in (location, _ANY):
+            for pattern, locations in self.regional.items():
+                if wanted in locations:
+                    if wanted == _ANY:
+                        self._warn_of(location, name)
+                    return pattern.format(location=location)
+        return self.host
+
+    def _warn_of(self, location: str, name: str) -> None:
+        """Warn of a location that looks like a known one, misspelt. Another number is a new region."""
+        if location.rstrip("0123456789") in {known.rstrip("0123456789") for known in self.locations}:
+            return
+        if near := difflib.get_close_matches(location, self.locations, n=2, cutoff=0.75):
+            warnings.warn(
+                f"{self.title} ({self.name}) is not known to have a location {location!r} (in {name!r:.200})."
+                f" Did you mean {' or '.join(near)}?",
+                stacklevel=2,
             )
-        return str(template.format(location=location))
 
     def has_host(self, host: str) -> bool:
         """Whether this is one of Google's hosts for this API: global, mTLS or regional."""
-        return host in (self.host, *self.regional.get("hosts", {}).values()) or bool(self._host_pattern.fullmatch(host))
+        # Most hosts are another API's: that is seen without a pattern.
+        return any(stem in host for stem in self._stems) and any(one.fullmatch(host) for one in self._host_patterns)
 
     def location_of_host(self, host: str) -> str | None:
         """The location that a regional host serves; ``None`` for a global one."""
-        for location, named in self.regional.get("hosts", {}).items():
-            if host == named and host != self.host:
-                return str(location)
-        match = self._host_pattern.fullmatch(host)
-        return match["before"] or match["after"] if match else None
+        matches = filter(None, (pattern.fullmatch(host) for pattern in self._host_patterns))
+        return next((location for match in matches if (location := match.groupdict().get("location"))), None)
 
     @cached_property
-    def _host_pattern(self) -> re.Pattern[str]:
-        stem, _, universe = self.host.partition(".")
-        return re.compile(
-            rf"(?:(?P<before>[a-z0-9]+(?:-[a-z0-9]+)*)-)?{re.escape(stem)}(?:\.mtls)?"
-            rf"(?:\.(?P<after>[a-z0-9]+(?:-[a-z0-9]+)*)\.rep)?\.{re.escape(universe)}"
-        )
+    def _stems(self) -> tuple[str, ...]:
+        """What its hosts have in common, one of these."""
+        first = (host.partition(".")[0] for host in (self.host, *self.regional))
+        return tuple({re.sub(r"\{location\}-|-\{location\}", "", one) for one in first})
+
+    @cached_property
+    def _host_patterns(self) -> tuple[re.Pattern[str], ...]:
+        """Of Google's hosts for this API: those of the catalog, and of the two forms that nearly all APIs have."""
+        stem = self.host.partition(".")[0]
+        usual = (self.host, f"{{location}}-{self.host}", f"{stem}.{{location}}{REGIONAL}")
+        return tuple(map(_host_pattern, dict.fromkeys((*usual, *self.regional))))
 
     def parents(self, version: str) -> tuple[str, ...]:
         """The patterns of parents: what operations can be listed below."""
@@ -197,7 +248,7 @@ class Service:
             return ()
         if version in self.listed:
             return self.listed[version]
-        found = (listed_below(name) for pattern in self.names[version] for name in _expand(pattern))
+        found = (listed_below(name) for pattern in self.names[version] for name in expand(pattern))
         return tuple(dict.fromkeys(parent for parent in found if parent))
 
 
@@ -217,8 +268,11 @@ def parent_of(name: str) -> str:
 
 
 def location_of(name: str) -> str | None:
-    """The location in a name or a parent: ``projects/*/locations/HERE/…``."""
-    match = re.match(r"[^/]+/[^/]+/locations/([^/]+)(?:/|$)", name)
+    """The location in a name, a parent or a method's path: ``projects/*/locations/HERE/…``, ``…/HERE:importData``.
+
+    Dataproc calls it a region: ``projects/*/regions/HERE/…``.
+    """
+    match = re.match(r"[^/]+/[^/]+/(?:locations|regions)/([^/]+?)(?:/|(?::[A-Za-z]+)?$)", name)
     return match[1] if match else None
 
 
@@ -228,35 +282,11 @@ def project_of(name: str) -> str | None:
     return match[1] if match else None
 
 
-def _expand(pattern: str) -> tuple[str, ...]:
-    """A pattern with its optional part, and without."""
-    match = re.fullmatch(r"\[(.*)\](.*)", pattern)
-    return (match[1] + match[2], match[2]) if match else (pattern,)
-
-
-@lru_cache(maxsize=4096)
-def _segments(pattern: str) -> tuple[tuple[str, ...], ...]:
-    return tuple(tuple(one.split("/")) for one in _expand(pattern))
-
-
-def _fits_one(name: str, patterns: Iterable[str]) -> bool:
-    """Whether a name matches one of these patterns."""
-    parts = name.split("/")
-    return all(parts) and any(_fits(parts, one) for pattern in patterns for one in _segments(pattern))
-
-
-def _fits(parts: list[str], pattern: tuple[str, ...]) -> bool:
-    if "**" in pattern:
-        many = pattern.index("**")
-        rest = len(pattern) - many - 1
-        if len(parts) < len(pattern):
-            return False
-        parts = [*parts[:many], "**", *parts[len(parts) - rest :]]
-    return len(parts) == len(pattern) and all(map(_same, parts, pattern))
-
-
-def _same(part: str, wanted: str) -> bool:
-    return wanted in ("*", "**") or part == wanted
+def _host_pattern(host: str) -> re.Pattern[str]:
+    """The pattern of a host, with ``{location}`` in it or without, and of the same with mTLS."""
+    stem = re.escape(host.removesuffix(f".{DEFAULT_UNIVERSE}"))
+    stem = stem.replace(re.escape("{location}"), "(?P<location>[a-z0-9]+(?:-[a-z0-9]+)*)")
+    return re.compile(rf"{stem}(?:\.mtls)?\.{re.escape(DEFAULT_UNIVERSE)}")
 
 
 @lru_cache(maxsize=1)
@@ -271,7 +301,7 @@ def _read(name: str, row: Mapping[str, Any]) -> Service:
     given["names"] = _by_version(row["names"])
     given["only"] = {verb: _by_version(found) for verb, found in row.get("only", {}).items()}
     given["listed"] = _by_version(given.pop("parents", {}))
-    given["locations"] = tuple(row.get("locations", "").split())
+    given["regional"] = {host: tuple(found.split()) for host, found in row.get("regional", {}).items()}
     given["request_id"] = {place: tuple(methods) for place, methods in row.get("request_id", {}).items()}
     return Service(name=name, **given)
 
@@ -279,6 +309,35 @@ def _read(name: str, row: Mapping[str, Any]) -> Service:
 def _by_version(found: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     """Patterns by version; a string instead of them names a version with the same ones."""
     return {version: tuple(found[some] if isinstance(some, str) else some) for version, some in found.items()}
+
+
+_OTHERS = {
+    "bigquery": ("BigQuery", "jobs", "BigQueryInsertJobOperator", ("bq",)),
+    "compute": ("Compute Engine", "operations", "ComputeEngineInsertInstanceOperator", ("gce", "computeengine")),
+    "container": ("Kubernetes Engine", "operations", "GKECreateClusterOperator", ("gke", "kubernetes")),
+    "dataflow": ("Dataflow", "jobs", "DataflowTemplatedJobStartOperator", ()),
+    "deploymentmanager": ("Deployment Manager", "operations", None, ()),
+    "drive": ("Google Drive", "operations", None, ()),
+    "saasservicemgmt": ("SaaS Runtime", "operations", None, ()),
+    "sqladmin": ("Cloud SQL", "operations", "CloudSQLCreateInstanceOperator", ("cloudsql", "cloud-sql", "sql")),
+    "storage": ("Cloud Storage", "operations", "GCSSynchronizeBucketsOperator", ("gcs",)),
+}
+"""APIs whose operations are no ``google.longrunning`` ones: their title, what they have, an operator of Google's own
+provider, and other names that people use."""
+
+
+def _refuse_other(word: str) -> None:
+    """Say of an API that it has operations of its own kind.
+
+    :raises UnknownServiceError: if it is one of those.
+    """
+    for name, (title, what, operator, aliases) in _OTHERS.items():
+        if word in (name, f"{name}.{DEFAULT_UNIVERSE}", title.lower(), *aliases):
+            instead = f" Use {operator} and its like, of apache-airflow-providers-google." if operator else ""
+            raise UnknownServiceError(
+                f"{title} ({name}) has {what} of its own kind, which are not long-running operations as"
+                f" google.longrunning defines them: not supported.{instead}"
+            )
 
 
 _WHICH = "`airflow-lro services` lists all known APIs."
@@ -297,6 +356,7 @@ def find_service(wanted: str) -> Service:
     if (by_host := service_of_host(wanted)) is not None:
         return by_host
     word = wanted.lower()
+    _refuse_other(word)
     near = {name for name, service in services.items() if word in (name, service.title.lower(), *service.aliases)}
     words = {alias: name for name, service in services.items() for alias in (name, *service.aliases)}
     near.update(words[match] for match in difflib.get_close_matches(word, words, n=2, cutoff=0.7))
@@ -308,5 +368,4 @@ def find_service(wanted: str) -> Service:
 
 def service_of_host(host: str) -> Service | None:
     """The API that one of Google's hosts belongs to, or ``None``."""
-    likely = (service for service in known_services().values() if service.host.partition(".")[0] in host)
-    return next((service for service in likely if service.has_host(host)), None)
+    return next((service for service in known_services().values() if service.has_host(host)), None)

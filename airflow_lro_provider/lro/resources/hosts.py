@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
@@ -19,6 +20,7 @@ from urllib.parse import urlsplit
 from airflow_lro_provider.lro.errors import ConnectionSettingsError, ForbiddenEndpointError, InvalidReferenceError
 from airflow_lro_provider.lro.resources.catalog import (
     DEFAULT_UNIVERSE,
+    REGIONAL,
     Service,
     find_service,
     known_services,
@@ -64,30 +66,49 @@ class NamedHost:
 
     :param api: the API there: the host's own, or the one that the user named.
     :param host: the host, as the catalog knows it.
-    :param path: what follows the host (or the connection's endpoint), without a leading slash.
     :param given: what the user gave, for messages.
+    :param path: what follows the host (or the connection's endpoint), without a leading slash.
     :param is_endpoint: whether it is the endpoint that the connection itself names.
+    :param is_exact: whether it is a host to connect to, and not the name of the service (``//HOST/NAME``).
     """
 
     api: Service
     host: str
-    path: str
     given: str
+    path: str = ""
     is_endpoint: bool = False
+    is_exact: bool = False
 
     def host_for(self, name: str) -> str:
-        """The host that serves an operation's name, or a method's path, there.
+        """The host that serves an operation's name, or a method's path, there: that host, or the location's own.
 
         :raises InvalidReferenceError: if the host serves another location than the one in the name.
         """
         of_host, of_name = self.api.location_of_host(self.host), location_of(name)
-        if of_host and of_name and of_host != of_name and not self.is_endpoint:
+        if of_host and of_name and not _lies_in(of_name, of_host) and not self.is_endpoint:
             raise InvalidReferenceError(
                 f"{self.given!r:.200}: the host serves the location {of_host!r}, but the name is in {of_name!r}."
             )
-        if self.host == self.api.host and self.api.regional:
-            return self.api.host_for(name)  # the global host of a service that lives in regions
-        return self.host
+        is_named = self.host != self.api.host or (self.is_exact and self.api.is_global)
+        return self.host if is_named else self.api.host_for(name)
+
+
+def _lies_in(location: str, wider: str) -> bool:
+    """Whether a host that serves a location serves another one: ``eu`` has the regions of Europe."""
+    return location == wider or location.startswith({"eu": "europe-", "us": "us-"}.get(wider, " "))
+
+
+def read_service(service: str, universe: str = DEFAULT_UNIVERSE) -> NamedHost:
+    """Read a service: the discovery name of an API, or one of its hosts, which is used then.
+
+    :raises UnknownServiceError: if there is none.
+    """
+    if isinstance(service, str) and "." in service:
+        host = host_in_table(_lower(service.strip()), universe)
+        if (owner := service_of_host(host)) is not None:
+            return NamedHost(owner, host, service, is_exact=True)
+    api = find_service(service)
+    return NamedHost(api, api.host, service)
 
 
 def check_version(api: Service, named: str, wanted: str | None, given: str) -> str:
@@ -101,21 +122,21 @@ def check_version(api: Service, named: str, wanted: str | None, given: str) -> s
     return api.version(named or wanted)
 
 
-def read_full_name(full_name: str, api: Service | None, universe: str = DEFAULT_UNIVERSE) -> NamedHost:
+def read_full_name(full_name: str, named: NamedHost | None, universe: str = DEFAULT_UNIVERSE) -> NamedHost:
     """Read a full resource name: ``//HOST/NAME`` (https://google.aip.dev/122).
 
-    :param api: the API that the user named, if any.
+    :param named: the API that the user named, if any (:func:`read_service`).
     :raises InvalidReferenceError: if its host is none, or another API's.
     :raises ForbiddenEndpointError: if neither the host nor the user identifies the API.
     """
     host, _, name = full_name[2:].partition("/")
     host = host_in_table(_lower(host), universe)
     _check_host(host, full_name)
-    return _locate(host, name, api, full_name)
+    return _locate(host, name, named, full_name, is_exact=False)
 
 
 def read_url(
-    url: str, api: Service | None, *, api_endpoint: str | None = None, universe: str = DEFAULT_UNIVERSE
+    url: str, named: NamedHost | None, *, api_endpoint: str | None = None, universe: str = DEFAULT_UNIVERSE
 ) -> NamedHost:
     """Read a URL; for the arguments see :func:`~airflow_lro_provider.lro.resources.names.read_reference`.
 
@@ -128,30 +149,33 @@ def read_url(
     if scheme not in ("http", "https"):
         raise InvalidReferenceError(f"{url!r:.200} must begin with https://.")
     if api_endpoint is not None:
-        for candidate in [api] if api else known_services().values():
-            base = _endpoint_for(api_endpoint, candidate.name)
-            if url.startswith(base + "/") and (api or "{service}" in api_endpoint):
+        candidates = [named] if named else (NamedHost(one, one.host, url) for one in known_services().values())
+        for candidate in candidates:
+            base = _endpoint_for(api_endpoint, candidate.api.name)
+            if url.startswith(base + "/") and (named or "{service}" in api_endpoint):
                 return _locate(host, url[len(base) + 1 :], candidate, url, is_endpoint=True)
     host = host_in_table(host, universe, exact=True)
     if scheme == "http" and service_of_host(host) is not None:
         raise InvalidReferenceError(f"{url!r:.200}: Google's APIs are reached over https only; nothing was sent.")
-    return _locate(host, path[1:], api, url)
+    return _locate(host, path[1:], named, url)
 
 
-def _locate(host: str, path: str, api: Service | None, given: str, *, is_endpoint: bool = False) -> NamedHost:
+def _locate(host: str, path: str, named: NamedHost | None, given: str, **more: bool) -> NamedHost:
     """Find out which API has this host."""
     owner = service_of_host(host)
-    if owner is not None and api is not None and owner is not api:
+    if owner is not None and named is not None and owner is not named.api:
         raise InvalidReferenceError(
-            f"{given!r:.200} is at {owner.title} ({owner.name}), but `service` says {api.name!r}."
+            f"{given!r:.200} is at {owner.title} ({owner.name}), but `service` says {named.api.name!r}."
         )
-    api = owner or api
+    if named is not None and host == named.api.host != named.host:
+        host = named.host
+    api = named.api if named is not None else owner
     if api is None:
         raise ForbiddenEndpointError(
             f"{host} is not a known Google API; nothing was sent. If it is a private endpoint, name it in the"
             " connection's extra as `api_endpoint`, and give `service`."
         )
-    return NamedHost(api, host, path, given, is_endpoint)
+    return NamedHost(api, host, given, path, **{"is_exact": True, **more})
 
 
 def as_written(value: Any) -> Any:
@@ -163,12 +187,35 @@ def as_written(value: Any) -> Any:
 
 def names_unknown_host(value: object) -> bool:
     """Whether a name or URL has a host that is not known to be Google's: only a connection may vouch for it."""
+    host = _host_in(value)
+    return host is not None and service_of_host(host) is None
+
+
+def check_unknown_host(value: object) -> None:
+    """Refuse a host that only looks like Google's, and warn of another one, when only a connection may vouch for it.
+
+    :raises ForbiddenEndpointError: if it is below ``googleapis.com``, but no API's, nor a private one
+        (``…-NAME.p.googleapis.com``, of Private Service Connect).
+    """
+    host = _host_in(value) or ""
+    if belongs_to(host, DEFAULT_UNIVERSE) and not belongs_to(host, f"p.{DEFAULT_UNIVERSE}"):
+        raise ForbiddenEndpointError(f"{host} (in {value!r:.200}) is not a known Google API.")
+    if not _LOOPBACK.fullmatch(host):
+        warnings.warn(
+            f"{host} (in {value!r:.200}) is not Google's. The task fails, with nothing sent, unless its connection"
+            " names that host in its extra as `api_endpoint`; a plain name and `service` are enough then.",
+            stacklevel=2,
+        )
+
+
+def _host_in(value: object) -> str | None:
+    """The host in a name or URL, if it has one."""
     value = as_written(value)
     if not isinstance(value, str):
-        return False
+        return None
     if value.startswith("//"):
-        return service_of_host(_lower(value[2:].partition("/")[0])) is None
-    return "://" in value and service_of_host(split_url(value)[1]) is None
+        return _lower(value[2:].partition("/")[0])
+    return split_url(value)[1] if "://" in value else None
 
 
 def endpoint_of(
@@ -188,7 +235,10 @@ def endpoint_of(
                 f"{resource.host} is not a host of {service.title} ({service.host}); nothing was sent."
                 " If it is a private endpoint, name it in the connection's extra as `api_endpoint`."
             )
-        return f"https://{host_to_send_to(resource.host, universe, mtls=mtls)}"
+        host = resource.host
+        if host.endswith(REGIONAL) and service.is_global and (mtls or universe != DEFAULT_UNIVERSE):
+            host = service.host  # whether the regional host is there, too, is known of no universe and with no mTLS
+        return f"https://{host_to_send_to(host, universe, mtls=mtls)}"
     endpoint = _endpoint_for(api_endpoint, resource.service)
     if not is_google and resource.host != split_url(endpoint)[1]:
         raise ForbiddenEndpointError(
@@ -290,13 +340,13 @@ def host_in_table(host: str, universe: str, *, exact: bool = False) -> str:
 def host_to_send_to(host: str, universe: str, *, mtls: bool = False) -> str:
     """The host that a connection sends to, for a host of the catalog.
 
-    :param mtls: whether to use mTLS hosts (https://google.aip.dev/auth/4114): those have the label ``mtls`` after their
-        first one. A host that already has it keeps it.
+    :param mtls: whether to use mTLS hosts (https://google.aip.dev/auth/4114): those end in ``.mtls.googleapis.com``,
+        also regional ones (``google/auth/credentials.py``). A host that does so already is kept.
     """
-    first, _, rest = host.partition(".")
-    if mtls and not rest.startswith("mtls."):
-        host = f"{first}.mtls.{rest}"
-    return host if universe == DEFAULT_UNIVERSE else f"{host[: -len(DEFAULT_UNIVERSE)]}{universe}"
+    stem = host.removesuffix(DEFAULT_UNIVERSE)
+    if mtls and not stem.endswith(".mtls."):
+        stem += "mtls."
+    return stem + universe
 
 
 def split_url(endpoint: str) -> tuple[str, str, str]:

@@ -17,9 +17,9 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from airflow_lro_provider.lro.errors import InvalidReferenceError
-from airflow_lro_provider.lro.resources.catalog import DEFAULT_UNIVERSE, find_service
-from airflow_lro_provider.lro.resources.hosts import Resource, as_written, check_version, read_url
-from airflow_lro_provider.lro.resources.names import check_segments
+from airflow_lro_provider.lro.resources.catalog import DEFAULT_UNIVERSE, Service
+from airflow_lro_provider.lro.resources.hosts import Resource, as_written, check_version, read_service, read_url
+from airflow_lro_provider.lro.resources.names import check_segments, hint_for, refuse_fetched
 
 HTTP_METHODS = ("POST", "PUT", "PATCH", "DELETE")
 REQUEST_ID = "requestId"
@@ -61,38 +61,42 @@ def read_method(
     *,
     api_endpoint: str | None = None,
     universe: str = DEFAULT_UNIVERSE,
+    project: str | None = None,
 ) -> Method:
     """Read a method in any of its forms. See the module's text, and :func:`read_reference` for the other arguments.
 
-    :param value: the path or URL.
+    :param value: the path or URL. A path that begins with its location lies in the ``project`` of the connection.
     :param http_method: one of :data:`HTTP_METHODS`.
     :raises InvalidReferenceError: if it cannot be a method.
     :raises UnknownServiceError: if the service or the version is not known.
     """
-    api = find_service(service) if service is not None else None
+    host = read_service(service, universe) if service is not None else None
     value, http_method = as_written(value), as_written(http_method)
     if not isinstance(value, str) or not value:
-        raise InvalidReferenceError(f"`method` must be a path or a URL, not {type(value).__name__} ({value!r:.100})")
+        raise InvalidReferenceError(
+            f"`method` must be a path or a URL, not {type(value).__name__} ({value!r:.100}){hint_for(value, 'method')}"
+        )
     if not isinstance(http_method, str) or http_method.upper() not in HTTP_METHODS:
         raise InvalidReferenceError(f"`http_method` must be one of {', '.join(HTTP_METHODS)}, not {http_method!r:.50}")
     address, _, query = value.partition("?")
     _check_query(query, address)
     if "://" in address:
-        found = read_url(address, api, api_endpoint=api_endpoint, universe=universe)
-        api, host_for = found.api, found.host_for
-        named, path = api.split_path(found.path, of_method=True)
+        host = read_url(address, host, api_endpoint=api_endpoint, universe=universe)
+        named, path = host.api.split_path(host.path, of_method=True)
         if not named:
             raise InvalidReferenceError(f"{address!r:.200} has an empty part in its path.")
-    elif api is not None:
-        host_for = api.host_for
-        named, path = api.split_path(address, of_method=True)
-        if named not in api.versions:  # a path may begin with its version
+    elif host is not None:
+        named, path = host.api.split_path(address, of_method=True)
+        if named not in host.api.versions:  # a path may begin with its version
             named, path = "", address
+        path = host.api.in_project(path, project)
     else:
         raise InvalidReferenceError(f"{address!r:.200} does not say which API it belongs to; give service=…")
-    version = check_version(api, named, api_version, address)
+    version = check_version(host.api, named, api_version, address)
     check_segments(path, "path of a method")
-    return Method(api.name, version, path, host_for(path), http_method.upper(), query)
+    _check_root(host.api, version, path)
+    refuse_fetched(host.api, path)
+    return Method(host.api.name, version, path, host.host_for(path), http_method.upper(), query)
 
 
 def id_of_new(method: Method, body: Mapping[str, Any] | None) -> str | None:
@@ -139,6 +143,18 @@ def new_request_id(seed: str) -> str:
     :param seed: identifies the start: a try of a task.
     """
     return str(uuid.UUID(bytes=uuid.uuid5(uuid.NAMESPACE_URL, f"airflow-lro-provider:{seed}").bytes, version=4))
+
+
+def _check_root(api: Service, version: str, path: str) -> None:
+    """Refuse a path without its project, of an API where everything lies in one."""
+    roots = ("projects/", "organizations/", "folders/")
+    head = path.partition("/")[0]
+    is_rooted = not api.prefixes and all(re.match(r"[a-z]+/\*/locations/", name) for name in api.names[version])
+    if is_rooted and ":" not in head and not path.startswith(roots):
+        raise InvalidReferenceError(
+            f"the method {path!r:.200} is incomplete: those of {api.title} ({api.name}) begin with"
+            " projects/PROJECT/locations/LOCATION/, or with locations/LOCATION/ in the project of the connection."
+        )
 
 
 def _check_query(query: str, address: str) -> None:

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_lro_provider.lro.errors import InvalidReferenceError
+from airflow_lro_provider.lro.errors import InvalidReferenceError, UnknownServiceError
 from airflow_lro_provider.lro.resources.catalog import (
     DEFAULT_UNIVERSE,
     SYSTEMS,
@@ -36,13 +36,14 @@ from airflow_lro_provider.lro.resources.hosts import (
     check_version,
     is_host,
     read_full_name,
+    read_service,
     read_url,
 )
 
 MAX_LENGTH = 2048
 # RFC 3986 path characters, without %: an encoded slash or dot does not belong in a name.
 _SEGMENT = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@-]+")
-_LOCATION = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
+_LOCATION = re.compile(r"(?=.{1,40}$)[a-z][a-z0-9]*(?:-[a-z0-9]+)*")  # it becomes part of a host's label
 _VERB_SUFFIX = re.compile(r":(cancel|wait|delete|get)$")
 
 
@@ -90,23 +91,32 @@ def read_reference(
     *,
     api_endpoint: str | None = None,
     universe: str = DEFAULT_UNIVERSE,
+    project: str | None = None,
 ) -> OperationReference:
     """Read a reference in any of its forms; see the module's text.
 
-    :param service: the API, if ``value`` does not identify it.
+    :param service: the API, if ``value`` does not identify it: its discovery name, or one of its hosts, which is used
+        then.
     :param api_version: the API version, if not the preferred one.
     :param api_endpoint: the connection's own endpoint; a URL that begins with it is understood.
     :param universe: the domain of the connection's universe.
+    :param project: the connection's project, for a plain name that begins with its location.
     :raises InvalidReferenceError: if it is not a name of an operation of that service.
     :raises UnknownServiceError: if the service or the version is not known.
     """
-    api = find_service(service) if service is not None else None
+    named = read_service(service, universe) if service is not None else None
     if isinstance(value, Mapping):
         value = _name_of_resource(value)
     value = as_written(value)
     if not isinstance(value, str):
         raise InvalidReferenceError(
             f"an operation is named by a string or by its dict, not by {type(value).__name__} ({value!r:.100})"
+            f"{hint_for(value, 'operation_name')}"
+        )
+    if value.strip().lower() in _NOTHING:
+        raise InvalidReferenceError(
+            f"the name of the operation is {value!r}: probably a template of a value that is not there. Has the task"
+            " that is to return the operation run, and does it return it?"
         )
     if value.startswith("{"):
         raise InvalidReferenceError(
@@ -115,17 +125,19 @@ def read_reference(
             " {{ ti.xcom_pull(task_ids='start')['name'] }}"
         )
     if value.startswith("//"):
-        found = read_full_name(value, api, universe)
+        found = read_full_name(value, named, universe)
         return _reference_at(found, "", found.path, api_version)
     if "://" in value:
-        found = read_url(value, api, api_endpoint=api_endpoint, universe=universe)
+        found = read_url(value, named, api_endpoint=api_endpoint, universe=universe)
         return _reference_at(found, *found.api.split_path(found.path), api_version)
-    if api is None:
-        api = _service_of(value)
+    if named is None:
+        named = read_service(_service_of(value).name)
+    api = named.api
+    value = api.in_project(value, project)
     fitting = (version for version in api.versions if api.has_name(value, version))
     version = api.version(api_version) if api_version is not None else next(fitting, api.versions[0])
     name = check_name(value, api, version)
-    return OperationReference(api.name, version, name, api.host_for(name))
+    return OperationReference(api.name, version, name, named.host_for(name))
 
 
 def _reference_at(found: NamedHost, named_version: str, name: str, api_version: str | None) -> OperationReference:
@@ -134,16 +146,32 @@ def _reference_at(found: NamedHost, named_version: str, name: str, api_version: 
     return OperationReference(found.api.name, version, name, found.host_for(name))
 
 
-def read_parent(parent: Any, service: str, api_version: str | None = None) -> Parent:
+def read_parent(
+    parent: Any,
+    service: str | None,
+    api_version: str | None = None,
+    *,
+    universe: str = DEFAULT_UNIVERSE,
+    project: str | None = None,
+) -> Parent:
     """Read the parent of a list: what operations are listed below; a trailing ``/operations`` is left out.
+
+    For the arguments see :func:`read_reference`.
 
     :raises InvalidReferenceError: saying what is wrong with it.
     :raises UnknownServiceError: if the service or the version is not known, or lists no operations.
     """
-    api = find_service(service)
-    version = api.version(api_version)
-    parent = check_parent(as_written(parent), api, version)
-    return Parent(api.name, version, parent, api.host_for(parent))
+    if service is None:
+        raise UnknownServiceError(
+            "to list operations, `service` is required: a parent's name does not identify its API."
+        )
+    named = read_service(service, universe)
+    version = named.api.version(api_version)
+    parent = as_written(parent)
+    if isinstance(parent, str):
+        parent = named.api.in_project(parent, project)
+    parent = check_parent(parent, named.api, version)
+    return Parent(named.api.name, version, parent, named.host_for(parent))
 
 
 def check_parent(parent: Any, service: Service, version: str) -> str:
@@ -154,7 +182,7 @@ def check_parent(parent: Any, service: Service, version: str) -> str:
     """
     service.require("list", version=version)
     if not isinstance(parent, str):
-        raise InvalidReferenceError(f"a parent is a string, not {type(parent).__name__}")
+        raise InvalidReferenceError(f"a parent is a string, not {type(parent).__name__}{hint_for(parent, 'parent')}")
     checked: str = parent.removesuffix("/operations")
     check_segments(checked, "parent", wildcard=True)
     if not service.has_parent(checked, version):
@@ -177,9 +205,10 @@ def check_name(name: Any, service: Service, version: str) -> str:
         raise InvalidReferenceError(
             f"{name!r} ends in {verb[0]!r}, which belongs to the URL of that method and not to the name. Leave it out."
         )
+    refuse_fetched(service, name)
     if not service.has_name(name, version):
         others = [s for s in known_services().values() if s is not service and _fits(s, name)]
-        hint = f" It looks like one of {_some(others)}." if others else ""
+        hint = f" It looks like one of {_some(others)}." if others and "/" in name else ""
         raise InvalidReferenceError(
             f"{name!r} is not a name of an operation of {service.title} ({service.name} {version})."
             f" Expected {_examples(service.names[version])}.{hint}"
@@ -234,6 +263,37 @@ def operation_in(returned: Any) -> str | Mapping[str, Any] | OperationReference:
     )
 
 
+_FETCHED = re.compile(r"(?:.+/)?publishers/[^/]+/models/[^/]+(?::predictLongRunning|/operations/[^/]+)")
+
+
+def refuse_fetched(service: Service, path: str) -> None:
+    """Refuse operations that no verb of google.longrunning knows: those of Vertex AI's published models (Veo).
+
+    https://cloud.google.com/vertex-ai/generative-ai/docs/model-reference/veo-video-generation
+
+    :raises InvalidReferenceError: for the method that starts one, and for the name of one.
+    """
+    if service.name == "aiplatform" and _FETCHED.fullmatch(path):
+        raise InvalidReferenceError(
+            f"{path!r:.200}: operations of published models (Veo) are not supported; nothing was sent. Only"
+            " `:fetchPredictOperation` polls them, and nothing cancels them. Call the model in a task of your own."
+        )
+
+
+_NOTHING = ("none", "null", "undefined", "nan")
+
+
+def hint_for(value: Any, argument: str) -> str:
+    """What to do about a value that names nothing, because of what people mean by it; empty if nobody knows."""
+    if value is None:
+        return ". If it is the result of another task, that task returned nothing: it has no XCom"
+    if hasattr(value, "task_id") and hasattr(value, "output"):
+        return f". That is a task and not what it returns: {argument}={value.task_id}.output"
+    if isinstance(value, (list, tuple)):
+        return f". For a task for each of several: .expand({argument}=…)"
+    return ""
+
+
 def check_segments(name: str, what: str, *, wildcard: bool = False) -> None:
     """Check the parts of a name or path: their characters, and the location, which may be ``-`` with ``wildcard``.
 
@@ -241,6 +301,8 @@ def check_segments(name: str, what: str, *, wildcard: bool = False) -> None:
     """
     if not name or len(name) > MAX_LENGTH:
         raise InvalidReferenceError(f"the {what} is {'empty' if not name else 'longer than 2048 characters'}.")
+    if name.startswith("/"):
+        raise InvalidReferenceError(f"{name!r:.200} is not a {what}: it begins with a slash. Leave that out.")
     segments = name.split("/")
     for segment in segments:
         if segment in (".", "..") or not _SEGMENT.fullmatch(segment):

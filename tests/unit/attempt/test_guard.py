@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -40,6 +41,12 @@ class Log:
 
     def __init__(self) -> None:
         self.lines: list[str] = []
+        self.levels: list[int] = []
+
+    def log(self, level: int, line: str) -> None:
+        """Remember a line of this level."""
+        self.levels.append(level)
+        self.lines.append(line)
 
     def info(self, line: str, *args: Any) -> None:
         """Remember a line."""
@@ -315,11 +322,12 @@ def test_a_refused_cancel_is_logged_as_refused(make_task: Callable[..., Task], m
 
 
 def test_a_cancel_that_the_service_does_not_have_is_logged_so(make_task: Callable[..., Task]) -> None:
-    """It was answered, and the operation runs on."""
+    """C4: it was answered, and the operation runs on: a warning."""
     task = make_task(cancel="unimplemented")
     task.arm()
     task.guard.release("a reason")
     [line] = task.log.lines
+    assert task.log.levels == [logging.WARNING]
     assert "cannot cancel it (a reason;" in line
 
 

@@ -14,7 +14,7 @@ from airflow_lro_provider.lro.resources.names import read_reference
 
 NAME = "projects/p/locations/us-central1/operations/o"
 REFERENCE = read_reference(NAME, "datafusion")
-FULL = f"//datafusion.googleapis.com/{NAME}"
+FULL = f"//datafusion.us-central1.rep.googleapis.com/{NAME}"
 
 SUCCEEDED = Operation.from_json(
     {"name": NAME, "done": True, "response": {"uri": "gs://b/o"}, "metadata": {"verb": "create"}, "odd": 1}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from airflow_lro_provider.attempt.validation import (
     check_method,
     check_outcomes,
+    check_parent,
     check_reference,
     check_seconds,
     is_literal,
@@ -91,6 +94,7 @@ def test_is_literal(value: Any, literal: bool) -> None:
     ],
     ids=same_name,
 )
+@pytest.mark.filterwarnings("ignore:psc.example:UserWarning")
 def test_what_may_be_right_is_let_through(arguments: tuple[Any, ...]) -> None:
     """Right literals pass, and so does what only the run or the connection can tell."""
     check_reference(*arguments)
@@ -142,6 +146,43 @@ def test_what_can_never_be_right_is_refused(arguments: tuple[Any, ...], error: t
     """A literal that no run can make right fails the parsing, with the way out."""
     with pytest.raises(error, match=cure):
         check_reference(*arguments)
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        lambda value: check_reference(value, "datafusion", None, "c"),
+        lambda value: check_method(value, "POST", None, "datafusion", None, "c"),
+        lambda value: check_parent(value, "datafusion", None),
+    ],
+    ids=["name", "method", "parent"],
+)
+def test_a_task_is_not_what_it_returns(check: Callable[[Any], None]) -> None:
+    """C11: a task without `.output` is refused when the Dag is parsed."""
+    with pytest.raises(InvalidReferenceError, match=r"is SimpleNamespace\. That is a task and .*=start\.output"):
+        check(SimpleNamespace(task_id="start", output=None))
+
+
+@pytest.mark.parametrize("where", ["//datafusionn.googleapis.com/", "https://storage.googleapis.com/v1/"])
+def test_a_host_that_is_like_googles_is_refused(where: str) -> None:
+    """C11: below googleapis.com only a private endpoint can be unknown; of another host only the connection knows."""
+    with pytest.raises(ForbiddenEndpointError, match="is not a known Google API"):
+        check_reference(where + NAME, "datafusion", None, "c")
+    with pytest.raises(ForbiddenEndpointError, match="is not a known Google API"):
+        check_method(where + NAME, "POST", None, "datafusion", None, "c")
+
+
+def test_a_foreign_host_gets_a_warning() -> None:
+    """C11: it is said when the Dag is parsed that the connection has to name it."""
+    with pytest.warns(UserWarning, match=r"psc\.example .* is not Google's.*`api_endpoint`"):
+        check_method(f"https://psc.example/v1/{NAME}", "POST", None, "datafusion", None, "c")
+
+
+def test_names_and_paths_in_the_connections_project() -> None:
+    """B15: what begins with its location passes when the Dag is parsed."""
+    check_reference("locations/us-central1/operations/o", "datafusion", None, "c")
+    check_method("locations/us-central1/instances", "POST", None, "datafusion", None, "c")
+    check_parent("locations/us-central1", "datafusion", None)
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,8 @@ def test_the_default_script_is_set(send, clock):
     answer = send("POST", "/emulator/script", {"service": "automl", "script": {"duration": 50}}).json
     assert answer["duration"] == 50
     names = {
-        api: send("POST", f"/{api}/v1/{L}/things").json["name"] for api in ("datafusion", "automl", "developerconnect")
+        api: send("POST", f"/{api}/v1/{L}/{things}").json["name"]
+        for api, things in {"datafusion": "instances", "automl": "models", "developerconnect": "connections"}.items()
     }
     clock.turn(5)
     done = {api: send("GET", f"/{api}/v1/{name}").json.get("done", False) for api, name in names.items()}

@@ -129,6 +129,32 @@ def test_other_requests_start_an_operation(method, path, parent, work, target):
 
 
 @pytest.mark.parametrize(
+    ("method", "path", "is_known"),
+    [
+        ("POST", f"/datafusion/v1/{L}/instances", True),
+        ("POST", f"/datafusion/v1/{L}/things", False),
+        ("PUT", f"/datafusion/v1/{L}/instances/i", False),
+        ("POST", f"/datafusion/v1/{L}/instances/i:restart", True),
+        ("POST", f"/datafusion/v1/{L}/instances/i:explode", False),
+        ("POST", f"/datafusion/v1/{L}/instances/i", False),
+        ("POST", f"/cloudbuild/v2/{L}/connections", True),
+        ("POST", f"/cloudbuild/v1/{L}/connections", False),
+        ("POST", f"/cloudbuild/v1/{L}/triggers/t:run", True),
+        ("POST", f"/cloudbuild/v2/{L}/triggers/t:run", False),
+        ("POST", f"/translate/v3/{L}:batchTranslateText", True),
+        ("POST", "/dns/dns/v1/projects/p/locations/l/outboundEndpoints", True),
+        ("POST", f"/automl/v1/{L}/anything", True),
+        ("POST", "/earthengine/v1/projects/p/image:export", True),
+        ("POST", f"/speech/v2/{L}/recognizers/_:batchRecognize", True),
+    ],
+)
+def test_only_methods_that_discovery_knows_start_something(method, path, is_known):
+    """C8: by API and version; APIs without a discovery document (AutoML, Earth Engine, Speech v2) take any."""
+    found = find_route(known_services(), method, path)
+    assert (found.verb, found.routed) == (("start", True) if is_known else (None, False))
+
+
+@pytest.mark.parametrize(
     ("name", "parent"),
     [
         (f"{L}/operations/o", L),

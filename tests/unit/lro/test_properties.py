@@ -117,7 +117,7 @@ def names(service: str, version: str, parts: st.SearchStrategy[str]) -> st.Searc
             if word == "**":
                 pieces.append(st.lists(parts, min_size=1, max_size=3).map("/".join))
             elif word == "*":
-                pieces.append(st.just("us-central1") if before == "locations" else parts)
+                pieces.append(st.just("us-central1") if before in ("locations", "regions") else parts)
             else:
                 pieces.append(st.just(word))
             before = word

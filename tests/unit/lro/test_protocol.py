@@ -34,8 +34,8 @@ NAMES = {
 }
 BASES = {
     "earthengine": "https://earthengine.googleapis.com/v1/",
-    "developerconnect": "https://developerconnect.googleapis.com/v1/",
-    "datafusion": "https://datafusion.googleapis.com/v1/",
+    "developerconnect": "https://developerconnect.us-central1.rep.googleapis.com/v1/",
+    "datafusion": "https://datafusion.us-central1.rep.googleapis.com/v1/",
     "automl": "https://automl.googleapis.com/v1/",
     "aiplatform": "https://us-central1-aiplatform.googleapis.com/v1/",
 }

@@ -86,8 +86,8 @@ class Page:
 
     @property
     def reference(self) -> OperationReference:
-        """The reference to the operation."""
-        return read_reference(self.name, self.service, self.version)
+        """The reference to the operation, at the host that the page names (Vertex AI: at the location's)."""
+        return read_reference(self.name, f"{self.service}.googleapis.com", self.version)
 
     def cancel(self) -> Request[Any]:
         """The request that the page documents."""

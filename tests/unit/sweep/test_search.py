@@ -30,6 +30,7 @@ def traces(
         (f"{L}/instances?instanceId=x&requestId=r", "POST", None, f"{L}/instances/x", "create"),
         (f"{L}/instances", "POST", {"instanceId": "x", "requestId": "r"}, f"{L}/instances/x", "create"),
         (f"v1/{L}/instances/x:restart", "POST", {}, f"{L}/instances/x", ""),
+        (f"{L}:restartAll", "POST", {}, L, ""),
         (f"{L}/instances/x", "PATCH", {}, f"{L}/instances/x", ""),
         (f"{L}/instances/x", "DELETE", None, f"{L}/instances/x", "delete"),
     ],
@@ -39,7 +40,7 @@ def test_what_a_start_works_on(path: str, http_method: str, body: Any, target: s
     found = traces(path, http_method, body=body)
     assert found is not None
     assert (found.target, found.verb, found.parent) == (target, verb, L)
-    assert (found.place.name, found.place.host) == (L, "datafusion.googleapis.com")
+    assert (found.place.name, found.place.host) == (L, "datafusion.us-central1.rep.googleapis.com")
 
 
 @pytest.mark.parametrize(

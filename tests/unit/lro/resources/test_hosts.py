@@ -6,16 +6,19 @@ from typing import Any
 
 import pytest
 
-from airflow_lro_provider.lro.errors import ConnectionSettingsError, ForbiddenEndpointError
+from airflow_lro_provider.lro.errors import ConnectionSettingsError, ForbiddenEndpointError, InvalidReferenceError
 from airflow_lro_provider.lro.resources.hosts import (
     DEFAULT_UNIVERSE,
     belongs_to,
     check_endpoint,
     check_universe,
+    endpoint_of,
     host_in_table,
     host_to_send_to,
     names_unknown_host,
 )
+from airflow_lro_provider.lro.resources.methods import read_method
+from airflow_lro_provider.lro.resources.names import read_parent, read_reference
 
 UNIVERSE = "universe.example"
 NAME = "projects/my-project/locations/europe-west4/operations/operation-1-2-3"
@@ -71,13 +74,85 @@ def test_an_exact_host_of_another_universe() -> None:
         ("aiplatform.googleapis.com", DEFAULT_UNIVERSE, True, "aiplatform.mtls.googleapis.com"),
         ("aiplatform.mtls.googleapis.com", DEFAULT_UNIVERSE, True, "aiplatform.mtls.googleapis.com"),
         ("aiplatform.mtls.googleapis.com", DEFAULT_UNIVERSE, False, "aiplatform.mtls.googleapis.com"),
-        ("aiplatform.us.rep.googleapis.com", DEFAULT_UNIVERSE, True, "aiplatform.mtls.us.rep.googleapis.com"),
+        ("aiplatform.us.rep.googleapis.com", DEFAULT_UNIVERSE, True, "aiplatform.us.rep.mtls.googleapis.com"),
         ("us-east1-aiplatform.googleapis.com", UNIVERSE, False, "us-east1-aiplatform.universe.example"),
     ],
 )
 def test_host_to_send_to(host: str, universe: str, mtls: bool, sent_to: str) -> None:
     """The table's host becomes the universe's, or Google's mTLS one; one that is that already is kept."""
     assert host_to_send_to(host, universe, mtls=mtls) == sent_to
+
+
+@pytest.mark.parametrize(
+    ("service", "universe", "mtls", "endpoint"),
+    [
+        ("datafusion", DEFAULT_UNIVERSE, False, "datafusion.us-central1.rep.googleapis.com"),
+        ("datafusion", DEFAULT_UNIVERSE, True, "datafusion.mtls.googleapis.com"),
+        ("datafusion", UNIVERSE, False, "datafusion.universe.example"),
+        ("aiplatform", DEFAULT_UNIVERSE, True, "us-central1-aiplatform.mtls.googleapis.com"),
+        ("aiplatform", UNIVERSE, False, "us-central1-aiplatform.universe.example"),
+        ("composer", DEFAULT_UNIVERSE, True, "us-central1-composer.mtls.googleapis.com"),
+    ],
+)
+def test_a_regional_endpoint_is_used_where_it_is_known(service: str, universe: str, mtls: bool, endpoint: str) -> None:
+    """B1: discovery tells of them below googleapis.com, without mTLS; elsewhere the global host serves."""
+    reference = read_reference("projects/p/locations/us-central1/operations/o", service)
+    assert endpoint_of(reference, universe=universe, mtls=mtls) == f"https://{endpoint}"
+    assert endpoint_of(reference, "https://{service}.googleapis.com") == f"https://{service}.googleapis.com"
+
+
+@pytest.mark.parametrize(
+    ("service", "name", "host"),
+    [
+        ("eu-documentai.googleapis.com", "projects/p/locations/eu/operations/o", "eu-documentai.googleapis.com"),
+        ("EU-DocumentAI.googleapis.com ", "projects/p/locations/eu/operations/o", "eu-documentai.googleapis.com"),
+        (
+            "documentai.eu.rep.googleapis.com",
+            "projects/p/locations/eu/operations/o",
+            "documentai.eu.rep.googleapis.com",
+        ),
+        ("documentai.googleapis.com", "projects/p/locations/eu/operations/o", "eu-documentai.googleapis.com"),
+        ("datafusion.googleapis.com", "projects/p/locations/us-west1/operations/o", "datafusion.googleapis.com"),
+        (
+            "translate-eu.googleapis.com",
+            "projects/p/locations/europe-west1/operations/o",
+            "translate-eu.googleapis.com",
+        ),
+        (
+            "eu-documentai.googleapis.com",
+            "//documentai.googleapis.com/projects/p/operations/o",
+            "eu-documentai.googleapis.com",
+        ),
+        (
+            "us-central1-aiplatform.googleapis.com",
+            "endpoints/1/operations/2",
+            "us-central1-aiplatform.googleapis.com",
+        ),
+    ],
+)
+def test_a_host_given_as_service_is_used(service: str, name: str, host: str) -> None:
+    """B2: for operations, methods and parents; a global host only if it serves the location."""
+    assert read_reference(name, service).host == host
+    if not name.startswith("//"):
+        method, parent = name.rpartition("/operations/")[0] + "/things", name.rpartition("/operations/")[0]
+        assert read_method(method, service=service).host == host
+        assert read_parent(parent, service).host == host
+
+
+def test_a_host_of_another_universe_given_as_service_is_used() -> None:
+    """B2: a connection's universe has the same hosts below its own domain."""
+    named = {"service": "eu-documentai.universe.example", "universe": UNIVERSE}
+    reference = read_reference("projects/p/locations/eu/operations/o", **named)
+    assert endpoint_of(reference, universe=UNIVERSE) == "https://eu-documentai.universe.example"
+    assert read_parent("projects/p/locations/eu", **named).host == reference.host
+
+
+@pytest.mark.parametrize("read", [read_reference, read_parent])
+def test_a_host_given_as_service_serves_the_location(read: Any) -> None:
+    """B2: a host of another location than the name's is refused before anything is sent."""
+    name = "projects/p/locations/us/operations/o" if read is read_reference else "projects/p/locations/us"
+    with pytest.raises(InvalidReferenceError, match="serves the location 'eu', but the name is in 'us'"):
+        read(name, "eu-documentai.googleapis.com")
 
 
 @pytest.mark.parametrize("domain", ["googleapis.com", " Universe.Example\n", "a-b.c1.example"])

@@ -19,19 +19,22 @@ from airflow_lro_provider.lro.errors import (
     NotAnOperationError,
     UnknownServiceError,
 )
+from airflow_lro_provider.lro.resources.catalog import known_services
 from airflow_lro_provider.lro.resources.hosts import endpoint_of
 from airflow_lro_provider.lro.resources.methods import Method, new_request_id, read_method
+from tools import generate_services
 
 LOCATION = "projects/p/locations/us-central1"
 INSTANCES = f"{LOCATION}/instances"
+HOST = "datafusion.us-central1.rep.googleapis.com"
 
 
 @pytest.mark.parametrize(
     ("value", "service", "version", "host", "path", "query"),
     [
-        (INSTANCES, "datafusion", "v1", "datafusion.googleapis.com", INSTANCES, ""),
-        (f"{INSTANCES}?instanceId=x", "datafusion", "v1", "datafusion.googleapis.com", INSTANCES, "instanceId=x"),
-        (f"v1beta1/{INSTANCES}", "datafusion", "v1beta1", "datafusion.googleapis.com", INSTANCES, ""),
+        (INSTANCES, "datafusion", "v1", HOST, INSTANCES, ""),
+        (f"{INSTANCES}?instanceId=x", "datafusion", "v1", HOST, INSTANCES, "instanceId=x"),
+        (f"v1beta1/{INSTANCES}", "datafusion", "v1beta1", HOST, INSTANCES, ""),
         (
             f"https://datafusion.googleapis.com/v1/{INSTANCES}?a=b",
             None,
@@ -72,13 +75,33 @@ INSTANCES = f"{LOCATION}/instances"
             "admin/projects/p/locations/l/subscriptions/s:seek",
             "",
         ),
+        (
+            "projects/p/locations/us-central1:batchTranslateText",
+            "translate",
+            "v3",
+            "translation.googleapis.com",
+            "projects/p/locations/us-central1:batchTranslateText",
+            "",
+        ),
+        (f"{LOCATION}:deploy", "aiplatform", "v1", "us-central1-aiplatform.googleapis.com", f"{LOCATION}:deploy", ""),
+        (
+            f"v1/{LOCATION}:deploy",
+            "aiplatform",
+            "v1",
+            "us-central1-aiplatform.googleapis.com",
+            f"{LOCATION}:deploy",
+            "",
+        ),
         ("projects/p/image:export", "earthengine", "v1", "earthengine.googleapis.com", "projects/p/image:export", ""),
     ],
 )
 def test_what_a_method_is_given_as(
     value: str, service: str | None, version: str, host: str, path: str, query: str
 ) -> None:
-    """A path with a service, with or without the version, and a URL; regional hosts are found."""
+    """A path with a service, with or without the version, and a URL; regional hosts are found.
+
+    B12: also for a custom method of a location.
+    """
     method = read_method(value, service=service)
     assert (method.version, method.host, method.path, method.query) == (version, host, path, query)
 
@@ -88,6 +111,39 @@ def test_white_space_at_the_ends_is_no_part_of_a_method() -> None:
     for value in (f" {INSTANCES}?a=b\n", f"\thttps://datafusion.googleapis.com/v1/{INSTANCES}?a=b "):
         method = read_method(value, "patch\n", "datafusion\n")
         assert (method.path, method.query, method.http_method) == (INSTANCES, "a=b", "PATCH")
+
+
+@pytest.mark.parametrize(
+    ("service", "value", "path"),
+    [
+        ("datafusion", "locations/l/instances?instanceId=x", "projects/mine/locations/l/instances"),
+        ("datafusion", "v1/locations/l/instances", "projects/mine/locations/l/instances"),
+        ("aiplatform", "locations/us-central1/datasets", "projects/mine/locations/us-central1/datasets"),
+        ("dataproc", "regions/us-central1/clusters", "projects/mine/regions/us-central1/clusters"),
+        ("iam", "locations/global/workforcePools", "locations/global/workforcePools"),
+        ("cloudresourcemanager", "locations/l/tagBindingCollections/t", "locations/l/tagBindingCollections/t"),
+        ("datafusion", INSTANCES, INSTANCES),
+    ],
+)
+def test_a_path_may_begin_with_its_location(service: str, value: str, path: str) -> None:
+    """B15: it lies in the connection's project then, unless the API has such paths."""
+    assert read_method(value, service=service, project="mine").path == path
+
+
+def test_no_known_method_is_called_incomplete() -> None:
+    """C11: of all methods that discovery knows to start an operation, none is refused."""
+    wrong = []
+    for document in generate_services.documents():
+        service = known_services().get(document.name)
+        for start in document.starts if service and document.version in service.versions else ():
+            http_method, path = start.split()
+            path = path.replace("**", "a/b").replace("locations/*", "locations/us-central1").replace("*", "x1")
+            try:
+                read_method(path.replace("regions/x1", "regions/l"), http_method, document.name, document.version)
+            except InvalidReferenceError as error:
+                if "is incomplete" in str(error):
+                    wrong.append((document.name, start))
+    assert wrong == []
 
 
 @pytest.mark.parametrize(
@@ -107,7 +163,23 @@ def test_white_space_at_the_ends_is_no_part_of_a_method() -> None:
             InvalidReferenceError,
             "is of version 'v1'",
         ),
-        ("/" + INSTANCES, {"service": "datafusion"}, InvalidReferenceError, "an empty part"),
+        ("/" + INSTANCES, {"service": "datafusion"}, InvalidReferenceError, "begins with a slash"),
+        ("/v1/" + INSTANCES, {"service": "datafusion"}, InvalidReferenceError, "begins with a slash"),
+        (
+            "instances",
+            {"service": "datafusion"},
+            InvalidReferenceError,
+            "those of Data Fusion (datafusion) begin with projects/",
+        ),
+        ("instances/x:restart", {"service": "datafusion"}, InvalidReferenceError, "begin with projects/PROJECT"),
+        ("locations/l/instances", {"service": "datafusion"}, InvalidReferenceError, "connection has no `project`"),
+        (
+            f"{LOCATION}/publishers/google/models/veo-3.0:predictLongRunning",
+            {"service": "aiplatform"},
+            InvalidReferenceError,
+            "Only `:fetchPredictOperation` polls them",
+        ),
+        (["a"], {"service": "datafusion"}, InvalidReferenceError, "For a task for each of several: .expand(method=…)"),
         (f"{LOCATION}/../x", {"service": "datafusion"}, InvalidReferenceError, "'..'"),
         (f"{LOCATION}/a%2Fb", {"service": "datafusion"}, InvalidReferenceError, "'a%2Fb'"),
         (f"{INSTANCES}#x", {"service": "datafusion"}, InvalidReferenceError, "'instances#x'"),
@@ -228,7 +300,7 @@ def request(value: str, service: str, body: Any = None, http_method: str = "POST
 def test_a_start_has_the_body_as_json() -> None:
     """What the author gave, and nothing else where no request id is taken."""
     made = request(f"{INSTANCES}?instanceId=x", "datafusion", {"type": "BASIC"})
-    assert (made.method, made.url) == ("POST", f"https://datafusion.googleapis.com/v1/{INSTANCES}?instanceId=x")
+    assert (made.method, made.url) == ("POST", f"https://{HOST}/v1/{INSTANCES}?instanceId=x")
     assert json.loads(made.body) == {"type": "BASIC"}
     assert made.headers["content-type"] == "application/json"
     assert not made.repeatable
@@ -301,7 +373,7 @@ def started(content: Any, value: str = INSTANCES, service: str = "datafusion") -
 def test_an_operation_gets_its_reference() -> None:
     """Service, version and host are those of the method; the name is the response's."""
     reference, operation = started({"name": NAME, "metadata": {}})
-    assert str(reference) == f"//datafusion.googleapis.com/{NAME}"
+    assert str(reference) == f"//{HOST}/{NAME}"
     assert not operation.done
     reference, _ = started({"name": NAME}, f"{LOCATION}/datasets", "aiplatform")
     assert reference.host == "us-central1-aiplatform.googleapis.com"

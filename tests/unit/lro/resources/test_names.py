@@ -34,6 +34,8 @@ NAMES = {
 HOSTS = {
     **{service: f"{service}.googleapis.com" for service in NAMES},
     "aiplatform": "us-central1-aiplatform.googleapis.com",
+    "datafusion": "datafusion.europe-west4.rep.googleapis.com",
+    "developerconnect": "developerconnect.us-central1.rep.googleapis.com",
 }
 VERSIONS = [(service, version) for service in NAMES for version in known_services()[service].versions]
 DATAFUSION = NAMES["datafusion"]
@@ -80,9 +82,52 @@ FORMS: dict[str, Callable[[str, str, str], tuple[Any, dict[str, str]]]] = {
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
 @pytest.mark.parametrize(("service", "version"), VERSIONS, ids=lambda value: value)
 def test_every_form_means_the_same(form: Callable[..., tuple[Any, dict[str, str]]], service: str, version: str) -> None:
-    """All systems, all versions, all forms: each gives the same service, version, name and host."""
+    """All systems, all versions, all forms: each gives the same service, version and name, and the location's host.
+
+    A host to connect to, as in a URL, is used as it is; but Vertex AI's global one serves no location.
+    """
     value, arguments = form(service, version, NAMES[service])
-    assert read_reference(value, **arguments) == OperationReference(service, version, NAMES[service], HOSTS[service])
+    named = f"{service}.googleapis.com"
+    is_exact = arguments.get("service") == named or str(value).lower().startswith(f"https://{named}/")
+    host = named if is_exact and service != "aiplatform" else HOSTS[service]
+    assert read_reference(value, **arguments) == OperationReference(service, version, NAMES[service], host)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("/" + DATAFUSION, "begins with a slash"),
+        ("null", "probably a template of a value that is not there"),
+        (" None\n", "probably a template of a value that is not there"),
+        ("x", r"Expected projects/\*/locations/\*/operations/\*\.$"),
+        (None, "that task returned nothing: it has no XCom"),
+        ([DATAFUSION], r"\.expand\(operation_name=…\)"),
+        (SimpleNamespace(task_id="start", output=None), "a task and not what it returns: operation_name=start.output"),
+        ("locations/l/operations/o", "the connection has no `project`"),
+    ],
+    ids=str,
+)
+def test_what_people_give_instead_of_a_name(value: Any, words: str) -> None:
+    """C11: the error says what was probably meant, and what to give."""
+    with pytest.raises(InvalidReferenceError, match=words):
+        read_reference(value, "datafusion")
+
+
+def test_an_operation_of_a_published_model_is_said_to_be_one() -> None:
+    """B14: Veo's operations are polled by a method of their own; those of a model of one's own are usual ones."""
+    root = "projects/p/locations/us-central1"
+    with pytest.raises(InvalidReferenceError, match=r"published models \(Veo\) are not supported; nothing was sent"):
+        read_reference(f"{root}/publishers/google/models/veo-3.0/operations/o", "aiplatform")
+    assert read_reference(f"{root}/models/m/operations/o", "aiplatform").name.endswith("models/m/operations/o")
+
+
+@pytest.mark.parametrize("service", ["datafusion", "aiplatform"])
+def test_a_name_may_begin_with_its_location(service: str) -> None:
+    """B15: names and parents lie in the connection's project then."""
+    whole = "projects/mine/locations/us-central1"
+    assert read_reference("locations/us-central1/operations/o", service, project="mine").name == f"{whole}/operations/o"
+    assert read_parent("locations/us-central1", service, project="mine").name == whole
+    assert read_reference("locations/l/operations/o", "vision", project="mine").name == "locations/l/operations/o"
 
 
 @pytest.mark.parametrize("service", NAMES)
@@ -213,7 +258,7 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], type[Exception], str]] = {
         "Jinja turned into a string",
     ),
     # malformed names
-    "a leading slash": ("/" + DATAFUSION, {"service": "datafusion"}, InvalidReferenceError, "an empty part"),
+    "a leading slash": ("/" + DATAFUSION, {"service": "datafusion"}, InvalidReferenceError, "a slash"),
     "a trailing slash": (DATAFUSION + "/", {"service": "datafusion"}, InvalidReferenceError, "an empty part"),
     "two slashes": (
         "projects/p//operations/o",
@@ -394,13 +439,6 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], type[Exception], str]] = {
         "is of version 'v1', but `api_version` says 'v1beta1'",
     ),
     # places
-    "an unknown location": (
-        "projects/p/locations/us-centrall1/operations/1",
-        {"service": "aiplatform"},
-        InvalidReferenceError,
-        r"Did you mean us-central1.*give a full name with its host:"
-        r" //us-centrall1-aiplatform\.googleapis\.com/projects/p",
-    ),
     "an odd location": (
         "projects/p/locations/US/operations/1",
         {"service": "datafusion"},
@@ -578,7 +616,7 @@ def test_a_url_beside_the_connections_endpoint_is_foreign() -> None:
 @pytest.mark.parametrize(
     ("value", "api_endpoint", "endpoint"),
     [
-        (DATAFUSION, None, "https://datafusion.googleapis.com"),
+        (DATAFUSION, None, "https://datafusion.europe-west4.rep.googleapis.com"),
         (NAMES["aiplatform"], None, "https://us-central1-aiplatform.googleapis.com"),
         (DATAFUSION, "https://psc.example/", "https://psc.example"),
         (DATAFUSION, "http://localhost:8080/{service}", "http://localhost:8080/datafusion"),
@@ -673,7 +711,6 @@ def test_read_parent(service: str, parent: str, name: str, host: str) -> None:
         ("earthengine", "projects/p/locations/l", r"Expected projects/\*\."),
         ("datafusion", "projects/p/locations/../x", "is not a parent: it has the part '..'"),
         ("datafusion", "projects/p/locations/l?x", "is not a parent: it has the part"),
-        ("aiplatform", "projects/p/locations/nowhere-7", "not known to have a location 'nowhere-7'"),
     ],
 )
 def test_refused_parents(service: str, parent: Any, why: str) -> None:
@@ -724,7 +761,7 @@ def test_a_tampered_host_is_not_sent_to() -> None:
 def test_a_reference_reads_as_its_full_name() -> None:
     """In messages a reference is its full resource name, which can be pasted back."""
     reference = read_reference(DATAFUSION, "datafusion")
-    assert str(reference) == f"//datafusion.googleapis.com/{DATAFUSION}"
+    assert str(reference) == f"//datafusion.europe-west4.rep.googleapis.com/{DATAFUSION}"
     assert read_reference(str(reference)) == reference
 
 

@@ -1,0 +1,43 @@
+"""Patterns of names, as in Google's HTTP rules (https://google.aip.dev/127).
+
+``*`` is one segment, ``**`` one or more, and a part in brackets is optional.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+
+
+def expand(pattern: str) -> tuple[str, ...]:
+    """A pattern with its optional part, and without."""
+    match = re.fullmatch(r"\[(.*)\](.*)", pattern)
+    return (match[1] + match[2], match[2]) if match else (pattern,)
+
+
+@lru_cache(maxsize=4096)
+def _segments(pattern: str) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(one.split("/")) for one in expand(pattern))
+
+
+def fits_one(name: str, patterns: Iterable[str]) -> bool:
+    """Whether a name matches one of these patterns."""
+    parts = name.split("/")
+    return all(parts) and any(_fits(parts, one) for pattern in patterns for one in _segments(pattern))
+
+
+def _fits(parts: list[str], pattern: tuple[str, ...]) -> bool:
+    if "**" in pattern:
+        many = pattern.index("**")
+        rest = len(pattern) - many - 1
+        if len(parts) < len(pattern):
+            return False
+        parts = [*parts[:many], "**", *parts[len(parts) - rest :]]
+    return len(parts) == len(pattern) and all(map(_same, parts, pattern))
+
+
+def _same(part: str, wanted: str) -> bool:
+    if wanted.startswith("*:"):  # a custom method: https://google.aip.dev/136
+        return part.endswith(wanted[1:]) and len(part) >= len(wanted)
+    return wanted in ("*", "**") or part == wanted
