@@ -25,7 +25,7 @@ from tests.contract.tls_server import Authority, TlsServer
 
 NAME = "projects/p/locations/us-central1/operations/o"
 REFERENCE = read_reference(NAME, "datafusion")
-API, TOKENS = "datafusion.googleapis.com", "oauth2.googleapis.com"
+API, TOKENS = REFERENCE.host, "oauth2.googleapis.com"
 KEY = {"type": "service_account", "client_email": EMAIL, "private_key": PEM, "token_uri": f"https://{TOKENS}/token"}
 VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
 KINDS = pytest.mark.parametrize("kind", ["sync", "async"])
