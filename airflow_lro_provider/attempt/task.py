@@ -136,7 +136,11 @@ class OperationTask(BaseOperator):
     @property
     def _needs_response(self) -> bool:
         """Whether the response of a successful operation is taken."""
-        return self.include_response or self.result_check is not None
+        from airflow_lro_provider.lro.operation import RESPONSES_WITH_FAILURES
+
+        about = None if self.attempt is None else self.attempt.about
+        is_judged = self.judges and about is not None and about.service in RESPONSES_WITH_FAILURES
+        return self.include_response or self.result_check is not None or is_judged
 
     def _settle(self, attempt: Attempt, outcome: Outcome, operation: Operation | None) -> dict[str, Any]:
         """Turn the outcome of the operation into the task's result, or into its error."""

@@ -303,6 +303,8 @@ def _failure_of_transfer(transfer: Mapping[str, Any]) -> str | None:
     return f"the transfer's status is {status}" if status in ("FAILED", "ABORTED") else None
 
 
+RESPONSES_WITH_FAILURES = ("run",)
+"""The APIs whose responses may have a :attr:`Operation.hidden_failure`, and so have to be seen."""
 _HIDDEN_FAILURES = {
     "google.cloud.run.v2.Execution": _failure_of_execution,
     "google.storagetransfer.v1.TransferOperation": _failure_of_transfer,

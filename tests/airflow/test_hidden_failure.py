@@ -34,7 +34,9 @@ def execute(task: Any, emulator: Emulator) -> Any:
 
 def start(emulator: Emulator, method: str = f"{JOB}:run", **arguments: Any) -> Any:
     """Run a task that starts an operation."""
-    return execute(RunOperationOperator(task_id="t", method=method, service="run", **arguments), emulator)
+    return execute(
+        RunOperationOperator(task_id="t", cancel_on_kill=False, method=method, service="run", **arguments), emulator
+    )
 
 
 def test_a_starter_fails(lro_emulator: Emulator) -> None:
@@ -49,13 +51,13 @@ def test_a_sensor_fails(lro_emulator: Emulator, include_response: bool) -> None:
     """B13: with the response and without it, as long as that was seen."""
     arguments = {"operation_name": lro_emulator.create("run"), "include_response": include_response}
     with pytest.raises(AirflowException, match=WORDS):
-        execute(OperationSensor(task_id="t", service="run", **arguments), lro_emulator)
+        execute(OperationSensor(task_id="t", cancel_on_kill=False, service="run", **arguments), lro_emulator)
 
 
 async def test_a_deferred_sensor_fails(lro_emulator: Emulator) -> None:
     """B13: judged where the task resumes, by the event of its trigger."""
     name = lro_emulator.create("run", duration=0.5)
-    task = OperationSensor(task_id="t", service="run", operation_name=name, deferrable=True)
+    task = OperationSensor(task_id="t", cancel_on_kill=False, service="run", operation_name=name, deferrable=True)
     this = PlayedTry(lro_emulator, Store())
     ExecutorSafeguard.tracker.set(task)
     with pytest.raises(TaskDeferred) as deferred:
@@ -68,5 +70,7 @@ async def test_a_deferred_sensor_fails(lro_emulator: Emulator) -> None:
 
 def test_what_cancels_an_execution_has_succeeded(lro_emulator: Emulator) -> None:
     """B13: the operation of that cancellation responds with the execution, too."""
-    assert not RunOperationOperator(task_id="t", method=f"{JOB}/executions/e:cancel?a=b", service="run").judges
+    assert not RunOperationOperator(
+        task_id="t", cancel_on_kill=False, method=f"{JOB}/executions/e:cancel?a=b", service="run"
+    ).judges
     assert start(lro_emulator, f"{JOB}/executions/e", http_method="DELETE") == RESPONSE
