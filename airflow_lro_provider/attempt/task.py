@@ -133,10 +133,13 @@ class OperationTask(BaseOperator):
         """Do what the task is there for."""
         raise NotImplementedError
 
-    @property
-    def _needs_response(self) -> bool:
+    def _needs_response(self, attempt: Attempt) -> bool:
         """Whether the response of a successful operation is taken."""
-        return self.include_response or self.result_check is not None
+        from airflow_lro_provider.lro.operation import HIDING_SERVICES
+
+        assert attempt.about is not None
+        is_judged = self.judges and attempt.about.service in HIDING_SERVICES
+        return self.include_response or self.result_check is not None or is_judged
 
     def _settle(self, attempt: Attempt, outcome: Outcome, operation: Operation | None) -> dict[str, Any]:
         """Turn the outcome of the operation into the task's result, or into its error."""
@@ -149,7 +152,7 @@ class OperationTask(BaseOperator):
         attempt.guard.finish()
         assert attempt.about is not None
         attempt.log_state(operation.summary() if operation and operation.outcome is outcome else outcome.value)
-        if operation is not None and operation.lacks_response and self._needs_response:
+        if operation is not None and operation.lacks_response and self._needs_response(attempt):
             operation = attempt.take_response(operation)
         if operation is not None and operation.response_missing:
             self.log.warning(operation.response_missing)
@@ -194,7 +197,7 @@ class OperationTask(BaseOperator):
 
         limit = self.execution_timeout  # Airflow does not enforce it on a deferred task
         timeouts["execution_timeout"] = None if limit is None else limit.total_seconds()
-        self.defer(**deferral_of(attempt, schedule, timeouts, include_response=self._needs_response))
+        self.defer(**deferral_of(attempt, schedule, timeouts, include_response=self._needs_response(attempt)))
 
     def _read_event(self, attempt: Attempt, event: Any) -> tuple[Outcome, Operation | None]:
         """How the wait in the triggerer ended. See :meth:`Attempt.read`."""

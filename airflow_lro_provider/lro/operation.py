@@ -303,6 +303,8 @@ def _failure_of_transfer(transfer: Mapping[str, Any]) -> str | None:
     return f"the transfer's status is {status}" if status in ("FAILED", "ABORTED") else None
 
 
+HIDING_SERVICES = ("run",)
+"""The APIs whose responses may hide a failure: they are taken to be judged, also by who needs none."""
 _HIDDEN_FAILURES = {
     "google.cloud.run.v2.Execution": _failure_of_execution,
     "google.storagetransfer.v1.TransferOperation": _failure_of_transfer,
