@@ -54,10 +54,12 @@ def test_a_sensor_fails(lro_emulator: Emulator, include_response: bool) -> None:
         execute(OperationSensor(task_id="t", cancel_on_kill=False, service="run", **arguments), lro_emulator)
 
 
-async def test_a_deferred_sensor_fails(lro_emulator: Emulator) -> None:
+@pytest.mark.parametrize("include_response", [True, False])
+async def test_a_deferred_sensor_fails(lro_emulator: Emulator, include_response: bool) -> None:
     """B13: judged where the task resumes, by the event of its trigger."""
     name = lro_emulator.create("run", duration=0.5)
-    task = OperationSensor(task_id="t", cancel_on_kill=False, service="run", operation_name=name, deferrable=True)
+    arguments = {"operation_name": name, "include_response": include_response}
+    task = OperationSensor(task_id="t", cancel_on_kill=False, service="run", deferrable=True, **arguments)
     this = PlayedTry(lro_emulator, Store())
     ExecutorSafeguard.tracker.set(task)
     with pytest.raises(TaskDeferred) as deferred:
