@@ -508,7 +508,7 @@ def test_a_kill_that_cannot_cancel_is_a_warning(
     warnings = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
     assert [
         words
-        for words in ("(run) cannot cancel its operations", "Not cancelled, the service does not")
+        for words in ("(run) cannot cancel its operations", "Not cancelled, Cloud Run cannot cancel it")
         if not any(words in line for line in warnings)
     ] == []
     assert this.cancels == 0
@@ -977,9 +977,10 @@ def test_a_start_of_an_earlier_try_is_not_forgotten_by_a_kill_before_it_is_repea
 def test_a_start_that_is_repeated_keeps_the_time_of_the_first(a_try: Callable[..., Try]) -> None:
     """Found by simulated time: with the later one the sweep does not take the operation for what was started."""
     first = a_try(max_tries=2)
-    first.emulator.fail("reset", verb="start", after=True, times=None)
     sent = []
     for number in (1, 2):
+        first.emulator.fail("reset", verb="start", after=True)
+        first.emulator.fail(403, verb="start")
         with pytest.raises(TransportError):
             a_try(number=number, max_tries=2).run()
         sent.append(first.store[KEY]["sent_since"])

@@ -114,7 +114,7 @@ def test_the_cancel_operator_tells_the_truth(lab: Lab) -> None:
 
 @pytest.mark.parametrize(
     ("script", "words"),
-    [({"cancel": "unimplemented"}, "cannot be cancelled"), ({"name": "gone"}, "was not found")],
+    [({"cancel": "unimplemented"}, "cannot cancel it"), ({"name": "gone"}, "was not found")],
     ids=["unsupported", "not found"],
 )
 def test_the_cancel_operator_fails_by_default_where_nothing_was_cancelled(
