@@ -355,7 +355,7 @@ class OperationTrigger(BaseTrigger):
         return decision is Decision.CANCEL
 
     async def _decide(
-        self, decide: Callable[..., Decision] = of_killed_trigger, tries: int = DECISION_TRIES
+        self, decide: Callable[..., Decision] = of_killed_trigger, tries: int | None = None
     ) -> tuple[Decision, str]:
         """Whose the operation is now, and the evidence in words."""
         key, mine = TaskKey.from_dict(self.owner), self._given.token
@@ -364,7 +364,7 @@ class OperationTrigger(BaseTrigger):
         state: TaskState = Evidence.UNKNOWN
         token: str | Evidence = Evidence.UNKNOWN
         decision = Decision.UNSURE
-        for attempt in range(tries):
+        for attempt in range(DECISION_TRIES if tries is None else tries):
             if attempt:
                 await asyncio.sleep(min(2.0**attempt, 10.0))
             state, token = await task_state(key), Evidence.UNKNOWN
