@@ -12,7 +12,7 @@ from airflow_lro_provider.attempt.guard import Phase
 from airflow_lro_provider.attempt.resumed import Resumed
 from airflow_lro_provider.lro.polling import Deadline, earliest
 from airflow_lro_provider.ownership import evidence
-from airflow_lro_provider.ownership.decisions import Decision, Evidence, describe, of_deferral
+from airflow_lro_provider.ownership.decisions import Decision, Evidence, TaskState, describe, of_deferral
 
 if TYPE_CHECKING:
     from airflow_lro_provider.attempt.attempt import Attempt
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from airflow_lro_provider.lro.resources.names import OperationReference
     from airflow_lro_provider.triggers.operations import OperationTrigger
 
+CHECK_PAUSES_SECONDS = (0.2, 1.0)
+"""The pauses before Airflow is asked again whether it has taken a deferral, if it does not respond."""
 PUSH_PAUSES_SECONDS = (1.0, 3.0)
 """The pauses before the owner token is pushed again, if Airflow does not take it."""
 
@@ -124,7 +126,12 @@ def _check_deferral(guard: Guard, reference: OperationReference, owner: Mapping[
     of a task that was marked or cleared meanwhile, and calls neither ``on_kill`` nor a trigger then.
     """
     key, mine = evidence.TaskKey.from_dict(owner), str(owner["token"])
-    state = Evidence.UNKNOWN if key is None else evidence.read_task_state(key)
+    state: TaskState = Evidence.UNKNOWN
+    for pause in (*CHECK_PAUSES_SECONDS, None):
+        state = Evidence.UNKNOWN if key is None else evidence.read_task_state(key)
+        if key is None or state is not Evidence.UNKNOWN or pause is None:
+            break
+        time.sleep(pause)
     token = evidence.read_owner_token(key, mine) if key is not None and state == "deferred" else Evidence.UNKNOWN
     decision = of_deferral(task_state=state, owner_token=token, my_token=mine)
     known = describe(state, token, mine)

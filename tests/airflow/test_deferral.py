@@ -137,6 +137,17 @@ def test_what_cannot_be_known_is_left_alone_and_said(
     assert any("whether Airflow has taken the deferral is not known" in line for line in task.log.lines)
 
 
+def test_airflow_is_asked_again_whether_it_has_taken_the_deferral(
+    deferring: Callable[..., Deferring], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by simulated time: one response that was lost left the operation of a marked task to nobody."""
+    states: list[TaskState] = [Evidence.UNKNOWN, "success"]
+    task = deferring()
+    monkeypatch.setattr(ownership, "read_task_state", lambda key: states.pop(0))
+    task.report()
+    assert (states, task.cancels) == ([], 1)
+
+
 def test_it_listens_once(deferring: Callable[..., Deferring]) -> None:
     """A process that goes on (`dags test`) is not asked again at its next task."""
     task = deferring()
