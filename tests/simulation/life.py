@@ -28,6 +28,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from airflow_lro_provider.attempt import guard
+from airflow_lro_provider.lro import protocol
 from airflow_lro_provider.operators.operations import RunOperationOperator
 from airflow_lro_provider.sensors.operations import OperationSensor
 from airflow_lro_provider.triggers import operations as _triggers  # noqa: F401 - its clocks are to be simulated, too
@@ -114,6 +115,7 @@ class Life(RuleBasedStateMachine):
         chance: int,
     ) -> None:
         """A task begins to run."""
+        protocol._unmasked.clear()  # no life learns from another one: each can be played again
         self.shape, self.timeout, self.cancels = shape, timeout, cancels
         deferrable = mode == "deferrable"
         self.world = World(START)
