@@ -127,11 +127,11 @@ def _check_deferral(guard: Guard, reference: OperationReference, owner: Mapping[
     """
     key, mine = evidence.TaskKey.from_dict(owner), str(owner["token"])
     state: TaskState = Evidence.UNKNOWN
-    for pause in (*CHECK_PAUSES_SECONDS, None):
-        state = Evidence.UNKNOWN if key is None else evidence.read_task_state(key)
-        if key is None or state is not Evidence.UNKNOWN or pause is None:
-            break
-        time.sleep(pause)
+    if key is not None:
+        for pause in (0.0, *CHECK_PAUSES_SECONDS):
+            time.sleep(pause)
+            if (state := evidence.read_task_state(key)) is not Evidence.UNKNOWN:
+                break
     token = evidence.read_owner_token(key, mine) if key is not None and state == "deferred" else Evidence.UNKNOWN
     decision = of_deferral(task_state=state, owner_token=token, my_token=mine)
     known = describe(state, token, mine)

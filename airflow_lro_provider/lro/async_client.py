@@ -317,10 +317,9 @@ class AsyncOperationsClient(BaseClient):
         return self._renewed(step, is_same)
 
     async def _send(self, request: Request[T]) -> T:
-        self._check(request)
         identity = self.identity  # another one, of a connection that is read meanwhile, is not for this URL
         headers = await identity.async_headers()
-        self._check(request)
+        self._check(request)  # only now: the connection may be read again while a token is awaited
         try:
             return await self._send_once(request, headers)
         except errors.UnauthenticatedError:

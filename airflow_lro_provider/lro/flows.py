@@ -178,24 +178,20 @@ def outlast(
             if not (error.is_ours or is_denial):
                 raise
             problem = error
-        if problem is not None and problem.is_ours:
-            line = trouble.note(problem, time.time())
+        ours = problem if problem is not None and problem.is_ours else None
+        if ours is not None:
+            line = trouble.note(ours, time.time())
             if patience(clock()) <= 0.0:
-                raise problem
+                raise ours
         renewed: Renewed = yield Renew(resource, line)
-        if renewed.is_same and renewed.endpoint == endpoint and not (problem and problem.is_ours):
+        if ours is None and renewed.is_same and renewed.endpoint == endpoint:  # the same has been asked
             if problem is not None:
                 raise problem
             return result
-        endpoint = renewed.endpoint
-        left = patience(clock())
+        endpoint, left = renewed.endpoint, patience(clock())
         if left <= 0.0:
-            raise (
-                problem
-                if problem and problem.is_ours
-                else errors.ConnectionSettingsError(
-                    f"{resource}: its connection has changed while the service was asked about it"
-                )
+            raise ours or errors.ConnectionSettingsError(
+                f"{resource}: its connection has changed while the service was asked about it"
             )
         yield Sleep(min(trouble.delay(), left))
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ from airflow_lro_provider.lro.resources.names import read_reference
 from airflow_lro_provider.sweep.ledger import PREFIX, LedgerEntry
 from airflow_lro_provider.sweep.reconciler import sweep
 from airflow_lro_provider.sweep.rest_api import AirflowApiError, FromOutside, log_in
+from tests.local_server import Handler, LocalServer
 
 
 class PlayedApi:
@@ -66,7 +66,7 @@ def test_only_what_is_gone_is_cancelled(
     assert "dags/d/dagRuns/scheduled__2026-01-01T00:00:00+00:00/taskInstances/g.t/3" in played.paths
 
 
-class Server:
+class Server(LocalServer):
     """Airflow's API, or a proxy in front of it, on this machine: it notes what arrives, and responds as it is told."""
 
     def __init__(
@@ -75,35 +75,17 @@ class Server:
         self.lines: list[str] = []
         outer = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Noting(Handler, BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 outer.lines.append(f"{self.command} {self.path}")
                 sent = self.rfile.read(int(self.headers.get("content-length", 0)))
                 content = body.replace(b"INPUT", sent)
-                self.send_response(status)
-                self.send_header("location", "http://127.0.0.1:1/elsewhere")
-                self.send_header("content-length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
+                self.send(status, content, {"location": "http://127.0.0.1:1/elsewhere"})
 
             def do_POST(self) -> None:
                 self.do_GET()
 
-            def log_message(self, *_: object) -> None:
-                """Say nothing."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
-
-    def __enter__(self) -> Server:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        super().__init__(Noting)
 
 
 def test_plain_http_goes_through_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:

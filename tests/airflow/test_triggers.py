@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -328,16 +328,13 @@ async def test_a_key_that_was_replaced_is_read_again(
     assert (len(given) > 1, cancels(lro_emulator, trigger)) == (True, 0)
 
 
-@pytest.mark.parametrize("problem", [404, 403])
-async def test_another_server_or_account_ends_no_wait(
-    lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, soon: None, problem: int
-) -> None:
-    """A secrets backend gave another connection once: what that denies is not what the connection does."""
+@pytest.fixture
+def odd_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
+    """A secrets backend gives another connection once: the server that this one leads to."""
     monkeypatch.setattr(polling, "NOT_FOUND_SECONDS", 0.2)
     monkeypatch.setattr(shared, "SETTINGS_TTL_SECONDS", 0.0)
     real, given = OperationsAsyncHook.settings, []
     with Emulator() as other:
-        other.fail(problem, verb="get", times=None)
         odd = ConnectionSettings.from_extra(other.connection_extra())
 
         async def settings(hook: OperationsAsyncHook) -> ConnectionSettings:
@@ -345,32 +342,30 @@ async def test_another_server_or_account_ends_no_wait(
             return await real(hook) if len(given) > 1 else odd
 
         monkeypatch.setattr(OperationsAsyncHook, "settings", settings)
-        trigger = make(lro_emulator, {"duration": 1.0}, cancel_on_kill=True, poll_interval=0.1)
-        assert isinstance(read_event(await event_of(trigger)), Finished)
-        assert (cancels(lro_emulator, trigger), len(other.requests("cancel"))) == (0, 0)
+        yield other
+
+
+@pytest.mark.parametrize("problem", [404, 403])
+async def test_another_server_or_account_ends_no_wait(
+    lro_emulator: Emulator, odd_once: Emulator, soon: None, problem: int
+) -> None:
+    """What it denies is not what the connection does."""
+    odd_once.fail(problem, verb="get", times=None)
+    trigger = make(lro_emulator, {"duration": 1.0}, cancel_on_kill=True, poll_interval=0.1)
+    assert isinstance(read_event(await event_of(trigger)), Finished)
+    assert (cancels(lro_emulator, trigger), len(odd_once.requests("cancel"))) == (0, 0)
 
 
 @pytest.mark.parametrize("problem", [404, 403])
 async def test_a_kill_is_not_lost_to_another_server_or_account(
-    lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, problem: int
+    lro_emulator: Emulator, odd_once: Emulator, monkeypatch: pytest.MonkeyPatch, problem: int
 ) -> None:
     """The same of the cancel of a killed trigger: it is sent to where the operation is."""
-    monkeypatch.setattr(polling, "NOT_FOUND_SECONDS", 0.2)
-    monkeypatch.setattr(shared, "SETTINGS_TTL_SECONDS", 0.0)
     answers(monkeypatch, "failed", "mine")
-    real, given = OperationsAsyncHook.settings, []
-    with Emulator() as other:
-        other.fail(problem, verb="cancel", times=None)
-        odd = ConnectionSettings.from_extra(other.connection_extra())
-
-        async def settings(hook: OperationsAsyncHook) -> ConnectionSettings:
-            given.append(1)
-            return await real(hook) if len(given) > 1 else odd
-
-        monkeypatch.setattr(OperationsAsyncHook, "settings", settings)
-        trigger = make(lro_emulator, {"duration": None}, cancel_on_kill=True)
-        await trigger.on_kill()
-        assert cancels(lro_emulator, trigger) == 1
+    odd_once.fail(problem, verb="cancel", times=None)
+    trigger = make(lro_emulator, {"duration": None}, cancel_on_kill=True)
+    await trigger.on_kill()
+    assert cancels(lro_emulator, trigger) == 1
 
 
 async def test_trouble_of_our_own_lasts_until_the_deadline(lro_emulator: Emulator, soon: None) -> None:

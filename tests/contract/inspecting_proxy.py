@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import ssl
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 from tests.contract.tls_server import Authority
+from tests.local_server import Handler, LocalServer
 
 __all__ = ["InspectingProxy", "hashed_folder"]
 
 
-class InspectingProxy:
+class InspectingProxy(LocalServer):
     """Responds in place of Google's servers: with a token, or with an operation that has finished.
 
     :param authority: signs what it shows.
@@ -31,7 +30,7 @@ class InspectingProxy:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*authority.issue("proxy", *hosts))
 
-        class Handler(BaseHTTPRequestHandler):
+        class Inspecting(Handler, BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_CONNECT(self) -> None:
@@ -55,29 +54,9 @@ class InspectingProxy:
 
             def _respond(self, content: dict[str, Any]) -> None:
                 outer.requests.append((str(self.headers["host"]), self.path))
-                body = json.dumps(content).encode()
-                self.send_response(200)
-                self.send_header("content-type", "application/json")
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+                self.respond(content)
 
-            def log_message(self, *_: object) -> None:
-                """Say nothing."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
-
-    def __enter__(self) -> InspectingProxy:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        super().__init__(Inspecting)
 
 
 def hashed_folder(certificate: Path, common_name: str, folder: Path) -> Path:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import ssl
-import threading
 from datetime import datetime, timedelta, timezone
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
+from tests.local_server import Handler, LocalServer
 
 __all__ = ["Authority", "TlsServer"]
 
@@ -88,7 +88,7 @@ def _signs_certificates() -> x509.KeyUsage:
     )
 
 
-class TlsServer:
+class TlsServer(LocalServer):
     """Answers every GET with an operation. All names that it is to have lead to it.
 
     :param authority: signs its certificate, and those of its callers.
@@ -100,33 +100,22 @@ class TlsServer:
         """Of each request: the host that was meant, the token, and the name in the client's certificate."""
         outer = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Noting(Handler, BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
                 peer = self.connection.getpeercert()  # type: ignore[attr-defined]
                 names = dict(part for parts in peer["subject"] for part in parts) if peer else {}
                 outer.seen.append((self.headers["host"], self.headers["authorization"], names.get("commonName")))
-                body = json.dumps({"name": self.path.partition("/v1/")[2], "done": True, "response": {}}).encode()
-                self.send_response(200)
-                self.send_header("content-type", "application/json")
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                """Say nothing."""
+                self.respond({"name": self.path.partition("/v1/")[2], "done": True, "response": {}})
 
         self._hosts = hosts
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*authority.issue("server", *hosts))
         context.load_verify_locations(authority.certificate)
         context.verify_mode = ssl.CERT_OPTIONAL
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        super().__init__(Noting)
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
-        self.port = self._server.server_port
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
 
     def take_names(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Let the names lead here; every other one but this machine's leads nowhere."""
@@ -141,12 +130,3 @@ class TlsServer:
             raise socket.gaierror(f"no such host in this test: {name}")
 
         monkeypatch.setattr(socket, "getaddrinfo", look_up)
-
-    def __enter__(self) -> TlsServer:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import secrets
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from http.server import BaseHTTPRequestHandler
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from tests.local_server import Handler, LocalServer
+
 __all__ = ["TokenBank"]
 
 
-class TokenBank:
+class TokenBank(LocalServer):
     """A token endpoint on this machine, and a service account's key for it."""
 
     def __init__(self) -> None:
@@ -25,38 +24,21 @@ class TokenBank:
         self.tokens: list[str] = []
         bank = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Issuing(Handler, BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 self.rfile.read(int(self.headers["content-length"]))
                 bank.tokens.append(f"ya29.{secrets.token_hex(24)}")
-                body = json.dumps({"access_token": bank.tokens[-1], "expires_in": 3600, "token_type": "Bearer"})
-                self.send_response(200)
-                self.send_header("content-type", "application/json")
-                self.end_headers()
-                self.wfile.write(body.encode())
+                self.respond({"access_token": bank.tokens[-1], "expires_in": 3600, "token_type": "Bearer"})
 
-            def log_message(self, *_: Any) -> None:
-                """Say nothing."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        super().__init__(Issuing)
         self.key = {
             "type": "service_account",
             "project_id": "p",
             "private_key_id": secrets.token_hex(20),
             "private_key": pem.decode(),
             "client_email": "robot@p.iam.gserviceaccount.com",
-            "token_uri": f"http://127.0.0.1:{self._server.server_port}/token",
+            "token_uri": f"{self.url}/token",
         }
-
-    def __enter__(self) -> TokenBank:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
 
     @property
     def secrets(self) -> list[bytes]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import http.server
 import itertools
 import json
-import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -26,6 +25,7 @@ from airflow_lro_provider.lro.errors import (
     CredentialsError,
     TransportError,
 )
+from tests.local_server import Handler, LocalServer
 
 EMAIL = "robot@my-project.iam.gserviceaccount.com"
 SECRET = "c2VjcmV0LWtleS1tYXRlcmlhbA"
@@ -60,7 +60,7 @@ def private_pem(private_key: rsa.RSAPrivateKey) -> str:
     ).decode()
 
 
-class TokenServer:
+class TokenServer(LocalServer):
     """A token endpoint on this machine that hands out numbered tokens, or an error."""
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class TokenServer:
         numbers = itertools.count(1)
         outer = self
 
-        class Handler(http.server.BaseHTTPRequestHandler):
+        class Issuing(Handler, BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 form = parse_qs(self.rfile.read(int(self.headers["content-length"])).decode())
                 outer.assertions.extend(form["assertion"])
@@ -78,31 +78,18 @@ class TokenServer:
                     200,
                     {"access_token": f"token-{next(numbers)}", "expires_in": outer.lifetime, "token_type": "Bearer"},
                 )
-                body = json.dumps(answer).encode()
-                self.send_response(status)
-                self.send_header("content-type", "application/json")
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+                self.send(status, json.dumps(answer).encode(), {"content-type": "application/json"})
 
-            def log_message(self, *args: object) -> None:
-                """Say nothing."""
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02})
-        self.uri = f"http://127.0.0.1:{self.server.server_port}/token"
+        super().__init__(Issuing)
+        self.uri = f"{self.url}/token"
 
 
 @pytest.fixture
 def token_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[TokenServer]:
     """A token endpoint that runs as long as the test."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    server = TokenServer()
-    server.thread.start()
-    yield server
-    server.server.shutdown()
-    server.thread.join()
-    server.server.server_close()
+    with TokenServer() as server:
+        yield server
 
 
 def key_file(private_pem: str, token_uri: str) -> dict[str, str]:
@@ -187,7 +174,7 @@ def test_a_refused_key_is_one_clear_sentence(private_pem: str, token_server: Tok
 
 def test_no_token_server_is_a_bad_moment(private_pem: str, token_server: TokenServer) -> None:
     """A token server that cannot be reached is a transient error, and not one of the key."""
-    token_server.server.server_close()
+    token_server.stop()
     identity = identity_for(read(keyfile_dict=key_file(private_pem, token_server.uri)))
     with pytest.raises(TransportError, match=f"^no token for {EMAIL} now: ") as caught:
         identity.headers()
