@@ -7,9 +7,13 @@ An entry says whose the operation is, and how to get at it; never a secret. It h
 listed at once, and a **value**, which has to be read one by one. So the key says what most often decides: whose entry
 it is, and (by a fingerprint) which operation's::
 
-    DAG/RUN/TASK/MAP-INDEX/TRY-NUMBER/TRY-ID/FINGERPRINT
+    airflow_lro_provider_ledger-DAG--RUN--TASK--MAP_INDEX--TRY_NUMBER--TRY_ID--FINGERPRINT
 
-Ids that are too long or have odd characters are left out of it (``~/TRY-ID/FINGERPRINT``); the value has them.
+Airflow asks every secrets backend for a Variable before its own database, and a backend takes few characters for a
+name: Google's Secret Manager letters, digits, ``_`` and ``-``
+(https://cloud.google.com/secret-manager/docs/reference/rest/v1/projects.secrets/create). So all others are written
+as ``-`` and two hexadecimal digits: ``-2E`` is a dot. Ids that make it too long are left out
+(``airflow_lro_provider_ledger---TRY_ID--FINGERPRINT``); the value has them.
 
 It is off unless ``[lro] ledger`` (``AIRFLOW__LRO__LEDGER``) is true: it costs a task two to four small requests
 to Airflow's API, and somebody has to run the sweep (:mod:`airflow_lro_provider.sweep`). Losing it cancels nothing:
@@ -25,6 +29,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from airflow.providers.common.compat.sdk import conf
 
@@ -37,17 +42,36 @@ if TYPE_CHECKING:
     from airflow_lro_provider.ownership.decisions import ArmedRecord
     from airflow_lro_provider.sweep.search import StartFootprint
 
-PREFIX = "airflow_lro_provider.ledger."
+PREFIX = "airflow_lro_provider_ledger-"
+PREFIX_OF_FIRST_RELEASE = "airflow_lro_provider.ledger."
+PREFIX_OF_BOTH = "airflow_lro_provider"
+"""What all keys begin with, by which Airflow lists them; see :func:`is_key`."""
 DESCRIPTION = "An operation that a task owns; see the sweep of airflow-lro-provider."
-STARTING = "-"
+STARTING = "start"
 """The fingerprint of an operation that has no name yet."""
-_MAX_KEY_LENGTH = 200
-_PLAIN = re.compile(r"[A-Za-z0-9_.~:+@-]+")
+_MAX_KEY_LENGTH = 230
+"""Airflow takes 250 characters, Secret Manager 255 with the ``airflow-variables-`` that Airflow adds."""
+
+_STARTING_OF_FIRST_RELEASE = "-"
+_MAX_KEY_LENGTH_OF_FIRST_RELEASE = 200
+_PLAIN_IN_FIRST_RELEASE = re.compile(r"[A-Za-z0-9_.~:+@-]+")
 
 
 def ledger_is_on() -> bool:
     """Whether ``[lro] ledger`` is true."""
     return bool(conf.getboolean("lro", "ledger", fallback=False))
+
+
+def is_key(variable: str) -> bool:
+    """Whether a Variable of this key is an entry of the ledger."""
+    return variable.startswith((PREFIX, PREFIX_OF_FIRST_RELEASE))
+
+
+def _key_of(*parts: str) -> str:
+    def plain(odd: re.Match[str]) -> str:
+        return "".join(f"-{byte:02X}" for byte in odd[0].encode())
+
+    return PREFIX + "--".join(re.sub("[^A-Za-z0-9_]", plain, part) for part in parts)
 
 
 def fingerprint(reference: Mapping[str, Any]) -> str:
@@ -97,10 +121,13 @@ class LedgerKey:
 
     @classmethod
     def from_text(cls, text: str) -> LedgerKey | None:
-        """Read a key; ``None`` for anything that is not one."""
-        parts = text.split("/")
-        operation = None if parts[-1] == STARTING else parts[-1]
-        if len(parts) == 3 and parts[0] == "~":
+        """Read a key, also one of the first release; ``None`` for anything that is not one."""
+        if text.startswith(PREFIX):
+            parts = [unquote(part.replace("-", "%")) for part in text.removeprefix(PREFIX).split("--")]
+        else:
+            parts = text.removeprefix(PREFIX_OF_FIRST_RELEASE).split("/")
+        operation = None if parts[-1] in (STARTING, _STARTING_OF_FIRST_RELEASE) else parts[-1]
+        if len(parts) == 3 and parts[0] in ("", "~"):
             return cls(None, 0, parts[1], operation)
         if len(parts) != 7 or not re.fullmatch(r"-?\d{1,9}", parts[3]) or not re.fullmatch(r"\d{1,9}", parts[4]):
             return None
@@ -159,18 +186,19 @@ class LedgerEntry:
     @property
     def key(self) -> str:
         """Where it is kept; see the module's text."""
-        return self._key(self.operation)
+        last = (self.try_id, self.operation or STARTING)
+        full = _key_of(*map(str, (*self.owner, self.try_number)), *last)
+        return full if len(full) <= _MAX_KEY_LENGTH else _key_of("", *last)
 
     @property
-    def keys(self) -> tuple[str, ...]:
+    def keys(self) -> tuple[str, str]:
         """The same, and where the first release kept it."""
-        return (self.key, *(map(self._key, fingerprints(self.reference)[1:]) if self.reference is not None else ()))
-
-    def _key(self, operation: str | None) -> str:
-        last = f"{self.try_id}/{operation or STARTING}"
+        operation = _STARTING_OF_FIRST_RELEASE if self.reference is None else fingerprints(self.reference)[1]
         ids = (self.dag_id, self.run_id, self.task_id)
-        text = f"{'/'.join(ids)}/{self.map_index}/{self.try_number}/{last}"
-        return text if len(text) <= _MAX_KEY_LENGTH and all(map(_PLAIN.fullmatch, ids)) else f"~/{last}"
+        text = "/".join((*ids, *map(str, (self.map_index, self.try_number, self.try_id, operation))))
+        if len(text) > _MAX_KEY_LENGTH_OF_FIRST_RELEASE or not all(map(_PLAIN_IN_FIRST_RELEASE.fullmatch, ids)):
+            text = f"~/{self.try_id}/{operation}"
+        return self.key, PREFIX_OF_FIRST_RELEASE + text
 
     @property
     def task(self) -> str:
@@ -203,19 +231,19 @@ class Ledger:
 
     def write(self, entry: LedgerEntry) -> None:
         """Add an entry."""
-        _variables().set(PREFIX + entry.key, entry.to_json(), description=DESCRIPTION)
+        _variables().set(entry.key, entry.to_json(), description=DESCRIPTION)
 
     def remove(self, key: str) -> None:
         """Remove an entry. No-op if there is none."""
-        _variables().delete(PREFIX + key)
+        _variables().delete(key)
 
     def keys(self) -> list[str]:
         """The keys of all entries in Airflow's database."""
-        return [str(key)[len(PREFIX) :] for key in _variables().keys(prefix=PREFIX)]
+        return [key for key in map(str, _variables().keys(prefix=PREFIX_OF_BOTH)) if is_key(key)]
 
     def read(self, key: str) -> LedgerEntry | None:
         """An entry; ``None`` if there is none (any more), or it cannot be read."""
-        return LedgerEntry.from_json(_variables().get(PREFIX + key, default=None))
+        return LedgerEntry.from_json(_variables().get(key, default=None))
 
 
 def _variables() -> Any:

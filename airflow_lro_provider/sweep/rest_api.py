@@ -24,7 +24,7 @@ from airflow_lro_provider.lro.http.json import read_json
 from airflow_lro_provider.lro.http.messages import CONNECT_TIMEOUT_SECONDS
 from airflow_lro_provider.lro.http.session import BoundedSession
 from airflow_lro_provider.lro.redaction import in_brief
-from airflow_lro_provider.sweep.ledger import PREFIX, LedgerEntry
+from airflow_lro_provider.sweep.ledger import PREFIX_OF_BOTH, LedgerEntry, is_key
 
 if TYPE_CHECKING:
     from airflow_lro_provider.lro.auth.settings import ConnectionSettings
@@ -67,11 +67,11 @@ class FromOutside:
     def keys(self) -> list[str]:
         """The keys of all entries; Airflow lists them with their values, which are kept."""
         found = []
-        for row in self._pages("GET", "variables", "variables", {"variable_key_prefix_pattern": PREFIX}):
+        for row in self._pages("GET", "variables", "variables", {"variable_key_prefix_pattern": PREFIX_OF_BOTH}):
             key = str(row["key"])
-            if key.startswith(PREFIX):
-                found.append(key[len(PREFIX) :])
-                self._values[found[-1]] = row.get("value")
+            if is_key(key):
+                found.append(key)
+                self._values[key] = row.get("value")
         return found
 
     def read(self, key: str) -> LedgerEntry | None:
@@ -80,7 +80,7 @@ class FromOutside:
 
     def remove(self, key: str) -> None:
         """Remove an entry. No-op if there is none."""
-        self._request("DELETE", f"variables/{quote(PREFIX + key, safe='/~:@')}", missing_is_fine=True)
+        self._request("DELETE", f"variables/{quote(key, safe='/~:@')}", missing_is_fine=True)
 
     def states(
         self, dag_id: str, task_ids: Sequence[str], run_ids: Sequence[str], map_index: int | None

@@ -13,7 +13,7 @@ import pytest
 from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.lro.http.messages import Response
 from airflow_lro_provider.lro.resources.names import read_reference
-from airflow_lro_provider.sweep.ledger import PREFIX, LedgerEntry
+from airflow_lro_provider.sweep.ledger import LedgerEntry
 from airflow_lro_provider.sweep.reconciler import sweep
 from airflow_lro_provider.sweep.rest_api import AirflowApiError, FromOutside, log_in
 from tests.local_server import Handler, LocalServer
@@ -35,7 +35,7 @@ class PlayedApi:
         self.paths.append(path)
         content: Mapping[str, Any] = {"task_instances": [], "total_entries": 0}
         if path == "variables":
-            rows = [{"key": PREFIX + self.entry.key, "value": self.entry.to_json()}]
+            rows = [{"key": self.entry.key, "value": self.entry.to_json()}]
             content = {"variables": rows, "total_entries": 1}
         elif not path.endswith("/list"):
             status, content = self.one, {"state": "running"}

@@ -28,7 +28,7 @@ from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 from airflow_lro_provider.lro.resources.names import read_reference
 from airflow_lro_provider.sweep import cancellation
-from airflow_lro_provider.sweep.ledger import PREFIX, LedgerEntry
+from airflow_lro_provider.sweep.ledger import LedgerEntry
 from tests.airflow.test_sweep import PlayedAirflow
 from tests.e2e.bed.postgres import LocalPostgres
 from tests.e2e.bed.waiting import wait_until
@@ -118,7 +118,7 @@ class Bench:
                 reference=reference,
                 gcp_conn_id="google_cloud_default",
             )
-            variables[PREFIX + entry.key] = entry.to_json()
+            variables[entry.key] = entry.to_json()
         file = self._airflow.home / "entries.json"
         file.write_text(json.dumps(variables), encoding="utf-8")
         command = [sys.executable, "-m", "airflow", "variables", "import", str(file)]

@@ -166,8 +166,8 @@ FOOTPRINTS: list[dict[str, Any]] = [
 ]
 _STARTING = replace(_ENTRY, reference=None, start="POST projects/p/locations/l/instances", footprint=FOOTPRINTS[0])
 LEDGER: list[str] = [
-    *(_ENTRY.key, _ENTRY.to_json(), "~/019a-7/0123456789abcdef", "d/r/t/-1/1/id/-"),
-    *(_STARTING.key, _STARTING.to_json()),
+    *(_ENTRY.to_json(), *_ENTRY.keys, "airflow_lro_provider.ledger.~/019a-7/0123456789abcdef"),
+    *(*_STARTING.keys, _STARTING.to_json()),
 ]
 EVENTS: list[dict[str, Any]] = [
     {"status": "finished", "operation": OPERATIONS[1], "owner": "t"},

@@ -566,13 +566,13 @@ def fuzz_ledger(random: Random) -> object:
     """Whatever stands in the ledger is an entry or nothing, and an entry has a key that can be read back."""
     text: Any = spoil_text(random.choice(LEDGER), random, LEDGER)
     if random.random() < 0.5:
-        text = json.dumps(spoil_json(json.loads(random.choice((LEDGER[1], LEDGER[-1]))), random), default=str)
+        text = json.dumps(spoil_json(json.loads(random.choice((LEDGER[0], LEDGER[-1]))), random), default=str)
     LedgerKey.from_text(str(text))
     entry = LedgerEntry.from_json(text)
     if entry is not None:
         key = LedgerKey.from_text(entry.key)
         assert isinstance(entry.task, str)
-        assert key is None or key.owner in (None, entry.owner) or "/" in "".join(entry.owner[:3])
+        assert key is None or key.owner in (None, entry.owner)
         assert LedgerEntry.from_json(entry.to_json()) == entry
         assert entry.footprint is None or all(isinstance(text, str) for text in entry.footprint.values())
     return text

@@ -29,7 +29,7 @@ from airflow_lro_provider.lro.errors import (
 )
 from airflow_lro_provider.lro.resources.methods import read_method
 from airflow_lro_provider.lro.resources.names import OperationReference, read_parent, read_reference
-from airflow_lro_provider.sweep.ledger import PREFIX, LedgerEntry
+from airflow_lro_provider.sweep.ledger import LedgerEntry
 from airflow_lro_provider.sweep.search import footprint_of
 from tests.hostile.hostile_server import Heard, HostileServer, plain
 from tests.hostile.subjects import KINDS, NAME, REFERENCE, TOKEN, Client
@@ -465,7 +465,7 @@ def airflow_with(entry: LedgerEntry) -> Callable[[Heard], Iterator[bytes | None]
     def answer(request: Heard) -> Iterator[bytes | None]:
         content: dict[str, Any] = {"task_instances": [], "total_entries": 0}
         if "variables" in request.line:
-            content = {"variables": [{"key": PREFIX + entry.key, "value": entry.to_json()}], "total_entries": 1}
+            content = {"variables": [{"key": entry.key, "value": entry.to_json()}], "total_entries": 1}
         return iter(plain(json.dumps(content).encode())(request))
 
     return answer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -48,8 +49,36 @@ def test_it_is_stored_as_the_first_release_did() -> None:
         "lets_go": False,
         "sent_since": None,  # the only one that it did not have
     }
-    key = LedgerKey.from_text("d/r/t/-1/1/id/-")
-    assert (ENTRY.key, key) == ("d/r/t/-1/1/id/-", LedgerKey(ENTRY.owner, 1, "id", None))
+    key = "airflow_lro_provider.ledger.d/r/t/-1/1/id/-"
+    assert (ENTRY.keys[1], LedgerKey.from_text(key)) == (key, LedgerKey(ENTRY.owner, 1, "id", None))
+
+
+NAMED = replace(ENTRY, reference={"service": "datafusion.googleapis.com", "name": "projects/p/operations/o"})
+
+
+@pytest.mark.parametrize("entry", [ENTRY, NAMED])
+@pytest.mark.parametrize("dag_id", ["d", "a.b-c~d", "données/€", "-", "--", "-2E", "d" * 250])
+@pytest.mark.parametrize("run_id", ["r", "scheduled__2026-11-26T09:00:00.123456+00:00", "a b%2F\n"])
+@pytest.mark.parametrize("try_id", ["019ac0de-0000-7000-8000-000000000000", "019ac0de"])
+def test_no_secrets_backend_minds_a_key(entry: LedgerEntry, dag_id: str, run_id: str, try_id: str) -> None:
+    """B18: any id makes a name that Secret Manager takes, and it says who the owner is, unless that is too long."""
+    entry = replace(entry, dag_id=dag_id, run_id=run_id, try_id=try_id)
+    assert re.fullmatch("[A-Za-z0-9_-]{1,255}", f"airflow-variables-{entry.key}")
+    assert len(entry.key) <= 250  # Airflow's own limit
+    is_long = len(dag_id) > 200
+    owner, number = (None, 0) if is_long else (entry.owner, entry.try_number)
+    assert LedgerKey.from_text(entry.key) == LedgerKey(owner, number, try_id, entry.operation)
+
+
+@pytest.mark.parametrize("entry", [ENTRY, NAMED])
+@pytest.mark.parametrize("dag_id", ["d", "a b"])
+def test_a_key_of_the_first_release_is_read(entry: LedgerEntry, dag_id: str) -> None:
+    """Entries that it has left are found and removed where they are."""
+    entry = replace(entry, dag_id=dag_id)
+    key = LedgerKey.from_text(entry.keys[1])
+    assert key is not None
+    assert key.owner == (entry.owner if dag_id == "d" else None)
+    assert key.is_of_first_release is (entry.reference is not None)
 
 
 @pytest.mark.parametrize(
