@@ -12,6 +12,7 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHo
 
 from airflow_lro_provider.airflow_compat.task_process import is_in_line
 from airflow_lro_provider.hooks.connections import usable
+from airflow_lro_provider.lro.threads import in_thread
 from airflow_lro_provider.metrics import StatsMetrics
 
 if TYPE_CHECKING:
@@ -102,15 +103,20 @@ class _OperationsBaseHook(BaseHook):
         self, kind: type[_R], read: Callable[..., _R], settings: ConnectionSettings, given: Any, *more: Any
     ) -> _R:
         """Read what was given, unless it is read already, and refuse a foreign host."""
-        named, where = (*more, self.service, self.api_version), settings.naming
-        checked = given if isinstance(given, kind) else read(given, *named, api_endpoint=settings.api_endpoint, **where)
+        from airflow_lro_provider.lro.auth.credentials import naming_of
+
+        checked = given
+        if not isinstance(checked, kind):
+            named, where = (*more, self.service, self.api_version), naming_of(settings, given)
+            checked = read(given, *named, api_endpoint=settings.api_endpoint, **where)
         settings.endpoint(checked)
         return checked
 
     def _parent(self, parent: str, settings: ConnectionSettings) -> Parent:
+        from airflow_lro_provider.lro.auth.credentials import naming_of
         from airflow_lro_provider.lro.resources.names import read_parent
 
-        return read_parent(parent, self.service, self.api_version, **settings.naming)
+        return read_parent(parent, self.service, self.api_version, **naming_of(settings, parent))
 
 
 class OperationsHook(_OperationsBaseHook):
@@ -306,7 +312,8 @@ class OperationsAsyncHook(_OperationsBaseHook):
 
     async def reference(self, name: Any) -> OperationReference:
         """Read and check a reference; nothing is sent."""
-        return self._reference(name, await self.settings())
+        settings = await self.settings()
+        return await in_thread("tokens", lambda: self._reference(name, settings))
 
     async def get_conn(self) -> AsyncOperationsClient:
         """The client that the other methods use. Close it with :meth:`close`."""
@@ -340,10 +347,9 @@ class OperationsAsyncHook(_OperationsBaseHook):
         timeout: float | None = None,
     ) -> Operation:
         """Call a method that responds with an operation. See :meth:`OperationsHook.start`."""
-        checked = self._method(method, http_method, await self.settings())
-        operation = (
-            await (await self.get_conn()).start(checked, body, request_id=request_id, timeout=timeout)
-        ).operation
+        settings, client = await self.settings(), await self.get_conn()
+        checked = await in_thread("tokens", lambda: self._method(method, http_method, settings))
+        operation = (await client.start(checked, body, request_id=request_id, timeout=timeout)).operation
         assert operation is not None
         return operation
 
@@ -355,10 +361,9 @@ class OperationsAsyncHook(_OperationsBaseHook):
         self, parent: str, filter: str | None = None, page_size: int | None = None
     ) -> AsyncIterator[Operation]:
         """All operations below a parent. See :meth:`OperationsHook.list`."""
-        client = await self.get_conn()
-        async for operation in client.list(
-            self._parent(parent, await self.settings()), filter=filter, page_size=page_size
-        ):
+        settings, client = await self.settings(), await self.get_conn()
+        checked = await in_thread("tokens", lambda: self._parent(parent, settings))
+        async for operation in client.list(checked, filter=filter, page_size=page_size):
             yield operation
 
     async def delete(self, name: Any) -> None:

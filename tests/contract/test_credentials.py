@@ -20,7 +20,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from airflow_lro_provider.hooks.operations import OperationsHook
+from airflow_lro_provider.hooks.operations import OperationsAsyncHook, OperationsHook
 from airflow_lro_provider.lro.auth.credentials import identity_for
 from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 from airflow_lro_provider.lro.auth.token import Identity
@@ -619,6 +619,46 @@ def test_the_default_project_is_kept(place: Place) -> None:
     """`project` can be read from the settings, from a URI as well."""
     in_uri(place, {"project": "mine"})
     assert OperationsHook().settings.project == "mine"
+
+
+def _default_project(place: Place, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    place.logged_in()
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "of-adc")
+    return {}
+
+
+PROJECTS: dict[str, tuple[Callable[[Place, pytest.MonkeyPatch], dict[str, Any]], str]] = {
+    "the connection's": (lambda place, _: {**place.key(), "project": "mine"}, "mine"),
+    "of a key": (lambda place, _: place.key(), "my-project"),
+    "of a file with a key": (lambda place, _: {"key_path": place.file(place.servers.key)}, "my-project"),
+    "of a key in Secret Manager": (lambda place, _: place.secret(key_secret_project_id="vault"), "my-project"),
+    "of the default credentials": (_default_project, "of-adc"),
+    "of the account that is impersonated": (
+        lambda place, _: {**place.key(), "impersonation_chain": "a@theirs.iam.gserviceaccount.com"},
+        "theirs",
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "project"), PROJECTS.values(), ids=PROJECTS.keys())
+async def test_a_location_lies_in_the_project_that_google_would_take(
+    place: Place,
+    monkeypatch: pytest.MonkeyPatch,
+    make: Callable[[Place, pytest.MonkeyPatch], dict[str, Any]],
+    project: str,
+) -> None:
+    """B15: the project of names that begin with their location is that of Google's own hook, for both hooks."""
+    in_json(place, make(place, monkeypatch))
+    hook = OperationsHook(service="datafusion")
+    assert hook.reference(" locations/l/operations/o").name == f"projects/{project}/locations/l/operations/o"
+    shared = OperationsAsyncHook(service="datafusion")
+    assert (await shared.reference("locations/l/operations/o")).name == f"projects/{project}/locations/l/operations/o"
+
+
+def test_credentials_are_not_read_for_a_name_with_its_project(place: Place) -> None:
+    """A reference is read without a request, or a file: only a project that is missing is asked for."""
+    in_json(place, {"key_path": "/nowhere.json"})
+    assert OperationsHook(service="datafusion").reference(NAME).name == NAME
 
 
 def test_the_metadata_server_is_found_by_its_variables(servers: IdentityServers) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import threading
 from dataclasses import fields
 from importlib import import_module
@@ -28,6 +29,7 @@ from airflow_lro_provider.lro.auth.token import Identity, explain
 from airflow_lro_provider.lro.auth.token_transport import TokenTransport
 from airflow_lro_provider.lro.http.json import read_json
 from airflow_lro_provider.lro.redaction import in_brief
+from airflow_lro_provider.lro.resources.catalog import WITHIN_A_PROJECT
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -74,7 +76,7 @@ def identity_for(settings: ConnectionSettings) -> Identity:
         known = _identities.get(key)
         if known is None or known.refused:
             try:
-                known = Identity(_build(settings), renewable=not settings.emulator)
+                known = Identity(*_build(settings), renewable=not settings.emulator)
             except errors.OperationsError:
                 _building.pop(key, None)
                 raise
@@ -87,18 +89,32 @@ def identity_for(settings: ConnectionSettings) -> Identity:
         return known
 
 
+def naming_of(settings: ConnectionSettings, path: object) -> dict[str, Any]:
+    """What a connection says of this name or path, for the function that reads it: the universe, and the project.
+
+    The project that the credentials name is asked for only if the path begins with its location, for that may take
+    requests; see :func:`identity_for` for what is raised then.
+    """
+    project = settings.project
+    if project is None and isinstance(path, str) and path.strip().startswith(WITHIN_A_PROJECT):
+        project = identity_for(settings).project
+    return {"universe": settings.universe_domain, "project": project}
+
+
 @errors.without_context()  # google-auth's errors may quote what it read
-def _build(settings: ConnectionSettings) -> Credentials | None:
+def _build(settings: ConnectionSettings) -> tuple[Credentials | None, str | None]:
+    """The credentials, and the project that they name."""
     if settings.is_anonymous:
-        return None
+        return None, None
     if settings.emulator:
         from google.oauth2.credentials import Credentials as TokenCredentials
 
-        return TokenCredentials(token=FAKE_TOKEN)
+        return TokenCredentials(token=FAKE_TOKEN), None
     try:
-        credentials = _source(settings)
+        credentials, project = _source(settings)
         _check_universe_of(credentials, settings)
-        return _impersonate(credentials, settings)
+        project = _project_of_account(settings) or project or getattr(credentials, "project_id", None)
+        return _impersonate(credentials, settings), project
     except errors.OperationsError:
         raise
     except Exception as error:  # google-auth may have sent requests already
@@ -133,18 +149,28 @@ def _impersonate(credentials: Any, settings: ConnectionSettings) -> Credentials:
     return found
 
 
-def _source(settings: ConnectionSettings) -> Credentials:
-    """The credentials that the connection holds or names, in the same order of precedence as Google's own hook."""
+def _project_of_account(settings: ConnectionSettings) -> str | None:
+    """The project of the account that is impersonated, as in Google's own hook (``credentials_provider.py``)."""
+    account = settings.impersonation_chain[-1] if settings.impersonation_chain else ""
+    found = re.search(r"@([^.@]+)\.iam\.gserviceaccount\.com$", account)
+    return found[1] if found else None
+
+
+def _source(settings: ConnectionSettings) -> tuple[Credentials, str | None]:
+    """The credentials that the connection holds or names, in the same order of precedence as Google's own hook.
+
+    And the project that they name, unless they have it themselves.
+    """
     scopes = settings.scopes
     if settings.key_path:
-        return _service_account(_read_json(settings.key_path, "key_path"), scopes, "`key_path`")
+        return _service_account(_read_json(settings.key_path, "key_path"), scopes, "`key_path`"), None
     if settings.key_secret_name:
-        return _service_account(_key_of_secret(settings), scopes, f"secret {settings.key_secret_name!r}")
+        return _service_account(_key_of_secret(settings), scopes, f"secret {settings.key_secret_name!r}"), None
     if settings.keyfile_dict:
-        return _service_account(json.loads(settings.keyfile_dict), scopes, "`keyfile_dict`")
+        return _service_account(json.loads(settings.keyfile_dict), scopes, "`keyfile_dict`"), None
     if settings.credential_config_file:
-        return _configured(settings)
-    return _default(scopes)[0]
+        return _configured(settings), None
+    return _default(scopes)
 
 
 def _read_json(path: str, field: str) -> Any:

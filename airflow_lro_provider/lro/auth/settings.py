@@ -56,7 +56,7 @@ class ConnectionSettings:
     :param idp_extra_parameters: more parameters for that request, as a JSON object.
     :param scopes: OAuth scopes.
     :param project: the project of names and paths that begin with their location (``locations/us-central1/…``); by
-        default that of the key in ``keyfile_dict``.
+        default the one that the credentials name.
     :param quota_project_id: the project that is charged for quota and billing.
     :param impersonation_chain: service accounts to impersonate; requests are made as the last one.
     :param num_retries: how often a request is retried after a transient error.
@@ -130,12 +130,6 @@ class ConnectionSettings:
         )
         _check_credentials(settings, reader)
         return settings
-
-    @property
-    def naming(self) -> dict[str, Any]:
-        """What it says of names and paths, for those who read them. A key knows its project, too."""
-        key = json.loads(self.keyfile_dict) if self.keyfile_dict else {}
-        return {"universe": self.universe_domain, "project": self.project or key.get("project_id")}
 
     def endpoint(self, resource: Resource, *, mtls: bool = False) -> str:
         """The base URL that requests about this resource go to, without a trailing slash.

@@ -65,13 +65,20 @@ class Identity:
     """Credentials, and their token.
 
     :param credentials: of google-auth; ``None`` sends no token.
+    :param project: the project that they name, if any.
     :param renewable: whether the token can be renewed; a fake one cannot.
     """
 
     def __init__(
-        self, credentials: Credentials | None, *, renewable: bool = True, clock: Callable[[], float] = time.monotonic
+        self,
+        credentials: Credentials | None,
+        project: str | None = None,
+        *,
+        renewable: bool = True,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._credentials = credentials
+        self.project = project
         self._renewable = renewable
         self._clock = clock
         self._lock = threading.Lock()

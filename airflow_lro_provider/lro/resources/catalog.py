@@ -26,6 +26,8 @@ SYSTEMS = ("aiplatform", "automl", "datafusion", "developerconnect", "earthengin
 COLLECTIONS = ("operations", "transferOperations")
 """Some APIs list operations at the collection itself, and not at its parent."""
 _ANY = "*"
+WITHIN_A_PROJECT = ("locations/", "regions/")
+"""What a name or path may begin with where the connection says the project."""
 REGIONAL = f".rep.{DEFAULT_UNIVERSE}"
 """What the hosts of Google's regional endpoints end in."""
 _CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
@@ -103,12 +105,12 @@ class Service:
         patterns = [pattern.lstrip("[") for names in self.names.values() for pattern in names]
         has_own = any(pattern.startswith("locations/") for pattern in patterns)
         has_projects = any(re.match(r"projects/\*/(locations|regions)/", pattern) for pattern in patterns)
-        if not path.startswith(("locations/", "regions/")) or has_own or not has_projects:
+        if not path.startswith(WITHIN_A_PROJECT) or has_own or not has_projects:
             return path
         if not project:
             raise InvalidReferenceError(
-                f"{path!r:.200} begins with its location, but the connection has no `project`: set it there, or begin"
-                " with projects/PROJECT/."
+                f"{path!r:.200} begins with its location, but neither the connection's `project` nor its credentials"
+                " name one: set `project`, or begin with projects/PROJECT/."
             )
         return f"projects/{project}/{path}"
 

@@ -172,7 +172,12 @@ def test_no_known_method_is_called_incomplete() -> None:
             "those of Data Fusion (datafusion) begin with projects/",
         ),
         ("instances/x:restart", {"service": "datafusion"}, InvalidReferenceError, "begin with projects/PROJECT"),
-        ("locations/l/instances", {"service": "datafusion"}, InvalidReferenceError, "connection has no `project`"),
+        (
+            "locations/l/instances",
+            {"service": "datafusion"},
+            InvalidReferenceError,
+            "neither the connection's `project`",
+        ),
         (
             f"{LOCATION}/publishers/google/models/veo-3.0:predictLongRunning",
             {"service": "aiplatform"},

@@ -103,7 +103,7 @@ def test_every_form_means_the_same(form: Callable[..., tuple[Any, dict[str, str]
         (None, "that task returned nothing: it has no XCom"),
         ([DATAFUSION], r"\.expand\(operation_name=…\)"),
         (SimpleNamespace(task_id="start", output=None), "a task and not what it returns: operation_name=start.output"),
-        ("locations/l/operations/o", "the connection has no `project`"),
+        ("locations/l/operations/o", "neither the connection's `project`"),
     ],
     ids=str,
 )
