@@ -253,7 +253,12 @@ def _read_rows(request: Request[Any], response: Response, now: datetime | None) 
 def _read_operation(request: Request[Any], response: Response, now: datetime | None) -> Operation:
     content = _read_object(request, response, now)
     try:
-        return Operation.from_json(content)
+        operation = Operation.from_json(content)
+        if not operation.name and not {"error", "response", "metadata"} & {*content}:
+            raise errors.MalformedResponseError("it does not say which operation it is about")
+        if operation.name and operation.name.rpartition("/")[2] != request.resource.name.rpartition("/")[2]:
+            raise errors.MalformedResponseError(f"it is about another operation, {operation.name!r:.200}")
+        return operation
     except errors.MalformedResponseError as error:
         raise unreadable(request, error) from None
 

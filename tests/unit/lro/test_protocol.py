@@ -230,6 +230,25 @@ def test_what_is_no_operation_is_malformed(verb: str, body: bytes) -> None:
         any_request(verb).read(response(200, body))
 
 
+@pytest.mark.parametrize("verb", ["get", "wait", "poll"])
+@pytest.mark.parametrize(
+    "content", [{"name": "projects/p/operations/other", "done": True, "response": {}}, {"done": True}]
+)
+def test_what_is_about_no_or_another_operation_proves_nothing(verb: str, content: dict[str, Any]) -> None:
+    """A response that somebody mixed up, or a fragment of one, is asked for again, and is no success."""
+    request = any_request(verb)
+    with pytest.raises(MalformedResponseError, match=f"{request.verb} {NAMES['earthengine']}: .*operation") as caught:
+        request.read(response(200, content))
+    assert caught.value.transient
+
+
+@pytest.mark.parametrize("name", ["projects/123/operations/o/nested", "operations/nested", ""])
+def test_a_name_may_be_spelled_otherwise(name: str) -> None:
+    """Services give a project by its number, or leave out what is before the id, or all of it."""
+    raw = {"name": name, "done": True, "response": {}}
+    assert any_request("get").read(response(200, raw)) == Operation.from_json(raw)
+
+
 def test_json_that_is_nested_too_deeply_is_malformed() -> None:
     """A body made to exhaust the parser is an error like any other."""
     with pytest.raises(ResponseTooLargeError, match="it is nested deeper than 100 levels"):

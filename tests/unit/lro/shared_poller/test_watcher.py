@@ -413,7 +413,11 @@ def test_a_minute_without_the_endpoint_is_survived_by_a_thousand(trouble: Operat
 def test_a_replaced_certificate_takes_effect_for_waits_in_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     """An expired one looks like an outage; when one begins, the certificate is read again. What is the same is kept."""
 
+    async def at_once(_: str, read: Callable[[], object]) -> object:
+        return read()  # a real thread would take any number of simulated seconds
+
     async def test() -> None:
+        monkeypatch.setattr(clients, "in_thread", at_once)
         service = Service({name(i): 400.0 for i in range(3)})
         service.outages += [(100.0, 102.0, TransportError("no answer")), (200.0, 202.0, TransportError("no answer"))]
         now = asyncio.get_running_loop().time
