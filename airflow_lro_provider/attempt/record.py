@@ -95,7 +95,7 @@ class AttemptRecord:
         """Whether it is not known what an earlier try has left: Airflow did not respond."""
         self._is_repeatable = False  # whether the next try finds what this one starts, by its request id
         self._footprint: StartFootprint | None = None
-        self._recorded: Mapping[str, Any] | None = None  # the operation in the record of this try
+        self._recorded: Mapping[str, Any] | None = None  # the operation that a record of this try named last
         self._has_owned = False  # whether a record of this try has ever named the operation
         self._is_there: bool | None = None  # the record of this try; None: not known
         self._rejected_with: int | None = None  # the HTTP code with which Airflow has rejected it, if it has
@@ -205,7 +205,6 @@ class AttemptRecord:
         """
         if is_in_line():
             return Decision.CANCEL  # `dags test`: there is nobody else
-        # Asked first: a record that Airflow rejects, because another try is the current one, was there before.
         named = (self._recorded, None if self._earlier is None else self._earlier.reference)
         is_known = not self._role.needs_record or reference.to_dict() in named or self._is_repeatable
         state: TaskState = Evidence.UNKNOWN
@@ -349,8 +348,10 @@ class AttemptRecord:
                 detail = getattr(getattr(error, "error", None), "detail", None)
                 self._rejected_with = detail.get("status_code") if isinstance(detail, dict) else None
                 is_named = self._recorded is not None and self._recorded == record.reference
-                if not is_named or self.is_rejected:  # else the one before it still stands
+                if not is_named:
                     self._is_there, self._recorded = False, None
+                elif self.is_rejected:  # by then another try had found it; else the one before it still stands
+                    self._is_there = False
                 raise
             self._rejected_with = None
             self._is_there, self._recorded = True, record.reference

@@ -6,6 +6,7 @@ Airflow's side of it (the task instance, the task state store) is played; the en
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import threading
@@ -22,7 +23,7 @@ from airflow.sdk.bases.operator import ExecutorSafeguard
 from airflow.sdk.definitions.retry_policy import ExceptionRetryPolicy, RetryAction, RetryRule
 
 from airflow_lro_provider.attempt import adoption, guard
-from airflow_lro_provider.attempt.record import KEY
+from airflow_lro_provider.attempt.record import KEY, AttemptRecord, Role
 from airflow_lro_provider.decorators.operation import OperationDecoratedOperator
 from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.exceptions import (
@@ -37,9 +38,10 @@ from airflow_lro_provider.exceptions import (
 from airflow_lro_provider.lro import polling
 from airflow_lro_provider.lro.auth import settings
 from airflow_lro_provider.lro.errors import ApiError, PermissionDeniedError, TransportError, UnavailableError
+from airflow_lro_provider.lro.resources.names import read_reference
 from airflow_lro_provider.operators.operations import RunOperationOperator
 from airflow_lro_provider.ownership import evidence
-from airflow_lro_provider.ownership.decisions import Evidence, TaskState
+from airflow_lro_provider.ownership.decisions import Decision, Evidence, TaskState
 from airflow_lro_provider.sweep import ledger
 from tests.airflow.played import Killable, OutdatedStore, PlayedTry, Store, TakenStore, Variables, once, replace_the_key
 
@@ -47,6 +49,16 @@ LOCATION = "projects/p/locations/us-central1"
 REPEATABLE = f"{LOCATION}/connections?connectionId=c"  # Developer Connect takes a request id there
 EMPTY = {"@type": "type.googleapis.com/google.protobuf.Empty"}
 PLAIN = f"{LOCATION}/instances?instanceId=i"  # Data Fusion does not
+STARTER = Role(
+    gcp_conn_id=None,
+    impersonation_chain=None,
+    cancel_on_kill=True,
+    cancel_on_failure=True,
+    lets_go=False,
+    keeps_record=True,
+    needs_record=True,
+    retry_policy=None,
+)
 
 
 class Try(PlayedTry):
@@ -340,6 +352,24 @@ def test_a_person_kills_although_airflow_is_slow_to_say_so(
         operator.execute(this.context)
     assert this.running == []
     assert this.store[KEY]["killed"]
+
+
+@pytest.mark.parametrize("state", ["running", "success", "deferred", Evidence.UNKNOWN])
+def test_what_another_try_has_is_left_to_it_however_often_that_is_asked(
+    a_try: Callable[..., Try], monkeypatch: pytest.MonkeyPatch, state: TaskState
+) -> None:
+    """Row A1: a process that was frozen is told to stop, and asks twice; each time Airflow rejects its record (404)."""
+    store = TakenStore()
+    this = a_try(max_tries=1, store=store)
+    monkeypatch.setattr(evidence, "read_task_state", lambda key: state)
+    record = AttemptRecord(this.context, logging.getLogger(__name__), STARTER)
+    record.read()
+    reference = read_reference(f"{LOCATION}/operations/o", "datafusion")
+    record.write(reference)
+    store.taken = True
+    assert [record.decide(reference) for _ in range(3)] == [Decision.ADOPT] * 3
+    other = read_reference(f"{LOCATION}/operations/other", "datafusion")
+    assert record.decide(other) is Decision.CANCEL  # no record has ever named it
 
 
 def test_what_is_being_replaced_is_left_to_nobody(
