@@ -99,9 +99,11 @@ def send(
                 raise
             return start
         except errors.OperationsError as error:
-            if isinstance(error, errors.InvalidArgumentError) and request.unmasked is not None:
-                request = request.unmasked
-                continue
+            if request.unmasked is not None and isinstance(error, errors.ApiError) and not error.transient:
+                if isinstance(error, errors.InvalidArgumentError):
+                    request = request.unmasked
+                    continue
+                protocol.doubt_mask(request)  # a gateway may reject what it does not know with anything
             if tries >= retries or not error.transient or (error.may_have_happened and not request.repeatable):
                 raise
             tries += 1
@@ -326,7 +328,7 @@ def take_response(
     until = clock() + RESPONSE_PATIENCE_SECONDS
 
     def take(endpoint: str) -> Flow[Operation]:
-        absence = Absence()
+        absence, contrary = Absence(), Absence()
         while True:
             whole = yield from find(
                 protocol.get(reference, endpoint),
@@ -337,6 +339,9 @@ def take_response(
                 clock=clock,
             )
             if whole.outcome is ended.outcome:
+                return whole
+            if whole.outcome is not None and contrary.note(clock(), whole.outcome.value):
+                protocol.note_unmasked(protocol.poll(reference, endpoint))  # the mask has left out the error
                 return whole
             if clock() >= until:  # it comes from a replica that lags behind
                 raise errors.WaitTimeoutError(f"the service returns it as {whole.summary()}")

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -54,12 +55,10 @@ class Page:
     """One page of a list.
 
     :param next_page_token: what to request the next page with; empty on the last one.
-    :param unreachable: locations that did not respond (only with ``locations/-``).
     """
 
     operations: tuple[Operation, ...]
     next_page_token: str = ""
-    unreachable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -267,13 +266,12 @@ def _read_poll(request: Request[Any], response: Response, now: datetime | None) 
     operation = _read_operation(request, response, now)
     if "response" in operation.raw:
         note_unmasked(request)
-    return _polled(operation)
+    return _polled(operation) if request.unmasked is not None or "response" not in operation.raw else operation
 
 
 def _polled(operation: Operation) -> Operation:
-    if operation.outcome is not Outcome.SUCCEEDED or "response" in operation.raw:
-        return operation
-    return replace(operation, lacks_response=True)
+    """What a field mask has left of it: of the response perhaps a part."""
+    return replace(operation, lacks_response=True) if operation.outcome is Outcome.SUCCEEDED else operation
 
 
 def read_start(request: Request[Any], error: errors.ResponseTooLargeError) -> Any:
@@ -315,8 +313,11 @@ def _read_page(request: Request[Any], response: Response, now: datetime | None) 
     unreachable = content.get("unreachable", [])
     if not isinstance(rows, list) or not isinstance(token, str) or not isinstance(unreachable, list):
         raise unreadable(request, errors.MalformedResponseError("a field of the list has the wrong type"))
+    if unreachable:  # an incomplete list would prove that there is nothing (https://google.aip.dev/217)
+        what = ", ".join(map(str, unreachable))
+        raise errors.TransportError(f"{request}: the list is not complete, there was no response of {what:.500}")
     try:
-        return Page(tuple(Operation.from_json(row) for row in rows), token, tuple(map(str, unreachable)))
+        return Page(tuple(Operation.from_json(row) for row in rows), token)
     except errors.MalformedResponseError as error:
         raise unreadable(request, error) from None
 
@@ -324,18 +325,32 @@ def _read_page(request: Request[Any], response: Response, now: datetime | None) 
 POLL_FIELDS = "name,done,error,metadata"
 """The fields of an operation that a poll needs: all but the response."""
 LIST_FIELDS = f"operations({POLL_FIELDS}),nextPageToken"
-_unmasked: set[tuple[str, str]] = set()  # service and verb
+DOUBT_REQUESTS = 100
+"""How many requests have no field mask after one that was denied: perhaps that was why."""
+_unmasked: dict[tuple[str, str, str], float] = {}  # how many more requests have none
 
 
 def _masked(request: Request[T], mask: str) -> Request[T]:
-    if (request.resource.service, request.verb) in _unmasked:
+    kind = _kind(request)
+    if left := _unmasked.get(kind):
+        _unmasked[kind] = left - 1
         return request
     return replace(request, url=f"{request.url}{'&' if '?' in request.url else '?'}fields={mask}", unmasked=request)
 
 
 def note_unmasked(request: Request[Any]) -> None:
-    """Send no field mask again with this verb to this service: it rejects them, or does not honour them."""
-    _unmasked.add((request.resource.service, request.verb))
+    """Send no field mask again with this verb to this service there: it rejects them, or does not honour them."""
+    _unmasked[_kind(request)] = math.inf
+
+
+def doubt_mask(request: Request[Any]) -> None:
+    """Send no field mask for a while with this verb to this service there: one was denied for whatever reason."""
+    kind = _kind(request)
+    _unmasked[kind] = max(_unmasked.get(kind, 0), DOUBT_REQUESTS)
+
+
+def _kind(request: Request[Any]) -> tuple[str, str, str]:
+    return request.url.split("/")[2], request.resource.service, request.verb
 
 
 _METHODS = {"get": "GET", "cancel": "POST", "delete": "DELETE", "wait": "POST"}

@@ -528,7 +528,7 @@ def test_a_quota_ends_no_wait(kind: str, code: int) -> None:
     errors = [{"domain": "usageLimits", "reason": "quotaExceeded", "message": "No more."}]
     quota = json.dumps({"error": {"code": code, "message": "No more.", "errors": errors}}).encode()
     done = json.dumps({"name": "operations/o", "done": True, "response": {}}).encode()
-    plays = [plain(running), *[plain(quota, f"{code} No")] * 6, plain(done)]
+    plays = [plain(running), *[plain(quota, f"{code} No")] * 6, plain(done), plain(done)]  # the last is the response
     moments = itertools.count(0.0, 20.0)
     lines: list[str] = []
     with HostileServer(*plays) as server:

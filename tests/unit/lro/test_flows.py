@@ -354,8 +354,29 @@ def test_a_mask_that_is_rejected_is_left_out_once_and_for_all() -> None:
 def test_a_mask_is_not_to_blame_for_what_is_rejected_without_it() -> None:
     """B11: then that is the error, and other requests go on with masks."""
     assert drive(send(protocol.poll(REFERENCE, ENDPOINT)), INVALID, DENIED) == (["get", "get"], DENIED)
-    assert drive(send(protocol.poll(REFERENCE, ENDPOINT)), PRECONDITION) == (["get"], PRECONDITION)
     assert protocol.poll(REFERENCE, ENDPOINT).unmasked is not None
+
+
+@pytest.mark.parametrize("denial", [DENIED, PRECONDITION, NOT_FOUND])
+def test_a_denial_may_be_about_the_mask(denial: OperationsError) -> None:
+    """B11: what is in doubt is requested again without one, there, and only for a while."""
+    masked = protocol.poll(REFERENCE, ENDPOINT)
+    assert drive(send(masked), denial) == (["get"], denial)
+    assert [protocol.poll(REFERENCE, ENDPOINT) for _ in range(100)] == [masked.unmasked] * 100
+    assert protocol.poll(REFERENCE, ENDPOINT) == masked
+    assert drive(send(masked), denial) == (["get"], denial)
+    elsewhere = protocol.poll(REFERENCE, "https://other.example")
+    assert elsewhere.unmasked is not None
+
+
+def test_an_error_that_a_mask_has_left_out_is_believed_once_it_stays() -> None:
+    """B11: a success by a poll with a mask is none, if the whole operation has failed."""
+    clock = Clock()
+    flow = flows.take_response(REFERENCE, ENDPOINT, POLLED, clock=clock)
+    _, operation = drive(flow, *[FAILED] * 11, clock=clock)
+    assert operation is FAILED
+    assert clock.now - 100.0 == pytest.approx(NOT_FOUND_SECONDS)
+    assert protocol.poll(REFERENCE, ENDPOINT).unmasked is None  # it is not honoured as it should be
 
 
 def test_a_response_that_is_too_large_does_not_hide_a_success() -> None:
@@ -392,7 +413,7 @@ def test_a_wait_takes_the_response_once_at_the_end() -> None:
         ([DENIED] * 5, NOT_FOUND_SECONDS, "could not be taken (datafusion: cancel"),
         ([ResponseTooLargeError("it is too large")], 0.0, "could not be taken (it is too large)"),
         ([RUNNING] * 301, RESPONSE_PATIENCE_SECONDS, "(the service returns it as RUNNING"),
-        ([FAILED] * 301, RESPONSE_PATIENCE_SECONDS, "(the service returns it as FAILED"),
+        ([FAILED, SUCCEEDED], 1.0, ""),  # one odd response
     ],
     ids=lambda value: str(value)[:30],
 )

@@ -16,6 +16,7 @@ from airflow_lro_provider.lro.errors import (
     OperationsError,
     ResourceExhaustedError,
     ResponseTooLargeError,
+    TransportError,
     UnknownServiceError,
 )
 from airflow_lro_provider.lro.http.messages import Request, Response, unreadable
@@ -264,13 +265,21 @@ def test_json_that_is_nested_too_deeply_is_malformed() -> None:
             {"operations": [{"name": "a"}, {"name": "b", "done": True}], "nextPageToken": "t"},
             Page((Operation.from_json({"name": "a"}), Operation.from_json({"name": "b", "done": True})), "t"),
         ),
-        ({"unreachable": ["projects/p/locations/x"]}, Page((), "", ("projects/p/locations/x",))),
+        ({"unreachable": []}, Page(())),
     ],
-    ids=["empty", "none", "two and a token", "unreachable"],
+    ids=["empty", "none", "two and a token", "all reachable"],
 )
 def test_a_page_is_read(content: dict[str, Any], page: Page) -> None:
-    """A page has operations, the next token and what could not be reached; an empty one is `{}`."""
+    """A page has operations and the next token; an empty one is `{}`."""
     assert any_request("list").read(response(200, content)) == page
+
+
+def test_a_list_without_a_location_is_no_list() -> None:
+    """Of one that did not respond nothing is known, and whoever lists wants to know all: it is requested again."""
+    content = {"operations": [{"name": "a"}], "unreachable": ["projects/p/locations/x"]}
+    with pytest.raises(TransportError, match="not complete, there was no response of projects/p/locations/x") as caught:
+        any_request("list").read(response(200, content))
+    assert caught.value.transient
 
 
 @pytest.mark.parametrize(
@@ -404,17 +413,20 @@ def test_a_list_that_is_polled_asks_for_all_but_the_responses() -> None:
     ("more", "lacks"),
     [
         ({}, True),
-        ({"response": {}}, False),
+        ({"response": {}}, True),  # perhaps the husk that a mask has left
         ({"error": {"code": 1}}, False),
         ({"done": False}, False),
     ],
 )
 def test_a_success_without_its_response_says_so(more: dict[str, Any], lacks: bool) -> None:
-    """B11: polled by name or in a list; what was got whole lacks nothing."""
+    """B11: polled by name or in a list with a mask; what was got whole lacks nothing."""
     raw = {**DONE, **more}
-    assert build("poll", "earthengine").read(response(200, raw)).lacks_response is lacks
+    poll = build("poll", "earthengine")
+    assert poll.read(response(200, raw)).lacks_response is lacks
     assert protocol.read_row(json.dumps(raw).encode()).lacks_response is lacks
     assert not build("get", "earthengine").read(response(200, raw)).lacks_response
+    if "response" in more:  # the next poll has no mask: so what it gets is whole
+        assert not build("poll", "earthengine").read(response(200, raw)).lacks_response
 
 
 def test_a_service_that_does_not_honour_masks_is_sent_none() -> None:
