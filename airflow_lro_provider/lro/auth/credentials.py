@@ -143,7 +143,12 @@ def _impersonate(credentials: Any, settings: ConnectionSettings) -> Credentials:
             delegates=delegates or None,
             target_scopes=list(settings.scopes),
         )
-    if settings.quota_project_id and hasattr(credentials, "with_quota_project"):
+    if settings.quota_project_id:
+        if not hasattr(credentials, "with_quota_project"):
+            raise errors.ConnectionSettingsError(
+                f"credentials of this kind ({type(credentials).__module__}) cannot charge another project; leave"
+                " `quota_project_id` out."
+            )
         credentials = credentials.with_quota_project(settings.quota_project_id)
     found: Credentials = credentials
     return found

@@ -165,8 +165,9 @@ def _check_credentials(settings: ConnectionSettings, reader: _Extra) -> None:
         raise reader.wrong(
             "key_secret_name", "must be the plain name of a secret (letters, digits, - and _), without its project"
         )
-    if settings.key_secret_project_id and not _PROJECT.fullmatch(settings.key_secret_project_id):
-        raise reader.wrong("key_secret_project_id", "must be a project id")
+    for key in ("key_secret_project_id", "quota_project_id"):
+        if (project := getattr(settings, key)) and not _PROJECT.fullmatch(project):
+            raise reader.wrong(key, "must be a project id")
     if settings.idp_issuer_url and not set(given) - {"credential_config_file"}:
         if not settings.credential_config_file:
             raise reader.wrong(
@@ -194,8 +195,9 @@ class _Extra:
         return ConnectionSettingsError(f"connection {self._conn_id!r}: `{key}` {why}{end}")
 
     def _get(self, key: str) -> Any:
-        value = self._extra.get(key)
-        return self._extra.get(_OLD_PREFIX + key) if value in (None, "") else value
+        # As in Google's own hook (`get_field` of base_google.py): a field that was emptied is empty, whatever its old
+        # name says. Else the same connection would be one account there, and another one here.
+        return self._extra.get(key if key in self._extra else _OLD_PREFIX + key)
 
     def check_names(self, known: set[str]) -> None:
         """Refuse what looks like a field and is none: left out, it would silently be another account, or other scopes.

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs
 
 import pytest
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from google.auth import jwt
 
 from airflow_lro_provider.lro.auth import credentials as subject
@@ -141,6 +141,28 @@ def test_the_quota_project_is_a_header(private_pem: str, token_server: TokenServ
     """Quota and billing are counted on the project that the connection names."""
     identity = identity_for(read(keyfile_dict=key_file(private_pem, token_server.uri), quota_project_id="payer"))
     assert identity.headers() == {"authorization": "Bearer token-1", "x-goog-user-project": "payer"}
+
+
+def test_credentials_that_cannot_charge_another_project_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Google's provider 21.2 (apache/airflow#56324): a quota project is not silently left out."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
+    file = tmp_path / "gdch.json"
+    fields = {
+        "format_version": "1",
+        "private_key_id": "1",
+        "name": "n",
+        "project": "p",
+        "token_uri": "https://gdch/token",
+    }
+    file.write_text(json.dumps({"type": "gdch_service_account", "private_key": pem, **fields}))
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(file))
+    with pytest.raises(ConnectionSettingsError, match="cannot charge another project; leave `quota_project_id` out"):
+        identity_for(read(quota_project_id="payer"))
 
 
 def test_a_token_is_renewed_before_it_expires(private_pem: str, token_server: TokenServer) -> None:

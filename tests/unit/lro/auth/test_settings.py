@@ -153,9 +153,15 @@ def test_fields(extra: dict[str, Any], name: str, value: Any, prefix: str) -> No
 
 
 def test_the_present_name_goes_before_the_old_one() -> None:
-    """A connection that has both names means the present one, unless that is empty."""
+    """A connection that has both names means the present one."""
     assert read(project="new", **{OLD + "project": "old"}).project == "new"
-    assert read(project="", **{OLD + "project": "old"}).project == "old"
+
+
+@pytest.mark.parametrize("empty", ["", None])
+@pytest.mark.parametrize("name", ["key_path", "impersonation_chain", "quota_project_id", "is_anonymous"])
+def test_a_field_that_was_emptied_is_empty(name: str, empty: Any) -> None:
+    """Google's provider 19.1 (apache/airflow#58348): its hooks take no value of an old name then."""
+    assert read(**{name: empty, OLD + name: "/old.json" if name == "key_path" else "1"}) == ConnectionSettings()
 
 
 def test_false_is_a_value_of_the_present_name() -> None:
@@ -214,6 +220,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "key_secret_project_id that leads elsewhere": (
         {"key_secret_name": "s", "key_secret_project_id": "p/secrets/other"},
         "`key_secret_project_id` must be a project id",
+    ),
+    "quota_project_id that no header can hold": (
+        {"quota_project_id": "a\nb"},
+        "`quota_project_id` must be a project id",
     ),
     "idp_issuer_url alone": (
         {"idp_issuer_url": "https://idp.example/token"},
