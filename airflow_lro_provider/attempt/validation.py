@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow_lro_provider.lro.operation import Outcome
+    from airflow_lro_provider.lro.resources.catalog import Service
     from airflow_lro_provider.lro.resources.names import OperationReference
 
 MAX_SECONDS = 100 * 365 * 86400.0
@@ -56,19 +57,40 @@ def check_reference(operation_name: Any, service: Any, api_version: Any, gcp_con
             find_service(reference.service).require(verb, reference.name, reference.version)
 
 
-def _universe(gcp_conn_id: Any, named: Any, *more: Any) -> str | None:
+def _universe(gcp_conn_id: Any, named: Any, service: Any, *more: Any) -> str | None:
     """The universe to check a name and its host in; ``None`` if only ``execute`` can check them."""
     from airflow_lro_provider.lro.resources.catalog import DEFAULT_UNIVERSE
-    from airflow_lro_provider.lro.resources.hosts import check_unknown_host, names_unknown_host, universe_of_environment
+    from airflow_lro_provider.lro.resources.hosts import check_unknown_host, lies_in, names_unknown_host
 
-    if not all(map(is_literal, (named, *more))):
+    if not all(map(is_literal, (named, service, *more))):
         return None
-    if gcp_conn_id is None:
-        return universe_of_environment()
+    universe = _universe_of_environment()
+    if gcp_conn_id is None or lies_in(named, universe) or lies_in(service, universe):
+        return universe
     if not names_unknown_host(named):
         return DEFAULT_UNIVERSE
     check_unknown_host(named)
     return None  # only a connection may name such a host
+
+
+def _universe_of_environment() -> str:
+    from airflow_lro_provider.lro.errors import ConnectionSettingsError
+    from airflow_lro_provider.lro.resources.catalog import DEFAULT_UNIVERSE
+    from airflow_lro_provider.lro.resources.hosts import universe_of_environment
+
+    try:
+        return universe_of_environment()
+    except ConnectionSettingsError:  # that a variable is wrong costs no Dag its file: the task says it, if it matters
+        return DEFAULT_UNIVERSE
+
+
+def _find(service: Any) -> Service | None:
+    """The API that a literal service names, by a host of the environment's universe as well."""
+    from airflow_lro_provider.lro.resources.hosts import read_service
+
+    if service is None or not is_literal(service):
+        return None
+    return read_service(service, _universe_of_environment()).api
 
 
 def check_service(service: Any, api_version: Any, *verbs: str) -> None:
@@ -77,10 +99,7 @@ def check_service(service: Any, api_version: Any, *verbs: str) -> None:
     :param verbs: the verbs that the service has to offer.
     :raises UnknownServiceError: with a did-you-mean, or with what it offers.
     """
-    from airflow_lro_provider.lro.resources.catalog import find_service
-
-    if service is not None and is_literal(service):
-        known = find_service(service)
+    if (known := _find(service)) is not None:
         version = known.version(api_version) if api_version is not None and is_literal(api_version) else None
         for verb in verbs:
             known.require(verb, version=version)
@@ -109,7 +128,7 @@ def check_method(
         read_body(body)
     check_service(service, api_version)
     _refuse_task(method, "method")
-    universe = _universe(gcp_conn_id, method, http_method, service, api_version)
+    universe = _universe(gcp_conn_id, method, service, http_method, api_version)
     if universe is not None:
         checked = read_method(method, http_method, service, api_version, universe=universe, project=_PROJECT)
         endpoint_of(checked, universe=universe)
@@ -126,16 +145,14 @@ def check_parent(parent: Any, service: Any, api_version: Any) -> None:
 
     check_service(service, api_version, "list", "cancel")
     _refuse_task(parent, "parent")
-    if all(map(is_literal, (parent, service, api_version))):
-        read_parent(parent, service, api_version, project=_PROJECT)
+    universe = _universe(None, parent, service, api_version)  # a parent has no host of its own
+    if universe is not None:
+        read_parent(parent, service, api_version, universe=universe, project=_PROJECT)
 
 
 def check_cancel(service: Any, api_version: Any) -> None:
     """Warn, at parse time, of a literal service that cannot cancel what the task is to cancel."""
-    from airflow_lro_provider.lro.resources.catalog import find_service
-
-    if service is not None and is_literal(service):
-        known = find_service(service)
+    if (known := _find(service)) is not None:
         version = api_version if api_version is not None and is_literal(api_version) else None
         if words := known.cannot_cancel(version=version):
             warnings.warn(f"{words} `cancel_on_kill=False` says that this is intended.", stacklevel=2)

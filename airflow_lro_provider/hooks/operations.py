@@ -262,17 +262,19 @@ class OperationsHook(_OperationsBaseHook):
         if settings.is_anonymous:
             return True, f"Requests are sent without a token{where}: Google's own APIs refuse them (`is_anonymous`)."
         kind = "" if identity.description == identity.kind else f" ({identity.kind})"
-        scopes = f"{', '.join(settings.scopes)}.{_missing_scopes(settings.scopes, self.service)}"
+        scopes = f"{', '.join(settings.scopes)}.{_missing_scopes(settings, self.service)}"
         return True, f"Got a token for {identity.description}{kind}{where}. Scopes: {scopes}"
 
 
-def _missing_scopes(scopes: tuple[str, ...], service: str | None) -> str:
+def _missing_scopes(settings: ConnectionSettings, service: str | None) -> str:
     """Which scopes an API, or nearly all APIs, would need; empty if none is missing."""
     from airflow_lro_provider.lro.auth.settings import DEFAULT_SCOPES
-    from airflow_lro_provider.lro.resources.catalog import find_service, known_services
+    from airflow_lro_provider.lro.resources.catalog import known_services
+    from airflow_lro_provider.lro.resources.hosts import read_service
 
+    scopes = settings.scopes
     if service is not None:
-        api = find_service(service)
+        api = read_service(service, settings.universe_domain).api
         enough = not api.scopes or set(scopes) & set(api.scopes)
         return "" if enough else f" {api.title} needs another one: add {' or '.join(api.scopes)} to `scope`."
     if set(scopes) & set(DEFAULT_SCOPES):

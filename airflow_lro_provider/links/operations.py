@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -33,19 +34,33 @@ def console_url(operation: Any, service: str | None = None, api_version: str | N
 
     No page of the console shows an operation by its name. Where a service has no page of its own, the
     Logs Explorer finds what the operation logged (audit logs carry its name as ``operation.id``).
+
+    Another universe than Google's own has a console of its own, at ``console.cloud.DOMAIN``; the domain is that of
+    ``GOOGLE_CLOUD_HIGH_VALUE_COOKIE_DOMAIN``, as in Google's own links (``BASE_LINK`` in ``links/base.py`` of its
+    provider). Without that variable nothing there is linked to: the same page of Google's console is about another
+    project, if any.
     """
     from airflow_lro_provider.lro.errors import InvalidRequestError
-    from airflow_lro_provider.lro.resources.catalog import find_service, project_of
-    from airflow_lro_provider.lro.resources.hosts import Resource
+    from airflow_lro_provider.lro.resources.catalog import DEFAULT_UNIVERSE, find_service, project_of
+    from airflow_lro_provider.lro.resources.hosts import Resource, check_universe, universe_of_environment
     from airflow_lro_provider.lro.resources.names import read_reference
 
     try:
-        reference = operation if isinstance(operation, Resource) else read_reference(operation, service, api_version)
+        universe = universe_of_environment()
+        reference = (
+            operation
+            if isinstance(operation, Resource)
+            else read_reference(operation, service, api_version, universe=universe)
+        )
+        domain = os.environ.get("GOOGLE_CLOUD_HIGH_VALUE_COOKIE_DOMAIN")
+        console = f"https://console.cloud.{check_universe(domain) if domain else 'google.com'}"
     except InvalidRequestError:
+        return ""
+    if universe != DEFAULT_UNIVERSE and not domain:
         return ""
     project = project_of(reference.name) or ""
     page = find_service(reference.service).console
     if page is not None:
-        return page.format(project=quote(project, safe=":"))
+        return page.replace("https://console.cloud.google.com", console).format(project=quote(project, safe=":"))
     query = quote(f'operation.id="{reference.name}"', safe="")
-    return f"https://console.cloud.google.com/logs/query;query={query}?project={quote(project, safe=':')}"
+    return f"{console}/logs/query;query={query}?project={quote(project, safe=':')}"

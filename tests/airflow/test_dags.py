@@ -276,6 +276,31 @@ def test_the_link_leads_to_the_console(service: str | None, name: str, page: str
     assert console_url(name, service) == page
 
 
+@pytest.mark.parametrize(
+    ("universe", "domain", "page"),
+    [
+        ("", "", "https://console.cloud.google.com/data-fusion/instances?project=p"),
+        ("apis.example", "cloud.example", "https://console.cloud.cloud.example/data-fusion/instances?project=p"),
+        ("apis.example", "", ""),
+        ("apis.example", "x/../y", ""),
+        ("no domain", "cloud.example", ""),
+    ],
+)
+def test_the_link_leads_to_the_console_of_the_universe(
+    monkeypatch: pytest.MonkeyPatch, universe: str, domain: str, page: str
+) -> None:
+    """Google's provider 22.3 to 22.8 (apache/airflow#69805, #70001, #70067): another universe has its own console."""
+    from airflow_lro_provider.links.operations import console_url
+
+    monkeypatch.setenv("GOOGLE_CLOUD_UNIVERSE_DOMAIN", universe)
+    monkeypatch.setenv("GOOGLE_CLOUD_HIGH_VALUE_COOKIE_DOMAIN", domain)
+    assert console_url(NAME, "datafusion") == page
+    for named in (f"https://datafusion.{universe}/v1/{NAME}", f"//datafusion.{universe}/{NAME}"):
+        assert console_url(named) == (page if universe else "")
+    logs = console_url("projects/p/locations/europe-west1/operations/o", "run")
+    assert logs.partition("/logs")[0] == page.partition("/data-fusion")[0]
+
+
 METHOD = "projects/p/locations/us-central1/connections?connectionId=c"
 
 

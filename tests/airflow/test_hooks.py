@@ -189,6 +189,9 @@ def test_test_connection_says_who(lro_emulator: Emulator, monkeypatch: pytest.Mo
     good, words = OperationsHook().test_connection()
     assert good
     assert lro_emulator.url in words
+    connect(monkeypatch, {**lro_emulator.connection_extra(), "universe_domain": "universe.example"})
+    good, words = OperationsHook(service="datafusion.universe.example").test_connection()
+    assert good, words
     connect(monkeypatch, {"keyfile_dict": "{"})
     bad, words = OperationsHook().test_connection()
     assert not bad

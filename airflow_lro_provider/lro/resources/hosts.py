@@ -208,6 +208,13 @@ def check_unknown_host(value: object) -> None:
         )
 
 
+def lies_in(value: object, universe: str) -> bool:
+    """Whether a host, or a name or URL with its host, is of this universe, which is not Google's own."""
+    value = as_written(value)
+    host = _host_in(value) or (_lower(value) if isinstance(value, str) else "")
+    return universe != DEFAULT_UNIVERSE and belongs_to(host, universe)
+
+
 def _host_in(value: object) -> str | None:
     """The host in a name or URL, if it has one."""
     value = as_written(value)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_lro_provider.attempt.validation import (
+    check_cancel,
     check_method,
     check_outcomes,
     check_parent,
@@ -111,6 +112,26 @@ def test_without_a_connection_the_environment_names_the_universe(monkeypatch: py
     check_method(method, "POST", None, None, None, None)
     with pytest.raises(ForbiddenEndpointError, match=r"of the universe googleapis\.com"):
         check_reference(f"https://datafusion.googleapis.com/v1/{NAME}", None, None, None)
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_hosts_of_the_environments_universe_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Google's provider 21.3, 22.0 (apache/airflow#66159, #66917): a private cloud has its own hosts."""
+    monkeypatch.setenv("GOOGLE_CLOUD_UNIVERSE_DOMAIN", "universe.example")
+    host, instances = "datafusion.universe.example", "projects/p/locations/l/instances"
+    check_reference(f"https://{host}/v1/{NAME}", None, None, "c", "cancel")
+    check_reference(f"//{host}/{NAME}", None, None, "c")
+    check_reference(NAME, host, None, "c", "cancel")
+    check_method(instances, "POST", None, f" {host}\n", None, "c")
+    check_method(f"https://{host}/v1/{instances}", "POST", None, None, None, "c")
+    check_parent("projects/p/locations/l", host, None)
+    check_cancel(host, None)
+    # What only a connection may name is not refused because of the environment, nor is a plain name.
+    check_reference(f"https://datafusion.googleapis.com/v1/{NAME}", None, None, "c")
+    monkeypatch.setenv("GOOGLE_CLOUD_UNIVERSE_DOMAIN", "no domain")
+    check_reference(NAME, "datafusion", None, "c")
+    with pytest.raises(UnknownServiceError):
+        check_reference(NAME, host, None, "c")
 
 
 @pytest.mark.parametrize(
