@@ -11,7 +11,9 @@ an operation, and it was killed or cleared      cancels it, waits for its end,  
                                                 side by side                    starts it can start another
 a start without a response, with a request id   sends the same start again:     (does not happen)
                                                 the service responds with the
-                                                operation that it has started
+                                                operation that it has started;
+                                                after an hour it may not know
+                                                the id: then fails, and says so
 another operation than this try waits for       (does not happen)               cancels it
 ==============================================  ==============================  ======================================
 
@@ -32,6 +34,7 @@ from airflow_lro_provider.exceptions import (
 )
 from airflow_lro_provider.lro.cancel import cancel_line
 from airflow_lro_provider.lro.errors import NotFoundError, OperationsError, WaitTimeoutError
+from airflow_lro_provider.lro.flows import START_RETRY_SECONDS
 from airflow_lro_provider.lro.polling import Absence, new_schedule
 from airflow_lro_provider.lro.resources.names import OperationReference, identity_of
 from airflow_lro_provider.ownership.decisions import ArmedRecord, Decision, of_armed_record
@@ -43,6 +46,9 @@ if TYPE_CHECKING:
 
 REPLACE_TIMEOUT_SECONDS = 600.0
 """How long a fresh start waits for the end of the operation that it replaces."""
+REQUEST_ID_SECONDS = 3600.0 - START_RETRY_SECONDS
+"""How old a request id may be to be sent again. "The server will guarantee that for at least 60 minutes since the first
+request", as the discovery documents describe `requestId`; later, the same request may start a second operation."""
 
 
 def take_over(attempt: Attempt, reference: OperationReference) -> None:
@@ -196,11 +202,16 @@ def _find_started(
     attempt: Attempt, start: Start, earlier: ArmedRecord, decision: Decision
 ) -> OperationReference | None:
     """What a start without a response has started, if that has to be known before another one is sent."""
-    if not start.repeatable:
+    age = 0.0 if earlier.sent_since is None else time.time() - earlier.sent_since
+    # A create that names its resource is never done twice, however old its request id is.
+    is_forgotten = age > REQUEST_ID_SECONDS and not start.may_start_again
+    if not start.repeatable or is_forgotten:
         if decision is not Decision.CANCEL and not start.may_start_again:
             raise OperationStartError(
                 f"try {earlier.try_number} of this task died while it started an operation ({start.description}); it"
-                " may run, so no other is started. Check at the service, and clear the task to start anew."
+                " may run, so no other is started"
+                f"{' (its request id is too old: services keep one for an hour)' if start.repeatable else ''}."
+                " Check at the service, and clear the task to start anew."
             )
         attempt.log.warning(
             "Try %d died while it started something; whether an operation runs is not known", earlier.try_number

@@ -889,6 +889,39 @@ def test_a_death_during_the_start_is_not_forgotten(a_try: Callable[..., Try], ma
     assert second.running[0].operation["name"] == second.store[KEY]["reference"]["name"]
 
 
+@pytest.mark.parametrize(
+    ("http_method", "method", "age", "max_tries", "starts"),
+    [
+        ("PATCH", f"{LOCATION}/connections/c?updateMask=labels", 3000, 1, 2),
+        ("PATCH", f"{LOCATION}/connections/c?updateMask=labels", 4000, 1, 1),  # a retry: fails, and says where to look
+        ("PATCH", f"{LOCATION}/connections/c?updateMask=labels", 4000, 2, 2),  # a clear: with another request id
+        ("POST", REPEATABLE, 4000, 1, 2),  # a create that names its resource cannot be doubled
+    ],
+)
+def test_a_request_id_is_not_believed_for_ever(
+    a_try: Callable[..., Try], http_method: str, method: str, age: float, max_tries: int, starts: int
+) -> None:
+    """Services promise to know a request id for 60 minutes: a retry after that may start a second operation."""
+    from airflow_lro_provider.lro.client import OperationsClient
+
+    how = {"http_method": http_method, "method": method}
+    first = a_try(max_tries=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OperationsClient, "_send", die_after(OperationsClient._send))
+        with pytest.raises(SystemExit):
+            first.run(**how)
+    first.store[KEY]["sent_since"] -= age
+    second = a_try(number=2, max_tries=max_tries)
+    if starts == 1:
+        with pytest.raises(OperationStartError, match=r"its request id is too old.*Check at the service"):
+            second.run(deferrable=True, **how)
+    else:
+        crash(second, **how)
+    assert second.starts == starts
+    ids = {request.query.partition("requestId=")[2] for request in second.emulator.requests(verb="start")}
+    assert len(ids) == max_tries
+
+
 def die_after(send: Any) -> Any:
     """Let the process die when the first request is out, before its answer is read."""
 
