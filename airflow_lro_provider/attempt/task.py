@@ -157,6 +157,8 @@ class OperationTask(BaseOperator):
             operation = attempt.take_response(operation)
         if operation is not None and operation.response_missing:
             self.log.warning(operation.response_missing)
+        if operation is not None and operation.partial_failures:
+            self.log.warning("It succeeded in part only: %s", operation.partial_failures)
         return settle(
             attempt.about,
             outcome,

@@ -226,6 +226,8 @@ def _show(operation: Operation, as_json: bool, *, named: bool = False) -> None:
     else:
         failed = operation.outcome is Outcome.FAILED and not named  # of many, one short line each
         line = f"FAILED · {operation.failure}" if failed else operation.summary()
+        if operation.partial_failures:
+            line += f" · in part only: {operation.partial_failures}"
         print(f"{legible(operation.name)}  {line}" if named else line)
 
 

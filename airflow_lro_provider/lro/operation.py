@@ -191,6 +191,20 @@ class Operation:
         return None
 
     @property
+    def partial_failures(self) -> str:
+        """What has failed although it succeeded, in words: files that could not be read, and the like.
+
+        They stand in the metadata of Vertex AI, AutoML, Dialogflow and others (``partialFailures``). Empty if there are
+        none, or if it has not succeeded.
+        """
+        if self.outcome is not Outcome.SUCCEEDED:
+            return ""
+        statuses = next(filter(None, map(read_details, self._find("partialFailures"))), ())
+        words = [Operation("", done=True, error=status).failure for status in statuses[:3]]
+        more = f"; and {len(statuses) - 3} more" if len(statuses) > 3 else ""
+        return "; ".join(words) + more
+
+    @property
     def cancel_requested(self) -> bool:
         """Whether the metadata says that its cancellation was requested."""
         if self._stated is State.CANCELLING or next(self._find(*_CANCEL_FLAGS), False) is True:

@@ -70,6 +70,29 @@ async def test_a_deferred_sensor_fails(lro_emulator: Emulator, include_response:
         task.execute_complete(this.context, event.payload, **deferred.value.kwargs)
 
 
+@pytest.mark.parametrize("deferrable", [False, True])
+async def test_a_success_in_part_is_logged_as_a_warning(
+    lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], deferrable: bool
+) -> None:
+    """Google's provider 16.1 (apache/airflow#51364): Vertex AI's import succeeds although files were not read."""
+    metadata = {"genericMetadata": {"partialFailures": [{"code": 5, "message": "gs://b/1.csv"}]}}
+    monkeypatch.setattr("airflow_lro_provider.emulator.state.metadata_of", lambda snapshot: metadata)
+    lro_emulator.script(service="aiplatform", duration=0.5 if deferrable else 0)
+    method = "projects/p/locations/us-central1/datasets/d:import"
+    task = RunOperationOperator(task_id="t", method=method, service="aiplatform", deferrable=deferrable)
+    this = PlayedTry(lro_emulator, Store())
+    ExecutorSafeguard.tracker.set(task)
+    if deferrable:
+        with pytest.raises(TaskDeferred) as deferred:
+            task.execute(this.context)
+        event = await anext(deferred.value.trigger.run())
+        task.execute_complete(this.context, event.payload, **deferred.value.kwargs)
+    else:
+        task.execute(this.context)
+    [warning] = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
+    assert "It succeeded in part only: NOT_FOUND: gs://b/1.csv" in warning
+
+
 def test_what_cancels_an_execution_has_succeeded(lro_emulator: Emulator) -> None:
     """B13: the operation of that cancellation responds with the execution, too."""
     assert not RunOperationOperator(

@@ -89,6 +89,18 @@ def test_a_failure_says_all_details(shell: Callable[..., tuple[int, str, str]], 
         assert out == "FAILED · INVALID_ARGUMENT: No. instance.type: must be set\n"
 
 
+def test_a_success_in_part_is_said(
+    shell: Callable[..., tuple[int, str, str]], lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Google's provider 16.1 (apache/airflow#51364): Vertex AI's import succeeds although files were not read."""
+    metadata = {"genericMetadata": {"partialFailures": [{"code": 5, "message": "gs://b/1.csv"}]}}
+    monkeypatch.setattr("airflow_lro_provider.emulator.state.metadata_of", lambda snapshot: metadata)
+    name = lro_emulator.create("aiplatform", duration=0)
+    for command in ("get", "wait"):
+        status, out, _ = shell(command, name, "--service", "aiplatform")
+        assert (status, out) == (0, "SUCCEEDED · in part only: NOT_FOUND: gs://b/1.csv\n")
+
+
 def test_a_failure_inside_a_success_is_none(shell: Callable[..., tuple[int, str, str]], lro_emulator: Emulator) -> None:
     """B13: a cancelled execution of Cloud Run is done without an error, and the exit status is that of a failure."""
     response = {"@type": "type.googleapis.com/google.cloud.run.v2.Execution", "taskCount": 2, "cancelledCount": 2}

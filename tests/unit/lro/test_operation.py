@@ -702,6 +702,36 @@ def test_without_response(raw: dict[str, Any]) -> None:
     assert operation.raw == raw
 
 
+UNREAD = {"code": 5, "message": "gs://b/1.csv is not there."}
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"metadata": {"genericMetadata": {"partialFailures": [UNREAD]}}}, "NOT_FOUND: gs://b/1.csv is not there"),
+        (
+            {"metadata": {"partialFailures": [UNREAD, {"code": 3}]}},
+            "NOT_FOUND: gs://b/1.csv is not there; INVALID_ARGUMENT",
+        ),
+        ({"metadata": {"partialFailures": [{"code": 3}] * 20}}, "; ".join(["INVALID_ARGUMENT"] * 3) + "; and 17 more"),
+        (
+            {"metadata": {"partialFailures": [], "genericMetadata": {"partialFailures": [{"code": 3}]}}},
+            "INVALID_ARGUMENT",
+        ),
+        ({"metadata": {"partialFailures": []}}, ""),
+        ({"metadata": {"partialFailures": ["odd", 7, {}]}}, "OK"),
+        ({"metadata": {"partialFailures": {"code": 5}}}, ""),
+        ({"metadata": {"partialFailures": [UNREAD]}, "done": False}, ""),
+        ({"metadata": {"partialFailures": [UNREAD]}, "error": {"code": 3}}, ""),
+        ({}, ""),
+    ],
+    ids=repr,
+)
+def test_what_has_failed_in_part(fields: dict[str, Any], words: str) -> None:
+    """Google's provider 16.1 (apache/airflow#51364): an import that has read nothing succeeds at Vertex AI."""
+    assert Operation.from_json({"name": "o", "done": True, **fields}).partial_failures == words
+
+
 EXECUTION = "type.googleapis.com/google.cloud.run.v2.Execution"
 TRANSFER = "type.googleapis.com/google.storagetransfer.v1.TransferOperation"
 CANCELLED_EXECUTION = {"@type": EXECUTION, "taskCount": 3, "succeededCount": 1, "cancelledCount": 2}
