@@ -7,13 +7,14 @@ An entry says whose the operation is, and how to get at it; never a secret. It h
 listed at once, and a **value**, which has to be read one by one. So the key says what most often decides: whose entry
 it is, and (by a fingerprint) which operation's::
 
-    airflow_lro_provider_ledger-DAG--RUN--TASK--MAP_INDEX--TRY_NUMBER--TRY_ID--FINGERPRINT
+    airflow_lro_provider_ledger_DAG-_RUN-_TASK-_MAP_INDEX-_TRY_NUMBER-_TRY_ID-_FINGERPRINT
 
 Airflow asks every secrets backend for a Variable before its own database, and a backend takes few characters for a
 name: Google's Secret Manager letters, digits, ``_`` and ``-``
 (https://cloud.google.com/secret-manager/docs/reference/rest/v1/projects.secrets/create). So all others are written
-as ``-`` and two hexadecimal digits: ``-2E`` is a dot. Ids that make it too long are left out
-(``airflow_lro_provider_ledger---TRY_ID--FINGERPRINT``); the value has them.
+as ``-`` and two hexadecimal digits: ``-2E`` is a dot. Nor is there a ``--`` in a key: with teams, Google's backend
+warns of one (``TEAM_SEP`` in ``secrets/secret_manager.py`` of its provider). Ids that make it too long are left out
+(``airflow_lro_provider_ledger_-_TRY_ID-_FINGERPRINT``); the value has them.
 
 It is off unless ``[lro] ledger`` (``AIRFLOW__LRO__LEDGER``) is true: it costs a task two to four small requests
 to Airflow's API, and somebody has to run the sweep (:mod:`airflow_lro_provider.sweep`). Losing it cancels nothing:
@@ -42,7 +43,8 @@ if TYPE_CHECKING:
     from airflow_lro_provider.ownership.decisions import ArmedRecord
     from airflow_lro_provider.sweep.search import StartFootprint
 
-PREFIX = "airflow_lro_provider_ledger-"
+PREFIX = "airflow_lro_provider_ledger_"
+_BETWEEN = "-_"
 PREFIX_OF_FIRST_RELEASE = "airflow_lro_provider.ledger."
 PREFIX_OF_BOTH = "airflow_lro_provider"
 """What all keys begin with, by which Airflow lists them; see :func:`is_key`."""
@@ -71,7 +73,7 @@ def _key_of(*parts: str) -> str:
     def plain(odd: re.Match[str]) -> str:
         return "".join(f"-{byte:02X}" for byte in odd[0].encode())
 
-    return PREFIX + "--".join(re.sub("[^A-Za-z0-9_]", plain, part) for part in parts)
+    return PREFIX + _BETWEEN.join(re.sub("[^A-Za-z0-9_]", plain, part) for part in parts)
 
 
 def fingerprint(reference: Mapping[str, Any]) -> str:
@@ -123,7 +125,7 @@ class LedgerKey:
     def from_text(cls, text: str) -> LedgerKey | None:
         """Read a key, also one of the first release; ``None`` for anything that is not one."""
         if text.startswith(PREFIX):
-            parts = [unquote(part.replace("-", "%")) for part in text.removeprefix(PREFIX).split("--")]
+            parts = [unquote(part.replace("-", "%")) for part in text.removeprefix(PREFIX).split(_BETWEEN)]
         else:
             parts = text.removeprefix(PREFIX_OF_FIRST_RELEASE).split("/")
         operation = None if parts[-1] in (STARTING, _STARTING_OF_FIRST_RELEASE) else parts[-1]

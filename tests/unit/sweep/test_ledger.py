@@ -57,13 +57,17 @@ NAMED = replace(ENTRY, reference={"service": "datafusion.googleapis.com", "name"
 
 
 @pytest.mark.parametrize("entry", [ENTRY, NAMED])
-@pytest.mark.parametrize("dag_id", ["d", "a.b-c~d", "données/€", "-", "--", "-2E", "d" * 250])
+@pytest.mark.parametrize("dag_id", ["d", "a.b-c~d", "données/€", "-", "--", "-2E", "_", "a-_b", "d" * 250])
 @pytest.mark.parametrize("run_id", ["r", "scheduled__2026-11-26T09:00:00.123456+00:00", "a b%2F\n"])
 @pytest.mark.parametrize("try_id", ["019ac0de-0000-7000-8000-000000000000", "019ac0de"])
 def test_no_secrets_backend_minds_a_key(entry: LedgerEntry, dag_id: str, run_id: str, try_id: str) -> None:
-    """B18: any id makes a name that Secret Manager takes, and it says who the owner is, unless that is too long."""
+    """B18: any id makes a name that Secret Manager takes, and it says who the owner is, unless that is too long.
+
+    Google's provider 22.3 (apache/airflow#70869): nor one that it warns of, where there are teams.
+    """
     entry = replace(entry, dag_id=dag_id, run_id=run_id, try_id=try_id)
     assert re.fullmatch("[A-Za-z0-9_-]{1,255}", f"airflow-variables-{entry.key}")
+    assert "--" not in entry.key
     assert len(entry.key) <= 250  # Airflow's own limit
     is_long = len(dag_id) > 200
     owner, number = (None, 0) if is_long else (entry.owner, entry.try_number)
