@@ -230,6 +230,13 @@ BODIES = [
     ),
     Body("The front end has no route for the verb", "cancel", 404, None, "tests/unit/lro/test_status.py"),
     Body(
+        "Another operation is at work on the same resource",
+        "start",
+        409,
+        {"message": "unable to queue the operation", "status": "ABORTED"},
+        "hashicorp/terraform-provider-google#17593; the status as in https://google.aip.dev/151",
+    ),
+    Body(
         "What is to be created is there already",
         "start",
         409,

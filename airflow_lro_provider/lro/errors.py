@@ -11,6 +11,7 @@
     ├── ApiError                           the API responded, with a google.rpc.Status
     │   ├── InvalidArgumentError           400
     │   ├── FailedPreconditionError        400: not in this state, e.g. it has finished
+    │   ├── AbortedError                   409: something else is at work on it
     │   ├── UnauthenticatedError +         401
     │   ├── PermissionDeniedError          403
     │   ├── NotFoundError                  404: no such operation
@@ -264,6 +265,16 @@ class FailedPreconditionError(ApiError):
     next_steps: ClassVar[Mapping[str, str]] = {
         "list": "See the message of the API.",
         "start": "Nothing was started: bring what the method works on into the state that it needs, and start again.",
+    }
+
+
+class AbortedError(ApiError):
+    """409: something else is at work on the same resource (https://google.aip.dev/151)."""
+
+    next_step = "Try again later."
+    next_steps: ClassVar[Mapping[str, str]] = {
+        "start": "Nothing was started: another operation is at work on it. Start them one after the other, or try again"
+        " later.",
     }
 
 

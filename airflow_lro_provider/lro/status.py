@@ -55,6 +55,7 @@ _BY_STATUS: dict[str, type[errors.ApiError]] = {
     "INVALID_ARGUMENT": errors.InvalidArgumentError,
     "OUT_OF_RANGE": errors.InvalidArgumentError,
     "FAILED_PRECONDITION": errors.FailedPreconditionError,
+    "ABORTED": errors.AbortedError,
     "UNAUTHENTICATED": errors.UnauthenticatedError,
     "PERMISSION_DENIED": errors.PermissionDeniedError,
     "NOT_FOUND": errors.NotFoundError,

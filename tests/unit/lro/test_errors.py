@@ -10,6 +10,7 @@ import pytest
 
 from airflow_lro_provider.lro import errors
 from airflow_lro_provider.lro.errors import (
+    AbortedError,
     ApiError,
     ConnectionSettingsError,
     CredentialsError,
@@ -99,6 +100,7 @@ def test_plain_errors_travel_between_processes(error: OperationsError) -> None:
         (ApiError, OperationsError, False),
         (InvalidArgumentError, ApiError, False),
         (FailedPreconditionError, ApiError, False),
+        (AbortedError, ApiError, False),
         (UnauthenticatedError, ApiError, False),
         (PermissionDeniedError, ApiError, False),
         (NotFoundError, ApiError, False),
@@ -126,7 +128,7 @@ def test_the_picture_is_complete() -> None:
         name for name, thing in vars(errors).items() if isinstance(thing, type) and issubclass(thing, OperationsError)
     }
     assert {name for name in names if name not in (errors.__doc__ or "")} == set()
-    assert len(names) == 23
+    assert len(names) == 24
 
 
 def test_without_context_drops_the_error_that_holds_a_secret() -> None:

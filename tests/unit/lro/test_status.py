@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_lro_provider.lro.errors import (
+    AbortedError,
     ApiError,
     FailedPreconditionError,
     InvalidArgumentError,
@@ -57,7 +58,7 @@ STATUSES = [
     ("PERMISSION_DENIED", 7, 403, PermissionDeniedError),
     ("RESOURCE_EXHAUSTED", 8, 429, ResourceExhaustedError),
     ("FAILED_PRECONDITION", 9, 400, FailedPreconditionError),
-    ("ABORTED", 10, 409, ApiError),
+    ("ABORTED", 10, 409, AbortedError),
     ("OUT_OF_RANGE", 11, 400, InvalidArgumentError),
     ("UNIMPLEMENTED", 12, 501, UnimplementedError),
     ("INTERNAL", 13, 500, UnavailableError),
@@ -93,7 +94,7 @@ def test_status(status: str, number: int, http: int, error: type[ApiError]) -> N
         (404, "NOT_FOUND", NotFoundError),
         (405, "INVALID_ARGUMENT", InvalidArgumentError),
         (408, "UNAVAILABLE", UnavailableError),
-        (409, "ABORTED", ApiError),
+        (409, "ABORTED", AbortedError),
         (412, "FAILED_PRECONDITION", FailedPreconditionError),
         (429, "RESOURCE_EXHAUSTED", ResourceExhaustedError),
         (499, "CANCELLED", ApiError),
@@ -406,7 +407,8 @@ def test_details_that_are_no_list_are_ignored() -> None:
         ("UNIMPLEMENTED", "datafusion does not support cancel for this operation; it can only be waited for"),
         ("RESOURCE_EXHAUSTED", "Send fewer requests, or raise the quota"),
         ("UNAVAILABLE", "Try again later"),
-        ("ABORTED", "See the message of the API"),
+        ("ABORTED", "Try again later"),
+        ("ALREADY_EXISTS", "See the message of the API"),
     ],
 )
 def test_a_message_says_what_was_tried_and_what_to_do(status: str, next_step: str) -> None:
@@ -426,6 +428,8 @@ def test_a_message_says_what_was_tried_and_what_to_do(status: str, next_step: st
         ("FAILED_PRECONDITION", "start", "Nothing was started", "may have finished"),
         ("PERMISSION_DENIED", "start", "the permission that this method needs", "operations.start"),
         ("PERMISSION_DENIED", "list", "datafusion.operations.list", "method"),
+        # Google's provider 22.7 (apache/airflow#68361): one operation at a time is all that some resources take.
+        ("ABORTED", "start", "Start them one after the other", "See the message"),
         ("NOT_FOUND", "start", "check the method's path", "30 days"),
         ("NOT_FOUND", "list", "Check the parent", "30 days"),
         ("UNIMPLEMENTED", "start", "has no such method", "waited for"),
