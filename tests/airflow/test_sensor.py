@@ -5,6 +5,7 @@ Airflow's side of it (the task instance, the task state store) is played; the en
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import signal
@@ -682,3 +683,35 @@ def test_a_blank_operator_of_another_process_does_nothing_on_kill(a_try: Callabl
     this = a_try()
     this.sensor().on_kill()
     assert this.cancels == 0
+
+
+def test_a_deferral_drops_no_argument(a_try: Callable[..., Try]) -> None:
+    """Google's provider 22.0, 22.6 (apache/airflow#67053, #66968, #73504): its triggers did not get every argument."""
+    given = {
+        "exponential_backoff": True,
+        "silent_fail": True,
+        "include_response": False,
+        "impersonation_chain": ["a@x"],
+    }
+    times = {"poke_interval": timedelta(seconds=7), "max_wait": timedelta(minutes=3), "timeout": timedelta(hours=2)}
+    with pytest.raises(TaskDeferred) as deferred:
+        a_try().run(deferrable=True, api_version="v1beta1", execution_timeout=timedelta(minutes=9), **given, **times)
+    trigger = deferred.value.trigger
+    stored = trigger.serialize()[1]
+    assert {*stored, "before_serialize"} == set(inspect.signature(type(trigger)).parameters)
+    assert (stored["poll_interval"], stored["exponential_backoff"], stored["max_wait"]) == (7.0, True, 180.0)
+    assert (stored["tolerant"], stored["include_response"], stored["cancel_on_kill"]) == (True, False, True)
+    assert (stored["impersonation_chain"], stored["gcp_conn_id"]) == (["a@x"], "google_cloud_default")
+    assert (stored["deadline"]["cause"], stored["deadline"]["seconds"]) == ("execution_timeout", 540.0)
+    assert stored["reference"]["version"] == "v1beta1"
+
+
+@pytest.mark.parametrize(
+    "how", [{}, {"mode": "reschedule"}, {"deferrable": True}], ids=["poke", "reschedule", "deferrable"]
+)
+def test_the_result_is_the_same_in_every_mode(a_try: Callable[..., Try], how: dict[str, Any]) -> None:
+    """Google's provider 17.0, 22.6 (apache/airflow#53115, #71086): some of its sensors have lost their XCom in one."""
+    this = a_try()
+    this.emulator.finish("datafusion", this.name, response={"a": 1})
+    result = this.run(cancel_on_kill=False, **how)
+    assert (result["outcome"], result["operation"]["response"]) == ("SUCCEEDED", {"a": 1})
