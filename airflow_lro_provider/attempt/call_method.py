@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_lro_provider.lro.errors import ApiError, OperationsError
-from airflow_lro_provider.lro.flows import Started
+from airflow_lro_provider.lro.errors import ApiError, NotFoundError, OperationsError
+from airflow_lro_provider.lro.flows import CHECK_INTERVAL_SECONDS, Started
 from airflow_lro_provider.lro.operation import Operation
+from airflow_lro_provider.lro.polling import Absence
 from airflow_lro_provider.lro.resources.catalog import find_service
 from airflow_lro_provider.lro.resources.hosts import Resource
 from airflow_lro_provider.sweep.search import StartFootprint, footprint_of
@@ -25,12 +27,14 @@ class CallMethod:
 
     :param timeout: how long the response may take, in seconds; by default as the connection says.
     :param existing: the resource that is the result if the service says that it exists already; ``None`` for an error.
+    :param may_be_missing: whether it is no error, but done, if what it deletes is not there.
     """
 
     method: Method
     body: Mapping[str, Any] | None
     timeout: float | None
     existing: Resource | None = None
+    may_be_missing: bool = False
     held_back: ClassVar[tuple[signal.Signals, ...]] = (signal.SIGALRM, signal.SIGINT)
 
     @property
@@ -56,6 +60,25 @@ class CallMethod:
 
     def send(self, attempt: Attempt, request_id: str, *, is_first: bool) -> Started:
         """Call it. See :meth:`Start.send <airflow_lro_provider.attempt.start.Start.send>`."""
+        absence = Absence()
+        while True:
+            try:
+                return self._send(attempt, request_id, is_first=is_first)
+            except NotFoundError:
+                # After a start of an earlier try, its deletion may be what is under way.
+                if not self.may_be_missing or not is_first:
+                    raise
+                now = time.monotonic()
+                if absence.note(now):
+                    attempt.log.info("There is nothing to delete, which is fine (if_missing='return'): %s", self.method)
+                    return Started(self.method, Operation.from_json({"done": True}))
+                until = now + absence.delay(now)
+                while time.monotonic() < until:
+                    if attempt.guard.killed or attempt.held_back:
+                        raise
+                    time.sleep(CHECK_INTERVAL_SECONDS)
+
+    def _send(self, attempt: Attempt, request_id: str, *, is_first: bool) -> Started:
         try:
             return attempt.client.start(
                 self.method,

@@ -24,6 +24,7 @@ from airflow_lro_provider.attempt.validation import (
     check_reference,
     check_seconds,
     check_texts,
+    is_literal,
 )
 from airflow_lro_provider.exceptions import (
     OperationFailedError,
@@ -70,6 +71,10 @@ class RunOperationOperator(OperationStarter):
         result in place of the operation's response. It may still be being made: a ``result_check`` can see that by its
         state. (Right after a try that died while it started, the task fails all the same: what exists may be its own.)
         The request has to name the resource: by its id (``?instanceId=x``) or by a ``name`` in the body.
+    :param if_missing: of a DELETE: what it means that the service does not find what is to be deleted (404
+        NOT_FOUND): "fail" fails the task; with "return" it succeeds, with ``None`` as its result. As one 404 is no
+        evidence, the request is sent for at least ten seconds and three times. (Right after a try that died while it
+        started, the task fails all the same.)
     :param start_timeout: how long the response to the start may take, in seconds or as a timedelta; by default as the
         connection says (60 s).
 
@@ -88,13 +93,17 @@ class RunOperationOperator(OperationStarter):
         body: Mapping[str, Any] | None = None,
         allow_resource: bool = False,
         if_exists: Literal["fail", "return"] = "fail",
+        if_missing: Literal["fail", "return"] = "fail",
         start_timeout: float | timedelta | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         check_flags(allow_resource=allow_resource)
-        if if_exists not in ("fail", "return"):
-            raise ValueError(f'`if_exists` must be "fail" or "return", got {if_exists!r:.100}')
+        for name, value in (("if_exists", if_exists), ("if_missing", if_missing)):
+            if value not in ("fail", "return"):
+                raise ValueError(f'`{name}` must be "fail" or "return", got {value!r:.100}')
+        if if_missing == "return" and is_literal(http_method) and str(http_method).strip().upper() != "DELETE":
+            raise ValueError('`if_missing="return"` is for what deletes: http_method="DELETE"')
         given = (method, http_method, body, self.service, self.api_version, self.gcp_conn_id)
         check_method(*given, named=if_exists == "return")
         self.method = method
@@ -102,6 +111,7 @@ class RunOperationOperator(OperationStarter):
         self.body = body
         self.allow_resource = allow_resource
         self.if_exists = if_exists
+        self.if_missing = if_missing
         self.start_timeout = check_seconds("start_timeout", start_timeout)
         if self.start_timeout == 0:
             raise ValueError("`start_timeout` must be longer than 0 s; leave it out for the connection's")
@@ -135,7 +145,11 @@ class RunOperationOperator(OperationStarter):
 
         method, body = hook.method(self.method, self.http_method), read_body(self.body)
         return CallMethod(
-            method, body, self.start_timeout, new_resource(method, body) if self.if_exists == "return" else None
+            method,
+            body,
+            self.start_timeout,
+            existing=new_resource(method, body) if self.if_exists == "return" else None,
+            may_be_missing=self.if_missing == "return" and method.http_method == "DELETE",
         )
 
 

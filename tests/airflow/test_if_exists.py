@@ -1,8 +1,10 @@
-"""C9: creating what exists already, against a server that says so."""
+"""C9: creating what exists already, and deleting what is not there, against a server that says so."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
+from functools import partialmethod
 from typing import Any
 
 import pytest
@@ -12,9 +14,12 @@ from airflow_lro_provider.attempt.record import KEY
 from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.emulator.connection import connection_json
 from airflow_lro_provider.exceptions import OperationFailedError, OperationInputError
+from airflow_lro_provider.lro import polling
 from airflow_lro_provider.lro.errors import ApiError
+from airflow_lro_provider.lro.polling import NOT_FOUND_TIMES
 from airflow_lro_provider.operators.operations import RunOperationOperator
-from tests.airflow.played import PlayedTry, Store
+from airflow_lro_provider.ownership.decisions import ArmedRecord
+from tests.airflow.played import Killable, PlayedTry, Store
 from tests.hostile.hostile_server import HostileServer, plain
 
 PLACE = "projects/p/locations/us-central1/instances"
@@ -134,3 +139,91 @@ def test_a_template_that_names_no_resource_is_refused(lro_emulator: Emulator, mo
         with pytest.raises(OperationInputError, match="instanceId=x"):
             task.execute(PlayedTry(lro_emulator, Store()).context)
         assert server.heard == []
+
+
+GONE = refused("NOT_FOUND", 404)
+ENDED = plain(json.dumps({"name": "projects/p/locations/us-central1/operations/o", "done": True}).encode())
+
+
+def delete(server: HostileServer, monkeypatch: pytest.MonkeyPatch, emulator: Emulator, **arguments: Any) -> Any:
+    """Run a task that deletes something which may not be there."""
+    given = {"method": f"{PLACE}/i", "http_method": "DELETE", "if_exists": "fail", "if_missing": "return", **arguments}
+    return run(server, monkeypatch, emulator, **given)
+
+
+@pytest.mark.parametrize("arguments", [{}, {"deferrable": True}, {"wait_for_completion": False}], ids=str)
+def test_what_is_missing_need_not_be_deleted(
+    arguments: dict[str, Any], lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Google's provider 19.4 (apache/airflow#60083): a deletion that is run again succeeds; one 404 is no evidence."""
+    store = Store()
+    with HostileServer(*[GONE] * 20) as server:
+        assert delete(server, monkeypatch, lro_emulator, store=store, **arguments) in (None, {"done": True})
+        assert {request.line.split()[0] for request in server.heard} == {"DELETE"}
+        assert len(server.heard) >= NOT_FOUND_TIMES
+    assert store == {}
+
+
+def test_what_is_found_after_all_is_deleted(lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Apache/airflow#60083: a 404 that another response refutes."""
+    with HostileServer(GONE, ENDED) as server:
+        assert delete(server, monkeypatch, lro_emulator, return_operation=True)["name"].endswith("/o")
+        assert len(server.heard) == 2
+
+
+@pytest.mark.parametrize(
+    ("response", "arguments", "sent"),
+    [
+        (GONE, {"if_missing": "fail"}, 1),
+        (refused("PERMISSION_DENIED", 403), {}, 1),
+        (plain(b"<html>", "404 Not Found"), {}, 1),  # no route: the path or the version is wrong
+    ],
+    ids=["fail", "403", "no route"],
+)
+def test_another_error_of_a_deletion_fails(
+    response: Any, arguments: dict[str, Any], sent: int, lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Apache/airflow#60083: only a 404 of the API itself, and only if that is asked for."""
+    with HostileServer(response) as server:
+        with pytest.raises(ApiError):
+            delete(server, monkeypatch, lro_emulator, **arguments)
+        assert len(server.heard) == sent
+
+
+def test_a_kill_does_not_wait_until_a_404_is_believed(
+    lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, killable: Killable
+) -> None:
+    """Apache/airflow#60083: a task that is told to stop while it asks again has started nothing, and ends."""
+    monkeypatch.setattr(polling, "NOT_FOUND_SECONDS", 3600.0)
+    store = Store()
+    task = RunOperationOperator(
+        task_id="t", service="datafusion", method=f"{PLACE}/i", http_method="DELETE", if_missing="return"
+    )
+    ExecutorSafeguard.tracker.set(task)
+    with HostileServer(GONE) as server:
+        monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", connection_json(server.url))
+        killable(task, lambda: server.heard)
+        with pytest.raises(ApiError):
+            task.execute(PlayedTry(lro_emulator, store).context)
+        assert len(server.heard) == 1
+    assert store == {}
+
+
+def test_a_deletion_that_a_lost_one_may_have_begun_is_none(
+    lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Apache/airflow#60083: what is missing after a start without a response may be on its way: its record stays."""
+    lost = ArmedRecord(None, 1, "x", 0, request_id="6f9619ff-8b86-4d01-b42d-00cf4fc964ff")
+    store = Store({KEY: asdict(lost)})
+    monkeypatch.setattr(PlayedTry, "__init__", partialmethod(PlayedTry.__init__, number=2))
+    arguments = {"service": "developerconnect", "method": f"{PLACE[:-9]}connections/c"}
+    with HostileServer(GONE) as server, pytest.raises(ApiError):
+        delete(server, monkeypatch, lro_emulator, store=store, **arguments)
+    assert store[KEY]["request_id"] == lost.request_id
+
+
+@pytest.mark.parametrize("arguments", [{"if_missing": "ignore", "http_method": "DELETE"}, {"if_missing": "return"}])
+def test_what_cannot_be_missing_is_refused(arguments: dict[str, Any]) -> None:
+    """Apache/airflow#60083: when the Dag is parsed."""
+    with pytest.raises(ValueError, match="`if_missing"):
+        RunOperationOperator(task_id="t", service="datafusion", method=f"{PLACE}/i", **arguments)
