@@ -24,9 +24,9 @@ from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 from airflow_lro_provider.lro.auth.token import explain
 from airflow_lro_provider.lro.auth.token_transport import Refusal
 from airflow_lro_provider.lro.errors import MalformedResponseError, OperationsError, ResponseTooLargeError
+from airflow_lro_provider.lro.http.failures import NotConnectedError, explained, no_response
 from airflow_lro_provider.lro.http.messages import Request, Response, transport_error, unreadable
-from airflow_lro_provider.lro.http.session import proxy_for
-from airflow_lro_provider.lro.http.trust import explained
+from airflow_lro_provider.lro.http.proxy import proxy_for
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.resources.methods import read_method
 from airflow_lro_provider.lro.resources.names import read_parent, read_reference
@@ -359,8 +359,13 @@ def _raised(call: Callable[[], Any]) -> OperationsError:
 def _untrusted() -> None:
     error = ssl.SSLCertVerificationError(1, "certificate verify failed")
     error.verify_message = "unable to get local issuer certificate"
-    with explained(f"{API}/v1/{NAME}"):
-        raise error
+    with explained(f"{API}/v1/{NAME}", None):
+        raise NotConnectedError(error)
+
+
+def _refused(code: int) -> None:
+    with explained(f"{API}/v1/{NAME}", "http://proxy.example:3128"):
+        raise NotConnectedError(OSError(), refusal=code)
 
 
 def _no_credentials() -> None:
@@ -376,7 +381,7 @@ def _lost_start() -> OperationsError:
     request = protocol.start(METHOD, API, {})
     flow = flows.start(METHOD, API, {})
     next(flow)
-    return _raised(lambda: flow.throw(transport_error(request, TimeoutError(), sent=True)))
+    return _raised(lambda: flow.throw(transport_error(request, no_response(request.url, TimeoutError(), sent=True))))
 
 
 def _connection(**extra: Any) -> OperationsError:
@@ -391,12 +396,20 @@ def _token(status: int, words: str, grant: str) -> OperationsError:
 def _others() -> Iterator[tuple[str, str, OperationsError]]:
     """Errors that are no response of an API: what is wrong, whose it is, and the error."""
     request, jwt = REQUESTS["get"], "urn:ietf:params:oauth:grant-type:jwt-bearer"
-    yield "There is no connection", "network", transport_error(request, ConnectionError(), sent=False)
+    yield (
+        "There is no connection",
+        "network",
+        transport_error(request, no_response(request.url, ConnectionError(), sent=False)),
+    )
     yield "The certificate is not trusted", "network", _raised(_untrusted)
     with patch.dict(os.environ, {"HTTPS_PROXY": "socks5://proxy.example:1080"}):
         yield "The proxy is of another kind", "network", _raised(lambda: proxy_for(f"{API}/v1"))
+    with patch.dict(os.environ, {"HTTPS_PROXY": "http://proxy.example:port"}):
+        yield "The proxy is no URL of a server", "network", _raised(lambda: proxy_for(f"{API}/v1"))
+    yield "The proxy requires a login", "network", _raised(lambda: _refused(407))
+    yield "The proxy does not allow it", "network", _raised(lambda: _refused(403))
     redirect = Response(302, {"location": "https://login.example"}, b"")
-    yield "A proxy asks for a login", "network", _raised(lambda: request.read(redirect))
+    yield "A page that asks for a login comes", "network", _raised(lambda: request.read(redirect))
     yield (
         "A page comes in place of an operation",
         "network",

@@ -12,8 +12,6 @@ from datetime import datetime, timezone
 from functools import partial
 from typing import Any, TypeVar
 
-import aiohttp
-
 from airflow_lro_provider.lro import errors, flows, protocol
 from airflow_lro_provider.lro.auth.credentials import identity_for
 from airflow_lro_provider.lro.auth.mtls import TlsSettings, tls_settings_for
@@ -328,16 +326,13 @@ class AsyncOperationsClient(BaseClient):
             return await self._send_once(request, await identity.async_headers())
 
     async def _send_once(self, request: Request[T], headers: Mapping[str, str]) -> T:
-        with errors.without_context():  # aiohttp's errors have the request's headers in their repr
+        with errors.without_context():
             try:
                 response = await self._session.fetch(request, headers)
-            except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
-                sent = not isinstance(error, aiohttp.ClientConnectorError)
-                raise transport_error(request, error, sent=sent) from None
+            except errors.TransportError as error:
+                raise transport_error(request, error) from None
             except errors.MalformedResponseError as error:
                 raise unreadable(request, error, headers) from None
-            except errors.UnreachableError as error:
-                raise errors.UnreachableError(f"{request}: {error}") from None
         return request.read(response.without(headers), datetime.now(timezone.utc))
 
 

@@ -8,9 +8,6 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
 from typing import Any, TypeVar
 
-import requests
-from urllib3.exceptions import NewConnectionError
-
 from airflow_lro_provider.lro import errors, flows, protocol
 from airflow_lro_provider.lro.auth.credentials import identity_for
 from airflow_lro_provider.lro.auth.mtls import TlsSettings, tls_settings_for
@@ -319,7 +316,7 @@ class OperationsClient(BaseClient):
             identity.reject(headers)
             return self._send_once(request, identity.headers())
 
-    @errors.without_context()  # requests' errors have the request at hand, with its headers
+    @errors.without_context()
     def _send_once(self, request: Request[T], headers: dict[str, str]) -> T:
         connect, read = self._timeouts
         try:
@@ -331,18 +328,8 @@ class OperationsClient(BaseClient):
                 connect=connect,
                 read=(request.response_timeout or read) + request.timeout,
             )
-        except requests.RequestException as error:
-            raise transport_error(request, error, sent=_was_sent(error)) from None
+        except errors.TransportError as error:
+            raise transport_error(request, error) from None
         except errors.MalformedResponseError as error:
             raise unreadable(request, error, headers) from None
-        except errors.UnreachableError as error:
-            raise errors.UnreachableError(f"{request}: {error}") from None
         return request.read(response.without(headers), datetime.now(timezone.utc))
-
-
-def _was_sent(error: requests.RequestException) -> bool:
-    """Whether there was a connection to send a request over."""
-    if isinstance(error, (requests.ConnectTimeout, requests.exceptions.SSLError, requests.exceptions.ProxyError)):
-        return False
-    reason = getattr(error.args[0], "reason", None) if error.args else None
-    return not isinstance(reason, NewConnectionError)

@@ -167,8 +167,6 @@ def _send(
             connect=CONNECT_TIMEOUT_SECONDS,
             read=TIMEOUT_SECONDS,
         )
-    except requests.RequestException as error:
-        raise AirflowApiError(f"Airflow's API cannot be reached ({type(error).__name__})") from None
     except OperationsError as error:
         raise AirflowApiError(f"Airflow's API cannot be reached: {error}") from None
     if response.status == requests.codes.no_content or (missing_is_fine and response.status == 404):

@@ -6,22 +6,26 @@ import asyncio
 import os
 import socket
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
+from google.auth.exceptions import TransportError as NoTokenNow
 
 from airflow_lro_provider.lro.async_client import AsyncOperationsClient
 from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 from airflow_lro_provider.lro.auth.token_transport import TokenTransport
 from airflow_lro_provider.lro.client import OperationsClient
-from airflow_lro_provider.lro.errors import ConnectionSettingsError, UnreachableError
+from airflow_lro_provider.lro.errors import ConnectionSettingsError, TransportError, UnreachableError
 from airflow_lro_provider.lro.http import trust
 from airflow_lro_provider.lro.polling import PollSchedule
+from airflow_lro_provider.lro.resources.methods import read_method
 from airflow_lro_provider.lro.resources.names import read_reference
 from tests.contract.identity_servers import EMAIL, PEM
 from tests.contract.inspecting_proxy import InspectingProxy, hashed_folder
 from tests.contract.tls_server import Authority, TlsServer
+from tests.local_server import Handler, LocalServer
 
 NAME = "projects/p/locations/us-central1/operations/o"
 REFERENCE = read_reference(NAME, "datafusion")
@@ -200,6 +204,123 @@ def test_a_socks_proxy_is_refused_in_plain_words(
         get(kind, **extra)
     assert "s3cret" not in str(caught.value)
     assert proxy.connects == []
+
+
+class Refusing(LocalServer):
+    """A proxy that opens no tunnel.
+
+    :param response: what it responds with, before it closes the connection.
+    """
+
+    def __init__(self, response: bytes) -> None:
+        self.logins: list[str | None] = []
+        outer = self
+
+        class Refuse(Handler, BaseHTTPRequestHandler):
+            def do_CONNECT(self) -> None:
+                outer.logins.append(self.headers["proxy-authorization"])
+                self.wfile.write(response)
+                self.close_connection = True
+
+        super().__init__(Refuse)
+
+
+def start(kind: str) -> Any:
+    """Start an operation with one of the clients."""
+    settings = ConnectionSettings.from_extra({"is_anonymous": True, "num_retries": 0})
+    method = read_method("projects/p/locations/us-central1/instances?instanceId=i", service="datafusion")
+    if kind == "sync":
+        with OperationsClient(settings, sleep=lambda _: None) as client:
+            return client.start(method)
+
+    async def run() -> Any:
+        async with await AsyncOperationsClient.create(settings) as client:
+            return await client.start(method)
+
+    return asyncio.run(run())
+
+
+@KINDS
+@pytest.mark.parametrize(
+    ("response", "error", "words"),
+    [
+        (b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", UnreachableError, "HTTP 407, the login in the proxy's"),
+        (b"HTTP/1.1 403 Forbidden\r\n\r\n", UnreachableError, "HTTP 403. The proxy has to allow it"),
+        (b"HTTP/1.1 302 Found\r\nLocation: http://login.example/\r\n\r\n", UnreachableError, "HTTP 302. The proxy"),
+        (b"HTTP/1.1 503 Service Unavailable\r\n\r\n", TransportError, "HTTP 503. Check the network, the proxy"),
+        (b"HTTP/1.1 200 Connection established\r\n\r\nno TLS", TransportError, "no response from datafusion."),
+        (b"something else\r\n\r\n", TransportError, "no response from datafusion."),
+        (b"", TransportError, "no response from datafusion."),
+    ],
+    ids=["407", "403", "302", "503", "no TLS", "no HTTP", "nothing"],
+)
+def test_what_a_proxy_has_not_let_through_was_not_sent(
+    proxy: InspectingProxy,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    response: bytes,
+    error: type[TransportError],
+    words: str,
+) -> None:
+    """B15: a start that a proxy refuses has started nothing; alike for both clients, and without the proxy's login."""
+    with Refusing(response) as refusing:
+        monkeypatch.setenv("HTTPS_PROXY", refusing.url.replace("//", "//s3cret@"))
+        with pytest.raises(error, match=words) as caught:
+            start(kind)
+        assert type(caught.value) is error
+        assert not caught.value.may_have_happened
+        assert "s3cret" not in str(caught.value)
+        assert set(refusing.logins) == {"Basic czNjcmV0Og=="}  # s3cret:
+
+
+@pytest.mark.parametrize(("code", "error"), [(407, UnreachableError), (503, NoTokenNow)])
+def test_a_proxy_that_opens_no_tunnel_to_a_token_server_is_said(
+    proxy: InspectingProxy, monkeypatch: pytest.MonkeyPatch, code: int, error: type[Exception]
+) -> None:
+    """B15: in the same words as of an API."""
+    transport = TokenTransport()
+    with Refusing(b"HTTP/1.1 %d no\r\n\r\n" % code) as refusing:
+        monkeypatch.setenv("HTTPS_PROXY", refusing.url)
+        with pytest.raises(error, match=rf"the proxy {refusing.url} opened no connection to {TOKENS}: HTTP {code}"):
+            transport(f"https://{TOKENS}/token")
+    transport.close()
+
+
+@KINDS
+@pytest.mark.parametrize("value", ["http://me:s3cret", "http://", "http://[::1:3128", "http://me:s3cret@proxy:99999"])
+def test_a_proxy_that_is_no_url_of_a_server_is_said(
+    proxy: InspectingProxy, monkeypatch: pytest.MonkeyPatch, kind: str, value: str
+) -> None:
+    """B15: nothing was sent, it is final, and an error of ours on both sides."""
+    monkeypatch.setenv("HTTPS_PROXY", value)
+    with pytest.raises(UnreachableError, match="names a proxy that is no URL of a server for datafusion") as caught:
+        start(kind)
+    assert not caught.value.may_have_happened
+    assert "s3cret" not in str(caught.value)
+
+
+@KINDS
+def test_the_certificate_of_a_proxy_is_the_proxys(
+    proxy: InspectingProxy, authority: Authority, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """B4: that of an https:// proxy is not said to be Google's."""
+    with TlsServer(authority, "localhost") as server:
+        address = f"https://127.0.0.1:{server.port}"
+        monkeypatch.setenv("HTTPS_PROXY", address.replace("//", "//me:s3cret@"))
+        with pytest.raises(UnreachableError, match=f"certificate shown for the proxy {address} is not") as caught:
+            get(kind, is_anonymous=True)
+    assert "s3cret" not in str(caught.value)
+
+
+@KINDS
+def test_a_proxy_that_is_away_is_named(proxy: InspectingProxy, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """B15: and not the server, which got nothing."""
+    with Refusing(b"") as gone:
+        pass
+    monkeypatch.setenv("HTTPS_PROXY", gone.url)
+    with pytest.raises(TransportError, match=f"no response from the proxy {gone.url} ") as caught:
+        start(kind)
+    assert (caught.value.transient, caught.value.may_have_happened) == (True, False)
 
 
 def test_a_wait_ends_once_it_is_sure(proxy: InspectingProxy) -> None:

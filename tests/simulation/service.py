@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-import aiohttp
-import requests
-
 from airflow_lro_provider.emulator import Store
 from airflow_lro_provider.emulator.app import create_app
+from airflow_lro_provider.lro.http.failures import no_response
 from airflow_lro_provider.lro.http.messages import Request, Response
 from tests.simulation.world import World, current, pause
 
@@ -75,7 +73,7 @@ class Service:
         response = self._respond(method, url, headers, body or b"")
         pause(self.latency / 2)
         if response is None:
-            raise requests.ConnectionError("the response is lost")
+            raise no_response(url, ConnectionError(), sent=True)
         return response
 
     async def fetch_async(self, request: Request[Any], headers: Mapping[str, str]) -> Response:
@@ -84,7 +82,7 @@ class Service:
         response = self._respond(request.method, request.url, {**request.headers, **headers}, request.body)
         await asyncio.sleep(self.latency / 2)
         if response is None:
-            raise aiohttp.ServerDisconnectedError("the response is lost")
+            raise no_response(request.url, ConnectionError(), sent=True)
         return response
 
     def _respond(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> Response | None:

@@ -15,13 +15,18 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qsl, quote_plus, urlsplit
 
-import requests
 from google.auth.exceptions import GoogleAuthError, RefreshError, TransportError
 from google.auth.transport.requests import Request
 from requests.structures import CaseInsensitiveDict
 
 from airflow_lro_provider.lro.auth.mtls import certificate_for
-from airflow_lro_provider.lro.errors import ForbiddenEndpointError, MalformedResponseError, OperationsError
+from airflow_lro_provider.lro.errors import (
+    ForbiddenEndpointError,
+    MalformedResponseError,
+    OperationsError,
+    UnreachableError,
+)
+from airflow_lro_provider.lro.errors import TransportError as NoResponseError
 from airflow_lro_provider.lro.http.json import read_json
 from airflow_lro_provider.lro.http.messages import CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS
 from airflow_lro_provider.lro.http.session import BoundedSession
@@ -114,8 +119,10 @@ class TokenTransport(Request):
                     connect=min(seconds, CONNECT_TIMEOUT_SECONDS),
                     read=seconds,
                 )
-            except requests.RequestException as error:
-                problem = f"cannot be reached ({type(error).__name__})"
+            except UnreachableError:
+                raise
+            except NoResponseError as error:
+                problem = f"cannot be reached: {str(error).rstrip('.')}"
             except MalformedResponseError as error:
                 problem = f"sent a response that cannot be read: {in_brief(str(error), sent)}"
                 final = not error.transient

@@ -16,13 +16,28 @@ from weakref import WeakKeyDictionary
 import aiohttp
 from yarl import URL
 
+from airflow_lro_provider.lro.errors import without_context
 from airflow_lro_provider.lro.http.body import ACCEPT_ENCODING, Body
+from airflow_lro_provider.lro.http.failures import NotConnectedError, explained
 from airflow_lro_provider.lro.http.messages import USER_AGENT, Request, Response
-from airflow_lro_provider.lro.http.session import proxy_for
-from airflow_lro_provider.lro.http.trust import explained, shared_context
+from airflow_lro_provider.lro.http.proxy import proxy_for, split_login
+from airflow_lro_provider.lro.http.trust import shared_context
 
 if TYPE_CHECKING:
     import ssl
+
+
+class _Connector(aiohttp.TCPConnector):
+    async def connect(self, req: Any, traces: Any, timeout: aiohttp.ClientTimeout) -> Any:
+        try:
+            return await super().connect(req, traces, timeout)
+        except Exception as error:
+            where, proxy = (getattr(error, "host", None), getattr(error, "port", None)), req.proxy
+            raise NotConnectedError(
+                error,
+                at_proxy=proxy is not None and where == (proxy.host, proxy.port),
+                refusal=error.status if isinstance(error, aiohttp.ClientHttpProxyError) else None,
+            ) from None
 
 
 class _Pools:
@@ -36,7 +51,7 @@ class _Pools:
     def session(self, verb: str) -> aiohttp.ClientSession:
         kind = _kind(verb)
         if kind not in self._sessions:
-            connector = aiohttp.TCPConnector(limit=0)  # who has a turn has a connection
+            connector = _Connector(limit=0)  # who has a turn has a connection
             # Not trust_env: that would also take an account from ~/.netrc. Nor cookies: clients of several
             # connections share the session.
             self._sessions[kind] = aiohttp.ClientSession(
@@ -84,7 +99,7 @@ class AsyncSession:
     async def fetch(self, request: Request[Any], headers: Mapping[str, str]) -> Response:
         """Send a request, authorized by these headers, and fetch the response.
 
-        :raises aiohttp.ClientError: if none came; among others also ``OSError`` and ``asyncio.TimeoutError``.
+        :raises TransportError: if none came in time.
         :raises UnreachableError: if the certificate is not trusted, or the proxy cannot be used.
         :raises MalformedResponseError: if it cannot be accepted, among others :class:`ResponseTooLargeError`.
         """
@@ -92,8 +107,10 @@ class AsyncSession:
             self._pools = _loops.setdefault(asyncio.get_running_loop(), _Pools())
             self._pools.users += 1
         pools, url, proxy = self._pools, URL(request.url, encoded=True), proxy_for(request.url)
+        address, login = (None, None) if proxy is None else split_login(proxy)
         context = self._context or (shared_context() if url.scheme == "https" else True)
-        with explained(request.url):
+        # aiohttp's errors have the request's headers in their repr.
+        with without_context(), explained(request.url, proxy, aiohttp.ClientError, asyncio.TimeoutError, OSError):
             async with (
                 pools.turn(request.verb, url.authority, self._connections),
                 pools.session(request.verb).request(
@@ -103,10 +120,12 @@ class AsyncSession:
                     headers={**request.headers, **headers},
                     timeout=aiohttp.ClientTimeout(
                         total=self._connect + (request.response_timeout or self._read) + request.timeout,
+                        connect=2 * self._connect,  # with TLS, and with the tunnel through a proxy
                         sock_connect=self._connect,
                     ),
                     allow_redirects=False,
-                    proxy=None if proxy is None else URL(proxy),
+                    proxy=address,
+                    proxy_headers=login,
                     ssl=context,
                 ) as response,
             ):

@@ -91,13 +91,9 @@ class Request(Generic[T]):
         return f"{self.resource.service}: {self.verb} {self.resource.name}"
 
 
-def transport_error(request: Request[Any], error: BaseException, *, sent: bool) -> TransportError:
-    """Name what was tried and what went wrong; without the URL's query, and without headers."""
-    host = request.url.split("/")[2]
-    return TransportError(
-        f"{request}: no response from {host} ({type(error).__name__}). Check the network, the proxy and the endpoint.",
-        sent=sent,
-    )
+def transport_error(request: Request[Any], error: TransportError) -> TransportError:
+    """The same error, with what was tried."""
+    return type(error)(f"{request}: {error}", sent=error.may_have_happened)
 
 
 def unreadable(

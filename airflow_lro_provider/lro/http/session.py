@@ -5,30 +5,33 @@ byte every second is listened to for ever, and an endless header line or body is
 here as they leave the socket (:class:`_Wire`), and once more when they are unpacked
 (:mod:`~airflow_lro_provider.lro.http.body`). :mod:`~airflow_lro_provider.lro.http.async_session` has the same limits.
 
-Redirects are never followed, cookies and ``~/.netrc`` never used, and nothing unencrypted goes through a proxy. Which
-certificates are trusted: :mod:`~airflow_lro_provider.lro.http.trust`.
+Redirects are never followed, cookies and ``~/.netrc`` never used. Which certificates are trusted:
+:mod:`~airflow_lro_provider.lro.http.trust`; which proxies are used: :mod:`~airflow_lro_provider.lro.http.proxy`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import io
+import re
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from airflow_lro_provider.lro.errors import MalformedResponseError, ResponseTooLargeError, UnreachableError
+from airflow_lro_provider.lro.errors import MalformedResponseError, ResponseTooLargeError, without_context
 from airflow_lro_provider.lro.http.body import ACCEPT_ENCODING, MAX_WIRE_BYTES, Body
+from airflow_lro_provider.lro.http.failures import NotConnectedError, explained
 from airflow_lro_provider.lro.http.messages import Response
-from airflow_lro_provider.lro.http.trust import explained, shared_context
+from airflow_lro_provider.lro.http.proxy import proxy_for, split_login
+from airflow_lro_provider.lro.http.trust import shared_context
 
 if TYPE_CHECKING:
     import ssl
@@ -74,12 +77,33 @@ class _Response(http.client.HTTPResponse):
         self.fp = io.BufferedReader(_Wire(self.fp.detach(), sock))
 
 
+@contextlib.contextmanager
+def _connecting(connection: HTTPConnection) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        refusal = re.match(r"Tunnel connection failed: (\d{3})", str(error))  # http.client's only form of it
+        raise NotConnectedError(
+            error,
+            at_proxy=connection.proxy is not None and not connection.has_connected_to_proxy,
+            refusal=int(refusal[1]) if refusal else None,
+        ) from None
+
+
 class _Connection(HTTPConnection):
     response_class = _Response
+
+    def connect(self) -> None:
+        with _connecting(self):
+            super().connect()
 
 
 class _SecureConnection(HTTPSConnection):
     response_class = _Response
+
+    def connect(self) -> None:
+        with _connecting(self):
+            super().connect()
 
 
 class _Pool(urllib3.HTTPConnectionPool):
@@ -106,6 +130,9 @@ class _Adapter(HTTPAdapter):
         manager = super().proxy_manager_for(proxy, **kwargs, **self._tls(), proxy_ssl_context=shared_context())
         manager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
         return manager
+
+    def proxy_headers(self, proxy: str) -> dict[str, str]:
+        return split_login(proxy)[1]
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
         conn.cert_reqs = "CERT_REQUIRED"  # requests would add certifi's certificates to the context
@@ -139,6 +166,7 @@ class BoundedSession:
         """Close the connections."""
         self.session.close()
 
+    @without_context()  # requests' errors have the request at hand, with its headers and its body
     def fetch(
         self,
         method: str,
@@ -153,14 +181,15 @@ class BoundedSession:
 
         :param connect: seconds for a connection.
         :param read: seconds for the whole response.
-        :raises requests.RequestException: if none came in time.
+        :raises TransportError: if none came in time.
         :raises UnreachableError: if the certificate is not trusted, or the proxy cannot be used.
         :raises MalformedResponseError: if it cannot be accepted, among others :class:`ResponseTooLargeError`.
         """
         if url.startswith("https://") and not isinstance(self.session.adapters["https://"], _Adapter):
             self.session.mount("https://", _Adapter(shared_context()))  # reads files: not before it is needed
+        proxy = proxy_for(url)
         with (
-            explained(url),
+            explained(url, proxy, requests.RequestException),
             self.session.request(
                 method,
                 url,
@@ -169,7 +198,7 @@ class BoundedSession:
                 timeout=(connect, read),
                 allow_redirects=False,
                 stream=True,
-                proxies={"https": proxy_for(url) or ""},
+                proxies={"https": proxy or ""},
             ) as response,
         ):
             found = {key.lower(): value for key, value in response.headers.items()}
@@ -182,25 +211,3 @@ class BoundedSession:
             except (http.client.HTTPException, ValueError) as error:
                 raise MalformedResponseError(f"its framing is wrong ({type(error).__name__})") from None
             return Response(response.status_code, found, content.finish())
-
-
-def proxy_for(url: str) -> str | None:
-    """The proxy that this machine's environment names for a URL; ``None`` for a direct connection.
-
-    A proxy cannot read what goes through it encrypted. So what is not encrypted (to this machine, to an emulator, to
-    Google's metadata server) never goes through one, whatever the environment says.
-
-    :raises UnreachableError: if it is of a kind that not both clients can use (SOCKS).
-    """
-    if not url.startswith("https://"):
-        return None
-    named = requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url))
-    if not named:
-        return None
-    proxy = named if "://" in named else f"http://{named}"
-    if (scheme := urlsplit(proxy).scheme.lower()) in ("http", "https"):
-        return proxy
-    raise UnreachableError(
-        f"the environment (HTTPS_PROXY, ALL_PROXY) names a proxy at {scheme}:// for {urlsplit(url).hostname}; only"
-        " proxies at http:// and https:// are supported. Name one, or except the host in NO_PROXY."
-    )

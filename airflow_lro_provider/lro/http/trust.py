@@ -9,7 +9,8 @@ set to a file or folder              trusted
 none of them                         certifi's certificates, as in requests, and the system's, as in aiohttp
 ===================================  ==================================================================================
 
-A certificate that is not trusted is an :class:`UnreachableError`: a retry would get it again.
+A certificate that is not trusted is an :class:`UnreachableError`: a retry would get it again
+(:mod:`~airflow_lro_provider.lro.http.failures`).
 """
 
 from __future__ import annotations
@@ -17,12 +18,11 @@ from __future__ import annotations
 import contextlib
 import os
 import ssl
-from collections.abc import Iterator, Mapping
-from urllib.parse import urlsplit
+from collections.abc import Mapping
 
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
-from airflow_lro_provider.lro.errors import ConnectionSettingsError, UnreachableError
+from airflow_lro_provider.lro.errors import ConnectionSettingsError
 
 _BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _OPENSSL = ("SSL_CERT_FILE", "SSL_CERT_DIR")
@@ -73,23 +73,24 @@ def new_context(bundle: str | None = None) -> ssl.SSLContext:
     return context
 
 
-@contextlib.contextmanager
-def explained(url: str) -> Iterator[None]:
-    """Say what is wrong with a server's certificate, and which ones were trusted.
+def problem_of(error: BaseException) -> str | None:
+    """What OpenSSL says of a certificate, wherever urllib3 or aiohttp have put it; ``None`` for another error."""
+    left: list[object] = [error]
+    for _ in range(20):
+        if not left:
+            break
+        one = left.pop(0)
+        words = getattr(one, "verify_message", None)  # of ssl.SSLCertVerificationError; aiohttp's own has none
+        if isinstance(words, str):
+            return words
+        if isinstance(one, BaseException):
+            left += [*one.args, getattr(one, "reason", None), one.__cause__, one.__context__]
+    return None
 
-    :raises UnreachableError: in place of the error that it caused.
-    """
-    try:
-        yield
-    except Exception as error:
-        if (problem := _problem(error)) is None:
-            raise
-        trusted = " and ".join(f"{name}={path}" for name, path in _sources().items())
-        raise UnreachableError(
-            f"the certificate shown for {urlsplit(url).hostname} is not trusted: {problem.rstrip('.')}. Trusted are"
-            f" those of {trusted or 'certifi and the system'}. If a proxy inspects TLS here, name a file with its"
-            " authority in REQUESTS_CA_BUNDLE."
-        ) from None
+
+def named_sources() -> str:
+    """Where the certificates that are trusted come from; empty if from certifi and the system."""
+    return " and ".join(f"{name}={path}" for name, path in _sources().items())
 
 
 def _sources() -> Mapping[str, str]:
@@ -112,18 +113,3 @@ def _changed(name: str, path: str) -> int:
 
 def _unusable(name: str, path: str) -> ConnectionSettingsError:
     return ConnectionSettingsError(f"{name} names {path!r}, which holds no certificates that can be read.")
-
-
-def _problem(error: BaseException) -> str | None:
-    """What OpenSSL says of a certificate, wherever requests, urllib3 or aiohttp have put it."""
-    left: list[object] = [error]
-    for _ in range(20):
-        if not left:
-            break
-        one = left.pop(0)
-        words = getattr(one, "verify_message", None)  # of ssl.SSLCertVerificationError; aiohttp's own has none
-        if isinstance(words, str):
-            return words
-        if isinstance(one, BaseException):
-            left += [*one.args, getattr(one, "reason", None), one.__cause__, one.__context__]
-    return None

@@ -268,7 +268,7 @@ def check_endpoint(api_endpoint: str, *, emulator: bool = False) -> str:
     scheme, host, path = split_url(api_endpoint.replace("{service}", "service"))
     if "@" in api_endpoint:
         raise ForbiddenEndpointError("`api_endpoint` has an account in it. Expected https://HOST[:PORT][/PATH].")
-    if not api_endpoint.isascii() or not _is_server(host) or re.search(r"[^!-~]|[?#\\@%]", path) or "/." in path:
+    if not api_endpoint.isascii() or not is_server(host) or re.search(r"[^!-~]|[?#\\@%]", path) or "/." in path:
         raise ForbiddenEndpointError(
             f"`api_endpoint` {api_endpoint!r} is not a URL of a server. Expected https://HOST[:PORT][/PATH]."
         )
@@ -292,8 +292,8 @@ def _check_host(host: str, given: str) -> None:
         raise InvalidReferenceError(f"{given!r:.200} has no usable host.")
 
 
-def _is_server(host: str) -> bool:
-    """Whether this is a host, perhaps with a port, that a connection may name."""
+def is_server(host: str) -> bool:
+    """Whether this is a host, perhaps with a port, that one can connect to."""
     if not is_host(host):
         return False
     try:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import requests
 
-from airflow_lro_provider.lro.errors import ResponseTooLargeError, UnreachableError
+from airflow_lro_provider.lro.errors import ResponseTooLargeError
 from airflow_lro_provider.lro.http import session as transport
-from airflow_lro_provider.lro.http.session import BoundedSession, _Wire, proxy_for
+from airflow_lro_provider.lro.http.session import BoundedSession, _Wire
 
 
 class Socket:
@@ -69,31 +69,6 @@ def test_so_many_bytes_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
         wire(b"x" * 11, Socket(1.0)).read()
 
 
-@pytest.mark.parametrize(
-    ("environment", "url", "proxy"),
-    [
-        ({}, "https://datafusion.googleapis.com/v1", None),
-        ({"HTTPS_PROXY": "http://p:1"}, "https://datafusion.googleapis.com/v1", "http://p:1"),
-        ({"ALL_PROXY": "http://p:1"}, "https://datafusion.googleapis.com/v1", "http://p:1"),
-        ({"HTTPS_PROXY": "http://p:1", "NO_PROXY": ".googleapis.com"}, "https://datafusion.googleapis.com/v1", None),
-        ({"HTTP_PROXY": "http://p:1"}, "https://datafusion.googleapis.com/v1", None),
-        ({"HTTP_PROXY": "http://p:1", "ALL_PROXY": "http://p:1"}, "http://127.0.0.1:8900/v1", None),
-        ({"HTTP_PROXY": "http://p:1", "ALL_PROXY": "http://p:1"}, "http://emulator:8900/v1", None),
-        ({"HTTP_PROXY": "http://p:1"}, "http://metadata.google.internal/token", None),
-    ],
-)
-def test_only_what_is_encrypted_goes_through_a_proxy(
-    environment: dict[str, str], url: str, proxy: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The environment names proxies for https alone."""
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    assert proxy_for(url) == proxy
-
-
 def test_a_certificate_is_shown_at_its_origin_alone() -> None:
     """One origin gets it, and keeps its connections while it is the same; hosts that begin alike do not."""
     session, context = BoundedSession(), ssl.create_default_context()
@@ -124,14 +99,3 @@ def test_an_account_in_a_url_does_not_replace_the_token() -> None:
     headers = {"authorization": "Bearer token"}
     request = requests.Request("GET", "https://me:password@idp.example/token", headers=headers)
     assert BoundedSession().session.prepare_request(request).headers["authorization"] == "Bearer token"
-
-
-@pytest.mark.parametrize("scheme", ["socks5", "socks5h", "SOCKS4A", "ftp"])
-def test_a_proxy_of_another_kind_is_refused(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """B15: in one place for both sessions, without the proxy's account; a host of NO_PROXY needs none."""
-    monkeypatch.setenv("HTTPS_PROXY", f"{scheme}://me:s3cret@proxy.example:1080")
-    monkeypatch.setenv("NO_PROXY", "sts.googleapis.com")
-    with pytest.raises(UnreachableError, match=f"at {scheme.lower()}:// for datafusion.googleapis.com; only") as caught:
-        proxy_for("https://datafusion.googleapis.com/v1")
-    assert "s3cret" not in str(caught.value)
-    assert proxy_for("https://sts.googleapis.com/v1/token") is None
