@@ -177,6 +177,9 @@ class _Google:
         content, query = _read_body(body), request.query_params
         script = request.headers.get(SCRIPT_HEADER) or query.get("script")
         given = [query.get(key) or content.get(key) for key in ("requestId", "request_id")]
+        if not route.target.startswith(parent):
+            new_id = _new_id({**content, **query}) or "emulated"
+            parent = "/".join(new_id if part == "-" else part for part in parent.split("/"))
         view = self._store.create(
             service.name,
             version=route.version,
@@ -292,8 +295,11 @@ def _read_timeout(service: Service, request: Request, body: bytes) -> float:
 
 def _target(route: Route, query: Mapping[str, str]) -> str:
     """The target of the operation: a create request has its id in the query (``instanceId=x``)."""
-    if route.work == "create":
-        for key, value in query.items():
-            if key.endswith("Id") and key != "requestId":
-                return f"{route.target}/{value}"
-    return route.target
+    new_id = _new_id(query) if route.work == "create" else None
+    return f"{route.target}/{new_id}" if new_id else route.target
+
+
+def _new_id(given: Mapping[str, Any]) -> str | None:
+    """The id that a request gives to what it creates (``instanceId=x``), if it does."""
+    ids = (value for key, value in given.items() if key == "id" or (key.endswith("Id") and key != "requestId"))
+    return next((value for value in ids if isinstance(value, str) and value and "/" not in value), None)

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from airflow_lro_provider.lro.resources.catalog import COLLECTIONS, Service
-from airflow_lro_provider.lro.resources.patterns import fits_one
+from airflow_lro_provider.lro.resources.catalog import COLLECTIONS, Service, location_of
+from airflow_lro_provider.lro.resources.patterns import expand, fits_one
 
 __all__ = ["Route", "find_route"]
 
@@ -31,7 +32,8 @@ class Route:
     :param service: the API; ``None`` if there is none of that name.
     :param version: the API version.
     :param verb: get, list, cancel, delete, wait or start; ``None`` if it is none of them.
-    :param name: the operation's name; of a list and a start, the parent of the operations.
+    :param name: the operation's name; of a list and a start, the parent of the operations (of a start, perhaps with
+        ``-`` for what only the request's query or body can say).
     :param routed: whether the API serves this. If not, the front end responds, with a 404 in HTML.
     :param work: of a start, what the operation does: create, update, delete or a method's own name.
     :param target: of a start, the resource that the operation works on.
@@ -65,7 +67,11 @@ def find_route(services: Mapping[str, Service], method: str, raw_path: str) -> R
     stem, verb = _split_verb(path)
     if version in service.versions and verb in _VERBS and method == service.http_methods.get(verb, "POST"):
         name = unquote(stem)
-        return Route(service, version, verb, name, routed=service.offers(verb, name, version))
+        found = Route(service, version, verb, name, routed=service.offers(verb, name, version))
+        if found.routed or known_methods(service.name, version) is None:
+            return found
+        other = _other(service, method, whole)  # resources have methods of the same name: `jobs/j:cancel`
+        return other if other.routed else found
     if version in service.versions and method in ("GET", "DELETE") and service.has_name(unquote(path), version):
         verb, name = ("get" if method == "GET" else "delete"), unquote(path)
         return Route(service, version, verb, name, routed=service.offers(verb, name, version))
@@ -83,34 +89,44 @@ def _list(service: Service, path: str) -> Route | None:
 def _other(service: Service, method: str, raw_path: str) -> Route:
     """A start, or nothing known."""
     for version in service.versions:
-        root = f"{service.root(version)}/"
-        if method != "GET" and raw_path.startswith(root):
-            rest = raw_path.removeprefix(root)
-            stem, verb = _split_verb(rest) if method == "POST" else (rest, "")
-            if service.has_name(unquote(stem), version):
-                return Route(service, version, name=unquote(stem))
-            if not starts_operation(service.name, version, method, unquote(stem), verb):
-                return Route(service, version)
-            return _start(service, version, unquote(stem), verb or _STARTERS.get(method, ""))
+        root = service.root(version)
+        if method == "GET" or not raw_path.startswith((f"{root}/", f"{root}:")):
+            continue
+        if (found := _without_route(service, version, method, raw_path)) is not None:
+            return found
+        rest = raw_path.removeprefix(f"{root}/")
+        known = known_methods(service.name, version)
+        # The id of a resource may have a colon in it, which is no custom method then.
+        for stem, verb in [_split_verb(rest)] if method == "POST" else [_split_verb(rest), (rest, "")]:
+            target, work = unquote(stem), verb or _STARTERS.get(method, "")
+            if known is None and (method == "POST" or not verb):
+                return _start(service, version, target, work, is_known=False)
+            if known is not None and any(_is_called(one, method, target, verb) for one in known):
+                return _start(service, version, target, work, is_known=True)
+        return Route(service, version)
     return Route(service)
 
 
-def starts_operation(service: str, version: str, http_method: str, path: str, verb: str = "") -> bool:
-    """Whether a method responds with an operation, as far as discovery knows; of an API that it lacks, all do.
+def _without_route(service: Service, version: str, method: str, raw_path: str) -> Route | None:
+    """What is called on an operation, but is none of its verbs."""
+    prefix = f"{service.prefixes.get(version, version)}/"
+    stem = _split_verb(raw_path)[0] if method == "POST" else raw_path
+    name = unquote(stem.removeprefix(prefix))
+    return Route(service, version, name=name) if stem.startswith(prefix) and service.has_name(name, version) else None
 
-    :param path: without the custom method's name.
-    :param verb: the name of the custom method, if it is one.
-    """
+
+def known_methods(service: str, version: str) -> tuple[str, ...] | None:
+    """The patterns of what starts an operation, as far as discovery knows; ``None`` of an API that it lacks."""
     versions = _methods().get(service, {})
-    if version not in versions:
-        return True
-    known = versions[versions[version] if isinstance(versions[version], str) else version]
-    same = (one for one in known if _custom_method(one) == verb)
-    return fits_one(f"{http_method} {path}{verb and ':'}{verb}", same)
+    known = versions.get(version)
+    return None if known is None else tuple(versions[known] if isinstance(known, str) else known)
 
 
-def _custom_method(pattern: str) -> str:
-    return pattern.rpartition("/")[2].partition(":")[2]
+def _is_called(pattern: str, http_method: str, path: str, verb: str) -> bool:
+    """Whether a pattern (``POST projects/*/jobs/*:run``) is that of a method called on this path."""
+    called, _, rest = pattern.partition(" ")
+    stem, _, custom = rest.partition(":")
+    return called == http_method and custom == verb and fits_one(path, [stem])
 
 
 @lru_cache(maxsize=1)
@@ -141,21 +157,65 @@ def parent_of(name: str) -> str:
 
 def is_parent(service: Service, version: str, parent: str) -> bool:
     """Whether operations of this API can be below this: whether one there would have a valid name."""
-    return service.has_name(f"{parent}/operations/-", version)
+    return any(service.has_name(name, version) for name in names_below(parent, "-"))
 
 
-def _start(service: Service, version: str, target: str, work: str) -> Route:
-    """An operation is below the longest part of its target that can have operations."""
+def names_below(parent: str, new_id: str) -> tuple[str, ...]:
+    """The names that an operation below a parent may have: some say what the operation does, too."""
+    return f"{parent}/operations/{new_id}", f"{parent}/operations/emulated/{new_id}"
+
+
+def _start(service: Service, version: str, target: str, work: str, *, is_known: bool) -> Route:
+    """An operation is below the longest part of its target that can have operations.
+
+    Else (of a create, these may be below what is created) it has the form of names that begins most like the target,
+    with ``-`` where only the request can say more: ``projects/p/databases/-``.
+    """
     parts = target.split("/")
     if not work or parts[-1] == "operations" or "" in parts:
         return Route(service, version)
+    started = Route(service, version, "start", "", routed=True, work=work, target=target)
     for length in range(len(parts), 0, -1):
         parent = "/".join(parts[:length])
         if is_parent(service, version, parent):
-            return Route(service, version, "start", parent, routed=True, work=work, target=target)
-    if any(pattern.split("/")[0] in (*COLLECTIONS, "*") for pattern in service.names[version]):
-        return Route(service, version, "start", "", routed=True, work=work, target=target)
-    return Route(service, version)
+            return replace(started, name=parent)
+    patterns = service.served("get", version) or service.names[version]
+    parents = [_parent_pattern(one) for pattern in patterns for one in expand(pattern)]
+    if not is_known:  # any path of an API that discovery lacks is a method, but not one anywhere
+        parents = [one for one in parents if not one]
+    if not parents:
+        return Route(service, version)
+    filled = [_fill(one, parts) for one in parents]
+    nearest = max(filled, key=lambda one: (_in_common(one, parts), -len(one)))
+    return replace(started, name="/".join(nearest))
+
+
+def _parent_pattern(pattern: str) -> list[str]:
+    """The part of a pattern of names above ``operations``; empty if there is none."""
+    parts = pattern.split("/")
+    above = next((number for number, part in enumerate(parts) if part in COLLECTIONS), 0)
+    return parts[:above]
+
+
+def _fill(pattern: list[str], parts: list[str]) -> list[str]:
+    """A pattern with what the target has at the same place, or else in the same collection."""
+    filled: list[str] = []
+    for number, wanted in enumerate(pattern):
+        if wanted == "*" and filled == parts[:number] and number < len(parts):
+            filled.append(parts[number])
+        elif wanted == "*":
+            collection = filled[-1] if filled else ""
+            within = parts[parts.index(collection) + 1 :] if collection in parts else []
+            default = location_of("/".join(parts)) or "us-central1" if collection in ("locations", "regions") else "-"
+            filled.append(within[0] if within else default)
+        else:
+            filled.append(wanted)
+    return filled
+
+
+def _in_common(one: list[str], other: list[str]) -> int:
+    """With how many parts both begin."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 def _split_verb(raw_path: str) -> tuple[str, str]:

@@ -17,7 +17,7 @@ from typing import Any
 from airflow_lro_provider.emulator.failures import FailureList
 from airflow_lro_provider.emulator.journal import Journal, RequestRecord
 from airflow_lro_provider.emulator.responses import RefusedError
-from airflow_lro_provider.emulator.routes import parent_of
+from airflow_lro_provider.emulator.routes import names_below, parent_of
 from airflow_lro_provider.emulator.script import Failure, Script, ScriptError, check_result
 from airflow_lro_provider.emulator.state import EmulatedOperation, OperationView
 from airflow_lro_provider.lro.resources.catalog import COLLECTIONS, Service, find_service, known_services
@@ -316,9 +316,10 @@ def _version_for(api: Service, version: str | None, name: str) -> str:
 
 def _new_name(api: Service, version: str | None, parent: str | None, new_id: str) -> str:
     """A name for an operation: below its parent if it has one, else by the shortest pattern of the API."""
-    if parent:
-        return f"{parent}/operations/{new_id}"
     version = api.version(version)
+    if parent:
+        possible = names_below(parent, new_id)
+        return next((name for name in possible if api.has_name(name, version)), possible[0])
     patterns = api.served("get", version) or api.names[version]
     if parent is not None:
         patterns = tuple(one for one in patterns if one.split("/")[0] in (*COLLECTIONS, "*")) or patterns

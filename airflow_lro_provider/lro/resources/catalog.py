@@ -274,7 +274,7 @@ def location_of(name: str) -> str | None:
 
     Dataproc calls it a region: ``projects/*/regions/HERE/…``.
     """
-    match = re.match(r"[^/]+/[^/]+/(?:locations|regions)/([^/]+?)(?:/|(?::[A-Za-z]+)?$)", name)
+    match = re.match(r"[^/]+/[^/]+/(?:locations|regions)/([^/]+?)(?:/|(?::[A-Za-z][A-Za-z0-9]*)?$)", name)
     return match[1] if match else None
 
 

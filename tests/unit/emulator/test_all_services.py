@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from airflow_lro_provider.emulator import routes
 from airflow_lro_provider.lro import protocol
 from airflow_lro_provider.lro.http.messages import Request, Response
 from airflow_lro_provider.lro.operation import Outcome
@@ -87,3 +88,51 @@ def test_a_name_is_made_up_for_every_api_and_it_can_be_listed(store: Any, speak:
             listed = speak(protocol.list_(read_parent(parent, name, reference.version), endpoint, filter="done:true"))
             if view.name.startswith(f"{parent}/"):
                 assert [one.name for one in listed.operations] == [view.name]
+
+
+def called(pattern: str) -> str:
+    """A path of this form."""
+    parts: list[str] = []
+    for part in pattern.split("/"):
+        in_location = parts[-1:] in (["locations"], ["regions"])
+        parts.append(part.replace("**", "a/b").replace("*", "us-central1" if in_location else "x-1"))
+    return "/".join(parts)
+
+
+@pytest.mark.parametrize("name", sorted(routes._methods()))
+def test_every_method_that_discovery_knows_starts_an_operation(store: Any, speak: Any, send: Any, name: str) -> None:
+    """C8: one with a name that its API has, so that it can be polled and, where the API can, cancelled."""
+    service, endpoint = known_services()[name], f"http://emulator/{name}"
+    for version in service.versions:
+        for pattern in routes.known_methods(name, version) or ():
+            http_method, _, path = pattern.partition(" ")
+            root = "" if path.startswith(f"{service.root(version)}:") else f"{service.root(version)}/"
+            reply = send(http_method, f"/{name}/{root}{called(path)}")
+            assert reply.status == 200, (pattern, version)
+            reference = read_reference(reply.json["name"], name, version)
+            assert service.offers("get", reference.name, version), (pattern, reference.name)
+            assert not speak(protocol.get(reference, endpoint)).done
+            if service.offers("cancel", reference.name, version):
+                speak(protocol.cancel(reference, endpoint))
+                assert speak(protocol.get(reference, endpoint)).outcome is Outcome.CANCELLED
+        store.reset()
+
+
+@pytest.mark.parametrize(
+    ("name", "url", "body", "parent"),
+    [
+        ("firestore", "/firestore/v1/projects/p/databases?databaseId=d", {}, "projects/p/databases/d"),
+        ("firestore", "/firestore/v1/projects/p/databases:restore", {"databaseId": "d"}, "projects/p/databases/d"),
+        ("spanner", "/spanner/v1/projects/p/instances", {"instanceId": "i"}, "projects/p/instances/i"),
+        ("appengine", "/appengine/v1/apps", {"id": "a"}, "apps/a"),
+        ("apigee", "/apigee/v1/organizations?parent=projects/p", {"name": "x/y"}, "organizations/emulated"),
+        ("cloudasset", "/cloudasset/v1/projects/p:exportAssets", {}, "projects/p/operations/emulated"),
+    ],
+)
+def test_an_operation_lies_below_what_it_creates(
+    store: Any, send: Any, name: str, url: str, body: Any, parent: str
+) -> None:
+    """C8: by the id that the request gives it, in its query or its body."""
+    started = send("POST", url, body).json["name"]
+    assert started.startswith(f"{parent}/")
+    assert store.get(name, started).name == started

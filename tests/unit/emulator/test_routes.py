@@ -155,6 +155,81 @@ def test_only_methods_that_discovery_knows_start_something(method, path, is_know
 
 
 @pytest.mark.parametrize(
+    ("method", "path", "parent", "work", "target"),
+    [
+        ("POST", "/firestore/v1/projects/p/databases", "projects/p/databases/-", "create", "projects/p/databases"),
+        ("POST", "/spanner/v1/projects/p/instances", "projects/p/instances/-", "create", "projects/p/instances"),
+        ("POST", f"/healthcare/v1/{L}/datasets", f"{L}/datasets/-", "create", f"{L}/datasets"),
+        (
+            "POST",
+            "/firestore/v1/projects/p/databases:restore",
+            "projects/p/databases/-",
+            "restore",
+            "projects/p/databases",
+        ),
+        ("PATCH", f"/notebooks/v1/{L}/instances/i:setLabels", L, "setLabels", f"{L}/instances/i"),
+        (
+            "DELETE",
+            f"/developerconnect/v1/{L}/accountConnectors/a/users:deleteSelf",
+            L,
+            "deleteSelf",
+            f"{L}/accountConnectors/a/users",
+        ),
+        ("POST", f"/batch/v1/{L}/jobs/j:cancel", L, "cancel", f"{L}/jobs/j"),
+        ("POST", "/speech/v1/speech:longrunningrecognize", "", "longrunningrecognize", "speech"),
+        ("POST", "/storagetransfer/v1/transferJobs/1:run", "", "run", "transferJobs/1"),
+        ("POST", "/storagetransfer/v1/transferJobs/a/1:run", "", "run", "transferJobs/a/1"),
+        ("POST", "/cloudasset/v1/folders/1:exportAssets", "folders/1", "exportAssets", "folders/1"),
+        ("POST", "/serviceusage/v1/projects/p/services/s:enable", "", "enable", "projects/p/services/s"),
+        (
+            "POST",
+            f"/pubsublite/v1/admin/{L}/subscriptions/s:seek",
+            L,
+            "seek",
+            f"admin/{L}/subscriptions/s",
+        ),
+        (
+            "POST",
+            f"/networkmanagement/v1/{L}/vpcFlowLogsConfigs",
+            "projects/p/locations/global",
+            "create",
+            f"{L}/vpcFlowLogsConfigs",
+        ),
+        (
+            "POST",
+            f"/dataproc/v1beta2/{L}/workflowTemplates/t:instantiate",
+            "projects/p/regions/us-central1",
+            "instantiate",
+            f"{L}/workflowTemplates/t",
+        ),
+        ("POST", "/aiplatform/v1:evaluateDataset", "", "evaluateDataset", "v1"),
+    ],
+)
+def test_what_discovery_knows_starts_an_operation_wherever_that_lies(method, path, parent, work, target):
+    """C8: below what is created, elsewhere than its target, or at the collection itself; custom methods of any kind."""
+    found = find_route(known_services(), method, path)
+    assert (found.verb, found.routed, found.name, found.work, found.target) == ("start", True, parent, work, target)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "verb"),
+    [
+        ("POST", f"/speech/v2/{L}/operations/o:wait", "wait"),
+        ("POST", f"/automl/v1/{L}/models/m:cancel", "cancel"),
+        ("POST", f"/batch/v1/{L}/tasks/t:cancel", "cancel"),
+        ("POST", "/automl/v1/anything", None),
+        ("POST", "/datafusion/v1:restart", None),
+        ("PATCH", f"/notebooks/v1/{L}/instances/i:explode", None),
+        ("POST", f"/datafusion/v1/{L}/instances/i:setLabels", None),
+    ],
+)
+def test_what_nobody_knows_starts_nothing(method, path, verb):
+    """C8: as at Google; also of APIs without a discovery document what cannot be a method, or is an operation's."""
+    found = find_route(known_services(), method, path)
+    assert (found.verb, found.routed) == (verb, False)
+
+
+@pytest.mark.parametrize(
     ("name", "parent"),
     [
         (f"{L}/operations/o", L),

@@ -83,6 +83,14 @@ HOST = "datafusion.us-central1.rep.googleapis.com"
             "projects/p/locations/us-central1:batchTranslateText",
             "",
         ),
+        (
+            "projects/p/locations/eu:setUpDataConnectorV2",
+            "discoveryengine",
+            "v1",
+            "eu-discoveryengine.googleapis.com",
+            "projects/p/locations/eu:setUpDataConnectorV2",
+            "",
+        ),
         (f"{LOCATION}:deploy", "aiplatform", "v1", "us-central1-aiplatform.googleapis.com", f"{LOCATION}:deploy", ""),
         (
             f"v1/{LOCATION}:deploy",
