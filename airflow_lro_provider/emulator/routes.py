@@ -95,6 +95,8 @@ def _other(service: Service, method: str, raw_path: str) -> Route:
         if (found := _without_route(service, version, method, raw_path)) is not None:
             return found
         rest = raw_path.removeprefix(f"{root}/")
+        if rest != raw_path and rest.startswith(f"{root}:"):  # the method `v1:evaluateDataset` has no other version
+            return Route(service, version)
         known = known_methods(service.name, version)
         # The id of a resource may have a colon in it, which is no custom method then.
         for stem, verb in [_split_verb(rest)] if method == "POST" else [_split_verb(rest), (rest, "")]:

@@ -49,8 +49,9 @@ class Service:
     :param http_methods: the HTTP method of a verb, if it is not the usual one.
     :param list_suffix: the suffix of a parent in a list's URL, if it is not ``/operations``.
     :param filter_required: whether a list must have a filter.
-    :param regional: the locations that have a host of their own, by the pattern of that host. ``*`` among them: the
-        global host serves no location, so any that is not named elsewhere has such a host, too.
+    :param regional: the locations that have a host of their own, by the pattern of that host (``{region}`` in it is the
+        location, or the region of a zone). ``*`` among them: the global host serves no location, so any that is not
+        named elsewhere has such a host, too.
     :param wait: where ``:wait`` has its timeout: in the ``query`` or in the ``body``.
     :param request_id: where a method that starts an operation has the id that makes it repeatable
         (https://google.aip.dev/155): in the ``query`` or in the ``body``, and for which methods
@@ -207,7 +208,7 @@ class Service:
                 if wanted in locations:
                     if wanted == _ANY:
                         self._warn_of(location, name)
-                    return pattern.format(location=location)
+                    return pattern.format(location=location, region=region_of(location))
         return self.host
 
     def _warn_of(self, location: str, name: str) -> None:
@@ -235,7 +236,7 @@ class Service:
     def _stems(self) -> tuple[str, ...]:
         """What its hosts have in common, one of these."""
         first = (host.partition(".")[0] for host in (self.host, *self.regional))
-        return tuple({re.sub(r"\{location\}-|-\{location\}", "", one) for one in first})
+        return tuple({re.sub(r"\{\w+\}-|-\{\w+\}", "", one) for one in first})
 
     @cached_property
     def _host_patterns(self) -> tuple[re.Pattern[str], ...]:
@@ -272,10 +273,15 @@ def parent_of(name: str) -> str:
 def location_of(name: str) -> str | None:
     """The location in a name, a parent or a method's path: ``projects/*/locations/HERE/…``, ``…/HERE:importData``.
 
-    Dataproc calls it a region: ``projects/*/regions/HERE/…``.
+    Dataproc calls it a region: ``projects/*/regions/HERE/…``. Pub/Sub Lite's methods are below ``admin/projects/…``.
     """
-    match = re.match(r"[^/]+/[^/]+/(?:locations|regions)/([^/]+?)(?:/|(?::[A-Za-z][A-Za-z0-9]*)?$)", name)
+    match = re.match(r"(?:admin/)?[^/]+/[^/]+/(?:locations|regions)/([^/]+?)(?:/|(?::[A-Za-z][A-Za-z0-9]*)?$)", name)
     return match[1] if match else None
+
+
+def region_of(location: str) -> str:
+    """The region of a zone (``us-central1-a``); any other location is returned as it is."""
+    return re.sub(r"(?<=\d)-[a-z]$", "", location)
 
 
 def project_of(name: str) -> str | None:
@@ -286,7 +292,7 @@ def project_of(name: str) -> str | None:
 
 def _host_pattern(host: str) -> re.Pattern[str]:
     """The pattern of a host, with ``{location}`` in it or without, and of the same with mTLS."""
-    stem = re.escape(host.removesuffix(f".{DEFAULT_UNIVERSE}"))
+    stem = re.escape(host.removesuffix(f".{DEFAULT_UNIVERSE}").replace("{region}", "{location}"))
     stem = stem.replace(re.escape("{location}"), "(?P<location>[a-z0-9]+(?:-[a-z0-9]+)*)")
     return re.compile(rf"{stem}(?:\.mtls)?\.{re.escape(DEFAULT_UNIVERSE)}")
 

@@ -25,6 +25,7 @@ from airflow_lro_provider.lro.resources.catalog import (
     find_service,
     known_services,
     location_of,
+    region_of,
     service_of_host,
 )
 
@@ -94,8 +95,10 @@ class NamedHost:
 
 
 def _lies_in(location: str, wider: str) -> bool:
-    """Whether a host that serves a location serves another one: ``eu`` has the regions of Europe."""
-    return location == wider or location.startswith({"eu": "europe-", "us": "us-"}.get(wider, " "))
+    """Whether a host that serves a location serves another one: a region its zones, ``eu`` the regions of Europe."""
+    return wider in (location, region_of(location)) or location.startswith(
+        {"eu": "europe-", "us": "us-"}.get(wider, " ")
+    )
 
 
 def read_service(service: str, universe: str = DEFAULT_UNIVERSE) -> NamedHost:

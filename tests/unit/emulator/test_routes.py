@@ -218,6 +218,7 @@ def test_what_discovery_knows_starts_an_operation_wherever_that_lies(method, pat
         ("POST", f"/automl/v1/{L}/models/m:cancel", "cancel"),
         ("POST", f"/batch/v1/{L}/tasks/t:cancel", "cancel"),
         ("POST", "/automl/v1/anything", None),
+        ("POST", "/aiplatform/v1/v1:evaluateDataset", None),
         ("POST", "/datafusion/v1:restart", None),
         ("PATCH", f"/notebooks/v1/{L}/instances/i:explode", None),
         ("POST", f"/datafusion/v1/{L}/instances/i:setLabels", None),

@@ -68,11 +68,11 @@ HOST = "datafusion.us-central1.rep.googleapis.com"
             "",
         ),
         (
-            "https://pubsublite.googleapis.com/v1/admin/projects/p/locations/l/subscriptions/s:seek",
+            "https://pubsublite.googleapis.com/v1/admin/projects/p/locations/europe-west1-b/subscriptions/s:seek",
             None,
             "v1",
-            "pubsublite.googleapis.com",
-            "admin/projects/p/locations/l/subscriptions/s:seek",
+            "europe-west1-pubsublite.googleapis.com",
+            "admin/projects/p/locations/europe-west1-b/subscriptions/s:seek",
             "",
         ),
         (
@@ -275,7 +275,7 @@ def test_the_connections_own_endpoint_is_understood() -> None:
     "value",
     [
         "https://dns.googleapis.com/dns/v1/projects/p/managedZones",
-        "https://pubsublite.googleapis.com/v1/admin/projects/p/locations/l/subscriptions/s:seek",
+        "https://us-east1-pubsublite.googleapis.com/v1/admin/projects/p/locations/us-east1-b/subscriptions/s:seek",
         "https://cloudresourcemanager.googleapis.com/v2/folders",
         "https://speech.googleapis.com/v1/speech:longrunningrecognize",
         f"https://datafusion.googleapis.com/v1beta1/{INSTANCES}?instanceId=x",
