@@ -225,16 +225,16 @@ class Refusing(LocalServer):
         super().__init__(Refuse)
 
 
-def start(kind: str) -> Any:
+def start(kind: str, **times: float) -> Any:
     """Start an operation with one of the clients."""
     settings = ConnectionSettings.from_extra({"is_anonymous": True, "num_retries": 0})
     method = read_method("projects/p/locations/us-central1/instances?instanceId=i", service="datafusion")
     if kind == "sync":
-        with OperationsClient(settings, sleep=lambda _: None) as client:
+        with OperationsClient(settings, sleep=lambda _: None, **times) as client:
             return client.start(method)
 
     async def run() -> Any:
-        async with await AsyncOperationsClient.create(settings) as client:
+        async with await AsyncOperationsClient.create(settings, **times) as client:
             return await client.start(method)
 
     return asyncio.run(run())
@@ -271,6 +271,18 @@ def test_what_a_proxy_has_not_let_through_was_not_sent(
         assert not caught.value.may_have_happened
         assert "s3cret" not in str(caught.value)
         assert set(refusing.logins) == {"Basic czNjcmV0Og=="}  # s3cret:
+
+
+@KINDS
+def test_a_proxy_that_is_silent_has_sent_nothing(
+    proxy: InspectingProxy, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """B15: the time for a connection counts, and not that for a response."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(TransportError, match="no response from ") as caught:
+            start(kind, connect_timeout=0.1)
+    assert (caught.value.transient, caught.value.may_have_happened) == (True, False)
 
 
 @pytest.mark.parametrize(("code", "error"), [(407, UnreachableError), (503, NoTokenNow)])

@@ -85,7 +85,8 @@ def _connecting(connection: HTTPConnection) -> Iterator[None]:
         refusal = re.match(r"Tunnel connection failed: (\d{3})", str(error))  # http.client's only form of it
         raise NotConnectedError(
             error,
-            at_proxy=connection.proxy is not None and not connection.has_connected_to_proxy,
+            # Older versions of urllib3 do not say how far they came.
+            at_proxy=connection.proxy is not None and not getattr(connection, "has_connected_to_proxy", True),
             refusal=int(refusal[1]) if refusal else None,
         ) from None
 
