@@ -1,35 +1,76 @@
-"""Words from outside, made fit for an error or a log: without secrets, and without what writes over a terminal."""
+"""Words from outside, made fit for an error or a log: without secrets, and without what writes over a terminal.
+
+======================================  ===============================================================================
+hidden                                  how it is recognised
+======================================  ===============================================================================
+tokens and keys                         by their form: Google's, JWTs, private keys, GitHub's, GitLab's, Slack's, AWS'
+credentials of HTTP                     ``Bearer`` and a token; ``Basic`` and what decodes to ``NAME:PASSWORD``
+values                                  by the name before them, in JSON, URLs, headers, forms and plain words
+accounts                                between ``//`` and ``@``, and ``NAME:PASSWORD@HOST``
+what a request of ours has sent         by its name in the body, wherever it is quoted (:func:`secrets_in`)
+======================================  ===============================================================================
+
+All of them percent-encoded, too. Names of resources and operations, images, members of IAM policies and what is said
+*about* a password stay. Each expression takes linear time.
+"""
 
 from __future__ import annotations
 
+import base64
+import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 HIDDEN = "[hidden]"
 """What stands in the place of a secret."""
 MAX_BRIEF = 300
 # What would write over a terminal, or turn the direction of its text, or (half a character) cannot be written at all.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-# What a server that quotes a request in its complaint may quote: access tokens, JWTs, refresh tokens, client secrets,
-# API keys, private keys.
+_SPACE = r"(?:\s|%(?:25)*20|\+)+"
+# What a server that quotes a request in its complaint may quote. A JWT has dots; without one it may be an id in a name.
 _SECRET = re.compile(
     r"-----BEGIN(?:.*?-----END[^-]*-----|.*)"
-    r"|(?<![A-Za-z0-9])(?:ya29\.|GOCSPX-|1//|eyJ|AIza)[\w.+/=~-]{6,}"
-    r"|(?i:\b(?:bearer|basic)(?:\s|%20|\+)+)[\w.+/=~%-]{16,}",
+    r"|(?:(?<![A-Za-z0-9])|(?<=%[0-9A-Fa-f]{2})|(?<=%25[0-9A-Fa-f]{2}))(?:"
+    r"(?:ya29\.|GOCSPX-|1//|AIza|(?<!/)eyJ)[\w.+/=~%-]{6,}|eyJ[\w-]{6,}\.[\w.+/=~%-]*"
+    r"|gh[oprsu]_\w{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}|xox[a-z]-[\w-]{8,}"
+    r"|A[KS]IA[A-Z0-9]{12,}(?:\W{1,5}[A-Za-z0-9+/]{40}(?![A-Za-z0-9+/]))?)"
+    rf"|(?i:\bbearer{_SPACE})[\w.+/=~%-]{{16,}}",
     re.ASCII | re.DOTALL,
 )
-# What is as long as those without a break. No name of an operation has such parts.
-_LONG = re.compile(r"[\w.+=~-]{90,}", re.ASCII)
-# What a user may paste with a URL: an account, also one that was cut off, and parameters whose names say what they are.
-_ACCOUNT = re.compile(r"(?<=//)(?:[^/\s@'\"]{1,500}@|[^/\s:@'\"\[]+:(?!\d{1,5}\b)[^/\s@'\"]+)")
-_BARE_ACCOUNT = re.compile(
-    r"(?<![\w.%~+:/-])(?P<member>(?:user|group|serviceAccount|domain|principal\w*)(?=:))?[\w.%~+-]*:[^\s/:@'\"]{1,500}@"
-    r"(?P<host>[\w.-]*)(?P<path>(?::\d+)?/)?"
+_BASIC = re.compile(rf"\b(basic{_SPACE})([\w+/=%.-]{{4,}})", re.ASCII | re.IGNORECASE)
+_BASE64 = re.compile(r"([A-Za-z0-9+/]+)(?:=|%(?:25)*3D)*", re.IGNORECASE)
+# What is as long as those without a break. Of names only the ids of operations have such parts (Cloud Functions').
+_LONG = re.compile(r"(?<![\w.+=~-])(?<!operations/)[\w.+=~-]{90,}", re.ASCII)
+# Names that say what their value is. In a URL shorter ones do, too, as words of their own.
+_TELLING = (
+    r"(?:token|passw(?:or)?d|passphrase|passcode|pwd|secret|authorization|assertion|signature"
+    r"|(?:api|access|account|master|private|raw|shared|signing)[_-]?key)s?"
 )
-_PARAMETER = re.compile(
-    r"([?&;][\w.-]{0,60}(?:token|key|secret|passw|pwd|sig|credential|auth|code|assertion)[\w.-]{0,60}="
-    r"|\b(?:access_?token|refresh_?token|id_?token|client_?secret|password|api_?key|private_?key)=)[^\s&;#'\"<>]+",
-    re.ASCII | re.IGNORECASE,
+_IN_URLS = r"[?&;](?:[\w.-]{0,60}[_.-])?(?:key|sig|auth|code|credentials?)"
+_TELLING_NAME = re.compile(rf"{_TELLING}\Z", re.IGNORECASE)
+_SCHEME = rf"(?:(?:basic|bearer|digest){_SPACE})?"
+# A value is quoted, and ends with the quote that is not escaped; or it ends at a break. It is no secret if it is the
+# name of a resource, or the beginning of a sentence.
+_NAMED = re.compile(
+    rf"((?:{_TELLING}|{_IN_URLS})(?:\\{{0,8}}[\"']|%(?:25)*22)?\s{{0,3}}(?:[:=]{{1,2}}|%(?:25)*3[AD])\s{{0,3}})"
+    rf"(?!\\{{0,8}}[\"']?(?:projects/|{_SCHEME}\[hidden\]))"
+    rf"(?:(?P<quote>\\{{0,8}}[\"'])(?:.*?(?<!\\)(?P=quote)|.*)"
+    r"|(?!(?:a|an|are|at|can|cannot|could|does|expected|field|has|invalid|is|may|missing|must|no|not|only|please|required"
+    r"|see|should|the|this|too|unknown|was|will)\b(?![-_/]\w))"
+    rf"{_SCHEME}(?:[{{\[](?=\w)|\\(?![\\\"'])|[^\s&;'\"<>{{\[\\])(?:[^\s&;'\"<>]|['\"](?=\w))*)",
+    re.ASCII | re.DOTALL | re.IGNORECASE,
+)
+_COOKIE = re.compile(r"(\bcookie2?\\*[\"']?\s{0,3}[:=]\s{0,3}\\*[\"']?)[^\s'\"][^\r\n'\"]*", re.ASCII | re.IGNORECASE)
+# What a user may paste with a URL: an account, also one that was cut off, or whose password has @ and / in it.
+_ACCOUNT = re.compile(
+    r"(?i:(?<=%2F%2F))(?:(?!%2[Ff]|%3[Ff])[^\s/'\"])+?%40"
+    r"|(?<=//)(?:[^\s/:@'\"\[]+:(?!\d{1,5}(?![^\s/?#'\"]))[^\s'\"]{1,500}@|[^/\s'\"]{1,500}@"
+    r"|[^/\s:@'\"\[]+:(?!\d{1,5}\b)[^/\s@'\"]+)"
+)
+_BARE_ACCOUNT = re.compile(
+    r"(?<![\w.%~+:/-])(?P<member>(?:user|group|serviceAccount|domain|principal\w*)(?=:))?[\w.%~+-]*:"
+    r"(?:[^\s/:@'\"]{1,500}@)+(?P<host>[\w.-]*)(?P<path>(?::\d+(?!\w))?/)?"
 )
 # Servers that give out tokens speak of no operations, whose ids may be as long as a key; but of pages that help.
 _PERHAPS_SECRET = re.compile(
@@ -40,22 +81,37 @@ _PERHAPS_SECRET = re.compile(
 
 
 def without_credentials(text: str) -> str:
-    """A text that quotes what a user or a server gave: without tokens and keys that show what they are, and without
-    accounts and telling parameters of URLs.
-    """
-    text = _PARAMETER.sub(rf"\1{HIDDEN}", _SECRET.sub(HIDDEN, text))
+    """A text that quotes what a user or a server gave, without secrets: see the module's table."""
+    text = _BASIC.sub(_hide_basic, _SECRET.sub(HIDDEN, text))
+    text = _COOKIE.sub(rf"\1{HIDDEN}", _NAMED.sub(_hide_value, text))
     return _BARE_ACCOUNT.sub(_without_account, _ACCOUNT.sub(_hide_account, text))
 
 
+def _hide_value(found: re.Match[str]) -> str:
+    closing = found["quote"] or ""
+    return f"{found[1]}{closing}{HIDDEN}{closing}"
+
+
+def _hide_basic(found: re.Match[str]) -> str:
+    """Hidden if it is base64 of ``NAME:PASSWORD``, and no word: nothing else has a colon and no control characters."""
+    token = _BASE64.fullmatch(found[2])
+    account = base64.b64decode(token[1][: len(token[1]) // 4 * 4]) if token else b""
+    return f"{found[1]}{HIDDEN}" if b":" in account and min(account) >= 32 else found[0]
+
+
 def _hide_account(found: re.Match[str]) -> str:
-    return f"{HIDDEN}@" if found[0].endswith("@") else HIDDEN
+    return HIDDEN + next((end for end in ("@", "%40") if found[0].endswith(end)), "")
 
 
 def _without_account(found: re.Match[str]) -> str:
-    """The host alone; a member of an IAM policy (``user:NAME@HOST``) is no account with a password."""
+    """The host alone; a member of an IAM policy (``user:NAME@HOST``) is no account with a password, nor is the digest
+    of an image (``nginx:1.25@sha256:…``).
+    """
     host, path = found["host"], found["path"] or ""
     is_member = found["member"] and not path and "." in host and not host.endswith("googleapis.com")
-    return found[0] if is_member else f"{HIDDEN}@{host}{path}"
+    is_member = is_member or host.endswith(".gserviceaccount.com")
+    is_digest = host in ("sha256", "sha512") and found.string.startswith(":", found.end())
+    return found[0] if is_member or is_digest else f"{HIDDEN}@{host}{path}"
 
 
 def without_secrets(text: str, known: Iterable[str] = ()) -> str:
@@ -63,12 +119,32 @@ def without_secrets(text: str, known: Iterable[str] = ()) -> str:
 
     :param known: what must not be in it, whatever it looks like; too short to be a secret are three characters.
     """
-    return _LONG.sub(HIDDEN, without_credentials(_without(known, text)))
+    return _LONG.sub(HIDDEN, without_credentials(without_known(known, text)))
+
+
+def secrets_in(body: bytes) -> list[str]:
+    """What a request of ours sends under a name that tells a secret, and how it may be quoted back."""
+    try:
+        found = list(_secrets_below(json.loads(body))) if body else []
+    except ValueError:
+        return []
+    return [form for one in found for form in (one, json.dumps(one)[1:-1], json.dumps(one, ensure_ascii=False)[1:-1])]
+
+
+def _secrets_below(value: Any, *, telling: bool = False) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for key, below in value.items():
+            yield from _secrets_below(below, telling=telling or bool(_TELLING_NAME.search(key)))
+    elif isinstance(value, list):
+        for below in value:
+            yield from _secrets_below(below, telling=telling)
+    elif telling and isinstance(value, str):
+        yield value
 
 
 def in_brief(text: str, known: Iterable[str] = ()) -> str:
     """What somebody who gives out tokens says is wrong: its first line, without secrets, rather too few words."""
-    text = without_secrets(_without(known, text)[: 20 * MAX_BRIEF])
+    text = without_secrets(without_known(known, text)[: 20 * MAX_BRIEF])
     text = _PERHAPS_SECRET.sub(lambda found: found["page"] or HIDDEN, text).strip()
     return legible(text.splitlines()[0])[:MAX_BRIEF].rstrip(" .") if text else ""
 
@@ -78,7 +154,8 @@ def legible(text: str) -> str:
     return _CONTROL.sub("\ufffd", text)
 
 
-def _without(known: Iterable[str], text: str) -> str:
+def without_known(known: Iterable[str], text: str) -> str:
+    """A text without what must not be in it, whatever that looks like."""
     for secret in sorted(known, key=len, reverse=True):
         text = text.replace(secret, HIDDEN) if len(secret) > 3 else text
     return text

@@ -581,9 +581,19 @@ def fuzz_ledger(random: Random) -> object:
 def fuzz_secrets(random: Random) -> object:
     """No token in a text from outside gets through, and the filter takes no time to speak of."""
     secret = random.choice(
-        ("ya29." + "aB3_-" * 9, "eyJhbGciOiJSUzI1NiJ9.e30." + "x" * 40, "Bearer " + "q" * 30, "1//0" + "g" * 60)
+        (
+            "ya29." + "aB3_-" * 9,
+            "eyJhbGciOiJSUzI1NiJ9.e30." + "x" * 40,
+            "Bearer " + "q" * 30,
+            "1//0" + "g" * 60,
+            "hunter2-x",
+        )
     )
-    text = spoil_text(random.choice(BRICKS), random) + " " + secret + " " + spoil_text("an response", random)
+    forms = (
+        ["%s"] if secret != "hunter2-x" else ['{"password": "%s"}', "token=%s", "a secret: %s.", "https://me:%s@h/x"]
+    )
+    quoted = random.choice(forms) % secret
+    text = spoil_text(random.choice(BRICKS), random) + " " + quoted + " " + spoil_text("an response", random)
     assert secret not in without_secrets(text), text
     return text
 

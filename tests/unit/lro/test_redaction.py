@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
 
 from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 from airflow_lro_provider.lro.errors import OperationsError
-from airflow_lro_provider.lro.redaction import HIDDEN, in_brief, without_credentials, without_secrets
+from airflow_lro_provider.lro.redaction import HIDDEN, in_brief, secrets_in, without_credentials, without_secrets
 from airflow_lro_provider.lro.resources.catalog import find_service
 from airflow_lro_provider.lro.resources.methods import read_method
 from airflow_lro_provider.lro.resources.names import read_parent, read_reference
@@ -92,13 +93,117 @@ def test_the_page_that_helps_is_quoted() -> None:
     assert in_brief(f"see https://h.example/{'aB3' * 20} there") == f"see https://h.{HIDDEN} there"
 
 
+PASSWORD = "hunter2-Secret"
+
+
 @pytest.mark.parametrize(
-    "piece", ["%", "?", "token", "?token", "//", "a:", "@", "user:", "a@", "/a", "eyJ", "ya29.", "=", "key="]
+    "text",
+    [
+        'Invalid JSON payload: {"password": "%s", "username": "root"}',
+        '{"mysql":{"rootPassword":"%s","port":3306}}',
+        r"{\"password\": \"%s\", \"username\": \"root\"}",
+        '{"password": "x\\"%s", "username": "root"}',
+        '"accessToken": "%s"',
+        "client_secret: '%s'",
+        "password: %s",
+        "password = %s, user = root",
+        "the token=%s is wrong",
+        "pwd=%s;server=x",
+        "PWD=x'%s;server=x",
+        "jdbc:mysql://h/db?user=root&password=%s",
+        "AccountKey=%s;EndpointSuffix=core.windows.net",
+        "https://h/?subscription-key=%s",
+        "Authorization: Basic %s",
+        "authorization=Bearer %s",
+        "Set-Cookie: SID=%s; Path=/",
+        '"cookie": "a=b; SID=%s"',
+        "access_token%%3D%s",
+        "continue=https%%3A%%2F%%2Fh%%2F%%3Faccess_token%%3D%s",
+        "%%22password%%22%%253A%%22%s%%22",
+        "https%%3A%%2F%%2Fuser%%3A%s%%40h%%2Fx",
+        "https://user:p@%s@host/x",
+        "https://user:p/%s@host/x",
+        "user:p@%s@host/x",
+        "sent ya29.a0AfH6%%2F%s",
+        "Bearer%%2520ya29.%s",
+        "Bearer%%20eyJhbGci.%s.x",
+    ],
+)
+def test_a_password_is_known_by_the_name_before_it(text: str) -> None:
+    """B16: in JSON, also in JSON within JSON, in URLs, headers, forms and words, percent-encoded, and none by half."""
+    shown = without_secrets(text % PASSWORD)
+    assert PASSWORD not in shown
+    assert HIDDEN in shown
+    assert without_secrets(shown) == shown
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "ghp_16C7e42F292c6912E7710c838347Ae178B4a",
+        "github_pat_11ABCDEFG0abcdefghijkl_abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJK",
+        "glpat-AbCdEfGhIjKlMnOpQrSt",
+        "xoxb-123456789012-abcdefghijkl",
+        "AKIAIOSFODNN7EXAMPLE",
+        "AKIAIOSFODNN7EXAMPLE / wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+        "Basic dXNlcjpwYXNz",
+        "basic dXNlcjpwYXNzd29yZA==",
+        "Basic%20dXNlcjpwYXNzd29yZA%3D%3D",
+    ],
+)
+def test_a_key_is_known_by_its_form(secret: str) -> None:
+    """B16: keys of those whom Google's services connect to, and short accounts of HTTP."""
+    shown = without_credentials(f"could not use {secret} there")
+    assert HIDDEN in shown
+    assert secret.rpartition(" ")[2] not in shown
+    assert shown.endswith(" there")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Instance edition BASIC projects/p/locations/us-central1/instances/i cannot be upgraded",
+        "Basic authentication-credentials were missing",
+        "Instance of tier BASIC configuration123 is not there",
+        f"operations/{'bWV0dXAtc2FtcGxlL3Vz' * 6} was not found",
+        "operations/eyJ0eXBlIjoiaW1wb3J0In0 was not found",
+        "image nginx:1.25@sha256:0123456789abcdef was not found",
+        "Unknown field ?keyRing=r&versionCode=3&design=x&kmsKeyName=k",
+        "account:robot@p.iam.gserviceaccount.com lacks it",
+        "Permission denied for serviceAccount:robot@p.iam.gserviceaccount.com/x",
+        "mysql.rootPassword: must be set",
+        "Invalid password: should have 8 characters",
+        'field "password": is required',
+        "Secret: projects/p/secrets/s/versions/1 was not found",
+        '"secret": "projects/p/secrets/s/versions/1"',
+        "Unexpected token: {",
+        "token_uri: https://oauth2.googleapis.com/token",
+    ],
+)
+def test_what_is_no_secret_stays_readable(text: str) -> None:
+    """B16: editions, ids, digests, parameters, accounts, and what is wrong with a password."""
+    assert without_secrets(text) == text
+
+
+def test_what_a_request_has_sent_is_known() -> None:
+    """B16: whatever stands below a telling name in a body, in the forms in which it may be quoted back."""
+    body = {"mysql": {"password": "pässword", "port": 1}, "apiKeys": ["key-1"], "tokenUri": "https://x", "n": None}
+    assert {"pässword", "p\\u00e4ssword", "key-1"} == set(secrets_in(json.dumps(body).encode()))
+    assert secrets_in(b"") == secrets_in(b"{") == secrets_in(b"[7]") == []
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        *("%", "?", "token", "?token", "//", "a:", "@", "user:", "a@", "/a", "eyJ", "ya29.", "=", "key="),
+        *("password=", "password:'", "password=\\", '\\"', "basic+", "bearer ", "%25", "%2F%2F", "//a:", "a:b@"),
+        *("cookie:", "operations/", "-eyJ", "AKIA", "-----BEGIN", "password%3D"),
+    ],
 )
 def test_long_texts_take_no_long_time(piece: str) -> None:
     """B16: no text makes an expression try everything with everything; CPU time, a fiftieth of which is usual."""
     begin = time.process_time()
-    for text in (piece * 20_000, f"https://{piece * 20_000}", f"x {piece * 20_000}"):
+    for text in (piece * 20_000, f"https://{piece * 20_000}", f"x {piece * 20_000}", f'password="{piece * 20_000}'):
         in_brief(text)
         without_secrets(text)
     assert time.process_time() - begin < 2.0
