@@ -10,6 +10,7 @@ import os
 import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -179,6 +180,81 @@ BODIES = [
             ],
         },
         "https://github.com/vivet/GoogleApi/issues/397",
+    ),
+    Body(
+        "The token lacks a scope",
+        "get",
+        403,
+        {
+            "message": "Request had insufficient authentication scopes.",
+            "status": "PERMISSION_DENIED",
+            "details": [
+                {
+                    "@type": f"{RPC}ErrorInfo",
+                    "reason": "ACCESS_TOKEN_SCOPE_INSUFFICIENT",
+                    "domain": "googleapis.com",
+                    "metadata": {"service": "datafusion.googleapis.com"},
+                }
+            ],
+        },
+        "google/api/error_reason.proto",
+    ),
+    Body(
+        "The project has no billing account",
+        "start",
+        403,
+        {
+            "message": "This API method requires billing to be enabled. Please enable billing on project #p then"
+            " retry.",
+            "status": "PERMISSION_DENIED",
+            "details": [
+                {
+                    "@type": f"{RPC}ErrorInfo",
+                    "reason": "BILLING_DISABLED",
+                    "domain": "googleapis.com",
+                    "metadata": {"service": "datafusion.googleapis.com", "consumer": "projects/p"},
+                }
+            ],
+        },
+        "google/api/error_reason.proto",
+    ),
+    Body(
+        "A perimeter of VPC Service Controls",
+        "start",
+        403,
+        {
+            "message": "Request is prohibited by organization's policy. vpcServiceControlsUniqueIdentifier: abc",
+            "status": "PERMISSION_DENIED",
+            "details": [
+                {
+                    "@type": f"{RPC}ErrorInfo",
+                    "reason": "SECURITY_POLICY_VIOLATED",
+                    "domain": "googleapis.com",
+                    "metadata": {"uid": "abc", "service": "datafusion.googleapis.com"},
+                }
+            ],
+        },
+        "google/api/error_reason.proto",
+    ),
+    Body(
+        "The project that is charged is another one's",
+        "get",
+        403,
+        {
+            "message": "Caller does not have required permission to use project p. Grant the caller the"
+            " roles/serviceusage.serviceUsageConsumer role, or a custom role with the serviceusage.services.use"
+            " permission.",
+            "status": "PERMISSION_DENIED",
+            "details": [
+                {
+                    "@type": f"{RPC}ErrorInfo",
+                    "reason": "USER_PROJECT_DENIED",
+                    "domain": "googleapis.com",
+                    "metadata": {"service": "datafusion.googleapis.com", "consumer": "projects/p"},
+                }
+            ],
+        },
+        "google/api/error_reason.proto",
     ),
     Body(
         "Too many requests, said as a missing permission",
@@ -356,9 +432,9 @@ def _raised(call: Callable[[], Any]) -> OperationsError:
     raise AssertionError("it raised nothing")
 
 
-def _untrusted() -> None:
+def _untrusted(code: int, message: str) -> None:
     error = ssl.SSLCertVerificationError(1, "certificate verify failed")
-    error.verify_message = "unable to get local issuer certificate"
+    error.verify_code, error.verify_message = code, message
     with explained(f"{API}/v1/{NAME}", None):
         raise NotConnectedError(error)
 
@@ -401,7 +477,12 @@ def _others() -> Iterator[tuple[str, str, OperationsError]]:
         "network",
         transport_error(request, no_response(request.url, ConnectionError(), sent=False)),
     )
-    yield "The certificate is not trusted", "network", _raised(_untrusted)
+    for what, code, words in (
+        ("The certificate is not trusted", 20, "unable to get local issuer certificate"),
+        ("The certificate has expired", 10, "certificate has expired"),
+        ("The certificate is another host's", 62, "Hostname mismatch, certificate is not valid for 'h'"),
+    ):
+        yield what, "network", _raised(partial(_untrusted, code, words))
     with patch.dict(os.environ, {"HTTPS_PROXY": "socks5://proxy.example:1080"}):
         yield "The proxy is of another kind", "network", _raised(lambda: proxy_for(f"{API}/v1"))
     with patch.dict(os.environ, {"HTTPS_PROXY": "http://proxy.example:port"}):

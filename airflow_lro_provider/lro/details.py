@@ -16,23 +16,28 @@ RetryInfo              ``retry after 3s``
 
 Others, DebugInfo among them, are for programs. So are details without a type: the older ``errors`` of JSON APIs, of
 which message, place and link are said. What the message says already is not repeated. The fields are those of
-google/rpc/error_details.proto (https://google.aip.dev/193).
+google/rpc/error_details.proto (https://google.aip.dev/193). An object where a list belongs is a list of one. However
+many there are, few are put into words: an event loop waits meanwhile.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from airflow_lro_provider.lro.redaction import legible, without_secrets
 
 MAX_PART, MAX_TEXT = 300, 1500
+MAX_PARTS = 100
+"""How many details, violations, links and the like are put into words at most."""
 Detail = Mapping[str, Any]
 _Parts = Iterator[tuple[str, str]]  # what each is about, and the words
 
 
 def read_details(values: Any) -> tuple[Detail, ...]:
     """The details that are objects; whatever else a server sends is left out."""
+    values = [values] if isinstance(values, Mapping) else values
     return tuple(value for value in values if isinstance(value, Mapping)) if isinstance(values, list) else ()
 
 
@@ -44,17 +49,25 @@ def find_detail(details: tuple[Detail, ...], kind: str) -> Detail | None:
 def describe(details: tuple[Detail, ...], said: str = "") -> str:
     """All of them in one line, without what was said already."""
     parts: list[str] = []
+    for kind, about, words in islice(_parts(details), MAX_PARTS):
+        words = shorten(" ".join(words.split()), MAX_PART).rstrip(". ")
+        if len(words) > 3 and words in said:  # what it is about may be news all the same
+            about, words = "" if kind in _NAMES_ALONE_SAY_NOTHING else about, ""
+        part = ": ".join(filter(None, (shorten(about, MAX_PART).rstrip(". "), words)))
+        if part and part not in said:
+            parts.append(part)
+            said = f"{said}\n{part}"
+        if sum(map(len, parts)) > MAX_TEXT:
+            break
+    return shorten("; ".join(parts), MAX_TEXT)
+
+
+def _parts(details: tuple[Detail, ...]) -> Iterator[tuple[str, str, str]]:
+    """The kind of each, what it is about, and the words."""
     for detail in details:
         kind = _kind(detail)
         for about, words in _FORMS.get(kind, _nothing)(detail):
-            words = shorten(" ".join(words.split()), MAX_PART).rstrip(". ")
-            if len(words) > 3 and words in said:  # what it is about may be news all the same
-                about, words = "" if kind in _NAMES_ALONE_SAY_NOTHING else about, ""
-            part = ": ".join(filter(None, (shorten(about, MAX_PART).rstrip(". "), words)))
-            if part and part not in said:
-                parts.append(part)
-                said = f"{said}\n{part}"
-    return shorten("; ".join(parts), MAX_TEXT)
+            yield kind, about, words[: 20 * MAX_PART]
 
 
 def shorten(text: str, limit: int) -> str:
@@ -81,7 +94,7 @@ def _violations(detail: Detail, key: str, *names: str) -> _Parts:
         limits = [f"{word} {_text(each, name)}" for name, word in _LIMITS.items() if _text(each, name)]
         dimensions = each.get("quotaDimensions")
         if isinstance(dimensions, Mapping):
-            limits += [f"{name} {_text(dimensions, name)}" for name in dimensions]
+            limits += [f"{name} {_text(dimensions, name)}" for name in islice(dimensions, MAX_PARTS)]
         words = words or _text(each, "reason")
         yield (
             " ".join(filter(None, (_text(each, name) for name in names))),

@@ -38,6 +38,7 @@ not by the HTTP code alone: 400 is FAILED_PRECONDITION as well as INVALID_ARGUME
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import partial
@@ -203,6 +204,8 @@ class ApiError(OperationsError):
     next_step: ClassVar[str] = "See the message of the API."
     next_steps: ClassVar[Mapping[str, str]] = {}
     """Another next step for some verbs."""
+    next_steps_by_reason: ClassVar[Mapping[str, str]] = {}
+    """Another one for some reasons, whatever the verb."""
 
     service: str
     verb: str
@@ -231,7 +234,10 @@ class ApiError(OperationsError):
         )
 
     def _advice(self) -> str:
-        step = self.next_steps.get(self.verb, self.next_step).format(service=self.service, verb=self.verb)
+        reasons = [self.reason, *(detail.get("reason") for detail in self.details)]
+        known = (self.next_steps_by_reason.get(reason) for reason in reasons if isinstance(reason, str))
+        step = next(filter(None, known), self.next_steps.get(self.verb, self.next_step))
+        step = step.format(service=self.service, verb=self.verb)
         if not self.url or self.status not in ("NOT_FOUND", "UNIMPLEMENTED"):
             return step
         asked = f"The URL was {self.url}"
@@ -297,6 +303,24 @@ class PermissionDeniedError(ApiError):
         "start": "Give the account of the connection the permission that this method needs on what it works on (the"
         " method's page names it), and check that the API is enabled.",
     }
+    # google/api/error_reason.proto; accessNotConfigured is what SERVICE_DISABLED was called before.
+    next_steps_by_reason: ClassVar[Mapping[str, str]] = {
+        **dict.fromkeys(
+            ("SERVICE_DISABLED", "accessNotConfigured"),
+            "Enable the API in the project that the message names, and wait a few minutes. If that is another project"
+            " than expected: it is the one of the connection's credentials, or its `quota_project_id`.",
+        ),
+        "BILLING_DISABLED": "Link the project that the message names to a billing account; no permission is missing.",
+        "ACCESS_TOKEN_SCOPE_INSUFFICIENT": "The token lacks a scope; no permission is missing. Add what {service} needs"
+        " to `scope` of the connection (https://www.googleapis.com/auth/cloud-platform is the default); a token of the"
+        " metadata server has the scopes of its machine.",
+        "SECURITY_POLICY_VIOLATED": "A perimeter of VPC Service Controls refuses it; no permission of the account"
+        " helps. Request from inside the perimeter, or have an ingress or egress rule added; its administrators find"
+        " the refusal by the identifier in the message.",
+        "USER_PROJECT_DENIED": "Give the account of the connection roles/serviceusage.serviceUsageConsumer on the"
+        " project that is charged (`quota_project_id` of the connection or of its credentials), or name another one"
+        " there.",
+    }
 
 
 class NotFoundError(ApiError):
@@ -317,6 +341,8 @@ class UnimplementedError(ApiError):
 
     next_step = "{service} does not support {verb} for this operation; it can only be waited for."
     next_steps: ClassVar[Mapping[str, str]] = {
+        "delete": "{service} does not support {verb} for this operation: it is left to expire after its end.",
+        "wait": "{service} does not support {verb} for this operation; it can only be polled.",
         "get": "{service} does not support {verb} here: check the service and the API version.",
         "list": "{service} does not support {verb} here: check the parent, the service and the API version.",
         "start": "Nothing was started: {service} has no such method. Check path, `http_method` and API version.",
@@ -325,7 +351,9 @@ class UnimplementedError(ApiError):
 
 LONG_QUOTA_SECONDS = 60.0
 """The pause between two polls while a quota is used up that is not one per minute."""
-LONG_QUOTA_REASONS = {"RESOURCE_QUOTA_EXCEEDED", "dailyLimitExceeded", "quotaExceeded"}
+_LONG_QUOTA = re.compile(
+    r"\w*QUOTA_EXCEEDED|(?:dailyLimit|quota)Exceeded(?:402|Unreg)?|variableTermExpiredDailyExceeded"
+)
 
 
 class ResourceExhaustedError(ApiError):
@@ -342,7 +370,7 @@ class ResourceExhaustedError(ApiError):
     @property
     def poll_after(self) -> float:
         """See :attr:`OperationsError.poll_after`: a day's quota does not come back in a second."""
-        pause = LONG_QUOTA_SECONDS if self.reason in LONG_QUOTA_REASONS else 0.0
+        pause = LONG_QUOTA_SECONDS if _LONG_QUOTA.fullmatch(self.reason or "") else 0.0
         return self.retry_after or pause
 
 

@@ -10,14 +10,18 @@ no such status                                          the HTTP code decides
 a quota's reason, whatever the status and the verb      ResourceExhaustedError: wait, no permission is missing
 ======================================================  ======================================================
 
-A quota's reason stands in ErrorInfo or in the older ``errors``; a QuotaFailure is one, too.
+A quota's reason stands in ErrorInfo or in the older ``errors``; a QuotaFailure that names one counts, too, and, in a
+403 without a reason, a message that begins as Google's about quotas do. What our own request has sent under a telling
+name (a password) is hidden in all that is quoted of a response.
 
 The errors themselves are in :mod:`airflow_lro_provider.lro.errors`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
@@ -25,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_lro_provider.lro import errors
 from airflow_lro_provider.lro.details import Detail, find_detail, read_details, shorten
 from airflow_lro_provider.lro.http.json import read_json
+from airflow_lro_provider.lro.redaction import secrets_in, without_known
 
 if TYPE_CHECKING:
     from airflow_lro_provider.lro.http.messages import Request, Response
@@ -75,20 +80,22 @@ _BY_HTTP = {
     500: "INTERNAL",
 }
 _REQUEST_IDS = ("x-goog-request-id", "x-request-id", "x-guploader-uploadid", "x-cloud-trace-context")
-# Of google.rpc.ErrorInfo (google/api/error_reason.proto), and of the older `errors` with the domain usageLimits
-# (googleapiclient/http.py, https://developers.google.com/drive/api/guides/handle-errors).
-_QUOTA_REASONS = {
-    "RATE_LIMIT_EXCEEDED",
-    "RESOURCE_QUOTA_EXCEEDED",
-    "concurrentLimitExceeded",
-    "dailyLimitExceeded",
-    "limitExceeded",
-    "quotaExceeded",
-    "rateLimitExceeded",
-    "userRateLimitExceeded",
-}
-# What a quota is never the reason of: no token, or nothing there.
-_NOT_FOR_QUOTAS = {"UNAUTHENTICATED", "NOT_FOUND", "UNIMPLEMENTED"}
+# Of google.rpc.ErrorInfo (google/api/error_reason.proto, which has some …QUOTA_EXCEEDED), and of the older `errors`
+# with the domain usageLimits (ResourceManagerException.java of google-cloud-java,
+# https://developers.google.com/drive/api/guides/handle-errors).
+_QUOTA_REASON = re.compile(
+    r"RATE_LIMIT_EXCEEDED|(?:[A-Z0-9]+_)*QUOTA_EXCEEDED"
+    r"|(?:concurrentL|dailyL|l|rateL|servingL|userRateL|variableTermL)imitExceeded(?:402|Unreg)?"
+    r"|quotaExceeded(?:402)?|variableTermExpiredDailyExceeded"
+)
+# https://github.com/alextselegidis/easyappointments/issues/995, https://github.com/murer/dsopz/issues/6,
+# https://github.com/jupyterlab/jupyterlab-google-drive/issues/46, https://github.com/tidyverse/googledrive/issues/380
+_QUOTA_WORDS = re.compile(
+    r"Quota exceeded for quota (?:metric|group) |(?:User )?Rate Limit Exceeded|Daily Limit (?:for [\w ]+ )?Exceeded",
+    re.IGNORECASE,
+)
+# What a quota is never the reason of: no token, nothing there, or something there already.
+_NOT_FOR_QUOTAS = {"UNAUTHENTICATED", "NOT_FOUND", "ALREADY_EXISTS", "UNIMPLEMENTED"}
 MAX_RETRY_AFTER_SECONDS = 3600.0
 
 
@@ -105,7 +112,7 @@ def error_from_response(
             f"{request}: the response is a redirect (HTTP {http_status}), which is not followed: the token must not go"
             " elsewhere. Check the endpoint of the connection."
         )
-    error = _status_of(response.body)
+    error, words = _status_of(response.body, secrets_in(request.body))
     status = error.get("status") if error else None
     is_stated = isinstance(status, str) and status in CODES
     if not isinstance(status, str) or not is_stated:
@@ -115,12 +122,12 @@ def error_from_response(
             status = "UNIMPLEMENTED"
     stated = read_details(error.get("details")) if error else ()
     details = (*stated, *(read_details(error.get("errors")) if error else ()))
-    message = error.get("message") if error else None
     reason = _detail(stated, "ErrorInfo", "reason")
     if status not in _NOT_FOR_QUOTAS and http_status < 500:
         reasons = (detail.get("reason") for detail in details)
-        quota = next((one for one in reasons if isinstance(one, str) and one in _QUOTA_REASONS), None)
-        if quota or find_detail(stated, "QuotaFailure"):
+        quota = next((one for one in reasons if isinstance(one, str) and _QUOTA_REASON.fullmatch(one)), None)
+        is_said = status == "PERMISSION_DENIED" and reason is None and bool(_QUOTA_WORDS.match(words))
+        if quota or is_said or read_details(_detail(stated, "QuotaFailure", "violations")):
             status, reason = "RESOURCE_EXHAUSTED", quota or reason
     request_id = _detail(stated, "RequestInfo", "requestId") or next(
         (headers[key] for key in _REQUEST_IDS if headers.get(key)), None
@@ -131,7 +138,7 @@ def error_from_response(
         operation=request.resource.name,
         http_status=http_status,
         status=status,
-        message=shorten(message, 1000) if isinstance(message, str) and message else "no explanation was given",
+        message=shorten(words, 1000) if words else "no explanation was given",
         reason=shorten(reason, 100) if isinstance(reason, str) else None,
         details=details,
         request_id=shorten(request_id, 100) if isinstance(request_id, str) and request_id else None,
@@ -141,16 +148,36 @@ def error_from_response(
     )
 
 
-def _status_of(body: bytes) -> Mapping[str, Any] | None:
-    """The ``error`` of a JSON response; ``None`` if it is something else (HTML, nothing, garbage)."""
+def _status_of(body: bytes, secrets: Iterable[str]) -> tuple[Mapping[str, Any] | None, str]:
+    """The ``error`` of a JSON response, and its message; ``None`` if it is something else (HTML, nothing, garbage).
+
+    OAuth 2 has an ``error`` of another form: a word, with an ``error_description``. No API of Google's sends that, but
+    what stands between.
+    """
     try:
         content = read_json(body)
     except ValueError:
-        return None
+        return None, ""
     if isinstance(content, list) and content:  # streaming methods wrap it in a list
         content = content[0]
+    content = _hide(content, secrets) if secrets else content
     error = content.get("error") if isinstance(content, dict) else None
-    return error if isinstance(error, dict) else None
+    if isinstance(error, dict):
+        message = error.get("message")
+        return error, message if isinstance(message, str) else ""
+    if not isinstance(error, str):
+        return None, ""
+    more = content.get("error_description")
+    return None, f"{error} ({more})" if isinstance(more, str) and more else error
+
+
+def _hide(value: Any, secrets: Iterable[str]) -> Any:
+    """The same JSON without these texts."""
+    if isinstance(value, str):
+        return without_known(secrets, value)
+    if isinstance(value, dict):
+        return {key: _hide(below, secrets) for key, below in value.items()}
+    return [_hide(below, secrets) for below in value] if isinstance(value, list) else value
 
 
 def _is_googles(request: Request[Any]) -> bool:
@@ -185,4 +212,4 @@ def _seconds(text: str) -> float | None:
         seconds = float(text)
     except ValueError:
         return None
-    return seconds if seconds == seconds else None
+    return seconds if math.isfinite(seconds) else None

@@ -138,6 +138,34 @@ def test_a_certificate_that_is_not_trusted_is_final(
 
 
 @KINDS
+@pytest.mark.parametrize(
+    ("host", "days", "words", "step"),
+    [
+        ("localhost", (-3, -2), "not valid now: certificate has expired", "Check the clock of this machine"),
+        ("localhost", (2, 3), "not valid now: certificate is not yet valid", "Check the clock of this machine"),
+        ("other.example", (-1, 1), "not this host's: Hostname mismatch", "Check `api_endpoint` of the connection"),
+    ],
+)
+def test_a_certificate_that_no_file_heals(
+    authority: Authority,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    host: str,
+    days: tuple[int, int],
+    words: str,
+    step: str,
+) -> None:
+    """B4: one that has expired, or is another host's, is no matter of trust, and the next step says so."""
+    authority.valid_days = days
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(authority.certificate))
+    with TlsServer(authority, host) as server, pytest.raises(UnreachableError) as caught:
+        get(kind, is_anonymous=True, api_endpoint=f"https://localhost:{server.port}")
+    assert f"the certificate shown for localhost is {words}" in str(caught.value)
+    assert step in str(caught.value)
+    assert "CA_BUNDLE" not in str(caught.value)
+
+
+@KINDS
 @pytest.mark.parametrize("variable", VARIABLES)
 @pytest.mark.parametrize("content", [None, "no certificate"])
 def test_a_variable_that_names_nothing_is_said(

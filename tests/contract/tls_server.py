@@ -28,6 +28,8 @@ class Authority:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self.valid_days = (-1, 1)
+        """From when and until when what it signs next is valid, from now."""
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Authority of these tests")])
         self.certificate, _ = self._write("authority", self._sign(self._name, self._key, None), self._key)
@@ -50,8 +52,8 @@ class Authority:
             .issuer_name(self._name)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(days=1))
-            .not_valid_after(now + timedelta(days=1))
+            .not_valid_before(now + timedelta(days=self.valid_days[0]))
+            .not_valid_after(now + timedelta(days=self.valid_days[1]))
             .add_extension(x509.BasicConstraints(ca=hosts is None, path_length=None), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)

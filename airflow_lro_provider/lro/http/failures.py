@@ -33,14 +33,9 @@ class NotConnectedError(Exception):
             text, may_pass = proxies.refusal(self.refusal, url, proxy)
             return TransportError(text, sent=False) if may_pass else UnreachableError(text)
         server = f"the proxy {proxies.split_login(proxy)[0]}" if self.at_proxy and proxy else None
-        if (problem := trust.problem_of(self.cause)) is None:
+        if (problem := trust.problem_of(self.cause, of_proxy=server is not None)) is None:
             return no_response(url, self.cause, sent=False, server=server)
-        return UnreachableError(
-            f"the certificate shown for {server or urlsplit(url).hostname} is not trusted: {problem.rstrip('.')}."
-            f" Trusted are those of {trust.named_sources() or 'certifi and the system'}."
-            f" {'Name' if server else 'If a proxy inspects TLS here, name'} a file with its authority in"
-            " REQUESTS_CA_BUNDLE."
-        )
+        return UnreachableError(f"the certificate shown for {server or urlsplit(url).hostname} is not {problem}")
 
 
 def no_response(url: str, error: BaseException, *, sent: bool, server: str | None = None) -> TransportError:

@@ -9,8 +9,8 @@ set to a file or folder              trusted
 none of them                         certifi's certificates, as in requests, and the system's, as in aiohttp
 ===================================  ==================================================================================
 
-A certificate that is not trusted is an :class:`UnreachableError`: a retry would get it again
-(:mod:`~airflow_lro_provider.lro.http.failures`).
+A certificate that is not accepted is an :class:`UnreachableError`: a retry would get it again
+(:mod:`~airflow_lro_provider.lro.http.failures`). Those that have expired or are another host's are no matter of trust.
 """
 
 from __future__ import annotations
@@ -73,8 +73,12 @@ def new_context(bundle: str | None = None) -> ssl.SSLContext:
     return context
 
 
-def problem_of(error: BaseException) -> str | None:
-    """What OpenSSL says of a certificate, wherever urllib3 or aiohttp have put it; ``None`` for another error."""
+def problem_of(error: BaseException, *, of_proxy: bool = False) -> str | None:
+    """What a certificate is not, by OpenSSL's error, wherever urllib3 or aiohttp have put that, and what to do.
+
+    :param of_proxy: whether the proxy has shown it for itself.
+    :return: ``None`` for another error.
+    """
     left: list[object] = [error]
     for _ in range(20):
         if not left:
@@ -82,15 +86,28 @@ def problem_of(error: BaseException) -> str | None:
         one = left.pop(0)
         words = getattr(one, "verify_message", None)  # of ssl.SSLCertVerificationError; aiohttp's own has none
         if isinstance(words, str):
-            return words
+            return _PROBLEMS.get(getattr(one, "verify_code", 0), _UNTRUSTED).format(
+                problem=words.rstrip("."),
+                trusted=" and ".join(f"{name}={path}" for name, path in _sources().items()) or "certifi and the system",
+                name="Name" if of_proxy else "If a proxy inspects TLS here, name",
+            )
         if isinstance(one, BaseException):
             left += [*one.args, getattr(one, "reason", None), one.__cause__, one.__context__]
     return None
 
 
-def named_sources() -> str:
-    """Where the certificates that are trusted come from; empty if from certifi and the system."""
-    return " and ".join(f"{name}={path}" for name, path in _sources().items())
+_UNTRUSTED = (
+    "trusted: {problem}. Trusted are those of {trusted}. {name} a file with its authority in REQUESTS_CA_BUNDLE."
+)
+_NOT_NOW = (
+    "valid now: {problem}. Check the clock of this machine; else whoever runs that server, or the proxy that inspects"
+    " TLS here, has to renew it."
+)
+_NOT_THIS_HOST = (
+    "this host's: {problem}. Check `api_endpoint` of the connection, the proxy, and DNS: another server has responded."
+)
+# X509_V_ERR_… of OpenSSL (x509_vfy.h): not yet valid, expired; another host, another address.
+_PROBLEMS = {9: _NOT_NOW, 10: _NOT_NOW, 62: _NOT_THIS_HOST, 64: _NOT_THIS_HOST}
 
 
 def _sources() -> Mapping[str, str]:

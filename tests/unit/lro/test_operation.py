@@ -720,7 +720,7 @@ UNREAD = {"code": 5, "message": "gs://b/1.csv is not there."}
         ),
         ({"metadata": {"partialFailures": []}}, ""),
         ({"metadata": {"partialFailures": ["odd", 7, {}]}}, "OK"),
-        ({"metadata": {"partialFailures": {"code": 5}}}, ""),
+        ({"metadata": {"partialFailures": {"code": 5}}}, "NOT_FOUND"),
         ({"metadata": {"partialFailures": [UNREAD]}, "done": False}, ""),
         ({"metadata": {"partialFailures": [UNREAD]}, "error": {"code": 3}}, ""),
         ({}, ""),

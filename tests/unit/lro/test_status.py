@@ -162,7 +162,7 @@ def test_404_in_html_is_a_verb_without_a_route(verb: str, error: type[ApiError],
 @pytest.mark.parametrize(
     ("http", "error"), [(400, InvalidArgumentError), (403, PermissionDeniedError), (502, UnavailableError)]
 )
-@pytest.mark.parametrize("body", [HTML, b"", b"null", b"[]", b'{"error": "x"}', b"\xff\xfe\x00", b"[" * 100_000])
+@pytest.mark.parametrize("body", [HTML, b"", b"null", b"[]", b'{"error": 7}', b"\xff\xfe\x00", b"[" * 100_000])
 def test_a_body_that_is_no_status(http: int, error: type[ApiError], body: bytes) -> None:
     """HTML, nothing and garbage are survived: the HTTP code says what is known."""
     found = api_error(http, body)
@@ -193,6 +193,16 @@ def quota_body(reason: str, *, legacy: bool, status: str = "PERMISSION_DENIED") 
         ("userRateLimitExceeded", True),
         ("dailyLimitExceeded", True),
         ("quotaExceeded", True),
+        ("QUOTA_EXCEEDED", False),
+        ("CPUS_QUOTA_EXCEEDED", False),
+        ("EMULATOR_QUOTA_EXCEEDED", False),
+        ("dailyLimitExceededUnreg", True),
+        ("rateLimitExceededUnreg", True),
+        ("userRateLimitExceededUnreg", True),
+        ("servingLimitExceeded", True),
+        ("concurrentLimitExceeded", True),
+        ("variableTermLimitExceeded", True),
+        ("variableTermExpiredDailyExceeded", True),
     ],
 )
 def test_403_for_a_quota_is_no_missing_permission(reason: str, legacy: bool) -> None:
@@ -203,6 +213,29 @@ def test_403_for_a_quota_is_no_missing_permission(reason: str, legacy: bool) -> 
     body = quota_body(reason, legacy=legacy)
     del body["error"]["status"]
     assert type(read(403, body)) is ResourceExhaustedError
+
+
+@pytest.mark.parametrize(
+    ("message", "is_quota"),
+    [
+        ("Quota exceeded for quota metric 'Read requests' and limit 'Read requests per minute' of service", True),
+        ("Quota exceeded for quota group 'default' and limit 'Queries per user per 100 seconds' of service", True),
+        ("Rate Limit Exceeded", True),
+        ("User Rate Limit Exceeded. Rate of requests for user exceed configured project quota", True),
+        ("Daily Limit Exceeded. The quota will be reset at midnight Pacific Time (PT).", True),
+        ("Daily Limit for Unauthenticated Use Exceeded. Continued use requires signup.", True),
+        ("Permission denied: the policy 'Rate Limit Exceeded' is not yours", False),
+        ("The caller may not change a quota", False),
+    ],
+)
+def test_403_whose_words_alone_speak_of_a_quota(message: str, is_quota: bool) -> None:
+    """B5: with Google's words for a quota at its beginning, and no reason that says something else."""
+    body: dict[str, Any] = {"error": {"code": 403, "status": "PERMISSION_DENIED", "message": message}}
+    assert type(api_error(403, body)) is (ResourceExhaustedError if is_quota else PermissionDeniedError)
+    info = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "IAM_PERMISSION_DENIED"}
+    body["error"]["details"] = [info]
+    assert type(api_error(403, body)) is PermissionDeniedError
+    assert api_error(400, {"error": {"code": 400, "message": message}}).status == "INVALID_ARGUMENT"
 
 
 VERBS = ["get", "list", "cancel", "delete", "wait", "start"]
@@ -230,16 +263,29 @@ def test_a_quota_is_a_quota(verb: str, http: int, status: str, form: str) -> Non
     assert "quota" in str(error).rpartition("Quota exceeded")[2]
 
 
-@pytest.mark.parametrize(("http", "status"), [(401, "UNAUTHENTICATED"), (404, "NOT_FOUND"), (503, "UNAVAILABLE")])
+@pytest.mark.parametrize(
+    ("http", "status"),
+    [(401, "UNAUTHENTICATED"), (404, "NOT_FOUND"), (409, "ALREADY_EXISTS"), (503, "UNAVAILABLE")],
+)
 def test_a_quota_hides_nothing_else(http: int, status: str) -> None:
     """B5: no token, nothing there, or an outage stay what they are."""
     body = quota_body("rateLimitExceeded", legacy=True)
     body["error"].update(code=http, status=status)
     assert api_error(http, body).status == status
+    empty = {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": []}
+    body = {"error": {"code": 400, "status": "FAILED_PRECONDITION", "message": "x", "details": [empty]}}
+    assert type(api_error(400, body)) is FailedPreconditionError
 
 
 @pytest.mark.parametrize(
-    ("reason", "seconds"), [("dailyLimitExceeded", 60), ("quotaExceeded", 60), ("rateLimitExceeded", 0)]
+    ("reason", "seconds"),
+    [
+        ("dailyLimitExceeded", 60),
+        ("dailyLimitExceededUnreg", 60),
+        ("quotaExceeded", 60),
+        ("CPUS_QUOTA_EXCEEDED", 60),
+        ("rateLimitExceeded", 0),
+    ],
 )
 def test_a_long_quota_is_polled_for_seldom(reason: str, seconds: float) -> None:
     """B5: a day's quota does not come back in a second; what the API says of it goes first."""
@@ -324,7 +370,8 @@ def test_error_info_gives_the_reason() -> None:
         ([], {"retry_after": "0"}, 0),
         ([], {"retry_after": "-5"}, 0),
         ([], {"retry_after": "86400"}, 3600),
-        ([], {"retry_after": "1e999"}, 3600),
+        ([], {"retry_after": "1e999"}, None),
+        ([{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "inf"}], {"retry_after": "9"}, 9),
         ([], {"retry_after": "nan"}, None),
         ([], {"retry_after": ""}, None),
         ([], {"retry_after": "later"}, None),
@@ -349,7 +396,8 @@ def test_error_info_gives_the_reason() -> None:
         "at once",
         "negative",
         "a day is cut to an hour",
-        "infinity is cut to an hour",
+        "infinity is no time",
+        "RetryInfo that is infinity",
         "not a number",
         "empty",
         "no date",
@@ -389,8 +437,39 @@ def test_request_id(details: list[Any], headers: dict[str, str], request_id: str
 
 def test_details_that_are_no_list_are_ignored() -> None:
     """Odd details do not hide the error."""
-    body = {"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "x", "details": {"@type": "y"}}}
+    body = {"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "x", "details": "odd"}}
     assert api_error(429, body).details == ()
+
+
+def test_one_detail_without_its_list_is_read() -> None:
+    """B5, B6: an object in place of a list is one of it, and a quota's reason in it is a quota's."""
+    info = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "RATE_LIMIT_EXCEEDED"}
+    for key, detail in (("details", info), ("errors", {"reason": "rateLimitExceeded"})):
+        body = {"error": {"code": 403, "status": "PERMISSION_DENIED", "message": "x", key: detail}}
+        assert type(api_error(403, body)) is ResourceExhaustedError
+
+
+@pytest.mark.parametrize("verb", ["get", "cancel"])
+def test_an_error_of_oauth_is_said(verb: str) -> None:
+    """B6: what stands between (a gateway) has errors of this form; it is no 404 of the API."""
+    body = {"error": "invalid_token", "error_description": "Token has expired"}
+    assert "HTTP 401: invalid_token (Token has expired). " in str(api_error(401, body, verb=verb))
+    assert "HTTP 404: Not Found. " in str(api_error(404, {"error": "Not Found"}, verb=verb))
+    assert (type(read(404, {"error": "Not Found"}, verb=verb)) is UnimplementedError) is (verb == "cancel")
+
+
+def test_what_was_sent_as_a_secret_is_hidden_wherever_it_is_quoted() -> None:
+    """B16: a password of the body, in message and details, also where no name stands before it."""
+    sent = json.dumps({"mysql": {"username": "root", "password": 'hunter 2"', "port": 3306}}).encode()
+    request = Request("start", "POST", URL, Resource("datafusion", "v1", NAME, "h"), lambda *_: None, sent)
+    quoted = {"field": "mysql", "description": 'hunter 2" is too short'}
+    details = [{"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": [quoted]}]
+    error = {"status": "INVALID_ARGUMENT", "message": f"Bad value: {sent.decode()}, hunter 2", "details": details}
+    found = error_from_response(request, Response(400, {}, json.dumps({"error": error}).encode()))
+    assert isinstance(found, ApiError)
+    assert 'hunter 2"' not in f"{found} {found.details}".replace("\\", "")
+    assert "mysql: [hidden] is too short" in str(found)
+    assert '"username": "root", "password": "[hidden]", "port": 3306' in str(found)
 
 
 # --- the error itself ------------------------------------------------------------------------------
@@ -444,6 +523,34 @@ def test_the_next_step_fits_the_verb(status: str, verb: str, next_step: str, not
     text = str(read(http, {"error": {"code": http, "status": status, "message": "No."}}, verb=verb))
     assert next_step in text
     assert not_said not in text
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize(
+    ("reason", "step"),
+    [
+        ("SERVICE_DISABLED", "Enable the API in the project"),
+        ("accessNotConfigured", "Enable the API in the project"),
+        ("BILLING_DISABLED", "to a billing account"),
+        ("ACCESS_TOKEN_SCOPE_INSUFFICIENT", "Add what datafusion needs to `scope` of the connection"),
+        ("SECURITY_POLICY_VIOLATED", "VPC Service Controls"),
+        ("USER_PROJECT_DENIED", "`quota_project_id` of the connection"),
+    ],
+)
+def test_the_next_step_fits_the_reason(verb: str, reason: str, step: str) -> None:
+    """B6: a 403 is not always a permission that is missing."""
+    text = str(read(403, quota_body(reason, legacy=reason[0].islower()), verb=verb))
+    assert step in text
+    assert "operations." not in text.rpartition("HTTP 403")[2]
+    assert "this method needs" not in text
+
+
+@pytest.mark.parametrize(("verb", "step"), [("delete", "left to expire"), ("wait", "only be polled")])
+def test_what_is_not_supported_has_its_own_next_step(verb: str, step: str) -> None:
+    """B6: who cannot delete is not told to wait."""
+    text = str(read(501, {"error": {"code": 501, "status": "UNIMPLEMENTED", "message": "No."}}, verb=verb))
+    assert step in text
+    assert "waited for" not in text
 
 
 def test_a_refused_start_says_all_details() -> None:
