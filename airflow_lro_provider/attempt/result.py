@@ -80,7 +80,7 @@ def settle(
             why = verdict if isinstance(verdict, str) else "result_check returned False"
             raise failed(f"the operation succeeded, but result_check rejected it ({why}): {reference}")
     if outcome.value in fail_on:
-        why = f", although it reports no error: {hidden}" if hidden is not None else ""
+        why = f", although it reports no error: {hidden}{_IF_INTENDED if final else ''}" if hidden is not None else ""
         if operation is not None and operation.error is not None:
             why = f": {operation.failure}"
         error = OperationRunningError if outcome is Outcome.STILL_RUNNING else failed
@@ -90,6 +90,9 @@ def settle(
         operation = operation.without_response()
     raw: Mapping[str, Any] = {"name": reference.name} if operation is None else operation.raw
     return {"outcome": outcome.value, "operation": dict(raw)}
+
+
+_IF_INTENDED = " (if it should: `result_check` decides in place of that, e.g. for the operation of a cancel)"
 
 
 def how_it_ended(error: BaseException) -> EndedBy:

@@ -158,13 +158,17 @@ class Operation:
             return ""
         message = shorten(" ".join(self.error_message.split()), MAX_TEXT).rstrip(". ")
         code = "" if message == self._code_name else f"{self._code_name}: "
-        details = describe(read_details(self.error.get("details")), message)
-        return f"{code}{message}{f'. {details}' if details else ''}"
+        details = (*read_details(self.error.get("details")), *read_details(self.error.get("errors")))
+        more = describe(details, message)
+        return f"{code}{message}{f'. {more}' if more else ''}"
 
     @property
     def _code_name(self) -> str:
         code = self.error_code
-        return next((name for name, number in CODES.items() if number == code), f"code {code}")
+        if code == CODES["OK"]:  # an error all the same
+            return "an error without a code"
+        stated = shorten(str((self.error or {}).get("code"))[:100], 100)
+        return next((name for name, number in CODES.items() if number == code or name == stated), f"code {stated}")
 
     @property
     def hidden_failure(self) -> str | None:
@@ -173,13 +177,16 @@ class Operation:
         ================================  =========================================================================
         type of response or metadata      a failure
         ================================  =========================================================================
-        ``google.cloud.run.v2.Execution`` fewer tasks succeeded than there are: some failed, or it was cancelled
-                                          (https://github.com/apache/airflow/issues/57791)
+        ``google.cloud.run….Execution``   fewer tasks succeeded than there are: some failed, or it was cancelled
+                                          (https://github.com/apache/airflow/issues/57791); or its condition
+                                          ``Completed`` says so (v2: ``CONDITION_FAILED``, v1: ``False``, with counts
+                                          in ``status``)
         ``…storagetransfer.v1.            ``status`` is FAILED or ABORTED (https://cloud.google.com/storage-transfer/
         TransferOperation``               docs/reference/rest/v1/transferOperations)
         ================================  =========================================================================
 
-        An operation that cancels or deletes an execution responds with the same; one that is deleted says so.
+        An operation that cancels or deletes an execution responds with the same; one that is deleted says so. One that
+        cancels has nothing that tells it from the one that ran the job: only who started it knows.
         """
         if self.outcome is not Outcome.SUCCEEDED:
             return None
@@ -304,12 +311,23 @@ _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d
 
 
 def _failure_of_execution(execution: Mapping[str, Any]) -> str | None:
+    if execution.get("deleteTime"):
+        return None
+    for part in ("spec", "status"):  # of v1, discovery's run.v1
+        below = execution.get(part)
+        execution = {**execution, **below} if isinstance(below, Mapping) else execution
     tasks, succeeded, failed, cancelled = (
         int(_number(execution.get(f"{word}Count")) or 0) for word in ("task", "succeeded", "failed", "cancelled")
     )
-    if succeeded >= tasks or execution.get("deleteTime"):
-        return None
-    return f"{succeeded} of {tasks} tasks of the execution succeeded ({failed} failed, {cancelled} cancelled)"
+    tasks = max(tasks, succeeded + failed + cancelled)
+    if succeeded < tasks:
+        return f"{succeeded} of {tasks} tasks of the execution succeeded ({failed} failed, {cancelled} cancelled)"
+    for condition in read_details(execution.get("conditions")):
+        state = str(condition.get("state", condition.get("status")))
+        if condition.get("type") == "Completed" and state in ("CONDITION_FAILED", "False"):
+            message = condition.get("message")
+            return f"the execution is not completed{f': {shorten(message, 300)}' if isinstance(message, str) else ''}"
+    return None
 
 
 def _failure_of_transfer(transfer: Mapping[str, Any]) -> str | None:
@@ -320,6 +338,7 @@ def _failure_of_transfer(transfer: Mapping[str, Any]) -> str | None:
 RESPONSES_WITH_FAILURES = ("run",)
 """The APIs whose responses may have a :attr:`Operation.hidden_failure`, and so have to be seen."""
 _HIDDEN_FAILURES = {
+    "google.cloud.run.v1.Execution": _failure_of_execution,
     "google.cloud.run.v2.Execution": _failure_of_execution,
     "google.storagetransfer.v1.TransferOperation": _failure_of_transfer,
 }

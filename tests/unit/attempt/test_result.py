@@ -176,6 +176,14 @@ def test_a_hidden_failure_counts_as_failed() -> None:
     assert settle(REFERENCE, Outcome.SUCCEEDED, HIDDEN, fail_on=(), judges=True)["outcome"] == "FAILED"
 
 
+@pytest.mark.parametrize("final", [True, False])
+def test_who_only_waits_is_told_of_a_cancel(final: bool) -> None:
+    """B13: nothing tells the operation of a job's run from that of its cancel but who has started it."""
+    with pytest.raises(OperationFailedError) as caught:
+        settle(REFERENCE, Outcome.SUCCEEDED, HIDDEN, fail_on={"FAILED"}, judges=True, final=final)
+    assert ("`result_check` decides in place of that, e.g. for the operation of a cancel" in str(caught.value)) is final
+
+
 def test_a_result_check_takes_its_place() -> None:
     """B13: what the author says of a success counts; and a task that only cancels does not judge."""
     kept = settle(REFERENCE, Outcome.SUCCEEDED, HIDDEN, fail_on={"FAILED"}, judges=True, result_check=lambda _: True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from airflow_lro_provider.lro.details import MAX_TEXT, describe
+from airflow_lro_provider.lro.details import MAX_TEXT, describe, read_details
 from airflow_lro_provider.lro.operation import Operation
 
 GOOGLE = "type.googleapis.com/google.rpc."
@@ -110,6 +110,51 @@ def test_odd_details_are_survived(kind: str, odd: Any) -> None:
     assert len(describe(({"@type": GOOGLE + kind, **dict.fromkeys(keys, odd)},))) <= MAX_TEXT
 
 
+@pytest.mark.parametrize(
+    ("kind", "key", "fields"),
+    [
+        ("BadRequest", "fieldViolations", {"field": "f", "description": "d"}),
+        ("PreconditionFailure", "violations", {"subject": "f", "description": "d"}),
+        ("Help", "links", {"description": "f", "url": "d"}),
+    ],
+)
+def test_an_object_in_place_of_a_list_is_one(kind: str, key: str, fields: dict[str, str]) -> None:
+    """B6: in a detail, and for all of them, of failed operations as well; and the `errors` of other APIs."""
+    detail = {"@type": GOOGLE + kind, key: fields}
+    assert describe((detail,)) == "f: d"
+    error = {"code": 3, "message": "No.", "details": detail}
+    assert Operation.from_json({"name": "o", "done": True, "error": error}).failure == "INVALID_ARGUMENT: No. f: d"
+    error = {"errors": [{"code": "RESOURCE_IN_USE", "message": "in use"}]}
+    assert Operation.from_json({"name": "o", "done": True, "error": error}).failure == "an error without a code. in use"
+
+
+class Counted(dict[str, str]):
+    """A detail that counts how often it is read."""
+
+    read = 0
+
+    def get(self, key: str, default: Any = None) -> Any:  # type: ignore[override]
+        """See :class:`dict`."""
+        Counted.read += 1
+        return super().get(key, default)
+
+
+@pytest.mark.parametrize("words", ["the same", "number %d", ""])
+def test_few_of_many_details_are_read(words: str) -> None:
+    """B6: an error body of two megabytes takes no time to speak of, whatever is in it: an event loop waits for it."""
+    Counted.read = 0
+    each = [Counted(field="", description=words % index if "%" in words else words) for index in range(40_000)]
+    details = [{"@type": GOOGLE + "BadRequest", "fieldViolations": each}] * 3
+    text = describe(read_details(details))
+    assert len(text) <= MAX_TEXT
+    assert Counted.read < 2_000
+    error = {"code": 3, "message": "No.", "details": details}
+    assert len(Operation.from_json({"name": "o", "done": True, "error": error}).failure) < 2 * MAX_TEXT
+    assert Counted.read < 4_000
+    quota = {"violations": [{"description": "q", "quotaDimensions": dict.fromkeys(map(str, range(40_000)), "v")}]}
+    assert len(describe(({"@type": GOOGLE + "QuotaFailure", **quota},))) <= MAX_TEXT
+
+
 def test_secrets_in_details_are_hidden() -> None:
     """B16: details are quoted without tokens."""
     detail = {"@type": GOOGLE + "Help", "links": [{"url": "https://h/x?access_token=abc123"}]}
@@ -118,7 +163,13 @@ def test_secrets_in_details_are_hidden() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "words"), [(8, "RESOURCE_EXHAUSTED: no disk"), (404, "code 404: no disk"), ("x", "code None: no disk")]
+    ("code", "words"),
+    [
+        (8, "RESOURCE_EXHAUSTED: no disk"),
+        (404, "code 404: no disk"),
+        ("x", "code x: no disk"),
+        ("ABORTED", "ABORTED: no disk"),
+    ],
 )
 def test_a_code_is_said_by_its_name(code: Any, words: str) -> None:
     """C11: "(code 8)" is RESOURCE_EXHAUSTED."""

@@ -94,10 +94,11 @@ def test_an_error_without_done_is_not_over() -> None:
         ({"code": 1, "message": ""}, 1, "CANCELLED"),
         ({"code": 7, "message": {"not": "text"}}, 7, "PERMISSION_DENIED"),
         ({"code": 99}, 99, "code 99"),
-        ({"code": [1]}, None, "code None"),
-        ({}, 0, "OK"),
+        ({"code": [1]}, None, "code [1]"),
+        ({"code": "ABORTED"}, None, "ABORTED"),
+        ({}, 0, "an error without a code"),
     ],
-    ids=["none", "plain", "string", "empty message", "odd message", "unknown code", "odd code", "empty"],
+    ids=["none", "plain", "string", "empty message", "odd message", "unknown code", "odd code", "word", "empty"],
 )
 def test_error_in_words(error: dict[str, Any] | None, code: int | None, message: str) -> None:
     """The code is a number, and an error without a message is called by its code's name."""
@@ -719,7 +720,7 @@ UNREAD = {"code": 5, "message": "gs://b/1.csv is not there."}
             "INVALID_ARGUMENT",
         ),
         ({"metadata": {"partialFailures": []}}, ""),
-        ({"metadata": {"partialFailures": ["odd", 7, {}]}}, "OK"),
+        ({"metadata": {"partialFailures": ["odd", 7, {}]}}, "an error without a code"),
         ({"metadata": {"partialFailures": {"code": 5}}}, "NOT_FOUND"),
         ({"metadata": {"partialFailures": [UNREAD]}, "done": False}, ""),
         ({"metadata": {"partialFailures": [UNREAD]}, "error": {"code": 3}}, ""),
@@ -734,6 +735,12 @@ def test_what_has_failed_in_part(fields: dict[str, Any], words: str) -> None:
 
 EXECUTION = "type.googleapis.com/google.cloud.run.v2.Execution"
 TRANSFER = "type.googleapis.com/google.storagetransfer.v1.TransferOperation"
+EXECUTION_V1 = "type.googleapis.com/google.cloud.run.v1.Execution"
+FINISHED_EXECUTION = {"@type": EXECUTION, "taskCount": 1, "succeededCount": 1}
+CANCELLED = [
+    {"type": "ResourcesAvailable", "state": "CONDITION_FAILED"},
+    {"type": "Completed", "state": "CONDITION_FAILED", "message": "by a person"},
+]
 CANCELLED_EXECUTION = {"@type": EXECUTION, "taskCount": 3, "succeededCount": 1, "cancelledCount": 2}
 
 
@@ -747,7 +754,25 @@ CANCELLED_EXECUTION = {"@type": EXECUTION, "taskCount": 3, "succeededCount": 1, 
         ({"response": {"@type": EXECUTION}}, None),
         ({"response": {**CANCELLED_EXECUTION, "deleteTime": "2026-11-01T10:00:00Z"}}, None),
         ({"response": {**CANCELLED_EXECUTION, "@type": "type.googleapis.com/google.cloud.run.v2.Job"}}, None),
-        ({"response": {**CANCELLED_EXECUTION, "taskCount": "many"}}, None),
+        ({"response": {**CANCELLED_EXECUTION, "taskCount": "many"}}, "1 of 3 tasks of the execution succeeded"),
+        ({"response": {"@type": EXECUTION, "cancelledCount": 2}}, "0 of 2 tasks of the execution succeeded"),
+        (
+            {"response": {**FINISHED_EXECUTION, "conditions": [{"type": "Completed", "state": "CONDITION_FAILED"}]}},
+            "the execution is not completed",
+        ),
+        ({"response": {**FINISHED_EXECUTION, "conditions": CANCELLED}}, "the execution is not completed: by a person"),
+        ({"response": {**FINISHED_EXECUTION, "conditions": [CANCELLED[0]]}}, None),
+        ({"response": {**FINISHED_EXECUTION, "conditions": "odd"}}, None),
+        (
+            {"response": {"@type": EXECUTION_V1, "spec": {"taskCount": 3}, "status": {"succeededCount": 1}}},
+            "1 of 3 tasks of the execution succeeded",
+        ),
+        ({"response": {"@type": EXECUTION_V1, "status": {"failedCount": 1, "cancelledCount": 2}}}, "0 of 3 tasks"),
+        (
+            {"response": {"@type": EXECUTION_V1, "status": {"conditions": [{"type": "Completed", "status": "False"}]}}},
+            "the execution is not completed",
+        ),
+        ({"response": {"@type": EXECUTION_V1, "spec": {"taskCount": 1}, "status": {"succeededCount": 1}}}, None),
         ({"response": CANCELLED_EXECUTION, "done": False}, None),
         ({"metadata": {"@type": TRANSFER, "status": "ABORTED"}}, "the transfer's status is ABORTED"),
         ({"metadata": {"@type": TRANSFER, "status": "FAILED"}}, "the transfer's status is FAILED"),
