@@ -44,18 +44,23 @@ _BASE64 = re.compile(r"([A-Za-z0-9+/]+)(?:=|%(?:25)*3D)*", re.IGNORECASE)
 _LONG = re.compile(r"(?<![\w.+=~-])(?<!operations/)[\w.+=~-]{90,}", re.ASCII)
 # Names that say what their value is. In a URL shorter ones do, too, as words of their own.
 _TELLING = (
-    r"(?:token|passw(?:or)?d|passphrase|passcode|pwd|secret|authorization|assertion|signature"
-    r"|(?:api|access|account|master|private|raw|shared|signing)[_-]?key)s?"
+    r"(?:token|_pass|(?:passw(?:or)?d|passphrase|passcode|pwd|secret|authorization|assertion|signature"
+    r"|(?:api|access|account|master|private|raw|shared|signing)[_-]?key)s?)(?:[_-]?(?:value|data|string|text|\d))?"
 )
-_IN_URLS = r"[?&;](?:[\w.-]{0,60}[_.-])?(?:key|sig|auth|code|credentials?)"
+_IN_URLS = r"[?&;](?:[\w.-]{0,60}[_.-])?(?:key|sig|auth|code|pass|credentials?)"
 _TELLING_NAME = re.compile(rf"{_TELLING}\Z", re.IGNORECASE)
-_SCHEME = rf"(?:(?:basic|bearer|digest){_SPACE})?"
+_SCHEME = rf"(?:(?:apikey|basic|bearer|digest|negotiate|token){_SPACE})?"
+_GAP, _QUOTE = r"\s{0,9}", r"\\{0,8}[\"']"
+# `name=`, `"name": `, `{"name": "NAME", "value": `, `<name>`, and Google's words: `'name' (TYPE_STRING), `.
+_IS = (
+    rf"(?:(?:{_QUOTE}|%(?:25)*22)?{_GAP}(?:[:=]{{1,2}}|%(?:25)*3[AD])"
+    rf"|{_QUOTE}?,?{_GAP}(?:{_QUOTE})?value(?:{_QUOTE})?{_GAP}[:=]|>(?=\S)|{_QUOTE}\s\([\w.]{{1,60}}\),){_GAP}"
+)
 # A value is quoted, and ends with the quote that is not escaped; or it ends at a break. It is no secret if it is the
 # name of a resource, or the beginning of a sentence.
 _NAMED = re.compile(
-    rf"((?:{_TELLING}|{_IN_URLS})(?:\\{{0,8}}[\"']|%(?:25)*22)?\s{{0,3}}(?:[:=]{{1,2}}|%(?:25)*3[AD])\s{{0,3}})"
-    rf"(?!\\{{0,8}}[\"']?(?:projects/|{_SCHEME}\[hidden\]))"
-    rf"(?:(?P<quote>\\{{0,8}}[\"'])(?:.*?(?<!\\)(?P=quote)|.*)"
+    rf"((?:{_TELLING}|{_IN_URLS}){_IS})(?!(?:{_QUOTE})?(?:projects/|{_SCHEME}\[hidden\]))"
+    rf"(?:(?P<quote>{_QUOTE})(?:.*?(?<!\\)(?P=quote)|.*)"
     r"|(?!(?:a|an|are|at|can|cannot|could|does|expected|field|has|invalid|is|may|missing|must|no|not|only|please|required"
     r"|see|should|the|this|too|unknown|was|will)\b(?![-_/]\w))"
     rf"{_SCHEME}(?:[{{\[](?=\w)|\\(?![\\\"'])|[^\s&;'\"<>{{\[\\])(?:[^\s&;'\"<>]|['\"](?=\w))*)",
@@ -131,15 +136,16 @@ def secrets_in(body: bytes) -> list[str]:
     return [form for one in found for form in (one, json.dumps(one)[1:-1], json.dumps(one, ensure_ascii=False)[1:-1])]
 
 
-def _secrets_below(value: Any, *, telling: bool = False) -> Iterator[str]:
+def _secrets_below(value: Any, name: str = "") -> Iterator[str]:
     if isinstance(value, Mapping):
         for key, below in value.items():
-            yield from _secrets_below(below, telling=telling or bool(_TELLING_NAME.search(key)))
+            named = value.get("name") if key == "value" else None  # of a list of variables, as Cloud Run has them
+            yield from _secrets_below(below, named if isinstance(named, str) else key)
     elif isinstance(value, list):
         for below in value:
-            yield from _secrets_below(below, telling=telling)
-    elif telling and isinstance(value, str):
-        yield value
+            yield from _secrets_below(below, name)
+    elif type(value) in (str, int) and _TELLING_NAME.search(name) and not str(value).startswith("projects/"):
+        yield str(value)
 
 
 def in_brief(text: str, known: Iterable[str] = ()) -> str:

@@ -109,6 +109,14 @@ PASSWORD = "hunter2-Secret"
         "password = %s, user = root",
         "the token=%s is wrong",
         "pwd=%s;server=x",
+        "DB_PASS=%s",
+        "<password>%s</password>",
+        '{"name": "DB_PASSWORD", "value": "%s"}',
+        r"{\"name\":\"API_TOKEN\",\"value\":\"%s\"}",
+        'env { name: "DB_PASSWORD" value: "%s" }',
+        "Invalid value at 'mysql.password' (TYPE_STRING), %s",
+        '"password":\n      "%s"',
+        '"secretData": "%s"',
         "PWD=x'%s;server=x",
         "jdbc:mysql://h/db?user=root&password=%s",
         "AccountKey=%s;EndpointSuffix=core.windows.net",
@@ -177,6 +185,10 @@ def test_a_key_is_known_by_its_form(secret: str) -> None:
         "Secret: projects/p/secrets/s/versions/1 was not found",
         '"secret": "projects/p/secrets/s/versions/1"',
         "Unexpected token: {",
+        "maxOutputTokens: 4096 exceeds the limit, totalTokenCount: 5000",
+        'Invalid JSON payload received. Unknown name "password": Cannot find field.',
+        "the password > 8 characters",
+        '{"name": "REGION", "value": "europe-west1"}',
         "token_uri: https://oauth2.googleapis.com/token",
     ],
 )
@@ -187,8 +199,16 @@ def test_what_is_no_secret_stays_readable(text: str) -> None:
 
 def test_what_a_request_has_sent_is_known() -> None:
     """B16: whatever stands below a telling name in a body, in the forms in which it may be quoted back."""
-    body = {"mysql": {"password": "pässword", "port": 1}, "apiKeys": ["key-1"], "tokenUri": "https://x", "n": None}
-    assert {"pässword", "p\\u00e4ssword", "key-1"} == set(secrets_in(json.dumps(body).encode()))
+    body = {
+        "mysql": {"password": "pässword", "port": 3306, "passcode": 123456},
+        "apiKeys": ["key-1"],
+        "tokenUri": "https://x",
+        "secret": {"name": "name-1", "secret": "projects/p/secrets/s"},
+        "env": [{"name": "DB_PASSWORD", "value": "value-1"}, {"name": "REGION", "value": "europe-west1"}],
+        "nothing": None,
+    }
+    known = {"pässword", "p\\u00e4ssword", "123456", "key-1", "value-1"}
+    assert known == set(secrets_in(json.dumps(body).encode()))
     assert secrets_in(b"") == secrets_in(b"{") == secrets_in(b"[7]") == []
 
 
@@ -197,7 +217,7 @@ def test_what_a_request_has_sent_is_known() -> None:
     [
         *("%", "?", "token", "?token", "//", "a:", "@", "user:", "a@", "/a", "eyJ", "ya29.", "=", "key="),
         *("password=", "password:'", "password=\\", '\\"', "basic+", "bearer ", "%25", "%2F%2F", "//a:", "a:b@"),
-        *("cookie:", "operations/", "-eyJ", "AKIA", "-----BEGIN", "password%3D"),
+        *("password\n", "password',", "--", "<", "cookie:", "operations/", "-eyJ", "AKIA", "-----BEGIN", "password%3D"),
     ],
 )
 def test_long_texts_take_no_long_time(piece: str) -> None:
