@@ -128,7 +128,11 @@ def without_secrets(text: str, known: Iterable[str] = ()) -> str:
 
 
 def secrets_in(body: bytes) -> list[str]:
-    """What a request of ours sends under a name that tells a secret, and how it may be quoted back."""
+    """What a request of ours sends under a name that tells a secret, and how it may be quoted back.
+
+    A ``secret`` alone is the name of one in Secret Manager (in Cloud Run, Cloud Functions, Vertex AI), and errors are
+    about it.
+    """
     try:
         found = list(_secrets_below(json.loads(body))) if body else []
     except ValueError:
@@ -144,8 +148,8 @@ def _secrets_below(value: Any, name: str = "") -> Iterator[str]:
     elif isinstance(value, list):
         for below in value:
             yield from _secrets_below(below, name)
-    elif type(value) in (str, int) and _TELLING_NAME.search(name) and not str(value).startswith("projects/"):
-        yield str(value)
+    elif type(value) in (str, int) and name != "secret" and _TELLING_NAME.search(name):
+        yield from () if str(value).startswith("projects/") else (str(value),)
 
 
 def in_brief(text: str, known: Iterable[str] = ()) -> str:

@@ -203,7 +203,8 @@ def test_what_a_request_has_sent_is_known() -> None:
         "mysql": {"password": "pässword", "port": 3306, "passcode": 123456},
         "apiKeys": ["key-1"],
         "tokenUri": "https://x",
-        "secret": {"name": "name-1", "secret": "projects/p/secrets/s"},
+        "secretKeyRef": {"secret": "name-1", "version": "latest"},
+        "dbPassword": "projects/p/secrets/s",
         "env": [{"name": "DB_PASSWORD", "value": "value-1"}, {"name": "REGION", "value": "europe-west1"}],
         "nothing": None,
     }
