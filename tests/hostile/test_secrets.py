@@ -30,6 +30,7 @@ from airflow_lro_provider.lro.auth.token import REFRESH_MARGIN
 from airflow_lro_provider.lro.errors import CredentialsError, OperationsError, TransportError
 from airflow_lro_provider.lro.polling import new_schedule
 from airflow_lro_provider.lro.redaction import without_secrets
+from airflow_lro_provider.lro.resources.methods import read_method
 from tests.hostile.hostile_server import Heard, HostileServer, Play, for_ever, head, plain
 from tests.hostile.responses import BIG, ODD, bomb, packed, raw
 from tests.hostile.subjects import KINDS, NAME, REFERENCE, Client
@@ -228,6 +229,31 @@ def test_a_server_that_says_everything_back(kind: str, said: str, search: Search
             assert api.heard[0].headers["authorization"] == f"Bearer {ACCESS_TOKEN}"
             search.sent(tokens)
             search.said(settings, identity_for(settings))
+
+
+def quotes(request: Heard) -> Iterator[bytes | None]:
+    """Refuse a request, and quote its body: as it is, as JSON in JSON, and one value of it without its name."""
+    body = request.body.decode()
+    violation = {"field": "mysql", "description": f"{json.loads(body)['mysql']['password']} is too short"}
+    details = [{"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": [violation]}]
+    message = f"Invalid value: {body} in {json.dumps(body)}"
+    error = {"code": 400, "status": "INVALID_ARGUMENT", "message": message, "details": details}
+    yield from plain(json.dumps({"error": error}).encode(), "400 Bad Request")(request)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_server_that_quotes_what_a_start_has_sent(kind: str, search: Search) -> None:
+    """B16: a password of the body is in no error, nor on it, however it is quoted; and the rest is."""
+    body = {"mysql": {"username": "root", "password": 'MARKED-Password 1"'}}
+    method = read_method("projects/p/locations/us-central1/instances?instanceId=i", "POST", "datafusion")
+    with HostileServer(good_token) as tokens, HostileServer(quotes) as api:
+        identity = identity_for(search.settings(tokens, api))
+        with Client(kind, api.url, identity=identity) as client, pytest.raises(OperationsError) as caught:
+            client.start(method, body)
+        search.raised(caught.value)
+        search.sent(tokens)
+    assert "mysql: [hidden] is too short" in str(caught.value)
+    assert '"username": "root", "password": "[hidden]"' in str(caught.value)
 
 
 @pytest.mark.parametrize("kind", KINDS)
