@@ -21,6 +21,8 @@ DOWN = 45.0
 """Until so long after it a triggerer's trouble may have cost a trigger its hook, in seconds."""
 FORETOLD = 120.0
 """A cancel may come so long after the kill that it is for: a retry that is about to fail has to begin first."""
+CLEARED = 330.0
+"""The same of a clear: a task that runs waits for its `retry_delay` then (300 s), also without retries."""
 ENDS = frozenset({"failed", "success", "clear", "run-failed", "deadline", "revived", "airflow"})
 """What may cancel, whatever comes next."""
 CRASHES = frozenset({"sigkill", "sigkill-supervisor", "sigterm", "sigterm-supervisor", "freeze", "error"})
@@ -117,7 +119,14 @@ def _is_false_kill(account: Account, operation: Seen) -> bool:
         return False  # the latter did no harm
     if not account.may_retry and any(begin <= at <= end + NOTICED for begin, end in account.outages):
         return False
-    before = [blow for blow in account.struck if at - FORETOLD <= blow.at <= at + 0.5]
+    replaced = any(one is not operation and abs(one.created_at - at) <= NOTICED for one in account.operations)
+    if replaced and any(
+        begin <= operation.created_at + 1.0 and operation.created_at <= end for begin, end in account.outages
+    ):
+        return False  # its record could not be written: another try, which knows nothing of it, has its own by now
+    before = [
+        blow for blow in account.struck if at - (CLEARED if blow.kind == "clear" else FORETOLD) <= blow.at <= at + 0.5
+    ]
     return not any(blow.kind in ENDS or (blow.kind in CRASHES and not blow.may_retry) for blow in before)
 
 
@@ -143,6 +152,9 @@ def _without_a_hook(account: Account, blow: Struck) -> str:
         return "Airflow itself had failed the task (its bug, not a kill)"
     if blow.kind == "sigkill" and not blow.may_retry:
         return "SIGKILL of the task without a retry"
+    is_new = blow.state == "running" and blow.looked <= blow.since and blow.at - blow.since <= IN_A_MOMENT
+    if blow.kind in CRASHES and not blow.may_retry and is_new:
+        return "killed before its process had begun the task (what it had is of an earlier try)"
     if blow.kind not in OF_USERS:
         return ""
     if blow.state in (None, "scheduled", "queued", "up_for_retry", "restarting"):

@@ -105,9 +105,16 @@ class AskingSensor(OperationSensor):
 class AskingOperator(RunOperationOperator):
     """Does little but ask its supervisor while it waits."""
 
-    def _look(self, *args: Any) -> Any:
-        ask_a_lot()
-        return super()._look(*args)
+    def _wait(self, attempt: Any) -> Any:
+        """Ask before every poll."""
+        check = attempt._check
+
+        def ask_and_check() -> None:
+            ask_a_lot()
+            check()
+
+        attempt._check = ask_and_check
+        return super()._wait(attempt)
 
 
 def one_task(column: str, variant: str, make: Callable[..., Any], **arguments: Any) -> None:

@@ -125,6 +125,31 @@ def test_a_cancel_needs_a_kill_that_cancels() -> None:
         assert [finding.what for finding in settle(Account([CANCELLED], "failed", blows))] == ["false kill"]
 
 
+def test_a_cleared_task_may_begin_again_after_its_retry_delay() -> None:
+    """Five minutes by default: only then does a try cancel what the one before it has left."""
+    late = Seen("a", "CANCELLED", 50.0, 420.0, 419.0)
+    assert settle(Account([late], "failed", [struck("clear")])) == []
+    assert [one.what for one in settle(Account([late], "failed", [struck("failed")]))] == ["false kill"]
+
+
+def test_what_was_started_while_the_api_server_was_away_is_nobodys() -> None:
+    """No record names it, another try has started its own, and the late process cancels what it alone knows."""
+    own = Seen("b", "SUCCEEDED", 103.5, 110.0, None)
+    assert settle(Account([CANCELLED, own], "success", [], outages=[(45.0, 60.0)], may_retry=True)) == []
+    for operations, away in (([CANCELLED, own], (60.0, 70.0)), ([CANCELLED], (45.0, 60.0))):
+        found = settle(Account(operations, "failed", [], outages=[away], may_retry=True))
+        assert [one.what for one in found] == ["false kill"]
+
+
+@pytest.mark.parametrize("kind", ["freeze", "sigterm"])
+def test_a_process_that_has_not_begun_calls_no_hook(kind: str) -> None:
+    """What an earlier try has left is lost with it; one that has looked at it is not excused."""
+    young = struck(kind, since=99.8, looked=95.0)
+    assert settle(Account([LEFT], "failed", [young]))[0].why.startswith("killed before its process had begun")
+    assert settle(Account([LEFT], "failed", [struck(kind, since=99.0, looked=99.5)]))[0].why == ""
+    assert settle(Account([LEFT], "failed", [struck(kind, since=90.0, looked=85.0)]))[0].why == ""
+
+
 def test_an_api_server_that_is_away_ends_only_tasks_without_retries() -> None:
     """Their supervisors kill them; what has retries left is left to the next try, which may be unable to begin."""
     away = [(80.0, 101.0)]
