@@ -84,25 +84,28 @@ def _universe_of_environment() -> str:
         return DEFAULT_UNIVERSE
 
 
-def _find(service: Any) -> Service | None:
-    """The API that a literal service names, by a host of the environment's universe as well."""
-    from airflow_lro_provider.lro.resources.hosts import read_service
-
-    if service is None or not is_literal(service):
-        return None
-    return read_service(service, _universe_of_environment()).api
-
-
 def check_service(service: Any, api_version: Any, *verbs: str) -> None:
     """Check, at parse time, a service and a version as far as they are literal.
 
     :param verbs: the verbs that the service has to offer.
     :raises UnknownServiceError: with a did-you-mean, or with what it offers.
     """
-    if (known := _find(service)) is not None:
-        version = known.version(api_version) if api_version is not None and is_literal(api_version) else None
+    if (known := _known(service, api_version)) is not None:
         for verb in verbs:
-            known.require(verb, version=version)
+            known[0].require(verb, version=known[1])
+
+
+def _known(service: Any, api_version: Any) -> tuple[Service, str | None] | None:
+    """A literal service, also by a host of the environment's universe, and its version, if that is literal, too.
+
+    :raises UnknownServiceError: if there is no such service, or it has no such version.
+    """
+    from airflow_lro_provider.lro.resources.hosts import read_service
+
+    if service is None or not is_literal(service):
+        return None
+    known = read_service(service, _universe_of_environment()).api
+    return known, known.version(api_version) if api_version is not None and is_literal(api_version) else None
 
 
 def check_method(
@@ -152,10 +155,9 @@ def check_parent(parent: Any, service: Any, api_version: Any) -> None:
 
 def check_cancel(service: Any, api_version: Any) -> None:
     """Warn, at parse time, of a literal service that cannot cancel what the task is to cancel."""
-    if (known := _find(service)) is not None:
-        version = api_version if api_version is not None and is_literal(api_version) else None
-        if words := known.cannot_cancel(version=version):
-            warnings.warn(f"{words} `cancel_on_kill=False` says that this is intended.", stacklevel=2)
+    known = _known(service, api_version)
+    if known and (words := known[0].cannot_cancel(version=known[1])):
+        warnings.warn(f"{words} `cancel_on_kill=False` says that this is intended.", stacklevel=2)
 
 
 def warn_if_it_runs_on(log: Any, reference: OperationReference, cancels: bool) -> None:

@@ -13,6 +13,7 @@ from airflow.providers.common.compat.sdk import DAG, BaseOperator
 from airflow.sdk import XComArg, task
 from airflow.serialization.serialized_objects import DagSerialization
 
+from airflow_lro_provider.lro.errors import UnknownServiceError
 from airflow_lro_provider.operators.operations import (
     CancelOperationOperator,
     CancelOperationsOperator,
@@ -55,6 +56,31 @@ def test_what_can_never_be_right_is_refused_when_the_dag_is_parsed(
     with pytest.raises((ValueError, TypeError)) as caught:
         make(**arguments)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("make", [RunOperationOperator, *BOTH, CancelOperationsOperator, task.operation])
+def test_a_version_is_read_in_one_way(make: Any) -> None:
+    """B9, C11: white space around it does not count, and one that the API does not have is named with those it has."""
+    given: dict[str, Any] = {"service": "datafusion"}
+    if make is RunOperationOperator:
+        given["method"] = "projects/p/locations/l/instances?instanceId=x"
+    elif make is CancelOperationsOperator:
+        given["parent"] = "projects/p/locations/l"
+    elif make in BOTH:
+        given["operation_name"] = NAME
+
+    def parse(version: Any) -> None:
+        if make is task.operation:
+            with DAG("d", schedule=None):
+                make(task_id="t", **given, api_version=version)(lambda: "")()
+        else:
+            make(task_id="t", **given, api_version=version)
+
+    for version in ("v9", "V1", "v9\n", 1, ""):
+        with pytest.raises(UnknownServiceError, match=r"has no API version .*\. It has: v1, v1beta1\."):
+            parse(version)
+    for version in ("v1", "v1\n", " v1beta1 "):
+        parse(version)
 
 
 def test_a_service_that_cannot_cancel_gets_a_warning() -> None:

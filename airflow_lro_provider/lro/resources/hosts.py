@@ -120,9 +120,10 @@ def check_version(api: Service, named: str, wanted: str | None, given: str) -> s
     :raises InvalidReferenceError: if they differ.
     :raises UnknownServiceError: if the API has no such version.
     """
-    if named and wanted and named != wanted:
-        raise InvalidReferenceError(f"{given!r:.200} is of version {named!r}, but `api_version` says {wanted!r}.")
-    return api.version(named or wanted)
+    version = api.version(wanted if wanted is not None else named or None)
+    if named and named != version:
+        raise InvalidReferenceError(f"{given!r:.200} is of version {named!r}, but `api_version` says {version!r}.")
+    return version
 
 
 def read_full_name(full_name: str, named: NamedHost | None, universe: str = DEFAULT_UNIVERSE) -> NamedHost:

@@ -818,7 +818,8 @@ def test_white_space_at_the_ends_is_no_part_of_a_name(where: str) -> None:
     for value in (name, {"name": name}, where.format(f"//datafusion.googleapis.com/{DATAFUSION}")):
         assert read_reference(value, where.format("datafusion"), where.format("v1")).name == DATAFUSION
     url = where.format(f"https://datafusion.googleapis.com/v1/{DATAFUSION}")
-    assert read_reference(url).name == DATAFUSION
+    for version in (None, where.format("v1")):
+        assert read_reference(url, api_version=version).name == DATAFUSION
     assert read_parent(where.format("projects/p/locations/l"), "datafusion").name == "projects/p/locations/l"
     with pytest.raises(InvalidReferenceError, match="names a host"):
         read_reference({"name": where.format("//evil.example/x")}, "datafusion")
