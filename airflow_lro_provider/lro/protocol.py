@@ -41,7 +41,7 @@ from airflow_lro_provider.lro.http.messages import Request, Response, unreadable
 from airflow_lro_provider.lro.operation import Operation, Outcome
 from airflow_lro_provider.lro.resources.catalog import find_service
 from airflow_lro_provider.lro.resources.hosts import Resource
-from airflow_lro_provider.lro.resources.methods import REQUEST_ID, Method
+from airflow_lro_provider.lro.resources.methods import REQUEST_ID, Method, split_request_id
 from airflow_lro_provider.lro.resources.names import OperationReference, Parent, check_name
 from airflow_lro_provider.lro.resources.request_body import read_body
 from airflow_lro_provider.lro.status import error_from_response
@@ -161,14 +161,13 @@ def start(
 
     :param body: the JSON object to send; see :mod:`airflow_lro_provider.lro.resources.request_body`.
     :param request_id: makes the call repeatable, where :meth:`Service.place_of_request_id` knows a place for it; one
-        that the caller wrote into query or body stays.
+        that the caller wrote into query or body stays, unless it is nothing (:func:`split_request_id`).
     :param timeout: how long the response may take, in seconds.
     :raises InvalidReferenceError: for a body that has no form as a JSON object.
     """
-    content, query = read_body(body) or {}, method.query
-    own = {REQUEST_ID, "request_id"} & {*content, *method.parameters}
+    query, content, has_own = split_request_id(method.query, read_body(body) or {})
     place = find_service(method.service).place_of_request_id(method.http_method, method.path)
-    if request_id is not None and not own:
+    if request_id is not None and not has_own:
         if place == "query":
             query = "&".join(filter(None, [query, urlencode({REQUEST_ID: request_id})]))
         elif place == "body":
@@ -184,7 +183,7 @@ def start(
         data,
         headers={"content-type": "application/json"} if data else {},
         response_timeout=timeout,
-        repeatable=bool(own) or (place is not None and request_id is not None),
+        repeatable=has_own or (place is not None and request_id is not None),
     )
 
 

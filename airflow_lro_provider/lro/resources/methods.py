@@ -19,10 +19,11 @@ from urllib.parse import parse_qsl
 from airflow_lro_provider.lro.errors import InvalidReferenceError
 from airflow_lro_provider.lro.resources.catalog import DEFAULT_UNIVERSE, Service
 from airflow_lro_provider.lro.resources.hosts import Resource, as_written, check_version, read_service, read_url
-from airflow_lro_provider.lro.resources.names import check_segments, hint_for, refuse_fetched
+from airflow_lro_provider.lro.resources.names import check_segments, hint_for, is_nothing, refuse_fetched
 
 HTTP_METHODS = ("POST", "PUT", "PATCH", "DELETE")
 REQUEST_ID = "requestId"
+_REQUEST_IDS = (REQUEST_ID, "request_id")
 _QUERY = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/?-]|%[0-9A-Fa-f]{2})*")
 # A token does not belong in a URL, and a response in another format could not be read.
 _FORBIDDEN = {"access_token", "oauth_token", "key", "alt", "$alt", "callback", "upload_protocol", "uploadType"}
@@ -133,6 +134,23 @@ def new_resource(method: Method, body: Mapping[str, Any] | None) -> Resource:
         )
     check_segments(name, "name of a resource")
     return Resource(method.service, method.version, name, method.host)
+
+
+def split_request_id(query: str, body: Mapping[str, Any]) -> tuple[str, dict[str, Any], bool]:
+    """A start's query and body, and whether one of them has a request id of the author's.
+
+    An id that is nothing (``?requestId=``, ``{"requestId": None}``: a template of a value that is not there) is left
+    out: it makes no start repeatable, and one that is the same for all starts would be worse.
+    """
+    kept = {name: value for name, value in body.items() if not _is_empty_id(name, value)}
+    parts = [(part, parse_qsl(part, keep_blank_values=True)) for part in query.split("&")]
+    parts = [(part, pairs) for part, pairs in parts if not any(_is_empty_id(*pair) for pair in pairs)]
+    named = {*kept, *(name for _, pairs in parts for name, _ in pairs)}
+    return "&".join(part for part, _ in parts), kept, not named.isdisjoint(_REQUEST_IDS)
+
+
+def _is_empty_id(name: str, value: Any) -> bool:
+    return name in _REQUEST_IDS and is_nothing(value)
 
 
 def new_request_id(seed: str) -> str:

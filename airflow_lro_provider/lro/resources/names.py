@@ -113,7 +113,7 @@ def read_reference(
             f"an operation is named by a string or by its dict, not by {type(value).__name__} ({value!r:.100})"
             f"{hint_for(value, 'operation_name')}"
         )
-    if value.strip().lower() in _NOTHING:
+    if value and is_nothing(value):
         raise InvalidReferenceError(
             f"the name of the operation is {value!r}: probably a template of a value that is not there. Has the task"
             " that is to return the operation run, and does it return it?"
@@ -280,7 +280,9 @@ def refuse_fetched(service: Service, path: str) -> None:
         )
 
 
-_NOTHING = ("none", "null", "undefined", "nan")
+def is_nothing(value: Any) -> bool:
+    """Whether a value is nothing, or the text that a template makes of nothing."""
+    return value is None or str(value).strip().lower() in ("", "none", "null", "undefined", "nan")
 
 
 def hint_for(value: Any, argument: str) -> str:

@@ -6,6 +6,7 @@ import json
 import string
 import uuid
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -365,6 +366,23 @@ def test_an_id_of_the_author_stays(own: str) -> None:
     made = request("projects/p/table:export", "earthengine", {own: "mine"})
     assert json.loads(made.body) == {own: "mine"}
     assert made.repeatable
+
+
+@pytest.mark.parametrize("nothing", [None, "", " ", "None", "null"])
+@pytest.mark.parametrize("own", ["requestId", "request_id"])
+def test_an_id_that_is_nothing_is_none(own: str, nothing: Any) -> None:
+    """B9: what a template makes of a value that is not there makes no start repeatable; ours takes its place."""
+    path = f"{LOCATION}/connections?connectionId=c"
+    made = request(f"{path}&{own}={quote(nothing or '')}&a=b&a=b", "developerconnect")
+    assert made.url.partition("?")[2] == f"connectionId=c&a=b&a=b&requestId={ID}"
+    made = request(path, "developerconnect", {own: nothing, "a": 1})
+    assert made.url.endswith(f"?connectionId=c&requestId={ID}")
+    assert json.loads(made.body) == {"a": 1}
+    made = request("projects/p/table:export", "earthengine", {own: nothing})
+    assert json.loads(made.body) == {"requestId": ID}
+    for service, start in (("developerconnect", path), ("datafusion", f"{INSTANCES}?instanceId=x&{own}=")):
+        assert not request(start, service, {own: nothing}, request_id=None).repeatable
+    assert request(f"{path}&{own}=mine", "developerconnect", {own: nothing}).url.endswith(f"&{own}=mine")
 
 
 def test_request_ids_are_stable_random_uuids() -> None:
