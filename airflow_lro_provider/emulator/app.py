@@ -30,6 +30,7 @@ from airflow_lro_provider.emulator.routes import Route, find_route
 from airflow_lro_provider.emulator.script import Failure, ScriptError, read_json
 from airflow_lro_provider.emulator.store import Store
 from airflow_lro_provider.lro.resources.catalog import Service
+from airflow_lro_provider.lro.resources.methods import id_among
 
 __all__ = ["SCRIPT_HEADER", "Pause", "create_app"]
 
@@ -178,7 +179,7 @@ class _Google:
         script = request.headers.get(SCRIPT_HEADER) or query.get("script")
         given = [query.get(key) or content.get(key) for key in ("requestId", "request_id")]
         if not route.target.startswith(parent):
-            new_id = _new_id({**content, **query}) or "emulated"
+            new_id = _new_id(route, {**content, **query}) or "emulated"
             parent = "/".join(new_id if part == "-" else part for part in parent.split("/"))
         view = self._store.create(
             service.name,
@@ -186,7 +187,7 @@ class _Google:
             parent=parent,
             script=None if script is None else read_json(script),
             verb=route.work,
-            target=_target(route, query),
+            target=_target(route, {**content, **query}),
             request_id=next((str(value) for value in given if value), None),
         )
         return view.operation, view.name
@@ -293,13 +294,13 @@ def _read_timeout(service: Service, request: Request, body: bytes) -> float:
     return min(float(match[1]), MAX_WAIT_SECONDS)
 
 
-def _target(route: Route, query: Mapping[str, str]) -> str:
-    """The target of the operation: a create request has its id in the query (``instanceId=x``)."""
-    new_id = _new_id(query) if route.work == "create" else None
+def _target(route: Route, given: Mapping[str, Any]) -> str:
+    """The target of the operation: a create says the new resource's id in its query or body (``instanceId=x``)."""
+    new_id = _new_id(route, given) if route.work == "create" else None
     return f"{route.target}/{new_id}" if new_id else route.target
 
 
-def _new_id(given: Mapping[str, Any]) -> str | None:
-    """The id that a request gives to what it creates (``instanceId=x``), if it does."""
-    ids = (value for key, value in given.items() if key == "id" or (key.endswith("Id") and key != "requestId"))
-    return next((value for value in ids if isinstance(value, str) and value and "/" not in value), None)
+def _new_id(route: Route, given: Mapping[str, Any]) -> str | None:
+    """The id that a request gives to what it creates, if it does; App Engine calls it ``id``."""
+    new_id = id_among(given, route.target) or given.get("id")
+    return new_id if isinstance(new_id, str) and "/" not in new_id else None

@@ -15,6 +15,7 @@
     │   ├── UnauthenticatedError +         401
     │   ├── PermissionDeniedError          403
     │   ├── NotFoundError                  404: no such operation
+    │   ├── AlreadyExistsError             409: what it is to create exists already
     │   ├── UnimplementedError             501, or a verb that the API has no route for
     │   ├── ResourceExhaustedError *       429, or 403 for a quota's reason
     │   └── UnavailableError *             500, 502, 503, 504
@@ -189,7 +190,7 @@ class ApiError(OperationsError):
     """The API responded with an error.
 
     :param service: the API's name.
-    :param verb: get, list, cancel, delete, wait or start.
+    :param verb: get, list, cancel, delete, wait or start; read for a resource that is no operation.
     :param operation: the operation's name; of a list, the parent; of a start, the method's path.
     :param http_status: the HTTP code.
     :param status: the ``google.rpc.Code`` name, as sent, or derived from the HTTP code.
@@ -260,6 +261,7 @@ class InvalidArgumentError(ApiError):
     next_step = "Check the name of the operation."
     next_steps: ClassVar[Mapping[str, str]] = {
         "list": "Check the parent, and the filter if there is one.",
+        "read": "Check the id of the resource.",
         "start": "Correct the method's path, its query or its body.",
     }
 
@@ -270,6 +272,7 @@ class FailedPreconditionError(ApiError):
     next_step = "Get the operation: it may have finished."
     next_steps: ClassVar[Mapping[str, str]] = {
         "list": "See the message of the API.",
+        "read": "See the message of the API.",
         "start": "Nothing was started: bring what the method works on into the state that it needs, and start again.",
     }
 
@@ -302,6 +305,7 @@ class PermissionDeniedError(ApiError):
     next_steps: ClassVar[Mapping[str, str]] = {
         "start": "Give the account of the connection the permission that this method needs on what it works on (the"
         " method's page names it), and check that the API is enabled.",
+        "read": "Give the account of the connection the permission to get this resource (its page names it).",
     }
     # google/api/error_reason.proto; accessNotConfigured is what SERVICE_DISABLED was called before.
     next_steps_by_reason: ClassVar[Mapping[str, str]] = {
@@ -332,7 +336,17 @@ class NotFoundError(ApiError):
     )
     next_steps: ClassVar[Mapping[str, str]] = {
         "list": "Check the parent, the service and the API version.",
+        "read": "It is gone by now, or has another name than the one that was read from the request.",
         "start": "Nothing was started: check the method's path, the API version, and that what it names exists.",
+    }
+
+
+class AlreadyExistsError(ApiError):
+    """409: what the method is to create exists already."""
+
+    next_steps: ClassVar[Mapping[str, str]] = {
+        "start": 'Nothing was started: it exists already. With `if_exists="return"` a task returns it, if it can be'
+        " read.",
     }
 
 
@@ -345,6 +359,7 @@ class UnimplementedError(ApiError):
         "wait": "{service} does not support {verb} for this operation; it can only be polled.",
         "get": "{service} does not support {verb} here: check the service and the API version.",
         "list": "{service} does not support {verb} here: check the parent, the service and the API version.",
+        "read": "{service} has no method that gets this resource: check the service and the API version.",
         "start": "Nothing was started: {service} has no such method. Check path, `http_method` and API version.",
     }
 
@@ -365,6 +380,7 @@ class ResourceExhaustedError(ApiError):
         "start": "Nothing was started: start fewer at a time, or raise the quota of the project.",
         "cancel": "Send fewer requests, or raise the quota of the project.",
         "delete": "Send fewer requests, or raise the quota of the project.",
+        "read": "Send fewer requests, or raise the quota of the project.",
     }
 
     @property

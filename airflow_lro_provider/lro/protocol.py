@@ -13,6 +13,7 @@ cancel   ``POST {endpoint}/{version}/{name}:cancel``, empty body     ``{}`` or n
 delete   ``DELETE {endpoint}/{version}/{name}``                      ``{}`` or nothing
 wait     ``POST {endpoint}/{version}/{name}:wait``, with a timeout   an operation, perhaps not done
 start    any method that responds with an operation                  an operation, perhaps done
+read     ``GET {endpoint}/{version}/{name}`` of another resource     that
 =======  ==========================================================  ==============================
 
 Source: google/longrunning/operations.proto and the REST pages of the APIs.
@@ -189,7 +190,7 @@ def start(
 
 def read_resource(resource: Resource, endpoint: str) -> Request[dict[str, Any]]:
     """Get a resource that is no operation, as it is now."""
-    return Request("get", "GET", _root_url(resource, endpoint), resource, _read_object)
+    return Request("read", "GET", _root_url(resource, endpoint), resource, _read_object)
 
 
 def started(request: Request[Any], content: Mapping[str, Any]) -> tuple[Resource, Operation]:

@@ -6,8 +6,9 @@ response                                                error
 3xx                                                     MalformedResponseError: redirects are not followed
 ``error.status`` is a name of google.rpc.Code           that status decides, not the HTTP code
 no such status                                          the HTTP code decides
-404 that is not JSON, for another verb than get, list   UnimplementedError: the front end has no route for it
+404 that is not JSON, except for get, list and read     UnimplementedError: the front end has no route for it
 a quota's reason, whatever the status and the verb      ResourceExhaustedError: wait, no permission is missing
+409 without a status, for a resource that is there      AlreadyExistsError, and not ABORTED
 ======================================================  ======================================================
 
 A quota's reason stands in ErrorInfo or in the older ``errors``; a QuotaFailure that names one counts, too, and, in a
@@ -64,6 +65,7 @@ _BY_STATUS: dict[str, type[errors.ApiError]] = {
     "UNAUTHENTICATED": errors.UnauthenticatedError,
     "PERMISSION_DENIED": errors.PermissionDeniedError,
     "NOT_FOUND": errors.NotFoundError,
+    "ALREADY_EXISTS": errors.AlreadyExistsError,
     "UNIMPLEMENTED": errors.UnimplementedError,
     "RESOURCE_EXHAUSTED": errors.ResourceExhaustedError,
     "UNAVAILABLE": errors.UnavailableError,
@@ -94,6 +96,8 @@ _QUOTA_WORDS = re.compile(
     r"Quota exceeded for quota (?:metric|group) |(?:User )?Rate Limit Exceeded|Daily Limit (?:for [\w ]+ )?Exceeded",
     re.IGNORECASE,
 )
+# Of the older `errors`: Cloud DNS (apache/libcloud#378) and BigQuery (googleapis/java-bigquery#4074) send these.
+_EXISTS_REASONS = ("alreadyExists", "duplicate")
 # What a quota is never the reason of: no token, nothing there, or something there already.
 _NOT_FOR_QUOTAS = {"UNAUTHENTICATED", "NOT_FOUND", "ALREADY_EXISTS", "UNIMPLEMENTED"}
 MAX_RETRY_AFTER_SECONDS = 3600.0
@@ -117,11 +121,13 @@ def error_from_response(
     is_stated = isinstance(status, str) and status in CODES
     if not isinstance(status, str) or not is_stated:
         status = _BY_HTTP.get(http_status) or ("UNAVAILABLE" if http_status >= 500 else "INVALID_ARGUMENT")
-        if error is None and http_status == 404 and request.verb not in ("get", "list"):
+        if error is None and http_status == 404 and request.verb not in ("get", "list", "read"):
             # The API's own 404 is JSON. A page in HTML comes from the front end, which has no route for this verb.
             status = "UNIMPLEMENTED"
     stated = read_details(error.get("details")) if error else ()
     details = (*stated, *(read_details(error.get("errors")) if error else ()))
+    if not is_stated and http_status == 409 and any(detail.get("reason") in _EXISTS_REASONS for detail in details):
+        status = "ALREADY_EXISTS"
     reason = _detail(stated, "ErrorInfo", "reason")
     if status not in _NOT_FOR_QUOTAS and http_status < 500:
         reasons = (detail.get("reason") for detail in details)

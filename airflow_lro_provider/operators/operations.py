@@ -70,7 +70,8 @@ class RunOperationOperator(OperationStarter):
         ALREADY_EXISTS): "fail" fails the task; with "return" it succeeds, and the resource, as it is then, is the
         result in place of the operation's response. It may still be being made: a ``result_check`` can see that by its
         state. (Right after a try that died while it started, the task fails all the same: what exists may be its own.)
-        The request has to name the resource: by its id (``?instanceId=x``) or by a ``name`` in the body.
+        The request has to name the resource: by its id (``?instanceId=x``, Dataproc's ``clusterName``, Spanner's
+        ``createStatement``, …) or by a ``name`` in the body.
     :param if_missing: of a DELETE: what it means that the service does not find what is to be deleted (404
         NOT_FOUND): "fail" fails the task; with "return" it succeeds, with ``None`` as its result. As one 404 is no
         evidence, the request is sent for at least ten seconds and three times. (Right after a try that died while it

@@ -14,9 +14,11 @@ from airflow_lro_provider.attempt.record import KEY
 from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.emulator.connection import connection_json
 from airflow_lro_provider.exceptions import OperationFailedError, OperationInputError
+from airflow_lro_provider.hooks.operations import OperationsHook
 from airflow_lro_provider.lro import polling
-from airflow_lro_provider.lro.errors import ApiError
+from airflow_lro_provider.lro.errors import AlreadyExistsError, ApiError, PermissionDeniedError
 from airflow_lro_provider.lro.polling import NOT_FOUND_TIMES
+from airflow_lro_provider.lro.resources.methods import new_resource
 from airflow_lro_provider.operators.operations import RunOperationOperator
 from airflow_lro_provider.ownership.decisions import ArmedRecord
 from tests.airflow.played import Killable, PlayedTry, Store
@@ -35,6 +37,8 @@ def refused(status: str, http: int = 409) -> Any:
 
 
 EXISTS = refused("ALREADY_EXISTS")
+OLD = {"code": 409, "message": "it is there", "errors": [{"domain": "global", "reason": "alreadyExists"}]}
+OLD_EXISTS = plain(json.dumps({"error": OLD}).encode(), "409 Conflict")
 
 
 def run(server: HostileServer, monkeypatch: pytest.MonkeyPatch, emulator: Emulator, **arguments: Any) -> Any:
@@ -68,6 +72,29 @@ def test_what_exists_is_the_result(
         assert [request.line.split()[0] for request in server.heard] == ["POST", "GET"]
         assert server.heard[1].line == LINE
     assert store == {}
+
+
+def test_an_error_in_the_older_form_says_that_it_exists(
+    lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C9: a 409 without a status, of which `errors` has the reason, is no ABORTED."""
+    with HostileServer(OLD_EXISTS, FOUND) as server:
+        assert run(server, monkeypatch, lro_emulator) == INSTANCE
+
+
+def test_what_may_not_be_read_is_a_resource(lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """C9, C11: a permission to get it is missing, and none of operations; and a plain 409 says what to do."""
+    denied = refused("PERMISSION_DENIED", 403)
+    with HostileServer(denied, EXISTS) as server:
+        monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", connection_json(server.url))
+        hook = OperationsHook(service="datafusion")
+        with pytest.raises(
+            PermissionDeniedError, match=f"^datafusion: read {PLACE}/i: .* to get this resource"
+        ) as read:
+            hook.get_conn().read_resource(new_resource(hook.method(f"{PLACE}?instanceId=i"), None))
+        assert "operation" not in str(read.value)
+        with pytest.raises(AlreadyExistsError, match=r'exists already\. With `if_exists="return"` a task returns it'):
+            hook.start(f"{PLACE}?instanceId=i", {})
 
 
 def test_a_check_judges_what_exists(lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +143,9 @@ def test_what_a_lost_start_may_have_made_is_no_result(lro_emulator: Emulator, mo
         {"method": PLACE},
         {"method": f"{PLACE}/i?instanceId=i", "http_method": "PATCH"},
         {"method": f"{PLACE}/i:restart"},
+        {"method": f"{PLACE}/i:restart", "body": {"name": "x"}},
         {"method": PLACE, "body": {"name": "projects/p/locations/us-east1/instances/i"}},
+        {"method": PLACE, "body": {"name": ""}},
         {"if_exists": "skip"},
         {"if_exists": True},
     ],

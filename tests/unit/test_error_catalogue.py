@@ -17,7 +17,7 @@ def test_every_code_is_there() -> None:
     assert {body.http for body in BODIES} >= {400, 401, 403, 404, 409, 429, 501, 503} & set(HTTP_CODES.values())
     shown = {entry.error.partition(",")[0] for entry in entries()}
     tree = {name for name, thing in vars(errors).items() if isinstance(thing, type) and name.endswith("Error")}
-    bases = {"OperationsError", "InvalidRequestError", "ForbiddenEndpointError", "WaitTimeoutError"}
+    bases = {"OperationsError", "ApiError", "InvalidRequestError", "ForbiddenEndpointError", "WaitTimeoutError"}
     assert tree - bases - shown == set()
 
 

@@ -55,7 +55,7 @@ def _unescape(found: re.Match[bytes]) -> bytes:
 class Request(Generic[T]):
     """One HTTP request, without the token.
 
-    :param verb: get, list, cancel, delete, wait or start.
+    :param verb: get, list, cancel, delete, wait or start; read for a resource that is no operation.
     :param url: complete, the query included.
     :param resource: what it is about.
     :param reader: reads a response to this request, given both and the time; see :meth:`read`.

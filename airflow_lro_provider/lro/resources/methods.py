@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl
 from airflow_lro_provider.lro.errors import InvalidReferenceError
 from airflow_lro_provider.lro.resources.catalog import DEFAULT_UNIVERSE, Service
 from airflow_lro_provider.lro.resources.hosts import Resource, as_written, check_version, read_service, read_url
-from airflow_lro_provider.lro.resources.names import check_segments, hint_for, is_nothing, refuse_fetched
+from airflow_lro_provider.lro.resources.names import check_segments, hint_for, identity_of, is_nothing, refuse_fetched
 
 HTTP_METHODS = ("POST", "PUT", "PATCH", "DELETE")
 REQUEST_ID = "requestId"
@@ -44,6 +44,11 @@ class Method(Resource):
     def path(self) -> str:
         """What it is called on, without the version and the query."""
         return self.name
+
+    @property
+    def is_create(self) -> bool:
+        """Whether it is called on a collection, as those are that create a resource (https://google.aip.dev/133)."""
+        return self.http_method == "POST" and ":" not in self.path.rpartition("/")[2]
 
     @property
     def parameters(self) -> dict[str, str]:
@@ -101,39 +106,69 @@ def read_method(
 
 
 def id_of_new(method: Method, body: Mapping[str, Any] | None) -> str | None:
-    """The id of the resource that a create names itself, e.g. ``x`` of ``POST …/instances?instanceId=x``.
+    """The id of the resource that a create names itself (:func:`id_among`).
 
-    https://google.aip.dev/133: the parameter is the singular of the collection. ``templateId`` is another resource's.
     ``None`` if the method is no such create, or leaves the id to the service.
     """
-    collection = method.path.rpartition("/")[2]
-    if method.http_method != "POST" or ":" in collection:
-        return None
-    stem = collection.removesuffix("s")
-    singulars = {collection, stem, stem.removesuffix("e"), re.sub("ie$", "y", stem)}
-    given = {**(body or {}), **method.parameters}
-    ids = [value for key, value in given.items() if key.endswith("Id") and key[:-2] in singulars]
+    return id_among({**(body or {}), **method.parameters}, method.path) if method.is_create else None
+
+
+def id_among(given: Mapping[str, Any], path: str) -> str | None:
+    """The id of a new resource of a collection, in the query or the body of its create; ``None`` if it is not there.
+
+    It is called after the singular of the collection (https://google.aip.dev/133). ``templateId`` is another
+    resource's. Of the 792 creates in the discovery documents of google-api-python-client 2.202.0:
+
+    =========================================================  ========================================================
+    ``instances?instanceId=x``, ``?instance_id=x``             589 (a URL may have the name of the proto's field, too)
+    ``apis/*/configs?apiConfigId=x``, with its parents' names  27
+    ``clusters`` and ``{"clusterName": "x"}``                  6, of Dataproc, Managed Microsoft AD, Service Management
+    ``databases`` and ``{"createStatement": "CREATE … `x`"}``  1, of Spanner
+    another one, or none: the service chooses it               the others
+    =========================================================  ========================================================
+    """
+    *parents, collection = path.split("/")[::-1][::2][::-1]
+    named = "".join(f"(?:{_singulars(parent)})?" for parent in parents)
+    own_id = re.compile(f"(?i:{named}(?:{_singulars(collection)}))(?:Id|Name)")
+    given = {re.sub("_.", lambda found: found[0][1].upper(), key): value for key, value in given.items()}
+    ids = [value for key, value in given.items() if own_id.fullmatch(key)]
+    if collection == "databases" and (found := _CREATE_DATABASE.fullmatch(str(given.get("createStatement")))):
+        ids.append(found[2])
     return ids[0] if len(ids) == 1 and isinstance(ids[0], str) and ids[0] else None
+
+
+# https://cloud.google.com/spanner/docs/reference/rest/v1/projects.instances.databases/create
+_CREATE_DATABASE = re.compile(r"""(?i)\s*CREATE\s+DATABASE\s+([`"]?)([a-z][a-z0-9_-]*)\1\s*""")
+
+
+def _singulars(collection: str) -> str:
+    """The singular of a collection, as a regular expression."""
+    stem = collection.removesuffix("s")
+    return "|".join(map(re.escape, {collection, stem, stem.removesuffix("e"), re.sub("ie$", "y", stem)}))
 
 
 def new_resource(method: Method, body: Mapping[str, Any] | None) -> Resource:
     """The resource that a create creates.
 
-    By its id (:func:`id_of_new`), or by its whole name in the body, as Cloud Composer has it
-    (https://cloud.google.com/composer/docs/reference/rest/v1/projects.locations.environments/create).
+    By its id (:func:`id_of_new`), or by its ``name``: the whole one, as Cloud Composer has it
+    (https://cloud.google.com/composer/docs/reference/rest/v1/projects.locations.environments/create), or its end, as
+    Apigee has it (https://cloud.google.com/apigee/docs/reference/apis/apigee/rest/v1/organizations.environments/create).
 
     :raises InvalidReferenceError: if the request does not say its name.
     """
-    name = (body or {}).get("name")
+    name, parent = {**(body or {}), **method.parameters}.get("name"), ""
     if (new_id := id_of_new(method, body)) is not None:
-        name = f"{method.path}/{new_id}"
-    elif method.http_method != "POST" or not isinstance(name, str) or not name.startswith(f"{method.path}/"):
+        name = new_id
+    if isinstance(name, str) and method.is_create:
+        name = name if "/" in name or not name else f"{method.path}/{name}"
+        parent = name.rpartition("/")[0]
+    if identity_of("", parent) != identity_of("", method.path):
         raise InvalidReferenceError(
             f'if_exists="return" needs the name of the resource that exists already, which {method} does not say: give'
             " its id (…/instances?instanceId=x), or its `name` in the body."
         )
-    check_segments(name, "name of a resource")
-    return Resource(method.service, method.version, name, method.host)
+    check_segments(str(name), "name of a resource")
+    return Resource(method.service, method.version, str(name), method.host)
 
 
 def split_request_id(query: str, body: Mapping[str, Any]) -> tuple[str, dict[str, Any], bool]:

@@ -11,6 +11,7 @@ import pytest
 from airflow_lro_provider.lro import errors
 from airflow_lro_provider.lro.errors import (
     AbortedError,
+    AlreadyExistsError,
     ApiError,
     ConnectionSettingsError,
     CredentialsError,
@@ -40,6 +41,7 @@ API_ERRORS = [
     UnauthenticatedError,
     PermissionDeniedError,
     NotFoundError,
+    AlreadyExistsError,
     UnimplementedError,
     ResourceExhaustedError,
     UnavailableError,
@@ -128,7 +130,7 @@ def test_the_picture_is_complete() -> None:
         name for name, thing in vars(errors).items() if isinstance(thing, type) and issubclass(thing, OperationsError)
     }
     assert {name for name in names if name not in (errors.__doc__ or "")} == set()
-    assert len(names) == 24
+    assert len(names) == 25
 
 
 def test_without_context_drops_the_error_that_holds_a_secret() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from airflow_lro_provider.lro.errors import (
     AbortedError,
+    AlreadyExistsError,
     ApiError,
     FailedPreconditionError,
     InvalidArgumentError,
@@ -54,7 +55,7 @@ STATUSES = [
     ("INVALID_ARGUMENT", 3, 400, InvalidArgumentError),
     ("DEADLINE_EXCEEDED", 4, 504, UnavailableError),
     ("NOT_FOUND", 5, 404, NotFoundError),
-    ("ALREADY_EXISTS", 6, 409, ApiError),
+    ("ALREADY_EXISTS", 6, 409, AlreadyExistsError),
     ("PERMISSION_DENIED", 7, 403, PermissionDeniedError),
     ("RESOURCE_EXHAUSTED", 8, 429, ResourceExhaustedError),
     ("FAILED_PRECONDITION", 9, 400, FailedPreconditionError),
@@ -83,6 +84,16 @@ def test_status(status: str, number: int, http: int, error: type[ApiError]) -> N
     assert type(found) is error
     assert (found.status, found.http_status, found.message) == (status, http, "Some words.")
     assert found.transient is (error in TRANSIENT)
+
+
+@pytest.mark.parametrize("reason", ["alreadyExists", "duplicate"])
+def test_a_conflict_without_a_status_says_in_its_reason_what_it_is(reason: str) -> None:
+    """C9: the older `errors` say that something exists; a status that is sent counts more."""
+    error = {"code": 409, "message": "It is there.", "errors": [{"domain": "global", "reason": reason}]}
+    assert api_error(409, {"error": error}).status == "ALREADY_EXISTS"
+    assert type(api_error(409, {"error": error})) is AlreadyExistsError
+    assert api_error(409, {"error": {**error, "status": "ABORTED"}}).status == "ABORTED"
+    assert api_error(409, {"error": {**error, "errors": [{"reason": "conflict"}]}}).status == "ABORTED"
 
 
 @pytest.mark.parametrize(

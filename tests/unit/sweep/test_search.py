@@ -43,6 +43,13 @@ def test_what_a_start_works_on(path: str, http_method: str, body: Any, target: s
     assert (found.place.name, found.place.host) == (L, "datafusion.us-central1.rep.googleapis.com")
 
 
+def test_a_cluster_is_named_in_the_body() -> None:
+    """C9: what `if_exists` knows of a create, the sweep knows, too."""
+    found = traces("projects/p/regions/us-central1/clusters", service="dataproc", body={"clusterName": "x"})
+    assert found is not None
+    assert (found.target, found.names_new) == ("projects/p/regions/us-central1/clusters/x", True)
+
+
 @pytest.mark.parametrize(
     ("path", "body"),
     [

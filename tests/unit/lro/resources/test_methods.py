@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import string
 import uuid
 from typing import Any
@@ -22,7 +23,7 @@ from airflow_lro_provider.lro.errors import (
 )
 from airflow_lro_provider.lro.resources.catalog import known_services
 from airflow_lro_provider.lro.resources.hosts import endpoint_of
-from airflow_lro_provider.lro.resources.methods import Method, new_request_id, read_method
+from airflow_lro_provider.lro.resources.methods import Method, id_among, new_request_id, new_resource, read_method
 from tools import generate_services
 
 LOCATION = "projects/p/locations/us-central1"
@@ -298,6 +299,88 @@ def test_nothing_but_google_is_ever_addressed(value: str, service: str | None) -
         return
     assert url.partition("//")[2].partition("/")[0].endswith(".googleapis.com")
     assert not set(url) & set(" \t\r\n#\\")
+
+
+DATAPROC, SPANNER = "projects/p/regions/us-central1", "projects/p/instances/i"
+POOLS = "locations/global/workforcePools"
+
+
+@pytest.mark.parametrize(
+    ("service", "value", "body", "name"),
+    [
+        ("datafusion", f"{INSTANCES}?instanceId=x", None, f"{INSTANCES}/x"),
+        ("datafusion", f"{INSTANCES}?instance_id=x", None, f"{INSTANCES}/x"),
+        ("spanner", "projects/p/instances", {"instanceId": "x"}, "projects/p/instances/x"),
+        (
+            "developerconnect",
+            f"{LOCATION}/connections/c/gitRepositoryLinks?git_repository_link_id=x",
+            {},
+            f"{LOCATION}/connections/c/gitRepositoryLinks/x",
+        ),
+        ("apigateway", f"{LOCATION}/apis/a/configs?apiConfigId=x", None, f"{LOCATION}/apis/a/configs/x"),
+        ("iam", f"{POOLS}/p/providers?workforcePoolProviderId=x", {}, f"{POOLS}/p/providers/x"),
+        ("iam", f"{POOLS}/p/providers/q/keys?workforcePoolProviderKeyId=x", {}, f"{POOLS}/p/providers/q/keys/x"),
+        ("dataproc", f"{DATAPROC}/clusters", {"projectId": "p", "clusterName": "x"}, f"{DATAPROC}/clusters/x"),
+        (
+            "managedidentities",
+            "projects/p/locations/global/domains?domainName=ad.example.com",
+            {},
+            "projects/p/locations/global/domains/ad.example.com",
+        ),
+        ("spanner", f"{SPANNER}/databases", {"createStatement": "CREATE DATABASE `x-1`"}, f"{SPANNER}/databases/x-1"),
+        ("spanner", f"{SPANNER}/databases", {"createStatement": 'create database "x" '}, f"{SPANNER}/databases/x"),
+        ("apigee", "organizations/o/environments", {"name": "x"}, "organizations/o/environments/x"),
+        ("apigee", "organizations/o/envgroups?name=x", {}, "organizations/o/envgroups/x"),
+        (
+            "composer",
+            f"{LOCATION}/environments",
+            {"name": "projects/123/locations/us-central1/environments/x"},
+            "projects/123/locations/us-central1/environments/x",
+        ),
+    ],
+)
+def test_what_a_create_names(service: str, value: str, body: Any, name: str) -> None:
+    """C9: by an id in query or body, in either spelling, with its parents' names or without, or by a name."""
+    assert new_resource(read_method(value, service=service), body).name == name
+
+
+@pytest.mark.parametrize(
+    ("service", "value", "body"),
+    [
+        ("datafusion", f"{INSTANCES}?templateId=x", None),
+        ("datafusion", f"{INSTANCES}?instanceId=a/b", None),
+        ("ftp", f"{LOCATION}/servers/s/users", {"username": "u"}),
+        ("dataproc", f"{DATAPROC}/clusters", {"clusterName": None}),
+        ("spanner", f"{SPANNER}/databases", {"createStatement": "CREATE DATABASE a; DROP DATABASE b"}),
+        ("spanner", f"{SPANNER}/databases", {"createStatement": 3}),
+        ("apigee", "organizations/o/environments", {"displayName": "x"}),
+        ("composer", f"{LOCATION}/environments", {"name": "projects/p/locations/us-east1/environments/x"}),
+    ],
+)
+def test_what_names_nothing_new(service: str, value: str, body: Any) -> None:
+    """C9, A5: another resource's id, somebody's name, two names: it is not guessed."""
+    with pytest.raises(InvalidReferenceError):
+        new_resource(read_method(value, service=service), body)
+
+
+def test_the_creates_of_discovery_name_what_they_create() -> None:
+    """C9: of all creates, as many have an id as the table says, and none has two."""
+    found, counted = 0, 0
+    for document in generate_services.documents():
+        service = known_services().get(document.name)
+        if service is None or document.version not in service.versions:
+            continue
+        for method in generate_services.methods_of(document.raw):
+            start = generate_services.read_start(document.raw, method)
+            if start is None or start[0] not in document.starts or not re.match(r"POST (.*/)?[^/:*]+$", start[0]):
+                continue
+            path = start[0].removeprefix("POST ").replace("*", "a1")
+            body = generate_services._schema(document.raw, method.get("request")).get("properties", {})
+            given = [name for name, one in method["parameters"].items() if one["location"] == "query"]
+            ids = {name for name in [*given, *body] if id_among({name: "CREATE DATABASE x"}, path)}
+            assert len(ids) <= 1, (path, ids)
+            found, counted = found + len(ids), counted + 1
+    assert (found, counted) == (623, 792)
 
 
 # -- the request -----------------------------------------------------------------------------------------
