@@ -9,11 +9,13 @@ value                                          JSON (https://protobuf.dev/progra
 ``Decimal``, other numbers                     a number; ``"NaN"``, ``"Infinity"``, ``"-Infinity"``
 ``Enum``                                       its value
 ``UUID``                                       a string
-``bytes``                                      Base64
+``bytes`` and the like                         Base64
+a model of Pydantic                            its fields, by their aliases, each as it is written here
 a mapping; anything else that can be iterated  an object; a list (an XCom of a mapped task is such a sequence)
 =============================================  ==================================================================
 
-A ``datetime`` without a time zone is refused: which moment it means is not known.
+Refused is what would be another value there: a ``datetime`` without a time zone (which moment is it?), a ``Decimal``
+with more digits than a double has, what a template names and is not there, two keys that are the same in JSON.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from __future__ import annotations
 import base64
 import math
 import numbers
+from collections import UserString
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -38,13 +41,13 @@ def read_body(body: Any) -> dict[str, Any] | None:
     """
     if body is None:
         return None
-    if not isinstance(body, Mapping):
-        hint = " Did Jinja turn a dict into a string?" if isinstance(body, str) else ""
-        raise InvalidReferenceError(f"`body` must be a dict (a JSON object), not {type(body).__name__}.{hint}")
     try:
-        plain: dict[str, Any] = _plain(body, "body")
+        plain = _plain(body, "body")
     except RecursionError:
         raise InvalidReferenceError("`body` contains itself, or is nested too deeply.") from None
+    if not isinstance(plain, dict):
+        hint = " Did Jinja turn a dict into a string?" if isinstance(body, str) else ""
+        raise InvalidReferenceError(f"`body` must be a dict (a JSON object), not {type(body).__name__}.{hint}")
     return plain
 
 
@@ -53,45 +56,69 @@ def _plain(value: Any, path: str) -> Any:
         value = value.value
     if value is None or isinstance(value, (str, bool)):
         return value
-    if isinstance(value, numbers.Integral):
-        return int(value)
     if isinstance(value, (numbers.Real, Decimal)):
-        return _number(value)
+        return _number(value, path)
     if isinstance(value, (date, time, timedelta)):
         return _moment(value, path)
-    if isinstance(value, UUID):
+    if isinstance(value, (UUID, UserString)):
         return str(value)
-    if isinstance(value, (bytes, bytearray)):
+    if isinstance(value, (bytes, bytearray, memoryview)):
         return base64.b64encode(value).decode()
+    if hasattr(type(value), "_fail_with_undefined_error"):  # jinja2.Undefined, which iterates as an empty list
+        raise InvalidReferenceError(f"`{path}` is undefined: its template names a value that is not there.")
+    if hasattr(type(value), "model_dump"):  # Pydantic's own JSON has other forms of durations
+        value = value.model_dump(by_alias=True)
     if isinstance(value, Mapping):
-        return {_key(key, path): _plain(part, f"{path}.{key}") for key, part in value.items()}
+        plain = {_key(key, path): _plain(part, f"{path}.{key}") for key, part in value.items()}
+        if len(plain) < len(value):
+            raise InvalidReferenceError(f"two keys of `{path}` are the same in JSON, where all keys are strings.")
+        return plain
     if isinstance(value, Iterable):
         return [_plain(part, f"{path}[{index}]") for index, part in enumerate(value)]
     raise InvalidReferenceError(f"`{path}` is of type {type(value).__name__}, which has no form in JSON.")
 
 
-def _number(value: numbers.Real | Decimal) -> int | float | str:
-    number = float(value)
+def _number(value: numbers.Real | Decimal, path: str) -> int | float | str:
+    if isinstance(value, Decimal) and value.is_nan():  # a signaling NaN cannot be converted
+        return "NaN"
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
     if math.isnan(number):
         return "NaN"
     if math.isinf(number):
-        return "Infinity" if number > 0 else "-Infinity"
-    # A whole Decimal may have more digits than a float.
-    return int(value) if isinstance(value, Decimal) and value == value.to_integral_value() else number
+        if value in (math.inf, -math.inf):
+            return "Infinity" if number > 0 else "-Infinity"
+        raise InvalidReferenceError(f"`{path}` is too large for a number in JSON.")
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, Decimal):
+        if value == value.to_integral_value():  # it may have more digits than a float
+            return int(value)
+        if Decimal(repr(number)) != value:
+            raise InvalidReferenceError(
+                f"`{path}` ({value}) has more digits than a number in JSON keeps: round it, or give it as a string."
+            )
+    return number
 
 
 def _moment(value: date | time | timedelta, path: str) -> str:
     if isinstance(value, timedelta):
-        whole, micros = divmod(abs(value) // timedelta(microseconds=1), 1_000_000)
-        sign = "-" if value < timedelta(0) else ""
-        return f"{sign}{whole}.{micros:06}".rstrip("0").rstrip(".") + "s"
+        # Not the value's own arithmetic: that of Pendulum's intervals breaks.
+        micros = timedelta.__floordiv__(value, timedelta(microseconds=1))
+        whole, rest = divmod(abs(micros), 1_000_000)
+        return f"{'-' if micros < 0 else ''}{whole}.{rest:06}".rstrip("0").rstrip(".") + "s"
     if not isinstance(value, datetime):
         return value.isoformat()
     if value.utcoffset() is None:
         raise InvalidReferenceError(
             f"`{path}` ({value.isoformat()}) has no time zone, so which moment it is is unknown."
         )
-    return value.astimezone(timezone.utc).replace(tzinfo=None).isoformat() + "Z"
+    try:
+        return value.astimezone(timezone.utc).replace(tzinfo=None).isoformat() + "Z"
+    except OverflowError:
+        raise InvalidReferenceError(f"`{path}` ({value.isoformat()}) is not in the years 1 to 9999 of UTC.") from None
 
 
 def _key(key: Any, path: str) -> str:

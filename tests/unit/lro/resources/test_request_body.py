@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections import OrderedDict
+from collections import OrderedDict, UserString
 from collections.abc import Sequence
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -78,6 +78,11 @@ class Number(IntEnum):
         ({Tier.BASIC: 1, 7: 2}, {"BASIC": 1, "7": 2}),
         (UUID(int=7), "00000000-0000-0000-0000-000000000007"),
         (b"\x00\xff", "AP8="),
+        (memoryview(b"\x00\xff"), "AP8="),
+        (UserString("a"), "a"),
+        (Decimal("sNaN"), "NaN"),
+        (Decimal("0.1"), 0.1),
+        (Decimal("-12345678901234567890123"), -12345678901234567890123),
         ([None, True, "a", 1, 1.5, {}], [None, True, "a", 1, 1.5, {}]),
     ],
     ids=lambda value: type(value).__name__,
@@ -97,8 +102,33 @@ def test_pendulum() -> None:
         "at": pendulum.datetime(2026, 1, 31, 10, tz="Europe/Berlin"),
         "day": pendulum.date(2026, 1, 31),
         "long": pendulum.duration(hours=1),
+        "interval": pendulum.datetime(2026, 1, 2) - pendulum.datetime(2026, 1, 1),
+        "back": pendulum.datetime(2026, 1, 1) - pendulum.datetime(2026, 1, 1, 0, 0, 1, 500_000),
     }
-    assert read_body(body) == {"at": "2026-01-31T09:00:00Z", "day": "2026-01-31", "long": "3600s"}
+    written = {"at": "2026-01-31T09:00:00Z", "day": "2026-01-31", "long": "3600s", "interval": "86400s"}
+    assert read_body(body) == {**written, "back": "-1.5s"}
+
+
+def test_pydantic() -> None:
+    """B8: a model is its fields, in the forms that Google reads, by the names that it has outside."""
+    pydantic = pytest.importorskip("pydantic")
+
+    class Instance(pydantic.BaseModel):  # type: ignore[name-defined, misc]
+        display_name: str = pydantic.Field(default="n", serialization_alias="displayName")
+        ttl: timedelta = timedelta(seconds=90)
+        tier: Tier = Tier.BASIC
+
+    plain = {"displayName": "n", "ttl": "90s", "tier": "BASIC"}
+    assert read_body({"instance": Instance(), "all": [Instance()]}) == {"instance": plain, "all": [plain]}
+    assert read_body(Instance()) == plain
+
+
+@pytest.mark.parametrize("kind", ["Undefined", "StrictUndefined", "ChainableUndefined", "DebugUndefined"])
+def test_a_template_of_nothing_is_refused(kind: str) -> None:
+    """B8: native rendering makes an object of it that can be iterated; it is no empty list."""
+    nothing = getattr(pytest.importorskip("jinja2"), kind)(name="x")
+    with pytest.raises(InvalidReferenceError, match=r"^`body\.a\[0\]` is undefined"):
+        read_body({"a": [nothing]})
 
 
 @pytest.mark.parametrize(
@@ -109,6 +139,15 @@ def test_pendulum() -> None:
         ({"a": datetime(2026, 1, 31)}, r"^`body\.a` \(2026-01-31T00:00:00\) has no time zone"),
         ({"a": {None: 1}}, r"^a key in `body\.a` is of type NoneType"),
         ({"a": {(1, 2): 1}}, r"^a key in `body\.a` is of type tuple"),
+        ({"a": {1: "x", "1": "y"}}, r"^two keys of `body\.a` are the same"),
+        ({"a": [Decimal("1e400")]}, r"^`body\.a\[0\]` is too large"),
+        ({"a": Decimal("-1e999999")}, r"^`body\.a` is too large"),
+        ({"a": 10**5000}, r"^`body\.a` is too large"),
+        ({"a": Fraction(10**400)}, r"^`body\.a` is too large"),
+        ({"a": Decimal("0.1234567890123456789")}, r"^`body\.a` \(0\.1234567890123456789\) has more digits"),
+        ({"a": Decimal("1e-400")}, r"^`body\.a` \(1E-400\) has more digits"),
+        ({"a": datetime.max.replace(tzinfo=timezone(-timedelta(hours=5)))}, r"^`body\.a` \(9999-12-31T.* years 1 to"),
+        ({"a": datetime.min.replace(tzinfo=timezone(timedelta(hours=5)))}, r"^`body\.a` \(0001-01-01T.* years 1 to"),
     ],
 )
 def test_what_has_no_form_in_json_is_refused(body: Any, words: str) -> None:
