@@ -116,7 +116,7 @@ class OperationTask(BaseOperator):
         from airflow_lro_provider.attempt.record import Role
 
         role = Role(
-            gcp_conn_id=self.gcp_conn_id,
+            gcp_conn_id=self._hook().gcp_conn_id,
             impersonation_chain=self.impersonation_chain,
             cancel_on_kill=self.cancel_on_kill,
             cancel_on_failure=self.cancel_on_failure,

@@ -56,7 +56,7 @@ class _OperationsBaseHook(BaseHook):
         super().__init__(**kwargs)
         self.service = service
         self.api_version = api_version
-        self.gcp_conn_id = gcp_conn_id
+        self.gcp_conn_id = gcp_conn_id.strip() if isinstance(gcp_conn_id, str) else gcp_conn_id
         self.impersonation_chain = impersonation_chain
         self._settings: ConnectionSettings | None = None
 

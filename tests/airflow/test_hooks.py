@@ -67,6 +67,22 @@ async def test_names_may_begin_with_their_location(lro_emulator: Emulator, monke
     await shared.close()
 
 
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_white_space_around_a_connections_name_does_not_count(
+    lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, asynchronous: bool
+) -> None:
+    """B9: a template, or a shell, has added a newline."""
+    monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", lro_emulator.airflow_connection_json())
+    name = lro_emulator.create("datafusion")
+    given = {"service": "datafusion", "gcp_conn_id": " google_cloud_default\n"}
+    if asynchronous:
+        hook = OperationsAsyncHook(**given)
+        assert (await hook.get(name)).name == name
+        await hook.close()
+    else:
+        assert OperationsHook(**given).get(name).name == name
+
+
 async def test_the_async_hook_does_the_same(lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same methods as coroutines."""
     monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", lro_emulator.airflow_connection_json())

@@ -189,6 +189,44 @@ def test_a_variable_that_names_nothing_is_said(
     assert proxy.requests == []
 
 
+@KINDS
+@pytest.mark.parametrize("variable", VARIABLES)
+def test_white_space_around_a_path_does_not_count(
+    proxy: InspectingProxy,
+    authority: Authority,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    variable: str,
+) -> None:
+    """B4: a newline at the end of a variable costs nobody the certificates."""
+    trusted = authority.certificate
+    if variable == "SSL_CERT_DIR":
+        trusted = hashed_folder(trusted, "Authority of these tests", tmp_path / "hashed")
+    monkeypatch.setenv(variable, f" {trusted}\n")
+    assert get(kind, is_anonymous=True).done
+
+
+@KINDS
+@pytest.mark.parametrize("missing", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
+def test_one_of_openssls_variables_is_enough(
+    proxy: InspectingProxy,
+    authority: Authority,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    missing: str,
+) -> None:
+    """B4: the other one may name what is not there, as for OpenSSL itself."""
+    trusted = {
+        "SSL_CERT_FILE": authority.certificate,
+        "SSL_CERT_DIR": hashed_folder(authority.certificate, "Authority of these tests", tmp_path / "hashed"),
+    }
+    for variable, path in trusted.items():
+        monkeypatch.setenv(variable, str(tmp_path / "not there" if variable == missing else path))
+    assert get(kind, is_anonymous=True).done
+
+
 def test_the_first_variable_counts(authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """B4: in the order of requests; an empty one is none."""
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "not there"))

@@ -18,6 +18,7 @@ from airflow_lro_provider.lro.errors import ConnectionSettingsError
 from airflow_lro_provider.lro.resources.catalog import DEFAULT_UNIVERSE
 from airflow_lro_provider.lro.resources.hosts import (
     Resource,
+    as_written,
     belongs_to,
     check_endpoint,
     check_universe,
@@ -217,6 +218,8 @@ class _Extra:
 
     def text(self, key: str) -> str | None:
         value = self._get(key)
+        if "project" in key:
+            value = as_written(value)  # it may be given by its number
         if value is None or value == "":
             return None
         if not isinstance(value, str):

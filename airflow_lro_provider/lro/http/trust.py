@@ -5,9 +5,12 @@ set to a file or folder              trusted
 ===================================  ==================================================================================
 ``REQUESTS_CA_BUNDLE``               what is there, and nothing else
 ``CURL_CA_BUNDLE``                   the same, if the first one is not set: in the order of requests
-``SSL_CERT_FILE``, ``SSL_CERT_DIR``  what is there in place of the system's file or folder, as OpenSSL has it
+``SSL_CERT_FILE``, ``SSL_CERT_DIR``  what is there in place of the system's file or folder, as OpenSSL has it: of the
+                                     two, one may name what is not there
 none of them                         certifi's certificates, as in requests, and the system's, as in aiohttp
 ===================================  ==================================================================================
+
+White space around a path does not count.
 
 A certificate that is not accepted is an :class:`UnreachableError`: a retry would get it again
 (:mod:`~airflow_lro_provider.lro.http.failures`). Those that have expired or are another host's are no matter of trust.
@@ -33,7 +36,7 @@ _shared: tuple[Key, ssl.SSLContext] | None = None
 
 def trust_key() -> Key:
     """What the contexts of the same trust have in common: variable, path, and when that was changed."""
-    return tuple((name, path, _changed(name, path)) for name, path in _sources().items())
+    return tuple((name, path, changed) for name, path, changed in _readable(_sources()))
 
 
 def shared_context() -> ssl.SSLContext:
@@ -57,8 +60,7 @@ def new_context(bundle: str | None = None) -> ssl.SSLContext:
     :raises ConnectionSettingsError: if a variable names what cannot be used.
     """
     sources = {"verify": bundle} if bundle else _sources()
-    for name, path in sources.items():
-        _changed(name, path)
+    for name, path, _ in _readable(sources):
         if name not in _OPENSSL:
             is_folder = os.path.isdir(path)
             try:
@@ -67,9 +69,12 @@ def new_context(bundle: str | None = None) -> ssl.SSLContext:
                 )
             except (OSError, ssl.SSLError):
                 raise _unusable(name, path) from None
-    context = ssl.create_default_context()  # reads OpenSSL's variables
+    context = ssl.create_default_context()  # reads OpenSSL's variables, with the white space in them
     if not sources:
         context.load_verify_locations(DEFAULT_CA_BUNDLE_PATH)
+    elif any(os.environ.get(name) != path for name, path in sources.items()):
+        with contextlib.suppress(OSError):
+            context.load_verify_locations(sources.get("SSL_CERT_FILE"), sources.get("SSL_CERT_DIR"))
     return context
 
 
@@ -111,21 +116,29 @@ _PROBLEMS = {9: _NOT_NOW, 10: _NOT_NOW, 62: _NOT_THIS_HOST, 64: _NOT_THIS_HOST}
 
 
 def _sources() -> Mapping[str, str]:
+    named = {name: os.environ.get(name, "").strip() for name in (*_BUNDLES, *_OPENSSL)}
     for name in _BUNDLES:
-        if path := os.environ.get(name):
-            return {name: path}
-    return {name: path for name in _OPENSSL if (path := os.environ.get(name))}
+        if named[name]:
+            return {name: named[name]}
+    return {name: named[name] for name in _OPENSSL if named[name]}
 
 
-def _changed(name: str, path: str) -> int:
-    """When a file was changed; of the folders of ``SSL_CERT_DIR``, whichever was changed last."""
-    changed = []
-    for part in path.split(os.pathsep) if name == "SSL_CERT_DIR" else [path]:
-        with contextlib.suppress(OSError, ValueError):
-            changed.append(os.stat(part).st_mtime_ns)
-    if not changed:
-        raise _unusable(name, path)
-    return max(changed)
+def _readable(sources: Mapping[str, str]) -> list[tuple[str, str, int]]:
+    """The sources that are there, and when each was changed: a file, or the newest of the folders of ``SSL_CERT_DIR``.
+
+    :raises ConnectionSettingsError: if there are sources, and none of them is there.
+    """
+    found = []
+    for name, path in sources.items():
+        changed = []
+        for part in path.split(os.pathsep) if name == "SSL_CERT_DIR" else [path]:
+            with contextlib.suppress(OSError, ValueError):
+                changed.append(os.stat(part).st_mtime_ns)
+        if changed:
+            found.append((name, path, max(changed)))
+    if sources and not found:
+        raise _unusable(*next(iter(sources.items())))
+    return found
 
 
 def _unusable(name: str, path: str) -> ConnectionSettingsError:

@@ -361,7 +361,7 @@ def find_service(wanted: str) -> Service:
         raise UnknownServiceError(f"`service` must be the name of an API, got {wanted!r}. {_WHICH}")
     if wanted in services:
         return services[wanted]
-    if (by_host := service_of_host(wanted)) is not None:
+    if (by_host := service_of_host(plain_host(wanted))) is not None:
         return by_host
     word = wanted.lower()
     _refuse_other(word)
@@ -372,6 +372,16 @@ def find_service(wanted: str) -> Service:
     raise UnknownServiceError(
         f"Unknown service {wanted!r}.{hint} It must be the API's discovery name or its host. {_WHICH}"
     )
+
+
+def plain_host(text: str) -> str:
+    """A host, of which people also give the URL of its root, or the port of https."""
+    return lower(re.sub(r"(?i)^https://|(:443)?/?$", "", text.strip()))
+
+
+def lower(host: str) -> str:
+    """In lower case if it is ASCII: the lower case of some other letters is an ASCII letter (U+212A is a k)."""
+    return host.lower() if host.isascii() else host
 
 
 def service_of_host(host: str) -> Service | None:

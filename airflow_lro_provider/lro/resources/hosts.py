@@ -25,6 +25,8 @@ from airflow_lro_provider.lro.resources.catalog import (
     find_service,
     known_services,
     location_of,
+    lower,
+    plain_host,
     region_of,
     service_of_host,
 )
@@ -86,7 +88,7 @@ class NamedHost:
         :raises InvalidReferenceError: if the host serves another location than the one in the name.
         """
         of_host, of_name = self.api.location_of_host(self.host), location_of(name)
-        if of_host and of_name and not _lies_in(of_name, of_host) and not self.is_endpoint:
+        if of_host and of_name not in (None, "-") and not _lies_in(of_name, of_host) and not self.is_endpoint:
             raise InvalidReferenceError(
                 f"{self.given!r:.200}: the host serves the location {of_host!r}, but the name is in {of_name!r}."
             )
@@ -107,7 +109,7 @@ def read_service(service: str, universe: str = DEFAULT_UNIVERSE) -> NamedHost:
     :raises UnknownServiceError: if there is none.
     """
     if isinstance(service, str) and "." in service:
-        host = host_in_table(_lower(service.strip()), universe)
+        host = host_in_table(plain_host(service), universe)
         if (owner := service_of_host(host)) is not None:
             return NamedHost(owner, host, service, is_exact=True)
     api = find_service(service)
@@ -134,7 +136,7 @@ def read_full_name(full_name: str, named: NamedHost | None, universe: str = DEFA
     :raises ForbiddenEndpointError: if neither the host nor the user identifies the API.
     """
     host, _, name = full_name[2:].partition("/")
-    host = host_in_table(_lower(host), universe)
+    host = host_in_table(lower(host), universe)
     _check_host(host, full_name)
     return _locate(host, name, named, full_name, is_exact=False)
 
@@ -215,7 +217,7 @@ def check_unknown_host(value: object) -> None:
 def lies_in(value: object, universe: str) -> bool:
     """Whether a host, or a name or URL with its host, is of this universe, which is not Google's own."""
     value = as_written(value)
-    host = _host_in(value) or (_lower(value) if isinstance(value, str) else "")
+    host = _host_in(value) or (plain_host(value) if isinstance(value, str) else "")
     return universe != DEFAULT_UNIVERSE and belongs_to(host, universe)
 
 
@@ -225,7 +227,7 @@ def _host_in(value: object) -> str | None:
     if not isinstance(value, str):
         return None
     if value.startswith("//"):
-        return _lower(value[2:].partition("/")[0])
+        return lower(value[2:].partition("/")[0])
     return split_url(value)[1] if "://" in value else None
 
 
@@ -361,12 +363,8 @@ def host_to_send_to(host: str, universe: str, *, mtls: bool = False) -> str:
 
 
 def split_url(endpoint: str) -> tuple[str, str, str]:
-    """Scheme, host (both in lower case) and path of a URL."""
+    """Scheme, host (both in lower case, without the port of https) and path of a URL."""
     scheme, _, rest = endpoint.partition("://")
     host, slash, path = rest.partition("/")
-    return _lower(scheme), _lower(host), slash + path
-
-
-def _lower(host: str) -> str:
-    """In lower case if it is ASCII: the lower case of some other letters is an ASCII letter (U+212A is a k)."""
-    return host.lower() if host.isascii() else host
+    scheme, host = lower(scheme), lower(host)
+    return scheme, host.removesuffix(":443") if scheme == "https" else host, slash + path

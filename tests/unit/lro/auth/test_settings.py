@@ -62,6 +62,8 @@ IDP = {
 FIELDS: dict[str, tuple[dict[str, Any], str, Any]] = {
     "project": ({"project": "p"}, "project", "p"),
     "project with blanks": ({"project": " p\n"}, "project", "p"),
+    "project as a number": ({"project": 123456}, "project", "123456"),
+    "quota project as a number": ({"quota_project_id": 123456}, "quota_project_id", "123456"),
     "key_path": ({"key_path": "/keys/k.json"}, "key_path", "/keys/k.json"),
     "quota_project_id": ({"quota_project_id": "q"}, "quota_project_id", "q"),
     "keyfile_dict as text": ({"keyfile_dict": '{"b": 1, "a": 2}'}, "keyfile_dict", '{"a": 2, "b": 1}'),
@@ -189,7 +191,7 @@ def test_the_tasks_impersonation_goes_before_the_connections(given: Any, chain: 
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "project is a number": ({"project": 7}, "`project` must be a string, not int"),
+    "project is true": ({"project": True}, "`project` must be a string, not bool"),
     "key_path is a list": ({"key_path": ["k.json"]}, "`key_path` must be a string, not list"),
     "key_path is no .json": ({"key_path": "/keys/key.p12"}, "`key_path` must be the path of a .json key file"),
     "two keys": (

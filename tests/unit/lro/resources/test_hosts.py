@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
-from airflow_lro_provider.lro.errors import ConnectionSettingsError, ForbiddenEndpointError, InvalidReferenceError
+from airflow_lro_provider.lro.errors import (
+    ConnectionSettingsError,
+    ForbiddenEndpointError,
+    InvalidReferenceError,
+    InvalidRequestError,
+    UnknownServiceError,
+)
+from airflow_lro_provider.lro.resources.catalog import find_service
 from airflow_lro_provider.lro.resources.hosts import (
     DEFAULT_UNIVERSE,
     belongs_to,
@@ -106,6 +113,17 @@ def test_a_regional_endpoint_is_used_where_it_is_known(service: str, universe: s
     [
         ("eu-documentai.googleapis.com", "projects/p/locations/eu/operations/o", "eu-documentai.googleapis.com"),
         ("EU-DocumentAI.googleapis.com ", "projects/p/locations/eu/operations/o", "eu-documentai.googleapis.com"),
+        ("eu-documentai.googleapis.com:443", "projects/p/locations/eu/operations/o", "eu-documentai.googleapis.com"),
+        (
+            "https://eu-documentai.googleapis.com",
+            "projects/p/locations/eu/operations/o",
+            "eu-documentai.googleapis.com",
+        ),
+        (
+            "HTTPS://EU-DocumentAI.googleapis.com:443/\n",
+            "projects/p/locations/eu/operations/o",
+            "eu-documentai.googleapis.com",
+        ),
         (
             "documentai.eu.rep.googleapis.com",
             "projects/p/locations/eu/operations/o",
@@ -133,6 +151,7 @@ def test_a_regional_endpoint_is_used_where_it_is_known(service: str, universe: s
 def test_a_host_given_as_service_is_used(service: str, name: str, host: str) -> None:
     """B2: for operations, methods and parents; a global host only if it serves the location."""
     assert read_reference(name, service).host == host
+    assert find_service(service).name == read_reference(name, service).service
     if not name.startswith("//"):
         method, parent = name.rpartition("/operations/")[0] + "/things", name.rpartition("/operations/")[0]
         assert read_method(method, service=service).host == host
@@ -145,6 +164,28 @@ def test_a_host_of_another_universe_given_as_service_is_used() -> None:
     reference = read_reference("projects/p/locations/eu/operations/o", **named)
     assert endpoint_of(reference, universe=UNIVERSE) == "https://eu-documentai.universe.example"
     assert read_parent("projects/p/locations/eu", **named).host == reference.host
+
+
+def test_a_parent_of_all_locations_is_of_the_host_that_is_given() -> None:
+    """B2: `locations/-` lies at every host; it is no location that the host may not serve."""
+    for host in ("us-central1-aiplatform.googleapis.com", "aiplatform.googleapis.com"):
+        assert read_parent("projects/p/locations/-", host).host == host
+
+
+def test_a_url_may_have_the_port_of_https() -> None:
+    """B2: it is the same host; with another port it is another one."""
+    reference = read_reference(f"https://europe-west4-aiplatform.googleapis.com:443/v1/{NAME}")
+    assert endpoint_of(reference) == "https://europe-west4-aiplatform.googleapis.com"
+    for host in ("europe-west4-aiplatform.googleapis.com:444", "europe-west4-aiplatform.googleapis.com:443:443"):
+        with pytest.raises(InvalidRequestError):
+            endpoint_of(read_reference(f"https://{host}/v1/{NAME}", "aiplatform"))
+
+
+@pytest.mark.parametrize("service", ["http://eu-documentai.googleapis.com", "https://evil.example", "https://"])
+def test_what_is_no_host_of_google_is_no_service(service: str) -> None:
+    """B2: plain http is none, nor is another host."""
+    with pytest.raises(UnknownServiceError):
+        read_reference("projects/p/locations/eu/operations/o", service)
 
 
 @pytest.mark.parametrize("read", [read_reference, read_parent])
