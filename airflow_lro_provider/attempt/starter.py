@@ -13,11 +13,10 @@ from airflow_lro_provider.attempt.task import OperationTask
 from airflow_lro_provider.attempt.validation import (
     check_cancel,
     check_flags,
-    check_interval,
     check_outcomes,
     check_result_check,
-    check_seconds,
 )
+from airflow_lro_provider.lro.durations import check_interval, check_seconds
 
 if TYPE_CHECKING:
     from airflow_lro_provider.attempt.attempt import Attempt

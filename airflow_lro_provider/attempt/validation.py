@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from airflow_lro_provider.lro.resources.catalog import Service
     from airflow_lro_provider.lro.resources.names import OperationReference
 
-MAX_SECONDS = 100 * 365 * 86400.0
-"""No duration is longer than a century."""
-
 _PROJECT = "project"
 """Stands for the connection's project, which is not read when a Dag is parsed."""
 
@@ -176,32 +173,6 @@ def _refuse_task(value: Any, argument: str) -> None:
 
     if hasattr(value, "task_id") and (hint := hint_for(value, argument)):
         raise InvalidReferenceError(f"`{argument}` is {type(value).__name__}{hint}")
-
-
-def check_seconds(name: str, value: float | timedelta | None, *, minimum: float = 0.0) -> float | None:
-    """Check a duration and return it in seconds.
-
-    :raises ValueError: for anything that is no duration, or shorter than the minimum.
-    """
-    if value is None:
-        return None
-    seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    good = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
-    if not good or not minimum <= seconds <= MAX_SECONDS:
-        raise ValueError(
-            f"`{name}` must be a number of seconds (or a timedelta) of at least {minimum:g}, got {value!r}"
-        )
-    return float(seconds)
-
-
-def check_interval(name: str, value: float | timedelta | None) -> float | None:
-    """Check the time between two polls, and return it in seconds.
-
-    :raises ValueError: for what is none, or 0. (What is less than a second counts as one: :mod:`lro.polling`.)
-    """
-    if (seconds := check_seconds(name, value)) == 0:
-        raise ValueError(f"`{name}` must be longer than 0 s; leave it out for one that grows with the age of the wait")
-    return seconds
 
 
 def check_flags(**flags: Any) -> None:

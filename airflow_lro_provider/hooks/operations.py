@@ -16,6 +16,8 @@ from airflow_lro_provider.lro.threads import in_thread
 from airflow_lro_provider.metrics import StatsMetrics
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from airflow_lro_provider.lro.async_client import AsyncOperationsClient
     from airflow_lro_provider.lro.auth.settings import ConnectionSettings
     from airflow_lro_provider.lro.cancel import CancelResult
@@ -182,7 +184,7 @@ class OperationsHook(_OperationsBaseHook):
         *,
         http_method: str = "POST",
         request_id: str | None = None,
-        timeout: float | None = None,
+        timeout: float | timedelta | None = None,
     ) -> Operation:
         """Call a method that responds with an operation. The caller owns the operation.
 
@@ -190,7 +192,7 @@ class OperationsHook(_OperationsBaseHook):
         :param body: the JSON object to send.
         :param request_id: a UUID that makes the start repeatable, where the method takes one
             (https://google.aip.dev/155).
-        :param timeout: how long the response may take, in seconds; by default as the connection says.
+        :param timeout: how long the response may take, in seconds or as a timedelta; by default as the connection says.
         :raises NotAnOperationError: if it responded with something else.
         :raises StartUnknownError: if the response was lost: it may have started something.
         """
@@ -227,14 +229,14 @@ class OperationsHook(_OperationsBaseHook):
     def wait(
         self,
         name: Any,
-        timeout: float | None = None,
-        poll_interval: float | None = None,
+        timeout: float | timedelta | None = None,
+        poll_interval: float | timedelta | None = None,
         on_change: Callable[[str], object] | None = None,
     ) -> Operation:
         """Wait until an operation has finished, and return it however it ended.
 
-        :param timeout: in seconds; ``None`` waits for ever.
-        :param poll_interval: in seconds, at least 1; if ``None`` it grows with the age of the wait.
+        :param timeout: in seconds or as a timedelta; ``None`` waits for ever.
+        :param poll_interval: in seconds or as a timedelta, at least 1; if ``None`` it grows with the age of the wait.
         :param on_change: is given one line whenever state or progress has changed; by default it is logged.
         :raises WaitTimeoutError: at the timeout. The operation runs on.
         """
@@ -346,7 +348,7 @@ class OperationsAsyncHook(_OperationsBaseHook):
         *,
         http_method: str = "POST",
         request_id: str | None = None,
-        timeout: float | None = None,
+        timeout: float | timedelta | None = None,
     ) -> Operation:
         """Call a method that responds with an operation. See :meth:`OperationsHook.start`."""
         settings, client = await self.settings(), await self.get_conn()
@@ -375,8 +377,8 @@ class OperationsAsyncHook(_OperationsBaseHook):
     async def wait(
         self,
         name: Any,
-        timeout: float | None = None,
-        poll_interval: float | None = None,
+        timeout: float | timedelta | None = None,
+        poll_interval: float | timedelta | None = None,
         on_change: Callable[[str], object] | None = None,
     ) -> Operation:
         """Wait until an operation has finished. See :meth:`OperationsHook.wait`."""

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import Any, TypeVar
 
@@ -218,7 +218,7 @@ class AsyncOperationsClient(BaseClient):
         body: Mapping[str, Any] | None = None,
         *,
         request_id: str | None = None,
-        timeout: float | None = None,
+        timeout: float | timedelta | None = None,
         may_continue: Callable[[], bool] = lambda: True,
     ) -> Started:
         """Call a method that starts an operation. See :meth:`OperationsClient.start`."""

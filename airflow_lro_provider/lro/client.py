@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any, TypeVar
 
 from airflow_lro_provider.lro import errors, flows, protocol
@@ -14,6 +14,7 @@ from airflow_lro_provider.lro.auth.mtls import TlsSettings, tls_settings_for
 from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 from airflow_lro_provider.lro.auth.token import Identity
 from airflow_lro_provider.lro.cancel import CancelResult, cancel
+from airflow_lro_provider.lro.durations import check_start_timeout
 from airflow_lro_provider.lro.flows import Flow, Renew, Renewed, Sleep, Started, send
 from airflow_lro_provider.lro.http.messages import (
     CONNECT_TIMEOUT_SECONDS,
@@ -72,7 +73,7 @@ class BaseClient:
         method: Method,
         body: Mapping[str, Any] | None,
         request_id: str | None,
-        timeout: float | None,
+        timeout: float | timedelta | None,
         may_continue: Callable[[], bool],
     ) -> Flow[Started]:
         return flows.start(
@@ -80,7 +81,7 @@ class BaseClient:
             self.endpoint(method),
             body,
             request_id,
-            timeout=timeout or self.settings.start_timeout,
+            timeout=check_start_timeout("timeout", timeout) or self.settings.start_timeout,
             retries=self._retries,
             may_continue=may_continue,
         )
@@ -193,12 +194,12 @@ class OperationsClient(BaseClient):
         body: Mapping[str, Any] | None = None,
         *,
         request_id: str | None = None,
-        timeout: float | None = None,
+        timeout: float | timedelta | None = None,
         may_continue: Callable[[], bool] = lambda: True,
     ) -> Started:
         """Call a method that starts an operation. See :func:`flows.start <airflow_lro_provider.lro.flows.start>`.
 
-        :param timeout: how long its response may take, in seconds; by default as the connection says.
+        :param timeout: how long its response may take, in seconds or as a timedelta; by default as the connection says.
         """
         return self._run(self._start(method, body, request_id, timeout, may_continue))
 

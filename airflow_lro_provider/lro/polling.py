@@ -13,10 +13,11 @@ import math
 import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from typing import Any
 
+from airflow_lro_provider.lro.durations import check_interval, check_seconds
 from airflow_lro_provider.lro.errors import OperationsError, WaitTimeoutError
 from airflow_lro_provider.lro.operation import Operation, Outcome
 
@@ -302,10 +303,18 @@ class PollSchedule:
         return seconds
 
 
-def new_schedule(now: float, *, timeout: float | None = None, interval: float | None = None) -> PollSchedule:
-    """A wait that begins now. Times are in seconds; ``None`` waits for ever, and lets the interval grow."""
-    deadline = None if timeout is None else Deadline(now + timeout, "timeout", timeout)
-    return PollSchedule(started=now, deadline=deadline, interval=interval)
+def new_schedule(
+    now: float, *, timeout: float | timedelta | None = None, interval: float | timedelta | None = None
+) -> PollSchedule:
+    """A wait that begins now.
+
+    :param timeout: in seconds or as a timedelta; ``None`` waits for ever.
+    :param interval: in seconds or as a timedelta; ``None`` lets it grow.
+    :raises InvalidRequestError: for what is no duration, or an interval of 0.
+    """
+    limit = check_seconds("timeout", timeout)
+    deadline = None if limit is None else Deadline(now + limit, "timeout", limit)
+    return PollSchedule(started=now, deadline=deadline, interval=check_interval("poll_interval", interval))
 
 
 LONG_POLL_SECONDS = 30.0

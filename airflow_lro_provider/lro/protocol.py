@@ -129,6 +129,8 @@ def list_(
         raise errors.InvalidReferenceError(
             f"{service.title} ({service.name}) lists operations only with a filter; nothing was sent. Give filter=…"
         )
+    if page_size is not None and (isinstance(page_size, bool) or not isinstance(page_size, int) or page_size < 0):
+        raise errors.InvalidRequestError(f"`page_size` must be a whole number from 1 on, got {page_size!r:.100}")
     query = {"filter": filter, "pageSize": page_size, "pageToken": page_token}
     query = {key: value for key, value in query.items() if value}
     url = _url("list", parent, endpoint)

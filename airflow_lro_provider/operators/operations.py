@@ -17,12 +17,10 @@ from airflow_lro_provider.attempt.starter import OperationStarter
 from airflow_lro_provider.attempt.task import OperationTask
 from airflow_lro_provider.attempt.validation import (
     check_flags,
-    check_interval,
     check_method,
     check_outcomes,
     check_parent,
     check_reference,
-    check_seconds,
     check_texts,
     is_literal,
 )
@@ -32,6 +30,7 @@ from airflow_lro_provider.exceptions import (
     OperationRunningError,
     OperationStartError,
 )
+from airflow_lro_provider.lro.durations import check_interval, check_seconds, check_start_timeout
 
 if TYPE_CHECKING:
     from airflow_lro_provider.attempt.attempt import Attempt
@@ -113,9 +112,7 @@ class RunOperationOperator(OperationStarter):
         self.allow_resource = allow_resource
         self.if_exists = if_exists
         self.if_missing = if_missing
-        self.start_timeout = check_seconds("start_timeout", start_timeout)
-        if self.start_timeout == 0:
-            raise ValueError("`start_timeout` must be longer than 0 s; leave it out for the connection's")
+        self.start_timeout = check_start_timeout("start_timeout", start_timeout)
 
     @property
     def judges(self) -> bool:  # type: ignore[override]

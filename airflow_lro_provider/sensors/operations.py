@@ -14,12 +14,12 @@ from airflow_lro_provider.attempt.task import OperationTask
 from airflow_lro_provider.attempt.validation import (
     check_cancel,
     check_flags,
-    check_interval,
     check_outcomes,
     check_reference,
     check_result_check,
 )
 from airflow_lro_provider.exceptions import FinalOperationFailedError, OperationWaitError
+from airflow_lro_provider.lro.durations import check_interval
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

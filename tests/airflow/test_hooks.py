@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from airflow_lro_provider.lro.errors import (
     ConnectionSettingsError,
     ForbiddenEndpointError,
     InvalidReferenceError,
+    InvalidRequestError,
     NotFoundError,
     UnknownServiceError,
     WaitTimeoutError,
@@ -112,6 +115,43 @@ async def test_a_wait_outlasts_a_key_that_is_not_accepted(
     replacing.join()
     assert operation.outcome is Outcome.SUCCEEDED
     assert lro_emulator.requests("get")[-1].authorization
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_numbers_of_hooks_are_read_as_those_of_operators(
+    lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, asynchronous: bool
+) -> None:
+    """C3: a timedelta is a duration, and what is none is refused before anything is sent."""
+    monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", lro_emulator.airflow_connection_json())
+    name = lro_emulator.create("datafusion", duration=0)
+    parent, method = name.rpartition("/operations/")[0], f"{name.rpartition('/operations/')[0]}/instances?instanceId=x"
+    shared, plain = OperationsAsyncHook(service="datafusion"), OperationsHook(service="datafusion")
+
+    async def call(what: str, *args: Any, **numbers: Any) -> Any:
+        if what == "list":
+            listed = shared.list(*args, **numbers) if asynchronous else plain.list(*args, **numbers)
+            return [operation async for operation in listed] if asynchronous else list(listed)
+        called = getattr(shared if asynchronous else plain, what)(*args, **numbers)
+        return await called if asynchronous else called
+
+    second = timedelta(seconds=1)
+    assert (await call("wait", name, timeout=10 * second, poll_interval=second)).outcome is Outcome.SUCCEEDED
+    assert (await call("start", method, {}, timeout=30 * second)).name
+    assert len(await call("list", parent, page_size=1)) == 2
+    sent = len(lro_emulator.requests())
+    for numbers in ({"timeout": math.nan}, {"timeout": -1}, {"timeout": "5"}, {"poll_interval": math.nan}):
+        with pytest.raises(InvalidRequestError, match="must be a number of seconds"):
+            await call("wait", name, **numbers)
+    with pytest.raises(InvalidRequestError, match="`poll_interval` must be longer than 0 s"):
+        await call("wait", name, poll_interval=0)
+    for timeout in (math.nan, -second, 0, "5"):
+        with pytest.raises(InvalidRequestError, match="`timeout` must be"):
+            await call("start", method, {}, timeout=timeout)
+    for size in (-1, 2.5, "3", True):
+        with pytest.raises(InvalidRequestError, match="`page_size` must be a whole number"):
+            await call("list", parent, page_size=size)
+    assert len(lro_emulator.requests()) == sent
+    await shared.close()
 
 
 def test_a_connection_that_cannot_be_read_any_more_leaves_the_old_one(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +14,6 @@ from airflow_lro_provider.attempt.validation import (
     check_outcomes,
     check_parent,
     check_reference,
-    check_seconds,
     is_literal,
 )
 from airflow_lro_provider.lro.errors import ForbiddenEndpointError, InvalidReferenceError, UnknownServiceError
@@ -204,57 +202,6 @@ def test_names_and_paths_in_the_connections_project() -> None:
     check_reference("locations/us-central1/operations/o", "datafusion", None, "c")
     check_method("locations/us-central1/instances", "POST", None, "datafusion", None, "c")
     check_parent("locations/us-central1", "datafusion", None)
-
-
-@pytest.mark.parametrize(
-    ("value", "minimum", "seconds"),
-    [
-        (None, 1.0, None),
-        (0, 0.0, 0.0),
-        (7, 0.0, 7.0),
-        (0.5, 0.5, 0.5),
-        (timedelta(minutes=1, milliseconds=500), 1.0, 60.5),
-        (timedelta(0), 0.0, 0.0),
-        (timedelta(days=36_500), 0.0, 3_153_600_000.0),
-    ],
-    ids=same_name,
-)
-def test_check_seconds(value: Any, minimum: float, seconds: float | None) -> None:
-    """Numbers and timedeltas become seconds, and None stays None."""
-    assert check_seconds("timeout", value, minimum=minimum) == seconds
-    assert seconds is None or type(check_seconds("timeout", value, minimum=minimum)) is float
-
-
-@pytest.mark.parametrize(
-    ("value", "minimum"),
-    [
-        (-1, 0.0),
-        (0.4, 0.5),
-        (timedelta(seconds=-1), 0.0),
-        (timedelta(milliseconds=400), 0.5),
-        (True, 0.0),
-        ("60", 0.0),
-        (float("nan"), 0.0),
-        (float("inf"), 0.0),
-        (10**400, 0.0),
-        (timedelta(days=40_000), 0.0),
-        ([60], 0.0),
-        (TEMPLATE, 0.0),
-    ],
-    ids=lambda value: repr(value)[:40],
-)
-def test_check_seconds_refuses(value: Any, minimum: float) -> None:
-    """What is no duration, or is too short, is refused with the argument's name, the minimum and the value."""
-    with pytest.raises(ValueError, match=rf"^`poll_interval` must be .* of at least {minimum:g}, got ") as caught:
-        check_seconds("poll_interval", value, minimum=minimum)
-    assert str(caught.value).endswith(repr(value))
-
-
-def test_check_seconds_allows_any_short_time_by_default() -> None:
-    """Without a minimum of its own an argument may be as short as nothing."""
-    assert check_seconds("timeout", 0.25) == 0.25
-    with pytest.raises(ValueError, match="of at least 0, got -1"):
-        check_seconds("timeout", -1)
 
 
 @pytest.mark.parametrize(
