@@ -43,7 +43,7 @@ from airflow_lro_provider.lro.operation import Operation, Outcome
 from airflow_lro_provider.lro.resources.catalog import find_service
 from airflow_lro_provider.lro.resources.hosts import Resource
 from airflow_lro_provider.lro.resources.methods import REQUEST_ID, Method, split_request_id
-from airflow_lro_provider.lro.resources.names import OperationReference, Parent, check_name
+from airflow_lro_provider.lro.resources.names import OperationReference, Parent, check_name, is_nothing
 from airflow_lro_provider.lro.resources.request_body import read_body
 from airflow_lro_provider.lro.status import error_from_response
 
@@ -170,7 +170,8 @@ def start(
     """
     query, content, has_own = split_request_id(method.query, read_body(body) or {})
     place = find_service(method.service).place_of_request_id(method.http_method, method.path)
-    if request_id is not None and not has_own:
+    has_ours = not is_nothing(request_id) and place is not None
+    if has_ours and not has_own:
         if place == "query":
             query = "&".join(filter(None, [query, urlencode({REQUEST_ID: request_id})]))
         elif place == "body":
@@ -186,7 +187,7 @@ def start(
         data,
         headers={"content-type": "application/json"} if data else {},
         response_timeout=timeout,
-        repeatable=has_own or (place is not None and request_id is not None),
+        repeatable=has_own or has_ours,
     )
 
 

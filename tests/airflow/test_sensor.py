@@ -409,7 +409,8 @@ def deferred(this: Try, **arguments: Any) -> tuple[OperationSensor, TaskDeferred
 def test_a_deferral_carries_everything_that_a_cancel_needs(a_try: Callable[..., Try]) -> None:
     """Reference, connection, owner with its token in XCom, and the earliest deadline; no secret."""
     this = a_try()
-    _, deferral = deferred(this, timeout=600, execution_timeout=timedelta(seconds=60))
+    given = {"gcp_conn_id": " google_cloud_default\n"}  # B9: as a template may leave it
+    _, deferral = deferred(this, timeout=600, execution_timeout=timedelta(seconds=60), **given)
     arguments = deferral.trigger.serialize()[1]
     assert arguments["reference"]["name"] == this.name
     assert arguments["gcp_conn_id"] == "google_cloud_default"

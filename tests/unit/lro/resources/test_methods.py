@@ -465,6 +465,7 @@ def test_an_id_that_is_nothing_is_none(own: str, nothing: Any) -> None:
     assert json.loads(made.body) == {"requestId": ID}
     for service, start in (("developerconnect", path), ("datafusion", f"{INSTANCES}?instanceId=x&{own}=")):
         assert not request(start, service, {own: nothing}, request_id=None).repeatable
+        assert not request(path, "developerconnect", request_id=nothing).repeatable
     assert request(f"{path}&{own}=mine", "developerconnect", {own: nothing}).url.endswith(f"&{own}=mine")
 
 
