@@ -42,8 +42,8 @@ from airflow_lro_provider.lro.http.messages import Request, Response, unreadable
 from airflow_lro_provider.lro.operation import Operation, Outcome
 from airflow_lro_provider.lro.resources.catalog import find_service
 from airflow_lro_provider.lro.resources.hosts import Resource
-from airflow_lro_provider.lro.resources.methods import REQUEST_ID, Method, split_request_id
-from airflow_lro_provider.lro.resources.names import OperationReference, Parent, check_name, is_nothing
+from airflow_lro_provider.lro.resources.methods import Method, with_request_id
+from airflow_lro_provider.lro.resources.names import OperationReference, Parent, check_name
 from airflow_lro_provider.lro.resources.request_body import read_body
 from airflow_lro_provider.lro.status import error_from_response
 
@@ -163,19 +163,11 @@ def start(
     """Call a method that starts an operation. What it responds with is read by :func:`started`.
 
     :param body: the JSON object to send; see :mod:`airflow_lro_provider.lro.resources.request_body`.
-    :param request_id: makes the call repeatable, where :meth:`Service.place_of_request_id` knows a place for it; one
-        that the caller wrote into query or body stays, unless it is nothing (:func:`split_request_id`).
+    :param request_id: makes the call repeatable, where it takes one (:func:`with_request_id`).
     :param timeout: how long the response may take, in seconds.
     :raises InvalidReferenceError: for a body that has no form as a JSON object.
     """
-    query, content, has_own = split_request_id(method.query, read_body(body) or {})
-    place = find_service(method.service).place_of_request_id(method.http_method, method.path)
-    has_ours = not is_nothing(request_id) and place is not None
-    if has_ours and not has_own:
-        if place == "query":
-            query = "&".join(filter(None, [query, urlencode({REQUEST_ID: request_id})]))
-        elif place == "body":
-            content[REQUEST_ID] = request_id
+    query, content, repeatable = with_request_id(method, read_body(body) or {}, request_id)
     data = json.dumps(content).encode() if body is not None or content else b""
     url = _root_url(method, endpoint)
     return Request(
@@ -187,7 +179,7 @@ def start(
         data,
         headers={"content-type": "application/json"} if data else {},
         response_timeout=timeout,
-        repeatable=has_own or has_ours,
+        repeatable=repeatable,
     )
 
 

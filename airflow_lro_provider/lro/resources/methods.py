@@ -14,10 +14,10 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
 from airflow_lro_provider.lro.errors import InvalidReferenceError
-from airflow_lro_provider.lro.resources.catalog import DEFAULT_UNIVERSE, Service
+from airflow_lro_provider.lro.resources.catalog import DEFAULT_UNIVERSE, Service, find_service
 from airflow_lro_provider.lro.resources.hosts import Resource, as_written, check_version, read_service, read_url
 from airflow_lro_provider.lro.resources.names import check_segments, hint_for, identity_of, is_nothing, refuse_fetched
 
@@ -171,17 +171,30 @@ def new_resource(method: Method, body: Mapping[str, Any] | None) -> Resource:
     return Resource(method.service, method.version, str(name), method.host)
 
 
-def split_request_id(query: str, body: Mapping[str, Any]) -> tuple[str, dict[str, Any], bool]:
-    """A start's query and body, and whether one of them has a request id of the author's.
+def with_request_id(
+    method: Method, body: Mapping[str, Any], request_id: str | None
+) -> tuple[str, dict[str, Any], bool]:
+    """The query and the body of a start with its request id, and whether that makes it repeatable.
 
-    An id that is nothing (``?requestId=``, ``{"requestId": None}``: a template of a value that is not there) is left
-    out: it makes no start repeatable, and one that is the same for all starts would be worse.
+    ============================  ========================================================================
+    the author's, in either       stays, wherever it stands
+    this one                      added where :meth:`Service.place_of_request_id` knows a place for it
+    one that is nothing           left out, as if it was not there: a template of a value that is not
+                                  there makes no start repeatable (``?requestId=``, ``None``)
+    ============================  ========================================================================
     """
-    kept = {name: value for name, value in body.items() if not _is_empty_id(name, value)}
-    parts = [(part, parse_qsl(part, keep_blank_values=True)) for part in query.split("&")]
+    content = {name: value for name, value in body.items() if not _is_empty_id(name, value)}
+    parts = [(part, parse_qsl(part, keep_blank_values=True)) for part in method.query.split("&") if part]
     parts = [(part, pairs) for part, pairs in parts if not any(_is_empty_id(*pair) for pair in pairs)]
-    named = {*kept, *(name for _, pairs in parts for name, _ in pairs)}
-    return "&".join(part for part, _ in parts), kept, not named.isdisjoint(_REQUEST_IDS)
+    query = "&".join(part for part, _ in parts)
+    if not {*content, *(name for _, pairs in parts for name, _ in pairs)}.isdisjoint(_REQUEST_IDS):
+        return query, content, True
+    place = find_service(method.service).place_of_request_id(method.http_method, method.path)
+    if place is None or is_nothing(request_id):
+        return query, content, False
+    if place == "body":
+        return query, {**content, REQUEST_ID: request_id}, True
+    return "&".join(filter(None, [query, urlencode({REQUEST_ID: request_id})])), content, True
 
 
 def _is_empty_id(name: str, value: Any) -> bool:
