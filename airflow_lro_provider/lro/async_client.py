@@ -303,9 +303,10 @@ class AsyncOperationsClient(BaseClient):
 
     async def _recover(self, step: Renew) -> Renewed:
         before = self.settings
-        if self._renewal is not None and not self._renewal.done():  # of another flow, which logs it
-            await asyncio.wait([self._renewal])
-            is_same = self._renewal.exception() is None and self.settings == before
+        renewal = self._renewal  # another flow may begin the next one before this one goes on
+        if renewal is not None and not renewal.done():  # of another flow, which logs it
+            await asyncio.wait([renewal])
+            is_same = renewal.exception() is None and self.settings == before
             return Renewed(self.endpoint(step.resource), is_same)
         self._renewal = asyncio.ensure_future(self.renew(step.resource))
         try:

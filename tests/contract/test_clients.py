@@ -30,6 +30,7 @@ from airflow_lro_provider.lro.errors import (
     UnknownServiceError,
     WaitTimeoutError,
 )
+from airflow_lro_provider.lro.flows import Renew
 from airflow_lro_provider.lro.metrics import Metrics
 from airflow_lro_provider.lro.operation import Outcome, State
 from airflow_lro_provider.lro.polling import new_schedule
@@ -594,3 +595,28 @@ def test_a_list_is_searched_without_results(subject: Subject, lro_emulator: Emul
     listed = subject.list(parent, include_response=False)
     assert [(operation.outcome, operation.response) for operation in listed] == [(Outcome.SUCCEEDED, None)] * 10
     assert len(subject.list(parent, page_size=2)) == 10
+
+
+def test_a_renewal_that_has_ended_is_what_was_waited_for() -> None:
+    """A10: of several flows that share a client, a third one may begin the next renewal before the second goes on."""
+
+    async def run() -> list[bool]:
+        settings, go_on = ConnectionSettings.from_extra({"is_anonymous": True}), asyncio.Event()
+
+        async def read() -> ConnectionSettings:
+            await go_on.wait()
+            return settings
+
+        async with await AsyncOperationsClient.create(settings, read_settings=read) as client:
+            step = Renew(read_reference("projects/p/locations/l/operations/o", "datafusion"), None)
+            flows = [asyncio.ensure_future(client._recover(step))]
+            await asyncio.sleep(0)
+            assert client._renewal is not None
+            client._renewal.add_done_callback(lambda _: flows.append(asyncio.ensure_future(client._recover(step))))
+            flows.append(asyncio.ensure_future(client._recover(step)))
+            await asyncio.sleep(0)
+            go_on.set()
+            await asyncio.gather(*flows)
+            return [renewed.is_same for renewed in await asyncio.gather(*flows)]
+
+    assert asyncio.run(run()) == [True, True, True]
