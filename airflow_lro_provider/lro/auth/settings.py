@@ -166,7 +166,7 @@ def _check_credentials(settings: ConnectionSettings, reader: _Extra) -> None:
         raise reader.wrong(
             "key_secret_name", "must be the plain name of a secret (letters, digits, - and _), without its project"
         )
-    for key in ("key_secret_project_id", "quota_project_id"):
+    for key in ("project", "key_secret_project_id", "quota_project_id"):
         if (project := getattr(settings, key)) and not _PROJECT.fullmatch(project):
             raise reader.wrong(key, "must be a project id")
     if settings.idp_issuer_url and not set(given) - {"credential_config_file"}:

@@ -191,6 +191,7 @@ def test_the_tasks_impersonation_goes_before_the_connections(given: Any, chain: 
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "project is a path": ({"project": "projects/p"}, "`project` must be a project id"),
     "project is true": ({"project": True}, "`project` must be a string, not bool"),
     "key_path is a list": ({"key_path": ["k.json"]}, "`key_path` must be a string, not list"),
     "key_path is no .json": ({"key_path": "/keys/key.p12"}, "`key_path` must be the path of a .json key file"),
