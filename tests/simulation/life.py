@@ -31,6 +31,7 @@ from airflow_lro_provider.attempt import guard
 from airflow_lro_provider.lro import protocol
 from airflow_lro_provider.operators.operations import RunOperationOperator
 from airflow_lro_provider.sensors.operations import OperationSensor
+from airflow_lro_provider.sweep.ledger import LedgerKey
 from airflow_lro_provider.triggers import operations as _triggers  # noqa: F401 - its clocks are to be simulated, too
 from tests.simulation.airflow import FINAL, Airflow, in_place_of_the_real
 from tests.simulation.service import Service
@@ -374,7 +375,8 @@ class Life(RuleBasedStateMachine):
         airflow.sweep()
         self._pass(60, 3)
         # Of a start whose response was not recorded, the sweep finds no operation: it is forgotten some time later.
-        left = [key for key in airflow.variables if not key.endswith("/-")]
+        keys = {text: LedgerKey.from_text(text) for text in airflow.variables}
+        left = [text for text, key in keys.items() if key is None or key.operation is not None]
         assert not left, self._story(f"left in the ledger: {left}")
         counts[f"ends {airflow.state}"] += 1
 
