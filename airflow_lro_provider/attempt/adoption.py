@@ -35,7 +35,7 @@ from airflow_lro_provider.exceptions import (
 from airflow_lro_provider.lro.cancel import cancel_line
 from airflow_lro_provider.lro.errors import NotFoundError, OperationsError, WaitTimeoutError
 from airflow_lro_provider.lro.flows import START_RETRY_SECONDS
-from airflow_lro_provider.lro.polling import Absence, new_schedule
+from airflow_lro_provider.lro.polling import new_schedule
 from airflow_lro_provider.lro.resources.names import OperationReference, identity_of
 from airflow_lro_provider.ownership.decisions import ArmedRecord, Decision, of_armed_record
 
@@ -127,8 +127,9 @@ def adopt(attempt: Attempt, start: Start, poll_interval: float | None) -> bool:
     attempt.own(reference)
     guard.enter(Phase.WAITING)
     try:
-        seen, is_gone = _poll_patiently(attempt), False
+        seen, is_gone = attempt.doubt_missing(reference, lambda: _poll(attempt)), False
     except NotFoundError:
+        guard.checkpoint()
         seen, is_gone = None, True
     decision = _judge(attempt, earlier, seen)
     attempt.replaces = is_gone or decision is Decision.CANCEL
@@ -238,27 +239,16 @@ def _find_started(
     return started.reference if isinstance(started.reference, OperationReference) and not finished else None
 
 
-def _poll_patiently(attempt: Attempt) -> Operation | None:
-    """Poll what an earlier try left; ``None`` if it is not known at the moment.
-
-    :raises NotFoundError: once it is believed.
-    """
-    absence = Absence()
-    while True:
-        try:
-            operation = attempt.poll()
-        except NotFoundError:
-            now = time.monotonic()
-            if absence.note(now):
-                if not attempt.has_changed():
-                    raise
-                absence.refute()
-            time.sleep(absence.delay(now))
-        except OperationsError:
-            return None
-        else:
-            attempt.remember(operation)
-            return operation
+def _poll(attempt: Attempt) -> Operation | None:
+    """Poll what an earlier try left; ``None`` if it is not known at the moment."""
+    try:
+        operation = attempt.poll()
+    except NotFoundError:
+        raise
+    except OperationsError:
+        return None
+    attempt.remember(operation)
+    return operation
 
 
 def _end(attempt: Attempt, try_number: int, poll_interval: float | None) -> None:

@@ -37,10 +37,11 @@ from airflow_lro_provider.attempt.resumed import Resumed
 from airflow_lro_provider.exceptions import OperationInputError, OperationRunningError, OperationWaitError
 from airflow_lro_provider.lro.auth.credentials import identity_for
 from airflow_lro_provider.lro.cancel import cancel_level, cancel_line
-from airflow_lro_provider.lro.errors import InvalidRequestError, OperationsError
+from airflow_lro_provider.lro.errors import InvalidRequestError, NotFoundError, OperationsError
+from airflow_lro_provider.lro.flows import CHECK_INTERVAL_SECONDS
 from airflow_lro_provider.lro.metrics import Metrics
 from airflow_lro_provider.lro.operation import Operation, Outcome
-from airflow_lro_provider.lro.polling import Trouble
+from airflow_lro_provider.lro.polling import Absence, Trouble
 from airflow_lro_provider.lro.resources.names import OperationReference
 from airflow_lro_provider.ownership.decisions import STOPPED, Decision, EndedBy, reason_to_cancel
 from airflow_lro_provider.triggers.events import Finished, Gone, Lost, read_event
@@ -256,9 +257,35 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
     def has_changed(self) -> bool:
         """Read the connection again; whether it cannot be read, or says something else by now."""
         assert self.reference is not None
+        return self._has_changed(self.reference)
+
+    def _has_changed(self, resource: Resource) -> bool:
         with contextlib.suppress(OperationsError):
-            return not self.client.renew(self.reference)
+            return not self.client.renew(resource)
         return True
+
+    def doubt_missing(self, resource: Resource, send: Callable[[], _T]) -> _T:
+        """Send a request about a resource, and again while its 404 is in doubt.
+
+        The connection is read again before the 404 is believed: another one was perhaps asked about somebody else's.
+
+        :raises NotFoundError: once it is believed; before that, if the task has been told to stop.
+        """
+        absence = Absence()
+        while True:
+            try:
+                return send()
+            except NotFoundError:
+                now = time.monotonic()
+                if absence.note(now):
+                    if not self._has_changed(resource):
+                        raise
+                    absence.refute()
+                until = now + absence.delay(now)
+                while time.monotonic() < until:
+                    if self.guard.killed or self.held_back:
+                        raise
+                    time.sleep(CHECK_INTERVAL_SECONDS)
 
     def _guard_client(self, hook: OperationsHook) -> OperationsClient:
         # Short: a connection that died silently must be noticed while there is time for another one. Without metrics

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_lro_provider.lro.errors import ApiError, NotFoundError, OperationsError
-from airflow_lro_provider.lro.flows import CHECK_INTERVAL_SECONDS, Started
+from airflow_lro_provider.lro.flows import Started
 from airflow_lro_provider.lro.operation import Operation
-from airflow_lro_provider.lro.polling import Absence
 from airflow_lro_provider.lro.resources.catalog import find_service
 from airflow_lro_provider.lro.resources.hosts import Resource
 from airflow_lro_provider.sweep.search import StartFootprint, footprint_of
@@ -60,23 +58,16 @@ class CallMethod:
 
     def send(self, attempt: Attempt, request_id: str, *, is_first: bool) -> Started:
         """Call it. See :meth:`Start.send <airflow_lro_provider.attempt.start.Start.send>`."""
-        absence = Absence()
-        while True:
-            try:
-                return self._send(attempt, request_id, is_first=is_first)
-            except NotFoundError:
-                # After a start of an earlier try, its deletion may be what is under way.
-                if not self.may_be_missing or not is_first:
-                    raise
-                now = time.monotonic()
-                if absence.note(now):
-                    attempt.log.info("There is nothing to delete, which is fine (if_missing='return'): %s", self.method)
-                    return Started(self.method, Operation.from_json({"done": True}))
-                until = now + absence.delay(now)
-                while time.monotonic() < until:
-                    if attempt.guard.killed or attempt.held_back:
-                        raise
-                    time.sleep(CHECK_INTERVAL_SECONDS)
+        if not self.may_be_missing or not is_first:
+            # After a start of an earlier try, its deletion may be what is under way.
+            return self._send(attempt, request_id, is_first=is_first)
+        try:
+            return attempt.doubt_missing(self.method, lambda: self._send(attempt, request_id, is_first=True))
+        except NotFoundError:
+            if attempt.guard.killed or attempt.held_back:
+                raise
+            attempt.log.info("There is nothing to delete, which is fine (if_missing='return'): %s", self.method)
+            return Started(self.method, Operation.from_json({"done": True}))
 
     def _send(self, attempt: Attempt, request_id: str, *, is_first: bool) -> Started:
         try:

@@ -99,11 +99,13 @@ def send(
                 raise
             return start
         except errors.OperationsError as error:
-            if request.unmasked is not None and isinstance(error, errors.ApiError) and not error.transient:
+            if request.unmasked is not None:
                 if isinstance(error, errors.InvalidArgumentError):
                     request = request.unmasked
                     continue
-                protocol.doubt_mask(request)  # a gateway may reject what it does not know with anything
+                # A gateway may answer what it does not know with anything.
+                if isinstance(error, errors.ApiError | errors.MalformedResponseError):
+                    protocol.doubt_mask(request, 1 if error.transient else protocol.DOUBT_REQUESTS)
             if tries >= retries or not error.transient or (error.may_have_happened and not request.repeatable):
                 raise
             tries += 1
@@ -341,16 +343,25 @@ def take_response(
             if whole.outcome is ended.outcome:
                 return whole
             if whole.outcome is not None and contrary.note(clock(), whole.outcome.value):
-                protocol.note_unmasked(protocol.poll(reference, endpoint))  # the mask has left out the error
                 return whole
             if clock() >= until:  # it comes from a replica that lags behind
                 raise errors.WaitTimeoutError(f"the service returns it as {whole.summary()}")
             yield Sleep(MIN_INTERVAL_SECONDS)
 
     try:
-        whole = yield from outlast(take, reference, endpoint, Trouble(), patience=lambda now: until - now, clock=clock)
+        whole = yield from outlast(
+            take,
+            reference,
+            endpoint,
+            Trouble(),
+            patience=lambda now: until - now,
+            denies=lambda whole: whole.outcome is not ended.outcome,
+            clock=clock,
+        )
     except errors.OperationsError as error:
         return ended.without_response(protocol.missing(protocol.get(reference, endpoint), "could not be taken", error))
+    if whole.outcome is not ended.outcome:
+        protocol.note_unmasked(protocol.poll(reference, endpoint))  # the mask has left out the error
     return whole
 
 

@@ -272,17 +272,18 @@ def _polled(operation: Operation) -> Operation:
 def read_start(request: Request[Any], error: errors.ResponseTooLargeError) -> Any:
     """What is left of an operation whose response exceeds a limit: its success.
 
-    Services write an operation's fields in their order in the proto, the response last.
+    Services write an operation's fields in their order in the proto, the response last. Where others come after it, it
+    says itself that the operation has succeeded: it is there only then.
 
     :return: what the request gives; ``None`` if the error is not about the response of a successful operation.
     """
     if request.verb not in ("get", "wait", "start"):
         return None
     try:
-        operation = Operation.from_json(read_before(error.start, "response"))
+        operation = Operation.from_json({"done": True, **read_before(error.start, "response")})
     except (ValueError, errors.MalformedResponseError):
         return None
-    if operation.outcome is not Outcome.SUCCEEDED:
+    if operation.outcome is not Outcome.SUCCEEDED or (request.verb == "start" and not operation.name):
         return None
     operation = operation.without_response(missing(request, "is too large to be taken", error))
     return operation.raw if request.verb == "start" else operation
@@ -338,10 +339,10 @@ def note_unmasked(request: Request[Any]) -> None:
     _unmasked[_kind(request)] = math.inf
 
 
-def doubt_mask(request: Request[Any]) -> None:
-    """Send no field mask for a while with this verb to this service there: one was denied for whatever reason."""
+def doubt_mask(request: Request[Any], requests: float) -> None:
+    """Send no field mask for so many requests with this verb to this service there: one failed for whatever reason."""
     kind = _kind(request)
-    _unmasked[kind] = max(_unmasked.get(kind, 0), DOUBT_REQUESTS)
+    _unmasked[kind] = max(_unmasked.get(kind, 0), requests)
 
 
 def _kind(request: Request[Any]) -> tuple[str, str, str]:

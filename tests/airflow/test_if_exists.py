@@ -21,7 +21,7 @@ from airflow_lro_provider.lro.polling import NOT_FOUND_TIMES
 from airflow_lro_provider.lro.resources.methods import new_resource
 from airflow_lro_provider.operators.operations import RunOperationOperator
 from airflow_lro_provider.ownership.decisions import ArmedRecord
-from tests.airflow.played import Killable, PlayedTry, Store
+from tests.airflow.played import Killable, PlayedTry, Store, once
 from tests.hostile.hostile_server import HostileServer, plain
 
 PLACE = "projects/p/locations/us-central1/instances"
@@ -198,6 +198,18 @@ def test_what_is_found_after_all_is_deleted(lro_emulator: Emulator, monkeypatch:
     with HostileServer(GONE, ENDED) as server:
         assert delete(server, monkeypatch, lro_emulator, return_operation=True)["name"].endswith("/o")
         assert len(server.heard) == 2
+
+
+def test_what_another_server_does_not_find_is_deleted_at_the_right_one(
+    lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Apache/airflow#60083: a secrets backend gave another connection for a moment: its 404s are no evidence."""
+    with HostileServer(*[GONE] * 20) as other, HostileServer(ENDED) as right:
+        connection = connection_json(right.url)
+        once(lambda: other.heard, lambda: monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", connection))
+        assert delete(other, monkeypatch, lro_emulator, return_operation=True)["name"].endswith("/o")
+        assert len(other.heard) >= NOT_FOUND_TIMES
+        assert [request.line.split()[0] for request in right.heard] == ["DELETE"]
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def read_before(start: bytes, key: str) -> Any:
 
     :raises ValueError: if that field does not come, or what is before it cannot be read.
     """
-    fields = re.compile(rb',\s*"%s"\s*:' % re.escape(key.encode())).finditer(start)
+    fields = re.compile(rb'(?:,|(?<=\{))\s*"%s"\s*:' % re.escape(key.encode())).finditer(start)
     for found in itertools.islice(fields, MAX_SAME_KEYS):
         with contextlib.suppress(ValueError):  # it is the field of an inner object
             return read_json(start[: found.start()] + b"}")

@@ -11,6 +11,7 @@ import pytest
 from airflow_lro_provider.lro import flows, paging, protocol
 from airflow_lro_provider.lro.errors import (
     ApiError,
+    MalformedResponseError,
     OperationsError,
     ResourceExhaustedError,
     ResponseTooLargeError,
@@ -18,7 +19,8 @@ from airflow_lro_provider.lro.errors import (
     TransportError,
     WaitTimeoutError,
 )
-from airflow_lro_provider.lro.flows import RESPONSE_PATIENCE_SECONDS, Sleep, send
+from airflow_lro_provider.lro.flows import RESPONSE_PATIENCE_SECONDS, Renew, Renewed, Sleep, send
+from airflow_lro_provider.lro.http.messages import Request
 from airflow_lro_provider.lro.operation import Operation, Outcome
 from airflow_lro_provider.lro.paging import MAX_TOKEN_LENGTH, Paging
 from airflow_lro_provider.lro.polling import NOT_FOUND_SECONDS, PollSchedule, new_schedule
@@ -377,6 +379,34 @@ def test_an_error_that_a_mask_has_left_out_is_believed_once_it_stays() -> None:
     assert operation is FAILED
     assert clock.now - 100.0 == pytest.approx(NOT_FOUND_SECONDS)
     assert protocol.poll(REFERENCE, ENDPOINT).unmasked is None  # it is not honoured as it should be
+
+
+def test_what_contradicts_a_success_at_another_server_is_not_believed() -> None:
+    """B11: the connection is read again first; if it leads elsewhere, the response is taken there."""
+    clock = Clock()
+    flow = flows.take_response(REFERENCE, ENDPOINT, POLLED, clock=clock)
+    step = next(flow)
+    while not isinstance(step, Renew):
+        clock.now += step.seconds if isinstance(step, Sleep) else 0.0
+        step = flow.send(None if isinstance(step, Sleep) else FAILED)
+    assert isinstance(flow.send(Renewed("https://right.example", is_same=False)), Sleep)
+    request = next(flow)
+    assert isinstance(request, Request)
+    assert request.url.startswith("https://right.example/")
+    with pytest.raises(StopIteration) as end:
+        flow.send(SUCCEEDED)
+    assert end.value.value is SUCCEEDED
+    assert protocol.poll(REFERENCE, ENDPOINT).unmasked is not None
+
+
+@pytest.mark.parametrize("error", [UNAVAILABLE, MalformedResponseError("it has no field of an operation")], ids=str)
+def test_what_passes_is_tried_once_without_a_mask(error: OperationsError) -> None:
+    """B11: a gateway that answers masks with 500 or {} holds up every second poll, and not all of them."""
+    masked = protocol.poll(REFERENCE, ENDPOINT)
+    assert drive(send(masked), error) == (["get"], error)
+    assert [protocol.poll(REFERENCE, ENDPOINT) for _ in range(2)] == [masked.unmasked, masked]
+    assert drive(send(masked), LOST) == (["get"], LOST)  # there was no response
+    assert protocol.poll(REFERENCE, ENDPOINT) == masked
 
 
 def test_a_response_that_is_too_large_does_not_hide_a_success() -> None:
