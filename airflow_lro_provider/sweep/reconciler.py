@@ -216,13 +216,26 @@ class _Sweep:
         return unowned
 
     def _cancel(self, dead: Mapping[str, str]) -> dict[str, Row]:
-        return cancel_all(
-            {text: (self._values[text], why) for text, why in dead.items()},
-            settings=self._airflow.settings,
-            claims=self._claims,
-            now=self._now,
-            dry_run=self._dry_run,
-        )
+        answered = [text for text in dead if self._is_answered(text)]
+        return {
+            **{text: Row(self._values[text], What.FINISHED, "another entry has what it started") for text in answered},
+            **cancel_all(
+                {text: (self._values[text], why) for text, why in dead.items() if text not in answered},
+                settings=self._airflow.settings,
+                claims=self._claims,
+                now=self._now,
+                dry_run=self._dry_run,
+            ),
+        }
+
+    def _is_answered(self, text: str) -> bool:
+        """Whether it is of a start, and the same try has added an operation later: what that start responded with."""
+        key, entry = self._keys[text], self._values[text]
+        if key.operation is not None:
+            return False
+        others = (other for other, its in self._keys.items() if its.operation and its.try_id == key.try_id)
+        armed = filter(None, map(self._value, others))
+        return any(one.try_number == key.try_number and one.armed_since > entry.armed_since for one in armed)
 
     def _claims(self) -> Claims:
         """What the ledger has by now.

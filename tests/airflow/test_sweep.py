@@ -631,6 +631,19 @@ def test_of_two_running_operations_none_is_guessed(airflow: PlayedAirflow) -> No
     assert airflow.cancels == 0
 
 
+@pytest.mark.parametrize("later", [True, False])
+def test_a_start_whose_response_was_recorded_is_over(airflow: PlayedAirflow, later: bool) -> None:
+    """Its entry could not be removed when the operation got one. One from before that start says nothing of it."""
+    lost = Lost(airflow)
+    its = {name: getattr(lost.entry, name) for name in ("try_id", "run_id", "try_number")}
+    armed = lost.entry.armed_since + (1.0 if later else -1.0)
+    operation = airflow.add("failed", lost.begun(), armed_since=armed, **its)
+    result = airflow.sweep()
+    expected = {"finished": 1} if later else {"unsure": 1}
+    assert result.counts == counts(found=2, cancelled=1, **expected)
+    assert (lost.entry.key in airflow.kept, operation.key in airflow.kept) == (not later, True)
+
+
 def test_a_start_that_has_begun_nothing_is_removed_after_an_hour(airflow: PlayedAirflow) -> None:
     """Before, its request may still be under way."""
     Lost(airflow)
