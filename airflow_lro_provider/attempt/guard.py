@@ -20,8 +20,7 @@ WAITING      waiting for the operation; it asks the supervisor        decides, c
              nothing                                                  raises :class:`OperationKilled`
 ASKING       armed, and asking the supervisor again (record,          the same, but raises at the next
              deferral)                                                checkpoint; it waits for nothing
-DEFERRING    being taken over by Airflow; the outcome is checked      notes it
-             right afterwards (``deferral.py``)
+DEFERRING    being taken over by Airflow; see ``deferral.py``         notes it
 RELEASED     done with the operation                                  does nothing
 ===========  =======================================================  ===================================
 
@@ -90,7 +89,7 @@ class Guard:
         self.finished = False
         """Whether the operation is finished: there is nothing to lose any more."""
         self._log = log
-        self._cancels = cancels
+        self._cancels = self._may_cancel = cancels
         self._canceller: _Canceller | None = None
         self._supervisor = os.getppid()
 
@@ -155,6 +154,7 @@ class Guard:
     def disarm(self) -> None:
         """The operation is finished, and the task goes on without it. Acts on a kill that came before."""
         canceller, self._canceller, self.phase = self._canceller, None, Phase.PREPARING
+        self.finished, self._cancels = False, self._may_cancel
         if canceller is not None:
             canceller.stop()
         self.checkpoint()
@@ -323,8 +323,8 @@ class _Canceller:
             if thread.ident is not None:
                 thread.join(timeout=1.0)
         if not any(thread.is_alive() for thread in self._threads):
-            for descriptor in (self._wake, self._wake_reader, self._ask, self._asked, self._done, self._decided):
-                os.close(descriptor)
+            for end in (self._wake, self._wake_reader, self._ask, self._asked, self._done, self._decided):
+                os.close(end)
             self._wake = -1
 
     def _wait_and_cancel(self) -> None:

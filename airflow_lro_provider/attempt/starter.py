@@ -122,7 +122,7 @@ class OperationStarter(OperationTask):
             return {"name": attempt.about.name} if seen is None else dict(seen.raw)
         return self._settle(attempt, *self._wait(attempt))
 
-    def _settle(self, attempt: Attempt, outcome: Outcome, operation: Operation | None) -> Any:
+    def _conclude(self, attempt: Attempt, outcome: Outcome, operation: Operation | None) -> Any:
         from airflow_lro_provider.attempt.start import begin
         from airflow_lro_provider.lro.operation import RESPONSE_MISSING, Outcome
 
@@ -133,7 +133,7 @@ class OperationStarter(OperationTask):
             attempt.disown()
             begin(attempt, attempt.connect(self._read_start))
             return self._follow(attempt)
-        whole: dict[str, Any] = super()._settle(attempt, outcome, operation)["operation"]
+        whole: dict[str, Any] = super()._conclude(attempt, outcome, operation)["operation"]
         if self.return_operation:
             return whole
         return {RESPONSE_MISSING: whole[RESPONSE_MISSING]} if RESPONSE_MISSING in whole else whole.get("response")

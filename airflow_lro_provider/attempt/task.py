@@ -142,19 +142,27 @@ class OperationTask(BaseOperator):
         is_judged = self.judges and about is not None and about.service in RESPONSES_WITH_FAILURES
         return self.include_response or self.result_check is not None or is_judged
 
-    def _settle(self, attempt: Attempt, outcome: Outcome, operation: Operation | None) -> dict[str, Any]:
-        """Turn the outcome of the operation into the task's result, or into its error."""
+    def _settle(self, attempt: Attempt, outcome: Outcome, operation: Operation | None) -> Any:
+        """Turn the outcome of the operation, once all of that is known, into the task's result, or into its error."""
         from airflow_lro_provider.attempt.adoption import let_missing_go
-        from airflow_lro_provider.attempt.result import settle
         from airflow_lro_provider.lro.operation import Outcome
 
         if outcome is Outcome.NOT_FOUND and (found := let_missing_go(attempt)) is not None:
             outcome, operation = found.outcome or outcome, found
         attempt.guard.finish()
-        assert attempt.about is not None
         attempt.log_state(operation.summary() if operation and operation.outcome is outcome else outcome.value)
         if operation is not None and operation.lacks_response and self._needs_response:
             operation = attempt.take_response(operation)
+            if operation.outcome is not None and operation.outcome is not Outcome.SUCCEEDED:
+                outcome = operation.outcome  # the polls had left that out
+                attempt.log_state(operation.summary())
+        return self._conclude(attempt, outcome, operation)
+
+    def _conclude(self, attempt: Attempt, outcome: Outcome, operation: Operation | None) -> Any:
+        """What the outcome means for the task. There is nothing to cancel any more."""
+        from airflow_lro_provider.attempt.result import settle
+
+        assert attempt.about is not None
         if operation is not None and operation.response_missing:
             self.log.warning(operation.response_missing)
         if operation is not None and operation.partial_failures:

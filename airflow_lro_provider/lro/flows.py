@@ -80,8 +80,9 @@ def send(
 ) -> Flow[T]:
     """Send a request, and up to ``retries`` times again after an error that passes, if nothing can be done twice.
 
-    A field mask that is rejected is left out, from then on for good if it is the mask that is to blame. And a response
-    that is too large costs the response, not what the operation says before it.
+    A field mask that is rejected is left out, from then on for good if it is the mask that is to blame; so is one that
+    leaves nothing of an operation but its success: it may have left out an error. And a response that is too large
+    costs the response, not what the operation says before it.
 
     :param patience: for how many seconds it is sent again at most.
     :raises OperationsError: the last error.
@@ -90,6 +91,9 @@ def send(
     while True:
         try:
             result: T = yield request
+            if request.unmasked is not None and isinstance(result, Operation) and result.is_husk:
+                request = request.unmasked
+                continue
             if request is not given:
                 protocol.note_unmasked(request)
             return result

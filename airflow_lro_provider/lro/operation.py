@@ -107,6 +107,11 @@ class Operation:
         return Outcome.CANCELLED if self.error_code == CODES["CANCELLED"] else Outcome.FAILED
 
     @property
+    def is_husk(self) -> bool:
+        """Whether it succeeded, and a field mask has left nothing else of it that could be said of an operation."""
+        return self.lacks_response and not self.metadata
+
+    @property
     def response_missing(self) -> str:
         """Why its response could not be taken, and how to get it; empty if nothing is missing."""
         text = self.raw.get(RESPONSE_MISSING)

@@ -203,7 +203,7 @@ class CancelOperationOperator(OperationTask):
         self.include_response = include_response
         self.deferrable = deferrable
 
-    def _run(self, attempt: Attempt) -> dict[str, Any]:
+    def _run(self, attempt: Attempt) -> Any:
         """Poll, request the cancellation, and wait for the outcome."""
         from airflow_lro_provider.lro.cancel import cancel_level, cancel_line
         from airflow_lro_provider.lro.operation import Outcome
@@ -251,17 +251,16 @@ class CancelOperationOperator(OperationTask):
             self.log.warning("%s", error)
             return Outcome.STILL_RUNNING, attempt.last
 
-    def _settle(self, attempt: Attempt, outcome: Outcome, operation: Operation | None) -> dict[str, Any]:
+    def _conclude(self, attempt: Attempt, outcome: Outcome, operation: Operation | None) -> Any:
         from airflow_lro_provider.lro.cancel import outcome_of_cancel
         from airflow_lro_provider.metrics import StatsMetrics
 
         if attempt.requested:  # the client has counted the request only
             assert attempt.reference is not None
-            attempt.guard.finish()
             if operation is not None and operation.done:
                 outcome = outcome_of_cancel(operation)
             StatsMetrics().cancel(attempt.reference.service, outcome.value)
-        return super()._settle(attempt, outcome, operation)
+        return super()._conclude(attempt, outcome, operation)
 
 
 class CancelOperationsOperator(OperationTask):

@@ -208,11 +208,10 @@ class OperationSensor(OperationTask, BaseSensorOperator):
                 raise
             raise AirflowSkipException("Skipping due to never_fail is set to True.") from error
 
-    def _settle(self, attempt: Attempt, outcome: Outcome, operation: Operation | None) -> dict[str, Any]:
+    def _conclude(self, attempt: Attempt, outcome: Outcome, operation: Operation | None) -> Any:
         from airflow_lro_provider.lro.operation import Outcome
 
         if outcome is Outcome.CANCELLED and self.cancel_on_kill:
-            attempt.guard.finish()
             attempt.lost_to_try = attempt.left_by_try
             if attempt.lost_to_try is None and attempt.record.is_stopped():  # the sweep may have been faster
                 attempt.lost_to_try = attempt.record.this_try["try_number"]
@@ -221,4 +220,4 @@ class OperationSensor(OperationTask, BaseSensorOperator):
                     f"the operation was cancelled after try {attempt.lost_to_try} of this task was killed or lost;"
                     f" clear the task that starts it: {attempt.reference}"
                 )
-        return super()._settle(attempt, outcome, operation)
+        return super()._conclude(attempt, outcome, operation)

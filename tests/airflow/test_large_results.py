@@ -5,20 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
 from airflow.sdk.bases.operator import ExecutorSafeguard
 
 from airflow_lro_provider.emulator import Emulator
-from airflow_lro_provider.exceptions import FinalOperationFailedError
+from airflow_lro_provider.emulator.connection import connection_json
+from airflow_lro_provider.exceptions import FinalOperationFailedError, OperationFailedError
 from airflow_lro_provider.lro import flows
 from airflow_lro_provider.operators.operations import CancelOperationOperator, RunOperationOperator
 from airflow_lro_provider.sensors.operations import OperationSensor
 from airflow_lro_provider.sweep import ledger
 from airflow_lro_provider.triggers import operations as triggers
 from tests.airflow.played import Killable, PlayedTry, Store, Variables, once
+from tests.local_server import Handler, LocalServer
 
 LARGE = {"large": "x" * (9 * 2**20)}
 SMALL = {"small": 1}
@@ -311,3 +313,38 @@ def make(name: str) -> triggers.OperationTrigger:
     """A trigger that waits for an operation, and cancels it."""
     reference = {"service": "datafusion", "version": "v1", "name": name, "host": "datafusion.googleapis.com"}
     return triggers.OperationTrigger(reference=reference, started=0.0, poll_interval=0.01, cancel_on_kill=True)
+
+
+class Masking(Handler):
+    """A service that leaves the error out of what has a field mask, and whose cancels come too late."""
+
+    whole: ClassVar[dict[str, Any]] = {}
+
+    def do_POST(self) -> None:  # noqa: N802
+        """A start, or a cancel."""
+        self.rfile.read(int(self.headers.get("content-length") or 0))
+        self.respond({} if self.path.endswith(":cancel") else {"name": self.whole["name"]})
+
+    def do_GET(self) -> None:  # noqa: N802
+        """A poll, or the whole operation."""
+        hidden = ("error",) if "fields=" in self.path else ()
+        self.respond({name: value for name, value in self.whole.items() if name not in hidden})
+
+
+@pytest.mark.parametrize("metadata", [{}, {"metadata": {"a": 1}}], ids=["a husk", "with metadata"])
+@pytest.mark.parametrize(("code", "word"), [(13, "failed"), (1, "was cancelled")])
+@pytest.mark.parametrize("kind", [RunOperationOperator, OperationSensor, CancelOperationOperator])
+def test_no_task_turns_green_by_an_error_that_a_mask_has_left_out(
+    kind: Any, code: int, word: str, metadata: dict[str, Any], lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """B11: what the whole operation says counts, for every kind of task, and decides before anything else does."""
+    name = "projects/p/locations/us-central1/operations/o"
+    whole = {"name": name, "done": True, "error": {"code": code, "message": "boom"}, **metadata}
+    monkeypatch.setattr(Masking, "whole", whole)
+    named = {"method": METHOD} if kind is RunOperationOperator else {"operation_name": name}
+    task = kind(task_id="t", service="datafusion", fail_on=("FAILED", "CANCELLED"), **named)
+    ExecutorSafeguard.tracker.set(task)
+    with LocalServer(Masking) as server:
+        monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", connection_json(server.url))
+        with pytest.raises(OperationFailedError, match=f"the operation {word}"):
+            task.execute(PlayedTry(lro_emulator, Store()).context)

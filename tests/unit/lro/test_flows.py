@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -379,6 +380,14 @@ def test_an_error_that_a_mask_has_left_out_is_believed_once_it_stays() -> None:
     assert operation is FAILED
     assert clock.now - 100.0 == pytest.approx(NOT_FOUND_SECONDS)
     assert protocol.poll(REFERENCE, ENDPOINT).unmasked is None  # it is not honoured as it should be
+
+
+@pytest.mark.parametrize("whole", [FAILED, SUCCEEDED], ids=["failed", "succeeded"])
+def test_a_success_of_which_a_mask_leaves_nothing_else_is_looked_at_without_one(whole: Operation) -> None:
+    """B11: whoever polls, and whether or not the response is needed: the error may have been left out."""
+    masked = protocol.poll(REFERENCE, ENDPOINT)
+    assert drive(send(masked), replace(SUCCEEDED, lacks_response=True), whole) == (["get", "get"], whole)
+    assert drive(send(masked), POLLED) == (["get"], POLLED)
 
 
 def test_what_contradicts_a_success_at_another_server_is_not_believed() -> None:
