@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_lro_provider.lro.errors import ApiError, NotFoundError, OperationsError
+from airflow_lro_provider.exceptions import OperationFailedError
+from airflow_lro_provider.lro.errors import ApiError, NotFoundError, OperationsError, StartUnknownError
 from airflow_lro_provider.lro.flows import Started
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.resources.catalog import find_service
 from airflow_lro_provider.lro.resources.hosts import Resource
+from airflow_lro_provider.lro.resources.methods import request_id_of
+from airflow_lro_provider.lro.resources.state import unfinished_state
 from airflow_lro_provider.sweep.search import StartFootprint, footprint_of
 
 if TYPE_CHECKING:
@@ -25,6 +28,7 @@ class CallMethod:
 
     :param timeout: how long the response may take, in seconds; by default as the connection says.
     :param existing: the resource that is the result if the service says that it exists already; ``None`` for an error.
+    :param judges: whether it is no result while its state says that it is being made or deleted, or has failed.
     :param may_be_missing: whether it is no error, but done, if what it deletes is not there.
     """
 
@@ -32,6 +36,7 @@ class CallMethod:
     body: Mapping[str, Any] | None
     timeout: float | None
     existing: Resource | None = None
+    judges: bool = True
     may_be_missing: bool = False
     held_back: ClassVar[tuple[signal.Signals, ...]] = (signal.SIGALRM, signal.SIGINT)
 
@@ -39,6 +44,11 @@ class CallMethod:
     def description(self) -> str:
         """The method."""
         return str(self.method)
+
+    @property
+    def request_id(self) -> str | None:
+        """The author's own."""
+        return request_id_of(self.method, self.body)
 
     @property
     def repeatable(self) -> bool:
@@ -87,5 +97,17 @@ class CallMethod:
             except OperationsError as problem:
                 attempt.log.error("It exists already, but could not be read: %s", problem)
                 raise error from None
+            if self.judges and (state := unfinished_state(found)) is not None:
+                raise OperationFailedError(
+                    f"{self.existing} exists already, but is {state}, and so not taken for the result"
+                    " (if_exists='return'). A retry starts again; a `result_check` decides in place of that."
+                ) from None
             attempt.log.info("It exists already, and is the result (if_exists='return'): %s", self.existing)
             return Started(self.method, Operation.from_json({"done": True, "response": found}))
+        except OperationsError:
+            raise
+        except Exception as error:  # nobody knows how far it came
+            raise StartUnknownError(
+                f"{self.method}: {type(error).__name__}. It may have started an operation, so it is not sent again;"
+                " check at the service, and clear the task to start anew."
+            ) from error

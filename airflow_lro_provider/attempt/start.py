@@ -30,6 +30,10 @@ class Start(Protocol):
         """What starts the operation, in words, for the ledger."""
 
     @property
+    def request_id(self) -> str | None:
+        """The request id that the author of the Dag has chosen; ``None`` if that is left to the task."""
+
+    @property
     def repeatable(self) -> bool:
         """Whether a start with the same request id can be sent again without starting another operation."""
 
@@ -62,7 +66,7 @@ def begin(attempt: Attempt, start: Start) -> None:
     """Start an operation, and guard it from the moment on at which it is known."""
     guard, record = attempt.guard, attempt.record
     is_first = attempt.request_id is None
-    request_id = attempt.request_id = attempt.request_id or new_request_id(record.seed)
+    request_id = attempt.request_id = attempt.request_id or start.request_id or new_request_id(record.seed)
     guard.check_supervisor()  # an orphan's record is not written: whatever it starts, nobody finds
     try:
         record.announce(start.description, request_id, start.footprint, repeatable=start.repeatable)
@@ -85,6 +89,12 @@ def begin(attempt: Attempt, start: Start) -> None:
         held.enter_context(held_back(signal.SIGALRM, signal.SIGINT))
         reference, operation = started.reference, started.operation
         attempt.about = reference
+        if start.request_id is not None and operation is not None and operation.done:
+            attempt.log.warning(
+                "What it has started had finished before: with the same request id (%s) a service gives the same"
+                " operation once more. If a new one is wanted, let the id depend on the try: {{ ti.try_number }}",
+                request_id,
+            )
         if not isinstance(reference, OperationReference) or (operation is not None and operation.done):
             attempt.remember(operation)
             guard.finish()

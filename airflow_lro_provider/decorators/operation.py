@@ -67,6 +67,7 @@ class _CallFunction:
     hook: OperationsHook
     # A function that hangs is what an execution_timeout is for. Ctrl-C waits; a second one does not.
     held_back: ClassVar[tuple[signal.Signals, ...]] = (signal.SIGINT,)
+    request_id: ClassVar[str | None] = None
     repeatable: ClassVar[bool] = False
     may_start_again: ClassVar[bool] = True
     footprint: ClassVar[StartFootprint | None] = None

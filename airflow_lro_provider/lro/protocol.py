@@ -8,7 +8,7 @@ verb     request                                                     response
 =======  ==========================================================  ==============================
 get      ``GET {endpoint}/{version}/{name}``                         an operation
 poll     the same, or ``wait``, with a field mask                    an operation without its response
-list     ``GET {endpoint}/{version}/{parent}/operations``            operations, nextPageToken
+list     ``GET {endpoint}/{version}/{parent}/operations``            operations, nextPageToken, unreachable
 cancel   ``POST {endpoint}/{version}/{name}:cancel``, empty body     ``{}`` or nothing
 delete   ``DELETE {endpoint}/{version}/{name}``                      ``{}`` or nothing
 wait     ``POST {endpoint}/{version}/{name}:wait``, with a timeout   an operation, perhaps not done
@@ -320,7 +320,8 @@ def _read_page(request: Request[Any], response: Response, now: datetime | None) 
 
 POLL_FIELDS = "name,done,error,metadata"
 """The fields of an operation that a poll needs: all but the response."""
-LIST_FIELDS = f"operations({POLL_FIELDS}),nextPageToken"
+LIST_FIELDS = f"operations({POLL_FIELDS}),nextPageToken,unreachable"
+"""The same of a list, and what says that it is not complete."""
 DOUBT_REQUESTS = 100
 """How many requests have no field mask after one that was denied: perhaps that was why."""
 _unmasked: dict[tuple[str, str, str], float] = {}  # how many more requests have none

@@ -55,6 +55,8 @@ class RunOperationOperator(OperationStarter):
     A start whose response was lost is sent again only where the method takes a request id
     (https://google.aip.dev/155; the catalog of services knows which do): the service then returns the
     operation that it has started. Elsewhere the task fails at once, and says that the result is not known.
+    The task chooses the id. One in the method or the body is used in its place; it should be another one in each try
+    (``{{ ti.try_number }}``), for the same one gives the same operation again.
 
     A method that returns a finished operation is done. One that returns a plain resource fails the task,
     unless ``allow_resource`` is true: then the resource is the task's result.
@@ -67,10 +69,11 @@ class RunOperationOperator(OperationStarter):
     :param allow_resource: take a plain resource for the result.
     :param if_exists: what it means that the service refuses to create a resource because it exists already (409
         ALREADY_EXISTS): "fail" fails the task; with "return" it succeeds, and the resource, as it is then, is the
-        result in place of the operation's response. It may still be being made: a ``result_check`` can see that by its
-        state. (Right after a try that died while it started, the task fails all the same: what exists may be its own.)
-        The request has to name the resource: by its id (``?instanceId=x``, Dataproc's ``clusterName``, Spanner's
-        ``createStatement``, …) or by a ``name`` in the body.
+        result in place of the operation's response. One whose state says that it is being made or deleted, or has
+        failed, fails the task, and a retry starts again; a ``result_check`` decides in place of that. (Right after a
+        try that died while it started, the task fails all the same: what exists may be its own.) The request has to
+        name the resource: by its id (``?instanceId=x``, Dataproc's ``clusterName``, Spanner's ``createStatement``, …)
+        or by a ``name`` in the body.
     :param if_missing: of a DELETE: what it means that the service does not find what is to be deleted (404
         NOT_FOUND): "fail" fails the task; with "return" it succeeds, with ``None`` as its result. As one 404 is no
         evidence, the request is sent for at least ten seconds and three times. (Right after a try that died while it
@@ -147,6 +150,7 @@ class RunOperationOperator(OperationStarter):
             body,
             self.start_timeout,
             existing=new_resource(method, body) if self.if_exists == "return" else None,
+            judges=self.result_check is None,
             may_be_missing=self.if_missing == "return" and method.http_method == "DELETE",
         )
 

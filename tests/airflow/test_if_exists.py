@@ -25,7 +25,7 @@ from tests.airflow.played import Killable, PlayedTry, Store, once
 from tests.hostile.hostile_server import HostileServer, plain
 
 PLACE = "projects/p/locations/us-central1/instances"
-INSTANCE = {"name": f"{PLACE}/i", "state": "CREATING", "apiEndpoint": "https://x.example"}
+INSTANCE = {"name": f"{PLACE}/i", "state": "ACTIVE", "apiEndpoint": "https://x.example"}
 FOUND = plain(json.dumps(INSTANCE).encode())
 LINE = f"GET /datafusion/v1/{PLACE}/i HTTP/1.1"
 
@@ -98,9 +98,25 @@ def test_what_may_not_be_read_is_a_resource(lro_emulator: Emulator, monkeypatch:
 
 
 def test_a_check_judges_what_exists(lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """C9: a resource that is still being made can be refused, and the task retries."""
-    with HostileServer(EXISTS, FOUND) as server, pytest.raises(OperationFailedError, match="CREATING"):
+    """C9: whatever its state is, and the task retries."""
+    with HostileServer(EXISTS, FOUND) as server, pytest.raises(OperationFailedError, match="ACTIVE"):
         run(server, monkeypatch, lro_emulator, result_check=lambda operation: operation["response"]["state"])
+    failed = plain(json.dumps({"name": f"{PLACE}/i", "state": "FAILED"}).encode())
+    with HostileServer(EXISTS, failed) as server:
+        assert run(server, monkeypatch, lro_emulator, result_check=lambda operation: None)["state"] == "FAILED"
+
+
+@pytest.mark.parametrize("state", [{"state": "CREATING"}, {"state": "FAILED"}, {"status": {"state": "DELETING"}}])
+def test_what_is_not_ready_is_no_result(
+    state: dict[str, Any], lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C9: it may be what an earlier try of this task has left half made; a retry starts again."""
+    store = Store()
+    found = plain(json.dumps({"name": f"{PLACE}/i", **state}).encode())
+    words = r"instances/i exists already, but is [A-Z]+, and so not taken"
+    with HostileServer(EXISTS, found) as server, pytest.raises(OperationFailedError, match=words):
+        run(server, monkeypatch, lro_emulator, store=store)
+    assert store == {}
 
 
 @pytest.mark.parametrize(

@@ -479,6 +479,58 @@ def test_a_request_id_of_the_author_stays(a_try: Callable[..., Try]) -> None:
     assert request.query == "connectionId=c&requestId=mine"
 
 
+@pytest.mark.parametrize(("max_tries", "ends"), [(1, [False]), (2, [True, False])], ids=["a retry", "a clear"])
+@pytest.mark.parametrize("where", ["method", "body"])
+def test_a_start_is_sent_again_with_the_id_that_was_sent(
+    a_try: Callable[..., Try], where: str, max_tries: int, ends: list[bool]
+) -> None:
+    """An author's id that every try makes anew (a template with uuid4) is no other operation: it is found and owned."""
+    from airflow_lro_provider.lro.client import OperationsClient
+
+    def how(own: str) -> dict[str, Any]:
+        if where == "method":
+            return {"method": f"{REPEATABLE}&requestId={own}"}
+        return {"method": "projects/p/table:export", "service": "earthengine", "body": {"requestId": own}}
+
+    first = a_try(max_tries=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OperationsClient, "_send", die_after(OperationsClient._send))
+        with pytest.raises(SystemExit):
+            first.run(**how("one"))
+    assert first.store[KEY]["request_id"] == "one"
+    second = a_try(number=2, max_tries=max_tries)
+    crash(second, **how("two"))
+    assert [view.cancel_requests > 0 for view in second.started] == ends
+
+
+def test_an_id_of_the_author_that_never_changes_is_named(
+    a_try: Callable[..., Try], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After a clear the service gives the operation that was just cancelled once more: the log says why."""
+    first = a_try()
+    crash(first, method=f"{REPEATABLE}&requestId=always")
+    second = a_try(number=2, max_tries=1)
+    with pytest.raises(OperationFailedError, match="was cancelled"):
+        second.run(method=f"{REPEATABLE}&requestId=always")
+    assert "with the same request id (always) a service gives the same operation once more" in capsys.readouterr().out
+
+
+def test_what_nobody_expects_in_the_middle_of_a_start_leaves_its_record(
+    a_try: Callable[..., Try], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A13: it may have started something, so it is not started again."""
+    from airflow_lro_provider.lro.client import OperationsClient
+
+    def break_off(*_: Any, **__: Any) -> Any:
+        raise OverflowError("timeout doesn't fit into C timeval")
+
+    monkeypatch.setattr(OperationsClient, "start", break_off)
+    this = a_try(max_tries=1)
+    with pytest.raises(OperationStartError, match=r"connections: OverflowError\. It may have started an operation"):
+        this.run()
+    assert this.store[KEY]["reference"] is None
+
+
 def test_an_execution_timeout_in_the_middle_of_a_start_loses_nothing(a_try: Callable[..., Try]) -> None:
     """SIGALRM waits for the answer: the operation is known then, and cancelled."""
     this = a_try()

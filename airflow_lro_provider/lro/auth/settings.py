@@ -37,6 +37,7 @@ _NAMES_IN_EXTRA = {"scope", "idp_extra_params"}
 # Near a field, and not meant: of keys and other hooks.
 _NOT_MEANT = {"project_id", "client_email", "key"}
 _MEANT = dict.fromkeys(("keyfile", "key_file", "keyfile_json", "credentials_path"), ("key_path", "keyfile_dict"))
+MAX_NUMBER = 1_000_000  # as seconds, eleven days
 _SECRET_NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
 _PROJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:-]{0,99}")
 
@@ -254,6 +255,8 @@ class _Extra:
             raise self.wrong(key, "must be a whole number")
         if number < minimum:
             raise self.wrong(key, f"must be at least {minimum}" if minimum else "must not be negative")
+        if number > MAX_NUMBER:
+            raise self.wrong(key, f"must be at most {MAX_NUMBER}")
         return number
 
     def key(self) -> str | None:

@@ -171,13 +171,20 @@ def new_resource(method: Method, body: Mapping[str, Any] | None) -> Resource:
     return Resource(method.service, method.version, str(name), method.host)
 
 
+def request_id_of(method: Method, body: Mapping[str, Any] | None) -> str | None:
+    """The request id that an author gives, in the query or the body; ``None`` without one."""
+    given = {**(body or {}), **method.parameters}
+    return next((str(given[name]) for name in _REQUEST_IDS if not is_nothing(given.get(name))), None)
+
+
 def with_request_id(
     method: Method, body: Mapping[str, Any], request_id: str | None
 ) -> tuple[str, dict[str, Any], bool]:
     """The query and the body of a start with its request id, and whether that makes it repeatable.
 
     ============================  ========================================================================
-    the author's, in either       stays, wherever it stands
+    the author's, in either       stays where it stands; if this is another one (of the try whose start is
+                                  sent again), this one takes its place
     this one                      added where :meth:`Service.place_of_request_id` knows a place for it
     one that is nothing           left out, as if it was not there: a template of a value that is not
                                   there makes no start repeatable (``?requestId=``, ``None``)
@@ -188,6 +195,12 @@ def with_request_id(
     parts = [(part, pairs) for part, pairs in parts if not any(_is_empty_id(*pair) for pair in pairs)]
     query = "&".join(part for part, _ in parts)
     if not {*content, *(name for _, pairs in parts for name, _ in pairs)}.isdisjoint(_REQUEST_IDS):
+        if not is_nothing(request_id):
+            content = {name: request_id if name in _REQUEST_IDS else value for name, value in content.items()}
+            query = "&".join(
+                urlencode({name: request_id}) if name in _REQUEST_IDS else part
+                for part, name in ((part, pairs[0][0] if pairs else "") for part, pairs in parts)
+            )
         return query, content, True
     place = find_service(method.service).place_of_request_id(method.http_method, method.path)
     if place is None or is_nothing(request_id):

@@ -402,7 +402,7 @@ def test_a_poll_asks_for_all_but_the_response(service: str, timeout: float, suff
 def test_a_list_that_is_polled_asks_for_all_but_the_responses() -> None:
     """B11: as rows, and as a page; one that is read by people has them."""
     parent = read_parent("projects/p/locations/us-central1", "datafusion")
-    suffix = f"?pageSize=5&fields=operations({MASK.removeprefix('fields=')}),nextPageToken"
+    suffix = f"?pageSize=5&fields=operations({MASK.removeprefix('fields=')}),nextPageToken,unreachable"
     rows = protocol.rows(parent, endpoint_of(parent), protocol.PageQuery(page_size=5))
     page = protocol.list_(parent, endpoint_of(parent), page_size=5, include_response=False)
     assert rows.url == page.url == f"{BASES['datafusion']}projects/p/locations/us-central1/operations{suffix}"

@@ -23,7 +23,14 @@ from airflow_lro_provider.lro.errors import (
 )
 from airflow_lro_provider.lro.resources.catalog import known_services
 from airflow_lro_provider.lro.resources.hosts import endpoint_of
-from airflow_lro_provider.lro.resources.methods import Method, id_among, new_request_id, new_resource, read_method
+from airflow_lro_provider.lro.resources.methods import (
+    Method,
+    id_among,
+    new_request_id,
+    new_resource,
+    read_method,
+    request_id_of,
+)
 from tools import generate_services
 
 LOCATION = "projects/p/locations/us-central1"
@@ -442,13 +449,22 @@ def test_the_earth_engine_takes_the_id_in_the_body() -> None:
 
 
 @pytest.mark.parametrize("own", ["requestId", "request_id"])
-def test_an_id_of_the_author_stays(own: str) -> None:
-    """In either spelling; it makes the start repeatable."""
-    made = request(f"{LOCATION}/connections?{own}=mine", "developerconnect")
-    assert made.url.endswith(f"{own}=mine")
-    made = request("projects/p/table:export", "earthengine", {own: "mine"})
-    assert json.loads(made.body) == {own: "mine"}
+@pytest.mark.parametrize(("given", "sent"), [(None, "mine"), (ID, ID)], ids=["first", "sent again"])
+def test_an_id_of_the_author_stays_until_a_start_is_sent_again(own: str, given: str | None, sent: str) -> None:
+    """In either spelling; it makes the start repeatable. The one that was sent before takes its place."""
+    made = request(f"{LOCATION}/connections?a=b&{own}=mine", "developerconnect", request_id=given)
+    assert made.url.endswith(f"?a=b&{own}={sent}")
+    made = request("projects/p/table:export", "earthengine", {own: "mine"}, request_id=given)
+    assert json.loads(made.body) == {own: sent}
     assert made.repeatable
+
+
+def test_the_id_of_the_author_is_known_wherever_it_stands() -> None:
+    """A number is text then; what is nothing is none."""
+    method = read_method(f"{LOCATION}/connections?connectionId=c&request_id=a%20b", "POST", "developerconnect")
+    assert request_id_of(method, {"requestId": ""}) == "a b"
+    plain = read_method("projects/p/table:export", "POST", "earthengine")
+    assert (request_id_of(plain, {"requestId": 7}), request_id_of(plain, None)) == ("7", None)
 
 
 @pytest.mark.parametrize("nothing", [None, "", " ", "None", "null"])
@@ -466,7 +482,8 @@ def test_an_id_that_is_nothing_is_none(own: str, nothing: Any) -> None:
     for service, start in (("developerconnect", path), ("datafusion", f"{INSTANCES}?instanceId=x&{own}=")):
         assert not request(start, service, {own: nothing}, request_id=None).repeatable
         assert not request(path, "developerconnect", request_id=nothing).repeatable
-    assert request(f"{path}&{own}=mine", "developerconnect", {own: nothing}).url.endswith(f"&{own}=mine")
+    made = request(f"{path}&{own}=mine", "developerconnect", {own: nothing}, request_id=None)
+    assert made.url.endswith(f"&{own}=mine")
 
 
 def test_request_ids_are_stable_random_uuids() -> None:
