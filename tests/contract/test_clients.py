@@ -402,6 +402,25 @@ def test_a_lost_start_is_repeated_only_with_a_request_id(
     assert len(lro_emulator.operations("datafusion")) == 1
 
 
+@pytest.mark.parametrize(
+    ("service", "path"),
+    [
+        ("retail", "projects/p/locations/global/catalogs/c/branches/0/products:import"),
+        ("run", f"{LOCATION}/jobs/j:run"),
+        ("datafusion", f"{LOCATION}/instances/i:restart"),
+    ],
+)
+def test_a_request_id_that_a_method_does_not_honour_repeats_nothing(
+    subject: Subject, lro_emulator: Emulator, service: str, path: str
+) -> None:
+    """H5, L4c: neither ours nor the author's; a lost start is sent once."""
+    for body, request_id in (({}, REQUEST_ID), ({"requestId": "mine"}, None)):
+        lro_emulator.fail("reset", verb="start", after=True)
+        with pytest.raises(StartUnknownError, match="may have"):
+            subject.start(read_method(path, service=service), body, request_id=request_id)
+    assert len(lro_emulator.requests(verb="start")) == 2
+
+
 @pytest.mark.parametrize("kind", [429, 503])
 def test_a_start_that_was_not_carried_out_is_repeated(subject: Subject, lro_emulator: Emulator, kind: int) -> None:
     """Over quota, or refused: nothing was started, so nothing can be doubled."""

@@ -22,7 +22,7 @@ from airflow_lro_provider.lro.errors import OperationsError
 from airflow_lro_provider.lro.http.messages import Request
 from airflow_lro_provider.lro.resources.catalog import known_services
 from airflow_lro_provider.lro.resources.names import read_parent, read_reference
-from tools import generate_services
+from tools import discovery, generate_services
 
 VERBS = ("get", "list", "cancel", "delete", "wait")
 BY_HAND = {("automl", "v1"), ("automl", "v1beta1"), ("speech", "v2")} | {
@@ -35,7 +35,7 @@ BY_HAND = {("automl", "v1"), ("automl", "v1beta1"), ("speech", "v2")} | {
 def documents() -> dict[tuple[str, str], Mapping[str, Any]]:
     """All documents, by API and version."""
     found = {}
-    for file in generate_services.documents_folder().glob("*.json"):
+    for file in discovery.documents_folder().glob("*.json"):
         raw = json.loads(file.read_text("utf-8"))
         if "name" in raw and "version" in raw:
             found[raw["name"], raw["version"]] = raw

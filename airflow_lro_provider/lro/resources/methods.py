@@ -184,7 +184,8 @@ def with_request_id(
 
     ============================  ========================================================================
     the author's, in either       stays where it stands; if this is another one (of the try whose start is
-                                  sent again), this one takes its place
+                                  sent again), this one takes its place. It makes repeatable what has a
+                                  place for it
     this one                      added where :meth:`Service.place_of_request_id` knows a place for it
     one that is nothing           left out, as if it was not there: a template of a value that is not
                                   there makes no start repeatable (``?requestId=``, ``None``)
@@ -194,6 +195,7 @@ def with_request_id(
     parts = [(part, parse_qsl(part, keep_blank_values=True)) for part in method.query.split("&") if part]
     parts = [(part, pairs) for part, pairs in parts if not any(_is_empty_id(*pair) for pair in pairs)]
     query = "&".join(part for part, _ in parts)
+    place = find_service(method.service).place_of_request_id(method.http_method, method.path)
     if not {*content, *(name for _, pairs in parts for name, _ in pairs)}.isdisjoint(_REQUEST_IDS):
         if not is_nothing(request_id):
             content = {name: request_id if name in _REQUEST_IDS else value for name, value in content.items()}
@@ -201,8 +203,7 @@ def with_request_id(
                 urlencode({name: request_id}) if name in _REQUEST_IDS else part
                 for part, name in ((part, pairs[0][0] if pairs else "") for part, pairs in parts)
             )
-        return query, content, True
-    place = find_service(method.service).place_of_request_id(method.http_method, method.path)
+        return query, content, place is not None
     if place is None or is_nothing(request_id):
         return query, content, False
     if place == "body":

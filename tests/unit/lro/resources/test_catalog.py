@@ -369,10 +369,11 @@ def test_hosts_that_are_not_googles(host: str) -> None:
         ("dataproc", "projects/p/locations/l/batches/:analyze", None),
         ("dataproc", "projects/p/locations/l/batches/b:other", None),
         ("dns", "projects/p/locations/l/outboundEndpoints", "query"),
+        ("retail", "projects/p/locations/global/catalogs/c/branches/0/products:import", None),
     ],
 )
 def test_the_request_id_of_a_custom_method_is_known(service: str, path: str, place: str | None) -> None:
-    """B12: the pattern of a custom method fits its calls, and that of Cloud DNS its paths."""
+    """B12, H5: by the pattern of a method, or of Cloud DNS's paths; one that is said to have no effect is none."""
     assert known_services()[service].place_of_request_id("POST", path) == place
 
 

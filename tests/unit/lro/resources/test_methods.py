@@ -31,7 +31,7 @@ from airflow_lro_provider.lro.resources.methods import (
     read_method,
     request_id_of,
 )
-from tools import generate_services
+from tools import discovery
 
 LOCATION = "projects/p/locations/us-central1"
 INSTANCES = f"{LOCATION}/instances"
@@ -150,7 +150,7 @@ def test_a_path_may_begin_with_its_location(service: str, value: str, path: str)
 def test_no_known_method_is_called_incomplete() -> None:
     """C11: of all methods that discovery knows to start an operation, none is refused."""
     wrong = []
-    for document in generate_services.documents():
+    for document in discovery.documents():
         service = known_services().get(document.name)
         for start in document.starts if service and document.version in service.versions else ():
             http_method, path = start.split()
@@ -373,16 +373,16 @@ def test_what_names_nothing_new(service: str, value: str, body: Any) -> None:
 def test_the_creates_of_discovery_name_what_they_create() -> None:
     """C9: of all creates, as many have an id as the table says, and none has two."""
     found, counted = 0, 0
-    for document in generate_services.documents():
+    for document in discovery.documents():
         service = known_services().get(document.name)
         if service is None or document.version not in service.versions:
             continue
-        for method in generate_services.methods_of(document.raw):
-            start = generate_services.read_start(document.raw, method)
+        for method in discovery.methods_of(document.raw):
+            start = discovery.read_start(document.raw, method)
             if start is None or start[0] not in document.starts or not re.match(r"POST (.*/)?[^/:*]+$", start[0]):
                 continue
             path = start[0].removeprefix("POST ").replace("*", "a1")
-            body = generate_services._schema(document.raw, method.get("request")).get("properties", {})
+            body = discovery.schema_of(document.raw, method.get("request")).get("properties", {})
             given = [name for name, one in method["parameters"].items() if one["location"] == "query"]
             ids = {name for name in [*given, *body] if id_among({name: "CREATE DATABASE x"}, path)}
             assert len(ids) <= 1, (path, ids)
@@ -465,6 +465,20 @@ def test_the_id_of_the_author_is_known_wherever_it_stands() -> None:
     assert request_id_of(method, {"requestId": ""}) == "a b"
     plain = read_method("projects/p/table:export", "POST", "earthengine")
     assert (request_id_of(plain, {"requestId": 7}), request_id_of(plain, None)) == ("7", None)
+
+
+RETAIL = "projects/p/locations/global/catalogs/c/branches/0/products:import"
+
+
+@pytest.mark.parametrize("own", ["requestId", "request_id"])
+@pytest.mark.parametrize(
+    ("service", "path"),
+    [("datafusion", f"{INSTANCES}/x:restart"), ("run", f"{LOCATION}/jobs/j:run"), ("retail", RETAIL)],
+)
+def test_an_id_of_the_author_that_no_method_takes_changes_nothing(service: str, path: str, own: str) -> None:
+    """L4c: an id makes a start repeatable only where the method is known to take one."""
+    assert not request(f"{path}?{own}=mine", service).repeatable
+    assert not request(path, service, {own: "mine"}).repeatable
 
 
 @pytest.mark.parametrize("nothing", [None, "", " ", "None", "null"])
