@@ -51,7 +51,7 @@ pytest_plugins = ["airflow_lro_provider.emulator.pytest_plugin"]
 @pytest.fixture(autouse=True)
 def _forget_field_masks() -> Any:
     """What one test's server does with field masks says nothing about the next one's."""
-    from airflow_lro_provider.lro import protocol
+    from airflow_lro_provider.lro import field_mask
 
     yield
-    protocol._unmasked.clear()
+    field_mask._unmasked.clear()

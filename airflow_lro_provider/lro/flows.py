@@ -16,7 +16,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from airflow_lro_provider.lro import errors, protocol
+from airflow_lro_provider.lro import errors, field_mask, protocol
 from airflow_lro_provider.lro.http.messages import Request
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.polling import (
@@ -95,7 +95,7 @@ def send(
                 request = request.unmasked
                 continue
             if request is not given:
-                protocol.note_unmasked(request)
+                field_mask.note_unmasked(request)
             return result
         except errors.ResponseTooLargeError as error:
             start: T | None = protocol.read_start(request, error)
@@ -109,7 +109,7 @@ def send(
                     continue
                 # A gateway may answer what it does not know with anything.
                 if isinstance(error, errors.ApiError | errors.MalformedResponseError):
-                    protocol.doubt_mask(request, 1 if error.transient else protocol.DOUBT_REQUESTS)
+                    field_mask.doubt_mask(request, 1 if error.transient else field_mask.DOUBT_REQUESTS)
             if tries >= retries or not error.transient or (error.may_have_happened and not request.repeatable):
                 raise
             tries += 1
@@ -365,7 +365,7 @@ def take_response(
     except errors.OperationsError as error:
         return ended.without_response(protocol.missing(protocol.get(reference, endpoint), "could not be taken", error))
     if whole.outcome is not ended.outcome:
-        protocol.note_unmasked(protocol.poll(reference, endpoint))  # the mask has left out the error
+        field_mask.note_unmasked(protocol.poll(reference, endpoint))  # the mask has left out the error
     return whole
 
 

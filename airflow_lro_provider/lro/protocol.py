@@ -18,17 +18,13 @@ read     ``GET {endpoint}/{version}/{name}`` of another resource     that
 
 Source: google/longrunning/operations.proto and the REST pages of the APIs.
 
-Polls need no response, and the largest ones have megabytes: a field mask leaves it out (``fields=``, a system parameter
-of all APIs: the 609 discovery documents of google-api-python-client 2.202.0 have it, for "which fields to include in a
-partial response"; the syntax: https://developers.google.com/custom-search/v1/performance). A service that rejects a
-mask, or does not honour it, is sent none again by this process.
+Polls have a field mask (:mod:`~airflow_lro_provider.lro.field_mask`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -36,6 +32,7 @@ from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote, urlencode
 
 from airflow_lro_provider.lro import errors
+from airflow_lro_provider.lro.field_mask import LIST_FIELDS, POLL_FIELDS, masked, note_unmasked
 from airflow_lro_provider.lro.http.body import START_BYTES
 from airflow_lro_provider.lro.http.json import JsonLimitError, Row, read_before, read_json, read_page
 from airflow_lro_provider.lro.http.messages import Request, Response, unreadable
@@ -86,7 +83,7 @@ def poll(reference: OperationReference, endpoint: str, timeout: float = 0.0) -> 
     :param timeout: of a ``:wait``, in seconds; 0 for a ``get``.
     """
     request = wait(reference, endpoint, timeout) if timeout else get(reference, endpoint)
-    return _masked(replace(request, reader=_read_poll), POLL_FIELDS)
+    return masked(replace(request, reader=_read_poll), POLL_FIELDS)
 
 
 def cancel(reference: OperationReference, endpoint: str) -> Request[None]:
@@ -135,7 +132,7 @@ def list_(
     query = {key: value for key, value in query.items() if value}
     url = _url("list", parent, endpoint)
     request = Request("list", "GET", f"{url}?{urlencode(query)}" if query else url, parent, _read_page)
-    return request if include_response else _masked(request, LIST_FIELDS)
+    return request if include_response else masked(request, LIST_FIELDS)
 
 
 class PageQuery(NamedTuple):
@@ -149,7 +146,7 @@ class PageQuery(NamedTuple):
 def rows(parent: Parent, endpoint: str, query: PageQuery) -> Request[Rows]:
     """The same as :func:`list_`, for those who poll: few of the operations on a page are read, and no response."""
     request: Request[Any] = list_(parent, endpoint, **query._asdict())
-    return _masked(replace(request, reader=_read_rows), LIST_FIELDS)
+    return masked(replace(request, reader=_read_rows), LIST_FIELDS)
 
 
 def start(
@@ -250,11 +247,17 @@ def _read_operation(request: Request[Any], response: Response, now: datetime | N
         operation = Operation.from_json(content)
         if not operation.name and not {"error", "response", "metadata"} & {*content}:
             raise errors.MalformedResponseError("it does not say which operation it is about")
-        if operation.name and operation.name.rpartition("/")[2] != request.resource.name.rpartition("/")[2]:
-            raise errors.MalformedResponseError(f"it is about another operation, {operation.name!r:.200}")
-        return operation
     except errors.MalformedResponseError as error:
         raise unreadable(request, error) from None
+    return _requested(request, operation)
+
+
+def _requested(request: Request[Any], operation: Operation) -> Operation:
+    """The operation, unless it is another one than was requested."""
+    name = operation.name
+    if name and request.verb != "start" and name.rpartition("/")[2] != request.resource.name.rpartition("/")[2]:
+        raise unreadable(request, errors.MalformedResponseError(f"it is about another operation, {name!r:.200}"))
+    return operation
 
 
 def _read_poll(request: Request[Any], response: Response, now: datetime | None) -> Operation:
@@ -273,9 +276,11 @@ def read_start(request: Request[Any], error: errors.ResponseTooLargeError) -> An
     """What is left of an operation whose response exceeds a limit: its success.
 
     Services write an operation's fields in their order in the proto, the response last. Where others come after it, it
-    says itself that the operation has succeeded: it is there only then.
+    says itself that the operation has succeeded: with something in it, it is there only then. An operation that says
+    before it that it is not done is running all the same.
 
-    :return: what the request gives; ``None`` if the error is not about the response of a successful operation.
+    :return: what the request gives; ``None`` if the error is not about the response of such an operation.
+    :raises MalformedResponseError: if it is about another operation.
     """
     if request.verb not in ("get", "wait", "start"):
         return None
@@ -283,9 +288,11 @@ def read_start(request: Request[Any], error: errors.ResponseTooLargeError) -> An
         operation = Operation.from_json({"done": True, **read_before(error.start, "response")})
     except (ValueError, errors.MalformedResponseError):
         return None
-    if operation.outcome is not Outcome.SUCCEEDED or (request.verb == "start" and not operation.name):
+    _requested(request, operation)
+    if operation.error is not None or (request.verb == "start" and not operation.name):
         return None
-    operation = operation.without_response(missing(request, "is too large to be taken", error))
+    if operation.done:
+        operation = operation.without_response(missing(request, "is too large to be taken", error))
     return operation.raw if request.verb == "start" else operation
 
 
@@ -316,38 +323,6 @@ def _read_page(request: Request[Any], response: Response, now: datetime | None) 
         return Page(tuple(Operation.from_json(row) for row in rows), token)
     except errors.MalformedResponseError as error:
         raise unreadable(request, error) from None
-
-
-POLL_FIELDS = "name,done,error,metadata"
-"""The fields of an operation that a poll needs: all but the response."""
-LIST_FIELDS = f"operations({POLL_FIELDS}),nextPageToken,unreachable"
-"""The same of a list, and what says that it is not complete."""
-DOUBT_REQUESTS = 100
-"""How many requests have no field mask after one that was denied: perhaps that was why."""
-_unmasked: dict[tuple[str, str, str], float] = {}  # how many more requests have none
-
-
-def _masked(request: Request[T], mask: str) -> Request[T]:
-    kind = _kind(request)
-    if left := _unmasked.get(kind):
-        _unmasked[kind] = left - 1
-        return request
-    return replace(request, url=f"{request.url}{'&' if '?' in request.url else '?'}fields={mask}", unmasked=request)
-
-
-def note_unmasked(request: Request[Any]) -> None:
-    """Send no field mask again with this verb to this service there: it rejects them, or does not honour them."""
-    _unmasked[_kind(request)] = math.inf
-
-
-def doubt_mask(request: Request[Any], requests: float) -> None:
-    """Send no field mask for so many requests with this verb to this service there: one failed for whatever reason."""
-    kind = _kind(request)
-    _unmasked[kind] = max(_unmasked.get(kind, 0), requests)
-
-
-def _kind(request: Request[Any]) -> tuple[str, str, str]:
-    return request.url.split("/")[2], request.resource.service, request.verb
 
 
 _METHODS = {"get": "GET", "cancel": "POST", "delete": "DELETE", "wait": "POST"}

@@ -16,7 +16,7 @@ from unittest import mock
 from urllib.parse import urlsplit
 
 from airflow_lro_provider.emulator import Emulator
-from airflow_lro_provider.lro import protocol
+from airflow_lro_provider.lro import field_mask, protocol
 from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 from airflow_lro_provider.lro.client import OperationsClient
 from airflow_lro_provider.lro.flows import send
@@ -64,8 +64,8 @@ class Relay:
 @contextlib.contextmanager
 def masks(sent: bool) -> Iterator[None]:
     """With field masks, or without."""
-    protocol._unmasked.clear()
-    with contextlib.nullcontext() if sent else mock.patch.object(protocol, "_masked", lambda request, mask: request):
+    field_mask._unmasked.clear()
+    with contextlib.nullcontext() if sent else mock.patch.object(protocol, "masked", lambda request, mask: request):
         yield
 
 

@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from airflow_lro_provider.attempt import guard
-from airflow_lro_provider.lro import protocol
+from airflow_lro_provider.lro import field_mask
 from airflow_lro_provider.operators.operations import RunOperationOperator
 from airflow_lro_provider.sensors.operations import OperationSensor
 from airflow_lro_provider.sweep.ledger import LedgerKey
@@ -116,7 +116,7 @@ class Life(RuleBasedStateMachine):
         chance: int,
     ) -> None:
         """A task begins to run."""
-        protocol._unmasked.clear()  # no life learns from another one: each can be played again
+        field_mask._unmasked.clear()  # no life learns from another one: each can be played again
         self.shape, self.timeout, self.cancels = shape, timeout, cancels
         deferrable = mode == "deferrable"
         self.world = World(START)

@@ -77,9 +77,10 @@ def read_json(body: bytes) -> Any:
 def read_before(start: bytes, key: str) -> Any:
     """Read the fields of an object that come before one of its fields, of which only the start is there.
 
-    :raises ValueError: if that field does not come, or what is before it cannot be read.
+    :raises ValueError: if that field does not come, or is no object with something in it, or what is before it cannot
+        be read.
     """
-    fields = re.compile(rb'(?:,|(?<=\{))\s*"%s"\s*:' % re.escape(key.encode())).finditer(start)
+    fields = re.compile(rb'(?:,|(?<=\{))\s*"%s"\s*:\s*\{\s*"' % re.escape(key.encode())).finditer(start)
     for found in itertools.islice(fields, MAX_SAME_KEYS):
         with contextlib.suppress(ValueError):  # it is the field of an inner object
             return read_json(start[: found.start()] + b"}")

@@ -444,9 +444,15 @@ def test_a_service_that_does_not_honour_masks_is_sent_none() -> None:
     ("start", "succeeded"),
     [
         (json.dumps(DONE)[:-1] + ', "response": {"large": "xxx', True),
+        (json.dumps(DONE)[:-1] + ', "response": null, "metadata": {"large": "xxx', False),
+        (json.dumps(DONE)[:-1] + ', "response": {}, "metadata": {"large": "xxx', False),
+        (json.dumps(DONE)[:-1] + ', "response": {', False),
+        (json.dumps(DONE)[:-1] + ', "response": [{"large": "xxx', False),
+        (json.dumps(DONE)[:-1] + ', "response": "xxx', False),
+        ('{"response": null, ' + json.dumps(DONE)[1:-1] + ', "metadata": {"large": "xxx', False),
+        ('{"response": {}, "error": {"code": 13}, "done": true, "metadata": {"large": "xxx', False),
         (json.dumps(DONE, indent=2)[:-2] + ',\n  "response" : {"large": "xxx', True),
-        ('{"metadata": {"b": 1, "response": {}}, ' + json.dumps(DONE)[1:-1] + ', "response": [', True),
-        (json.dumps({**DONE, "done": False})[:-1] + ', "response": {"large": "xxx', False),
+        ('{"metadata": {"b": 1, "response": {}}, ' + json.dumps(DONE)[1:-1] + ', "response": {"a": [', True),
         (json.dumps({**DONE, "error": {"code": 1}})[:-1] + ', "response": {"large": "xxx', False),
         (
             json.dumps({"name": NAMES["earthengine"]})[:-1] + ', "response": {"large": "xxx',
@@ -461,8 +467,8 @@ def test_a_service_that_does_not_honour_masks_is_sent_none() -> None:
     ],
 )
 def test_what_comes_before_a_response_that_is_too_large_is_read(verb: str, start: str, succeeded: bool) -> None:
-    """B11: a success stays one, and says what is missing and how to get it; nothing else is taken for one."""
-    request = build(verb, "aiplatform", *([2.0] if verb == "wait" else []))
+    """B11, M1: a success stays one, and says what is missing and how to get it; nothing else is taken for one."""
+    request = build(verb, "earthengine", *([2.0] if verb == "wait" else []))
     found = protocol.read_start(request, ResponseTooLargeError("it is larger than 9 bytes", start.encode()))
     if not succeeded:
         assert found is None
@@ -471,21 +477,39 @@ def test_what_comes_before_a_response_that_is_too_large_is_read(verb: str, start
     assert found.name == (NAMES["earthengine"] if '"name"' in start else "")
     assert not found.lacks_response
     assert "too large to be taken (it is larger than 9 bytes)" in found.response_missing
-    assert found.response_missing.endswith(f" {BASES['aiplatform']}{NAMES['aiplatform']}")
+    assert found.response_missing.endswith(f" {BASES['earthengine']}{NAMES['earthengine']}")
+
+
+@pytest.mark.parametrize("verb", ["get", "poll", "wait"])
+def test_what_comes_before_may_be_another_operation_or_a_running_one(verb: str) -> None:
+    """M1: its name is checked as everywhere, and one that says that it is not done is running."""
+    request = build(verb, "earthengine", *([2.0] if verb == "wait" else []))
+    before = json.dumps({**DONE, "done": False})[:-1] + ', "response": {"large": "xxx'
+    found = protocol.read_start(request, ResponseTooLargeError("it is too large", before.encode()))
+    assert (found.name, found.outcome, found.response_missing) == (NAMES["earthengine"], None, "")
+    other = json.dumps({**DONE, "name": NAMES["earthengine"] + "2"})
+    start = (other[:-1] + ', "response": {"large": "xxx').encode()
+    with pytest.raises(MalformedResponseError, match="it is about another operation"):
+        request.read(response(200, other.encode()))
+    with pytest.raises(MalformedResponseError, match="it is about another operation") as caught:
+        protocol.read_start(request, ResponseTooLargeError("it is too large", start))
+    assert caught.value.transient
 
 
 def test_json_beyond_a_limit_is_read_up_to_it() -> None:
     """B11: the same if the response has too many levels, digits or objects, and not too many bytes."""
     request = build("poll", "earthengine")
     with pytest.raises(ResponseTooLargeError) as caught:
-        request.read(response(200, json.dumps(DONE)[:-1].encode() + b', "response": ' + b"[" * 999 + b"]" * 999 + b"}"))
+        request.read(
+            response(200, json.dumps(DONE)[:-1].encode() + b', "response": {"a": ' + b"[" * 999 + b"]" * 999 + b"}}")
+        )
     assert protocol.read_start(request, caught.value).outcome is Outcome.SUCCEEDED
 
 
 @pytest.mark.parametrize("verb", ["cancel", "delete", "list"])
 def test_other_responses_that_are_too_large_say_nothing(verb: str) -> None:
     """B11: a list is split, and polled by name; the others have nothing to say."""
-    start = json.dumps(DONE)[:-1].encode() + b', "response": ['
+    start = json.dumps(DONE)[:-1].encode() + b', "response": {"a": '
     assert protocol.read_start(any_request(verb), ResponseTooLargeError("it is too large", start)) is None
 
 
@@ -493,11 +517,11 @@ def test_a_start_whose_response_is_too_large_has_started_something() -> None:
     """B11: and that has succeeded already."""
     method = read_method("projects/p/locations/l/instances?instanceId=i", "POST", "datafusion")
     request = protocol.start(method, endpoint_of(method))
-    content = {"name": NAMES["datafusion"], "done": True, "response": {}}
+    content = {"name": NAMES["datafusion"], "done": True, "response": {"a": 1}}
     start = json.dumps(content).encode()[:-3]
     found = protocol.read_start(request, ResponseTooLargeError("it is too large", start))
     reference, operation = protocol.started(request, found)
     assert (reference.name, operation.outcome) == (NAMES["datafusion"], Outcome.SUCCEEDED)
     assert operation.response_missing
-    error = ResponseTooLargeError("it is too large", b'{"done": true, "response": [')
+    error = ResponseTooLargeError("it is too large", b'{"done": true, "response": {"a": [')
     assert protocol.read_start(request, error) is None  # what has no name may be a resource
