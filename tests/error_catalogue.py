@@ -291,6 +291,23 @@ BODIES = [
         "https://stackoverflow.com/questions/59655238",
     ),
     Body(
+        "No credentials have reached the API",
+        "get",
+        403,
+        {
+            "message": "Daily Limit for Unauthenticated Use Exceeded. Continued use requires signup.",
+            "errors": [
+                {
+                    "domain": "usageLimits",
+                    "reason": "dailyLimitExceededUnreg",
+                    "message": "Daily Limit for Unauthenticated Use Exceeded. Continued use requires signup.",
+                    "extendedHelp": "https://code.google.com/apis/console",
+                }
+            ],
+        },
+        "https://github.com/googleapis/google-api-php-client/issues/1975",
+    ),
+    Body(
         "There is no such operation",
         "get",
         404,

@@ -12,7 +12,7 @@
     │   ├── InvalidArgumentError           400
     │   ├── FailedPreconditionError        400: not in this state, e.g. it has finished
     │   ├── AbortedError                   409: something else is at work on it
-    │   ├── UnauthenticatedError +         401
+    │   ├── UnauthenticatedError +         401, or 403 for a caller without an identity
     │   ├── PermissionDeniedError          403
     │   ├── NotFoundError                  404: no such operation
     │   ├── AlreadyExistsError             409: what it is to create exists already
@@ -288,11 +288,11 @@ class AbortedError(ApiError):
 
 
 class UnauthenticatedError(ApiError):
-    """401: the token was not accepted, nor was a fresh one."""
+    """401: the token was not accepted, nor was a fresh one; or 403: none has reached the API."""
 
     is_ours = True
 
-    next_step = "Check the key or the account of the connection: is it still enabled?"
+    next_step = "Check the key or the account of the connection: is it still enabled, and does its token reach the API?"
 
 
 class PermissionDeniedError(ApiError):
@@ -366,9 +366,7 @@ class UnimplementedError(ApiError):
 
 LONG_QUOTA_SECONDS = 60.0
 """The pause between two polls while a quota is used up that is not one per minute."""
-_LONG_QUOTA = re.compile(
-    r"\w*QUOTA_EXCEEDED|(?:dailyLimit|quota)Exceeded(?:402|Unreg)?|variableTermExpiredDailyExceeded"
-)
+_LONG_QUOTA = re.compile(r"\w*QUOTA_EXCEEDED|(?:dailyLimit|quota)Exceeded(?:402)?|variableTermExpiredDailyExceeded")
 
 
 class ResourceExhaustedError(ApiError):

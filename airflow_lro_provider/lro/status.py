@@ -8,6 +8,7 @@ response                                                error
 no such status                                          the HTTP code decides
 404 that is not JSON, except for get, list and read     UnimplementedError: the front end has no route for it
 a quota's reason, whatever the status and the verb      ResourceExhaustedError: wait, no permission is missing
+a quota of those, or a refusal, who give no identity    UnauthenticatedError: no credentials have reached the API
 409 without a status, for a resource that is there      AlreadyExistsError, and not ABORTED
 ======================================================  ======================================================
 
@@ -87,13 +88,21 @@ _REQUEST_IDS = ("x-goog-request-id", "x-request-id", "x-guploader-uploadid", "x-
 # https://developers.google.com/drive/api/guides/handle-errors).
 _QUOTA_REASON = re.compile(
     r"RATE_LIMIT_EXCEEDED|(?:[A-Z0-9]+_)*QUOTA_EXCEEDED"
-    r"|(?:concurrentL|dailyL|l|rateL|servingL|userRateL|variableTermL)imitExceeded(?:402|Unreg)?"
+    r"|(?:concurrentL|dailyL|l|rateL|servingL|userRateL|variableTermL)imitExceeded(?:402)?"
     r"|quotaExceeded(?:402)?|variableTermExpiredDailyExceeded"
 )
 # https://github.com/alextselegidis/easyappointments/issues/995, https://github.com/murer/dsopz/issues/6,
 # https://github.com/jupyterlab/jupyterlab-google-drive/issues/46, https://github.com/tidyverse/googledrive/issues/380
 _QUOTA_WORDS = re.compile(
     r"Quota exceeded for quota (?:metric|group) |(?:User )?Rate Limit Exceeded|Daily Limit (?:for [\w ]+ )?Exceeded",
+    re.IGNORECASE,
+)
+# What is said to those who give no identity (googleapis/google-api-dotnet-client#1069, googleapis/
+# google-api-php-client#1975; chicago-tool-library/circulate#1437; GoogleCloudPlatform/php-docs-samples#867).
+_UNREGISTERED_REASON = re.compile(r"\w+Unreg")
+_UNREGISTERED_WORDS = re.compile(
+    r"Daily Limit for Unauthenticated Use Exceeded|Method doesn't allow unregistered callers"
+    r"|The request is missing a valid API key",
     re.IGNORECASE,
 )
 # Of the older `errors`: Cloud DNS (apache/libcloud#378) and BigQuery (googleapis/java-bigquery#4074) send these.
@@ -130,10 +139,14 @@ def error_from_response(
         status = "ALREADY_EXISTS"
     reason = _detail(stated, "ErrorInfo", "reason")
     if status not in _NOT_FOR_QUOTAS and http_status < 500:
-        reasons = (detail.get("reason") for detail in details)
-        quota = next((one for one in reasons if isinstance(one, str) and _QUOTA_REASON.fullmatch(one)), None)
-        is_said = status == "PERMISSION_DENIED" and reason is None and bool(_QUOTA_WORDS.match(words))
-        if quota or is_said or read_details(_detail(stated, "QuotaFailure", "violations")):
+        reasons = [one for detail in details if isinstance(one := detail.get("reason"), str)]
+        quota = next(filter(_QUOTA_REASON.fullmatch, reasons), None)
+        is_plain = status == "PERMISSION_DENIED" and reason is None  # its words alone say why
+        is_said = is_plain and bool(_QUOTA_WORDS.match(words))
+        unregistered = next(filter(_UNREGISTERED_REASON.fullmatch, reasons), None)
+        if unregistered or (is_plain and _UNREGISTERED_WORDS.match(words)):
+            status, reason = "UNAUTHENTICATED", unregistered or reason
+        elif quota or is_said or read_details(_detail(stated, "QuotaFailure", "violations")):
             status, reason = "RESOURCE_EXHAUSTED", quota or reason
     request_id = _detail(stated, "RequestInfo", "requestId") or next(
         (headers[key] for key in _REQUEST_IDS if headers.get(key)), None

@@ -207,9 +207,6 @@ def quota_body(reason: str, *, legacy: bool, status: str = "PERMISSION_DENIED") 
         ("QUOTA_EXCEEDED", False),
         ("CPUS_QUOTA_EXCEEDED", False),
         ("EMULATOR_QUOTA_EXCEEDED", False),
-        ("dailyLimitExceededUnreg", True),
-        ("rateLimitExceededUnreg", True),
-        ("userRateLimitExceededUnreg", True),
         ("servingLimitExceeded", True),
         ("concurrentLimitExceeded", True),
         ("variableTermLimitExceeded", True),
@@ -234,7 +231,6 @@ def test_403_for_a_quota_is_no_missing_permission(reason: str, legacy: bool) -> 
         ("Rate Limit Exceeded", True),
         ("User Rate Limit Exceeded. Rate of requests for user exceed configured project quota", True),
         ("Daily Limit Exceeded. The quota will be reset at midnight Pacific Time (PT).", True),
-        ("Daily Limit for Unauthenticated Use Exceeded. Continued use requires signup.", True),
         ("Permission denied: the policy 'Rate Limit Exceeded' is not yours", False),
         ("The caller may not change a quota", False),
     ],
@@ -247,6 +243,37 @@ def test_403_whose_words_alone_speak_of_a_quota(message: str, is_quota: bool) ->
     body["error"]["details"] = [info]
     assert type(api_error(403, body)) is PermissionDeniedError
     assert api_error(400, {"error": {"code": 400, "message": message}}).status == "INVALID_ARGUMENT"
+
+
+UNREGISTERED = "Daily Limit for Unauthenticated Use Exceeded. Continued use requires signup."
+
+
+@pytest.mark.parametrize("verb", ["get", "list", "cancel", "delete", "wait", "start"])
+@pytest.mark.parametrize(
+    ("reason", "message"),
+    [
+        ("dailyLimitExceededUnreg", UNREGISTERED),
+        ("rateLimitExceededUnreg", "Rate Limit Exceeded. Please sign up"),
+        ("userRateLimitExceededUnreg", "User Rate Limit Exceeded. Please sign up"),
+        (None, UNREGISTERED),
+        ("forbidden", "Method doesn't allow unregistered callers (callers without established identity). Please use"),
+        ("forbidden", "The request is missing a valid API key."),
+    ],
+)
+def test_who_gives_no_identity_lacks_credentials(reason: str | None, message: str, verb: str) -> None:
+    """L4d: an unregistered caller has no quota to wait for and no permission to get: no credentials were sent."""
+    body: dict[str, Any] = {"error": {"code": 403, "message": message}}
+    if reason is not None:
+        body["error"]["errors"] = [{"domain": "usageLimits", "reason": reason, "message": message}]
+    for more in ({}, {"status": "PERMISSION_DENIED"}):
+        body["error"].update(more)
+        error = api_error(403, body, verb=verb)
+        assert (type(error), error.status, error.is_ours) == (UnauthenticatedError, "UNAUTHENTICATED", True)
+        assert str(error).endswith("is it still enabled, and does its token reach the API?")
+        assert (error.transient, error.poll_after) == (False, 0)
+    info = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "IAM_PERMISSION_DENIED"}
+    body = {"error": {"code": 403, "status": "PERMISSION_DENIED", "message": message, "details": [info]}}
+    assert type(api_error(403, body, verb=verb)) is PermissionDeniedError
 
 
 VERBS = ["get", "list", "cancel", "delete", "wait", "start"]
@@ -292,7 +319,6 @@ def test_a_quota_hides_nothing_else(http: int, status: str) -> None:
     ("reason", "seconds"),
     [
         ("dailyLimitExceeded", 60),
-        ("dailyLimitExceededUnreg", 60),
         ("quotaExceeded", 60),
         ("CPUS_QUOTA_EXCEEDED", 60),
         ("rateLimitExceeded", 0),
