@@ -177,7 +177,7 @@ def _list(given: argparse.Namespace) -> int:
     from airflow_lro_provider.lro.client import OperationsClient
 
     settings = _settings(given)
-    parent = read_parent(given.parent, given.service, given.api_version, **_naming(settings, given.parent))
+    parent = read_parent(given.parent, given.service, given.api_version, **_naming(settings))
     with OperationsClient(settings) as client:
         listed = client.list(parent, filter=given.filter, include_response=given.json)
         for operation in itertools.islice(listed, given.limit):
@@ -192,17 +192,17 @@ def _with_operation(act: _Act, given: argparse.Namespace) -> int:
     from airflow_lro_provider.lro.client import OperationsClient
 
     settings = _settings(given)
-    where: dict[str, Any] = {"api_endpoint": settings.api_endpoint, **_naming(settings, given.operation)}
+    where: dict[str, Any] = {"api_endpoint": settings.api_endpoint, **_naming(settings)}
     reference = read_reference(given.operation, given.service, given.api_version, **where)
     settings.endpoint(reference)  # a foreign host is refused before a token is requested
     with OperationsClient(settings) as client:
         return act(client, reference, given)
 
 
-def _naming(settings: ConnectionSettings, path: str) -> dict[str, Any]:
+def _naming(settings: ConnectionSettings) -> dict[str, Any]:
     from airflow_lro_provider.lro.auth.credentials import naming_of
 
-    return naming_of(settings, path)
+    return naming_of(settings)
 
 
 def _settings(given: argparse.Namespace) -> ConnectionSettings:

@@ -109,7 +109,7 @@ class _OperationsBaseHook(BaseHook):
 
         checked = given
         if not isinstance(checked, kind):
-            named, where = (*more, self.service, self.api_version), naming_of(settings, given)
+            named, where = (*more, self.service, self.api_version), naming_of(settings)
             checked = read(given, *named, api_endpoint=settings.api_endpoint, **where)
         settings.endpoint(checked)
         return checked
@@ -118,7 +118,7 @@ class _OperationsBaseHook(BaseHook):
         from airflow_lro_provider.lro.auth.credentials import naming_of
         from airflow_lro_provider.lro.resources.names import read_parent
 
-        return read_parent(parent, self.service, self.api_version, **naming_of(settings, parent))
+        return read_parent(parent, self.service, self.api_version, **naming_of(settings))
 
 
 class OperationsHook(_OperationsBaseHook):

@@ -29,7 +29,6 @@ from airflow_lro_provider.lro.auth.token import Identity, explain
 from airflow_lro_provider.lro.auth.token_transport import TokenTransport
 from airflow_lro_provider.lro.http.json import read_json
 from airflow_lro_provider.lro.redaction import in_brief
-from airflow_lro_provider.lro.resources.catalog import WITHIN_A_PROJECT
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -89,16 +88,16 @@ def identity_for(settings: ConnectionSettings) -> Identity:
         return known
 
 
-def naming_of(settings: ConnectionSettings, path: object) -> dict[str, Any]:
-    """What a connection says of this name or path, for the function that reads it: the universe, and the project.
+def naming_of(settings: ConnectionSettings) -> dict[str, Any]:
+    """What a connection says of names and paths, for the functions that read them: the universe, and the project.
 
-    The project that the credentials name is asked for only if the path begins with its location, for that may take
-    requests; see :func:`identity_for` for what is raised then.
+    Without one of its own that is the one that the credentials name. It is asked for only for what begins with its
+    location, for that may take requests; see :func:`identity_for` for what is raised then.
     """
-    project = settings.project
-    if project is None and isinstance(path, str) and path.strip().startswith(WITHIN_A_PROJECT):
-        project = identity_for(settings).project
-    return {"universe": settings.universe_domain, "project": project}
+    return {
+        "universe": settings.universe_domain,
+        "project": settings.project or (lambda: identity_for(settings).project),
+    }
 
 
 @errors.without_context()  # google-auth's errors may quote what it read

@@ -10,7 +10,7 @@ import difflib
 import json
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -26,8 +26,9 @@ SYSTEMS = ("aiplatform", "automl", "datafusion", "developerconnect", "earthengin
 COLLECTIONS = ("operations", "transferOperations")
 """Some APIs list operations at the collection itself, and not at its parent."""
 _ANY = "*"
-WITHIN_A_PROJECT = ("locations/", "regions/")
-"""What a name or path may begin with where the connection says the project."""
+_WITHIN_A_PROJECT = ("locations/", "regions/")
+Project = str | Callable[[], str | None] | None
+"""The project of a connection, or what says it, for whom it takes requests."""
 REGIONAL = f".rep.{DEFAULT_UNIVERSE}"
 """What the hosts of Google's regional endpoints end in."""
 _CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
@@ -98,7 +99,7 @@ class Service:
         """Whether this can be the name of an operation of this API and version."""
         return fits_one(name, self.names[version])
 
-    def in_project(self, path: str, project: str | None) -> str:
+    def in_project(self, path: str, project: Project) -> str:
         """A name or path that begins with its location lies in this project, unless this API has such names.
 
         :raises InvalidReferenceError: if there is no project.
@@ -106,9 +107,9 @@ class Service:
         patterns = [pattern.lstrip("[") for names in self.names.values() for pattern in names]
         has_own = any(pattern.startswith("locations/") for pattern in patterns)
         has_projects = any(re.match(r"projects/\*/(locations|regions)/", pattern) for pattern in patterns)
-        if not path.startswith(WITHIN_A_PROJECT) or has_own or not has_projects:
+        if not path.startswith(_WITHIN_A_PROJECT) or has_own or not has_projects:
             return path
-        if not project:
+        if not (project := project() if callable(project) else project):
             raise InvalidReferenceError(
                 f"{path!r:.200} begins with its location, but neither the connection's `project` nor its credentials"
                 " name one: set `project`, or begin with projects/PROJECT/."

@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from airflow_lro_provider.lro.errors import InvalidReferenceError
-from airflow_lro_provider.lro.resources.catalog import DEFAULT_UNIVERSE, Service, find_service
+from airflow_lro_provider.lro.resources.catalog import DEFAULT_UNIVERSE, Project, Service, find_service
 from airflow_lro_provider.lro.resources.hosts import Resource, as_written, check_version, read_service, read_url
 from airflow_lro_provider.lro.resources.names import check_segments, hint_for, identity_of, is_nothing, refuse_fetched
 
@@ -67,7 +67,7 @@ def read_method(
     *,
     api_endpoint: str | None = None,
     universe: str = DEFAULT_UNIVERSE,
-    project: str | None = None,
+    project: Project = None,
 ) -> Method:
     """Read a method in any of its forms. See the module's text, and :func:`read_reference` for the other arguments.
 
@@ -95,9 +95,9 @@ def read_method(
         named, path = host.api.split_path(address, of_method=True)
         if named not in host.api.versions:  # a path may begin with its version
             named, path = "", address
-        path = host.api.in_project(path, project)
     else:
         raise InvalidReferenceError(f"{address!r:.200} does not say which API it belongs to; give service=…")
+    path = host.api.in_project(path, project)
     version = check_version(host.api, named, api_version, address)
     check_segments(path, "path of a method")
     _check_root(host.api, version, path)

@@ -24,6 +24,7 @@ from airflow_lro_provider.lro.errors import InvalidReferenceError, UnknownServic
 from airflow_lro_provider.lro.resources.catalog import (
     DEFAULT_UNIVERSE,
     SYSTEMS,
+    Project,
     Service,
     find_service,
     known_services,
@@ -91,7 +92,7 @@ def read_reference(
     *,
     api_endpoint: str | None = None,
     universe: str = DEFAULT_UNIVERSE,
-    project: str | None = None,
+    project: Project = None,
 ) -> OperationReference:
     """Read a reference in any of its forms; see the module's text.
 
@@ -100,7 +101,7 @@ def read_reference(
     :param api_version: the API version, if not the preferred one.
     :param api_endpoint: the connection's own endpoint; a URL that begins with it is understood.
     :param universe: the domain of the connection's universe.
-    :param project: the connection's project, for a plain name that begins with its location.
+    :param project: the connection's project, for a name that begins with its location.
     :raises InvalidReferenceError: if it is not a name of an operation of that service.
     :raises UnknownServiceError: if the service or the version is not known.
     """
@@ -126,10 +127,10 @@ def read_reference(
         )
     if value.startswith("//"):
         found = read_full_name(value, named, universe)
-        return _reference_at(found, "", found.path, api_version)
+        return _reference_at(found, "", found.path, api_version, project)
     if "://" in value:
         found = read_url(value, named, api_endpoint=api_endpoint, universe=universe)
-        return _reference_at(found, *found.api.split_path(found.path), api_version)
+        return _reference_at(found, *found.api.split_path(found.path), api_version, project)
     if named is None:
         named = read_service(_service_of(value).name)
     api = named.api
@@ -140,9 +141,11 @@ def read_reference(
     return OperationReference(api.name, version, name, named.host_for(name))
 
 
-def _reference_at(found: NamedHost, named_version: str, name: str, api_version: str | None) -> OperationReference:
+def _reference_at(
+    found: NamedHost, named_version: str, name: str, api_version: str | None, project: Project
+) -> OperationReference:
     version = check_version(found.api, named_version, api_version, found.given)
-    name = check_name(name, found.api, version)
+    name = check_name(found.api.in_project(name, project), found.api, version)
     return OperationReference(found.api.name, version, name, found.host_for(name))
 
 
@@ -152,7 +155,7 @@ def read_parent(
     api_version: str | None = None,
     *,
     universe: str = DEFAULT_UNIVERSE,
-    project: str | None = None,
+    project: Project = None,
 ) -> Parent:
     """Read the parent of a list: what operations are listed below; a trailing ``/operations`` is left out.
 

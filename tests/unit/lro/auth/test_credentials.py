@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from google.auth import jwt
 
 from airflow_lro_provider.lro.auth import credentials as subject
-from airflow_lro_provider.lro.auth.credentials import FAKE_TOKEN, identity_for
+from airflow_lro_provider.lro.auth.credentials import FAKE_TOKEN, identity_for, naming_of
 from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 from airflow_lro_provider.lro.auth.token import REFRESH_MARGIN
 from airflow_lro_provider.lro.errors import (
@@ -25,6 +25,8 @@ from airflow_lro_provider.lro.errors import (
     CredentialsError,
     TransportError,
 )
+from airflow_lro_provider.lro.resources.methods import read_method
+from airflow_lro_provider.lro.resources.names import read_parent, read_reference
 from tests.local_server import Handler, LocalServer
 
 EMAIL = "robot@my-project.iam.gserviceaccount.com"
@@ -102,6 +104,27 @@ def key_file(private_pem: str, token_uri: str) -> dict[str, str]:
         "client_email": EMAIL,
         "token_uri": token_uri,
     }
+
+
+HERE, HOST = "locations/us-central1", "https://datafusion.googleapis.com/v1"
+THERE = f"projects/my-project/{HERE}"
+
+
+def test_what_begins_with_its_location_lies_in_the_project_of_the_credentials(private_pem: str) -> None:
+    """L1: whatever is before it, a version, blanks or a host, and in a dict; what is whole needs no credentials."""
+    where = naming_of(read(keyfile_dict=key_file(private_pem, "http://127.0.0.1:9/token")))
+    for path in (f"{HERE}/instances", f"v1/{HERE}/instances", f" {HERE}/instances\n", f"{HOST}/{HERE}/instances"):
+        assert read_method(path, service="datafusion", **where).path == f"{THERE}/instances"
+    name = f"{HERE}/operations/o"
+    for given in (name, f" {name}\n", {"name": name}, {"operation": {"name": name}}, f"{HOST}/{name}"):
+        assert read_reference(given, "datafusion", **where).name == f"{THERE}/operations/o"
+    assert read_reference(f"//datafusion.googleapis.com/{name}", **where).name == f"{THERE}/operations/o"
+    assert read_parent(f" {HERE}/operations", "datafusion", **where).name == THERE
+    assert naming_of(read(project="mine", key_path="/nowhere/key.json"))["project"] == "mine"
+    without = naming_of(read(key_path="/nowhere/key.json"))
+    assert read_reference({"name": f"{THERE}/operations/o"}, "datafusion", **without).name == f"{THERE}/operations/o"
+    with pytest.raises(ConnectionSettingsError, match="could not be read"):
+        read_reference({"name": name}, "datafusion", **without)
 
 
 def test_a_key_gets_a_token(private_key: rsa.RSAPrivateKey, private_pem: str, token_server: TokenServer) -> None:

@@ -140,11 +140,13 @@ def test_white_space_at_the_ends_is_no_part_of_a_method() -> None:
         ("iam", "locations/global/workforcePools", "locations/global/workforcePools"),
         ("cloudresourcemanager", "locations/l/tagBindingCollections/t", "locations/l/tagBindingCollections/t"),
         ("datafusion", INSTANCES, INSTANCES),
+        (None, "https://datafusion.googleapis.com/v1/locations/l/instances", "projects/mine/locations/l/instances"),
     ],
 )
-def test_a_path_may_begin_with_its_location(service: str, value: str, path: str) -> None:
-    """B15: it lies in the connection's project then, unless the API has such paths."""
-    assert read_method(value, service=service, project="mine").path == path
+def test_a_path_may_begin_with_its_location(service: str | None, value: str, path: str) -> None:
+    """B15, L1: it lies in the connection's project then, unless the API has such paths, and also in a URL."""
+    for project in ("mine", lambda: "mine"):
+        assert read_method(value, service=service, project=project).path == path
 
 
 def test_no_known_method_is_called_incomplete() -> None:
