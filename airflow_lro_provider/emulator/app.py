@@ -179,7 +179,7 @@ class _Google:
         script = request.headers.get(SCRIPT_HEADER) or query.get("script")
         given = [query.get(key) or content.get(key) for key in ("requestId", "request_id")]
         if not route.target.startswith(parent):
-            new_id = _new_id(route, {**content, **query}) or "emulated"
+            new_id = _new_id(route, query, content) or "emulated"
             parent = "/".join(new_id if part == "-" else part for part in parent.split("/"))
         view = self._store.create(
             service.name,
@@ -187,7 +187,7 @@ class _Google:
             parent=parent,
             script=None if script is None else read_json(script),
             verb=route.work,
-            target=_target(route, {**content, **query}),
+            target=_target(route, query, content),
             request_id=next((str(value) for value in given if value), None),
         )
         return view.operation, view.name
@@ -294,13 +294,13 @@ def _read_timeout(service: Service, request: Request, body: bytes) -> float:
     return min(float(match[1]), MAX_WAIT_SECONDS)
 
 
-def _target(route: Route, given: Mapping[str, Any]) -> str:
+def _target(route: Route, *given: Mapping[str, Any]) -> str:
     """The target of the operation: a create says the new resource's id in its query or body (``instanceId=x``)."""
-    new_id = _new_id(route, given) if route.work == "create" else None
+    new_id = _new_id(route, *given) if route.work == "create" else None
     return f"{route.target}/{new_id}" if new_id else route.target
 
 
-def _new_id(route: Route, given: Mapping[str, Any]) -> str | None:
-    """The id that a request gives to what it creates, if it does; App Engine calls it ``id``."""
-    new_id = id_among(given, route.target) or given.get("id")
-    return new_id if isinstance(new_id, str) and "/" not in new_id else None
+def _new_id(route: Route, *given: Mapping[str, Any]) -> str | None:
+    """The id that a request gives to what it creates, if it does."""
+    new_id = id_among(route.target, *given)
+    return new_id if new_id is None or "/" not in new_id else None

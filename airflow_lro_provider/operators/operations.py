@@ -73,7 +73,7 @@ class RunOperationOperator(OperationStarter):
         failed, fails the task, and a retry starts again; a ``result_check`` decides in place of that. (Right after a
         try that died while it started, the task fails all the same: what exists may be its own.) The request has to
         name the resource: by its id (``?instanceId=x``, Dataproc's ``clusterName``, Spanner's ``createStatement``, …)
-        or by a ``name`` in the body.
+        or by a ``name`` in the body; see :func:`~airflow_lro_provider.lro.resources.methods.new_resource`.
     :param if_missing: of a DELETE: what it means that the service does not find what is to be deleted (404
         NOT_FOUND): "fail" fails the task; with "return" it succeeds, with ``None`` as its result. As one 404 is no
         evidence, the request is sent for at least ten seconds and three times. (Right after a try that died while it

@@ -74,6 +74,30 @@ def test_what_exists_is_the_result(
     assert store == {}
 
 
+@pytest.mark.parametrize(
+    ("service", "method", "path"),
+    [
+        ("alloydb", "locations/l/clusters:createsecondary?clusterId=i", "locations/l/clusters/i"),
+        ("networkmanagement", "locations/global/connectivityTests?testId=i", "locations/global/connectivityTests/i"),
+    ],
+)
+def test_what_exists_is_found_by_whatever_its_id_is_called(
+    service: str, method: str, path: str, lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L4b: also by a method of the collection that creates it in its own way."""
+    with HostileServer(EXISTS, FOUND) as server:
+        given = {"service": service, "method": f"projects/p/{method}"}
+        assert run(server, monkeypatch, lro_emulator, **given) == INSTANCE
+        assert server.heard[1].line == f"GET /{service}/v1/projects/p/{path} HTTP/1.1"
+
+
+def test_a_name_in_another_project_is_refused_when_the_dag_is_parsed() -> None:
+    """L4a: it is not in the collection that the method is called on, and not what exists there."""
+    name = f"{PLACE}/i".replace("projects/p", "projects/other")
+    with pytest.raises(ValueError, match="needs the name of the resource"):
+        RunOperationOperator(task_id="t", service="datafusion", method=PLACE, body={"name": name}, if_exists="return")
+
+
 def test_an_error_in_the_older_form_says_that_it_exists(
     lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from airflow_lro_provider.lro.errors import InvalidReferenceError
-from airflow_lro_provider.lro.resources.catalog import DEFAULT_UNIVERSE, Project, Service, find_service
+from airflow_lro_provider.lro.resources.catalog import DEFAULT_UNIVERSE, Project, Service, find_service, project_of
 from airflow_lro_provider.lro.resources.hosts import Resource, as_written, check_version, read_service, read_url
 from airflow_lro_provider.lro.resources.names import check_segments, hint_for, identity_of, is_nothing, refuse_fetched
 
@@ -110,10 +110,10 @@ def id_of_new(method: Method, body: Mapping[str, Any] | None) -> str | None:
 
     ``None`` if the method is no such create, or leaves the id to the service.
     """
-    return id_among({**(body or {}), **method.parameters}, method.path) if method.is_create else None
+    return id_among(method.path, method.parameters, body or {}) if method.is_create else None
 
 
-def id_among(given: Mapping[str, Any], path: str) -> str | None:
+def id_among(collection: str, *given: Mapping[str, Any]) -> str | None:
     """The id of a new resource of a collection, in the query or the body of its create; ``None`` if it is not there.
 
     It is called after the singular of the collection (https://google.aip.dev/133). ``templateId`` is another
@@ -124,19 +124,34 @@ def id_among(given: Mapping[str, Any], path: str) -> str | None:
     ``apis/*/configs?apiConfigId=x``, with its parents' names  27
     ``clusters`` and ``{"clusterName": "x"}``                  6, of Dataproc, Managed Microsoft AD, Service Management
     ``databases`` and ``{"createStatement": "CREATE … `x`"}``  1, of Spanner
+    ``connectivityTests?testId=x``                             2, of Network Management
+    ``githubEnterpriseConfigs?gheConfigId=x``                  2, of Cloud Build
+    ``workerpools`` and ``{"poolId": "x"}``                    1, of Remote Build Execution
+    ``versions`` and ``{"id": "x"}``                           16, of App Engine, and Vertex AI's agents
     another one, or none: the service chooses it               the others
     =========================================================  ========================================================
+
+    :param given: the query, and then the body: the first that has such an id decides.
     """
-    *parents, collection = path.split("/")[::-1][::2][::-1]
+    *parents, last = collection.split("/")[::-1][::2][::-1]
     named = "".join(f"(?:{_singulars(parent)})?" for parent in parents)
-    own_id = re.compile(f"(?i:{named}(?:{_singulars(collection)}))(?:Id|Name)")
-    given = {re.sub("_.", lambda found: found[0][1].upper(), key): value for key, value in given.items()}
-    ids = [value for key, value in given.items() if own_id.fullmatch(key)]
-    if collection == "databases" and (found := _CREATE_DATABASE.fullmatch(str(given.get("createStatement")))):
-        ids.append(found[2])
-    return ids[0] if len(ids) == 1 and isinstance(ids[0], str) and ids[0] else None
+    own_id = re.compile(f"(?i:{named}(?:{_singulars(last)}))(?:Id|Name)|{_OTHER_IDS.get(last, '(?!)')}")
+    for some in given:
+        named_as = ((re.sub("_.", lambda found: found[0][1].upper(), key), value) for key, value in some.items())
+        ids = [value for key, value in named_as if own_id.fullmatch(key)]
+        if last == "databases" and (found := _CREATE_DATABASE.fullmatch(str(some.get("createStatement")))):
+            ids.append(found[2])
+        if ids:
+            return ids[0] if len(ids) == 1 and isinstance(ids[0], str) and ids[0] else None
+    return None
 
 
+_OTHER_IDS = {
+    "connectivityTests": "testId",
+    "githubEnterpriseConfigs": "gheConfigId",
+    "workerpools": "poolId",
+    **dict.fromkeys(("agents", "apps", "domainMappings", "versions"), "id"),
+}
 # https://cloud.google.com/spanner/docs/reference/rest/v1/projects.instances.databases/create
 _CREATE_DATABASE = re.compile(r"""(?i)\s*CREATE\s+DATABASE\s+([`"]?)([a-z][a-z0-9_-]*)\1\s*""")
 
@@ -148,27 +163,45 @@ def _singulars(collection: str) -> str:
 
 
 def new_resource(method: Method, body: Mapping[str, Any] | None) -> Resource:
-    """The resource that a create creates.
+    """The resource that a method creates: a create, or another method of a collection that names what it makes.
 
-    By its id (:func:`id_of_new`), or by its ``name``: the whole one, as Cloud Composer has it
-    (https://cloud.google.com/composer/docs/reference/rest/v1/projects.locations.environments/create), or its end, as
-    Apigee has it (https://cloud.google.com/apigee/docs/reference/apis/apigee/rest/v1/organizations.environments/create).
+    ======================================================  ======================================================
+    a create with an id (:func:`id_of_new`)                 that
+    a create with a ``name``, the whole one (Cloud          that, if it lies in the collection; a project's number
+    Composer) or its end (Apigee)                           may stand for its id
+    ``clusters:createsecondary?clusterId=x`` (AlloyDB),     that, by the same rule: 43 methods in the discovery
+    ``databases:restore`` and ``{"databaseId": "x"}``, …    documents make what they give an id to
+    ======================================================  ======================================================
+
+    (https://cloud.google.com/composer/docs/reference/rest/v1/projects.locations.environments/create,
+    https://cloud.google.com/apigee/docs/reference/apis/apigee/rest/v1/organizations.environments/create,
+    https://cloud.google.com/alloydb/docs/reference/rest/v1/projects.locations.clusters/createsecondary)
 
     :raises InvalidReferenceError: if the request does not say its name.
     """
-    name, parent = {**(body or {}), **method.parameters}.get("name"), ""
-    if (new_id := id_of_new(method, body)) is not None:
-        name = new_id
-    if isinstance(name, str) and method.is_create:
-        name = name if "/" in name or not name else f"{method.path}/{name}"
-        parent = name.rpartition("/")[0]
-    if identity_of("", parent) != identity_of("", method.path):
+    head, slash, last = method.path.rpartition("/")
+    collection = head + slash + last.partition(":")[0]
+    name: Any = None
+    if method.http_method == "POST" and len(collection.split("/")) % 2:  # `x:restart` is called on a resource
+        name = id_among(collection, method.parameters, body or {})
+    if name is None and method.is_create:
+        name = {**(body or {}), **method.parameters}.get("name")
+    if isinstance(name, str) and name and "/" not in name:
+        name = f"{collection}/{name}"
+    if not isinstance(name, str) or not _is_same(name.rpartition("/")[0], collection):
         raise InvalidReferenceError(
             f'if_exists="return" needs the name of the resource that exists already, which {method} does not say: give'
             " its id (…/instances?instanceId=x), or its `name` in the body."
         )
-    check_segments(str(name), "name of a resource")
-    return Resource(method.service, method.version, str(name), method.host)
+    check_segments(name, "name of a resource")
+    return Resource(method.service, method.version, name, method.host)
+
+
+def _is_same(one: str, other: str) -> bool:
+    """Whether two names may be of the same: one may have its project's number, and the other its id."""
+    projects = {project_of(one), project_of(other)}
+    is_numbered = any(project is not None and project.isdigit() for project in projects)
+    return identity_of("", one) == identity_of("", other) and (len(projects) == 1 or is_numbered)
 
 
 def request_id_of(method: Method, body: Mapping[str, Any] | None) -> str | None:

@@ -310,6 +310,7 @@ def test_nothing_but_google_is_ever_addressed(value: str, service: str | None) -
     assert not set(url) & set(" \t\r\n#\\")
 
 
+GLOBAL = "projects/p/locations/global"
 DATAPROC, SPANNER = "projects/p/regions/us-central1", "projects/p/instances/i"
 POOLS = "locations/global/workforcePools"
 
@@ -340,6 +341,25 @@ POOLS = "locations/global/workforcePools"
         ("spanner", f"{SPANNER}/databases", {"createStatement": 'create database "x" '}, f"{SPANNER}/databases/x"),
         ("apigee", "organizations/o/environments", {"name": "x"}, "organizations/o/environments/x"),
         ("apigee", "organizations/o/envgroups?name=x", {}, "organizations/o/envgroups/x"),
+        ("networkmanagement", f"{GLOBAL}/connectivityTests?testId=x", {}, f"{GLOBAL}/connectivityTests/x"),
+        (
+            "cloudbuild",
+            f"{LOCATION}/githubEnterpriseConfigs?gheConfigId=x",
+            {},
+            f"{LOCATION}/githubEnterpriseConfigs/x",
+        ),
+        ("appengine", "apps/a/services/s/versions", {"id": "x"}, "apps/a/services/s/versions/x"),
+        ("alloydb", f"{LOCATION}/clusters:createsecondary?clusterId=x", {}, f"{LOCATION}/clusters/x"),
+        ("alloydb", f"{LOCATION}/clusters:createsecondary?cluster_id=x", {"name": "y"}, f"{LOCATION}/clusters/x"),
+        (
+            "alloydb",
+            f"{LOCATION}/clusters/c/instances:createsecondary?instanceId=x",
+            {},
+            f"{LOCATION}/clusters/c/instances/x",
+        ),
+        ("spanner", f"{SPANNER}/databases:restore", {"databaseId": "x", "backup": "b"}, f"{SPANNER}/databases/x"),
+        ("datafusion", f"{INSTANCES}?instanceId=x", {"instanceName": "y", "name": "z"}, f"{INSTANCES}/x"),
+        ("datafusion", f"{INSTANCES}?instanceId=x", {"instanceId": "y"}, f"{INSTANCES}/x"),
         (
             "composer",
             f"{LOCATION}/environments",
@@ -349,7 +369,7 @@ POOLS = "locations/global/workforcePools"
     ],
 )
 def test_what_a_create_names(service: str, value: str, body: Any, name: str) -> None:
-    """C9: by an id in query or body, in either spelling, with its parents' names or without, or by a name."""
+    """C9, L4: by an id in query or body, in either spelling, with its parents' names or without, or by a name."""
     assert new_resource(read_method(value, service=service), body).name == name
 
 
@@ -364,10 +384,14 @@ def test_what_a_create_names(service: str, value: str, body: Any, name: str) -> 
         ("spanner", f"{SPANNER}/databases", {"createStatement": 3}),
         ("apigee", "organizations/o/environments", {"displayName": "x"}),
         ("composer", f"{LOCATION}/environments", {"name": "projects/p/locations/us-east1/environments/x"}),
+        ("composer", f"{LOCATION}/environments", {"name": "projects/other/locations/us-central1/environments/x"}),
+        ("datafusion", f"{INSTANCES}?instanceId=x&instance_id=y", None),
+        ("datafusion", f"{INSTANCES}/x:restart?instanceId=x", None),
+        ("alloydb", f"{LOCATION}/clusters:createsecondary", {"name": f"{LOCATION}/clusters/x"}),
     ],
 )
 def test_what_names_nothing_new(service: str, value: str, body: Any) -> None:
-    """C9, A5: another resource's id, somebody's name, two names: it is not guessed."""
+    """C9, A5, L4: another resource's id, somebody's name, two names, another project: it is not guessed."""
     with pytest.raises(InvalidReferenceError):
         new_resource(read_method(value, service=service), body)
 
@@ -386,10 +410,10 @@ def test_the_creates_of_discovery_name_what_they_create() -> None:
             path = start[0].removeprefix("POST ").replace("*", "a1")
             body = discovery.schema_of(document.raw, method.get("request")).get("properties", {})
             given = [name for name, one in method["parameters"].items() if one["location"] == "query"]
-            ids = {name for name in [*given, *body] if id_among({name: "CREATE DATABASE x"}, path)}
+            ids = {name for name in [*given, *body] if id_among(path, {name: "CREATE DATABASE x"})}
             assert len(ids) <= 1, (path, ids)
             found, counted = found + len(ids), counted + 1
-    assert (found, counted) == (623, 792)
+    assert (found, counted) == (644, 792)
 
 
 # -- the request -----------------------------------------------------------------------------------------
