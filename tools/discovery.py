@@ -39,12 +39,15 @@ class Document:
     """A discovery document, as far as operations are concerned.
 
     :param false_friends: patterns of resources that are called operations, but are not.
+    :param starts: the methods that start an operation, and where each has its request id.
+    :param deletions: what DELETE methods are called on.
     """
 
     raw: Mapping[str, Any]
     verbs: list[Verb] = field(default_factory=list)
     false_friends: set[str] = field(default_factory=set)
     starts: dict[str, str | None] = field(default_factory=dict)
+    deletions: set[str] = field(default_factory=set)
 
     @property
     def name(self) -> str:
@@ -81,6 +84,8 @@ def documents() -> list[Document]:
             continue
         document = Document(raw)
         for method in methods_of(raw):
+            if method["httpMethod"] == "DELETE":
+                document.deletions.add(re.sub(r"^v\d\w*/", "", called_on(raw, method)))
             if (verb := read_verb(raw, method)) is not None:
                 document.verbs.append(verb)
             elif _parts(method)[1] == "get" and re.search(_RESOURCE, _parts(method)[0]):

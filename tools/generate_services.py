@@ -1,4 +1,6 @@
-"""Write the catalog of APIs and the emulator's ``methods.json``: ``python -m tools.generate_services [--check]``.
+"""Write the catalog of APIs, ``deletions.json`` beside it, and the emulator's ``methods.json``.
+
+``python -m tools.generate_services [--check]``
 
 It is generated from the discovery documents that google-api-python-client ships (a development dependency), and from
 ``services_by_hand.json`` beside this file, which adds what they lack: two APIs, nicknames, hosts of locations (with
@@ -11,7 +13,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from tools.regional_hosts import add_regional, regional_hosts
 HERE = Path(__file__).parent
 BY_HAND = HERE / "services_by_hand.json"
 TABLE = HERE.parent / "airflow_lro_provider" / "lro" / "resources" / "services.json"
+DELETIONS = TABLE.with_name("deletions.json")
 METHODS = HERE.parent / "airflow_lro_provider" / "emulator" / "methods.json"
 DEFAULT_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 DEFAULT_METHODS = {"get": "GET", "list": "GET", "cancel": "POST", "delete": "DELETE", "wait": "POST"}
@@ -185,11 +188,26 @@ def generate() -> dict[str, Any]:
 
 
 def starts(table: Mapping[str, Any]) -> dict[str, Any]:
-    """The methods that start an operation, of each API and version of the catalog, for the emulator."""
+    """The methods that start an operation, for the emulator."""
+    return _by_version(table, lambda document: sorted(document.starts))
+
+
+def deletions(table: Mapping[str, Any]) -> dict[str, Any]:
+    """What DELETE methods are called on, whatever they respond with; of operations the catalog itself knows."""
+
+    def others(document: Document) -> list[str]:
+        named = {one.pattern for one in _served(document, "delete") if one.prefix == document.version}
+        return compact(document.deletions - named)
+
+    return _by_version(table, others)
+
+
+def _by_version(table: Mapping[str, Any], listed: Callable[[Document], list[str]]) -> dict[str, Any]:
+    """What is listed of each API and version of the catalog."""
     found: dict[str, dict[str, list[str]]] = {}
     for document in documents():
         if document.version in table.get(document.name, {}).get("versions", ()):
-            found.setdefault(document.name, {})[document.version] = sorted(document.starts)
+            found.setdefault(document.name, {})[document.version] = listed(document)
     return {name: same_once(by_version) for name, by_version in sorted(found.items())}
 
 
@@ -205,7 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; fail if the catalog is not up to date")
     given = parser.parse_args(arguments)
     table = generate()
-    texts = {TABLE: render(table), METHODS: render(starts(table))}
+    texts = {TABLE: render(table), DELETIONS: render(deletions(table)), METHODS: render(starts(table))}
     if given.check:
         old = [file.name for file, text in texts.items() if not file.exists() or file.read_text("utf-8") != text]
         print(f"not up to date: {', '.join(old)}" if old else "the catalog is up to date")

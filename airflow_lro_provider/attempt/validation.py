@@ -114,10 +114,12 @@ def check_method(
     gcp_conn_id: Any,
     *,
     named: bool = False,
+    known: bool = False,
 ) -> None:
     """Check, at parse time, as much of a method that starts an operation as is literal.
 
     :param named: whether it has to say the name of the resource that it creates.
+    :param known: whether its API has to be known to have it, if it deletes.
     :raises InvalidRequestError: for what can never be right.
     """
     from airflow_lro_provider.lro.resources.hosts import endpoint_of
@@ -134,6 +136,10 @@ def check_method(
         endpoint_of(checked, universe=universe)
         if named and is_literal(body):
             new_resource(checked, read_body(body))
+        if known and checked.http_method == "DELETE":
+            from airflow_lro_provider.lro.resources.deletions import check_deletion
+
+            check_deletion(checked)
 
 
 def check_parent(parent: Any, service: Any, api_version: Any) -> None:

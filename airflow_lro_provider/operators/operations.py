@@ -77,7 +77,9 @@ class RunOperationOperator(OperationStarter):
     :param if_missing: of a DELETE: what it means that the service does not find what is to be deleted (404
         NOT_FOUND): "fail" fails the task; with "return" it succeeds, with ``None`` as its result. As one 404 is no
         evidence, the request is sent for at least ten seconds and three times. (Right after a try that died while it
-        started, the task fails all the same.)
+        started, the task fails all the same.) Nor is the 404 of an API that has no such method: a path that Google's
+        discovery documents do not know is refused, when the Dag is parsed if it is literal. But a project or location
+        that is not there gives the same 404 as a resource, and is taken for one.
     :param start_timeout: how long the response to the start may take, in seconds or as a timedelta; by default as the
         connection says (60 s).
 
@@ -108,7 +110,7 @@ class RunOperationOperator(OperationStarter):
         if if_missing == "return" and is_literal(http_method) and str(http_method).strip().upper() != "DELETE":
             raise ValueError('`if_missing="return"` is for what deletes: http_method="DELETE"')
         given = (method, http_method, body, self.service, self.api_version, self.gcp_conn_id)
-        check_method(*given, named=if_exists == "return")
+        check_method(*given, named=if_exists == "return", known=if_missing == "return")
         self.method = method
         self.http_method = http_method
         self.body = body
@@ -145,13 +147,18 @@ class RunOperationOperator(OperationStarter):
         from airflow_lro_provider.lro.resources.request_body import read_body
 
         method, body = hook.method(self.method, self.http_method), read_body(self.body)
+        may_be_missing = self.if_missing == "return" and method.http_method == "DELETE"
+        if may_be_missing:
+            from airflow_lro_provider.lro.resources.deletions import check_deletion
+
+            check_deletion(method)
         return CallMethod(
             method,
             body,
             self.start_timeout,
             existing=new_resource(method, body) if self.if_exists == "return" else None,
             judges=self.result_check is None,
-            may_be_missing=self.if_missing == "return" and method.http_method == "DELETE",
+            may_be_missing=may_be_missing,
         )
 
 

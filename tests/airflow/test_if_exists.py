@@ -303,6 +303,24 @@ def test_a_deletion_that_a_lost_one_may_have_begun_is_none(
     assert store[KEY]["request_id"] == lost.request_id
 
 
+def test_a_path_that_no_method_has_is_not_missing(lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """M3: its 404 would say nothing: refused when the Dag is parsed, or before anything is sent."""
+    wrong = f"{PLACE[:-1]}/i"
+    with pytest.raises(ValueError, match="not known to delete anything like"):
+        RunOperationOperator(task_id="t", service="datafusion", method=wrong, http_method="DELETE", if_missing="return")
+    RunOperationOperator(task_id="t", service="datafusion", method=wrong, http_method="DELETE")
+    with HostileServer(GONE) as server:
+        monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", connection_json(server.url))
+        task = RunOperationOperator(
+            task_id="t", service="datafusion", method="{{ wrong }}", http_method="DELETE", if_missing="return"
+        )
+        task.method = wrong  # as rendered
+        ExecutorSafeguard.tracker.set(task)
+        with pytest.raises(OperationInputError, match="not known to delete anything like"):
+            task.execute(PlayedTry(lro_emulator, Store()).context)
+        assert server.heard == []
+
+
 @pytest.mark.parametrize("arguments", [{"if_missing": "ignore", "http_method": "DELETE"}, {"if_missing": "return"}])
 def test_what_cannot_be_missing_is_refused(arguments: dict[str, Any]) -> None:
     """Apache/airflow#60083: when the Dag is parsed."""

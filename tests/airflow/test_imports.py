@@ -52,6 +52,18 @@ def test_the_catalog_is_loaded_for_the_first_name_and_not_before() -> None:
     assert not {module for module in modules if module.startswith("airflow_lro_provider.lro.resources")}
 
 
+def test_what_can_be_deleted_is_read_only_for_those_who_believe_a_404() -> None:
+    """M3: the table costs nothing where there is no `if_missing="return"`."""
+    statement = (
+        "from airflow_lro_provider.operators.operations import RunOperationOperator\n"
+        "given = {'method': 'projects/p/locations/l/instances/i', 'http_method': 'DELETE', 'service': 'datafusion'}\n"
+        "RunOperationOperator(task_id='r', **given%s)\n"
+    )
+    table = "airflow_lro_provider.lro.resources.deletions"
+    assert table not in imported_by(statement % "")
+    assert table in imported_by(statement % ", if_missing='return'")
+
+
 def test_the_pure_core_imports_only_the_standard_library_and_msgspec() -> None:
     """The rooms that decide need neither Airflow nor a client library. msgspec comes with `import airflow.sdk`."""
     code = (

@@ -307,15 +307,15 @@ def known_services() -> Mapping[str, Service]:
 
 def _read(name: str, row: Mapping[str, Any]) -> Service:
     given: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
-    given["names"] = _by_version(row["names"])
-    given["only"] = {verb: _by_version(found) for verb, found in row.get("only", {}).items()}
-    given["listed"] = _by_version(given.pop("parents", {}))
+    given["names"] = by_version(row["names"])
+    given["only"] = {verb: by_version(found) for verb, found in row.get("only", {}).items()}
+    given["listed"] = by_version(given.pop("parents", {}))
     given["regional"] = {host: tuple(found.split()) for host, found in row.get("regional", {}).items()}
     given["request_id"] = {place: tuple(methods) for place, methods in row.get("request_id", {}).items()}
     return Service(name=name, **given)
 
 
-def _by_version(found: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+def by_version(found: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     """Patterns by version; a string instead of them names a version with the same ones."""
     return {version: tuple(found[some] if isinstance(some, str) else some) for version, some in found.items()}
 
