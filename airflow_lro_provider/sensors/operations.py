@@ -19,7 +19,7 @@ from airflow_lro_provider.attempt.validation import (
     check_result_check,
 )
 from airflow_lro_provider.exceptions import FinalOperationFailedError, OperationWaitError
-from airflow_lro_provider.lro.durations import check_interval
+from airflow_lro_provider.lro.durations import check_interval, check_seconds
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -86,6 +86,8 @@ class OperationSensor(OperationTask, BaseSensorOperator):
         **kwargs: Any,
     ) -> None:
         check_interval("poke_interval", poke_interval)
+        for name in ("timeout", "max_wait"):  # Airflow takes a bool, and breaks at what is too long
+            check_seconds(name, kwargs.get(name))
         check_flags(
             cancel_on_kill=cancel_on_kill,
             cancel_on_failure=cancel_on_failure,

@@ -13,7 +13,7 @@ from airflow.providers.common.compat.sdk import DAG, BaseOperator
 from airflow.sdk import XComArg, task
 from airflow.serialization.serialized_objects import DagSerialization
 
-from airflow_lro_provider.lro.errors import UnknownServiceError
+from airflow_lro_provider.lro.errors import InvalidRequestError, UnknownServiceError
 from airflow_lro_provider.operators.operations import (
     CancelOperationOperator,
     CancelOperationsOperator,
@@ -23,6 +23,11 @@ from airflow_lro_provider.sensors.operations import OperationSensor
 
 NAME = "projects/p/locations/us-central1/operations/o"
 BOTH = [OperationSensor, CancelOperationOperator]
+
+
+def decorated(**arguments: Any) -> Any:
+    """A task of ``@task.operation``."""
+    return task.operation(lambda: NAME, **arguments)()
 
 
 @pytest.mark.parametrize("make", BOTH)
@@ -132,13 +137,42 @@ MANY = {"parent": "projects/p/locations/us-central1", "service": "datafusion"}
         (CancelOperationOperator, {**SENSOR, "poll_interval": 0}),
         (CancelOperationsOperator, {**MANY, "poll_interval": 0.0}),
         (RunOperationOperator, {**RUN, "poll_interval": 0}),
-        (lambda **kwargs: task.operation(lambda: NAME, **kwargs)(), {"poll_interval": 0}),
+        (decorated, {"poll_interval": 0}),
     ],
 )
 def test_an_interval_of_nothing_is_refused(make: Callable[..., Any], arguments: dict[str, Any]) -> None:
     """C3: polls without a pause between them are nobody's wish."""
     with DAG("d", schedule=None), pytest.raises(ValueError, match=r"`po[lk][le]_interval` must be longer than 0 s"):
         make(task_id="t", **arguments)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), 1e300, True, -1, timedelta(seconds=-1), "5"], ids=repr)
+@pytest.mark.parametrize(
+    ("make", "given", "argument"),
+    [
+        *((OperationSensor, SENSOR, argument) for argument in ("timeout", "max_wait", "poke_interval")),
+        *((RunOperationOperator, RUN, argument) for argument in ("timeout", "poll_interval", "start_timeout")),
+        *((decorated, {}, argument) for argument in ("timeout", "poll_interval")),
+        *((CancelOperationOperator, SENSOR, argument) for argument in ("timeout", "poll_interval")),
+        *((CancelOperationsOperator, MANY, argument) for argument in ("timeout", "poll_interval")),
+    ],
+)
+def test_what_is_no_duration_is_refused(
+    make: Callable[..., Any], given: dict[str, Any], argument: str, value: Any
+) -> None:
+    """L3: one rule for every argument that is a duration, which names the argument."""
+    words = f"^`{argument}` must be a number of seconds"
+    with DAG("d", schedule=None), pytest.raises(InvalidRequestError, match=words):
+        make(task_id="t", **given, **{argument: value})
+
+
+def test_durations_of_a_sensor() -> None:
+    """L3: numbers and timedeltas are taken as Airflow takes them, and unset is its default."""
+    given = {**SENSOR, "timeout": timedelta(minutes=1), "max_wait": 30}
+    with DAG("d", schedule=None):
+        sensor, plain = OperationSensor(task_id="t", **given), OperationSensor(task_id="u", **SENSOR)
+    assert (sensor.timeout, sensor.max_wait) == (60.0, timedelta(seconds=30))
+    assert (plain.timeout, plain.max_wait) == (7 * 86_400, None)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +184,7 @@ def test_an_interval_of_nothing_is_refused(make: Callable[..., Any], arguments: 
         (CancelOperationsOperator, MANY, ["wait_for_completion", "dry_run"]),
         (RunOperationOperator, RUN, ["result_check", "wait_for_completion", "deferrable", "cancel_on_kill"]),
         (RunOperationOperator, RUN, ["cancel_on_failure", "durable", "return_operation", "allow_resource"]),
-        (lambda **kwargs: task.operation(lambda: NAME, **kwargs)(), {}, ["result_check", "deferrable", "durable"]),
+        (decorated, {}, ["result_check", "deferrable", "durable"]),
     ],
 )
 def test_what_is_no_function_and_no_truth_value_is_refused(

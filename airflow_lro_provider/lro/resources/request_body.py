@@ -10,12 +10,15 @@ value                                          JSON (https://protobuf.dev/progra
 ``Enum``                                       its value
 ``UUID``                                       a string
 ``bytes`` and the like                         Base64
-a model of Pydantic                            its fields, by their aliases, each as it is written here
-a mapping; anything else that can be iterated  an object; a list (an XCom of a mapped task is such a sequence)
+a model of Pydantic (2 or 1)                   its fields, by their aliases, each as it is written here
+a mapping                                      an object
+a sequence, a set, ``dict.keys()``,            a list (an XCom of a mapped task is such a sequence)
+``dict.values()``, a generator, an array
 =============================================  ==================================================================
 
 Refused is what would be another value there: a ``datetime`` without a time zone (which moment is it?), a ``Decimal``
-with more digits than a double has, what a template names and is not there, two keys that are the same in JSON.
+with more digits than a double has, what a template names and is not there, two keys that are the same in JSON; and what
+can be iterated, but is no list for that: a ``NamedTuple`` (an object, or a list?), ``dict.items()``, a file, a table.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ import base64
 import math
 import numbers
 from collections import UserString
-from collections.abc import Iterable, Mapping
+from collections.abc import ItemsView, Iterable, Iterator, Mapping, Sequence, Set, ValuesView
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
@@ -32,6 +35,8 @@ from typing import Any
 from uuid import UUID
 
 from airflow_lro_provider.lro.errors import InvalidReferenceError
+
+_LISTS = (Sequence, Set, ValuesView, Iterator)
 
 
 def read_body(body: Any) -> dict[str, Any] | None:
@@ -68,14 +73,33 @@ def _plain(value: Any, path: str) -> Any:
         raise InvalidReferenceError(f"`{path}` is undefined: its template names a value that is not there.")
     if hasattr(type(value), "model_dump"):  # Pydantic's own JSON has other forms of durations
         value = value.model_dump(by_alias=True)
+    elif hasattr(type(value), "__fields__") and hasattr(type(value), "__fields_set__"):  # Pydantic's version 1
+        value = value.dict(by_alias=True)
+        value = value.get("__root__", value)
+    elif hasattr(type(value), "tolist"):  # arrays: of the standard library, of NumPy and the like
+        return _plain(value.tolist(), path)
     if isinstance(value, Mapping):
         plain = {_key(key, path): _plain(part, f"{path}.{key}") for key, part in value.items()}
         if len(plain) < len(value):
             raise InvalidReferenceError(f"two keys of `{path}` are the same in JSON, where all keys are strings.")
         return plain
-    if isinstance(value, Iterable):
+    hint = _hint_for(value)
+    if isinstance(value, _LISTS) and not hint:
         return [_plain(part, f"{path}[{index}]") for index, part in enumerate(value)]
-    raise InvalidReferenceError(f"`{path}` is of type {type(value).__name__}, which has no form in JSON.")
+    raise InvalidReferenceError(f"`{path}` is of type {type(value).__name__}, which has no form in JSON.{hint}")
+
+
+def _hint_for(value: Any) -> str:
+    """What to give in place of a value that can be iterated, and is meant as something else."""
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return " Give its `_asdict()` for an object, or a plain tuple for a list."
+    if isinstance(value, ItemsView):
+        return " Give the dict itself."
+    if hasattr(value, "read"):
+        return " Give what is in it."
+    return (
+        " Give a list, if it is meant as one." if isinstance(value, Iterable) and not isinstance(value, _LISTS) else ""
+    )
 
 
 def _number(value: numbers.Real | Decimal, path: str) -> int | float | str:

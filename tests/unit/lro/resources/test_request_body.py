@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
-from collections import OrderedDict, UserString
-from collections.abc import Sequence
+from array import array
+from collections import OrderedDict, UserString, deque
+from collections.abc import Iterator, Sequence
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum, IntEnum
 from fractions import Fraction
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import pytest
@@ -55,6 +57,11 @@ class Number(IntEnum):
         ({"a"}, ["a"]),
         ((n for n in (1, 2)), [1, 2]),
         ({"a": 1}.keys(), ["a"]),
+        ({"a": 1}.values(), [1]),
+        (map(str, [1]), ["1"]),
+        (deque([1]), [1]),
+        (range(2), [0, 1]),
+        (array("i", [1, 2]), [1, 2]),
         (MappingProxyType({"a": OrderedDict(b=Lazy())}), {"a": {"b": []}}),
         (datetime(2026, 1, 31, 10, tzinfo=timezone.utc), "2026-01-31T10:00:00Z"),
         (datetime(2026, 1, 31, 10, 0, 0, 250_000, tzinfo=EAST), "2026-01-31T08:00:00.250000Z"),
@@ -121,6 +128,51 @@ def test_pydantic() -> None:
     plain = {"displayName": "n", "ttl": "90s", "tier": "BASIC"}
     assert read_body({"instance": Instance(), "all": [Instance()]}) == {"instance": plain, "all": [plain]}
     assert read_body(Instance()) == plain
+
+
+def test_pydantic_1() -> None:
+    """L2: a model of version 1 is what one of version 2 is, and no list of pairs."""
+    pydantic = pytest.importorskip("pydantic.v1")
+
+    class Disk(pydantic.BaseModel):  # type: ignore[name-defined, misc]
+        size_gb: int = pydantic.Field(default=1, alias="sizeGb")
+        ttl: timedelta = timedelta(seconds=90)
+
+    class Sizes(pydantic.BaseModel):  # type: ignore[name-defined, misc]
+        __root__: list[int] = [1]
+
+    disk = {"sizeGb": 1, "ttl": "90s"}
+    assert read_body({"disk": Disk(), "all": [Disk()], "sizes": Sizes()}) == {"disk": disk, "all": [disk], "sizes": [1]}
+    assert read_body(Disk()) == disk
+
+
+class Point(NamedTuple):
+    x: int = 1
+    y: int = 2
+
+
+class Table:
+    """As a DataFrame: iterating it gives the names of its columns."""
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (Point(), "is of type Point, which has no form in JSON. Give its `_asdict()` for an object"),
+        ({"a": "b"}.items(), "is of type dict_items, which has no form in JSON. Give the dict itself"),
+        (io.StringIO("SELECT 1\nFROM t"), "is of type StringIO, which has no form in JSON. Give what is in it"),
+        (Table(), "is of type Table, which has no form in JSON. Give a list, if it is meant as one"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_is_no_list_is_refused(value: Any, words: str) -> None:
+    """L2: what can be iterated, and is meant as something else, is no list, at any depth."""
+    with pytest.raises(InvalidReferenceError) as caught:
+        read_body({"field": [value]})
+    assert str(caught.value).startswith(f"`body.field[0]` {words}")
 
 
 @pytest.mark.parametrize("kind", ["Undefined", "StrictUndefined", "ChainableUndefined", "DebugUndefined"])
