@@ -42,10 +42,13 @@ _BASIC = re.compile(rf"\b(basic{_SPACE})([\w+/=%.-]{{4,}})", re.ASCII | re.IGNOR
 _BASE64 = re.compile(r"([A-Za-z0-9+/]+)(?:=|%(?:25)*3D)*", re.IGNORECASE)
 # What is as long as those without a break. Of names only the ids of operations have such parts (Cloud Functions').
 _LONG = re.compile(r"(?<![\w.+=~-])(?<!operations/)[\w.+=~-]{90,}", re.ASCII)
-# Names that say what their value is. In a URL shorter ones do, too, as words of their own.
+# Names that say what their value is. In a URL shorter ones do, too, as words of their own. Words that are also said in
+# sentences (a pass, credentials) are names where they are quoted, or an equals sign follows.
+_KEYS = "access|account|api|auth|client|encryption|hmac|license|master|private|raw|secret|shared|signing"
 _TELLING = (
-    r"(?:token|_pass|(?:passw(?:or)?d|passphrase|passcode|pwd|secret|authorization|assertion|signature"
-    r"|(?:api|access|account|master|private|raw|shared|signing)[_-]?key)s?)(?:[_-]?(?:value|data|string|text|\d))?"
+    r"(?:(?:token|_pass|auth[_-]?string|(?:passw(?:or)?d|passphrase|passcode|pwd|secret|authorization|assertion|signature"
+    rf"|(?:{_KEYS})[_-]?key)s?)(?:[_-]?(?:value|data|string|text|\d))?"
+    r"|(?:(?<![a-z])pass|(?-i:(?<=[A-Za-z\d])Pass)|(?<!application_)credentials?)(?=\\{0,8}[\"']|\s{0,9}=|\Z))"
 )
 _IN_URLS = r"[?&;](?:[\w.-]{0,60}[_.-])?(?:key|sig|auth|code|pass|credentials?)"
 _TELLING_NAME = re.compile(rf"{_TELLING}\Z", re.IGNORECASE)
@@ -56,14 +59,25 @@ _IS = (
     rf"(?:(?:{_QUOTE}|%(?:25)*22)?{_GAP}(?:[:=]{{1,2}}|%(?:25)*3[AD])"
     rf"|{_QUOTE}?,?{_GAP}(?:{_QUOTE})?value(?:{_QUOTE})?{_GAP}[:=]|>(?=\S)|{_QUOTE}\s\([\w.]{{1,60}}\),){_GAP}"
 )
-# A value is quoted, and ends with the quote that is not escaped; or it ends at a break. It is no secret if it is the
-# name of a resource, or the beginning of a sentence.
+# Names below a telling one whose value is the secret, in an object that has more to it.
+_VALUE = r"\w{0,60}(?:value|plain_?text)"
+_TELLING_VALUE = re.compile(rf"{_VALUE}\Z", re.IGNORECASE)
+# A value is quoted, and ends with the quote that is not escaped; or it ends at a break. It may be in an object, or be a
+# list. It is no secret if it is the name of a resource, true or false, or the beginning of a sentence.
+_QUOTED = r"(?:.*?(?<!\\)(?P=quote)|.*)"
 _NAMED = re.compile(
-    rf"((?:{_TELLING}|{_IN_URLS}){_IS})(?!(?:{_QUOTE})?(?:projects/|{_SCHEME}\[hidden\]))"
-    rf"(?:(?P<quote>{_QUOTE})(?:.*?(?<!\\)(?P=quote)|.*)"
+    rf"((?:{_TELLING}|{_IN_URLS}){_IS}(?:\{{{_GAP}{_QUOTE}{_VALUE}{_QUOTE}{_GAP}:{_GAP})?(?P<list>\[{_GAP}(?={_QUOTE}))?)"
+    rf"(?!(?:{_QUOTE})?(?:projects/|{_SCHEME}\[hidden\])|(?:true|false|null)(?:[\s,}}\])]|\Z))"
+    rf"(?:(?P<quote>{_QUOTE}){_QUOTED}(?(list)(?:{_GAP},{_GAP}(?P=quote){_QUOTED})*)"
     r"|(?!(?:a|an|are|at|can|cannot|could|does|expected|field|has|invalid|is|may|missing|must|no|not|only|please|required"
-    r"|see|should|the|this|too|unknown|was|will)\b(?![-_/]\w))"
+    r"|see|should|the|this|too|unknown|was|will)(?=[.,:;!?)\]}>\"']{0,3}(?:\s|\Z)))"
     rf"{_SCHEME}(?:[{{\[](?=\w)|\\(?![\\\"'])|[^\s&;'\"<>{{\[\\])(?:[^\s&;'\"<>]|['\"](?=\w))*)",
+    re.ASCII | re.DOTALL | re.IGNORECASE,
+)
+# The same in a list of variables, where the value may come before the name.
+_VALUE_FIRST = re.compile(
+    rf"((?P<quote>{_QUOTE}){_VALUE}(?P=quote){_GAP}:{_GAP}(?P=quote))(?!projects/)(?:(?!(?P=quote))(?:\\.|[^\\]))+"
+    rf"(?=(?P=quote){_GAP},{_GAP}(?P=quote)(?:name|key)(?P=quote){_GAP}:{_GAP}(?P=quote)[\w.-]{{0,60}}{_TELLING}(?P=quote))",
     re.ASCII | re.DOTALL | re.IGNORECASE,
 )
 _COOKIE = re.compile(r"(\bcookie2?\\*[\"']?\s{0,3}[:=]\s{0,3}\\*[\"']?)[^\s'\"][^\r\n'\"]*", re.ASCII | re.IGNORECASE)
@@ -88,7 +102,8 @@ _PERHAPS_SECRET = re.compile(
 def without_credentials(text: str) -> str:
     """A text that quotes what a user or a server gave, without secrets: see the module's table."""
     text = _BASIC.sub(_hide_basic, _SECRET.sub(HIDDEN, text))
-    text = _COOKIE.sub(rf"\1{HIDDEN}", _NAMED.sub(_hide_value, text))
+    text = _VALUE_FIRST.sub(rf"\1{HIDDEN}", _NAMED.sub(_hide_value, text))
+    text = _COOKIE.sub(rf"\1{HIDDEN}", text)
     return _BARE_ACCOUNT.sub(_without_account, _ACCOUNT.sub(_hide_account, text))
 
 
@@ -142,14 +157,19 @@ def secrets_in(body: bytes) -> list[str]:
 
 def _secrets_below(value: Any, name: str = "") -> Iterator[str]:
     if isinstance(value, Mapping):
+        named = value.get("name", value.get("key"))  # of a list of variables, as Cloud Run has them
         for key, below in value.items():
-            named = value.get("name") if key == "value" else None  # of a list of variables, as Cloud Run has them
-            yield from _secrets_below(below, named if isinstance(named, str) else key)
+            names = (named, name) if _TELLING_VALUE.match(key) else ()
+            yield from _secrets_below(below, next((one for one in names if _is_telling(one)), key))
     elif isinstance(value, list):
         for below in value:
             yield from _secrets_below(below, name)
-    elif type(value) in (str, int) and name != "secret" and _TELLING_NAME.search(name):
+    elif type(value) in (str, int) and _is_telling(name):
         yield from () if str(value).startswith("projects/") else (str(value),)
+
+
+def _is_telling(name: Any) -> bool:
+    return isinstance(name, str) and name != "secret" and _TELLING_NAME.search(name) is not None
 
 
 def in_brief(text: str, known: Iterable[str] = ()) -> str:

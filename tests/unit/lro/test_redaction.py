@@ -135,10 +135,35 @@ PASSWORD = "hunter2-Secret"
         "sent ya29.a0AfH6%%2F%s",
         "Bearer%%2520ya29.%s",
         "Bearer%%20eyJhbGci.%s.x",
+        '{"secretKey": "%s"}',
+        "SECRET_KEY=%s",
+        '{"pass": "%s"}',
+        '{"adminPass": "%s"}',
+        "dbPass=%s",
+        "pass = %s",
+        '{"encryptionKey": "%s"}',
+        '{"authKey":"%s"}',
+        '{"hmacKey":"%s"}',
+        '{"clientKey": "%s"}',
+        '{"authString":"%s"}',
+        '{"credential": "%s"}',
+        "'credentials': '%s'",
+        '{"password": {"value": "%s"}}',
+        r"{\"password\": {\"stringValue\": \"%s\"}}",
+        '{"password": {"plaintext": "%s", "secretType": "x"}}',
+        '{"password": ["%s"]}',
+        '{"passwords": ["x", "%s", "y"], "user": "u"}',
+        '{"passwords": ["x", "%s',
+        '{"key":"DB_PASSWORD","value":{"stringValue":"%s"}}',
+        '{"value": "%s", "name": "DB_PASSWORD"}',
+        r"{\"value\":\"%s\",\"name\":\"DB_PASS\"}",
+        '{"value": "x\\"%s", "key": "API_TOKEN"}',
+        "password=no!%s",
+        "password=required-%s",
     ],
 )
 def test_a_password_is_known_by_the_name_before_it(text: str) -> None:
-    """B16: in JSON, also in JSON within JSON, in URLs, headers, forms and words, percent-encoded, and none by half."""
+    """B16, M2: in JSON, also in JSON within JSON, in URLs, headers, forms and words, percent-encoded, none by half."""
     shown = without_secrets(text % PASSWORD)
     assert PASSWORD not in shown
     assert HIDDEN in shown
@@ -189,16 +214,30 @@ def test_a_key_is_known_by_its_form(secret: str) -> None:
         'Invalid JSON payload received. Unknown name "password": Cannot find field.',
         "the password > 8 characters",
         '{"name": "REGION", "value": "europe-west1"}',
+        '{"value": "europe-west1", "name": "REGION"}',
+        '{"value": "4096", "name": "MAX_TOKENS"}',
+        '{"value": "projects/p/secrets/s", "name": "DB_PASSWORD"}',
+        '{"encryptionKey": "projects/p/locations/l/keyRings/r/cryptoKeys/k"}',
+        '{"kmsKeyName": "k", "keyRing": "r", "publicKey": "p"}',
+        '{"password": {"secretVersion": "projects/p/secrets/s/versions/1"}}',
+        '{"name": "DB_PASSWORD", "valueSource": {"secretKeyRef": {"version": "latest"}}}',
+        '{"passwords": ["projects/p/secrets/s"]}',
+        '{"enableTwoPass": true, "allowCredentials": false, "password": null}',
+        "3 tests pass: 4 fail; the first pass; bypass=true; a compass",
+        "could not load credentials: no such file",
+        "GOOGLE_APPLICATION_CREDENTIALS=/etc/key.json",
+        "password: required.",
+        "(password: missing)",
         "token_uri: https://oauth2.googleapis.com/token",
     ],
 )
 def test_what_is_no_secret_stays_readable(text: str) -> None:
-    """B16: editions, ids, digests, parameters, accounts, and what is wrong with a password."""
+    """B16, M2: editions, ids, digests, parameters, accounts, names of keys, and what is wrong with a password."""
     assert without_secrets(text) == text
 
 
 def test_what_a_request_has_sent_is_known() -> None:
-    """B16: whatever stands below a telling name in a body, in the forms in which it may be quoted back."""
+    """B16, M2: whatever stands below a telling name in a body, in the forms in which it may be quoted back."""
     body = {
         "mysql": {"password": "pässword", "port": 3306, "passcode": 123456},
         "apiKeys": ["key-1"],
@@ -207,8 +246,14 @@ def test_what_a_request_has_sent_is_known() -> None:
         "dbPassword": "projects/p/secrets/s",
         "env": [{"name": "DB_PASSWORD", "value": "value-1"}, {"name": "REGION", "value": "europe-west1"}],
         "nothing": None,
+        "options": {"secretKey": "s-1", "pass": "p-1", "encryptionKey": "e-1", "authKey": "a-1", "hmacKey": "h-1"},
+        "tls": {"clientKey": "c-1", "authString": "a-2", "credentials": "c-2", "kmsKeyName": "k", "bypass": "b"},
+        "rootPassword": {"value": "r-1", "type": "PLAIN"},
+        "labels": [{"value": {"stringValue": "v-1"}, "key": "smtp_pass"}, {"key": "pass", "type": "x"}],
+        "files": {"key": {"value": "f-1"}, "secret": {"value": "name-2"}},
     }
-    known = {"pässword", "p\\u00e4ssword", "123456", "key-1", "value-1"}
+    known = {"pässword", "p\\u00e4ssword", "123456", "key-1", "value-1", "s-1", "p-1", "e-1", "a-1", "h-1", "c-1"}
+    known |= {"a-2", "c-2", "r-1", "v-1"}
     assert known == set(secrets_in(json.dumps(body).encode()))
     assert secrets_in(b"") == secrets_in(b"{") == secrets_in(b"[7]") == []
 
@@ -218,6 +263,15 @@ def test_what_a_request_has_sent_is_known() -> None:
     [
         *("%", "?", "token", "?token", "//", "a:", "@", "user:", "a@", "/a", "eyJ", "ya29.", "=", "key="),
         *("password=", "password:'", "password=\\", '\\"', "basic+", "bearer ", "%25", "%2F%2F", "//a:", "a:b@"),
+        *(
+            '"value":"',
+            '"value":"x","name":"',
+            '"value":"\\',
+            'password":["',
+            'password":["x",',
+            'password":{"value":"x",',
+        ),
+        *("pass", '"pass"', "aPass=", "credentials ", "client_key", '"x","x",', "password=no!", "valuevalue"),
         *("password\n", "password',", "--", "<", "cookie:", "operations/", "-eyJ", "AKIA", "-----BEGIN", "password%3D"),
     ],
 )
