@@ -105,6 +105,8 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         """Whether the operation of an earlier try is being ended, to be replaced: nobody goes on with it."""
         self.held_back: Collection[int] = ()
         """The signals that wait for the response to the start, and then end the task."""
+        self.secrets: set[str] = set()
+        """What no error of the operation may quote: the hooks of this try share it."""
         self.make_hook, self._is_resumed = hook, resumed is not None
         self._cancel_requested = self._is_named = self._is_taking = False
         self._first_poll: Future[Operation | None] | None = None
@@ -310,7 +312,7 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         """
         seen = read_event(event)
         if isinstance(seen, Finished):
-            return seen.operation.outcome or Outcome.NOT_FOUND, seen.operation
+            return seen.operation.outcome or Outcome.NOT_FOUND, seen.operation.without(self.secrets)
         if isinstance(seen, Gone):
             return Outcome.NOT_FOUND, None
         if isinstance(seen, Lost):

@@ -103,6 +103,7 @@ class OperationStarter(OperationTask):
         from airflow_lro_provider.attempt.start import begin
 
         with attempt:
+            self._note_secrets(attempt)
             if attempt.reference is not None:  # this very try has deferred, and was resumed for nothing
                 attempt.connect(lambda hook: None)
                 attempt.own(attempt.reference)

@@ -104,12 +104,15 @@ class OperationTask(BaseOperator):
         return made
 
     def _hook(self) -> OperationsHook:
-        return OperationsHook(
+        hook = OperationsHook(
             service=self.service,
             api_version=self.api_version,
             gcp_conn_id=self.gcp_conn_id,
             impersonation_chain=self.impersonation_chain,
         )
+        if self.attempt is not None:
+            hook.secrets = self.attempt.secrets
+        return hook
 
     def _new_attempt(self, context: Context, resumed: Resumed | None = None) -> Attempt:
         from airflow_lro_provider.attempt.attempt import Attempt
@@ -128,6 +131,11 @@ class OperationTask(BaseOperator):
         )
         self.attempt = Attempt(role, context, guard=self._get_guard(), hook=self._hook, log=self.log, resumed=resumed)
         return self.attempt
+
+    def _note_secrets(self, attempt: Attempt) -> None:
+        """Note what the request that starts the operation sends, and nobody may quote: also in a process that has not
+        sent it itself.
+        """
 
     def _run(self, attempt: Attempt) -> Any:
         """Do what the task is there for."""
@@ -236,6 +244,7 @@ class OperationTask(BaseOperator):
             self.log.warning("Airflow delivered the event of another task; polling again.")
             return self._run(attempt)
         with attempt:
+            self._note_secrets(attempt)
             if attempt.reference is None and not attempt.recall() and self.operation_name is not None:
                 self._connect(attempt)  # deferred by an older release
             return self._settle(attempt, *self._read_event(attempt, event))
@@ -250,6 +259,7 @@ class OperationTask(BaseOperator):
             if next_method != "__fail__":  # the trigger broke, or a timeout of Airflow's own passed
                 raise
             with self._new_attempt(context, Resumed()) as attempt:
+                self._note_secrets(attempt)
                 if self.cancel_on_kill and not self._recall(attempt):
                     self.log.warning("The operation of this task is not known any more; it is not cancelled.")
                 raise

@@ -61,6 +61,8 @@ class _OperationsBaseHook(BaseHook):
         self.gcp_conn_id = gcp_conn_id.strip() if isinstance(gcp_conn_id, str) else gcp_conn_id
         self.impersonation_chain = impersonation_chain
         self._settings: ConnectionSettings | None = None
+        self.secrets: set[str] = set()
+        """What no operation's error may quote: what its clients' starts have sent, and its owner adds."""
 
     def _read(self, extra: dict[str, Any]) -> ConnectionSettings:
         from airflow_lro_provider.lro.auth.settings import ConnectionSettings
@@ -162,7 +164,7 @@ class OperationsHook(_OperationsBaseHook):
         from airflow_lro_provider.lro.client import OperationsClient
 
         defaults = {"metrics": StatsMetrics(), "read_settings": self.read_again, "on_trouble": self.log.info}
-        return OperationsClient(self.settings, **{**defaults, **kwargs})
+        return OperationsClient(self.settings, **{**defaults, "secrets": self.secrets, **kwargs})
 
     def get_conn(self) -> OperationsClient:
         """The client that the other methods use."""
@@ -329,6 +331,7 @@ class OperationsAsyncHook(_OperationsBaseHook):
                 metrics=StatsMetrics(),
                 read_settings=self.read_again,
                 on_trouble=self.log.info,
+                secrets=self.secrets,
             )
         return self._client
 

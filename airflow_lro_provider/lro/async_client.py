@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from functools import partial
 from typing import Any, TypeVar
 
@@ -92,10 +92,11 @@ class AsyncOperationsClient(BaseClient):
         connections: int = MAX_IN_FLIGHT,
         metrics: Metrics = NO_METRICS,
         on_trouble: Callable[[str], object] = lambda line: None,
+        secrets: set[str] | None = None,
         read_settings: Callable[[], Awaitable[ConnectionSettings]] | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        super().__init__(settings, identity, channel, retries, metrics, on_trouble)
+        super().__init__(settings, identity, channel, retries, metrics, on_trouble, secrets)
         self._read_settings, self._sleep = read_settings, sleep
         self._new_session = partial(AsyncSession, connect=connect_timeout, read=read_timeout, connections=connections)
         self._session = self._new_session(context=channel.context)
@@ -334,7 +335,7 @@ class AsyncOperationsClient(BaseClient):
                 raise transport_error(request, error) from None
             except errors.MalformedResponseError as error:
                 raise unreadable(request, error, headers) from None
-        return request.read(response.without(headers), datetime.now(timezone.utc))
+        return self._read(request, response, headers)
 
 
 async def _load(settings: ConnectionSettings) -> tuple[Identity, TlsSettings]:

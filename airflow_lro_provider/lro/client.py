@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from airflow_lro_provider.lro import errors, flows, protocol
 from airflow_lro_provider.lro.auth.credentials import identity_for
@@ -21,6 +22,7 @@ from airflow_lro_provider.lro.http.messages import (
     READ_TIMEOUT_SECONDS,
     USER_AGENT,
     Request,
+    Response,
     transport_error,
     unreadable,
 )
@@ -29,6 +31,7 @@ from airflow_lro_provider.lro.metrics import NO_METRICS, Metrics
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.paging import Paging
 from airflow_lro_provider.lro.polling import PollSchedule
+from airflow_lro_provider.lro.redaction import secrets_in
 from airflow_lro_provider.lro.resources.hosts import Resource
 from airflow_lro_provider.lro.resources.methods import Method
 from airflow_lro_provider.lro.resources.names import OperationReference, Parent
@@ -42,6 +45,7 @@ class BaseClient:
     :param retries: how often a request is sent again after an error that passes; as the connection says if not given.
     :param metrics: where cancellations are counted.
     :param on_trouble: is given a line when trouble of our own begins, changes, or lasts.
+    :param secrets: what no operation's error may quote; what its starts send is added.
     """
 
     def __init__(
@@ -52,10 +56,12 @@ class BaseClient:
         retries: int | None,
         metrics: Metrics,
         on_trouble: Callable[[str], object],
+        secrets: set[str] | None,
     ) -> None:
         self.settings, self.identity, self._has_changed = settings, identity, False
         self._channel, self._metrics, self._on_trouble = channel, metrics, on_trouble
         self._retries = settings.num_retries if retries is None else retries
+        self._secrets = set() if secrets is None else secrets
 
     def endpoint(self, resource: Resource) -> str:
         """Where requests about it go: the base URL."""
@@ -76,7 +82,7 @@ class BaseClient:
         timeout: float | timedelta | None,
         may_continue: Callable[[], bool],
     ) -> Flow[Started]:
-        return flows.start(
+        started = yield from flows.start(
             method,
             self.endpoint(method),
             body,
@@ -85,6 +91,19 @@ class BaseClient:
             retries=self._retries,
             may_continue=may_continue,
         )
+        operation = started.operation
+        return replace(started, operation=None if operation is None else operation.without(self._secrets))
+
+    def _read(self, request: Request[T], response: Response, sent: Mapping[str, str]) -> T:
+        """Read a response: without the token in the headers that were sent, and what starts have sent."""
+        if request.verb == "start":
+            self._secrets.update(secrets_in(request.body))
+        result: Any = request.read(response.without(sent), datetime.now(timezone.utc))
+        if isinstance(result, Operation):
+            return cast("T", result.without(self._secrets))
+        if isinstance(result, protocol.Page):
+            return cast("T", replace(result, operations=tuple(one.without(self._secrets) for one in result.operations)))
+        return cast("T", result)
 
     def _use(self, settings: ConnectionSettings, access: tuple[Identity, TlsSettings], resource: Resource) -> None:
         settings.endpoint(resource, mtls=access[1].mtls_hosts)  # refused before a token of it goes anywhere
@@ -121,11 +140,12 @@ class OperationsClient(BaseClient):
         retries: int | None = None,
         metrics: Metrics = NO_METRICS,
         on_trouble: Callable[[str], object] = lambda line: None,
+        secrets: set[str] | None = None,
         read_settings: Callable[[], ConnectionSettings] | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         access = (identity or identity_for(settings), tls_settings_for(settings))
-        super().__init__(settings, *access, retries, metrics, on_trouble)
+        super().__init__(settings, *access, retries, metrics, on_trouble, secrets)
         self._timeouts, self._sleep, self._read_settings = (connect_timeout, read_timeout), sleep, read_settings
         self._session = BoundedSession(self._channel.context)
 
@@ -333,4 +353,4 @@ class OperationsClient(BaseClient):
             raise transport_error(request, error) from None
         except errors.MalformedResponseError as error:
             raise unreadable(request, error, headers) from None
-        return request.read(response.without(headers), datetime.now(timezone.utc))
+        return self._read(request, response, headers)

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from airflow_lro_provider.lro.details import MAX_TEXT, describe, read_details, shorten
 from airflow_lro_provider.lro.errors import MalformedResponseError
-from airflow_lro_provider.lro.redaction import legible, without_credentials
+from airflow_lro_provider.lro.redaction import hide_known, legible, without_credentials
 from airflow_lro_provider.lro.status import CODES
 
 RESPONSE_MISSING = "responseMissing"
@@ -126,6 +126,23 @@ class Operation:
         if missing:
             raw[RESPONSE_MISSING] = missing
         return Operation.from_json({"done": self.done, **raw})
+
+    def without(self, secrets: Collection[str]) -> Operation:
+        """The same operation without what the request that began it has sent, should its words quote that.
+
+        Words are its error, and what its metadata says to people. Names, results and other data stay as they are.
+
+        :param secrets: see :func:`~airflow_lro_provider.lro.redaction.secrets_in`.
+        """
+        if not secrets:
+            return self
+        hidden: dict[str, Any] = {"metadata": hide_known(secrets, self.metadata, _WORDS)}
+        if self.error is not None:
+            hidden["error"] = hide_known(secrets, self.error)
+        if self.hidden_failure is not None:
+            hidden["response"] = hide_known(secrets, self.response, _WORDS)
+        raw = {key: hidden.get(key, value) for key, value in self.raw.items()}
+        return replace(self, raw=raw, **hidden)
 
     @property
     def state(self) -> State | None:
@@ -312,6 +329,7 @@ _STATES = {
 # Canonical shape A says requestedCancellation, shape B cancelRequested.
 _CANCEL_FLAGS = ("requestedCancellation", "cancelRequested", "cancellationRequested", "isCancellationRequested")
 _MESSAGE = ("statusMessage", "statusDetail", "stateMessage", "progressMessage", "status.details", "description")
+_WORDS = {*(path.rpartition(".")[2] for path in _MESSAGE), "message", "error", "errors", "partialFailures"}
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
 
 

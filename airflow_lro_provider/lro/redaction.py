@@ -7,7 +7,8 @@ tokens and keys                         by their form: Google's, JWTs, private k
 credentials of HTTP                     ``Bearer`` and a token; ``Basic`` and what decodes to ``NAME:PASSWORD``
 values                                  by the name before them, in JSON, URLs, headers, forms and plain words
 accounts                                between ``//`` and ``@``, and ``NAME:PASSWORD@HOST``
-what a request of ours has sent         by its name in the body, wherever it is quoted (:func:`secrets_in`)
+what a request of ours has sent         by its name in the body (:func:`secrets_in`), wherever it is quoted: in the
+.                                       response, and in what the operation that it began says later
 ======================================  ===============================================================================
 
 All of them percent-encoded, too. Names of resources and operations, images, members of IAM policies and what is said
@@ -19,7 +20,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 HIDDEN = "[hidden]"
@@ -189,3 +190,26 @@ def without_known(known: Iterable[str], text: str) -> str:
     for secret in sorted(known, key=len, reverse=True):
         text = text.replace(secret, HIDDEN) if len(secret) > 3 else text
     return text
+
+
+# What decides what an error means, whatever a password is.
+_DECIDES = ("@type", "code", "status", "reason", "retryDelay")
+
+
+def hide_known(known: Collection[str], value: Any, below: Collection[str] | None = None) -> Any:
+    """The same JSON without what must not be in its texts.
+
+    :param below: only those below these keys; all of them if not given.
+    """
+    if isinstance(value, str):
+        return without_known(known, value) if below is None else value
+    if isinstance(value, list):
+        return [hide_known(known, one, below) for one in value]
+    if not isinstance(value, Mapping):
+        return value
+    return {
+        key: one
+        if isinstance(one, str) and key in _DECIDES
+        else hide_known(known, one, None if below is None or key in below else below)
+        for key, one in value.items()
+    }

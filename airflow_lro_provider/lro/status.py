@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_lro_provider.lro import errors
 from airflow_lro_provider.lro.details import Detail, find_detail, read_details, shorten
 from airflow_lro_provider.lro.http.json import read_json
-from airflow_lro_provider.lro.redaction import secrets_in, without_known
+from airflow_lro_provider.lro.redaction import hide_known, secrets_in
 
 if TYPE_CHECKING:
     from airflow_lro_provider.lro.http.messages import Request, Response
@@ -167,7 +167,7 @@ def error_from_response(
     )
 
 
-def _status_of(body: bytes, secrets: Iterable[str]) -> tuple[Mapping[str, Any] | None, str]:
+def _status_of(body: bytes, secrets: Collection[str]) -> tuple[Mapping[str, Any] | None, str]:
     """The ``error`` of a JSON response, and its message; ``None`` if it is something else (HTML, nothing, garbage).
 
     OAuth 2 has an ``error`` of another form: a word, with an ``error_description``. No API of Google's sends that, but
@@ -179,7 +179,7 @@ def _status_of(body: bytes, secrets: Iterable[str]) -> tuple[Mapping[str, Any] |
         return None, ""
     if isinstance(content, list) and content:  # streaming methods wrap it in a list
         content = content[0]
-    content = _hide(content, secrets) if secrets else content
+    content = hide_known(secrets, content) if secrets else content
     error = content.get("error") if isinstance(content, dict) else None
     if isinstance(error, dict):
         message = error.get("message")
@@ -188,15 +188,6 @@ def _status_of(body: bytes, secrets: Iterable[str]) -> tuple[Mapping[str, Any] |
         return None, ""
     more = content.get("error_description")
     return None, f"{error} ({more})" if isinstance(more, str) and more else error
-
-
-def _hide(value: Any, secrets: Iterable[str]) -> Any:
-    """The same JSON without these texts."""
-    if isinstance(value, str):
-        return without_known(secrets, value)
-    if isinstance(value, dict):
-        return {key: _hide(below, secrets) for key, below in value.items()}
-    return [_hide(below, secrets) for below in value] if isinstance(value, list) else value
 
 
 def _is_googles(request: Request[Any]) -> bool:

@@ -792,3 +792,29 @@ def test_a_failure_inside_a_success(fields: dict[str, Any], failure: str | None)
     """B13: some services report what has failed in an operation that is done without an error."""
     found = Operation.from_json({"name": "o", "done": True, **fields}).hidden_failure
     assert found is None if failure is None else (found is not None and found.startswith(failure))
+
+
+def test_what_its_start_has_sent_is_in_no_words_of_it() -> None:
+    """M2: neither in its error nor in what its metadata says to people; names, results and the rest stay."""
+    metadata = {
+        "target": "projects/hunter2",
+        "statusMessage": "hunter2 is set",
+        "genericMetadata": {"partialFailures": [{"code": 3, "message": "no hunter2"}], "createTime": CREATED},
+    }
+    error = {"code": 3, "message": "hunter2 is bad", "details": [{"@type": "x", "b": ["hunter2"]}]}
+    raw = {"name": "operations/hunter2", "done": True, "metadata": metadata, "error": error}
+    hidden = Operation.from_json(raw).without(["hunter2"])
+    assert (hidden.name, hidden.target, hidden.message) == (raw["name"], "projects/hunter2", "[hidden] is set")
+    assert (hidden.failure, hidden.outcome) == ("INVALID_ARGUMENT: [hidden] is bad", Outcome.FAILED)
+    assert hidden.raw["error"] == hidden.error == {**error, "message": "[hidden] is bad", "details": [
+        {"@type": "x", "b": ["[hidden]"]}
+    ]}  # fmt: skip
+    assert hidden.raw["metadata"] == hidden.metadata
+    assert hidden.metadata["genericMetadata"]["partialFailures"][0]["message"] == "no [hidden]"
+    polled = Operation(name="operations/o", done=True, response={"password": "hunter2"}, lacks_response=True)
+    assert polled.without(["hunter2"]) == polled
+    condition = {"type": "Completed", "state": "CONDITION_FAILED", "message": "hunter2"}
+    execution = {"@type": f"{TYPE}cloud.run.v2.Execution", "name": "hunter2", "conditions": [condition]}
+    failed = Operation.from_json({"done": True, "response": execution}).without(["hunter2"])
+    assert failed.hidden_failure == "the execution is not completed: [hidden]"
+    assert failed.raw["response"]["name"] == "hunter2"

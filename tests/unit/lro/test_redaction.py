@@ -9,7 +9,14 @@ import pytest
 
 from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 from airflow_lro_provider.lro.errors import OperationsError
-from airflow_lro_provider.lro.redaction import HIDDEN, in_brief, secrets_in, without_credentials, without_secrets
+from airflow_lro_provider.lro.redaction import (
+    HIDDEN,
+    hide_known,
+    in_brief,
+    secrets_in,
+    without_credentials,
+    without_secrets,
+)
 from airflow_lro_provider.lro.resources.catalog import find_service
 from airflow_lro_provider.lro.resources.methods import read_method
 from airflow_lro_provider.lro.resources.names import read_parent, read_reference
@@ -256,6 +263,15 @@ def test_what_a_request_has_sent_is_known() -> None:
     known |= {"a-2", "c-2", "r-1", "v-1"}
     assert known == set(secrets_in(json.dumps(body).encode()))
     assert secrets_in(b"") == secrets_in(b"{") == secrets_in(b"[7]") == []
+
+
+def test_what_is_known_is_hidden_in_json() -> None:
+    """M2: in texts, at any depth, also only below some keys; keys, and what decides what an error means, stay."""
+    said = {"code": 3, "status": "ABORTED", "message": "ABORTED", "ABORTED": [{"a": "an ABORTED b", "n": 1, "x": None}]}
+    hidden = {"message": HIDDEN, "ABORTED": [{"a": f"an {HIDDEN} b", "n": 1, "x": None}]}
+    assert hide_known(["ABORTED"], said) == {**said, **hidden}
+    assert hide_known(["ABORTED"], [said], {"message"}) == [{**said, "message": HIDDEN}]
+    assert hide_known([], said) == said
 
 
 @pytest.mark.parametrize(
