@@ -69,6 +69,7 @@ def deferral_of(
         cancel_on_kill=role.cancel_on_kill,
         owner=owner,
         include_response=include_response,
+        discreet=bool(attempt.secrets),
     )
     endpoint = attempt.record.endpoint or attempt.client.endpoint(reference)
     resumed = Resumed(owner["token"], reference.to_dict(), started, attempt.left_by_try, endpoint)

@@ -325,7 +325,7 @@ def take_response(
     *,
     clock: Callable[[], float] = time.monotonic,
 ) -> Flow[Operation]:
-    """Take the response of an operation that has succeeded, which polls leave out.
+    """Take what was left out of an operation that has finished: its response, or what its error says.
 
     Whatever goes wrong costs the response, never the success: the operation is returned all the same, and says what is
     missing. An error that passes is waited out for :data:`RESPONSE_PATIENCE_SECONDS`, whatever deadline the wait had:
@@ -363,6 +363,8 @@ def take_response(
             clock=clock,
         )
     except errors.OperationsError as error:
+        if ended.error is not None:
+            return ended
         return ended.without_response(protocol.missing(protocol.get(reference, endpoint), "could not be taken", error))
     if whole.outcome is not ended.outcome:
         field_mask.note_unmasked(protocol.poll(reference, endpoint))  # the mask has left out the error

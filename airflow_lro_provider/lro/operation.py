@@ -66,7 +66,7 @@ class Operation:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
     lacks_response: bool = False
-    """Whether it succeeded, and its response was not requested: polls need none."""
+    """Whether its response, or what its error says, is still to be taken: polls need none."""
 
     @classmethod
     def from_json(cls, raw: Any) -> Operation:
@@ -297,14 +297,14 @@ class Operation:
         """When it ended."""
         return _first_time(self._find("endTime", "doneTime", "progress.endTime"))
 
-    def summary(self) -> str:
-        """One short line for a log: state or outcome, progress, message."""
+    def summary(self, *, words: bool = True) -> str:
+        """One short line for a log: state or outcome, progress, and (with ``words``) the service's message."""
         word = self.outcome or self.state
         parts = [word.value if word else "?"]
         if not self.done and (progress := self.progress) is not None:
             parts.append(f"{progress:.0%}")
         text = self.error_message if self.error is not None else self.message
-        if text and text not in parts:
+        if words and text and text not in parts:
             text = legible(without_credentials(" ".join(text[:1000].splitlines())))
             parts.append(text if len(text) <= 300 else text[:297] + "...")
         return " · ".join(parts)

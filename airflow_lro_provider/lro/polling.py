@@ -177,6 +177,7 @@ class PollSchedule:
     :param exponential_backoff: double the interval with every poll, as Airflow's sensors do.
     :param max_wait: no interval is longer than this, in seconds; at least :data:`SHORTEST_INTERVAL_SECONDS`, too.
     :param tolerant: no error ends the wait (a sensor's ``silent_fail``).
+    :param discreet: its lines have no message of the service.
     """
 
     started: float
@@ -185,6 +186,7 @@ class PollSchedule:
     exponential_backoff: bool = False
     max_wait: float | None = None
     tolerant: bool = False
+    discreet: bool = False
     rng: Callable[[], float] = random.random
     polls: int = field(default=0, init=False)
     last: Operation | None = field(default=None, init=False)
@@ -209,7 +211,7 @@ class PollSchedule:
         """
         self.observe_unchanged()
         self.last = operation
-        line = _shared(operation.summary())
+        line = _shared(operation.summary(words=not self.discreet))
         if line == self._line:
             return None
         self._line = line

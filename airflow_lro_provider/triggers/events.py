@@ -6,7 +6,7 @@ Standard library and the core only: a worker reads an event without importing an
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Union
 
 from airflow_lro_provider.lro.errors import MalformedResponseError
@@ -22,7 +22,8 @@ class Finished:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
-        return {"status": "finished", "operation": dict(self.operation.raw)}
+        finished = {"status": "finished", "operation": dict(self.operation.raw)}
+        return {**finished, "lacks_response": True} if self.operation.lacks_response else finished
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,16 @@ class Lost:
         return {"status": "lost", "message": self.message}
 
 
+def outline(operation: Operation) -> Operation:
+    """An operation without anything that the service says in words: its name, and how it has ended. The rest is still
+    to be taken.
+    """
+    raw: dict[str, Any] = {"name": operation.name, "done": operation.done}
+    if operation.error is not None:
+        raw["error"] = {"code": operation.error_code}
+    return replace(Operation.from_json(raw), lacks_response=True)
+
+
 Event = Union[Finished, Gone, DeadlinePassed, Lost]  # noqa: UP007 - evaluated at run time on Python 3.10
 
 
@@ -101,7 +112,7 @@ def read_event(stored: Any) -> Event:
         if status == "finished":
             operation = Operation.from_json(stored["operation"])
             if operation.done:
-                return Finished(operation)
+                return Finished(replace(operation, lacks_response=stored.get("lacks_response") is True))
         if status == "gone":
             return Gone(str(stored["message"]))
         if status == "lost":

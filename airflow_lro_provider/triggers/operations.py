@@ -29,7 +29,7 @@ from airflow_lro_provider.ownership.decisions import (
 )
 from airflow_lro_provider.ownership.evidence import TaskKey, owner_token, task_state
 from airflow_lro_provider.triggers.arguments import Given, common_text
-from airflow_lro_provider.triggers.events import DeadlinePassed, Event, Finished, Gone, Lost
+from airflow_lro_provider.triggers.events import DeadlinePassed, Event, Finished, Gone, Lost, outline
 from airflow_lro_provider.triggers.shared import METRICS, settings_of, watcher_of_loop
 
 if TYPE_CHECKING:
@@ -77,6 +77,8 @@ class OperationTrigger(BaseTrigger):
     :param cancel_on_kill: cancel the operation when the task is killed, or at the deadline.
     :param owner: whose operation it is: ``dag_id``, ``run_id``, ``task_id``, ``map_index`` and ``token``.
     :param include_response: whether the event carries the operation's response.
+    :param discreet: whether log and event have no words of the service: the start has sent secrets that it may quote,
+        and only the task knows them. The task polls once more, at the end.
     :param before_serialize: called when Airflow serializes the trigger: the worker's last chance to call the deferral
         off, by raising. Not serialized itself.
     """
@@ -101,6 +103,7 @@ class OperationTrigger(BaseTrigger):
         cancel_on_kill: bool = False,
         owner: Mapping[str, Any] | None = None,
         include_response: bool = True,
+        discreet: bool = False,
         before_serialize: Callable[[], None] | None = None,
     ) -> None:
         super().__init__()
@@ -114,6 +117,7 @@ class OperationTrigger(BaseTrigger):
         self.tolerant = tolerant
         self.cancel_on_kill = cancel_on_kill
         self.include_response = include_response
+        self.discreet = discreet
         if before_serialize is not None:
             self.before_serialize = before_serialize
 
@@ -122,7 +126,11 @@ class OperationTrigger(BaseTrigger):
         self.before_serialize()
         return (
             "airflow_lro_provider.triggers.operations.OperationTrigger",
-            {"reference": self._stored_reference, **{name: getattr(self, name) for name in _STORED}},
+            {
+                "reference": self._stored_reference,
+                **{name: getattr(self, name) for name in _STORED},
+                **({"discreet": True} if self.discreet else {}),  # triggerers of an older release do not know it
+            },
         )
 
     @property
@@ -233,6 +241,7 @@ class OperationTrigger(BaseTrigger):
             exponential_backoff=self.exponential_backoff,
             max_wait=self.max_wait,
             tolerant=self.tolerant,
+            discreet=self.discreet,
         )
         return await watcher.join(settings, reference, watch)
 
@@ -242,9 +251,9 @@ class OperationTrigger(BaseTrigger):
         now = watcher_of_loop().clock()  # the clock of the schedule
         if self.cancel_on_kill and deadline is not None and waiting.schedule.cancelled_at_deadline(now):
             # A triggerer that died after its cancel, before its event, has left it to this one.
-            return DeadlinePassed(deadline.cause, deadline.seconds, "CANCELLED", operation)
-        if not self.include_response:
-            return Finished(operation.without_response())
+            return DeadlinePassed(deadline.cause, deadline.seconds, "CANCELLED", self._shown(operation))
+        if self.discreet or not self.include_response:
+            return Finished(self._shown(operation.without_response()))
         if operation.lacks_response:
             try:
                 async with await self._make_client() as client:
@@ -254,6 +263,9 @@ class OperationTrigger(BaseTrigger):
                     f"The operation succeeded, but its response was not taken: {error}"
                 )
         return Finished(operation)
+
+    def _shown(self, operation: Operation) -> Operation:
+        return outline(operation) if self.discreet else operation
 
     async def _make_client(self) -> AsyncOperationsClient:
         from airflow_lro_provider.lro.async_client import AsyncOperationsClient
@@ -275,7 +287,8 @@ class OperationTrigger(BaseTrigger):
                     waiting.schedule.observe(result.operation)
                     return await self._ended_with(result.operation, waiting)
                 cancellation = "REFUSED" if result is None else result.word
-            return DeadlinePassed(deadline.cause, deadline.seconds, cancellation, last, error.last_error)
+            seen = last and self._shown(last)
+            return DeadlinePassed(deadline.cause, deadline.seconds, cancellation, seen, error.last_error)
         if waiting is not None and waiting.schedule.last is not None:
             trouble.clear()  # it has polled since
         try:
@@ -329,7 +342,8 @@ class OperationTrigger(BaseTrigger):
         except OperationsError as error:
             self.log.warning(cancel_line(reference, error, reason))
             return None
-        self.log.log(cancel_level(result), cancel_line(reference, result, reason))
+        shown = replace(result, operation=result.operation and self._shown(result.operation))
+        self.log.log(cancel_level(result), cancel_line(reference, shown, reason))
         return result
 
     async def _kill(self) -> None:

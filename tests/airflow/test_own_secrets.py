@@ -14,7 +14,9 @@ from airflow_lro_provider.attempt import attempt
 from airflow_lro_provider.emulator.connection import connection_json
 from airflow_lro_provider.exceptions import OperationFailedError
 from airflow_lro_provider.hooks.operations import OperationsAsyncHook, OperationsHook
+from airflow_lro_provider.lro import flows
 from airflow_lro_provider.operators.operations import RunOperationOperator
+from airflow_lro_provider.triggers.operations import OperationTrigger
 from tests.airflow.played import PlayedTry, Store
 from tests.local_server import Handler, LocalServer
 
@@ -78,14 +80,17 @@ def run(store: Store, number: int = 1, **arguments: Any) -> Any:
 
 
 def defer(store: Store, **arguments: Any) -> TaskDeferred:
-    """Run a try until it defers."""
+    """Run a try until it defers, and its guard has polled for the last time."""
+    made = task(deferrable=True, **arguments)
     with pytest.raises(TaskDeferred) as caught:
-        run(store, deferrable=True, **arguments)
+        made.execute(PlayedTry(None, store).context)  # type: ignore[arg-type]
+    made._get_guard().first_poll.result(5)  # type: ignore[union-attr]
+    made._get_guard().release()
     return caught.value
 
 
 def resume(store: Store, deferral: TaskDeferred, owner: str | None = None, **arguments: Any) -> Any:
-    """Resume it in another process, with the event of its trigger."""
+    """Resume it in another process, with an event as a trigger of an older release sends it."""
     event = {"status": "finished", "operation": FAILED, "owner": owner or deferral.kwargs["token"]}
     this = PlayedTry(None, store)  # type: ignore[arg-type]
     return task(deferrable=not owner, **arguments).execute_complete(this.context, event, **deferral.kwargs)
@@ -132,6 +137,82 @@ def test_a_failed_operation_is_returned_without_a_secret_of_its_start(server: Qu
     assert "tr0ub4dor" not in json.dumps(result)
     assert (result["name"], result["error"]["code"]) == (NAME, 3)
     assert result["metadata"] == {"statusMessage": "setting [hidden]", "target": f"{PLACE}/instances/i"}
+
+
+async def wake(deferral: TaskDeferred) -> Any:
+    """Run the trigger of a deferral, stored and read as Airflow does it; returns its event."""
+    trigger = OperationTrigger(**json.loads(json.dumps(deferral.trigger.serialize()[1])))
+    trigger.trigger_id = 7  # as the triggerer sets it
+    [event] = [event async for event in trigger.run()]
+    await trigger.cleanup()
+    return event.payload
+
+
+@pytest.mark.parametrize("fail_on", [("FAILED",), ()])
+async def test_a_trigger_says_nothing_that_it_does_not_understand(
+    server: Quoting, capfd: pytest.CaptureFixture[str], fail_on: tuple[str, ...]
+) -> None:
+    """M2: it does not know the secrets, so neither log nor event quotes the service; the task takes the rest."""
+    store = Store()
+    deferral = defer(store)
+    server.operations = [RUNNING, FAILED]
+    event = await wake(deferral)
+    assert event["operation"] == {"name": NAME, "done": True, "error": {"code": 3}}
+    this, again = PlayedTry(None, store), task(deferrable=True, fail_on=fail_on, return_operation=True)  # type: ignore[arg-type]
+    if fail_on:
+        with pytest.raises(OperationFailedError, match=r"INVALID_ARGUMENT: the value '\[hidden\]' is too weak"):
+            again.execute_complete(this.context, event, **deferral.kwargs)
+    else:
+        result = again.execute_complete(this.context, event, **deferral.kwargs)
+        assert result["error"]["message"] == "the value '[hidden]' is too weak"
+    log = "".join(capfd.readouterr())
+    assert "RUNNING: o (datafusion)" in log
+    assert "tr0ub4dor" not in log
+
+
+@pytest.mark.parametrize("body", [BODY, {}], ids=["the same body", "another body by now"])
+async def test_a_success_after_a_discreet_wait_has_its_response(server: Quoting, body: dict[str, Any]) -> None:
+    """M2: the task takes it, with the metadata that the trigger has left out."""
+    store = Store()
+    deferral = defer(store)
+    server.operations = [{**RUNNING, "done": True, "response": {"a": 1}}]
+    event = await wake(deferral)
+    assert event["operation"] == {"name": NAME, "done": True}
+    again = task(deferrable=True, return_operation=True, body=body)
+    result = again.execute_complete(PlayedTry(None, store).context, event, **deferral.kwargs)  # type: ignore[arg-type]
+    assert (result["response"], result["metadata"]["statusMessage"]) == (
+        {"a": 1},
+        "setting [hidden]" if body else f"setting {PASSWORD}",
+    )
+
+
+@pytest.mark.parametrize("last", [RUNNING, FAILED])
+async def test_a_deadline_is_discreet(server: Quoting, capfd: pytest.CaptureFixture[str], last: dict[str, Any]) -> None:
+    """M2: what was seen last, and what its cancellation came to, quote nothing."""
+    deferral = defer(Store(), timeout=0)
+    server.operations = [last]
+    event = await wake(deferral)
+    assert "tr0ub4dor" not in json.dumps(event) + "".join(capfd.readouterr())
+    assert event["status"] == ("deadline" if last is RUNNING else "finished")
+
+
+def test_a_wait_without_secrets_is_not_discreet(server: Quoting) -> None:
+    """M2: and its trigger is one that triggerers of an older release know."""
+    assert "discreet" not in defer(Store(), body={"size": 3}).trigger.serialize()[1]
+
+
+async def test_what_cannot_be_taken_of_a_failure_costs_its_words_only(
+    server: Quoting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """M2: the task fails with what is known, and its code, if the service does not show the operation any more."""
+    monkeypatch.setattr(flows, "RESPONSE_PATIENCE_SECONDS", 0.0)
+    store = Store()
+    deferral = defer(store)
+    server.operations = [FAILED]
+    event = await wake(deferral)
+    server.operations = [RUNNING]
+    with pytest.raises(OperationFailedError, match=r"the operation failed: INVALID_ARGUMENT: //"):
+        task(deferrable=True).execute_complete(PlayedTry(None, store).context, event, **deferral.kwargs)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])

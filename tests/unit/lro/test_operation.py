@@ -818,3 +818,11 @@ def test_what_its_start_has_sent_is_in_no_words_of_it() -> None:
     failed = Operation.from_json({"done": True, "response": execution}).without(["hunter2"])
     assert failed.hidden_failure == "the execution is not completed: [hidden]"
     assert failed.raw["response"]["name"] == "hunter2"
+
+
+def test_a_summary_without_words() -> None:
+    """M2: state and progress only, whatever the service says."""
+    operation = running({"statusMessage": "hunter2", "progressPercent": 40})
+    assert (operation.summary(), operation.summary(words=False)) == ("RUNNING · 40% · hunter2", "RUNNING · 40%")
+    failed = Operation.from_json({"done": True, "error": {"code": 3, "message": "hunter2"}})
+    assert failed.summary(words=False) == "FAILED"

@@ -17,6 +17,7 @@ from airflow_lro_provider.triggers.events import (
     Gone,
     Lost,
     is_for_another,
+    outline,
     read_event,
 )
 
@@ -190,3 +191,15 @@ def test_any_event_is_read_or_refused(stored: dict[str, Any]) -> None:
 def test_is_for_another(stored: Any, token: str | None, another: bool) -> None:
     """An event with another owner is for another try; one without an owner cannot be told apart."""
     assert is_for_another(stored, token) is another
+
+
+@pytest.mark.parametrize("error", [None, {"code": 3, "message": "hunter2", "details": [{"reason": "hunter2"}]}])
+def test_an_outline_has_no_words(error: dict[str, Any] | None) -> None:
+    """M2: what is left of an operation is its name and how it has ended."""
+    raw = {"name": "operations/o", "done": True, "metadata": {"statusMessage": "hunter2"}, "error": error}
+    left = outline(Operation.from_json(raw))
+    assert left.raw == {"name": "operations/o", "done": True, **({"error": {"code": 3}} if error else {})}
+    assert (left.lacks_response, read_event(Finished(left).to_dict())) == (True, Finished(left))
+    assert left.outcome is (Outcome.FAILED if error else Outcome.SUCCEEDED)
+    assert "lacks_response" not in Finished(Operation.from_json(raw)).to_dict()
+    assert outline(Operation(name="operations/o")).raw == {"name": "operations/o", "done": False}
