@@ -52,6 +52,7 @@ class OperationTask(BaseOperator):
     operator_extra_links: Collection[BaseOperatorLink] = (OperationLink(),)
 
     operation_name: Any = None
+    body: Any = None
     # What the role of the task says; by default it only observes its operation.
     cancel_on_kill = False
     cancel_on_failure = False
@@ -136,6 +137,12 @@ class OperationTask(BaseOperator):
         """Note what the request that starts the operation sends, and nobody may quote: also in a process that has not
         sent it itself.
         """
+        from airflow_lro_provider.lro.redaction import secrets_in
+        from airflow_lro_provider.lro.resources.request_body import read_body
+
+        with contextlib.suppress(Exception):  # what is wrong with it is said when it is to be sent
+            self.body = read_body(self.body)  # once: of a generator nothing would be left
+            attempt.secrets.update(secrets_in(self.body))
 
     def _run(self, attempt: Attempt) -> Any:
         """Do what the task is there for."""

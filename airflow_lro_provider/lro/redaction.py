@@ -143,14 +143,14 @@ def without_secrets(text: str, known: Iterable[str] = ()) -> str:
     return _LONG.sub(HIDDEN, without_credentials(without_known(known, text)))
 
 
-def secrets_in(body: bytes) -> list[str]:
-    """What a request of ours sends under a name that tells a secret, and how it may be quoted back.
+def secrets_in(body: bytes | Mapping[str, Any] | None) -> list[str]:
+    """What a request of ours sends (bytes, or their JSON) under a name that tells a secret, as it may be quoted back.
 
     A ``secret`` alone is the name of one in Secret Manager (in Cloud Run, Cloud Functions, Vertex AI), and errors are
     about it.
     """
     try:
-        found = list(_secrets_below(json.loads(body))) if body else []
+        found = list(_secrets_below(json.loads(body) if isinstance(body, bytes) else body)) if body else []
     except ValueError:
         return []
     return [form for one in found for form in (one, json.dumps(one)[1:-1], json.dumps(one, ensure_ascii=False)[1:-1])]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import time
 from collections.abc import Collection, Mapping
@@ -141,16 +140,6 @@ class RunOperationOperator(OperationStarter):
             if error.is_ours:
                 raise
             raise OperationInputError(str(error)) from None
-
-    def _note_secrets(self, attempt: Attempt) -> None:
-        import json
-
-        from airflow_lro_provider.lro.redaction import secrets_in
-        from airflow_lro_provider.lro.resources.request_body import read_body
-
-        with contextlib.suppress(Exception):  # what is wrong with it is said when it is to be sent
-            self.body = read_body(self.body)  # once: of a generator nothing would be left
-            attempt.secrets.update(secrets_in(json.dumps(self.body).encode()))
 
     def _read_start(self, hook: OperationsHook) -> CallMethod:
         from airflow_lro_provider.attempt.call_method import CallMethod
