@@ -19,7 +19,7 @@ from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 from airflow_lro_provider.lro.auth.token import Identity
 from airflow_lro_provider.lro.cancel import CancelResult
 from airflow_lro_provider.lro.client import BaseClient
-from airflow_lro_provider.lro.flows import Flow, Renew, Renewed, Sleep, Started, send
+from airflow_lro_provider.lro.flows import Started, send
 from airflow_lro_provider.lro.http.async_session import AsyncSession
 from airflow_lro_provider.lro.http.messages import (
     CONNECT_TIMEOUT_SECONDS,
@@ -36,6 +36,7 @@ from airflow_lro_provider.lro.protocol import PageQuery, Rows
 from airflow_lro_provider.lro.resources.hosts import Resource
 from airflow_lro_provider.lro.resources.methods import Method
 from airflow_lro_provider.lro.resources.names import OperationReference, Parent
+from airflow_lro_provider.lro.steps import Flow, Renew, Renewed, Sleep
 from airflow_lro_provider.lro.threads import in_thread
 
 T = TypeVar("T")

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from airflow_lro_provider.lro import errors, protocol
-from airflow_lro_provider.lro.flows import Flow, Sleep, find, outlast, send
+from airflow_lro_provider.lro.flows import find, outlast, send
 from airflow_lro_provider.lro.http.messages import Request
 from airflow_lro_provider.lro.metrics import NO_METRICS, Metrics
 from airflow_lro_provider.lro.operation import Operation, Outcome
 from airflow_lro_provider.lro.polling import Absence, Trouble
 from airflow_lro_provider.lro.resources.catalog import find_service
 from airflow_lro_provider.lro.resources.names import OperationReference
+from airflow_lro_provider.lro.steps import Flow, Sleep
 
 T = TypeVar("T")
 

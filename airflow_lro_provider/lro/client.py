@@ -16,7 +16,7 @@ from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 from airflow_lro_provider.lro.auth.token import Identity
 from airflow_lro_provider.lro.cancel import CancelResult, cancel
 from airflow_lro_provider.lro.durations import check_start_timeout
-from airflow_lro_provider.lro.flows import Flow, Renew, Renewed, Sleep, Started, send
+from airflow_lro_provider.lro.flows import Started, send
 from airflow_lro_provider.lro.http.messages import (
     CONNECT_TIMEOUT_SECONDS,
     READ_TIMEOUT_SECONDS,
@@ -35,6 +35,7 @@ from airflow_lro_provider.lro.redaction import secrets_in
 from airflow_lro_provider.lro.resources.hosts import Resource
 from airflow_lro_provider.lro.resources.methods import Method
 from airflow_lro_provider.lro.resources.names import OperationReference, Parent
+from airflow_lro_provider.lro.steps import Flow, Renew, Renewed, Sleep
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ import math
 import random
 import sys
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -32,42 +32,9 @@ from airflow_lro_provider.lro.resources.catalog import find_service
 from airflow_lro_provider.lro.resources.hosts import Resource
 from airflow_lro_provider.lro.resources.methods import Method
 from airflow_lro_provider.lro.resources.names import OperationReference
+from airflow_lro_provider.lro.steps import Flow, Renew, Renewed, Sleep
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Sleep:
-    """Let as many seconds pass."""
-
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Renew:
-    """Read the connection again, a key may have been replaced. The response is a :class:`Renewed`.
-
-    :param line: what to log, if anything.
-    """
-
-    resource: Resource
-    line: str | None
-
-
-@dataclass(frozen=True)
-class Renewed:
-    """The connection as it is by now.
-
-    :param endpoint: where requests go.
-    :param is_same: whether it could be read, and says what it said before.
-    """
-
-    endpoint: str
-    is_same: bool
-
-
-Step = Request[Any] | Sleep | Renew
-Flow = Generator[Step, Any, T]
 
 
 def send(

@@ -6,11 +6,12 @@ import time
 from dataclasses import dataclass, field
 
 from airflow_lro_provider.lro import errors, protocol
-from airflow_lro_provider.lro.flows import Flow, outlast, send
+from airflow_lro_provider.lro.flows import outlast, send
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.polling import Trouble
 from airflow_lro_provider.lro.protocol import Page
 from airflow_lro_provider.lro.resources.names import Parent
+from airflow_lro_provider.lro.steps import Flow
 
 MAX_PAGES = 10_000
 MAX_TOKEN_LENGTH = 16_384

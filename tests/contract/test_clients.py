@@ -30,13 +30,13 @@ from airflow_lro_provider.lro.errors import (
     UnknownServiceError,
     WaitTimeoutError,
 )
-from airflow_lro_provider.lro.flows import Renew
 from airflow_lro_provider.lro.metrics import Metrics
 from airflow_lro_provider.lro.operation import Outcome, State
 from airflow_lro_provider.lro.polling import new_schedule
 from airflow_lro_provider.lro.resources.catalog import SYSTEMS, known_services
 from airflow_lro_provider.lro.resources.methods import read_method
 from airflow_lro_provider.lro.resources.names import OperationReference, read_parent, read_reference
+from airflow_lro_provider.lro.steps import Renew
 from tests.hostile.hostile_server import HostileServer, plain
 
 

@@ -21,7 +21,6 @@ from airflow_lro_provider.lro import protocol
 from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 from airflow_lro_provider.lro.cancel import outcome_of_cancel
 from airflow_lro_provider.lro.errors import ApiError, InvalidRequestError, MalformedResponseError, OperationsError
-from airflow_lro_provider.lro.flows import Sleep
 from airflow_lro_provider.lro.http.body import Body
 from airflow_lro_provider.lro.http.json import Row
 from airflow_lro_provider.lro.http.messages import Request, Response
@@ -37,6 +36,7 @@ from airflow_lro_provider.lro.resources.names import OperationReference, read_pa
 from airflow_lro_provider.lro.shared_poller.planner import ParentPlan
 from airflow_lro_provider.lro.shared_poller.queue import Waiter
 from airflow_lro_provider.lro.status import CODES, MAX_RETRY_AFTER_SECONDS, error_from_response
+from airflow_lro_provider.lro.steps import Sleep
 from airflow_lro_provider.ownership import decisions as verdict
 from airflow_lro_provider.sweep.ledger import LedgerEntry, LedgerKey
 from airflow_lro_provider.sweep.search import StartFootprint, find, footprint_of

@@ -18,10 +18,10 @@ from airflow_lro_provider.lro.errors import (
     UnavailableError,
     UnimplementedError,
 )
-from airflow_lro_provider.lro.flows import Flow, Renew, Renewed, Sleep
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.resources.hosts import endpoint_of
 from airflow_lro_provider.lro.resources.names import read_reference
+from airflow_lro_provider.lro.steps import Flow, Renew, Renewed, Sleep
 
 NAME = "projects/p/locations/us-central1/operations/o"
 ENDPOINT = "https://datafusion.googleapis.com"

@@ -20,7 +20,7 @@ from airflow_lro_provider.lro.errors import (
     TransportError,
     WaitTimeoutError,
 )
-from airflow_lro_provider.lro.flows import RESPONSE_PATIENCE_SECONDS, Renew, Renewed, Sleep, send
+from airflow_lro_provider.lro.flows import RESPONSE_PATIENCE_SECONDS, send
 from airflow_lro_provider.lro.http.messages import Request
 from airflow_lro_provider.lro.operation import Operation, Outcome
 from airflow_lro_provider.lro.paging import MAX_TOKEN_LENGTH, Paging
@@ -29,6 +29,7 @@ from airflow_lro_provider.lro.protocol import Page
 from airflow_lro_provider.lro.resources.hosts import endpoint_of
 from airflow_lro_provider.lro.resources.methods import read_method
 from airflow_lro_provider.lro.resources.names import read_parent
+from airflow_lro_provider.lro.steps import Flow, Renew, Renewed, Sleep
 from tests.unit.lro.driver import (
     DENIED,
     ENDPOINT,
@@ -431,7 +432,7 @@ def test_a_response_that_is_too_large_does_not_hide_a_success() -> None:
 def test_a_wait_takes_the_response_once_at_the_end() -> None:
     """B11: and only for those who need it, and of a success that lacks it."""
 
-    def wait(**arguments: Any) -> flows.Flow[Operation]:
+    def wait(**arguments: Any) -> Flow[Operation]:
         return flows.wait_until_done(REFERENCE, ENDPOINT, every_second(), clock=lambda: 0.0, **arguments)
 
     assert drive(wait(), RUNNING, POLLED, SUCCEEDED) == (["get", 1.0, "get", "get"], SUCCEEDED)
