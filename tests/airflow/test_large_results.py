@@ -187,6 +187,7 @@ def test_what_goes_wrong_at_the_end_costs_the_response(task: Task, kind: Any, mo
 
 def test_what_passes_costs_nothing(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     """B11: a response that fails twice is requested three times."""
+    monkeypatch.setattr(flows, "RESPONSE_PATIENCE_SECONDS", 60.0)  # the pauses between them are jittered
     kinds = iter([503, 404])
 
     def fail() -> None:
