@@ -59,7 +59,7 @@ def test_the_sweep_ends_what_no_hook_hears_of_and_nothing_else(swept: Lab) -> No
     """SIGKILL without a retry, a kill between two reschedules: cancelled. Live tasks of all shapes: left alone."""
     lab = swept
     dead = [lab.start("poke").waits(), begin(lab, "run").waits()]
-    between = lab.start("reschedule")
+    between = lab.start("reschedule_rarely")  # no busy machine lets it poke when it is killed
     between.reaches("up_for_reschedule")
     living = [lab.start("deferred").waits(), begin(lab, "run_deferred"), begin(lab, "run_retry").waits()]
     names = [lab.emulator.create("datafusion", duration=None) for _ in range(5)]

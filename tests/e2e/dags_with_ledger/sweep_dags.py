@@ -33,6 +33,7 @@ def starter(dag_id: str, **arguments: Any) -> None:
 sensor("poke", poke_interval=1)
 sensor("deferred", poke_interval=1, deferrable=True)
 sensor("reschedule", poke_interval=8, mode="reschedule")
+sensor("reschedule_rarely", poke_interval=600, mode="reschedule")
 starter("run")
 starter("run_retry", **RETRY)
 starter("run_deferred", deferrable=True)
