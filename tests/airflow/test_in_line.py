@@ -47,7 +47,7 @@ def in_line(lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("kind", TASKS)
 def test_a_deferrable_task_waits_itself(lro_emulator: Emulator, kind: str) -> None:
-    """It ends with its result, after more than one poll, and starts one operation at most."""
+    """B7, C1: it ends with its result, after more than one poll, and starts one operation at most."""
     lro_emulator.script(service="datafusion", duration=1.2)
     name = lro_emulator.create("datafusion", duration=1.2)
     task = TASKS[kind](name)
@@ -60,7 +60,7 @@ def test_a_deferrable_task_waits_itself(lro_emulator: Emulator, kind: str) -> No
 
 
 def test_a_trigger_reads_a_connection_of_the_database(lro_emulator: Emulator) -> None:
-    """Also one of an operator that is not ours: the supervisor that is played has no asynchronous questions."""
+    """C2: also one of an operator that is not ours: the supervisor that is played has no asynchronous questions."""
 
     class Played(InProcessSupervisorComms):
         def send(self, msg: Any) -> Any:

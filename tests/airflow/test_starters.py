@@ -799,7 +799,7 @@ class Counting(ExceptionRetryPolicy):
 def test_a_retry_policy_is_asked_once_and_where_it_matters(
     a_try: Callable[..., Try], max_tries: int, asked: list[str]
 ) -> None:
-    """After the last try it changes nothing, and each question changes a policy that counts."""
+    """A14: after the last try it changes nothing, and each question changes a policy that counts."""
     policy = Counting(rules=[])
     policy.asked = []
     this = a_try(max_tries=max_tries)
@@ -1286,7 +1286,7 @@ def test_an_event_of_another_task_is_not_believed(a_try: Callable[..., Try], dur
 def test_a_broken_trigger_does_not_forget_the_operation(
     a_try: Callable[..., Try], max_tries: int, cancels: int
 ) -> None:
-    """Airflow hands nothing back then; the record knows which operation it was."""
+    """A12: Airflow hands nothing back then; the record knows which operation it was."""
     this = a_try(max_tries=max_tries)
     operator, _ = deferred(this)
     with pytest.raises(Exception, match="Trigger failure"):
@@ -1295,7 +1295,7 @@ def test_a_broken_trigger_does_not_forget_the_operation(
 
 
 def test_a_broken_trigger_without_a_record_says_what_it_does_not_know(a_try: Callable[..., Try]) -> None:
-    """Nothing is guessed: no cancel, and Airflow's error stands."""
+    """A12: nothing is guessed: no cancel, and Airflow's error stands."""
     this = a_try()
     operator, _ = deferred(this, durable=False)
     with pytest.raises(Exception, match="Trigger failure"):
@@ -1306,7 +1306,7 @@ def test_a_broken_trigger_without_a_record_says_what_it_does_not_know(a_try: Cal
 def test_a_broken_trigger_without_a_record_is_known_by_the_ledger(
     a_try: Callable[..., Try], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever else is in it: its own entry names the operation."""
+    """A12: whatever else is in it: its own entry names the operation."""
     monkeypatch.setenv("AIRFLOW__LRO__LEDGER", "true")
     variables = Variables()
     monkeypatch.setattr(ledger, "_variables", lambda: variables)
