@@ -25,6 +25,8 @@ CLEARED = 330.0
 """The same of a clear: a task that runs waits for its `retry_delay` then (300 s), also without retries."""
 ENDS = frozenset({"failed", "success", "clear", "run-failed", "deadline", "revived", "airflow"})
 """What may cancel, whatever comes next."""
+FOR_GOOD = ENDS - {"clear", "revived", "airflow"}
+"""After which there is no other try, unless something else happens to the task."""
 CRASHES = frozenset({"sigkill", "sigkill-supervisor", "sigterm", "sigterm-supervisor", "freeze", "error"})
 """What may cancel if there is no retry."""
 NEVER_RAN = "the sensor was killed before it ever looked: the operation was not its own"
@@ -124,6 +126,9 @@ def _is_false_kill(account: Account, operation: Seen) -> bool:
         begin <= operation.created_at + 1.0 and operation.created_at <= end for begin, end in account.outages
     ):
         return False  # its record could not be written: another try, which knows nothing of it, has its own by now
+    last = max((blow for blow in account.struck if blow.at <= at + 0.5), key=lambda blow: blow.at, default=None)
+    if last is not None and last.kind in FOR_GOOD and last.at >= operation.created_at - IN_A_MOMENT:
+        return False  # nobody has it since, however late that is noticed
     before = [
         blow for blow in account.struck if at - (CLEARED if blow.kind == "clear" else FORETOLD) <= blow.at <= at + 0.5
     ]

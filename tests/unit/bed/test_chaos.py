@@ -129,7 +129,17 @@ def test_a_cleared_task_may_begin_again_after_its_retry_delay() -> None:
     """Five minutes by default: only then does a try cancel what the one before it has left."""
     late = Seen("a", "CANCELLED", 50.0, 420.0, 419.0)
     assert settle(Account([late], "failed", [struck("clear")])) == []
-    assert [one.what for one in settle(Account([late], "failed", [struck("failed")]))] == ["false kill"]
+    later = Seen("a", "CANCELLED", 50.0, 440.0, 439.0)
+    assert [one.what for one in settle(Account([later], "failed", [struck("clear")]))] == ["false kill"]
+
+
+@pytest.mark.parametrize("kind", ["failed", "success", "run-failed", "deadline"])
+def test_what_a_user_has_ended_may_be_swept_at_any_time(kind: str) -> None:
+    """Nobody has it since; of an operation that was begun after that kill this is not said."""
+    late = Seen("a", "CANCELLED", 50.0, 640.0, 639.0)
+    assert settle(Account([late], "failed", [struck(kind)])) == []
+    younger = Seen("a", "CANCELLED", 200.0, 640.0, 639.0)
+    assert [one.what for one in settle(Account([younger], "failed", [struck(kind)]))] == ["false kill"]
 
 
 def test_what_was_started_while_the_api_server_was_away_is_nobodys() -> None:
