@@ -11,7 +11,7 @@ def _field(label: str, description: str, kind: str = "string", **schema: Any) ->
     return {"label": label, "description": description, "schema": {"type": [kind, "null"], **schema}}
 
 
-_CONNECTION_FIELDS: dict[str, Any] = {
+CONNECTION_FIELDS: dict[str, Any] = {
     "project": _field("Project id", "The default project."),
     "key_path": _field("Key file path", "Path of a service account's key file (.json) on the workers."),
     "keyfile_dict": _field("Key file JSON", "Contents of a service account key (JSON).", format="password"),
@@ -60,6 +60,11 @@ _CONNECTION_FIELDS: dict[str, Any] = {
         "Emulator", "The endpoint is an emulator: plain http is allowed, and only a fake token is sent.", "boolean"
     ),
     "is_anonymous": _field("Anonymous", "Send no token.", "boolean"),
+}
+FIELD_BEHAVIOUR: dict[str, Any] = {
+    "hidden-fields": ["host", "schema", "login", "password", "port"],
+    "relabeling": {},
+    "placeholders": {},
 }
 
 
@@ -114,12 +119,8 @@ def get_provider_info() -> dict[str, Any]:
                 "connection-type": "google_lro",
                 "hook-class-name": "airflow_lro_provider.hooks.operations.OperationsHook",
                 "hook-name": _GOOGLE,
-                "ui-field-behaviour": {
-                    "hidden-fields": ["host", "schema", "login", "password", "port"],
-                    "relabeling": {},
-                    "placeholders": {},
-                },
-                "conn-fields": _CONNECTION_FIELDS,
+                "ui-field-behaviour": FIELD_BEHAVIOUR,
+                "conn-fields": CONNECTION_FIELDS,
             }
         ],
     }

@@ -1,1 +1,26 @@
-"""Every part of Airflow that is not public, or that differs between versions."""
+"""Every part of Airflow that is not public, or that differs between versions. No other module knows a version.
+
+=====================  =================================================================================
+seam                   what differs
+=====================  =================================================================================
+`connection_form`      how a connection's form is described
+`exceptions`           where an exception is
+`record_store`         where a try leaves its record for the next one, and who rejects an outdated try
+`secrets`              where a process that runs no task finds a connection
+`stats`                who sets up Airflow's Stats
+`task_process`         what a task process can see of its supervisor, and what follows a deferral
+`task_states`          what a task, or a trigger, may ask Airflow
+`trigger_loop`         what a trigger is told of a kill
+=====================  =================================================================================
+
+Supported: Airflow 3.1, 3.2 and 3.3. Each seam has a table of what it offers there, and of what a version cannot do.
+"""
+
+from __future__ import annotations
+
+import re
+
+from airflow import __version__
+
+AIRFLOW = tuple(int(part) for part in re.findall(r"\d+", __version__)[:2])
+"""The version of Airflow: (3, 3)."""

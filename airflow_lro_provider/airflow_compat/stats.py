@@ -1,20 +1,34 @@
-"""Airflow's Stats, for a task process and for a triggerer. Whether they are set up is private; read in Airflow 3.3.2.
+"""Airflow's Stats, for a task process and for a triggerer. Whether they are set up is private.
 
-A task process sets Stats up. The triggerer of Airflow 3.3 sets up its own copy only (``airflow._shared…stats``), so
-that what a trigger counts through the SDK would be lost.
+============================  ===================================================  ===========================
+                              Airflow 3.3                                          Airflow 3.1, 3.2
+============================  ===================================================  ===========================
+a task process sets them up   yes                                                  yes
+a triggerer sets them up      its own copy only (``airflow._shared…stats``): what  yes
+                              a trigger counts through the SDK would be lost
+============================  ===================================================  ===========================
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from airflow_lro_provider.airflow_compat import AIRFLOW
+
 _prepared = False
 
 
 def prepared_stats() -> Any:
-    """The SDK's Stats (``incr``, ``gauge``, ``timing``), set up if nobody has done it."""
-    from airflow.sdk.observability import stats  # only where something is counted: a Dag's parse need not pay for it
+    """Airflow's Stats (``incr``, ``gauge``, ``timing``), set up if nobody has done it."""
+    # Only where something is counted: a Dag's parse need not pay for it.
+    if AIRFLOW < (3, 2):
+        from airflow.stats import Stats
 
+        return Stats
+    from airflow.sdk.observability import stats
+
+    if AIRFLOW < (3, 3):
+        return stats.Stats
     global _prepared
     if not _prepared:
         _prepared = True

@@ -1,12 +1,25 @@
-"""What is not public of the process that runs a task on a worker; read in Airflow 3.3."""
+"""What is not public of the process that runs a task on a worker.
+
+=======================  ====================================  =================================================
+                         Airflow 3.3                           Airflow 3.1, 3.2
+=======================  ====================================  =================================================
+a deferral is rejected   ``before_stopping``, and questions    no listener runs, and the channel is closed; what
+(its task was marked     are still answered                    ``atexit`` runs may open it again: the supervisor
+or cleared meanwhile)                                          serves it until the process ends
+retry policies           yes                                   none
+=======================  ====================================  =================================================
+"""
 
 from __future__ import annotations
 
+import atexit
 import sys
 from collections.abc import Callable
 from typing import Any
 
 import pluggy
+
+from airflow_lro_provider.airflow_compat import AIRFLOW
 
 _hook = pluggy.HookimplMarker("airflow")
 
@@ -38,21 +51,39 @@ def call_before_stopping(callback: Callable[[], object]) -> None:
 
     https://airflow.apache.org/docs/apache-airflow/stable/administration-and-deployment/listeners.html
     """
-    from airflow.sdk.listener import get_listener_manager
-
-    get_listener_manager().add_listener(_BeforeStopping(callback))  # type: ignore[no-untyped-call]
+    _listeners().add_listener(_BeforeStopping(callback))
 
 
 class _BeforeStopping:
     def __init__(self, callback: Callable[[], object]) -> None:
         self._callback = callback
+        if AIRFLOW < (3, 3) and (channel := getattr(_channel(), "socket", None)) is not None:
+            self._channel = channel.dup()
+            atexit.register(self._at_exit)
 
     @_hook
     def before_stopping(self, component: Any) -> None:
-        from airflow.sdk.listener import get_listener_manager
-
-        get_listener_manager().pm.unregister(self)
+        atexit.unregister(self._at_exit)
+        _listeners().pm.unregister(self)
         self._callback()
+
+    def _at_exit(self) -> None:
+        """The deferral was rejected: the process ends by that error."""
+        _channel().socket = self._channel
+        self._callback()
+
+
+def _listeners() -> Any:
+    if AIRFLOW < (3, 2):
+        from airflow.listeners.listener import get_listener_manager
+    else:
+        from airflow.sdk.listener import get_listener_manager
+    return get_listener_manager()
+
+
+def retry_policy_of(operator: Any) -> Any:
+    """The operator's ``retry_policy``; ``None`` if it has none."""
+    return getattr(operator, "retry_policy", None)
 
 
 def retry_policy_fails(policy: Any, error: BaseException | None, context: Any) -> bool:

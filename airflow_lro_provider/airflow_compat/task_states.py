@@ -1,19 +1,32 @@
 """What Airflow knows of tasks and runs, requested through the supervisor. All of it blocks, and may raise anything.
 
-None of it is public: read in Airflow 3.3.2, and there since 3.0. All three work in a task process and, from a thread,
-in a triggerer. The task state store does not work in a triggerer: that of Airflow 3.3 does not understand its messages,
-and the request would hang for ever.
+None of it is public: read in Airflow 3.3.2, and there since 3.0. All three work in a task process and, from a thread
+(:func:`.trigger_loop.ask_in_thread`), in a triggerer. The task state store does not work in a triggerer: that of
+Airflow 3.3 does not understand its messages, and the request would hang for ever.
+
+=====================================  ===============================  ==============================================
+                                       Airflow 3.2, 3.3                 Airflow 3.1
+=====================================  ===============================  ==============================================
+two threads of a task ask at a time    one waits for the other: a lock  each may get the other's response; so importing
+                                                                        this gives the channel such a lock
+a task lists Variables                 3.3 only                         no
+=====================================  ===============================  ==============================================
 
 Importing this takes seconds (``task_runner``): import it before anything waits for it.
 """
 
 from __future__ import annotations
 
+import functools
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from airflow.providers.common.compat.sdk import XCom
+from airflow.sdk.execution_time.comms import CommsDecoder
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+from airflow_lro_provider.airflow_compat import AIRFLOW
 
 
 def task_states(
@@ -40,3 +53,33 @@ def run_state(dag_id: str, run_id: str) -> str:
 def xcom(key: str, dag_id: str, run_id: str, task_id: str, map_index: int) -> Any:
     """An XCom of one task instance; ``None`` if there is none."""
     return XCom.get_one(key=key, dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=map_index)
+
+
+def variable_keys(prefix: str) -> list[str]:
+    """The keys of all Variables in Airflow's database that begin with this.
+
+    :raises NotImplementedError: before Airflow 3.3.
+    """
+    from airflow.providers.common.compat.sdk import Variable
+
+    if AIRFLOW < (3, 3):
+        raise NotImplementedError(
+            "Airflow lets a task list Variables from 3.3 on; below, sweep from outside (airflow-lro sweep)"
+        )
+    return [str(key) for key in Variable.keys(prefix=prefix)]
+
+
+def _ask_one_by_one(channel: Any) -> None:
+    """Give the channel the lock that it has from Airflow 3.2 on, under the same name."""
+    lock, send = threading.Lock(), channel.send
+
+    @functools.wraps(send)
+    def send_alone(self: Any, msg: Any) -> Any:
+        with lock:
+            return send(self, msg)
+
+    channel._thread_lock, channel.send = lock, send_alone
+
+
+if AIRFLOW < (3, 2):
+    _ask_one_by_one(CommsDecoder)

@@ -1,7 +1,7 @@
 """What a try leaves behind if it does not end normally: for the next try, and for the sweep.
 
-* The **armed record**, for the next try, is kept in Airflow's task state store (3.3), which survives a retry, a
-  SIGKILL and a clear.
+* The **armed record**, for the next try, is kept where it survives a retry, a SIGKILL and a clear
+  (:mod:`airflow_lro_provider.airflow_compat.record_store`).
 * The entry in the **ledger**, for the sweep, where that is switched on (:mod:`airflow_lro_provider.sweep.ledger`).
 
 Losing either never cancels anything: a store that does not respond is logged, and the task goes on without it. Only
@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_lro_provider.airflow_compat import task_states  # noqa: F401 - here, and not when a kill is decided about
+from airflow_lro_provider.airflow_compat.record_store import record_store
 from airflow_lro_provider.airflow_compat.task_process import is_in_line, retry_policy_fails
 from airflow_lro_provider.exceptions import OperationKilled, OperationWaitError
 from airflow_lro_provider.lro.resources.names import OperationReference
@@ -81,7 +82,7 @@ class AttemptRecord:
     """
 
     def __init__(self, context: Any, log: Any, role: Role) -> None:
-        self._store = context.get("task_state_store") if role.keeps_record else None
+        self._store = record_store(context) if role.keeps_record else None
         self._ti = context["ti"]
         self._log = log
         self._role, self._context = role, context

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_lro_provider.airflow_compat.task_process import is_in_line
+from airflow_lro_provider.airflow_compat.task_process import is_in_line, retry_policy_of
 from airflow_lro_provider.attempt.guard import Guard, Phase
 from airflow_lro_provider.attempt.validation import check_texts
 from airflow_lro_provider.exceptions import OperationInputError, OperationRunningError
@@ -128,7 +128,7 @@ class OperationTask(BaseOperator):
             keeps_record=self.durable,
             needs_record=self.needs_record,
             # Each question changes a policy that counts: a task with nothing to lose asks it nothing.
-            retry_policy=self.retry_policy if self.cancel_on_kill or self.durable else None,
+            retry_policy=retry_policy_of(self) if self.cancel_on_kill or self.durable else None,
         )
         self.attempt = Attempt(role, context, guard=self._get_guard(), hook=self._hook, log=self.log, resumed=resumed)
         return self.attempt

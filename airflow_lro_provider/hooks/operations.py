@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
+from airflow_lro_provider.airflow_compat import connection_form
 from airflow_lro_provider.airflow_compat.task_process import is_in_line
 from airflow_lro_provider.hooks.connections import usable
 from airflow_lro_provider.lro.threads import in_thread
@@ -250,6 +251,9 @@ class OperationsHook(_OperationsBaseHook):
             new_schedule(time.monotonic(), timeout=timeout, interval=poll_interval),
             on_change=on_change or (lambda line: self.log.info("%s: %s", line, reference.short)),
         )
+
+    get_connection_form_widgets = staticmethod(connection_form.widgets)
+    get_ui_field_behaviour = staticmethod(connection_form.behaviour)
 
     def test_connection(self) -> tuple[bool, str]:
         """Get a token, and report whose it is, with which scopes, and what is missing; never a secret."""

@@ -279,9 +279,9 @@ def _batcher() -> _Batcher:
 
 
 async def _in_time(read: Callable[[Any], _T], about: Any) -> _T | None:
-    from airflow_lro_provider.lro.threads import in_thread
+    from airflow_lro_provider.airflow_compat.trigger_loop import ask_in_thread
 
     try:
-        return await asyncio.wait_for(in_thread("airflow", lambda: read(about)), TIMEOUT_SECONDS)
+        return await asyncio.wait_for(ask_in_thread(lambda: read(about)), TIMEOUT_SECONDS)
     except asyncio.TimeoutError:
         return None

@@ -241,7 +241,9 @@ class Ledger:
 
     def keys(self) -> list[str]:
         """The keys of all entries in Airflow's database."""
-        return [key for key in map(str, _variables().keys(prefix=PREFIX_OF_BOTH)) if is_key(key)]
+        from airflow_lro_provider.airflow_compat.task_states import variable_keys
+
+        return list(filter(is_key, variable_keys(PREFIX_OF_BOTH)))
 
     def read(self, key: str) -> LedgerEntry | None:
         """An entry; ``None`` if there is none (any more), or it cannot be read."""

@@ -14,6 +14,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 # Before any wait: importing it within `on_kill` takes seconds.
 from airflow_lro_provider.airflow_compat import task_states  # noqa: F401
+from airflow_lro_provider.airflow_compat.trigger_loop import may_be_kill, notice_end_of_loop
 from airflow_lro_provider.hooks.operations import DEFAULT_CONN_ID
 from airflow_lro_provider.lro.errors import ConnectionSettingsError, NotFoundError, OperationsError, WaitTimeoutError
 from airflow_lro_provider.lro.operation import Operation
@@ -166,6 +167,7 @@ class OperationTrigger(BaseTrigger):
         waiting: Subscription | None = None
         event: Event | None = None
         trouble = Trouble()
+        notice_end_of_loop()
         try:
             while event is None:
                 try:
@@ -184,6 +186,8 @@ class OperationTrigger(BaseTrigger):
         except asyncio.CancelledError:
             if self._is_inline and self.cancel_on_kill and not self._is_over:
                 await asyncio.shield(self._cancel("the run was interrupted (Ctrl-C)"))
+            elif may_be_kill():
+                await self.on_kill()
             raise  # always: Airflow calls on_kill only if it gets out
         finally:
             if waiting is not None:

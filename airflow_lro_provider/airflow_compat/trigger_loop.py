@@ -1,0 +1,59 @@
+"""What a trigger is told when its task is killed, and how it asks Airflow something.
+
+=====================  ==========================  =============================  ===============================
+                       Airflow 3.3                 Airflow 3.2                    Airflow 3.1
+=====================  ==========================  =============================  ===============================
+its task was killed    ``on_kill``                 ``CancelledError``, again      the same
+                                                   every second
+the triggerer shuts    ``CancelledError``          the same, and so are all       the same
+down                                               other tasks of the loop
+a question to Airflow  from any thread             from any thread                from a thread of asgiref's
+then                                               is not answered any more       is answered
+=====================  ==========================  =============================  ===============================
+
+Whoever moves to another triggerer is told the same as one whose task was killed, on all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+from weakref import WeakKeyDictionary
+
+from airflow_lro_provider.airflow_compat import AIRFLOW
+from airflow_lro_provider.lro.threads import in_thread
+
+_T = TypeVar("_T")
+_endings: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[asyncio.Future[None], asyncio.Task[None]]]
+_endings = WeakKeyDictionary()
+
+
+def notice_end_of_loop() -> None:
+    """Have it noticed when this loop ends: see :func:`may_be_kill`. Called before there is anything to lose."""
+    loop = asyncio.get_running_loop()
+    if AIRFLOW < (3, 3) and loop not in _endings:
+        future = loop.create_future()
+
+        async def wait_for_ever() -> None:
+            await future
+
+        _endings[loop] = future, loop.create_task(wait_for_ever(), name="airflow-lro: until the loop ends")
+
+
+def may_be_kill() -> bool:
+    """Whether a ``CancelledError`` may mean that the task was killed, because Airflow does not call ``on_kill``.
+
+    A loop that ends (``asyncio.run``) cancels all of its tasks, a kill only one.
+    """
+    found = _endings.get(asyncio.get_running_loop())
+    return found is not None and not found[0].cancelled()
+
+
+async def ask_in_thread(question: Callable[[], _T]) -> _T:
+    """Ask Airflow something that blocks."""
+    if AIRFLOW < (3, 2):
+        from asgiref.sync import sync_to_async  # it tells the thread which loop it belongs to
+
+        return await sync_to_async(question, thread_sensitive=False)()
+    return await in_thread("airflow", question)
