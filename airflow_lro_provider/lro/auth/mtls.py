@@ -9,6 +9,8 @@ endpoint stays as it is.
 from __future__ import annotations
 
 import hashlib
+import os
+import tempfile
 import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -41,6 +43,17 @@ class TlsSettings:
     mtls_hosts: bool = False
 
 
+def _wants_mtls_hosts(has_certificate: bool) -> bool:
+    """What ``GOOGLE_API_USE_MTLS_ENDPOINT`` says. (Only the newest google-auth has a function for it.)"""
+    given = os.environ.get("GOOGLE_API_USE_MTLS_ENDPOINT") or "auto"
+    wanted = {"always": True, "never": False, "auto": has_certificate}.get(given.strip().lower())
+    if wanted is None:
+        raise ConnectionSettingsError(
+            f"GOOGLE_API_USE_MTLS_ENDPOINT must be auto, always or never, and is {given!r:.50}."
+        )
+    return wanted
+
+
 _current: tuple[tuple[str, Key], ssl.SSLContext] | None = None
 _lock = threading.Lock()
 
@@ -56,14 +69,14 @@ def tls_settings_for(settings: ConnectionSettings) -> TlsSettings:
         return TlsSettings()
     try:
         context = _context()
-        mtls_hosts = settings.api_endpoint is None and mtls.should_use_mtls_endpoint(context is not None)
     except ConnectionSettingsError:
         raise
     except (MutualTLSChannelError, ClientCertError, GoogleAuthError, OSError, ValueError) as error:
-        problem = str(error) if "GOOGLE_API_USE_MTLS_ENDPOINT" in str(error) else type(error).__name__
         raise ConnectionSettingsError(
-            f"the client certificate that GOOGLE_API_USE_CLIENT_CERTIFICATE requires cannot be used: {problem}."
+            "the client certificate that GOOGLE_API_USE_CLIENT_CERTIFICATE requires cannot be used:"
+            f" {type(error).__name__}."
         ) from None
+    mtls_hosts = settings.api_endpoint is None and _wants_mtls_hosts(context is not None)
     if mtls_hosts and settings.universe_domain != DEFAULT_UNIVERSE:
         raise ConnectionSettingsError(
             f"Google has mTLS hosts in the universe {DEFAULT_UNIVERSE} only, and the connection is of"
@@ -91,7 +104,9 @@ def _context() -> ssl.SSLContext | None:
     with _lock:
         if _current is None or _current[0] != fingerprint:
             context = new_context()
-            if not mtls.load_default_client_cert(context):
-                return None
+            with tempfile.NamedTemporaryFile() as file:  # for this user only; ssl reads no bytes
+                file.write(certificate + b"\n" + key)
+                file.flush()
+                context.load_cert_chain(file.name)
             _current = (fingerprint, context)
         return _current[1]
