@@ -51,7 +51,7 @@ def call_before_stopping(callback: Callable[[], object]) -> None:
 
     https://airflow.apache.org/docs/apache-airflow/stable/administration-and-deployment/listeners.html
     """
-    _listeners().add_listener(_BeforeStopping(callback))
+    listeners().add_listener(_BeforeStopping(callback))
 
 
 class _BeforeStopping:
@@ -64,7 +64,7 @@ class _BeforeStopping:
     @_hook
     def before_stopping(self, component: Any) -> None:
         atexit.unregister(self._at_exit)
-        _listeners().pm.unregister(self)
+        listeners().pm.unregister(self)
         self._callback()
 
     def _at_exit(self) -> None:
@@ -73,7 +73,8 @@ class _BeforeStopping:
         self._callback()
 
 
-def _listeners() -> Any:
+def listeners() -> Any:
+    """Airflow's manager of listeners, in a task process."""
     if AIRFLOW < (3, 2):
         from airflow.listeners.listener import get_listener_manager
     else:

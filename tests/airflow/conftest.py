@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from airflow_lro_provider.airflow_compat import task_process
 from airflow_lro_provider.attempt import attempt, deferral, record
 from airflow_lro_provider.lro import polling
 from tests.airflow.played import Killable, once
@@ -31,11 +32,9 @@ def pauses_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
 def no_listener_is_left() -> Iterator[None]:
     """A task that defers listens for the end of its process, which never comes here."""
     yield
-    from airflow.sdk.listener import get_listener_manager
-
-    plugins = get_listener_manager().pm
+    plugins = task_process.listeners().pm
     for plugin in plugins.get_plugins():
-        if type(plugin).__module__ == "airflow_lro_provider.airflow_compat.task_process":
+        if type(plugin).__module__ == task_process.__name__:
             plugins.unregister(plugin)
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from airflow.sdk.listener import get_listener_manager
 
+from airflow_lro_provider.airflow_compat import task_process
 from airflow_lro_provider.attempt.deferral import make_trigger
 from airflow_lro_provider.attempt.guard import Guard, Phase
 from airflow_lro_provider.emulator import Emulator
@@ -55,7 +55,7 @@ class Deferring:
 
     def report(self) -> None:
         """Airflow has got the report of the deferral, and tells its listeners that the process is about to end."""
-        get_listener_manager().hook.before_stopping(component=None)
+        task_process.listeners().hook.before_stopping(component=None)
 
     @property
     def cancels(self) -> int:
@@ -151,13 +151,13 @@ def test_airflow_is_asked_again_whether_it_has_taken_the_deferral(
 def test_it_listens_once(deferring: Callable[..., Deferring]) -> None:
     """A process that goes on (`dags test`) is not asked again at its next task."""
     task = deferring()
-    before = len(get_listener_manager().pm.get_plugins())
+    before = len(task_process.listeners().pm.get_plugins())
     task.report()
-    assert len(get_listener_manager().pm.get_plugins()) == before - 1
+    assert len(task_process.listeners().pm.get_plugins()) == before - 1
 
 
 def test_a_task_without_anything_to_lose_does_not_listen(deferring: Callable[..., Deferring]) -> None:
     """The cancel operator has a token, and no task to ask about."""
-    before = len(get_listener_manager().pm.get_plugins())
+    before = len(task_process.listeners().pm.get_plugins())
     deferring(token="mine")
-    assert len(get_listener_manager().pm.get_plugins()) == before
+    assert len(task_process.listeners().pm.get_plugins()) == before

@@ -44,7 +44,7 @@ class TlsSettings:
 
 
 def _wants_mtls_hosts(has_certificate: bool) -> bool:
-    """What ``GOOGLE_API_USE_MTLS_ENDPOINT`` says. (Only the newest google-auth has a function for it.)"""
+    """What ``GOOGLE_API_USE_MTLS_ENDPOINT`` says."""  # only the newest google-auth has it
     given = os.environ.get("GOOGLE_API_USE_MTLS_ENDPOINT") or "auto"
     wanted = {"always": True, "never": False, "auto": has_certificate}.get(given.strip().lower())
     if wanted is None:

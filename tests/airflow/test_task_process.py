@@ -1,0 +1,60 @@
+"""What follows a deferral in the process that asked for it, on an Airflow whose listeners hear of no rejection."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from airflow_lro_provider.airflow_compat import task_process
+from airflow_lro_provider.airflow_compat.task_process import call_before_stopping, listeners
+
+
+class Process:
+    """A task process: its channel to the supervisor, and what is to run when it ends."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, version: tuple[int, int]) -> None:
+        self.supervisor, end = socket.socketpair()
+        self.channel = SimpleNamespace(socket=end)
+        manager = listeners()  # that of this Airflow
+        monkeypatch.setattr(task_process, "listeners", lambda: manager)
+        self.at_exit: list[Callable[[], Any]] = []
+        monkeypatch.setattr(task_process, "AIRFLOW", version)
+        monkeypatch.setattr(task_process, "_channel", lambda: self.channel)
+        played = SimpleNamespace(register=self.at_exit.append, unregister=self.forget)
+        monkeypatch.setattr(task_process, "atexit", played)
+
+    def forget(self, function: Callable[[], Any]) -> None:
+        """As `atexit.unregister`."""
+        self.at_exit = [one for one in self.at_exit if one != function]
+
+    def end(self) -> None:
+        """Airflow closes the channel, and Python runs what was registered."""
+        self.channel.socket.close()
+        for function in self.at_exit:
+            function()
+
+
+@pytest.mark.parametrize("version", [(3, 1), (3, 2)])
+def test_a_rejected_deferral_is_checked_when_the_process_ends(
+    version: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The channel, which Airflow has closed by then, serves once more."""
+    process = Process(monkeypatch, version)
+    call_before_stopping(lambda: process.channel.socket.send(b"what is its state?"))
+    process.end()
+    assert process.supervisor.recv(100) == b"what is its state?"
+
+
+@pytest.mark.parametrize("version", [(3, 2), (3, 3)])
+def test_one_that_was_taken_is_checked_once(version: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the listener; not at the end again."""
+    process = Process(monkeypatch, version)
+    calls: list[int] = []
+    call_before_stopping(lambda: calls.append(1))
+    task_process.listeners().hook.before_stopping(component=None)
+    process.end()
+    assert calls == [1]
