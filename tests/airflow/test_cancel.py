@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.sdk.bases.operator import ExecutorSafeguard
-from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
 
 from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.exceptions import FinalOperationFailedError, OperationInputError
@@ -18,6 +17,7 @@ from airflow_lro_provider.lro import polling
 from airflow_lro_provider.lro.errors import PermissionDeniedError, UnauthenticatedError
 from airflow_lro_provider.operators.operations import CancelOperationOperator
 from tests.airflow.played import PlayedTry, Store, replace_the_key
+from tests.airflow.versions import RetryDecision, RetryPolicy, since_3_3
 
 
 @pytest.fixture(autouse=True)
@@ -94,6 +94,7 @@ def test_trouble_of_our_own_ends_with_the_timeout(lro_emulator: Emulator, monkey
         operator(name, timeout=0.3).execute(PlayedTry(lro_emulator, Store()).context)
 
 
+@since_3_3
 def test_a_failure_leaves_the_retry_policy_to_airflow(lro_emulator: Emulator) -> None:
     """A policy may have a memory, and a task that can lose no operation has nothing to ask it."""
     name = lro_emulator.create("datafusion", duration=None)

@@ -11,7 +11,6 @@ import jinja2
 import pytest
 from airflow.providers.common.compat.sdk import DAG, BaseOperator
 from airflow.sdk import XComArg, task
-from airflow.serialization.serialized_objects import DagSerialization
 
 from airflow_lro_provider.lro.errors import InvalidRequestError, UnknownServiceError
 from airflow_lro_provider.operators.operations import (
@@ -20,6 +19,7 @@ from airflow_lro_provider.operators.operations import (
     RunOperationOperator,
 )
 from airflow_lro_provider.sensors.operations import OperationSensor
+from tests.airflow.versions import DagSerialization
 
 NAME = "projects/p/locations/us-central1/operations/o"
 BOTH = [OperationSensor, CancelOperationOperator]

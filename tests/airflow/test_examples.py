@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-from airflow.dag_processing.dagbag import DagBag
+
+from tests.airflow.versions import DagBag
 
 ROOT = Path(__file__).parents[2]
 

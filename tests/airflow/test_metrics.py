@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import AsyncMock
 
 import pytest
-from airflow.sdk.observability import stats
-
-from airflow.sdk._shared.observability.metrics import stats as state  # isort: skip
 
 from airflow_lro_provider import metrics
 from airflow_lro_provider.airflow_compat import stats as compat
@@ -22,6 +19,7 @@ from airflow_lro_provider.metrics import StatsMetrics
 from airflow_lro_provider.operators.operations import CancelOperationOperator
 from airflow_lro_provider.sweep.reconciler import SweepResult
 from airflow_lro_provider.triggers.operations import OperationTrigger
+from tests.airflow.versions import since_3_3
 
 
 class Backend:
@@ -48,13 +46,11 @@ class Backend:
 
 
 @pytest.fixture
-def backend(monkeypatch: pytest.MonkeyPatch) -> Iterator[Backend]:
+def backend(monkeypatch: pytest.MonkeyPatch) -> Backend:
     """Airflow's Stats lead there."""
-    backend, before = Backend(), state._factory
-    stats.initialize(factory=lambda: backend, export_legacy_names=False)
-    monkeypatch.setattr(compat, "_prepared", True)
-    yield backend
-    stats.initialize(factory=before, export_legacy_names=True)  # type: ignore[arg-type]
+    backend = Backend()
+    monkeypatch.setattr(metrics, "prepared_stats", lambda: backend)
+    return backend
 
 
 def trigger(emulator: Emulator, script: dict[str, Any], **arguments: Any) -> OperationTrigger:
@@ -122,8 +118,12 @@ def test_broken_stats_break_nothing(monkeypatch: pytest.MonkeyPatch, caplog: pyt
     assert caplog.text.count("nothing is counted") == 1
 
 
+@since_3_3
 def test_a_triggerer_that_has_no_stats_of_the_sdk_gets_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """The triggerer of Airflow 3.3 sets up another copy of Stats: the SDK's is set up here, unless it is already."""
+    from airflow.sdk._shared.observability.metrics import stats as state
+    from airflow.sdk.observability import stats
+
     before = state._factory
     try:
         monkeypatch.setattr(compat, "_prepared", False)
@@ -136,3 +136,11 @@ def test_a_triggerer_that_has_no_stats_of_the_sdk_gets_them(monkeypatch: pytest.
         assert state._factory is mine
     finally:
         stats.initialize(factory=before, export_legacy_names=True)  # type: ignore[arg-type]
+
+
+def test_stats_of_this_airflow_count() -> None:
+    """Whichever it has, they take what is counted here: nobody is warned."""
+    stats = compat.prepared_stats()
+    stats.incr("lro.requests", 1, tags={"service": "datafusion"})
+    stats.gauge("lro.waiting", 3, tags=None)
+    stats.timing("lro.known_after", timedelta(seconds=1), tags=None)

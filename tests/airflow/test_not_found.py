@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, TaskDeferred
 from airflow.sdk.bases.operator import ExecutorSafeguard
-from airflow.sdk.exceptions import AirflowRescheduleException
 
 from airflow_lro_provider.airflow_compat import task_states
+from airflow_lro_provider.airflow_compat.exceptions import AirflowRescheduleException
 from airflow_lro_provider.attempt.record import KEY
 from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.exceptions import FinalOperationFailedError, OperationFailedError, OperationWaitError

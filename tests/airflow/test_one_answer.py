@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout, TaskDeferred
 from airflow.sdk.bases.operator import ExecutorSafeguard
-from airflow.sdk.exceptions import AirflowRescheduleException
 
 from airflow_lro_provider.airflow_compat import task_states
+from airflow_lro_provider.airflow_compat.exceptions import AirflowRescheduleException
 from airflow_lro_provider.attempt import guard
 from airflow_lro_provider.attempt.attempt import Attempt
 from airflow_lro_provider.attempt.record import KEY

@@ -20,7 +20,6 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout, TaskDeferred
 from airflow.sdk.bases.operator import ExecutorSafeguard
-from airflow.sdk.definitions.retry_policy import ExceptionRetryPolicy, RetryAction, RetryRule
 
 from airflow_lro_provider.attempt import adoption, guard
 from airflow_lro_provider.attempt.record import KEY, AttemptRecord, Role
@@ -44,6 +43,7 @@ from airflow_lro_provider.ownership import evidence
 from airflow_lro_provider.ownership.decisions import Decision, Evidence, TaskState
 from airflow_lro_provider.sweep import ledger
 from tests.airflow.played import Killable, OutdatedStore, PlayedTry, Store, TakenStore, Variables, once, replace_the_key
+from tests.airflow.versions import ExceptionRetryPolicy, RetryAction, RetryRule, since_3_3
 
 LOCATION = "projects/p/locations/us-central1"
 REPEATABLE = f"{LOCATION}/connections?connectionId=c"  # Developer Connect takes a request id there
@@ -757,6 +757,7 @@ def test_a_retry_that_will_find_no_record_is_no_reason_to_leave_the_operation(
     assert this.cancels == 1
 
 
+@since_3_3
 @pytest.mark.parametrize("cancel_on_failure", [True, False])
 def test_a_retry_policy_that_ends_the_task_leaves_no_operation(
     a_try: Callable[..., Try], cancel_on_failure: bool
@@ -770,6 +771,7 @@ def test_a_retry_policy_that_ends_the_task_leaves_no_operation(
     assert this.cancels == cancel_on_failure
 
 
+@since_3_3
 def test_a_retry_policy_that_cannot_be_asked_changes_nothing(a_try: Callable[..., Try]) -> None:
     """As Airflow does with one that raises: the number of retries decides."""
 
@@ -795,6 +797,7 @@ class Counting(ExceptionRetryPolicy):
         return super().evaluate(exception=exception, **given)
 
 
+@since_3_3
 @pytest.mark.parametrize(("max_tries", "asked"), [(1, ["PermissionDeniedError"]), (0, [])])
 def test_a_retry_policy_is_asked_once_and_where_it_matters(
     a_try: Callable[..., Try], max_tries: int, asked: list[str]

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.sdk.bases.operator import ExecutorSafeguard
-from airflow.sdk.exceptions import AirflowRescheduleException
 
+from airflow_lro_provider.airflow_compat.exceptions import AirflowRescheduleException
 from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.lro import polling
 from airflow_lro_provider.lro.async_client import AsyncOperationsClient

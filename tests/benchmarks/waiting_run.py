@@ -116,15 +116,18 @@ class Crowd:
 
     async def gather(self) -> None:
         """Start the triggers, and let them settle."""
-        from airflow.executors.workloads.trigger import RunTrigger
+        from airflow.executors.workloads import RunTrigger
         from airflow.models.trigger import Trigger
 
         options = self.options
         if options["strategy"] != "own session":
             await self._warm()
+        encrypt = Trigger.encrypt_kwargs
         path, count = CLASSES[options["strategy"]], options["count"]
         workloads = [
-            RunTrigger(id=i + 1, classpath=path, encrypted_kwargs=Trigger.encrypt_kwargs(arguments(options, i)))
+            RunTrigger(
+                id=i + 1, ti=None, classpath=path, encrypted_kwargs=Trigger.encrypt_kwargs(arguments(options, i))
+            )
             for i in range(count)
         ]
         before = resident()
