@@ -10,6 +10,10 @@ from typing import Any
 
 import pytest
 
+from tests.airflow.versions import since_3_3
+
+pytestmark = since_3_3  # the triggerer that is measured is that of the newest Airflow
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 

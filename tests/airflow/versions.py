@@ -2,40 +2,26 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import pytest
 
 from airflow_lro_provider.airflow_compat import AIRFLOW
 
-DagBag: Any
-DagSerialization: Any
-ExceptionRetryPolicy: Any
-RetryAction: Any
-RetryDecision: Any
-RetryPolicy: Any
-RetryRule: Any
-
-if AIRFLOW >= (3, 2):
-    pass
-else:
-    pass
-
-if AIRFLOW >= (3, 3):
-    from airflow.sdk.definitions.retry_policy import (
-        ExceptionRetryPolicy,
-        RetryAction,
-        RetryDecision,
-        RetryPolicy,
-        RetryRule,
-    )
-else:
-    ExceptionRetryPolicy = RetryAction = RetryDecision = RetryPolicy = RetryRule = object
-
 since_3_3 = pytest.mark.skipif(AIRFLOW < (3, 3), reason="new in Airflow 3.3")
 """For what earlier versions do not have."""
 
-__all__ = [
-    *("DagBag", "DagSerialization", "ExceptionRetryPolicy", "RetryAction", "RetryDecision", "RetryPolicy", "RetryRule"),
-    "since_3_3",
-]
+
+def _of(module: str, name: str) -> Any:
+    return getattr(import_module(module), name)
+
+
+_SERIALIZED = "airflow.serialization.serialized_objects"
+DagSerialization = _of(_SERIALIZED, "DagSerialization" if AIRFLOW >= (3, 2) else "SerializedDAG")
+DagBag = _of("airflow.dag_processing.dagbag" if AIRFLOW >= (3, 2) else "airflow.models.dagbag", "DagBag")
+
+ExceptionRetryPolicy, RetryAction, RetryDecision, RetryPolicy, RetryRule = (
+    _of("airflow.sdk.definitions.retry_policy", name) if AIRFLOW >= (3, 3) else object
+    for name in ("ExceptionRetryPolicy", "RetryAction", "RetryDecision", "RetryPolicy", "RetryRule")
+)

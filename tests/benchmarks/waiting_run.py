@@ -122,7 +122,6 @@ class Crowd:
         options = self.options
         if options["strategy"] != "own session":
             await self._warm()
-        encrypt = Trigger.encrypt_kwargs
         path, count = CLASSES[options["strategy"]], options["count"]
         workloads = [
             RunTrigger(
