@@ -55,18 +55,21 @@ def xcom(key: str, dag_id: str, run_id: str, task_id: str, map_index: int) -> An
     return XCom.get_one(key=key, dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=map_index)
 
 
-def variable_keys(prefix: str) -> list[str]:
-    """The keys of all Variables in Airflow's database that begin with this.
-
-    :raises NotImplementedError: before Airflow 3.3.
-    """
+def variables() -> Any:
+    """Airflow's Variables. Below 3.3 their ``keys`` raises a :class:`NotImplementedError`."""
     from airflow.providers.common.compat.sdk import Variable
 
-    if AIRFLOW < (3, 3):
-        raise NotImplementedError(
-            "Airflow lets a task list Variables from 3.3 on; below, sweep from outside (airflow-lro sweep)"
-        )
-    return [str(key) for key in Variable.keys(prefix=prefix)]
+    if AIRFLOW >= (3, 3):
+        return Variable
+
+    class Unlisted(Variable):  # type: ignore[misc]
+        @classmethod
+        def keys(cls, prefix: str | None = None) -> Any:
+            raise NotImplementedError(
+                "Airflow lets a task list Variables from 3.3 on; below, sweep from outside (airflow-lro sweep)"
+            )
+
+    return Unlisted
 
 
 def _ask_one_by_one(channel: Any) -> None:

@@ -241,9 +241,7 @@ class Ledger:
 
     def keys(self) -> list[str]:
         """The keys of all entries in Airflow's database."""
-        from airflow_lro_provider.airflow_compat.task_states import variable_keys
-
-        return list(filter(is_key, variable_keys(PREFIX_OF_BOTH)))
+        return [key for key in map(str, _variables().keys(prefix=PREFIX_OF_BOTH)) if is_key(key)]
 
     def read(self, key: str) -> LedgerEntry | None:
         """An entry; ``None`` if there is none (any more), or it cannot be read."""
@@ -251,9 +249,9 @@ class Ledger:
 
 
 def _variables() -> Any:
-    from airflow.providers.common.compat.sdk import Variable  # a Dag's parse need not pay for its import
+    from airflow_lro_provider.airflow_compat.task_states import variables  # a Dag's parse need not pay for its import
 
-    return Variable
+    return variables()
 
 
 class LedgerPage:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.airflow.versions import DagBag
+from tests.airflow.versions import dag_bag
 
 ROOT = Path(__file__).parents[2]
 
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize("folder", ["example_dags", "tests/e2e/dags"])
 def test_example_dags_can_be_read(folder: str) -> None:
     """Airflow reads every file without an error or a warning."""
-    bag = DagBag(ROOT / folder, bundle_path=ROOT, bundle_name="tests")
+    bag = dag_bag(ROOT / folder)
     assert bag.import_errors == {}
     assert bag.dags
     assert not [warning for stat in bag.dagbag_stats for warning in getattr(stat, "warnings", ())]
@@ -29,7 +29,7 @@ def test_the_first_dag_of_the_readme_works(tmp_path: Path) -> None:
         if "with DAG" in block
     ]
     (tmp_path / "first.py").write_text(code)
-    bag = DagBag(tmp_path, bundle_path=tmp_path, bundle_name="tests")
+    bag = dag_bag(tmp_path)
     assert bag.import_errors == {}
     assert set(bag.dags["three_ways"].task_dict) == {"create", "train", "wait"}
 

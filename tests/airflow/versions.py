@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from airflow_lro_provider.airflow_compat import AIRFLOW
 
+since_3_2 = pytest.mark.skipif(AIRFLOW < (3, 2), reason="Airflow 3.1 does not get that far")
 since_3_3 = pytest.mark.skipif(AIRFLOW < (3, 3), reason="new in Airflow 3.3")
 """For what earlier versions do not have."""
 
@@ -17,9 +19,15 @@ def _of(module: str, name: str) -> Any:
     return getattr(import_module(module), name)
 
 
+def dag_bag(folder: Path) -> Any:
+    """The Dags of a folder."""
+    if AIRFLOW < (3, 2):
+        return _of("airflow.models.dagbag", "DagBag")(folder, include_examples=False)
+    return _of("airflow.dag_processing.dagbag", "DagBag")(folder, bundle_path=folder, bundle_name="tests")
+
+
 _SERIALIZED = "airflow.serialization.serialized_objects"
 DagSerialization = _of(_SERIALIZED, "DagSerialization" if AIRFLOW >= (3, 2) else "SerializedDAG")
-DagBag = _of("airflow.dag_processing.dagbag" if AIRFLOW >= (3, 2) else "airflow.models.dagbag", "DagBag")
 
 ExceptionRetryPolicy, RetryAction, RetryDecision, RetryPolicy, RetryRule = (
     _of("airflow.sdk.definitions.retry_policy", name) if AIRFLOW >= (3, 3) else object
