@@ -27,6 +27,7 @@ from airflow_lro_provider.airflow_compat import AIRFLOW
 
 VARIABLE_PREFIX = "airflow_lro_provider_record_"
 """What the keys of the Variables begin with."""
+_TASK = "task"
 DESCRIPTION = "What a try of a task has left for the next one; see airflow-lro-provider."
 
 
@@ -57,8 +58,9 @@ class VariableStore:
     """
 
     def __init__(self, ti: Any) -> None:
-        self._ti = ti
-        self._key = VARIABLE_PREFIX + _fingerprint(ti)
+        index = -1 if ti.map_index is None else ti.map_index
+        self._ti, self._task = ti, [ti.dag_id, ti.run_id, ti.task_id, index]
+        self._key = VARIABLE_PREFIX + hashlib.sha256(json.dumps(self._task).encode()).hexdigest()[:32]
 
     def get(self, key: str) -> Any:
         """See :class:`RecordStore`."""
@@ -75,7 +77,8 @@ class VariableStore:
         # Airflow takes a Variable of any process, whatever its task is by now; but it does not know the id of a try
         # that has ended.
         self._check()
-        _ask(comms.PutVariable(key=self._key, value=json.dumps({key: value}), description=DESCRIPTION))
+        kept = json.dumps({_TASK: self._task, key: value})
+        _ask(comms.PutVariable(key=self._key, value=kept, description=DESCRIPTION))
         self._check()
 
     def delete(self, key: str) -> None:
@@ -87,9 +90,12 @@ class VariableStore:
         _ask(comms.ValidateInletsAndOutlets(ti_id=self._ti.id))
 
 
-def _fingerprint(ti: Any) -> str:
-    index = -1 if ti.map_index is None else ti.map_index
-    return hashlib.sha256(json.dumps([ti.dag_id, ti.run_id, ti.task_id, index]).encode()).hexdigest()[:32]
+def task_in(kept: Any) -> Any:
+    """The task instance (its four ids) of what a :class:`VariableStore` has kept; ``None`` for anything else."""
+    try:
+        return json.loads(kept)[_TASK]
+    except (TypeError, ValueError, KeyError, IndexError):
+        return None
 
 
 def _ask(message: Any) -> Any:

@@ -13,6 +13,7 @@ retry policies           yes                                   none
 from __future__ import annotations
 
 import atexit
+import importlib
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -75,11 +76,8 @@ class _BeforeStopping:
 
 def listeners() -> Any:
     """Airflow's manager of listeners, in a task process."""
-    if AIRFLOW < (3, 2):
-        from airflow.listeners.listener import get_listener_manager
-    else:
-        from airflow.sdk.listener import get_listener_manager
-    return get_listener_manager()
+    room = "airflow.sdk.listener" if AIRFLOW >= (3, 2) else "airflow.listeners.listener"
+    return importlib.import_module(room).get_listener_manager()
 
 
 def retry_policy_of(operator: Any) -> Any:

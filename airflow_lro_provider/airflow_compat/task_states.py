@@ -62,7 +62,7 @@ def variables() -> Any:
     if AIRFLOW >= (3, 3):
         return Variable
 
-    class Unlisted(Variable):  # type: ignore[misc]
+    class Unlisted(Variable):
         @classmethod
         def keys(cls, prefix: str | None = None) -> Any:
             raise NotImplementedError(

@@ -160,6 +160,7 @@ def _sweep(given: argparse.Namespace) -> int:
     if missing := _missing("airflow"):
         return fail(missing)
     from airflow_lro_provider.sweep.reconciler import explain, sweep
+    from airflow_lro_provider.sweep.records import remove_orphaned_records
     from airflow_lro_provider.sweep.rest_api import AirflowApiError, FromOutside, log_in
 
     try:
@@ -176,6 +177,8 @@ def _sweep(given: argparse.Namespace) -> int:
             print("\n".join(explain(airflow, given.explain, now=time.time())))
             return 0
         result = sweep(airflow, now=time.time(), dry_run=given.dry_run, log=lambda *_: None)
+        if not given.dry_run:
+            remove_orphaned_records(airflow)
     except AirflowApiError as error:
         return fail(str(error))
     for row in (row.to_dict() for row in result.rows):

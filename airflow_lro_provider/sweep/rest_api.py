@@ -66,15 +66,16 @@ class FromOutside:
 
     def keys(self) -> list[str]:
         """The keys of all entries; Airflow lists them with their values, which are kept."""
-        found = []
+        found = {key: value for key, value in self.variables(PREFIX_OF_BOTH).items() if is_key(key)}
+        self._values.update(found)
+        return list(found)
+
+    def variables(self, prefix: str) -> dict[str, Any]:
+        """All Variables whose keys begin with this."""
         # The second is new in Airflow 3.2, and faster.
-        query = {"variable_key_pattern": PREFIX_OF_BOTH, "variable_key_prefix_pattern": PREFIX_OF_BOTH}
-        for row in self._pages("GET", "variables", "variables", query):
-            key = str(row["key"])
-            if is_key(key):
-                found.append(key)
-                self._values[key] = row.get("value")
-        return found
+        query = {"variable_key_pattern": prefix, "variable_key_prefix_pattern": prefix}
+        rows = self._pages("GET", "variables", "variables", query)
+        return {str(row["key"]): row.get("value") for row in rows if str(row["key"]).startswith(prefix)}
 
     def read(self, key: str) -> LedgerEntry | None:
         """An entry; ``None`` if it cannot be read (Airflow hides values whose keys sound secret)."""

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
+from airflow_lro_provider.airflow_compat.record_store import VARIABLE_PREFIX
 from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.lro.http.messages import Response
 from airflow_lro_provider.lro.resources.names import read_reference
 from airflow_lro_provider.sweep.ledger import LedgerEntry
 from airflow_lro_provider.sweep.reconciler import sweep
+from airflow_lro_provider.sweep.records import remove_orphaned_records
 from airflow_lro_provider.sweep.rest_api import AirflowApiError, FromOutside, log_in
 from tests.local_server import Handler, LocalServer
 
@@ -130,3 +132,39 @@ def test_an_airflow_that_is_away_is_said() -> None:
         pass
     with pytest.raises(AirflowApiError, match=r"cannot be reached: no response from .* \(NewConnectionError\)"):
         FromOutside(airflow.url, "t").keys()
+
+
+class Records:
+    """Airflow's API with Variables, and the task instances that there are."""
+
+    def __init__(self, variables: dict[str, str], *there: str) -> None:
+        self.variables, self.there = variables, there
+
+    def fetch(self, method: str, url: str, **_: Any) -> Response:
+        """Response."""
+        path = url.partition("/api/v2/")[2].partition("?")[0]
+        status: int = 200
+        content: dict[str, Any] = {}
+        if path == "variables":
+            rows = [{"key": key, "value": value} for key, value in self.variables.items()]
+            content = {"variables": rows, "total_entries": len(rows)}
+        elif method == "DELETE":
+            del self.variables[path.removeprefix("variables/")]
+            status = 204
+        elif path.endswith("/list"):
+            content = {"task_instances": [], "total_entries": 0}
+        else:
+            status, content = (200, {"state": "failed"}) if path.split("/")[3] in self.there else (404, {})
+        return Response(status, {}, json.dumps(content).encode())
+
+
+def test_records_of_task_instances_that_are_deleted_are_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Below Airflow 3.3 they are Variables; nobody else's is touched, nor what cannot be read."""
+    kept = {f"{VARIABLE_PREFIX}{run}": json.dumps({"task": ["d", run, "t", -1], "armed": {}}) for run in ("old", "new")}
+    others = {f"{VARIABLE_PREFIX}odd": "[1]", f"{VARIABLE_PREFIX}short": json.dumps({"task": ["d"]}), "mine": "{}"}
+    airflow = FromOutside("https://airflow.example", "token")
+    api = Records({**kept, **others}, "new")
+    monkeypatch.setattr(airflow, "_http", api)
+    assert remove_orphaned_records(airflow) == 1
+    assert api.variables == {f"{VARIABLE_PREFIX}new": kept[f"{VARIABLE_PREFIX}new"], **others}
+    assert remove_orphaned_records(airflow) == 0
