@@ -39,8 +39,9 @@ class OperationStarter(OperationTask):
     :param cancel_on_kill: cancel the operation when this task is killed or times out.
     :param cancel_on_failure: with ``cancel_on_kill``, cancel it also when the task fails otherwise (for instance
         because it lost the permission to poll) and no retry goes on with it.
-    :param durable: leave a record in Airflow's task state store (Airflow 3.3), so that a retry after a crash goes on
-        with the running operation instead of starting a second one. Nothing is started before Airflow has taken it.
+    :param durable: leave a record in Airflow (its task state store; below Airflow 3.3 a Variable), so that a retry
+        after a crash goes on with the running operation instead of starting a second one. Nothing is started before
+        Airflow has taken it.
     :param fail_on: the outcomes that fail the task. By default FAILED, CANCELLED and NOT_FOUND.
     :param result_check: for services that report a failure inside a successful response: gets the operation as a dict;
         returns ``None`` or ``True`` to accept it, ``False`` or a message to treat the success as a failure. Without

@@ -24,6 +24,7 @@ from tests.e2e.bed.judge import Judgement
 from tests.e2e.bed.matrix import ROWS, blanks, cells_of
 from tests.e2e.bed.report import Outcome, merge, rewrite_readme, summary, table
 from tests.e2e.bed.trial import Trial
+from tools.airflow_environment import run_there
 
 ATTEMPTS = 4
 """How often a repetition is made at most, if Airflow itself spoils it."""
@@ -202,6 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--json", type=Path, metavar="FILE", help="write everything that was measured; with --rows, into what is there"
     )
     parser.add_argument("--list", action="store_true", help="show rows, columns and what is expected")
+    parser.add_argument("--airflow", metavar="VERSION", help="on this Airflow, in an environment that is made for it")
     parser.add_argument("--database", choices=["auto", "postgres", "sqlite"], default="auto")
     parser.add_argument("--slots", type=int, default=16, metavar="N", help="how many side by side, on PostgreSQL (16)")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep Airflow's database and logs there")
@@ -213,6 +215,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="write the README's matrix from these JSONs, without and with --sweep, only",
     )
     given = parser.parse_args(arguments)
+    if given.airflow:
+        there = [word for word in (arguments or sys.argv[1:]) if word not in ("--airflow", given.airflow)]
+        return run_there(given.airflow, __file__, there)
     if given.list:
         print(_list())
         return 0

@@ -1,0 +1,43 @@
+"""An environment with a certain Airflow, this package and its tests: ``python tools/airflow_environment.py 3.2.2``.
+
+It is made once, below ``.airflow/``, by this Python, and printed; what runs there runs on that Airflow::
+
+    $(python tools/airflow_environment.py 3.1.8)/bin/python -m pytest tests/airflow
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+DRIVERS = ("asyncpg>=0.29", "psycopg2-binary>=2.9")
+"""PostgreSQL's, for the test bed."""
+
+
+def environment(version: str) -> Path:
+    """The folder of the environment; it is made if there is none.
+
+    :param version: of Airflow, such as ``3.2.2``.
+    :raises subprocess.CalledProcessError: if it cannot be installed.
+    """
+    folder = ROOT / ".airflow" / version
+    ready = folder / "ready"
+    if not ready.exists():
+        venv.create(folder, with_pip=True, clear=True)
+        pip = [str(folder / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*pip, "--upgrade", "pip"], check=True)
+        subprocess.run([*pip, f"apache-airflow=={version}", *DRIVERS, "-e", f"{ROOT}[test]"], check=True)
+        ready.touch()
+    return folder
+
+
+def run_there(version: str, script: str, arguments: list[str]) -> int:
+    """Run a script with that environment's Python, as from here; its exit status."""
+    return subprocess.run([str(environment(version) / "bin" / "python"), script, *arguments]).returncode
+
+
+if __name__ == "__main__":
+    print(environment(sys.argv[1]))
