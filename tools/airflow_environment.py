@@ -13,6 +13,8 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+CONSTRAINTS = {"3.2": ("fastapi<0.137", "cadwyn<7")}
+"""What the API server of a version does not start with any more. (Its users install with Airflow's constraints.)"""
 DRIVERS = ("asyncpg>=0.29", "psycopg2-binary>=2.9")
 """PostgreSQL's, for the test bed."""
 
@@ -29,7 +31,8 @@ def environment(version: str) -> Path:
         venv.create(folder, with_pip=True, clear=True)
         pip = [str(folder / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check"]
         subprocess.run([*pip, "--upgrade", "pip"], check=True)
-        subprocess.run([*pip, f"apache-airflow=={version}", *DRIVERS, "-e", f"{ROOT}[test]"], check=True)
+        older = CONSTRAINTS.get(version.rpartition(".")[0], ())
+        subprocess.run([*pip, f"apache-airflow=={version}", *older, *DRIVERS, "-e", f"{ROOT}[test]"], check=True)
         ready.touch()
     return folder
 

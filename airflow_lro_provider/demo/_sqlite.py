@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import sqlite3
 from pathlib import Path
@@ -51,7 +52,8 @@ def never_reuse_trigger_ids(home: Path) -> None:
             "SELECT sql FROM sqlite_master WHERE type = 'index' AND tbl_name = 'trigger' AND sql IS NOT NULL"
         ).fetchall()
         table = table.replace("id INTEGER NOT NULL", "id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL", 1)
-        table = table.replace("CONSTRAINT trigger_pkey PRIMARY KEY (id), ", "", 1)
+        key = r"(?:CONSTRAINT \w+ )?PRIMARY KEY \(id\)"  # Airflow 3.1 to 3.3 write it in different ways
+        table = re.sub(rf",\s*{key}(?=\s*[,)])|{key},\s*", "", table, count=1)
         connection.execute('DROP TABLE "trigger"')
         for [statement] in [(table,), *indices]:
             connection.execute(statement)
