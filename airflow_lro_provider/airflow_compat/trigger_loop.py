@@ -7,8 +7,10 @@ its task was killed    ``on_kill``                 ``CancelledError``, again    
                                                    every second
 the triggerer shuts    ``CancelledError``          the same, and so are all       the same
 down                                               other tasks of the loop
-a question to Airflow  from any thread             from any thread                from a thread of asgiref's
-then                                               is not answered any more       is answered
+a question to Airflow  from any thread             from any thread                from a thread of asgiref's;
+                                                                                  interrupted, its response is left
+                                                                                  unread, and the triggerer dies of
+                                                                                  that ("out of order")
 =====================  ==========================  =============================  ===============================
 
 Whoever moves to another triggerer is told the same as one whose task was killed, on all of them.
@@ -17,14 +19,15 @@ Whoever moves to another triggerer is told the same as one whose task was killed
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from airflow_lro_provider.airflow_compat import AIRFLOW
 from airflow_lro_provider.lro.threads import in_thread
 
 _T = TypeVar("_T")
+_asking: set[asyncio.Task[Any]] = set()
 _endings: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[asyncio.Future[None], asyncio.Task[None]]]
 _endings = WeakKeyDictionary()
 
@@ -55,5 +58,19 @@ async def ask_in_thread(question: Callable[[], _T]) -> _T:
     if AIRFLOW < (3, 2):
         from asgiref.sync import sync_to_async  # it tells the thread which loop it belongs to
 
-        return await sync_to_async(question, thread_sensitive=False)()
+        return await undisturbed(sync_to_async(question, thread_sensitive=False)())
     return await in_thread("airflow", question)
+
+
+async def undisturbed(question: Coroutine[Any, Any, _T]) -> _T:
+    """Await a question to Airflow; it goes on to its end also if whoever awaits it is cancelled."""
+    task = asyncio.ensure_future(question)
+    _asking.add(task)
+    task.add_done_callback(_forget)
+    return await asyncio.shield(task)
+
+
+def _forget(task: asyncio.Task[Any]) -> None:
+    _asking.discard(task)
+    if not task.cancelled():
+        task.exception()  # perhaps nobody waits for it any more, who would have seen it

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -304,15 +303,17 @@ class OperationsAsyncHook(_OperationsBaseHook):
             return self._read_extra()
         from airflow.providers.common.compat.connection import get_async_connection
 
+        from airflow_lro_provider.airflow_compat.trigger_loop import ask_in_thread, undisturbed
+
         connection = None
         with contextlib.suppress(AirflowNotFoundException):
-            connection = await get_async_connection(str(self.gcp_conn_id))
+            connection = await undisturbed(get_async_connection(str(self.gcp_conn_id)))
         connection = usable(connection, self.gcp_conn_id)
         # Reading the extra masks its secrets, with a request to the supervisor: not synchronously on a loop.
         if hasattr(connection, "aextra_dejson"):  # since Airflow 3.3.2
-            extra: dict[str, Any] = await connection.aextra_dejson()
+            extra: dict[str, Any] = await undisturbed(connection.aextra_dejson())
             return extra
-        return await asyncio.to_thread(lambda: dict(connection.extra_dejson))
+        return await ask_in_thread(lambda: dict(connection.extra_dejson))
 
     async def read_again(self) -> ConnectionSettings:
         """Read the connection again. See :meth:`OperationsHook.read_again`."""

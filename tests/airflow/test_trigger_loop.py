@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from airflow_lro_provider.airflow_compat import trigger_loop
-from airflow_lro_provider.airflow_compat.trigger_loop import ask_in_thread, may_be_kill, notice_end_of_loop
+from airflow_lro_provider.airflow_compat.trigger_loop import ask_in_thread, may_be_kill, notice_end_of_loop, undisturbed
 
 OLD = (3, 2)
 
@@ -60,3 +60,25 @@ def test_a_question_that_blocks_is_asked_in_a_thread(version: tuple[int, int], m
     assert asyncio.run(ask_in_thread(lambda: 42)) == 42
     with pytest.raises(ZeroDivisionError):
         asyncio.run(ask_in_thread(lambda: 1 // 0))
+
+
+def test_a_question_goes_on_when_its_trigger_is_cancelled() -> None:
+    """Else its response stays unread, and the next question gets it: Airflow 3.1's triggerer dies of that."""
+    read: list[str] = []
+
+    async def question() -> str:
+        await asyncio.sleep(0.01)
+        read.append("response")
+        return "response"
+
+    async def main() -> None:
+        trigger = asyncio.create_task(undisturbed(question()))
+        await asyncio.sleep(0)
+        trigger.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await trigger
+        await asyncio.sleep(0.1)
+        assert await undisturbed(question()) == "response"
+
+    asyncio.run(main())
+    assert read == ["response", "response"]
