@@ -4,6 +4,7 @@
 seam                   what differs
 =====================  =================================================================================
 `connection_form`      how a connection's form is described
+`decorators`           what a decorated function is called with
 `exceptions`           where an exception is
 `record_store`         where a try leaves its record for the next one, and who rejects an outdated try
 `secrets`              where a process that runs no task finds a connection

@@ -77,13 +77,14 @@ class _CallFunction:
         return f"the function {self.operator.python_callable.__name__}"
 
     def send(self, attempt: Attempt, request_id: str, *, is_first: bool) -> Started:
+        from airflow_lro_provider.airflow_compat.decorators import kwargs_for
         from airflow_lro_provider.lro.errors import InvalidRequestError
         from airflow_lro_provider.lro.flows import Started
         from airflow_lro_provider.lro.resources.names import operation_in
 
         operator = self.operator
         context_merge(attempt.context, operator.op_kwargs)
-        kwargs = operator.determine_kwargs(attempt.context)
+        kwargs = kwargs_for(operator, attempt.context)
         returned = operator.python_callable(*operator.op_args, **kwargs)
         if inspect.iscoroutine(returned):
             returned = asyncio.run(returned)
