@@ -9,6 +9,7 @@ who reads the function's parameters   a method of the operator        a function
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,6 @@ def kwargs_for(operator: Any, context: Any) -> Mapping[str, Any]:
     """What of a context, in which the operator's own arguments are, the function of a decorated operator takes."""
     if AIRFLOW >= (3, 2):
         return operator.determine_kwargs(context)  # type: ignore[no-any-return]
-    from airflow.utils.operator_helpers import determine_kwargs
-
-    return determine_kwargs(operator.python_callable, operator.op_args, context)
+    helpers: Any = importlib.import_module("airflow.utils.operator_helpers")
+    found: Mapping[str, Any] = helpers.determine_kwargs(operator.python_callable, operator.op_args, context)
+    return found
