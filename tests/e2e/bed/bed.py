@@ -79,6 +79,7 @@ class Bed:
         slots: int = 16,
         home: Path | None = None,
         sweep: bool = False,
+        silence: int = 10,
     ) -> Iterator[Bed]:
         """Start everything, and stop it at the end, whatever the end is.
 
@@ -86,6 +87,8 @@ class Bed:
         :param slots: how many repetitions may go side by side on PostgreSQL. On SQLite they go in sequence.
         :param home: keep Airflow's database and logs here.
         :param sweep: switch the ledger on, and sweep once a minute.
+        :param silence: after so many seconds without a sign of life a triggerer counts as dead, and another one takes
+            what it has. Airflow's own default is 30.
         """
         if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
             # So it is for what a shell starts in the background, and all children would have it so.
@@ -99,10 +102,9 @@ class Bed:
                 "LOCAL_SERVER": emulator.url,
                 # Airflow's own default: a kill is noticed within 5 s, and a task may defer before it is.
                 "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "5",
-                # A triggerer that stalls is noticed after 10 s instead of 30.
                 "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
-                "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
-                "AIRFLOW__TRIGGERER__RUNNER_HEALTH_CHECK_THRESHOLD": "8",
+                "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": str(silence),
+                "AIRFLOW__TRIGGERER__RUNNER_HEALTH_CHECK_THRESHOLD": str(silence - 2),
                 # Another scheduler's running tasks are begun anew soon after its death, and not after five minutes.
                 "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "15",
                 "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "20",
