@@ -256,12 +256,11 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
             self.log_state(line)
         return self._trouble.delay()
 
-    def has_changed(self) -> bool:
-        """Read the connection again; whether it cannot be read, or says something else by now."""
-        assert self.reference is not None
-        return self._has_changed(self.reference)
+    def has_changed(self, resource: Resource) -> bool:
+        """Read the connection again; whether it cannot be read, or says something else by now.
 
-    def _has_changed(self, resource: Resource) -> bool:
+        :param resource: what the next request is about.
+        """
         with contextlib.suppress(OperationsError):
             return not self.client.renew(resource)
         return True
@@ -280,7 +279,7 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
             except NotFoundError:
                 now = time.monotonic()
                 if absence.note(now):
-                    if not self._has_changed(resource):
+                    if not self.has_changed(resource):
                         raise
                     absence.refute()
                 until = now + absence.delay(now)

@@ -142,6 +142,7 @@ class OperationSensor(OperationTask, BaseSensorOperator):
 
         attempt, schedule = self.attempt, self._schedule
         assert attempt is not None
+        assert attempt.reference is not None
         now = time.time if self.deferrable else time.monotonic
         while True:
             try:
@@ -153,7 +154,7 @@ class OperationSensor(OperationTask, BaseSensorOperator):
                 try:
                     line = None if error.is_ours else schedule.failed(error, now())
                 except OperationsError:  # believed of the same server and account only
-                    if attempt.has_changed():
+                    if attempt.has_changed(attempt.reference):
                         schedule.refute()
                         line = None
                     elif isinstance(error, NotFoundError):
