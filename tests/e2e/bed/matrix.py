@@ -339,7 +339,7 @@ ROWS = [
         "marked failed while there is no triggerer",
         triggerer_only(CANCELLED),
         together=deaths.without_triggerers,
-        within=40,
+        within=60,
     ),
     Row(
         "scheduler-restart",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from airflow import __version__
 from tests.e2e.bed.cells import COLUMNS, Cell, Row
 from tests.e2e.bed.judge import Judgement
 from tests.e2e.bed.matrix import ROWS, blanks
@@ -73,6 +74,7 @@ def summary(
             if mine:
                 found.append(_cell(row, column, mine))
     return {
+        "airflow": __version__,
         "database": database,
         "repeat": repeat,
         "sweeps": sweeps,
@@ -89,8 +91,8 @@ def merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
 
     :raises ValueError: if the two cannot be compared.
     """
-    if any(old[what] != new[what] for what in ("database", "sweeps")):
-        raise ValueError("what was measured on another database, or without the sweep, is not mixed")
+    if any(old.get(what) != new[what] for what in ("airflow", "database", "sweeps")):
+        raise ValueError("what was measured on another Airflow or database, or without the sweep, is not mixed")
     order = {name: index for index, name in enumerate([*(row.name for row in ROWS), *COLUMNS])}
     again = {cell["row"] for cell in new["cells"]}
 
