@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
+from airflow_lro_provider.airflow_compat.exceptions import TaskTerminated
+
 __all__ = [
     *("OperationInputError", "OperationStartError", "OperationFailedError", "FinalOperationFailedError"),
     *("OperationRunningError", "OperationWaitError", "OperationKilled", "OperationOrphaned"),
@@ -38,7 +40,7 @@ class OperationWaitError(Exception):
     """The operation cannot be polled any more (permission lost, malformed response); it may run on."""
 
 
-class OperationKilled(BaseException):
+class OperationKilled(TaskTerminated):  # type: ignore[valid-type,misc]
     """Airflow told this task to stop.
 
     Not an ``Exception``: a sensor's ``silent_fail`` would swallow one, and ``never_fail`` would turn it

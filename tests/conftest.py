@@ -49,6 +49,15 @@ pytest_plugins = ["airflow_lro_provider.emulator.pytest_plugin"]
 
 
 @pytest.fixture(autouse=True)
+def _no_airflow_was_upgraded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a task state store is played, no record of an older Airflow lies in a Variable behind it."""
+    from airflow_lro_provider.airflow_compat import record_store
+    from tests.airflow.played import NoVariable
+
+    monkeypatch.setattr(record_store, "SupervisorVariable", NoVariable)
+
+
+@pytest.fixture(autouse=True)
 def _forget_field_masks() -> Any:
     """What one test's server does with field masks says nothing about the next one's."""
     from airflow_lro_provider.lro import field_mask

@@ -4,6 +4,7 @@
 seam                   what differs
 =====================  =================================================================================
 `connection_form`      how a connection's form is described
+`database`             what Airflow 2 lets a task ask in place of a server
 `decorators`           what a decorated function is called with
 `exceptions`           where an exception is
 `record_store`         where a try leaves its record for the next one, and who rejects an outdated try
@@ -14,7 +15,8 @@ seam                   what differs
 `trigger_loop`         what a trigger is told of a kill
 =====================  =================================================================================
 
-Supported: Airflow 3.1, 3.2 and 3.3. Each seam has a table of what it offers there, and of what a version cannot do.
+Supported: Airflow 2.11, 3.1, 3.2 and 3.3. Each seam has a table of what it offers there, and of what a version cannot
+do.
 """
 
 from __future__ import annotations

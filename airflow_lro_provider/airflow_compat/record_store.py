@@ -1,27 +1,30 @@
 """Where a try of a task leaves its record for the next one.
 
-====================  ==================================  ======================================================
-                      Airflow 3.3                         Airflow 3.1, 3.2
-====================  ==================================  ======================================================
-it is kept in         the task state store                a Variable, whose key is a hash of the task instance
-it survives           a retry, a SIGKILL, a clear         the same; and its run, until the sweep removes it
-a try that is not     is rejected with its write          asks about itself before its write and after it: 404
-the current one
-what comes between    nothing                             a clear within those milliseconds: the next try, if it
-                                                          has written its own record by then, loses that
-====================  ==================================  ======================================================
+====================  =========================  ==============================  ==============================
+                      Airflow 3.3                Airflow 3.1, 3.2                Airflow 2.11
+====================  =========================  ==============================  ==============================
+it is kept in         the task state store       a Variable, whose key is a hash of the task instance
+it survives           a retry, a SIGKILL,        the same; and its run, until the sweep removes it
+                      a clear
+a try that is not     is rejected with its       asks about itself before its    sees it in the transaction
+the current one       write                      write and after it: 404         that writes
+what comes between    nothing                    a clear within those            nothing
+                                                 milliseconds: the next try, if
+                                                 it has written its own record
+                                                 by then, loses that
+====================  =========================  ==============================  ==============================
 
-All of it blocks, and raises what Airflow's supervisor reports: an error whose ``error.detail["status_code"]`` is the
-HTTP code of Airflow's API.
+A record that an older Airflow has kept in a Variable is found by the next try after an upgrade, too.
+
+All of it blocks, and raises what Airflow reports: :func:`status_of` has the HTTP code of that.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from http import HTTPStatus
 from typing import Any, Protocol
-
-from airflow.sdk.execution_time import comms
 
 from airflow_lro_provider.airflow_compat import AIRFLOW
 
@@ -44,50 +47,131 @@ class RecordStore(Protocol):
         """Remove it. No-op if it is not there."""
 
 
+class ReplacedTryError(Exception):
+    """Airflow has another try of the task by now, or none."""
+
+
+def status_of(error: Exception) -> int | None:
+    """The HTTP code with which Airflow has rejected something; ``None`` if it did not respond."""
+    if isinstance(error, ReplacedTryError):
+        return HTTPStatus.NOT_FOUND.value
+    detail = getattr(getattr(error, "error", None), "detail", None)
+    return detail.get("status_code") if isinstance(detail, dict) else None
+
+
 def record_store(context: Any) -> RecordStore | None:
     """The store of the task instance that runs; ``None`` if there is none."""
     store: RecordStore | None = context.get("task_state_store")
-    return VariableStore(context["ti"]) if store is None and AIRFLOW < (3, 3) else store
+    ti = context["ti"]
+    if store is not None:
+        return store if ti.try_number == 1 else UpgradedStore(store, VariableStore(ti, SupervisorVariable(ti)))
+    if AIRFLOW >= (3, 3):
+        return None
+    if AIRFLOW >= (3,):
+        return VariableStore(ti, SupervisorVariable(ti))
+    from airflow_lro_provider.airflow_compat.database import DatabaseVariable
+
+    return VariableStore(ti, DatabaseVariable(ti))
+
+
+class UpgradedStore:
+    """A task state store, behind which the record of an earlier try may be in a Variable: Airflow was upgraded."""
+
+    def __init__(self, store: RecordStore, before: RecordStore) -> None:
+        self._store, self._before, self._is_before = store, before, False
+
+    def get(self, key: str) -> Any:
+        """See :class:`RecordStore`."""
+        found = self._store.get(key)
+        if found is None:
+            found = self._before.get(key)
+            self._is_before = found is not None
+        return found
+
+    def set(self, key: str, value: Any) -> None:
+        """See :class:`RecordStore`."""
+        self._store.set(key, value)
+
+    def delete(self, key: str) -> None:
+        """See :class:`RecordStore`."""
+        self._store.delete(key)
+        if self._is_before:
+            self._before.delete(key)
+
+
+class _Variable(Protocol):
+    """One Variable, in the name of a try."""
+
+    def read(self, key: str) -> str | None:
+        """What was written; ``None`` if nothing was."""
+
+    def write(self, key: str, value: str | None) -> None:
+        """Write, or with ``None`` remove.
+
+        :raises Exception: whose :func:`status_of` is 404 if Airflow has another try by now.
+        """
 
 
 class VariableStore:
-    """The same, kept in Airflow's Variables.
+    """A task state store, kept in Airflow's Variables.
 
-    It speaks to the supervisor itself: `Variable.get` takes an API server that does not respond for a Variable that is
-    not there, and asks every secrets backend.
+    :param ti: the running task instance.
+    :param variable: how a Variable is asked for: `Variable.get` takes an API server that does not respond for a
+        Variable that is not there, and asks every secrets backend.
     """
 
-    def __init__(self, ti: Any) -> None:
+    def __init__(self, ti: Any, variable: _Variable) -> None:
         index = -1 if ti.map_index is None else ti.map_index
-        self._ti, self._task = ti, [ti.dag_id, ti.run_id, ti.task_id, index]
+        self._variable, self._task = variable, [ti.dag_id, ti.run_id, ti.task_id, index]
         self._key = VARIABLE_PREFIX + hashlib.sha256(json.dumps(self._task).encode()).hexdigest()[:32]
 
     def get(self, key: str) -> Any:
         """See :class:`RecordStore`."""
-        response = _ask(comms.GetVariable(key=self._key))
-        if isinstance(response, comms.ErrorResponse):
-            if response.error.name == "VARIABLE_NOT_FOUND":
-                return None
-            raise RuntimeError(f"Airflow responded with {response.error.name}")
-        kept = json.loads(response.value)
+        if (stored := self._variable.read(self._key)) is None:
+            return None
+        kept = json.loads(stored)
         return kept.get(key) if isinstance(kept, dict) else None
 
     def set(self, key: str, value: Any) -> None:
         """See :class:`RecordStore`."""
-        # Airflow takes a Variable of any process, whatever its task is by now; but it does not know the id of a try
-        # that has ended.
-        self._check()
-        kept = json.dumps({_TASK: self._task, key: value})
-        _ask(comms.PutVariable(key=self._key, value=kept, description=DESCRIPTION))
-        self._check()
+        self._variable.write(self._key, json.dumps({_TASK: self._task, key: value}))
 
     def delete(self, key: str) -> None:
         """See :class:`RecordStore`."""
-        self._check()
-        _ask(comms.DeleteVariable(key=self._key))
+        self._variable.write(self._key, None)
 
-    def _check(self) -> None:
-        _ask(comms.ValidateInletsAndOutlets(ti_id=self._ti.id))
+
+class SupervisorVariable:
+    """A Variable of Airflow 3, asked of the supervisor."""
+
+    def __init__(self, ti: Any) -> None:
+        self._ti = ti
+
+    def read(self, key: str) -> str | None:
+        """See :class:`_Variable`."""
+        from airflow.sdk.execution_time import comms
+
+        response = _ask(comms.GetVariable(key=key))
+        if isinstance(response, comms.ErrorResponse):
+            if response.error.name == "VARIABLE_NOT_FOUND":
+                return None
+            raise RuntimeError(f"Airflow responded with {response.error.name}")
+        value: str | None = response.value
+        return value
+
+    def write(self, key: str, value: str | None) -> None:
+        """See :class:`_Variable`."""
+        from airflow.sdk.execution_time import comms
+
+        # Airflow takes a Variable of any process, whatever its task is by now; but it does not know the id of a try
+        # that has ended.
+        check = comms.ValidateInletsAndOutlets(ti_id=self._ti.id)
+        _ask(check)
+        if value is None:
+            _ask(comms.DeleteVariable(key=key))
+        else:
+            _ask(comms.PutVariable(key=key, value=value, description=DESCRIPTION))
+            _ask(check)
 
 
 def task_in(kept: Any) -> Any:

@@ -1,21 +1,33 @@
 """What is not public of the process that runs a task on a worker.
 
-=======================  ====================================  =================================================
-                         Airflow 3.3                           Airflow 3.1, 3.2
-=======================  ====================================  =================================================
-a deferral is rejected   ``before_stopping``, and questions    no listener runs, and the channel is closed; what
-(its task was marked     are still answered                    ``atexit`` runs may open it again: the supervisor
-or cleared meanwhile)                                          serves it until the process ends
-retry policies           yes                                   none
-=======================  ====================================  =================================================
+=========================  =============================  ===========================  ===============================
+                           Airflow 3.3                    Airflow 3.1, 3.2             Airflow 2.11
+=========================  =============================  ===========================  ===============================
+SIGTERM                    ``on_kill`` is called, and     the same                     ``on_kill`` is called, and an
+                           the task goes on                                            error raised where the task is
+a deferral is rejected     ``before_stopping``, and       no listener runs, and the    it never is: Airflow forgets
+(its task was marked or    questions are still answered   channel is closed; what      that its task was marked. So it
+cleared meanwhile)                                        ``atexit`` runs may open it  is looked at before
+                                                          again: the supervisor        (:func:`takes_any_deferral`)
+                                                          serves it until the process
+                                                          ends
+``execution_timeout`` of   is not looked at               the same                     ``on_kill`` of an operator that
+a task that was deferred                                                               has not run in this process
+retry policies             yes                            none                         none
+a try is known by          the task instance's id         the same                     its run's id, and its number
+=========================  =============================  ===========================  ===============================
 """
 
 from __future__ import annotations
 
 import atexit
+import hashlib
 import importlib
+import json
+import signal
 import sys
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import pluggy
@@ -27,9 +39,27 @@ _hook = pluggy.HookimplMarker("airflow")
 
 def is_in_line() -> bool:
     """Whether this process has no supervisor but plays its own (``dags test``, ``dag.test()``). Imports nothing."""
+    if AIRFLOW < (3,):
+        return _runs_without_job()
     supervisor = sys.modules.get("airflow.sdk.execution_time.supervisor")
     played = getattr(supervisor, "InProcessSupervisorComms", None)
     return played is not None and isinstance(_channel(), played)
+
+
+def _context() -> Any:
+    """The context of the task that Airflow 2 runs in this process; ``None`` if there is none."""
+    contexts = getattr(sys.modules.get("airflow.models.taskinstance"), "_CURRENT_CONTEXT", None)
+    return contexts[-1] if contexts else None
+
+
+_without_job: list[bool] = []
+
+
+def _runs_without_job() -> bool:
+    # Once: in a signal handler it may not be asked of the database.
+    if not _without_job and (context := _context()) is not None:
+        _without_job.append(context["ti"].job_id is None)
+    return bool(_without_job and _without_job[0])
 
 
 def is_asking_supervisor() -> bool:
@@ -38,6 +68,9 @@ def is_asking_supervisor() -> bool:
     An exception that is raised there leaves the response unread, and every later question gets the response
     to the one before.
     """
+    if AIRFLOW < (3,):
+        database = sys.modules.get("airflow_lro_provider.airflow_compat.database")
+        return database is not None and bool(database.is_asked_by_main_thread())
     lock = getattr(_channel(), "_thread_lock", None)
     return lock is not None and bool(lock.locked())
 
@@ -45,6 +78,44 @@ def is_asking_supervisor() -> bool:
 def _channel() -> Any:
     runner = sys.modules.get("airflow.sdk.execution_time.task_runner")
     return getattr(runner, "SUPERVISOR_COMMS", None)
+
+
+RAISING: tuple[signal.Signals, ...] = (signal.SIGTERM,) if AIRFLOW < (3,) else ()
+"""The signals by which Airflow raises an error, whatever ``on_kill`` does."""
+
+
+def try_id(ti: Any) -> str:
+    """What no other try of any task has; of two that it belongs to, a later one has a greater one.
+
+    See :func:`airflow_lro_provider.ownership.decisions.is_younger`.
+    """
+    if AIRFLOW >= (3,):
+        return str(ti.id)
+    task = hashlib.sha256(json.dumps([ti.task_id, ti.map_index]).encode()).hexdigest()[:12]
+    return f"{ti.dag_run.id}.{ti.try_number}.{task}"
+
+
+def takes_any_deferral() -> bool:
+    """Whether Airflow defers a task also if a user has ended it meanwhile."""
+    return AIRFLOW < (3,)
+
+
+def first_reschedule_date(context: Any) -> datetime | None:
+    """When a sensor in reschedule mode has polled first, in this and earlier tries of it."""
+    ti = context["ti"]
+    found: datetime | None
+    if AIRFLOW >= (3,):
+        found = ti.get_first_reschedule_date(context)
+        return found
+    first_try = (ti.max_tries or 0) - (ti.task.retries or 0) + 1
+    task = {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id, "map_index": ti.map_index}
+    found = importlib.import_module("airflow.sensors.base")._orig_start_date(**task, try_number=first_try)
+    return found
+
+
+def context_before_execute() -> Any:
+    """The context of a task that Airflow kills before it has called it, and never will; ``None`` if it will."""
+    return _context() if AIRFLOW < (3,) else None
 
 
 def call_before_stopping(callback: Callable[[], object]) -> None:

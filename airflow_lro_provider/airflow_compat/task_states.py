@@ -1,16 +1,19 @@
-"""What Airflow knows of tasks and runs, requested through the supervisor. All of it blocks, and may raise anything.
+"""What Airflow knows of tasks and runs: requested through the supervisor, or (2.11) of the database.
 
-None of it is public: read in Airflow 3.3.2, and there since 3.0. All three work in a task process and, from a thread
-(:func:`.trigger_loop.ask_in_thread`), in a triggerer. The task state store does not work in a triggerer: that of
-Airflow 3.3 does not understand its messages, and the request would hang for ever.
+All of it blocks, and may raise anything. None of it is public: read in Airflow 3.3.2, and there since 3.0; and in
+2.11.2. All work in a task process and, from a thread (:func:`.trigger_loop.ask_in_thread`), in a triggerer. The task
+state store does not work in a triggerer: that of Airflow 3.3 does not understand its messages, and the request would
+hang for ever.
 
-=====================================  ===============================  ==============================================
-                                       Airflow 3.2, 3.3                 Airflow 3.1
-=====================================  ===============================  ==============================================
-two threads of a task ask at a time    one waits for the other: a lock  each may get the other's response; so importing
-                                                                        this gives the channel such a lock
-a task lists Variables                 3.3 only                         no
-=====================================  ===============================  ==============================================
+===========================  ======================  ==================================  =======================
+                             Airflow 3.2, 3.3        Airflow 3.1                         Airflow 2.11
+===========================  ======================  ==================================  =======================
+who is asked                 the supervisor          the supervisor                      the database
+two threads of a task ask    one waits for the       each may get the other's response;  each in its own session
+at a time                    other: a lock           so importing this gives the
+                                                     channel such a lock
+a task lists Variables       3.3 only                no                                  yes
+===========================  ======================  ==================================  =======================
 
 Importing this takes seconds (``task_runner``): import it before anything waits for it.
 """
@@ -23,8 +26,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from airflow.providers.common.compat.sdk import XCom
-from airflow.sdk.execution_time.comms import CommsDecoder
-from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
 from airflow_lro_provider.airflow_compat import AIRFLOW
 
@@ -38,6 +39,8 @@ def task_states(
 
     :param map_index: -1 for those that are not mapped, ``None`` for all.
     """
+    if AIRFLOW < (3,):
+        return database.task_states(dag_id, task_ids, run_ids, map_index)
     found: Mapping[str, Mapping[str, Any]] = RuntimeTaskInstance.get_task_states(
         dag_id=dag_id, task_ids=list(task_ids), run_ids=list(run_ids), map_index=map_index
     )
@@ -46,6 +49,8 @@ def task_states(
 
 def run_state(dag_id: str, run_id: str) -> str:
     """The state of a Dag run. The task SDK gives a member of an enum, whose `str` is not its value."""
+    if AIRFLOW < (3,):
+        return database.run_state(dag_id, run_id)
     state: Any = RuntimeTaskInstance.get_dagrun_state(dag_id, run_id)
     return str(getattr(state, "value", state))
 
@@ -56,7 +61,9 @@ def xcom(key: str, dag_id: str, run_id: str, task_id: str, map_index: int) -> An
 
 
 def variables() -> Any:
-    """Airflow's Variables. Below 3.3 their ``keys`` raises a :class:`NotImplementedError`."""
+    """Airflow's Variables. On 3.1 and 3.2 their ``keys`` raises a :class:`NotImplementedError`."""
+    if AIRFLOW < (3,):
+        return database.Variables
     from airflow.providers.common.compat.sdk import Variable
 
     if AIRFLOW >= (3, 3):
@@ -84,5 +91,11 @@ def _ask_one_by_one(channel: Any) -> None:
     channel._thread_lock, channel.send = lock, send_alone
 
 
-if AIRFLOW < (3, 2):
-    _ask_one_by_one(CommsDecoder)
+if AIRFLOW < (3,):
+    from airflow_lro_provider.airflow_compat import database
+else:
+    from airflow.sdk.execution_time.comms import CommsDecoder
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    if AIRFLOW < (3, 2):
+        _ask_one_by_one(CommsDecoder)

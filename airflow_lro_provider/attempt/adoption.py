@@ -90,6 +90,15 @@ def take_over(attempt: Attempt, reference: OperationReference) -> None:
         attempt.guard.cancel(f"try {earlier.try_number} of this task was killed or cleared")
 
 
+def recall_left(attempt: Attempt) -> None:
+    """Know the operation that an earlier try has left, in a try that will never go on with it."""
+    earlier = attempt.record.read()
+    if earlier is None or earlier.reference is None:
+        return
+    if of_armed_record(earlier, **attempt.record.this_try) is not Decision.UNSURE:
+        attempt.about = OperationReference.from_dict(earlier.reference)
+
+
 def adopt(attempt: Attempt, start: Start, poll_interval: float | None) -> bool:
     """Go on with the operation of an earlier try, or end it.
 

@@ -30,10 +30,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowTaskTimeout
 
+from airflow_lro_provider.airflow_compat.links import leave_link
+from airflow_lro_provider.airflow_compat.task_process import RAISING
 from airflow_lro_provider.attempt.guard import Guard, Phase
 from airflow_lro_provider.attempt.record import AttemptRecord, Role
 from airflow_lro_provider.attempt.result import how_it_ended
 from airflow_lro_provider.attempt.resumed import Resumed
+from airflow_lro_provider.attempt.signals import held_back
 from airflow_lro_provider.exceptions import OperationInputError, OperationRunningError, OperationWaitError
 from airflow_lro_provider.lro.auth.credentials import identity_for
 from airflow_lro_provider.lro.cancel import cancel_level, cancel_line
@@ -93,8 +96,7 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         self.requested = resumed is not None
         """Whether a task that is there to cancel the operation has requested that: it defers only afterwards."""
         self.about: Resource | None = None
-        """The operation that this try owns or observes, once it is known. One that has finished at once may have no
-        usable name: then it is the method that was called."""
+        """The operation, once it is known. One that has finished at once may have no name: then the method."""
         self.last: Operation | None = None
         """What the trigger saw last of an operation that is still running."""
         self.record = AttemptRecord(context, log, role)
@@ -165,7 +167,8 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         def decide(may_ask: bool) -> Decision:
             return Decision.CANCEL if self.replaces else self.record.decide(reference, may_ask)
 
-        self.guard.arm(self._guard_client(self.hook), reference, decide)
+        with held_back(*RAISING):
+            self.guard.arm(self._guard_client(self.hook), reference, decide)
         self._first_poll = self.guard.first_poll
 
     def disown(self) -> None:
@@ -257,10 +260,7 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         return self._trouble.delay()
 
     def has_changed(self, resource: Resource) -> bool:
-        """Read the connection again; whether it cannot be read, or says something else by now.
-
-        :param resource: what the next request is about.
-        """
+        """Read the connection again; whether it cannot be read, or says something else about this resource by now."""
         with contextlib.suppress(OperationsError):
             return not self.client.renew(resource)
         return True
@@ -332,10 +332,12 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
-            self._end(error)
+            with held_back(*RAISING):
+                self._end(error)
         finally:
             if hasattr(self, "client"):
                 self.client.close()
+            leave_link(self.context["ti"], self.about)
 
     def _end(self, error: BaseException | None) -> None:
         guard, record = self.guard, self.record

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from airflow_lro_provider.airflow_compat.task_process import call_before_stopping
+from airflow_lro_provider.airflow_compat.task_process import RAISING, call_before_stopping, takes_any_deferral
 from airflow_lro_provider.attempt.guard import Phase
 from airflow_lro_provider.attempt.resumed import Resumed
+from airflow_lro_provider.attempt.signals import held_back
 from airflow_lro_provider.lro.polling import Deadline, earliest
 from airflow_lro_provider.ownership import evidence
 from airflow_lro_provider.ownership.decisions import Decision, Evidence, TaskState, describe, of_deferral
@@ -51,6 +52,9 @@ def deferral_of(
     if role.cancel_on_kill:  # the task can lose its operation
         _push(ti, owner["token"])
         owner.update(evidence.TaskKey.of(ti)._asdict())
+    if takes_any_deferral() and attempt.record.is_stopped():
+        attempt.guard.killed = True  # as if it had been told so by now
+    attempt.guard.checkpoint()
     deadlines = (
         Deadline(started + seconds, cause, seconds) for cause, seconds in timeouts.items() if seconds is not None
     )
@@ -109,7 +113,7 @@ def make_trigger(
     def last_chance() -> None:
         guard.defer()
         if "task_id" in owner:
-            call_before_stopping(lambda: _check_deferral(guard, reference, owner, log))
+            call_before_stopping(held_back(*RAISING)(lambda: _check_deferral(guard, reference, owner, log)))
 
     return OperationTrigger(
         reference=reference.to_dict(),

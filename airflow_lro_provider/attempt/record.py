@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_lro_provider.airflow_compat import task_states  # noqa: F401 - here, and not when a kill is decided about
-from airflow_lro_provider.airflow_compat.record_store import record_store
-from airflow_lro_provider.airflow_compat.task_process import is_in_line, retry_policy_fails
+from airflow_lro_provider.airflow_compat.record_store import record_store, status_of
+from airflow_lro_provider.airflow_compat.task_process import is_in_line, retry_policy_fails, try_id
 from airflow_lro_provider.exceptions import OperationKilled, OperationWaitError
 from airflow_lro_provider.lro.resources.names import OperationReference
 from airflow_lro_provider.ownership import evidence
@@ -114,7 +114,7 @@ class AttemptRecord:
     @property
     def this_try(self) -> dict[str, Any]:
         """What distinguishes this try from others, as :func:`decisions.of_armed_record` takes it."""
-        return {"try_number": self._ti.try_number, "try_id": str(self._ti.id), "max_tries": self._ti.max_tries}
+        return {"try_number": self._ti.try_number, "try_id": try_id(self._ti), "max_tries": self._ti.max_tries}
 
     @property
     def is_outdated(self) -> bool:
@@ -134,7 +134,7 @@ class AttemptRecord:
     @property
     def seed(self) -> str:
         """Identifies this try and no other: the id alone may be that of an earlier one as well."""
-        return f"{self._ti.id}/{self._ti.try_number}"
+        return f"{try_id(self._ti)}/{self._ti.try_number}"
 
     def will_go_on(self, ended_by: EndedBy, error: BaseException | None = None) -> bool:
         """Whether, after this end, the next try, or this one itself, goes on with the operation.
@@ -325,7 +325,7 @@ class AttemptRecord:
 
     def is_own(self, record: ArmedRecord) -> bool:
         """Whether this very try has left it."""
-        return record.is_of(self._ti.try_number, str(self._ti.id))
+        return record.is_of(self._ti.try_number, try_id(self._ti))
 
     def _of(self, reference: OperationReference | None, **more: Any) -> ArmedRecord:
         """A record of this try."""
@@ -345,9 +345,7 @@ class AttemptRecord:
             try:
                 _twice(lambda: store.set(KEY, asdict(record)))
             except Exception as error:
-                # The error of the supervisor has the HTTP code of Airflow's API.
-                detail = getattr(getattr(error, "error", None), "detail", None)
-                self._rejected_with = detail.get("status_code") if isinstance(detail, dict) else None
+                self._rejected_with = status_of(error)
                 is_named = self._recorded is not None and self._recorded == record.reference
                 if not is_named:
                     self._is_there, self._recorded = False, None

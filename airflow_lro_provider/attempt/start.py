@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import threading
-from collections.abc import Iterator
-from types import FrameType
 from typing import TYPE_CHECKING, Protocol
 
+from airflow_lro_provider.airflow_compat.task_process import RAISING
 from airflow_lro_provider.attempt.guard import Phase
+from airflow_lro_provider.attempt.signals import held_back
 from airflow_lro_provider.attempt.validation import warn_if_it_runs_on
 from airflow_lro_provider.exceptions import OperationKilled
 from airflow_lro_provider.lro.errors import NotAnOperationError, OperationsError
@@ -76,7 +75,7 @@ def begin(attempt: Attempt, start: Start) -> None:
             record.remove()
         raise
     with contextlib.ExitStack() as held:
-        attempt.held_back = held.enter_context(held_back(*start.held_back))
+        attempt.held_back = held.enter_context(held_back(*start.held_back, *RAISING))
         try:
             started = start.send(attempt, request_id, is_first=is_first and not record.follows_lost_start)
         except Exception as error:
@@ -115,38 +114,3 @@ def begin(attempt: Attempt, start: Start) -> None:
         if record.is_rejected:  # another try is at it, and knows nothing of this, unless its start is the same
             guard.on_kill()
     guard.enter(Phase.WAITING)
-
-
-@contextlib.contextmanager
-def held_back(*signals: signal.Signals) -> Iterator[set[int]]:
-    """Let signals that raise exceptions (an execution_timeout, Ctrl-C) take effect at the end.
-
-    For what starts something: an exception in its middle would lose the response, and with it the operation.
-    A second Ctrl-C takes effect at once.
-
-    :param signals: SIGALRM, SIGINT.
-    :return: those that have come so far.
-    """
-    came: set[int] = set()
-    if threading.current_thread() is not threading.main_thread():
-        yield came
-        return
-    before = {number: signal.getsignal(number) for number in signals}
-
-    def note(number: int, frame: FrameType | None) -> None:
-        handler = before[signal.Signals(number)]
-        if number == signal.SIGINT and number in came and callable(handler):
-            handler(number, frame)
-        came.add(number)
-
-    for number in signals:
-        if callable(before[number]):
-            signal.signal(number, note)
-    try:
-        yield came
-    finally:
-        for number in signals:
-            if callable(before[number]):
-                signal.signal(number, before[number])
-        for late in came:
-            signal.raise_signal(late)

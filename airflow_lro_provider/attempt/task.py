@@ -6,18 +6,21 @@ Operators, sensors and this module import what runs a try inside functions: pars
 from __future__ import annotations
 
 import contextlib
+import sys
+import threading
 import time
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow.providers.common.compat.sdk import BaseOperator
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout, BaseOperator
 
-from airflow_lro_provider.airflow_compat.task_process import is_in_line, retry_policy_of
-from airflow_lro_provider.attempt.guard import Guard, Phase
+from airflow_lro_provider.airflow_compat.task_process import context_before_execute, is_in_line, retry_policy_of
+from airflow_lro_provider.attempt.guard import CANCEL_TIMEOUT_SECONDS, Guard, Phase
 from airflow_lro_provider.attempt.validation import check_texts
-from airflow_lro_provider.exceptions import OperationInputError, OperationRunningError
+from airflow_lro_provider.exceptions import OperationInputError, OperationKilled, OperationRunningError
 from airflow_lro_provider.hooks.operations import DEFAULT_CONN_ID, OperationsHook
 from airflow_lro_provider.links.operations import OperationLink
+from airflow_lro_provider.ownership.decisions import KILLED
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperatorLink, Context
@@ -94,7 +97,30 @@ class OperationTask(BaseOperator):
 
     def on_kill(self) -> None:
         """End the task, and cancel its operation if it owns it. See :mod:`airflow_lro_provider.attempt.guard`."""
-        self._get_guard().on_kill()
+        guard = self._get_guard()
+        if guard.phase is Phase.NEW and not guard.killed and (context := context_before_execute()) is not None:
+            # In a thread: the interrupted frame may be in the middle of a question of its own.
+            thread = threading.Thread(target=self._end_before_execute, args=[context, sys.exc_info()[1]], daemon=True)
+            thread.start()
+            thread.join(CANCEL_TIMEOUT_SECONDS)
+        guard.on_kill()
+
+    def _end_before_execute(self, context: Context, error: BaseException | None) -> None:
+        """Airflow 2 ends the task without having called it: what its earlier processes have left is not forgotten.
+
+        :param error: ``AirflowTaskTimeout`` if the task has waited too long in the triggerer; else it was killed.
+        """
+        from airflow_lro_provider.attempt.adoption import recall_left
+        from airflow_lro_provider.attempt.resumed import Resumed
+
+        with contextlib.suppress(OperationKilled, AirflowTaskTimeout), self._new_attempt(context, Resumed()) as attempt:
+            self._note_secrets(attempt)
+            if self.cancel_on_kill and not self._recall(attempt):
+                recall_left(attempt)
+            if isinstance(error, AirflowTaskTimeout):
+                raise error
+            attempt.guard.killed = True
+            raise OperationKilled(KILLED)
 
     def _get_guard(self) -> Guard:
         # Made late: Airflow copies operators, and a kill may come before `execute`.

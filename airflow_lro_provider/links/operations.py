@@ -21,7 +21,9 @@ class OperationLink(BaseOperatorLink):
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         """Make the URL from the operator's rendered arguments; Airflow stores it when the task ends."""
-        return console_url(
+        from airflow_lro_provider.airflow_compat.links import link_left
+
+        return link_left(ti_key) or console_url(
             # A task that started its operation knows it by now.
             getattr(operator, "operation_name", None) or getattr(getattr(operator, "attempt", None), "about", None),
             getattr(operator, "service", None),

@@ -7,10 +7,11 @@ in each case was measured (``tests/e2e/test_verdict.py``). No Airflow, network o
 from __future__ import annotations
 
 import enum
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Union
+
+from airflow_lro_provider.ownership.tries import is_same, is_younger
 
 if TYPE_CHECKING:  # and else in functions: parsing a Dag imports this module, and should not load `lro` for it
     from airflow_lro_provider.lro.operation import Operation
@@ -175,7 +176,7 @@ class ArmedRecord:
 
     def is_of(self, try_number: int, try_id: str) -> bool:
         """Whether this very try has left it."""
-        return self.try_id == try_id and self.try_number == try_number
+        return self.try_number == try_number and is_same(self.try_id, try_id)
 
     @classmethod
     def from_dict(cls, stored: Any) -> ArmedRecord | None:
@@ -221,15 +222,6 @@ def of_armed_record(
     if try_number > record.try_number:
         return Decision.ADOPT
     return Decision.CANCEL if is_younger(try_id, record.try_id) else Decision.UNSURE
-
-
-def is_younger(one: str, other: str) -> bool:
-    """Whether a task instance id is younger than another; Airflow's are UUIDs of version 7, which contain the time."""
-    try:
-        first, second = uuid.UUID(one), uuid.UUID(other)
-    except ValueError:
-        return False
-    return first.version == second.version == 7 and first.int >> 80 > second.int >> 80
 
 
 # -- a try, at its end ----------------------------------------------------------------------------------

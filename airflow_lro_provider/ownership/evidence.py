@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
-from airflow_lro_provider.ownership.decisions import ADOPTER, Evidence, TaskState, is_younger
+from airflow_lro_provider.ownership.decisions import ADOPTER, Evidence, TaskState
+from airflow_lro_provider.ownership.tries import is_younger
 
 if TYPE_CHECKING:
     from airflow_lro_provider.lro.resources.names import OperationReference
@@ -159,9 +160,10 @@ def query_states(keys: Iterable[TaskKey], fetch: _Fetch) -> dict[TaskKey, TaskSt
 
 def new_owner_token(ti: Any, reference: OperationReference) -> str:
     """A token for one deferral of a try; it says which of two tries is the younger one, and which operation it has."""
+    from airflow_lro_provider.airflow_compat.task_process import try_id
     from airflow_lro_provider.lro.resources.names import fingerprint_of
 
-    return f"{ti.id}/{fingerprint_of(reference.service, reference.name)}/{uuid.uuid4().hex}"
+    return f"{try_id(ti)}/{fingerprint_of(reference.service, reference.name)}/{uuid.uuid4().hex}"
 
 
 def judge_owner(found: str | Evidence, mine: str) -> str | Evidence:

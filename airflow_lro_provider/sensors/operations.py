@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable, Collection
 from datetime import datetime, timedelta, timezone
@@ -133,7 +134,8 @@ class OperationSensor(OperationTask, BaseSensorOperator):
             self._schedule = self._new_schedule(attempt)
             # Airflow's own loop, also when deferring: `poke` leaves it by deferring, so that soft_fail, silent_fail
             # and never_fail are decided in one place, which is Airflow's.
-            return super(OperationTask, self).execute(attempt.context)
+            # Not the method itself: Airflow 2 calls it misused where an operator calls it.
+            return inspect.unwrap(BaseSensorOperator.execute)(self, attempt.context)
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Poll once; with ``deferrable``, defer unless the operation is finished."""
@@ -190,8 +192,9 @@ class OperationSensor(OperationTask, BaseSensorOperator):
         if self.deferrable:
             began = attempt.waiting_since or time.time()
         else:
-            context = attempt.context
-            first = context["ti"].get_first_reschedule_date(context) if self.reschedule else None
+            from airflow_lro_provider.airflow_compat.task_process import first_reschedule_date
+
+            first = first_reschedule_date(attempt.context) if self.reschedule else None
             age = 0.0 if first is None else (datetime.now(tz=timezone.utc) - first).total_seconds()
             began = time.monotonic() - max(age, 0.0)
         return PollSchedule(

@@ -35,8 +35,8 @@ from urllib.parse import unquote
 from airflow.providers.common.compat.sdk import conf
 
 from airflow_lro_provider.lro.http.json import read_as, read_json
-from airflow_lro_provider.ownership.decisions import is_younger
 from airflow_lro_provider.ownership.evidence import TaskKey
+from airflow_lro_provider.ownership.tries import is_younger
 
 if TYPE_CHECKING:
     from airflow_lro_provider.lro.resources.names import OperationReference
@@ -263,8 +263,10 @@ class LedgerPage:
     """
 
     def __init__(self, ti: Any, **policy: Any) -> None:
+        from airflow_lro_provider.airflow_compat.task_process import try_id
+
         self._ledger = Ledger()
-        self._ti = ti
+        self._ti, self._try_id = ti, try_id(ti)
         self._policy = policy
         self._written: set[str] = set()
 
@@ -304,7 +306,7 @@ class LedgerPage:
         keys = self._ledger.keys()
         for text in keys:
             key = LedgerKey.from_text(text)
-            if key is None or key.try_id != str(self._ti.id) or key.operation is None:
+            if key is None or key.try_id != self._try_id or key.operation is None:
                 continue
             entry = self._ledger.read(text)
             if entry is not None and entry.try_number == self._ti.try_number:
@@ -332,7 +334,7 @@ class LedgerPage:
 
     def _entry(self, reference: OperationReference | None, **fields: Any) -> LedgerEntry:
         return LedgerEntry(
-            try_id=str(self._ti.id),
+            try_id=self._try_id,
             **TaskKey.of(self._ti)._asdict(),
             try_number=self._ti.try_number,
             armed_since=time.time(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 import time
@@ -58,6 +59,20 @@ class Store(dict[str, Any]):
         self.pop(key, None)
 
 
+class NoVariable:
+    """Airflow's Variable of a record, which is not there."""
+
+    def __init__(self, ti: Any) -> None:
+        pass
+
+    def read(self, key: str) -> None:
+        """Nothing."""
+
+    def write(self, key: str, value: str | None) -> None:
+        """Nothing is written where there is a task state store."""
+        raise AssertionError(key)
+
+
 class BrokenStore(Store):
     """A store that never answers well."""
 
@@ -93,6 +108,9 @@ class TakenStore(Store):
         super().set(key, value)
 
 
+_RUNS = itertools.count(1)
+
+
 class PlayedTry:
     """A try of a task.
 
@@ -106,7 +124,7 @@ class PlayedTry:
         self.ti = SimpleNamespace(
             id=uuid.uuid4(), try_number=number, max_tries=max_tries, dag_id="d", run_id="r", task_id="t", map_index=-1,
             xcom_push=lambda key, value: self.pushed.update({key: value}),
-            get_first_reschedule_date=lambda context: None,
+            get_first_reschedule_date=lambda context: None, dag_run=SimpleNamespace(id=next(_RUNS)), job_id=1,
         )  # fmt: skip
         self.context: Any = {"ti": self.ti, "task_state_store": store}
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
-from airflow.sdk.bases.operator import ExecutorSafeguard
 
 from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.exceptions import FinalOperationFailedError, OperationInputError
@@ -17,7 +16,7 @@ from airflow_lro_provider.lro import polling
 from airflow_lro_provider.lro.errors import PermissionDeniedError, UnauthenticatedError
 from airflow_lro_provider.operators.operations import CancelOperationOperator
 from tests.airflow.played import PlayedTry, Store, replace_the_key
-from tests.airflow.versions import RetryDecision, RetryPolicy, since_3_3
+from tests.airflow.versions import RetryDecision, RetryPolicy, may_execute, since_3_3
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +29,7 @@ def operator(name: str, **arguments: Any) -> CancelOperationOperator:
     """One that defers."""
     given = {"service": "datafusion", "deferrable": True, "poll_interval": 0.01, **arguments}
     made = CancelOperationOperator(task_id="t", operation_name=name, **given)
-    ExecutorSafeguard.tracker.set(made)
+    may_execute(made)
     return made
 
 

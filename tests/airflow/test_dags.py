@@ -9,8 +9,7 @@ from typing import Any
 
 import jinja2
 import pytest
-from airflow.providers.common.compat.sdk import DAG, BaseOperator
-from airflow.sdk import XComArg, task
+from airflow.providers.common.compat.sdk import DAG, BaseOperator, XComArg, task
 
 from airflow_lro_provider.lro.errors import InvalidRequestError, UnknownServiceError
 from airflow_lro_provider.operators.operations import (

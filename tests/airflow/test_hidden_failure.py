@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, TaskDeferred
-from airflow.sdk.bases.operator import ExecutorSafeguard
 
 from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.operators.operations import RunOperationOperator
 from airflow_lro_provider.sensors.operations import OperationSensor
 from airflow_lro_provider.triggers.events import Finished, read_event
 from tests.airflow.played import PlayedTry, Store
+from tests.airflow.versions import may_execute
 
 JOB = "projects/p/locations/us-central1/jobs/j"
 RESPONSE = {"@type": "type.googleapis.com/google.cloud.run.v2.Execution", "taskCount": 2, "cancelledCount": 2}
@@ -28,7 +28,7 @@ def connection(lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def execute(task: Any, emulator: Emulator) -> Any:
     """Run a task."""
-    ExecutorSafeguard.tracker.set(task)
+    may_execute(task)
     return task.execute(PlayedTry(emulator, Store()).context)
 
 
@@ -61,7 +61,7 @@ async def test_a_deferred_sensor_fails(lro_emulator: Emulator, include_response:
     arguments = {"operation_name": name, "include_response": include_response}
     task = OperationSensor(task_id="t", cancel_on_kill=False, service="run", deferrable=True, **arguments)
     this = PlayedTry(lro_emulator, Store())
-    ExecutorSafeguard.tracker.set(task)
+    may_execute(task)
     with pytest.raises(TaskDeferred) as deferred:
         task.execute(this.context)
     event = await anext(deferred.value.trigger.run())
@@ -81,7 +81,7 @@ async def test_a_success_in_part_is_logged_as_a_warning(
     method = "projects/p/locations/us-central1/datasets/d:import"
     task = RunOperationOperator(task_id="t", method=method, service="aiplatform", deferrable=deferrable)
     this = PlayedTry(lro_emulator, Store())
-    ExecutorSafeguard.tracker.set(task)
+    may_execute(task)
     if deferrable:
         with pytest.raises(TaskDeferred) as deferred:
             task.execute(this.context)

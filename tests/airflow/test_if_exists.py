@@ -8,7 +8,6 @@ from functools import partialmethod
 from typing import Any
 
 import pytest
-from airflow.sdk.bases.operator import ExecutorSafeguard
 
 from airflow_lro_provider.attempt.record import KEY
 from airflow_lro_provider.emulator import Emulator
@@ -22,6 +21,7 @@ from airflow_lro_provider.lro.resources.methods import new_resource
 from airflow_lro_provider.operators.operations import RunOperationOperator
 from airflow_lro_provider.ownership.decisions import ArmedRecord
 from tests.airflow.played import Killable, PlayedTry, Store, once
+from tests.airflow.versions import may_execute
 from tests.hostile.hostile_server import HostileServer, plain
 
 PLACE = "projects/p/locations/us-central1/instances"
@@ -47,7 +47,7 @@ def run(server: HostileServer, monkeypatch: pytest.MonkeyPatch, emulator: Emulat
     store = arguments.pop("store", Store())
     given = {"method": f"{PLACE}?instanceId=i", "service": "datafusion", "if_exists": "return", **arguments}
     task = RunOperationOperator(task_id="t", **given)
-    ExecutorSafeguard.tracker.set(task)
+    may_execute(task)
     return task.execute(PlayedTry(emulator, store).context)
 
 
@@ -204,7 +204,7 @@ def test_a_template_that_names_no_resource_is_refused(lro_emulator: Emulator, mo
         monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", connection_json(server.url))
         task = RunOperationOperator(task_id="t", method="{{ m }}", service="datafusion", if_exists="return")
         task.method = PLACE
-        ExecutorSafeguard.tracker.set(task)
+        may_execute(task)
         with pytest.raises(OperationInputError, match="instanceId=x"):
             task.execute(PlayedTry(lro_emulator, Store()).context)
         assert server.heard == []
@@ -280,7 +280,7 @@ def test_a_kill_does_not_wait_until_a_404_is_believed(
     task = RunOperationOperator(
         task_id="t", service="datafusion", method=f"{PLACE}/i", http_method="DELETE", if_missing="return"
     )
-    ExecutorSafeguard.tracker.set(task)
+    may_execute(task)
     with HostileServer(GONE) as server:
         monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", connection_json(server.url))
         killable(task, lambda: server.heard)
@@ -315,7 +315,7 @@ def test_a_path_that_no_method_has_is_not_missing(lro_emulator: Emulator, monkey
             task_id="t", service="datafusion", method="{{ wrong }}", http_method="DELETE", if_missing="return"
         )
         task.method = wrong  # as rendered
-        ExecutorSafeguard.tracker.set(task)
+        may_execute(task)
         with pytest.raises(OperationInputError, match="not known to delete anything like"):
             task.execute(PlayedTry(lro_emulator, Store()).context)
         assert server.heard == []

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from airflow.sdk.bases.operator import ExecutorSafeguard
 from airflow.sdk.execution_time.comms import ConnectionResult, GetConnection
 from airflow.sdk.execution_time.supervisor import InProcessSupervisorComms, set_supervisor_comms
 
@@ -18,6 +17,7 @@ from airflow_lro_provider.hooks.operations import OperationsAsyncHook
 from airflow_lro_provider.operators.operations import CancelOperationOperator, RunOperationOperator
 from airflow_lro_provider.sensors.operations import OperationSensor
 from tests.airflow.played import PlayedTry, Store
+from tests.airflow.versions import may_execute
 
 PLACE = "projects/p/locations/us-central1/instances"
 TASKS: dict[str, Callable[[str], Any]] = {
@@ -51,7 +51,7 @@ def test_a_deferrable_task_waits_itself(lro_emulator: Emulator, kind: str) -> No
     lro_emulator.script(service="datafusion", duration=1.2)
     name = lro_emulator.create("datafusion", duration=1.2)
     task = TASKS[kind](name)
-    ExecutorSafeguard.tracker.set(task)
+    may_execute(task)
     task.execute(PlayedTry(lro_emulator, Store()).context)
     requests = lro_emulator.requests()
     assert sum(request.verb == "get" for request in requests) >= 2

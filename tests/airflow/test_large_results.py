@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
-from airflow.sdk.bases.operator import ExecutorSafeguard
 
 from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.emulator.connection import connection_json
@@ -20,6 +19,7 @@ from airflow_lro_provider.sensors.operations import OperationSensor
 from airflow_lro_provider.sweep import ledger
 from airflow_lro_provider.triggers import operations as triggers
 from tests.airflow.played import Killable, PlayedTry, Store, Variables, once
+from tests.airflow.versions import may_execute
 from tests.local_server import Handler, LocalServer
 
 LARGE = {"large": "x" * (9 * 2**20)}
@@ -56,7 +56,7 @@ class Task:
                 "cancel": (CancelOperationOperator, {"poll_interval": 0.01}),
             }[self.kind]
             made = kind(task_id="t", operation_name=name, **pause, **service, **arguments)
-        ExecutorSafeguard.tracker.set(made)
+        may_execute(made)
         return made
 
     def run(self, number: int = 1, **arguments: Any) -> Any:
@@ -344,7 +344,7 @@ def test_no_task_turns_green_by_an_error_that_a_mask_has_left_out(
     monkeypatch.setattr(Masking, "whole", whole)
     named = {"method": METHOD} if kind is RunOperationOperator else {"operation_name": name}
     task = kind(task_id="t", service="datafusion", fail_on=("FAILED", "CANCELLED"), **named)
-    ExecutorSafeguard.tracker.set(task)
+    may_execute(task)
     with LocalServer(Masking) as server:
         monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", connection_json(server.url))
         with pytest.raises(OperationFailedError, match=f"the operation {word}"):

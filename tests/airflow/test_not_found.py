@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, TaskDeferred
-from airflow.sdk.bases.operator import ExecutorSafeguard
 
 from airflow_lro_provider.airflow_compat import task_states
 from airflow_lro_provider.airflow_compat.exceptions import AirflowRescheduleException
@@ -27,6 +26,7 @@ from airflow_lro_provider.triggers.events import DeadlinePassed, Finished, Gone,
 from airflow_lro_provider.triggers.operations import OperationTrigger
 from tests.airflow.played import PlayedTry, Store
 from tests.airflow.test_sweep import PlayedAirflow
+from tests.airflow.versions import may_execute
 
 METHOD = "projects/p/locations/us-central1/instances?instanceId=i"
 
@@ -40,7 +40,7 @@ def quick(lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(emulator: Emulator, task: Any, number: int = 1, max_tries: int = 0, store: Store | None = None) -> Any:
     """Execute a task as the task runner does."""
-    ExecutorSafeguard.tracker.set(task)
+    may_execute(task)
     return task.execute(PlayedTry(emulator, Store() if store is None else store, number, max_tries).context)
 
 

@@ -9,9 +9,7 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout, TaskDeferred
-from airflow.sdk.bases.operator import ExecutorSafeguard
 
-from airflow_lro_provider.airflow_compat import task_states
 from airflow_lro_provider.airflow_compat.exceptions import AirflowRescheduleException
 from airflow_lro_provider.attempt import guard
 from airflow_lro_provider.attempt.attempt import Attempt
@@ -36,6 +34,7 @@ from airflow_lro_provider.sweep.reconciler import FromWithin, sweep
 from tests.airflow.played import Killable, OutdatedStore, Store, Variables, once
 from tests.airflow.test_sensor import Try as SensorTry
 from tests.airflow.test_starters import LOCATION, PLAIN, Try, crash, die_after
+from tests.airflow.versions import may_execute, play_task_states
 
 RESTART = f"{LOCATION}/instances/i:restart"  # neither a request id, nor a resource whose id it says
 
@@ -232,7 +231,7 @@ def test_one_list_of_states_does_not_say_that_a_task_is_gone(
     this = Try(emulator, Store())
     crash(this)
     answers = iter([{}, second, second])
-    monkeypatch.setattr(task_states.RuntimeTaskInstance, "get_task_states", lambda **_: next(answers))
+    play_task_states(monkeypatch, lambda **_: next(answers))
     result = sweep(FromWithin(), now=time.time(), log=lambda *_: None)
     assert result.counts[word] == 1
     assert this.cancels == (word == "cancelled")
@@ -334,7 +333,7 @@ def test_one_none_of_the_store_does_not_say_that_there_is_no_record(emulator: Em
 def test_a_task_that_is_missing_once_is_not_gone(monkeypatch: pytest.MonkeyPatch, first: Any) -> None:
     """For a worker and for a trigger: that is asked twice."""
     answers = iter([first, {"r": {"t": "running"}}] * 2)
-    monkeypatch.setattr(task_states.RuntimeTaskInstance, "get_task_states", lambda **_: next(answers))
+    play_task_states(monkeypatch, lambda **_: next(answers))
     key = evidence.TaskKey("d", "r", "t")
     assert evidence.read_task_state(key) == "running"
     next(answers) if first else None
@@ -479,7 +478,7 @@ def test_a_cancel_operator_that_is_killed_in_trouble_requests_nothing_more(
     name = emulator.create("datafusion", duration=None)
     emulator.fail(401, verb="cancel", times=None)
     operator = CancelOperationOperator(task_id="t", operation_name=name, service="datafusion")
-    ExecutorSafeguard.tracker.set(operator)
+    may_execute(operator)
     phases = operator._get_guard()
     killable(operator, lambda: len(emulator.requests("cancel")) > 1 and phases.phase is guard.Phase.WAITING)
     with pytest.raises(OperationKilled):

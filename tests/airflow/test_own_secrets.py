@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
-from airflow.sdk.bases.operator import ExecutorSafeguard
 
 from airflow_lro_provider.attempt import attempt
 from airflow_lro_provider.emulator.connection import connection_json
@@ -18,6 +17,7 @@ from airflow_lro_provider.lro import flows
 from airflow_lro_provider.operators.operations import RunOperationOperator
 from airflow_lro_provider.triggers.operations import OperationTrigger
 from tests.airflow.played import PlayedTry, Store
+from tests.airflow.versions import may_execute
 from tests.local_server import Handler, LocalServer
 
 PLACE = "projects/p/locations/us-central1"
@@ -70,7 +70,7 @@ def task(**arguments: Any) -> RunOperationOperator:
     """The task, as each process has it anew."""
     given = {"method": METHOD, "service": "datafusion", "body": BODY, "poll_interval": 0.01, **arguments}
     made = RunOperationOperator(task_id="t", **given)
-    ExecutorSafeguard.tracker.set(made)
+    may_execute(made)
     return made
 
 

@@ -10,7 +10,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.sdk.api.datamodels._generated import DagRunState
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +18,7 @@ from airflow_lro_provider.lro.resources.names import read_reference
 from airflow_lro_provider.ownership import evidence as ownership
 from airflow_lro_provider.ownership.decisions import ADOPTER, Evidence
 from airflow_lro_provider.ownership.evidence import TaskKey, plan_queries, query_states
+from tests.airflow.versions import play_task_states
 
 
 def owner(dag: str = "d", run: str = "r", task: str = "t", index: int = -1) -> TaskKey:
@@ -59,7 +59,7 @@ class Airflow:
 def airflow(monkeypatch: pytest.MonkeyPatch) -> Airflow:
     """An Airflow that knows nobody yet."""
     airflow = Airflow({})
-    monkeypatch.setattr(compat.RuntimeTaskInstance, "get_task_states", airflow.get_task_states)
+    play_task_states(monkeypatch, airflow.get_task_states)
     return airflow
 
 
@@ -139,7 +139,7 @@ async def test_no_response_is_no_guess(monkeypatch: pytest.MonkeyPatch) -> None:
 
     owners = [owner(), owner(run="other")]
     for answer in (fail, lambda **_: None, lambda **_: ["r"], lambda **_: {"r": 7, "other": 7}):
-        monkeypatch.setattr(compat.RuntimeTaskInstance, "get_task_states", answer)
+        play_task_states(monkeypatch, answer)
         assert await asyncio.gather(*map(ownership.task_state, owners)) == [Evidence.UNKNOWN] * 2
         assert [ownership.read_task_state(one) for one in owners] == [Evidence.UNKNOWN] * 2
 
@@ -147,7 +147,7 @@ async def test_no_response_is_no_guess(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_request_that_takes_too_long_is_no_guess(airflow: Airflow, monkeypatch: pytest.MonkeyPatch) -> None:
     """The trigger tries again; the thread ends when it can."""
     monkeypatch.setattr(ownership, "TIMEOUT_SECONDS", 0.01)
-    monkeypatch.setattr(compat.RuntimeTaskInstance, "get_task_states", lambda **_: time.sleep(0.1))
+    play_task_states(monkeypatch, lambda **_: time.sleep(0.1))
     monkeypatch.setattr(compat.XCom, "get_one", lambda **_: time.sleep(0.1))
     assert await ownership.task_state(owner()) is Evidence.UNKNOWN
     assert await ownership.owner_token(owner(), "mine") is Evidence.UNKNOWN
@@ -182,6 +182,8 @@ def test_an_older_try_owns_nothing_any_more(found: Any, mine: str, says: Any) ->
 
 def test_the_state_of_a_run_is_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
     """The task SDK's enum writes itself as `DagRunState.FAILED`: so the sweep took every run for one that goes on."""
+    from airflow.sdk.api.datamodels._generated import DagRunState
+
     monkeypatch.setattr(compat.RuntimeTaskInstance, "get_dagrun_state", lambda *_: DagRunState.FAILED)
     assert compat.run_state("d", "r") == "failed"
 

@@ -7,10 +7,21 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from airflow.sdk.execution_time import comms, task_runner
 
-from airflow_lro_provider.airflow_compat import record_store
-from airflow_lro_provider.airflow_compat.record_store import VARIABLE_PREFIX, VariableStore
+from airflow_lro_provider.airflow_compat import AIRFLOW, record_store
+from airflow_lro_provider.airflow_compat.record_store import (
+    VARIABLE_PREFIX,
+    SupervisorVariable,
+    UpgradedStore,
+    VariableStore,
+    status_of,
+)
+from tests.airflow.played import Store
+
+if AIRFLOW < (3,):
+    pytest.skip("Airflow 2 has no supervisor", allow_module_level=True)
+
+from airflow.sdk.execution_time import comms, task_runner
 
 RECORD = {"reference": {"name": "operations/o"}, "try_number": 1}
 
@@ -53,9 +64,15 @@ class Supervisor:
         return None
 
 
-def ti(map_index: int | None = -1) -> Any:
+def ti(map_index: int | None = -1, number: int = 1) -> Any:
     """One try of a task instance."""
-    return SimpleNamespace(id=uuid4(), dag_id="d", run_id="r/1 é", task_id="t", map_index=map_index)
+    task = {"dag_id": "d", "run_id": "r/1 é", "task_id": "t", "map_index": map_index}
+    return SimpleNamespace(id=uuid4(), try_number=number, **task)
+
+
+def variable_of(one: Any) -> VariableStore:
+    """The store of a try below Airflow 3.3."""
+    return VariableStore(one, SupervisorVariable(one))
 
 
 @pytest.fixture
@@ -69,7 +86,7 @@ def supervisor(monkeypatch: pytest.MonkeyPatch) -> Supervisor:
 def store_of(supervisor: Supervisor, one: Any) -> VariableStore:
     """The store of a try that is the current one."""
     supervisor.current.add(one.id)
-    return VariableStore(one)
+    return variable_of(one)
 
 
 def test_the_next_try_reads_what_a_try_has_left(supervisor: Supervisor) -> None:
@@ -92,12 +109,12 @@ def test_instances_of_a_mapped_task_have_a_record_each(supervisor: Supervisor) -
 @pytest.mark.parametrize("verb", ["set", "delete"])
 def test_a_try_that_airflow_has_replaced_changes_nothing(supervisor: Supervisor, verb: str) -> None:
     """What the next try has written stays; the error has the code of Airflow's API."""
-    outdated = VariableStore(ti())
+    outdated = variable_of(ti())
     store_of(supervisor, ti()).set("armed", RECORD)
     before = dict(supervisor.variables)
     with pytest.raises(RejectedError) as caught:
         outdated.set("armed", {}) if verb == "set" else outdated.delete("armed")
-    assert caught.value.error.detail == {"status_code": 404}
+    assert status_of(caught.value) == 404
     assert supervisor.variables == before
 
 
@@ -116,7 +133,7 @@ def test_an_airflow_that_does_not_respond_is_no_record_that_is_not_there(
     """`Variable.get` would take the one for the other."""
     monkeypatch.setattr(supervisor, "send", lambda msg: comms.ErrorResponse(error=error))
     with pytest.raises(RuntimeError, match=error.name):
-        VariableStore(ti()).get("armed")
+        variable_of(ti()).get("armed")
 
 
 @pytest.mark.parametrize(
@@ -128,3 +145,23 @@ def test_each_version_has_its_store(version: Any, given: bool, kind: type, monke
     monkeypatch.setattr(record_store, "AIRFLOW", version)
     context = {"ti": ti(), **({"task_state_store": {}} if given else {})}
     assert type(record_store.record_store(context)) is kind
+
+
+def test_after_an_upgrade_the_next_try_finds_what_was_left_in_a_variable(supervisor: Supervisor) -> None:
+    """And removes it with its own; a first try asks for no Variable."""
+    store_of(supervisor, ti()).set("armed", RECORD)
+    following = ti(number=2)
+    supervisor.current.add(following.id)
+    store = UpgradedStore(Store(), variable_of(following))
+    assert store.get("armed") == RECORD
+    store.set("armed", {"new": True})
+    assert store.get("armed") == {"new": True}
+    store.delete("armed")
+    assert (store.get("armed"), supervisor.variables) == (None, {})
+
+
+def test_only_a_next_try_looks_behind_the_task_state_store() -> None:
+    """An earlier Airflow may have kept a record in a Variable for it."""
+    of = record_store.record_store
+    assert isinstance(of({"ti": ti(number=2), "task_state_store": Store()}), UpgradedStore)
+    assert isinstance(of({"ti": ti(), "task_state_store": Store()}), Store)

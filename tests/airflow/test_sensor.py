@@ -22,7 +22,6 @@ from airflow.providers.common.compat.sdk import (
     AirflowTaskTimeout,
     TaskDeferred,
 )
-from airflow.sdk.bases.operator import ExecutorSafeguard
 
 from airflow_lro_provider.airflow_compat.exceptions import AirflowRescheduleException
 from airflow_lro_provider.attempt.record import KEY
@@ -40,6 +39,7 @@ from airflow_lro_provider.ownership import evidence
 from airflow_lro_provider.ownership.decisions import ArmedRecord, Evidence, TaskState
 from airflow_lro_provider.sensors.operations import OperationSensor
 from tests.airflow.played import BrokenStore, OutdatedStore, PlayedTry, Store, TakenStore, once, replace_the_key
+from tests.airflow.versions import may_execute
 from tests.late_success import succeed_after_cancel
 
 
@@ -54,7 +54,7 @@ class Try(PlayedTry):
         """Make the sensor."""
         arguments = {"poke_interval": 0.01, "operation_name": self.name, "service": "datafusion", **arguments}
         made = OperationSensor(task_id="t", **arguments)
-        ExecutorSafeguard.tracker.set(made)
+        may_execute(made)
         return made
 
     def run(self, **arguments: Any) -> Any:
@@ -429,7 +429,7 @@ def test_a_rescheduled_wait_grows_older_from_look_to_look(a_try: Callable[..., T
     this.ti.get_first_reschedule_date = lambda context: now - timedelta(hours=1)
     arguments = {"operation_name": this.name, "service": "datafusion", "mode": "reschedule", "timeout": 86400}
     sensor = OperationSensor(task_id="t", cancel_on_kill=False, exponential_backoff=backoff, **arguments)
-    ExecutorSafeguard.tracker.set(sensor)
+    may_execute(sensor)
     with pytest.raises(AirflowRescheduleException) as caught:
         sensor.execute(this.context)
     assert caught.value.reschedule_date - now > timedelta(seconds=50)

@@ -19,7 +19,6 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout, TaskDeferred
-from airflow.sdk.bases.operator import ExecutorSafeguard
 
 from airflow_lro_provider.attempt import adoption, guard
 from airflow_lro_provider.attempt.record import KEY, AttemptRecord, Role
@@ -43,7 +42,7 @@ from airflow_lro_provider.ownership import evidence
 from airflow_lro_provider.ownership.decisions import Decision, Evidence, TaskState
 from airflow_lro_provider.sweep import ledger
 from tests.airflow.played import Killable, OutdatedStore, PlayedTry, Store, TakenStore, Variables, once, replace_the_key
-from tests.airflow.versions import ExceptionRetryPolicy, RetryAction, RetryRule, since_3_3
+from tests.airflow.versions import ExceptionRetryPolicy, RetryAction, RetryRule, may_execute, since_3_3
 
 LOCATION = "projects/p/locations/us-central1"
 REPEATABLE = f"{LOCATION}/connections?connectionId=c"  # Developer Connect takes a request id there
@@ -68,7 +67,7 @@ class Try(PlayedTry):
         """Make the operator."""
         given = {"poll_interval": 0.02, "method": REPEATABLE, "service": "developerconnect", **arguments}
         made = RunOperationOperator(task_id="t", **given)
-        ExecutorSafeguard.tracker.set(made)
+        may_execute(made)
         return made
 
     def run(self, **arguments: Any) -> Any:
@@ -633,7 +632,7 @@ def test_a_kill_in_the_moment_in_which_the_guard_is_made_is_not_lost(a_try: Call
             return super().log
 
     operator = Interrupted(task_id="t", method=REPEATABLE, service="developerconnect")
-    ExecutorSafeguard.tracker.set(operator)
+    may_execute(operator)
     with pytest.raises(OperationKilled):
         operator.execute(this.context)
     assert this.starts == 0
@@ -1339,7 +1338,7 @@ class DecoratedTry(Try):
         made = OperationDecoratedOperator(
             task_id="t", python_callable=function or start, op_args=given.pop("op_args", ()), **given
         )
-        ExecutorSafeguard.tracker.set(made)
+        may_execute(made)
         return made
 
 

@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
-from airflow.sdk.bases.operator import ExecutorSafeguard
 
 from airflow_lro_provider.airflow_compat.exceptions import AirflowRescheduleException
 from airflow_lro_provider.emulator import Emulator
@@ -35,6 +34,7 @@ from airflow_lro_provider.sweep.reconciler import SweepResult, explain, sweep
 from airflow_lro_provider.sweep.report import What
 from airflow_lro_provider.sweep.search import footprint_of
 from tests.airflow.played import PlayedTry, Store, Variables
+from tests.airflow.versions import may_execute
 
 SECRET = "-----BEGIN PRIVATE KEY-----"
 
@@ -933,7 +933,7 @@ def variables(lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Variab
 
 def execute(task: Any, this: PlayedTry) -> Any:
     """As the task runner does it."""
-    ExecutorSafeguard.tracker.set(task)
+    may_execute(task)
     return task.execute(this.context)
 
 

@@ -31,6 +31,7 @@ from airflow_lro_provider.triggers import shared
 from airflow_lro_provider.triggers.events import DeadlinePassed, Finished, Gone, Lost, read_event
 from airflow_lro_provider.triggers.operations import OperationTrigger
 from airflow_lro_provider.triggers.shared import watcher_of_loop
+from tests.airflow.versions import play_task_states
 
 OWNER = {"dag_id": "d", "run_id": "r", "task_id": "t", "map_index": -1, "token": "mine"}
 
@@ -741,7 +742,7 @@ async def test_a_mass_redistribution_cancels_nothing_and_asks_in_batches(
             asking -= 1
         return "mine"
 
-    monkeypatch.setattr(task_states.RuntimeTaskInstance, "get_task_states", states)
+    play_task_states(monkeypatch, states)
     monkeypatch.setattr(task_states.XCom, "get_one", token)
     triggers = [make(lro_emulator, cancel_on_kill=True, owner={**OWNER, "map_index": i}) for i in range(500)]
     tasks = [asyncio.create_task(event_of(trigger)) for trigger in triggers]

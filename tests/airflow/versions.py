@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from airflow_lro_provider.airflow_compat import AIRFLOW
+from airflow_lro_provider.airflow_compat import AIRFLOW, task_states
 
+since_3 = pytest.mark.skipif(AIRFLOW < (3,), reason="Airflow 2 has no supervisor that a task asks")
 since_3_2 = pytest.mark.skipif(AIRFLOW < (3, 2), reason="Airflow 3.1 does not get that far")
 since_3_3 = pytest.mark.skipif(AIRFLOW < (3, 3), reason="new in Airflow 3.3")
 """For what earlier versions do not have."""
@@ -17,6 +19,24 @@ since_3_3 = pytest.mark.skipif(AIRFLOW < (3, 3), reason="new in Airflow 3.3")
 
 def _of(module: str, name: str) -> Any:
     return getattr(import_module(module), name)
+
+
+def may_execute(operator: Any) -> None:
+    """Let the operator be executed without a task runner: Airflow warns of that, or refuses it."""
+    if AIRFLOW >= (3,):
+        _of("airflow.sdk.bases.operator", "ExecutorSafeguard").tracker.set(operator)
+    else:
+        model = import_module("airflow.models.baseoperator")
+        model.ExecutorSafeguard._sentinel.callers = {f"{type(operator).__name__}__sentinel": model._sentinel}
+
+
+def play_task_states(monkeypatch: pytest.MonkeyPatch, states: Callable[..., Any]) -> None:
+    """Let Airflow say what the states of tasks are.
+
+    :param states: takes ``dag_id``, ``task_ids``, ``run_ids`` and ``map_index``.
+    """
+    names = ("dag_id", "task_ids", "run_ids", "map_index")
+    monkeypatch.setattr(task_states, "task_states", lambda *asked: states(**dict(zip(names, asked, strict=True))))
 
 
 def dag_bag(folder: Path) -> Any:

@@ -11,6 +11,7 @@ import contextlib
 import json
 import secrets
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +32,7 @@ ATTEMPTS = 4
 CTRL_C_AT_A_TIME = 2
 """Each of these is an Airflow of its own."""
 Echo = Callable[[str], object]
+Tell = Callable[[Trial, Outcome], object]
 
 
 @dataclass(frozen=True)
@@ -48,14 +50,27 @@ class Place:
 
 
 def run(
-    bed: Bed, rows: Sequence[Row], columns: Sequence[str], repeat: int, echo: Echo, *, hookless: bool = False
+    bed: Bed,
+    rows: Sequence[Row],
+    columns: Sequence[str],
+    repeat: int,
+    echo: Echo,
+    *,
+    hookless: bool = False,
+    keep: Callable[[Outcome], object] = lambda outcome: None,
 ) -> list[Outcome]:
     """Run these rows and columns.
 
     :param repeat: how often each cell.
     :param echo: is told how it goes, in lines.
     :param hookless: only the cells in which Airflow calls no hook.
+    :param keep: is given each outcome as soon as it is known.
     """
+
+    def tell(trial: Trial, outcome: Outcome) -> None:
+        keep(outcome)
+        _tell(bed, trial, outcome, echo)
+
     places = [
         Place(row, column, number)
         for row in rows
@@ -67,14 +82,14 @@ def run(
     outcomes: list[Outcome] = []
     for row in rows:
         for chunk in _chunks([place for place in places if place.row is row and row.together], bed.slots):
-            outcomes += _all_at_once(bed, row, chunk, echo)
+            outcomes += _all_at_once(bed, row, chunk, tell)
     tests = [place for place in places if place.row.test_run]
     with ThreadPoolExecutor(bed.slots) as pool, ThreadPoolExecutor(CTRL_C_AT_A_TIME) as other_pool:
         # On SQLite one after the other.
         aside = other_pool if bed.slots > 1 else pool
         try:
-            found = [pool.map(lambda place: _one(bed, place, echo), single)]
-            found.append(aside.map(lambda place: _one(bed, place, echo), tests))
+            found = [pool.map(lambda place: _one(bed, place, tell), single)]
+            found.append(aside.map(lambda place: _one(bed, place, tell), tests))
             outcomes += [outcome for some in found for outcome in some]
         except BaseException:
             bed.stopping.set()
@@ -85,7 +100,7 @@ def run(
     return sorted(outcomes, key=lambda outcome: order[Place(outcome.row, outcome.column, outcome.number)])
 
 
-def _one(bed: Bed, place: Place, echo: Echo) -> Outcome:
+def _one(bed: Bed, place: Place, tell: Tell) -> Outcome:
     """One repetition, again if Airflow itself spoils it."""
     for attempt in range(ATTEMPTS):
         trial = place.trial(bed)
@@ -97,13 +112,13 @@ def _one(bed: Bed, place: Place, echo: Echo) -> Outcome:
             outcome = _broken(trial, error, attempt)
         finally:
             _tidy(trial)
-        if outcome.is_as_expected or not bed.spoiled(trial.key) or bed.stopping.is_set():
+        if outcome.is_as_expected or not bed.spoiled(trial.key, trial.begun) or bed.stopping.is_set():
             break
-    _tell(bed, trial, outcome, echo)
+    tell(trial, outcome)
     return outcome
 
 
-def _all_at_once(bed: Bed, row: Row, places: Sequence[Place], echo: Echo) -> list[Outcome]:
+def _all_at_once(bed: Bed, row: Row, places: Sequence[Place], tell: Tell) -> list[Outcome]:
     """Repetitions that meet the same fate; those that Airflow itself spoils, again."""
     outcomes: dict[Place, Outcome] = {}
     for attempt in range(ATTEMPTS):
@@ -111,9 +126,9 @@ def _all_at_once(bed: Bed, row: Row, places: Sequence[Place], echo: Echo) -> lis
         if not left:
             break
         for trial, outcome in _together(bed, row, [place.trial(bed) for place in left], attempt):
-            if outcome.is_as_expected or attempt == ATTEMPTS - 1 or not bed.spoiled(trial.key):
+            if outcome.is_as_expected or attempt == ATTEMPTS - 1 or not bed.spoiled(trial.key, trial.begun):
                 outcomes[Place(row, trial.column.name, trial.number)] = outcome
-                _tell(bed, trial, outcome, echo)
+                tell(trial, outcome)
     return [outcomes[place] for place in places]
 
 
@@ -232,13 +247,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     with Bed.started(given.database, slots=given.slots, home=given.keep, sweep=given.sweep) as bed:
         echo(f"Airflow runs on {bed.database}; {bed.slots} side by side.")
-        outcomes = run(bed, rows, columns, given.repeat, echo, hookless=given.hookless)
-        measured = summary(outcomes, rows, database=bed.database, repeat=given.repeat, sweeps=given.sweep)
-    if given.json and given.rows and given.json.exists():
-        measured = merge(json.loads(given.json.read_text("utf-8")), measured)
-    if given.json:
-        given.json.write_text(json.dumps(measured, indent=2) + "\n", "utf-8")
-    echo(table(measured))
+        adds = given.json and given.rows and given.json.exists()
+        before = json.loads(given.json.read_text("utf-8")) if adds else None
+        about = {"database": bed.database, "repeat": given.repeat, "sweeps": given.sweep}
+        known: list[Outcome] = []
+        writing = threading.Lock()
+
+        def keep(outcome: Outcome) -> None:
+            """So that what is measured stays if the run is broken off."""
+            with writing:
+                known.append(outcome)
+                if given.json:
+                    done = [row for row in rows if any(one.row is row for one in known)]
+                    measured = summary(known, done, **about)
+                    measured = measured if before is None else merge(before, measured)
+                    given.json.with_suffix(".new").write_text(json.dumps(measured, indent=2) + "\n", "utf-8")
+                    given.json.with_suffix(".new").replace(given.json)
+
+        outcomes = run(bed, rows, columns, given.repeat, echo, hookless=given.hookless, keep=keep)
+    echo(table(summary(outcomes, rows, **about)))
     return 0 if all(outcome.is_as_expected for outcome in outcomes) else 1
 
 

@@ -412,10 +412,10 @@ def test_what_a_task_leaves_behind(
 ) -> None:
     """Result, XComs, records, rendered fields, trigger and event of a task with a real key."""
     from airflow.providers.common.compat.sdk import TaskDeferred
-    from airflow.sdk.bases.operator import ExecutorSafeguard
 
     from airflow_lro_provider.sensors.operations import OperationSensor
     from tests.airflow.played import PlayedTry, Store
+    from tests.airflow.versions import may_execute
 
     with HostileServer(good_token) as tokens, HostileServer(play) as api:
         extra = {"keyfile_dict": search.key(tokens.url), "api_endpoint": api.url, "num_retries": 0}
@@ -425,7 +425,7 @@ def test_what_a_task_leaves_behind(
             task_id="t", operation_name=NAME, service="datafusion", deferrable=deferrable, cancel_on_kill=True,
             poke_interval=0.01, timeout=0.2,
         )  # fmt: skip
-        ExecutorSafeguard.tracker.set(sensor)
+        may_execute(sensor)
         a_try = PlayedTry(None, Store())  # type: ignore[arg-type]
         try:
             search.said(sensor.execute(a_try.context))

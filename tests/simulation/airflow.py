@@ -24,10 +24,9 @@ from airflow.providers.common.compat.sdk import (
     Connection,
     TaskDeferred,
 )
-from airflow.sdk.bases.operator import ExecutorSafeguard
-from airflow.sdk.exceptions import AirflowRescheduleException
 
-from airflow_lro_provider.airflow_compat import task_states
+from airflow_lro_provider.airflow_compat import record_store, task_states
+from airflow_lro_provider.airflow_compat.exceptions import AirflowRescheduleException
 from airflow_lro_provider.attempt import deferral, guard, record
 from airflow_lro_provider.attempt.task import OperationTask
 from airflow_lro_provider.hooks import operations as hooks
@@ -39,6 +38,8 @@ from airflow_lro_provider.ownership.evidence import OWNER_KEY
 from airflow_lro_provider.sweep import ledger
 from airflow_lro_provider.sweep.reconciler import FromWithin, sweep
 from airflow_lro_provider.triggers.operations import OperationTrigger
+from tests.airflow.played import NoVariable
+from tests.airflow.versions import may_execute
 from tests.simulation.service import Service
 from tests.simulation.world import Process, SimulatedFuture, Thread, World, current, is_here, pause, run_loop
 
@@ -290,7 +291,7 @@ class Airflow:
         finally:
             process.is_asking = False
 
-    def states(self, *, dag_id: str, run_ids: list[str], task_ids: list[str], map_index: int | None) -> Any:
+    def states(self, dag_id: str, task_ids: list[str], run_ids: list[str], map_index: int | None) -> Any:
         """The state of the task."""
         return self.ask(lambda: {"r": {"t": self.state}} if "r" in run_ids and "t" in task_ids else {})
 
@@ -387,7 +388,7 @@ class Worker:
             airflow.xcoms.clear()
         airflow.resumes = None
         self.operator = operator = airflow._make()
-        ExecutorSafeguard.tracker.set(operator)
+        may_execute(operator)
         try:
             if self.resumes is None:
                 operator.execute(self._context())
@@ -559,8 +560,8 @@ def in_place_of_the_real(airflow: Callable[[], Airflow]) -> Iterator[None]:
     def variables() -> _Variables:
         return _Variables(airflow())
 
-    def states(**how: Any) -> Any:
-        return airflow().states(**how)
+    def states(*about: Any) -> Any:
+        return airflow().states(*about)
 
     def pool(kind: str) -> Executor:
         return _InPlace() if is_here() else _pool(kind)
@@ -575,6 +576,7 @@ def in_place_of_the_real(airflow: Callable[[], Airflow]) -> Iterator[None]:
         mock.patch.object(guard, "threading", threads),
         mock.patch.object(guard, "Future", SimulatedFuture),
         mock.patch.object(guard, "os", parent),
+        mock.patch.object(record_store, "SupervisorVariable", NoVariable),
         mock.patch.object(guard, "is_in_line", return_value=False),
         mock.patch.object(record, "is_in_line", return_value=False),
         mock.patch.object(guard, "is_asking_supervisor", is_asking),
@@ -582,8 +584,8 @@ def in_place_of_the_real(airflow: Callable[[], Airflow]) -> Iterator[None]:
         mock.patch.object(ledger, "ledger_is_on", return_value=True),
         mock.patch.object(ledger, "_variables", variables),
         mock.patch.object(deferral, "call_before_stopping", call_back),
-        mock.patch.object(task_states.RuntimeTaskInstance, "get_task_states", states),
-        mock.patch.object(task_states.RuntimeTaskInstance, "get_dagrun_state", return_value="running"),
+        mock.patch.object(task_states, "task_states", states),
+        mock.patch.object(task_states, "run_state", return_value="running"),
         mock.patch.object(task_states.XCom, "get_one", xcom),
         mock.patch.object(hooks.BaseHook, "get_connection", staticmethod(connection)),
         mock.patch("airflow.providers.common.compat.connection.get_async_connection", async_connection),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 import signal
@@ -69,6 +70,8 @@ class Bed:
         self._starts = threading.BoundedSemaphore(STARTS_AT_A_TIME)
         self._read = 0
         self._trouble: list[str] = []
+        self._deaths: list[float] = []
+        self._nurse = threading.Thread(target=self._bring_back_the_scheduler, name="nurse", daemon=True)
 
     @classmethod
     @contextlib.contextmanager
@@ -138,10 +141,12 @@ class Bed:
             self.airflow.api("POST", "pools", {"name": CLOSED_POOL, "slots": 0})
         self.airflow.api("PATCH", "pools/default_pool", {"slots": 500}, params={"update_mask": "slots"})
         self.watch.start()
+        self._nurse.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stopping.set()
+        self._nurse.join()
         self.watch.stop()
 
     # Looking
@@ -213,8 +218,22 @@ class Bed:
             with contextlib.suppress(psutil.NoSuchProcess):
                 child.send_signal(sig)
 
-    def spoiled(self, run_id: str) -> bool:
-        """Whether Airflow itself has failed the task of this run."""
+    def _bring_back_the_scheduler(self) -> None:
+        """As whoever runs Airflow for others does: a scheduler may end by an error of its own.
+
+        So does Airflow 3.1.8's, under load, while a task is cleared ("UPDATE statement on table 'task_instance'
+        expected to update 1 row(s); 0 were matched"). One that a row has killed is that row's to bring back.
+        """
+        while not self.stopping.wait(2.0):
+            if self.airflow.components["scheduler"].poll() == 1:
+                self._deaths.append(time.time())
+                with contextlib.suppress(LocalAirflowError):
+                    self.airflow.restart("scheduler")
+
+    def spoiled(self, run_id: str, since: float = math.inf) -> bool:
+        """Whether Airflow itself has failed the task of this run, or its scheduler has ended by itself since then."""
+        if any(at >= since for at in self._deaths):
+            return True
         with self._lock, (self.airflow.home / "scheduler.log").open("rb") as log:
             log.seek(self._read)
             # The last line may be half written.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow import __version__
+
 from tests.e2e.bed.cells import COLUMNS, Cell, Row
 from tests.e2e.bed.judge import Judgement
 from tests.e2e.bed.matrix import ROWS, blanks

@@ -1,0 +1,42 @@
+"""Where a task leaves the link to its operation for the web interface.
+
+====================  =========================================  ==============================================
+                      Airflow 3                                  Airflow 2.11
+====================  =========================================  ==============================================
+who makes the link    the process of the task, at its end;       the web server, when somebody looks: it knows
+                      Airflow keeps it                           the Dag's arguments only, and what the task has
+                                                                 left as an XCom
+====================  =========================================  ==============================================
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from airflow_lro_provider.airflow_compat import AIRFLOW
+
+KEY = "google_console"
+
+
+def leave_link(ti: Any, resource: Any) -> None:
+    """Leave the link, where it is not Airflow that does.
+
+    :param resource: the operation, if it is known.
+    """
+    if AIRFLOW >= (3,) or resource is None:
+        return
+    from airflow_lro_provider.links.operations import console_url
+
+    with contextlib.suppress(Exception):  # whatever is wrong with it, the task has its own end
+        if url := console_url(resource):
+            ti.xcom_push(key=KEY, value=url)
+
+
+def link_left(ti_key: Any) -> str:
+    """The link that a task has left; empty if it is not kept in this way."""
+    if AIRFLOW >= (3,):
+        return ""
+    from airflow.providers.common.compat.sdk import XCom
+
+    return str(XCom.get_value(key=KEY, ti_key=ti_key) or "")
