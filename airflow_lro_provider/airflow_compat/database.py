@@ -105,7 +105,8 @@ class DatabaseVariable:
         query = session.query(table.try_number, table.job_id, table.state).filter(*mine)
         number, job_id, state = query.with_for_update(read=True).first() or (None, None, "removed")
         # A job is one process of a try. A try that a user has marked is still the one that there is.
-        if (number, job_id) != (ti.try_number, ti.job_id) or state in _BEFORE_A_TRY:
+        is_mine = (str(number), str(job_id)) == (str(ti.try_number), str(ti.job_id))  # a task has its job's as a text
+        if not is_mine or state in _BEFORE_A_TRY:
             raise ReplacedTryError(f"Airflow has another try of this task by now: {number}, {state}")
 
 

@@ -114,8 +114,22 @@ def first_reschedule_date(context: Any) -> datetime | None:
 
 
 def context_before_execute() -> Any:
-    """The context of a task that Airflow kills before it has called it, and never will; ``None`` if it will."""
-    return _context() if AIRFLOW < (3,) else None
+    """What there is of the context of a task that Airflow kills before it has called it, and never will.
+
+    ``None`` if it will. To be called by ``on_kill``.
+    """
+    if AIRFLOW >= (3,) or (context := _context()) is not None:
+        return None if AIRFLOW >= (3,) else context
+    frame = sys._getframe()
+    while (frame := frame.f_back) is not None:  # the handler of the signal has the task instance
+        if frame.f_code.co_name == "signal_handler" and hasattr(ti := frame.f_locals.get("self"), "next_method"):
+            return {"ti": ti}
+    return None
+
+
+def handed_over(ti: Any) -> dict[str, Any]:
+    """What a task has handed to itself when it deferred, and with what event it was woken. (Airflow 2)"""
+    return dict(ti.next_kwargs or {})
 
 
 def call_before_stopping(callback: Callable[[], object]) -> None:

@@ -14,7 +14,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, BaseOperator
 
-from airflow_lro_provider.airflow_compat.task_process import context_before_execute, is_in_line, retry_policy_of
+from airflow_lro_provider.airflow_compat.task_process import (
+    context_before_execute,
+    handed_over,
+    is_in_line,
+    retry_policy_of,
+)
 from airflow_lro_provider.attempt.guard import CANCEL_TIMEOUT_SECONDS, Guard, Phase
 from airflow_lro_provider.attempt.validation import check_texts
 from airflow_lro_provider.exceptions import OperationInputError, OperationKilled, OperationRunningError
@@ -112,10 +117,15 @@ class OperationTask(BaseOperator):
         """
         from airflow_lro_provider.attempt.adoption import recall_left
         from airflow_lro_provider.attempt.resumed import Resumed
+        from airflow_lro_provider.triggers.events import is_of_an_end
 
-        with contextlib.suppress(OperationKilled, AirflowTaskTimeout), self._new_attempt(context, Resumed()) as attempt:
+        known = handed_over(context["ti"])
+        if is_of_an_end(known.get("event")):
+            return  # there is nothing to lose
+        resumed = Resumed.from_kwargs(known)
+        with contextlib.suppress(OperationKilled, AirflowTaskTimeout), self._new_attempt(context, resumed) as attempt:
             self._note_secrets(attempt)
-            if self.cancel_on_kill and not self._recall(attempt):
+            if self.cancel_on_kill and attempt.reference is None and not self._recall(attempt):
                 recall_left(attempt)
             if isinstance(error, AirflowTaskTimeout):
                 raise error

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import requests
 
+from airflow_lro_provider.airflow_compat import local
 from airflow_lro_provider.demo import _processes
 
 T = TypeVar("T")
@@ -74,16 +75,16 @@ class AirflowClient:
         params: dict[str, Any] | None = None,
         timeout: float = 60,
     ) -> Any:
-        """Call the REST API (version 2).
+        """Call the REST API.
 
         :param method: HTTP method
-        :param path: what comes after ``/api/v2/``, such as ``dags/my_dag/dagRuns``
+        :param path: what comes after its version, such as ``dags/my_dag/dagRuns``
         :param json: body
         :param params: query
         :param timeout: seconds, of one request
         :raises LocalAirflowError: if it answers with an error, or not at all
         """
-        return self.request(method, f"/api/v2/{path}", json, params, timeout)
+        return self.request(method, f"{local.API}{path}", json, params, timeout)
 
     def request(self, method: str, path: str, json: Any, params: dict[str, Any] | None, timeout: float) -> Any:
         """Call any path of the API server; see :meth:`api`."""
@@ -127,7 +128,7 @@ class AirflowClient:
         """
         if self.api("GET", f"dags/{dag_id}")["is_paused"]:
             self.api("PATCH", f"dags/{dag_id}", {"is_paused": False})
-        body = {"logical_date": None, "conf": conf or {}, **({"dag_run_id": run_id} if run_id else {})}
+        body = {**local.TRY_OF_RUN, "conf": conf or {}, **({"dag_run_id": run_id} if run_id else {})}
         return str(self.api("POST", f"dags/{dag_id}/dagRuns", body)["dag_run_id"])
 
     def run_state(self, dag_id: str, run_id: str) -> str:
@@ -154,7 +155,7 @@ class AirflowClient:
         found: list[dict[str, Any]] = []
         total = 1
         while len(found) < total:
-            page = self.api("GET", path, params={"limit": 100, "offset": len(found), "order_by": "id"})
+            page = self.api("GET", path, params={"limit": 100, "offset": len(found), **local.IN_ORDER})
             if not page["task_instances"]:
                 break
             found += page["task_instances"]
@@ -211,7 +212,7 @@ class AirflowClient:
 
     def set_task_state(self, dag_id: str, run_id: str, task_id: str, state: str, map_index: int = -1) -> None:
         """Mark a task instance as ``success``, ``failed`` or ``skipped``, as the web interface does it."""
-        self.api("PATCH", self._task(dag_id, run_id, task_id, map_index), {"new_state": state})
+        self.api("PATCH", self._task(dag_id, run_id, task_id, map_index), {**local.CHANGE, "new_state": state})
 
     def set_run_state(self, dag_id: str, run_id: str, state: str) -> None:
         """Mark a run as ``success``, ``failed`` or ``queued``, as the web interface does it."""
@@ -269,8 +270,7 @@ class AirflowClient:
         """
         task = self.task_instance(dag_id, run_id, task_id, map_index)
         processes = _processes.running()
-        title = f"airflow worker -- {task['id']}"
-        return [pid for pid in processes if pid == task["pid"] or _processes.command_line(pid).startswith(title)]
+        return [pid for pid in processes if pid == task["pid"] or local.is_of_task(_processes.command_line(pid), task)]
 
     def supervisor_pids(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> list[int]:
         """Process ids of the supervisors of :meth:`task_pids`, which talk to the API server for them."""

@@ -22,12 +22,14 @@ from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
 
+from airflow_lro_provider.airflow_compat import local
 from airflow_lro_provider.demo import _processes
 from airflow_lro_provider.demo._client import AirflowClient, LocalAirflowError, poll, tail
 from airflow_lro_provider.demo._sqlite import install_plugin, never_reuse_trigger_ids, sqlite_settings
 
 __all__ = ["LocalAirflow", "LocalAirflowError"]
 
+_NOT_JOBS = ("api-server", "webserver")
 _JOB_TYPES = {"scheduler": "SchedulerJob", "dag-processor": "DagProcessorJob", "triggerer": "TriggererJob"}
 
 
@@ -42,10 +44,17 @@ class _Component:
     environment: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
     started: datetime = datetime.min
+    log_begins: int = 0
 
     @property
     def is_running(self) -> bool:
         return self.process is not None and self.process.poll() is None
+
+    def has_logged(self, words: str) -> bool:
+        """Whether it has, since it was started last."""
+        with self.log.open("rb") as log:
+            log.seek(self.log_begins)
+            return words in log.read().decode("utf-8", "replace")
 
     def log_tail(self) -> str:
         return tail(self.log.read_text("utf-8", "replace")) if self.log.exists() else "(no log)"
@@ -111,7 +120,7 @@ class LocalAirflow(AirflowClient):
 
     # Start and stop
 
-    def start(self, timeout: float = 120) -> LocalAirflow:
+    def start(self, timeout: float = 240) -> LocalAirflow:
         """Start everything, and wait until Airflow is healthy and knows the Dags.
 
         :param timeout: seconds, for all of it
@@ -173,22 +182,15 @@ class LocalAirflow(AirflowClient):
             "CORE__EXECUTOR": "LocalExecutor",
             "CORE__PARALLELISM": str(self._parallelism),
             "CORE__FERNET_KEY": base64.urlsafe_b64encode(os.urandom(32)).decode(),
-            "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
-            "CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
             # The default asks the name server.
             "CORE__HOSTNAME_CALLABLE": "socket.gethostname",
             **({"DATABASE__SQL_ALCHEMY_CONN": self._database} if self._database else sqlite_settings(self.home)),
-            "API__BASE_URL": self.url,
-            "API__SECRET_KEY": secrets.token_hex(16),
-            "API_AUTH__JWT_SECRET": secrets.token_hex(32),
             "LOGGING__BASE_LOG_FOLDER": str(self.home / "logs"),
             "LOGGING__COLORED_CONSOLE_LOG": "False",
             "LOGGING__WORKER_LOG_SERVER_PORT": str(self._worker_log_port),
             "LOGGING__TRIGGER_LOG_SERVER_PORT": str(self._trigger_log_ports[0]),
-            "DAG_PROCESSOR__REFRESH_INTERVAL": "5",
-            "WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
             "SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "2",
-            "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
+            **local.settings(self.url, self._api_port, self.home),
         }
         return {
             **inherited,
@@ -205,9 +207,7 @@ class LocalAirflow(AirflowClient):
         }
 
     def _plan(self) -> Iterator[_Component]:
-        # The API server first: it takes longest.
-        api = ["api-server", "--host", "127.0.0.1", "--port", str(self._api_port), "--workers", "1"]
-        for arguments in (api, ["dag-processor"], ["scheduler"]):
+        for arguments in local.components(self._api_port):
             yield _Component(arguments[0], arguments[0], arguments, self.home / f"{arguments[0]}.log")
         for index in range(self._triggerers):
             port = {"AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(self._trigger_log_ports[index])}
@@ -217,6 +217,7 @@ class LocalAirflow(AirflowClient):
     def _spawn(self, component: _Component) -> None:
         component.started = datetime.now(timezone.utc)
         with component.log.open("ab") as log:
+            component.log_begins = log.tell()
             component.process = subprocess.Popen(
                 [self._python, "-m", "airflow", *component.arguments],
                 env={**self._environment, **component.environment},
@@ -268,14 +269,18 @@ class LocalAirflow(AirflowClient):
             return components
 
     def _log_in(self) -> None:
-        if not self.token:
+        if local.HAS_TOKENS and not self.token:
             self.token = self.request("GET", "/auth/token", None, None, timeout=10)["access_token"]
 
     def _is_ready(self, component: _Component, components: list[_Component]) -> bool:
-        if component.kind == "api-server":
+        if component.kind in _NOT_JOBS:
+            if not local.HAS_JOBS:
+                return bool(self.api("GET", "health")["metadatabase"]["status"] == "healthy")
             # The first answer of the tasks' API takes it 5 s of CPU, which no task is to wait for.
             self.request("GET", "/execution/health", None, None, timeout=60)
             return bool(self.api("GET", "monitor/health")["metadatabase"]["status"] == "healthy")
+        if not local.HAS_JOBS:
+            return component.has_logged("Starting the ")
         # A predecessor that was killed counts as running and healthy for a while, hence the time.
         same = [other for other in components if other.kind == component.kind]
         since = min(other.started for other in same)
@@ -293,14 +298,14 @@ class LocalAirflow(AirflowClient):
             if now_known != known:
                 known, unchanged_since = now_known, time.monotonic()
             # What looks like a Dag may be a helper of one, and never become known.
-            if known and time.monotonic() - unchanged_since > 5:
+            if known and time.monotonic() - unchanged_since > local.PARSING_SECONDS:
                 return
-        log = self._components["dag-processor"].log_tail()
+        log = self._components["dag-processor" if "dag-processor" in self._components else "scheduler"].log_tail()
         raise LocalAirflowError(f"No Dag was found in time in {self._dags}, of {sorted(expected)}:\n{log}")
 
     def _known_files(self) -> set[str]:
         dags = self.api("GET", "dags", params={"limit": 1000})["dags"]
-        return {dag["relative_fileloc"] for dag in dags} | {error["filename"] for error in self.import_errors()}
+        return {local.file_of(one, self._dags) for one in (*dags, *self.import_errors())}
 
     # The components
 

@@ -15,6 +15,7 @@ What cannot be judged or reached is counted as unsure and left to the next sweep
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import DAG, BaseOperator
@@ -74,7 +75,8 @@ def sweep_dag(
     :param dry_run: change nothing.
     :param kwargs: more arguments of the Dag.
     """
-    arguments = {"catchup": False, "max_active_runs": 1, "tags": ["google", "lro"], **kwargs}
+    long_ago = datetime(2020, 1, 1, tzinfo=timezone.utc)  # Airflow 2 wants one
+    arguments = {"start_date": long_ago, "catchup": False, "max_active_runs": 1, "tags": ["google", "lro"], **kwargs}
     with DAG(dag_id, schedule=schedule, **arguments) as dag:
         SweepOperationsOperator(task_id="sweep", dry_run=dry_run, retries=0)
     return dag

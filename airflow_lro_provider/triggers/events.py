@@ -134,6 +134,14 @@ def read_event(stored: Any) -> Event:
     raise ValueError(f"the trigger sent an event that is not understood (with {keys}); it counts as a failure")
 
 
+def is_of_an_end(stored: Any) -> bool:
+    """Whether an event says that the operation is finished, or gone. Anything that is no event says nothing."""
+    try:
+        return isinstance(read_event(stored), (Finished, Gone))
+    except ValueError:
+        return False
+
+
 def is_for_another(stored: Any, token: str | None) -> bool:
     """Whether an event belongs to another task or try than the one that it woke.
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from airflow_lro_provider.airflow_compat import task_process
+from airflow_lro_provider.airflow_compat import AIRFLOW, task_process
 from airflow_lro_provider.attempt import attempt, deferral, record
 from airflow_lro_provider.lro import polling
 from tests.airflow.played import Killable, once
+from tests.airflow.versions import sigterm_of
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +27,16 @@ def pauses_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attempt, "CONNECTION_PAUSES_SECONDS", (0.01, 0.01))
     monkeypatch.setattr(record, "READ_PAUSES_SECONDS", (0.01, 0.01))
     monkeypatch.setattr(deferral, "PUSH_PAUSES_SECONDS", (0.01, 0.01))
+
+
+@pytest.fixture(autouse=True)
+def played_tries_know_when_they_polled_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow 2 has it in its database."""
+    if AIRFLOW < (3,):
+        monkeypatch.setattr("airflow.sensors.base._orig_start_date", lambda **_: None)
+    monkeypatch.setattr(
+        task_process, "first_reschedule_date", lambda context: context["ti"].get_first_reschedule_date(context)
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +56,7 @@ def killable() -> Iterator[Killable]:
     killers: list[threading.Thread] = []
 
     def kill(operator: Any, when: Callable[[], Any]) -> None:
-        signal.signal(signal.SIGTERM, lambda *_: operator.on_kill())
+        signal.signal(signal.SIGTERM, sigterm_of(operator))
         killers.append(once(when, lambda: os.kill(os.getpid(), signal.SIGTERM)))
 
     yield kill

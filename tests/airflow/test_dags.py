@@ -18,7 +18,7 @@ from airflow_lro_provider.operators.operations import (
     RunOperationOperator,
 )
 from airflow_lro_provider.sensors.operations import OperationSensor
-from tests.airflow.versions import DagSerialization
+from tests.airflow.versions import DagSerialization, is_mapped, since_3
 
 NAME = "projects/p/locations/us-central1/operations/o"
 BOTH = [OperationSensor, CancelOperationOperator]
@@ -312,7 +312,7 @@ def test_tasks_can_be_mapped(make: type[BaseOperator], source: Callable[[], Any]
     """`.partial().expand(operation_name=…)` over a list and over the output of a task, and through serialization."""
     with DAG("d", schedule=None) as dag:
         make.partial(task_id="t", service="datafusion", retries=1).expand(operation_name=source())
-    assert DagSerialization.from_dict(DagSerialization.to_dict(dag)).get_task("t").is_mapped
+    assert is_mapped(DagSerialization.from_dict(DagSerialization.to_dict(dag)).get_task("t"))
 
 
 @pytest.mark.parametrize(
@@ -405,7 +405,7 @@ def test_starters_can_be_mapped_and_serialized() -> None:
 
         start.expand(number=[1, 2])
     again = DagSerialization.from_dict(DagSerialization.to_dict(dag))
-    assert [again.get_task(task_id).is_mapped for task_id in ("r", "start")] == [True, True]
+    assert [is_mapped(again.get_task(task_id)) for task_id in ("r", "start")] == [True, True]
 
 
 def test_a_decorated_function_is_checked_when_the_dag_is_parsed() -> None:
@@ -414,6 +414,7 @@ def test_a_decorated_function_is_checked_when_the_dag_is_parsed() -> None:
         task.operation(lambda: NAME, task_id="t", service="earth-engine")()
 
 
+@since_3
 def test_the_link_of_a_task_that_started_its_operation() -> None:
     """It knows the operation once it is started, and has no link before."""
     from airflow_lro_provider.lro.resources.names import read_reference

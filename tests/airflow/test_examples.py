@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.airflow.versions import dag_bag
+from tests.airflow.versions import dag_bag, since_3
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,6 +21,7 @@ def test_example_dags_can_be_read(folder: str) -> None:
     assert not [warning for stat in bag.dagbag_stats for warning in getattr(stat, "warnings", ())]
 
 
+@since_3
 def test_the_first_dag_of_the_readme_works(tmp_path: Path) -> None:
     """What a newcomer copies from the README is a Dag."""
     [code] = [

@@ -8,16 +8,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from airflow.sdk.execution_time.comms import ConnectionResult, GetConnection
-from airflow.sdk.execution_time.supervisor import InProcessSupervisorComms, set_supervisor_comms
 
-from airflow_lro_provider.airflow_compat import task_process
+from airflow_lro_provider.airflow_compat import AIRFLOW, task_process
 from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.hooks.operations import OperationsAsyncHook
 from airflow_lro_provider.operators.operations import CancelOperationOperator, RunOperationOperator
 from airflow_lro_provider.sensors.operations import OperationSensor
 from tests.airflow.played import PlayedTry, Store
-from tests.airflow.versions import may_execute
+from tests.airflow.versions import may_execute, since_3
 
 PLACE = "projects/p/locations/us-central1/instances"
 TASKS: dict[str, Callable[[str], Any]] = {
@@ -41,6 +39,11 @@ TASKS: dict[str, Callable[[str], Any]] = {
 def in_line(lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that plays its own supervisor."""
     monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", lro_emulator.airflow_connection_json())
+    if AIRFLOW < (3,):
+        monkeypatch.setattr(task_process, "_without_job", [True])
+        return
+    from airflow.sdk.execution_time.supervisor import InProcessSupervisorComms
+
     channel = object.__new__(InProcessSupervisorComms)
     monkeypatch.setattr(task_process, "_channel", lambda: channel)
 
@@ -59,8 +62,11 @@ def test_a_deferrable_task_waits_itself(lro_emulator: Emulator, kind: str) -> No
     assert sum(request.verb == "cancel" for request in requests) == (1 if kind == "cancel" else 0)
 
 
+@since_3
 def test_a_trigger_reads_a_connection_of_the_database(lro_emulator: Emulator) -> None:
     """C2: also one of an operator that is not ours: the supervisor that is played has no asynchronous questions."""
+    from airflow.sdk.execution_time.comms import ConnectionResult, GetConnection
+    from airflow.sdk.execution_time.supervisor import InProcessSupervisorComms, set_supervisor_comms
 
     class Played(InProcessSupervisorComms):
         def send(self, msg: Any) -> Any:

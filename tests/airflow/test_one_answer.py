@@ -34,7 +34,7 @@ from airflow_lro_provider.sweep.reconciler import FromWithin, sweep
 from tests.airflow.played import Killable, OutdatedStore, Store, Variables, once
 from tests.airflow.test_sensor import Try as SensorTry
 from tests.airflow.test_starters import LOCATION, PLAIN, Try, crash, die_after
-from tests.airflow.versions import may_execute, play_task_states
+from tests.airflow.versions import Killed, may_execute, play_task_states
 
 RESTART = f"{LOCATION}/instances/i:restart"  # neither a request id, nor a resource whose id it says
 
@@ -349,7 +349,7 @@ def test_one_refusal_of_a_cancel_does_not_leave_the_operation(
     operator = this.operator()
     killable(operator, lambda: len(emulator.requests("get")) > 1)
     emulator.fail(code, verb="cancel")
-    with pytest.raises(OperationKilled):
+    with pytest.raises(Killed):
         operator.execute(this.context)
     [view] = this.started
     assert view.cancel_requests == 1
@@ -377,7 +377,7 @@ def test_a_write_that_fails_leaves_what_was_written_before(
         return this.store.fails
 
     killable(operator, is_polled)
-    with pytest.raises(OperationKilled):
+    with pytest.raises(Killed):
         operator.execute(this.context)
     assert (this.starts, this.cancels) == (1, 0)
 
@@ -481,7 +481,7 @@ def test_a_cancel_operator_that_is_killed_in_trouble_requests_nothing_more(
     may_execute(operator)
     phases = operator._get_guard()
     killable(operator, lambda: len(emulator.requests("cancel")) > 1 and phases.phase is guard.Phase.WAITING)
-    with pytest.raises(OperationKilled):
+    with pytest.raises(Killed):
         operator.execute(this.context)
     assert len(emulator.requests("cancel")) == 2
     assert not emulator.operation("datafusion", name).cancel_requests

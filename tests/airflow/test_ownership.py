@@ -14,11 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_lro_provider.airflow_compat import task_states as compat
+from airflow_lro_provider.airflow_compat.task_process import try_id
 from airflow_lro_provider.lro.resources.names import read_reference
 from airflow_lro_provider.ownership import evidence as ownership
 from airflow_lro_provider.ownership.decisions import ADOPTER, Evidence
 from airflow_lro_provider.ownership.evidence import TaskKey, plan_queries, query_states
-from tests.airflow.versions import play_task_states
+from tests.airflow.versions import play_task_states, since_3
 
 
 def owner(dag: str = "d", run: str = "r", task: str = "t", index: int = -1) -> TaskKey:
@@ -180,6 +181,7 @@ def test_an_older_try_owns_nothing_any_more(found: Any, mine: str, says: Any) ->
     assert ownership.judge_owner(found, mine) == says
 
 
+@since_3
 def test_the_state_of_a_run_is_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
     """The task SDK's enum writes itself as `DagRunState.FAILED`: so the sweep took every run for one that goes on."""
     from airflow.sdk.api.datamodels._generated import DagRunState
@@ -190,12 +192,12 @@ def test_the_state_of_a_run_is_its_value(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_each_deferral_has_a_token_of_its_own() -> None:
     """It says the try, and the operation however its project is spelled."""
-    ti = SimpleNamespace(id=OLD)
+    ti = SimpleNamespace(id=OLD, dag_run=SimpleNamespace(id=7), try_number=1, task_id="t", map_index=-1)
     references = [read_reference(f"projects/{p}/locations/l/operations/o", "datafusion") for p in ("p", "p", "123")]
     tokens = [ownership.new_owner_token(ti, reference) for reference in references]
     assert len(set(tokens)) == 3
     assert len({token.rpartition("/")[0] for token in tokens}) == 1
-    assert tokens[0].startswith(f"{OLD}/i")
+    assert tokens[0].startswith(f"{try_id(ti)}/i")
 
 
 async def test_the_token_is_read_for_its_task(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,6 @@ from airflow_lro_provider.exceptions import (
     FinalOperationFailedError,
     OperationFailedError,
     OperationInputError,
-    OperationKilled,
     OperationWaitError,
 )
 from airflow_lro_provider.lro import polling
@@ -39,7 +38,7 @@ from airflow_lro_provider.ownership import evidence
 from airflow_lro_provider.ownership.decisions import ArmedRecord, Evidence, TaskState
 from airflow_lro_provider.sensors.operations import OperationSensor
 from tests.airflow.played import BrokenStore, OutdatedStore, PlayedTry, Store, TakenStore, once, replace_the_key
-from tests.airflow.versions import may_execute
+from tests.airflow.versions import Killed, may_execute, since_3
 from tests.late_success import succeed_after_cancel
 
 
@@ -302,7 +301,7 @@ def test_a_sensor_that_was_cleared_before_it_stood_for_the_operation_leaves_it_t
     """Its record is refused, so the next try could not know whose kill the operation fell to."""
     first = a_try(store=OutdatedStore())
     sensor = first.sensor()
-    with pytest.raises(OperationKilled, match="the next try of the task goes on with the operation"):
+    with pytest.raises(Killed, match="the next try of the task goes on with the operation"):
         sensor.execute(first.context)
     sensor.on_kill()
     assert first.cancels == 0
@@ -323,7 +322,7 @@ def test_a_sensor_that_is_cleared_before_its_record_is_there_leaves_the_operatio
 
     this = a_try(store=Slow())
     sensor = this.sensor()
-    with pytest.raises(OperationKilled):
+    with pytest.raises(Killed):
         sensor.execute(this.context)
     assert this.cancels == 0
 
@@ -383,7 +382,7 @@ def test_a_kill_while_the_store_takes_its_time_is_acted_on_at_once(a_try: Callab
 
     this = a_try(store=Slow())
     sensor = this.sensor()
-    with pytest.raises(OperationKilled):
+    with pytest.raises(Killed):
         sensor.execute(this.context)
     assert cancelled == [1]
     assert this.store[KEY]["killed"]
@@ -553,9 +552,9 @@ def test_a_kill_while_it_resumes_is_not_forgotten(
     a_try: Callable[..., Try], how: str, state: TaskState, cancels: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Marked failed as it learns that the wait was lost: cancelled. If its worker stops, its retry goes on (A1)."""
-    monkeypatch.setattr(evidence, "read_task_state", lambda key: state)
     this = a_try(max_tries=1)
     sensor, deferral = deferred(this)
+    monkeypatch.setattr(evidence, "read_task_state", lambda key: state)
     told = event(this, deferral, status="lost", message="403")
     method, kwargs = "execute_complete", {"event": told, **deferral.kwargs}
     if how != "lost":
@@ -615,7 +614,7 @@ def test_whose_kill_it_is(a_try: Callable[..., Try], kind: str, monkeypatch: pyt
     before = signal.signal(signal.SIGTERM, lambda *_: kill())
     try:
         once(lambda: len(this.emulator.requests(verb="get")) > 1, lambda: os.kill(os.getpid(), signal.SIGTERM))
-        with pytest.raises(OperationKilled):
+        with pytest.raises(Killed):
             sensor.execute(this.context)
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -670,6 +669,7 @@ def test_a_connection_that_is_gone_when_it_resumes_is_no_final_failure(
     assert not isinstance(caught.value, AirflowFailException)
 
 
+@since_3
 def test_a_deferral_timeout_of_airflow_cancels_as_a_backstop(a_try: Callable[..., Try]) -> None:
     """We set none, but whoever does gets a cancel all the same."""
     this = a_try(max_tries=3)

@@ -18,6 +18,7 @@ import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
 from airflow_lro_provider.airflow_compat.exceptions import AirflowRescheduleException
+from airflow_lro_provider.airflow_compat.task_process import try_id
 from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.lro import polling
 from airflow_lro_provider.lro.async_client import AsyncOperationsClient
@@ -967,7 +968,7 @@ def test_the_entry_has_all_that_a_sweep_needs_and_no_secret(lro_emulator: Emulat
     with pytest.raises(TaskDeferred):
         execute(starter(deferrable=True, body={"secret": SECRET}), this)
     [entry] = entries(variables)
-    assert (entry.try_id, entry.task, entry.will_adopt) == (str(this.ti.id), "d.t of r, try 1", True)
+    assert (entry.try_id, entry.task, entry.will_adopt) == (try_id(this.ti), "d.t of r, try 1", True)
     assert (
         entry.reference == read_reference(lro_emulator.operations()[0].operation["name"], "developerconnect").to_dict()
     )
@@ -1036,7 +1037,7 @@ def test_a_start_that_is_sent_again_has_one_entry(
     else:
         execute(starter(**how, wait_for_completion=False), second)
     assert len(lro_emulator.operations()) == 1
-    assert [entry.try_id for entry in entries(variables)] == ([str(second.ti.id)] if waits else [])
+    assert [entry.try_id for entry in entries(variables)] == ([try_id(second.ti)] if waits else [])
 
 
 def test_a_start_that_was_refused_leaves_no_entry(lro_emulator: Emulator, variables: Variables) -> None:
@@ -1059,7 +1060,7 @@ def test_an_adoption_is_recorded_before_the_old_entry_is_removed(lro_emulator: E
         execute(starter(deferrable=True), second)
     # The first release had another key for it; and of a start that was killed in its middle the entry is another.
     assert variables.asked == ["set", "delete", "delete", "delete", "delete"]
-    assert [entry.try_id for entry in entries(variables)] == [str(second.ti.id)]
+    assert [entry.try_id for entry in entries(variables)] == [try_id(second.ti)]
 
 
 @pytest.mark.parametrize("max_tries", [1, 2], ids=["a retry", "a clear"])
@@ -1082,7 +1083,7 @@ def test_a_start_that_a_later_try_has_found_out_is_removed(
     second = PlayedTry(lro_emulator, store, 2, max_tries)
     with pytest.raises(TaskDeferred):
         execute(starter(deferrable=True), second)
-    assert [entry.try_id for entry in entries(variables)] == [str(second.ti.id)]
+    assert [entry.try_id for entry in entries(variables)] == [try_id(second.ti)]
 
 
 @pytest.mark.parametrize("how", ["the answer is lost", "the task waits for nothing"])
@@ -1137,7 +1138,7 @@ def test_reschedule_mode_is_possible_with_the_ledger(lro_emulator: Emulator, var
         with pytest.raises(AirflowRescheduleException):
             execute(made, this)
     assert lro_emulator.requests(verb="cancel") == []
-    assert [entry.try_id for entry in entries(variables)] == [str(this.ti.id)]
+    assert [entry.try_id for entry in entries(variables)] == [try_id(this.ti)]
     lro_emulator.finish("datafusion", name)
     made = OperationSensor(task_id="t", operation_name=name, service="datafusion", mode="reschedule")
     assert execute(made, this)["outcome"] == "SUCCEEDED"

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from airflow_lro_provider.airflow_compat import AIRFLOW, task_states
+from airflow_lro_provider.airflow_compat.exceptions import TaskTerminated
+from airflow_lro_provider.exceptions import OperationKilled
 
 since_3 = pytest.mark.skipif(AIRFLOW < (3,), reason="Airflow 2 has no supervisor that a task asks")
 since_3_2 = pytest.mark.skipif(AIRFLOW < (3, 2), reason="Airflow 3.1 does not get that far")
@@ -21,13 +23,34 @@ def _of(module: str, name: str) -> Any:
     return getattr(import_module(module), name)
 
 
+def sigterm_of(operator: Any) -> Callable[..., None]:
+    """What Airflow does in a task process at SIGTERM."""
+
+    def handle(*_: Any) -> None:
+        operator.on_kill()
+        if AIRFLOW < (3,):
+            raise TaskTerminated("Task received SIGTERM signal")
+
+    return handle
+
+
+Killed: type[BaseException] = TaskTerminated if AIRFLOW < (3,) else OperationKilled
+"""The error of a task that was told to stop: Airflow 2 may be the first to raise it."""
+
+
+def is_mapped(task: Any) -> bool:
+    """Whether a task that was read back is a mapped one."""
+    return bool(getattr(task, "is_mapped", type(task).__name__ == "MappedOperator"))
+
+
 def may_execute(operator: Any) -> None:
     """Let the operator be executed without a task runner: Airflow warns of that, or refuses it."""
     if AIRFLOW >= (3,):
         _of("airflow.sdk.bases.operator", "ExecutorSafeguard").tracker.set(operator)
     else:
         model = import_module("airflow.models.baseoperator")
-        model.ExecutorSafeguard._sentinel.callers = {f"{type(operator).__name__}__sentinel": model._sentinel}
+        classes = type(operator).__mro__
+        model.ExecutorSafeguard._sentinel.callers = {f"{one.__name__}__sentinel": model._sentinel for one in classes}
 
 
 def play_task_states(monkeypatch: pytest.MonkeyPatch, states: Callable[..., Any]) -> None:

@@ -112,7 +112,7 @@ def _one(bed: Bed, place: Place, tell: Tell) -> Outcome:
             outcome = _broken(trial, error, attempt)
         finally:
             _tidy(trial)
-        if outcome.is_as_expected or not bed.spoiled(trial.key, trial.begun) or bed.stopping.is_set():
+        if outcome.is_as_expected or not _may_be_spoiled(bed, trial, outcome) or bed.stopping.is_set():
             break
     tell(trial, outcome)
     return outcome
@@ -126,7 +126,7 @@ def _all_at_once(bed: Bed, row: Row, places: Sequence[Place], tell: Tell) -> lis
         if not left:
             break
         for trial, outcome in _together(bed, row, [place.trial(bed) for place in left], attempt):
-            if outcome.is_as_expected or attempt == ATTEMPTS - 1 or not bed.spoiled(trial.key, trial.begun):
+            if outcome.is_as_expected or attempt == ATTEMPTS - 1 or not _may_be_spoiled(bed, trial, outcome):
                 outcomes[Place(row, trial.column.name, trial.number)] = outcome
                 tell(trial, outcome)
     return [outcomes[place] for place in places]
@@ -162,6 +162,11 @@ def _together(bed: Bed, row: Row, trials: list[Trial], attempt: int) -> Iterable
         if row.after is not None:
             row.after(bed)
     return [(trial, found[trial.key]) for trial in trials]
+
+
+def _may_be_spoiled(bed: Bed, trial: Trial, outcome: Outcome) -> bool:
+    """Whether it says nothing of the package: Airflow itself has failed the task, or it was never where it should."""
+    return outcome.judgement.word == "broken" or bed.spoiled(trial.key, trial.begun)
 
 
 def _tidy(trial: Trial) -> None:

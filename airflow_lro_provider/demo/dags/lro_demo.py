@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow.sdk import DAG, BaseHook, Param, TaskGroup, get_current_context, task
+from airflow.providers.common.compat.sdk import DAG, BaseHook, Param, TaskGroup, get_current_context, task
 
 from airflow_lro_provider.lro.resources.catalog import SYSTEMS
 from airflow_lro_provider.operators.operations import CancelOperationOperator

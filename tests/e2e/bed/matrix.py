@@ -369,14 +369,24 @@ BEFORE_3_3 = {
     "sigterm-supervisor-retry": ("SIGTERM of its supervisor, which ignores it, with a retry", LIVES_ON),
 }
 """What is otherwise on Airflow 3.1 and 3.2: titles and cells, by row."""
+SLOW_ON_2 = {"success": 45, "run-success": 45, "failed": 30, "clear": 30, "clear-again": 30}
+"""Airflow 2 looks at the state of a task at every second heartbeat only, and lets one that was marked as a success
+work for 20 s more (``[core] task_success_overtime``); by row, in seconds."""
+ON_2 = {"long-start-in-flight": CANCELLED}
+"""Airflow 2 waits 60 s before it sends SIGKILL."""
 
 
 def here(row: Row) -> Row:
     """The row as it is on this Airflow."""
-    if AIRFLOW >= (3, 3) or row.name not in BEFORE_3_3:
-        return row
-    title, cells = BEFORE_3_3[row.name]
-    return replace(row, title=title, cells=cells)
+    if AIRFLOW < (3,):
+        row = replace(row, within=SLOW_ON_2.get(row.name, row.within))
+        if row.name in ON_2:
+            cells = {name: ON_2[row.name] if isinstance(cell, Cell) else cell for name, cell in row.cells.items()}
+            row = replace(row, cells=cells)
+    elif AIRFLOW < (3, 3) and row.name in BEFORE_3_3:
+        title, cells = BEFORE_3_3[row.name]
+        row = replace(row, title=title, cells=cells)
+    return row
 
 
 ROWS = [here(row) for row in ROWS]

@@ -9,6 +9,7 @@ from collections import defaultdict
 from datetime import datetime, timezone
 from typing import Any
 
+from airflow_lro_provider.airflow_compat import local
 from airflow_lro_provider.demo.local_airflow import LocalAirflow, LocalAirflowError
 
 __all__ = ["TASK", "Task", "Watch"]
@@ -99,10 +100,9 @@ class Watch(threading.Thread):
                 "dags/~/dagRuns/~/taskInstances",
                 params={
                     "updated_at_gte": moment.isoformat(),
-                    "task_id": TASK,
                     "limit": self.PAGE,
                     "offset": offset,
-                    "order_by": "id",
+                    **local.IN_ORDER,
                 },
             )
             for found in page["task_instances"]:

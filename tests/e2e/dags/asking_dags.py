@@ -6,7 +6,7 @@ import json
 import logging
 from typing import Any
 
-from airflow.sdk import DAG
+from airflow.providers.common.compat.sdk import DAG
 
 from airflow_lro_provider.attempt.record import KEY
 from airflow_lro_provider.sensors.operations import OperationSensor

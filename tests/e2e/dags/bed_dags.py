@@ -16,7 +16,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import DAG, BaseHook, task
+from airflow.providers.common.compat.sdk import DAG, BaseHook, task
 
 from airflow_lro_provider.decorators.operation import operation_task
 from airflow_lro_provider.operators.operations import CancelOperationOperator, RunOperationOperator

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import DAG, BaseHook, task
+from airflow.providers.common.compat.sdk import DAG, BaseHook, task
 
 from airflow_lro_provider.operators.operations import CancelOperationOperator
 from airflow_lro_provider.sensors.operations import OperationSensor
@@ -61,7 +61,7 @@ with DAG("mapped", schedule=None, catchup=False):
     @task
     def start() -> list[dict[str, Any]]:
         """Hand operations over, as dicts that another task returned."""
-        from airflow.sdk import get_current_context
+        from airflow.providers.common.compat.sdk import get_current_context
 
         return [{"name": name} for name in get_current_context()["dag_run"].conf["operations"]]
 

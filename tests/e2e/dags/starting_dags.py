@@ -7,7 +7,7 @@ import urllib.request
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import DAG, BaseHook, task
+from airflow.providers.common.compat.sdk import DAG, BaseHook, task
 
 from airflow_lro_provider.operators.operations import CancelOperationsOperator, RunOperationOperator
 

@@ -17,6 +17,7 @@ from airflow_lro_provider.triggers.events import (
     Gone,
     Lost,
     is_for_another,
+    is_of_an_end,
     outline,
     read_event,
 )
@@ -203,3 +204,19 @@ def test_an_outline_has_no_words(error: dict[str, Any] | None) -> None:
     assert left.outcome is (Outcome.FAILED if error else Outcome.SUCCEEDED)
     assert "lacks_response" not in Finished(Operation.from_json(raw)).to_dict()
     assert outline(Operation(name="operations/o")).raw == {"name": "operations/o", "done": False}
+
+
+@pytest.mark.parametrize(
+    ("stored", "expected"),
+    [
+        ({"status": "finished", "operation": {"name": "o", "done": True, "response": {}}}, True),
+        ({"status": "gone", "message": "404"}, True),
+        ({"status": "lost", "message": "403"}, False),
+        ({"status": "finished", "operation": {"name": "o"}}, False),
+        ({}, False),
+        (None, False),
+    ],
+)
+def test_an_end_is_one_that_an_event_says(stored: Any, expected: bool) -> None:
+    """What is no event says nothing of the operation."""
+    assert is_of_an_end(stored) is expected
