@@ -120,7 +120,7 @@ def context_before_execute() -> Any:
     """
     if AIRFLOW >= (3,) or (context := _context()) is not None:
         return None if AIRFLOW >= (3,) else context
-    frame = sys._getframe()
+    frame: Any = sys._getframe()
     while (frame := frame.f_back) is not None:  # the handler of the signal has the task instance
         if frame.f_code.co_name == "signal_handler" and hasattr(ti := frame.f_locals.get("self"), "next_method"):
             return {"ti": ti}
@@ -128,7 +128,7 @@ def context_before_execute() -> Any:
 
 
 def handed_over(ti: Any) -> dict[str, Any]:
-    """What a task has handed to itself when it deferred, and with what event it was woken. (Airflow 2)"""
+    """What a task has handed to itself when it deferred, and with what event it was woken, in Airflow 2."""
     return dict(ti.next_kwargs or {})
 
 
