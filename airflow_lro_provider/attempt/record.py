@@ -247,6 +247,8 @@ class AttemptRecord:
         if (page := self._page) is not None:
             with self._tolerating("write"):
                 _twice(lambda: page.write(None, start, request_id, footprint, sent_since))
+                if earlier is not None and earlier.reference is None and earlier.request_id == request_id:
+                    self.remove_earlier()  # it is the same start; not every Airflow lets a task list what is there
         # Last of all: between Airflow's word that this is the current try, and the start, nothing takes time.
         announced = self._of(None, request_id=request_id, sent_since=sent_since)
         begin = time.monotonic()

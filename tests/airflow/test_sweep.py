@@ -1086,6 +1086,33 @@ def test_a_start_that_a_later_try_has_found_out_is_removed(
     assert [entry.try_id for entry in entries(variables)] == [try_id(second.ti)]
 
 
+def test_of_a_start_that_is_sent_again_and_again_one_entry_is_left(
+    lro_emulator: Emulator, variables: Variables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the time of the first, also where a task cannot list what its earlier tries have left (Airflow 3.1, 3.2)."""
+    from airflow_lro_provider.lro.client import OperationsClient
+
+    def die(*_: Any, **__: Any) -> Any:
+        raise SystemExit
+
+    def refuse(prefix: str = "") -> Any:
+        raise NotImplementedError
+
+    store, began = Store(), time.time()
+    monkeypatch.setattr(variables, "keys", refuse)
+    with monkeypatch.context() as patch:
+        patch.setattr(OperationsClient, "start", die)
+        for number in (1, 2):
+            with pytest.raises(SystemExit):
+                execute(starter(), PlayedTry(lro_emulator, store, number, max_tries=2))
+    [entry] = entries(variables)
+    assert entry.try_number == 2
+    assert began <= (entry.sent_since or 0.0) < entry.armed_since
+    lro_emulator.script(duration=None)
+    execute(starter(wait_for_completion=False), PlayedTry(lro_emulator, store, 3, max_tries=2))
+    assert dict(variables) == {}
+
+
 @pytest.mark.parametrize("how", ["the answer is lost", "the task waits for nothing"])
 def test_an_entry_whose_writing_seemed_to_fail_is_removed_all_the_same(
     lro_emulator: Emulator, variables: Variables, monkeypatch: pytest.MonkeyPatch, how: str
