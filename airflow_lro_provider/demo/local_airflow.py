@@ -29,7 +29,6 @@ from airflow_lro_provider.demo._sqlite import install_plugin, never_reuse_trigge
 
 __all__ = ["LocalAirflow", "LocalAirflowError"]
 
-_NOT_JOBS = ("api-server", "webserver")
 _JOB_TYPES = {"scheduler": "SchedulerJob", "dag-processor": "DagProcessorJob", "triggerer": "TriggererJob"}
 
 
@@ -273,7 +272,7 @@ class LocalAirflow(AirflowClient):
             self.token = self.request("GET", "/auth/token", None, None, timeout=10)["access_token"]
 
     def _is_ready(self, component: _Component, components: list[_Component]) -> bool:
-        if component.kind in _NOT_JOBS:
+        if component.kind == local.WEB:
             if not local.HAS_JOBS:
                 return bool(self.api("GET", "health")["metadatabase"]["status"] == "healthy")
             # The first answer of the tasks' API takes it 5 s of CPU, which no task is to wait for.

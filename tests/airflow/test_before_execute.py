@@ -25,10 +25,12 @@ def begin(lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Callable[.
     monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", lro_emulator.airflow_connection_json())
     monkeypatch.setattr(evidence, "read_task_state", lambda key: "failed")
     store = Store()
+    ids: dict[int, Any] = {}
 
     def make(number: int = 1, max_tries: int = 0, **next_kwargs: Any) -> PlayedTry:
         this = PlayedTry(lro_emulator, store, number, max_tries)
         this.ti.next_kwargs = next_kwargs
+        this.ti.id = ids.setdefault(number, this.ti.id)
         monkeypatch.setattr(task_module, "context_before_execute", lambda: this.context)
         return this
 

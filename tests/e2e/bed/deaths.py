@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import psutil
 
+from airflow_lro_provider.airflow_compat import local
 from tests.e2e.bed.bed import Bed, BedError
 from tests.e2e.bed.ctrl_c import interrupt
 from tests.e2e.bed.judge import FINAL
@@ -273,9 +274,9 @@ def replace_scheduler(bed: Bed) -> None:
 def without_api_server(bed: Bed, trials: list[Trial]) -> None:
     """There is no API server for 40 s: a supervisor that is not heard kills its task, and cannot say so."""
     _noted(trials)
-    bed.airflow.kill("api-server")
+    bed.airflow.kill(local.WEB)
     time.sleep(40)
-    bed.airflow.restart("api-server")
+    bed.airflow.restart(local.WEB)
 
 
 def restart_scheduler(bed: Bed, trials: list[Trial]) -> None:

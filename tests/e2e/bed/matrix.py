@@ -372,21 +372,25 @@ BEFORE_3_3 = {
 SLOW_ON_2 = {"success": 45, "run-success": 45, "failed": 30, "clear": 30, "clear-again": 30}
 """Airflow 2 looks at the state of a task at every second heartbeat only, and lets one that was marked as a success
 work for 20 s more (``[core] task_success_overtime``); by row, in seconds."""
-ON_2 = {"long-start-in-flight": CANCELLED}
-"""Airflow 2 waits 60 s before it sends SIGKILL."""
+WITHOUT_WEB = ("web server away for 40 s, which no task needs", LIVES_ON)
+ON_2: dict[str, tuple[str, Mapping[str, Cell | str]]] = {
+    "api-server-away": WITHOUT_WEB,
+    "api-server-away-retry": WITHOUT_WEB,
+    "long-start-in-flight": (
+        "marked failed while its start is in flight (12 s; SIGKILL follows after 60)",
+        waiting_only(CANCELLED, **IN_FLIGHT),
+    ),
+}
+"""What is otherwise on Airflow 2: titles and cells, by row."""
 
 
 def here(row: Row) -> Row:
     """The row as it is on this Airflow."""
     if AIRFLOW < (3,):
         row = replace(row, within=SLOW_ON_2.get(row.name, row.within))
-        if row.name in ON_2:
-            cells = {name: ON_2[row.name] if isinstance(cell, Cell) else cell for name, cell in row.cells.items()}
-            row = replace(row, cells=cells)
-    elif AIRFLOW < (3, 3) and row.name in BEFORE_3_3:
-        title, cells = BEFORE_3_3[row.name]
-        row = replace(row, title=title, cells=cells)
-    return row
+    others = {} if AIRFLOW >= (3, 3) else BEFORE_3_3 if AIRFLOW >= (3,) else ON_2
+    title, cells = others.get(row.name, (row.title, row.cells))
+    return replace(row, title=title, cells=cells)
 
 
 ROWS = [here(row) for row in ROWS]
