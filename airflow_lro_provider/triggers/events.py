@@ -135,11 +135,12 @@ def read_event(stored: Any) -> Event:
 
 
 def is_of_an_end(stored: Any) -> bool:
-    """Whether an event says that the operation is finished, or gone. Anything that is no event says nothing."""
+    """Whether an event says that the operation is finished, gone or cancelled. What is no event says nothing."""
     try:
-        return isinstance(read_event(stored), (Finished, Gone))
+        event = read_event(stored)
     except ValueError:
         return False
+    return isinstance(event, (Finished, Gone)) or (isinstance(event, DeadlinePassed) and event.cancel_requested)
 
 
 def is_for_another(stored: Any, token: str | None) -> bool:
