@@ -10,14 +10,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from http import HTTPStatus
+from types import SimpleNamespace
 from typing import Any
 
 from airflow.models.dagrun import DagRun
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.variable import Variable
 from airflow.utils.session import create_session
-
-from airflow_lro_provider.airflow_compat.record_store import DESCRIPTION, ReplacedTryError
 
 _ASKED_BY_MAIN_THREAD = threading.Event()
 
@@ -70,14 +70,21 @@ def run_state(dag_id: str, run_id: str) -> str:
     return str(getattr(found[0], "value", found[0]))
 
 
+class ReplacedTryError(Exception):
+    """Airflow has another try of the task by now, or none. In the shape of what Airflow 3's supervisor reports."""
+
+    error = SimpleNamespace(detail={"status_code": HTTPStatus.NOT_FOUND.value})
+
+
 class DatabaseVariable:
     """A Variable as it is in the database, written in the name of one try; other backends are not asked.
 
     :param ti: the running task instance.
+    :param description: what Airflow shows beside it.
     """
 
-    def __init__(self, ti: Any) -> None:
-        self._ti = ti
+    def __init__(self, ti: Any, description: str) -> None:
+        self._ti, self._description = ti, description
 
     def read(self, key: str) -> str | None:
         """What was written; ``None`` if nothing was."""
@@ -94,7 +101,7 @@ class DatabaseVariable:
             self._check(session)
             _variable(session, key).delete()
             if value is not None:
-                session.add(Variable(key=key, val=value, description=DESCRIPTION))  # type: ignore[no-untyped-call]
+                session.add(Variable(key=key, val=value, description=self._description))  # type: ignore[no-untyped-call]
 
     def _check(self, session: Any) -> None:
         """Nobody changes the task instance until the session ends."""

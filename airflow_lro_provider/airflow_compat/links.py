@@ -12,6 +12,7 @@ who makes the link    the process of the task, at its end;       the web server,
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 from airflow_lro_provider.airflow_compat import AIRFLOW
@@ -19,17 +20,15 @@ from airflow_lro_provider.airflow_compat import AIRFLOW
 KEY = "google_console"
 
 
-def leave_link(ti: Any, resource: Any) -> None:
+def leave_link(ti: Any, make: Callable[[], str]) -> None:
     """Leave the link, where it is not Airflow that does.
 
-    :param resource: the operation, if it is known.
+    :param make: makes it; empty if there is none.
     """
-    if AIRFLOW >= (3,) or resource is None:
+    if AIRFLOW >= (3,):
         return
-    from airflow_lro_provider.links.operations import console_url
-
     with contextlib.suppress(Exception):  # whatever is wrong with it, the task has its own end
-        if url := console_url(resource):
+        if url := make():
             ti.xcom_push(key=KEY, value=url)
 
 

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from http import HTTPStatus
 from typing import Any, Protocol
 
 from airflow_lro_provider.airflow_compat import AIRFLOW
@@ -47,14 +46,8 @@ class RecordStore(Protocol):
         """Remove it. No-op if it is not there."""
 
 
-class ReplacedTryError(Exception):
-    """Airflow has another try of the task by now, or none."""
-
-
 def status_of(error: Exception) -> int | None:
     """The HTTP code with which Airflow has rejected something; ``None`` if it did not respond."""
-    if isinstance(error, ReplacedTryError):
-        return HTTPStatus.NOT_FOUND.value
     detail = getattr(getattr(error, "error", None), "detail", None)
     return detail.get("status_code") if isinstance(detail, dict) else None
 
@@ -71,7 +64,7 @@ def record_store(context: Any) -> RecordStore | None:
         return VariableStore(ti, SupervisorVariable(ti))
     from airflow_lro_provider.airflow_compat.database import DatabaseVariable
 
-    return VariableStore(ti, DatabaseVariable(ti))
+    return VariableStore(ti, DatabaseVariable(ti, DESCRIPTION))
 
 
 class UpgradedStore:

@@ -38,6 +38,7 @@ from airflow_lro_provider.attempt.result import how_it_ended
 from airflow_lro_provider.attempt.resumed import Resumed
 from airflow_lro_provider.attempt.signals import held_back
 from airflow_lro_provider.exceptions import OperationInputError, OperationRunningError, OperationWaitError
+from airflow_lro_provider.links.operations import console_url
 from airflow_lro_provider.lro.auth.credentials import identity_for
 from airflow_lro_provider.lro.cancel import cancel_level, cancel_line
 from airflow_lro_provider.lro.errors import InvalidRequestError, NotFoundError, OperationsError
@@ -234,10 +235,7 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         )
 
     def take_response(self, operation: Operation) -> Operation:
-        """The operation, which has succeeded, with its response. See :func:`flows.take_response`.
-
-        Whatever ends the task meanwhile, its record stays: the next try takes the response.
-        """
+        """The operation, which has succeeded, with its response: whatever ends the task before, its record stays."""
         if self.reference is None:
             return operation
         self._is_taking = True
@@ -337,7 +335,7 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         finally:
             if hasattr(self, "client"):
                 self.client.close()
-            leave_link(self.context["ti"], self.about)
+            leave_link(self.context["ti"], lambda: console_url(self.about) if self.about else "")
 
     def _end(self, error: BaseException | None) -> None:
         guard, record = self.guard, self.record

@@ -89,7 +89,7 @@ def test_the_next_try_reads_what_a_try_has_left() -> None:
     store.set("armed", RECORD)
     change(try_number=2, job_id=8)
     ti = SimpleNamespace(dag_id="d", run_id="r", task_id="t", map_index=-1, try_number=2, job_id="8")
-    following = VariableStore(ti, DatabaseVariable(ti))
+    following = VariableStore(ti, DatabaseVariable(ti, "a record"))
     assert following.get("armed") == RECORD
     following.set("armed", {"new": True})
     assert following.get("armed") == {"new": True}
@@ -106,7 +106,7 @@ def test_the_next_try_reads_what_a_try_has_left() -> None:
 def test_a_try_that_airflow_has_replaced_changes_nothing(fields: dict[str, Any], verb: str) -> None:
     """Its write is rejected as Airflow 3 does: 404."""
     ti = add()
-    store = VariableStore(ti, DatabaseVariable(ti))
+    store = VariableStore(ti, DatabaseVariable(ti, "a record"))
     store.set("armed", RECORD)
     change(**fields)
     with pytest.raises(Exception, match="another try") as caught:
@@ -119,7 +119,7 @@ def test_a_test_run_writes_whatever_state_it_is_in() -> None:
     """`airflow dags test` leaves its tasks scheduled while they run."""
     ti = add(state="scheduled")
     ti.job_id = None
-    store = VariableStore(ti, DatabaseVariable(ti))
+    store = VariableStore(ti, DatabaseVariable(ti, "a record"))
     store.set("armed", RECORD)
     assert store.get("armed") == RECORD
 
@@ -129,7 +129,7 @@ def test_a_try_that_was_marked_is_still_the_one_that_there_is(state: str) -> Non
     """It writes what it was killed for."""
     ti = add()
     change(state=state)
-    store = VariableStore(ti, DatabaseVariable(ti))
+    store = VariableStore(ti, DatabaseVariable(ti, "a record"))
     store.set("armed", RECORD)
     assert store.get("armed") == RECORD
 
@@ -140,7 +140,7 @@ def test_a_task_instance_that_was_deleted_leaves_nothing() -> None:
     with create_session() as session:
         session.query(TaskInstance).delete()
     with pytest.raises(Exception, match="another try"):
-        VariableStore(ti, DatabaseVariable(ti)).set("armed", RECORD)
+        VariableStore(ti, DatabaseVariable(ti, "a record")).set("armed", RECORD)
 
 
 def test_variables_are_those_of_airflow_3() -> None:
