@@ -1,6 +1,7 @@
 """An environment with a certain Airflow, this package and its tests: ``python tools/airflow_environment.py 3.2.2``.
 
-It is made once, below ``.airflow/``, by this Python, and printed; what runs there runs on that Airflow::
+It is made once, below ``.airflow/``, by this Python (Airflow 2.11 wants one below 3.13), and printed; what runs there
+runs on that Airflow::
 
     $(python tools/airflow_environment.py 3.1.8)/bin/python -m pytest tests/airflow
 """

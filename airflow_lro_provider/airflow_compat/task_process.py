@@ -87,7 +87,7 @@ RAISING: tuple[signal.Signals, ...] = (signal.SIGTERM,) if AIRFLOW < (3,) else (
 def try_id(ti: Any) -> str:
     """What no other try of any task has; of two that it belongs to, a later one has a greater one.
 
-    See :func:`airflow_lro_provider.ownership.decisions.is_younger`.
+    See :func:`airflow_lro_provider.ownership.tries.is_younger`.
     """
     if AIRFLOW >= (3,):
         return str(ti.id)

@@ -23,7 +23,17 @@ from tests.e2e.bed.bed import Bed, BedError
 from tests.e2e.bed.cells import COLUMNS, Row
 from tests.e2e.bed.judge import Judgement
 from tests.e2e.bed.matrix import ROWS, blanks, cells_of
-from tests.e2e.bed.report import Outcome, merge, rewrite_readme, summary, table
+from tests.e2e.bed.report import (
+    README,
+    VERSIONS,
+    Outcome,
+    merge,
+    readme_table,
+    rewrite,
+    summary,
+    table,
+    versions_table,
+)
 from tests.e2e.bed.trial import Trial
 from tools.airflow_environment import run_there
 
@@ -234,6 +244,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="FILE",
         help="write the README's matrix from these JSONs, without and with --sweep, only",
     )
+    parser.add_argument(
+        "--versions",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="write the table of docs/versions.md from these JSONs, the newest Airflow first, only",
+    )
     given = parser.parse_args(arguments)
     if given.airflow:
         there = [word for word in (arguments or sys.argv[1:]) if word not in ("--airflow", given.airflow)]
@@ -242,7 +259,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(_list())
         return 0
     if given.readme:
-        rewrite_readme(*(json.loads(file.read_text("utf-8")) for file in given.readme))
+        rewrite(README, readme_table(*(json.loads(file.read_text("utf-8")) for file in given.readme)))
+        return 0
+    if given.versions:
+        rewrite(VERSIONS, versions_table([json.loads(file.read_text("utf-8")) for file in given.versions]))
         return 0
     rows = [row for row in ROWS if not given.rows or row.name in given.rows]
     columns = given.columns or list(COLUMNS)

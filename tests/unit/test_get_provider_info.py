@@ -17,6 +17,7 @@ import pytest
 
 from airflow_lro_provider.get_provider_info import get_provider_info
 from airflow_lro_provider.lro.auth.settings import ConnectionSettings
+from tests.airflow.versions import since_3
 
 INFO = get_provider_info()
 [CONNECTION] = INFO["connection-types"]
@@ -35,6 +36,7 @@ def test_airflows_schema_is_kept(validator: jsonschema.Draft7Validator) -> None:
     assert list(validator.iter_errors(INFO)) == []
 
 
+@since_3
 @pytest.mark.parametrize(
     "broken",
     [
@@ -49,6 +51,7 @@ def test_the_schema_can_say_no(validator: jsonschema.Draft7Validator, broken: di
     assert not validator.is_valid(broken)
 
 
+@since_3
 def test_airflow_knows_every_key(validator: jsonschema.Draft7Validator) -> None:
     """No key of the description is one that Airflow would silently ignore."""
     assert set(INFO) <= set(validator.schema["properties"])

@@ -15,9 +15,10 @@ from tests.e2e.bed.cells import COLUMNS, Cell, Row
 from tests.e2e.bed.judge import Judgement
 from tests.e2e.bed.matrix import ROWS, blanks
 
-__all__ = ["README", "Outcome", "merge", "readme_table", "rewrite_readme", "summary", "table"]
+__all__ = ["README", "VERSIONS", "Outcome", "merge", "readme_table", "rewrite", "summary", "table", "versions_table"]
 
 README = Path(__file__).parents[3] / "README.md"
+VERSIONS = README.parent / "docs" / "versions.md"
 BEGIN, END = "<!-- kill matrix: begin -->", "<!-- kill matrix: end -->"
 RUNNING, DEFERRED = ("running", "poke", "decorator"), ("deferred", "started")
 COUNTS = ("leaks", "false_kills", "duplicates", "green", "late")
@@ -221,6 +222,43 @@ def readme_table(measured: Mapping[str, Any], swept: Mapping[str, Any] | None = 
     return "\n".join(lines)
 
 
+def versions_table(measured: Sequence[Mapping[str, Any]]) -> str:
+    """What holds on each version of Airflow, running and deferred; a dash is where it is not measured.
+
+    :param measured: of each version, the newest first.
+    """
+    heads = [f"{one['airflow']}, {what}" for one in measured for what in ("running", "deferred")]
+    lines = [" | ".join(["| how the task ends", *heads]) + " |", "|---" * (len(heads) + 1) + "|"]
+    for row in ROWS:
+        texts, title = [], ""
+        for one in measured:
+            cells = [cell for cell in one["cells"] if cell["row"] == row.name]
+            title = title or (cells[0]["title"] if cells else "")
+            for columns in (RUNNING, DEFERRED):
+                texts.append(_briefly([cell for cell in cells if cell["column"] in columns]))
+        if set(texts) != {"-"}:
+            lines.append(" | ".join([f"| {title}", *texts]) + " |")
+    for one in measured:
+        totals = one["totals"]
+        lines += [
+            "",
+            f"{one['airflow']}: {totals['runs']} kills in {totals['cells']} cells: {totals['leaks']} operations left"
+            f" where there is a hook, {totals['false_kills']} false kills, {totals['duplicates']} duplicates,"
+            f" {totals['green']} green by their own kill.",
+        ]
+    return "\n".join(lines)
+
+
+def _briefly(cells: Sequence[Mapping[str, Any]]) -> str:
+    words = {"left": "no hook", "alive": "goes on", "nothing": "nothing started", "over": "left alone"}
+    parts = []
+    for expected in dict.fromkeys(cell["expected"] for cell in cells):
+        same = [cell for cell in cells if cell["expected"] == expected]
+        score = f"{sum(cell['as_expected'] for cell in same)}/{sum(cell['runs'] for cell in same)}"
+        parts.append(f"{words.get(expected, expected)} {score}")
+    return ", ".join(parts) or "-"
+
+
 def _holds(cells: Sequence[Mapping[str, Any]]) -> str:
     """What holds in these columns; the same word for several of them stands once."""
     if not cells:
@@ -256,14 +294,14 @@ def _latency(cells: Sequence[Mapping[str, Any]]) -> str:
     return f"{median:.1f} s, at most {longest:.1f} s"
 
 
-def rewrite_readme(measured: Mapping[str, Any], swept: Mapping[str, Any] | None = None, readme: Path = README) -> None:
-    """Put the table into the README, between its two markers.
+def rewrite(page: Path, table: str) -> None:
+    """Put a table into a page, between its two markers.
 
     :raises ValueError: if they are not there.
     """
-    text = readme.read_text("utf-8")
+    text = page.read_text("utf-8")
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"{readme.name} has no {BEGIN} … {END}")
-    readme.write_text(f"{before}{BEGIN}\n{readme_table(measured, swept)}\n{END}{after}", "utf-8")
+        raise ValueError(f"{page.name} has no {BEGIN} … {END}")
+    page.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", "utf-8")

@@ -7,11 +7,24 @@ from pathlib import Path
 
 import pytest
 
+from tests.airflow.versions import since_3_3
 from tests.e2e.bed.airflow_faults import is_of_run, own_trouble
 from tests.e2e.bed.cells import COLUMNS, Cell
 from tests.e2e.bed.judge import WORDS, Judgement
 from tests.e2e.bed.matrix import ROWS, blanks, cells_of
-from tests.e2e.bed.report import BEGIN, END, README, Outcome, merge, readme_table, rewrite_readme, summary, table
+from tests.e2e.bed.report import (
+    BEGIN,
+    END,
+    README,
+    VERSIONS,
+    Outcome,
+    merge,
+    readme_table,
+    rewrite,
+    summary,
+    table,
+    versions_table,
+)
 from tests.e2e.kill_matrix import main
 
 
@@ -121,14 +134,14 @@ def test_the_readme_is_rewritten_between_its_markers(tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
     measured = summary(outcomes(), ROWS, database="postgres", repeat=2)
-    rewrite_readme(measured, None, readme)
+    rewrite(readme, readme_table(measured))
     text = readme.read_text()
     assert text.startswith(f"before\n{BEGIN}\n| how the task ends |")
     assert text.endswith(f"{END}\nafter\n")
     assert "old" not in text
     readme.write_text("no markers")
     with pytest.raises(ValueError, match="kill matrix: begin"):
-        rewrite_readme(measured, None, readme)
+        rewrite(readme, "| |")
 
 
 def test_the_list_needs_no_airflow(capsys: pytest.CaptureFixture[str]) -> None:
@@ -156,6 +169,7 @@ def test_airflows_own_trouble_is_that_of_one_run() -> None:
 MEASURED = [Path(__file__).parents[2] / "e2e" / name for name in ("kill_matrix.json", "kill_matrix_sweep.json")]
 
 
+@since_3_3
 def test_the_readme_shows_what_was_measured() -> None:
     """Its table is the one that is made from the two files beside the matrix."""
     without, swept = (json.loads(file.read_text("utf-8")) for file in MEASURED)
@@ -163,6 +177,7 @@ def test_the_readme_shows_what_was_measured() -> None:
     assert text.partition(BEGIN)[2].partition(END)[0].strip() == readme_table(without, swept)
 
 
+@since_3_3
 def test_what_was_measured_is_the_matrix_as_it_is() -> None:
     """Every cell of today's matrix, ten times, with nothing wrong; the sweep's file has those without a hook."""
     without, swept = (json.loads(file.read_text("utf-8")) for file in MEASURED)
@@ -173,3 +188,31 @@ def test_what_was_measured_is_the_matrix_as_it_is() -> None:
     for measured in (without, swept):
         assert all(cell["runs"] == cell["as_expected"] >= 10 for cell in measured["cells"])
         assert [measured["totals"][what] for what in ("leaks", "false_kills", "duplicates", "green")] == [0, 0, 0, 0]
+
+
+def of_version(airflow: str, **changes: object) -> dict[str, object]:
+    """What was measured on a version."""
+    return {**summary(outcomes(), ROWS, database="postgres", repeat=2), "airflow": airflow, **changes}
+
+
+def test_the_page_of_versions_has_a_row_for_each_death() -> None:
+    """And two columns for each version, the newest first; what is not measured there is a dash."""
+    without_first = [cell for cell in of_version("3.1.8")["cells"] if cell["row"] != ROWS[0].name]  # type: ignore[index]
+    shown = versions_table([of_version("3.3.2"), of_version("3.1.8", cells=without_first)])
+    head, _, first, *others = shown.splitlines()
+    assert head == "| how the task ends | 3.3.2, running | 3.3.2, deferred | 3.1.8, running | 3.1.8, deferred |"
+    assert first == f"| {ROWS[0].title} | cancelled 6/6 | cancelled 4/4 | - | - |"
+    assert sum(line.startswith("| ") for line in others) == len(ROWS) - 1
+    assert others[-1].startswith("3.1.8: ")
+
+
+@since_3_3
+def test_the_page_of_versions_shows_what_was_measured() -> None:
+    """Its table is the one that is made from the files beside the matrix; nothing in them is wrong."""
+    files = sorted(MEASURED[0].parent.glob("kill_matrix-*.json"), reverse=True)
+    measured = [json.loads(file.read_text("utf-8")) for file in (MEASURED[0], *files)]
+    text = VERSIONS.read_text("utf-8")
+    assert text.partition(BEGIN)[2].partition(END)[0].strip() == versions_table(measured)
+    for one in measured:
+        assert [one["totals"][what] for what in ("leaks", "false_kills", "duplicates", "green")] == [0, 0, 0, 0]
+        assert one["totals"]["runs"] == one["totals"]["as_expected"]
