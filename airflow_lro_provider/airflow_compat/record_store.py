@@ -21,6 +21,7 @@ All of it blocks, and raises what Airflow reports: :func:`status_of` has the HTT
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from typing import Any, Protocol
@@ -77,7 +78,8 @@ class UpgradedStore:
         """See :class:`RecordStore`."""
         found = self._store.get(key)
         if found is None:
-            found = self._before.get(key)
+            with contextlib.suppress(PermissionError):  # whoever may read no Variables has written none either
+                found = self._before.get(key)
             self._is_before = found is not None
         return found
 
@@ -148,7 +150,8 @@ class SupervisorVariable:
         if isinstance(response, comms.ErrorResponse):
             if response.error.name == "VARIABLE_NOT_FOUND":
                 return None
-            raise RuntimeError(f"Airflow responded with {response.error.name}")
+            error = PermissionError if response.error.name == "PERMISSION_DENIED" else RuntimeError
+            raise error(f"Airflow responded with {response.error.name}")
         value: str | None = response.value
         return value
 

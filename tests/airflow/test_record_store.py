@@ -165,3 +165,14 @@ def test_only_a_next_try_looks_behind_the_task_state_store() -> None:
     of = record_store.record_store
     assert isinstance(of({"ti": ti(number=2), "task_state_store": Store()}), UpgradedStore)
     assert isinstance(of({"ti": ti(), "task_state_store": Store()}), Store)
+
+
+def test_a_task_that_may_read_no_variables_has_left_none(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind a task state store; where the record itself is a Variable, a denial is no record that is not there."""
+    denied = SimpleNamespace(name="PERMISSION_DENIED")
+    monkeypatch.setattr(supervisor, "send", lambda msg: comms.ErrorResponse.model_construct(error=denied))
+    assert UpgradedStore(Store(), variable_of(ti(number=2))).get("armed") is None
+    with pytest.raises(PermissionError, match="PERMISSION_DENIED"):
+        variable_of(ti()).get("armed")
