@@ -127,6 +127,8 @@ class LocalAirflow(AirflowClient):
         """
         if self._watchdog is not None:
             raise LocalAirflowError("This Airflow was started already")
+        if self._database is None and not local.RUNS_ON_SQLITE:
+            raise LocalAirflowError("Airflow 2 runs tasks side by side on PostgreSQL or MySQL only: give it a database")
         deadline = time.monotonic() + timeout
         try:
             self._prepare()
