@@ -328,7 +328,7 @@ class LedgerPage:
         return replace(self._entry(reference), try_id=earlier.try_id, try_number=earlier.try_number)
 
     def _remove(self, keys: set[str]) -> None:
-        for key in keys:
+        for key in sorted(keys):  # always in the same order: the same life has the same story
             self._ledger.remove(key)
             self._written.discard(key)
 
