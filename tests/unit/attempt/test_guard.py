@@ -33,7 +33,7 @@ from airflow_lro_provider.lro.client import OperationsClient
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.resources.names import OperationReference, read_reference
 from airflow_lro_provider.ownership.decisions import Decision
-from tests.airflow.versions import since_3
+from tests.airflow.versions import since_3, since_3_2
 from tests.e2e.bed.waiting import wait_until
 
 
@@ -541,7 +541,7 @@ def test_a_kill_in_the_middle_of_a_question_does_not_raise_there(
     assert task.cancels == 1
 
 
-@since_3
+@since_3_2
 def test_the_lock_of_airflows_channel_is_where_we_look_for_it() -> None:
     """A private name of Airflow 3.3; without it a kill inside a question would leave the channel out of step."""
     import inspect
