@@ -7,6 +7,8 @@ seam                   what differs
 `database`             what Airflow 2 lets a task ask in place of a server
 `decorators`           what a decorated function is called with
 `exceptions`           where an exception is
+`links`                where a task leaves the link to its operation
+`local`                how Airflow is started on one machine (demo, test bed)
 `record_store`         where a try leaves its record for the next one, and who rejects an outdated try
 `secrets`              where a process that runs no task finds a connection
 `stats`                who sets up Airflow's Stats

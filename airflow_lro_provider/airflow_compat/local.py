@@ -27,7 +27,7 @@ WEB = "api-server" if AIRFLOW >= (3,) else "webserver"
 """The component that has the web interface."""
 HAS_TOKENS = HAS_JOBS = RUNS_ON_SQLITE = AIRFLOW >= (3,)
 """Airflow 2 runs tasks side by side on PostgreSQL and MySQL only."""
-TRY_OF_RUN: Mapping[str, Any] = {"logical_date": None} if AIRFLOW >= (3,) else {}
+NEW_RUN: Mapping[str, Any] = {"logical_date": None} if AIRFLOW >= (3,) else {}
 """What the request for a new run has to say besides its id."""
 PARSING_SECONDS = 5 if AIRFLOW >= (3,) else 60
 """How long nothing may be heard of a Dag file: Airflow 2 adds permissions for each Dag, one by one."""

@@ -1,7 +1,7 @@
 """Airflow's Stats, for a task process and for a triggerer. Whether they are set up is private.
 
 ============================  ===================================================  ===========================
-                              Airflow 3.3                                          Airflow 3.1, 3.2
+                              Airflow 3.3                                          Airflow 3.2, 3.1, 2.11
 ============================  ===================================================  ===========================
 a task process sets them up   yes                                                  yes
 a triggerer sets them up      its own copy only (``airflow._shared…stats``): what  yes

@@ -118,8 +118,10 @@ def context_before_execute() -> Any:
 
     ``None`` if it will. To be called by ``on_kill``.
     """
-    if AIRFLOW >= (3,) or (context := _context()) is not None:
-        return None if AIRFLOW >= (3,) else context
+    if AIRFLOW >= (3,):
+        return None
+    if (context := _context()) is not None:
+        return context
     frame: Any = sys._getframe()
     while (frame := frame.f_back) is not None:  # the handler of the signal has the task instance
         if frame.f_code.co_name == "signal_handler" and hasattr(ti := frame.f_locals.get("self"), "next_method"):

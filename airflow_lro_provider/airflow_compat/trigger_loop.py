@@ -13,6 +13,8 @@ a question to Airflow  from any thread             from any thread              
                                                                                   that ("out of order")
 =====================  ==========================  =============================  ===============================
 
+Airflow 2.11 tells of a kill as 3.1 does; a question to it is one to its database, from any thread.
+
 Whoever moves to another triggerer is told the same as one whose task was killed, on all of them.
 """
 

@@ -128,7 +128,7 @@ class AirflowClient:
         """
         if self.api("GET", f"dags/{dag_id}")["is_paused"]:
             self.api("PATCH", f"dags/{dag_id}", {"is_paused": False})
-        body = {**local.TRY_OF_RUN, "conf": conf or {}, **({"dag_run_id": run_id} if run_id else {})}
+        body = {**local.NEW_RUN, "conf": conf or {}, **({"dag_run_id": run_id} if run_id else {})}
         return str(self.api("POST", f"dags/{dag_id}/dagRuns", body)["dag_run_id"])
 
     def run_state(self, dag_id: str, run_id: str) -> str:

@@ -71,7 +71,7 @@ class Bed:
         self._read = 0
         self._trouble: list[str] = []
         self._deaths: list[float] = []
-        self._nurse = threading.Thread(target=self._bring_back_the_scheduler, name="nurse", daemon=True)
+        self._keeper = threading.Thread(target=self._bring_back_the_scheduler, name="keeper", daemon=True)
 
     @classmethod
     @contextlib.contextmanager
@@ -141,12 +141,12 @@ class Bed:
             self.airflow.api("POST", "pools", {"name": CLOSED_POOL, "slots": 0})
         self.airflow.api("PATCH", "pools/default_pool", {"slots": 500}, params={"update_mask": "slots"})
         self.watch.start()
-        self._nurse.start()
+        self._keeper.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stopping.set()
-        self._nurse.join()
+        self._keeper.join()
         self.watch.stop()
 
     # Looking
