@@ -69,7 +69,10 @@ def record_store(context: Any) -> RecordStore | None:
 
 
 class UpgradedStore:
-    """A task state store, behind which the record of an earlier try may be in a Variable: Airflow was upgraded."""
+    """A task state store, behind which the record of an earlier try may be in a Variable: Airflow was upgraded.
+
+    What was found there is removed with the first write: it must not be found again when that record is gone.
+    """
 
     def __init__(self, store: RecordStore, before: RecordStore) -> None:
         self._store, self._before, self._is_before = store, before, False
@@ -86,12 +89,18 @@ class UpgradedStore:
     def set(self, key: str, value: Any) -> None:
         """See :class:`RecordStore`."""
         self._store.set(key, value)
+        self._forget(key)
 
     def delete(self, key: str) -> None:
         """See :class:`RecordStore`."""
         self._store.delete(key)
+        self._forget(key)
+
+    def _forget(self, key: str) -> None:
         if self._is_before:
-            self._before.delete(key)
+            with contextlib.suppress(Exception):  # the next write tries it again
+                self._before.delete(key)
+                self._is_before = False
 
 
 class _Variable(Protocol):

@@ -156,6 +156,7 @@ def test_after_an_upgrade_the_next_try_finds_what_was_left_in_a_variable(supervi
     assert store.get("armed") == RECORD
     store.set("armed", {"new": True})
     assert store.get("armed") == {"new": True}
+    assert supervisor.variables == {}  # else the process that resumes this try, and removes its record, would leave it
     store.delete("armed")
     assert (store.get("armed"), supervisor.variables) == (None, {})
 
