@@ -8,6 +8,8 @@ components             API server, Dag processor, scheduler,    web server, sche
 an administrator       a token for everybody                    everybody who looks is one
 without a password
 REST API               version 2                                version 1: no jobs, other defaults
+to clear a task        REST API                                 the web page's own form: the REST API leaves a
+                                                                running one as it is (2.11.2)
 a process that runs    is named after the task instance's id    is named after task and run
 a task
 =====================  =======================================  ==============================================
@@ -38,11 +40,10 @@ CHANGE: Mapping[str, Any] = {} if AIRFLOW >= (3,) else {"dry_run": False}
 _ANONYMOUS = "AUTH_ROLE_PUBLIC = 'Admin'\nWTF_CSRF_ENABLED = False\n"
 
 
-def settings(url: str, port: int, home: Path) -> dict[str, str]:
+def settings(url: str, home: Path) -> dict[str, str]:
     """Airflow's settings, by the last part of their environment variable's name.
 
     :param url: of the web interface.
-    :param port: the same one's.
     :param home: AIRFLOW_HOME; of Airflow 2 it gets a file that makes everybody an administrator.
     """
     if AIRFLOW >= (3,):
@@ -61,8 +62,6 @@ def settings(url: str, port: int, home: Path) -> dict[str, str]:
         "API__AUTH_BACKENDS": "airflow.api.auth.backend.default",
         "API__MAXIMUM_PAGE_LIMIT": "1000",
         "WEBSERVER__BASE_URL": url,
-        "WEBSERVER__WEB_SERVER_HOST": "127.0.0.1",
-        "WEBSERVER__WEB_SERVER_PORT": str(port),
         "WEBSERVER__SECRET_KEY": secrets.token_hex(16),
         "CORE__DAG_FILE_PROCESSOR_TIMEOUT": "300",
         "SCHEDULER__DAG_DIR_LIST_INTERVAL": "5",
@@ -80,7 +79,23 @@ def components(port: int) -> list[list[str]]:
     if AIRFLOW >= (3,):
         api = ["api-server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
         return [api, ["dag-processor"], ["scheduler"]]
-    return [["webserver", "--workers", "1"], ["scheduler"]]
+    web = ["webserver", "--hostname", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    return [[*web, "--pid", f"webserver-{port}.pid"], ["scheduler"]]
+
+
+def clearing(run: Mapping[str, Any], task_id: str) -> tuple[str, Mapping[str, Any]]:
+    """The request that clears one task of a run, as the web interface sends it: its path, and what it says.
+
+    Airflow 2.11's ``clearTaskInstances`` lets go of a running task instance before it changes it, so only its job is
+    marked, and the task goes on.
+
+    :param run: the run, as the REST API gives it.
+    """
+    if AIRFLOW >= (3,):
+        body = {"dry_run": False, "dag_run_id": run["dag_run_id"], "task_ids": [task_id], "only_failed": False}
+        return f"{API}dags/{run['dag_id']}/clearTaskInstances", {"json": {**body, "reset_dag_runs": True}}
+    form = {"dag_id": run["dag_id"], "task_id": task_id, "execution_date": run["logical_date"], "confirmed": "true"}
+    return "/clear", {"data": form}
 
 
 def is_of_task(title: str, task: Mapping[str, Any]) -> bool:

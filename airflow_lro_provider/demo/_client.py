@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
+from datetime import datetime
 from json import dumps, loads
 from pathlib import Path
 from typing import Any, TypeVar
@@ -84,20 +85,22 @@ class AirflowClient:
         :param timeout: seconds, of one request
         :raises LocalAirflowError: if it answers with an error, or not at all
         """
-        return self.request(method, f"{local.API}{path}", json, params, timeout)
+        answer = self.request(method, f"{local.API}{path}", timeout, json=json, params=params)
+        return answer.json() if answer.content else None
 
-    def request(self, method: str, path: str, json: Any, params: dict[str, Any] | None, timeout: float) -> Any:
-        """Call any path of the API server; see :meth:`api`."""
-        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+    def request(self, method: str, path: str, timeout: float = 60, **options: Any) -> requests.Response:
+        """Call any path of the web server; see :meth:`api`.
+
+        :param options: as requests has them, such as ``json``
+        """
+        headers = {"Accept": "application/json", **({"Authorization": f"Bearer {self.token}"} if self.token else {})}
         try:
-            answer = self._http.request(
-                method, self.url + path, json=json, params=params, headers=headers, timeout=timeout
-            )
+            answer = self._http.request(method, self.url + path, headers=headers, timeout=timeout, **options)
         except requests.RequestException as error:
             raise LocalAirflowError(f"{method} {path}: {error}") from error
         if not answer.ok:
             raise LocalAirflowError(f"{method} {path}: HTTP {answer.status_code}: {answer.text}", answer.status_code)
-        return answer.json() if answer.content else None
+        return answer
 
     def import_errors(self) -> list[dict[str, Any]]:
         """The Dag files that could not be read; each has ``filename`` and ``stack_trace``."""
@@ -106,6 +109,10 @@ class AirflowClient:
     def dag_ids(self) -> list[str]:
         """Ids of all Dags that Airflow knows."""
         return [dag["dag_id"] for dag in self.api("GET", "dags", params={"limit": 1000})["dags"]]
+
+    def parsed_at(self, dag_id: str) -> datetime:
+        """When the file of a Dag was read last."""
+        return datetime.fromisoformat(self.api("GET", f"dags/{dag_id}")["last_parsed_time"].replace("Z", "+00:00"))
 
     def set_connection(self, connection_id: str, connection: str) -> None:
         """Create a connection in Airflow's database, where a user's are too, or change the one that is there.
@@ -218,32 +225,10 @@ class AirflowClient:
         """Mark a run as ``success``, ``failed`` or ``queued``, as the web interface does it."""
         self.api("PATCH", self._run(dag_id, run_id), {"state": state})
 
-    def clear(
-        self,
-        dag_id: str,
-        run_id: str,
-        task_ids: Sequence[str | tuple[str, int]],
-        *,
-        downstream: bool = False,
-        **options: Any,
-    ) -> list[dict[str, Any]]:
-        """Clear task instances, in whatever state they are, and their run, as the web interface does it.
-
-        :param task_ids: task ids, or pairs of task id and map index
-        :param downstream: the tasks below as well
-        :param options: other fields of the request, such as ``only_failed``
-        :return: the task instances that were cleared
-        """
-        body = {
-            "dry_run": False,
-            "dag_run_id": run_id,
-            "task_ids": list(task_ids),
-            "only_failed": False,
-            "reset_dag_runs": True,
-            "include_downstream": downstream,
-            **options,
-        }
-        return list(self.api("POST", f"dags/{dag_id}/clearTaskInstances", body)["task_instances"])
+    def clear(self, dag_id: str, run_id: str, task_id: str) -> None:
+        """Clear a task instance, in whatever state it is, and its run, as the web interface does it."""
+        path, body = local.clearing(self.api("GET", self._run(dag_id, run_id)), task_id)
+        self.request("POST", path, **body)
 
     def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:
         """An XCom's value."""

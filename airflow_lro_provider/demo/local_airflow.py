@@ -27,13 +27,13 @@ from airflow_lro_provider.demo import _processes
 from airflow_lro_provider.demo._client import AirflowClient, LocalAirflowError, poll, tail
 from airflow_lro_provider.demo._sqlite import install_plugin, never_reuse_trigger_ids, sqlite_settings
 
-__all__ = ["LocalAirflow", "LocalAirflowError"]
+__all__ = ["Component", "LocalAirflow", "LocalAirflowError"]
 
 _JOB_TYPES = {"scheduler": "SchedulerJob", "dag-processor": "DagProcessorJob", "triggerer": "TriggererJob"}
 
 
 @dataclass
-class _Component:
+class Component:
     """One of Airflow's long-running processes."""
 
     kind: str
@@ -47,6 +47,7 @@ class _Component:
 
     @property
     def is_running(self) -> bool:
+        """Whether its process is there."""
         return self.process is not None and self.process.poll() is None
 
     def has_logged(self, words: str) -> bool:
@@ -56,6 +57,7 @@ class _Component:
             return words in log.read().decode("utf-8", "replace")
 
     def log_tail(self) -> str:
+        """The end of what it has logged."""
         return tail(self.log.read_text("utf-8", "replace")) if self.log.exists() else "(no log)"
 
 
@@ -97,7 +99,7 @@ class LocalAirflow(AirflowClient):
         self._python = python
         self._marker = secrets.token_hex(8)
         self._environment: dict[str, str] = {}
-        self._components: dict[str, _Component] = {}
+        self._components: dict[str, Component] = {}
         self._sessions: set[int] = set()
         self._watchdog: _processes.Watchdog | None = None
         self._owner = 0
@@ -191,7 +193,7 @@ class LocalAirflow(AirflowClient):
             "LOGGING__WORKER_LOG_SERVER_PORT": str(self._worker_log_port),
             "LOGGING__TRIGGER_LOG_SERVER_PORT": str(self._trigger_log_ports[0]),
             "SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "2",
-            **local.settings(self.url, self._api_port, self.home),
+            **local.settings(self.url, self.home),
         }
         return {
             **inherited,
@@ -207,15 +209,15 @@ class LocalAirflow(AirflowClient):
             _processes.MARKER: self._marker,
         }
 
-    def _plan(self) -> Iterator[_Component]:
+    def _plan(self) -> Iterator[Component]:
         for arguments in local.components(self._api_port):
-            yield _Component(arguments[0], arguments[0], arguments, self.home / f"{arguments[0]}.log")
+            yield Component(arguments[0], arguments[0], arguments, self.home / f"{arguments[0]}.log")
         for index in range(self._triggerers):
             port = {"AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(self._trigger_log_ports[index])}
             name = _name("triggerer", index)
-            yield _Component("triggerer", name, ["triggerer"], self.home / f"{name}.log", port)
+            yield Component("triggerer", name, ["triggerer"], self.home / f"{name}.log", port)
 
-    def _spawn(self, component: _Component) -> None:
+    def _spawn(self, component: Component) -> None:
         component.started = datetime.now(timezone.utc)
         with component.log.open("ab") as log:
             component.log_begins = log.tell()
@@ -233,7 +235,7 @@ class LocalAirflow(AirflowClient):
             self._watchdog.watch(component.process.pid)
 
     def _migrate(self, deadline: float) -> None:
-        migration = _Component("migrate", "migrate", ["db", "migrate"], self.home / "migrate.log")
+        migration = Component("migrate", "migrate", ["db", "migrate"], self.home / "migrate.log")
         self._spawn(migration)
         assert migration.process is not None
         try:
@@ -248,15 +250,15 @@ class LocalAirflow(AirflowClient):
 
     # Waiting until it is up
 
-    def _wait_until_ready(self, components: list[_Component], deadline: float) -> None:
-        waiting: list[_Component] = []
+    def _wait_until_ready(self, components: list[Component], deadline: float) -> None:
+        waiting: list[Component] = []
         for waiting in poll(lambda: self._not_ready(components), deadline - time.monotonic()):
             if not waiting:
                 return
         logs = "\n".join(f"--- {component.name}\n{component.log_tail()}" for component in waiting)
         raise LocalAirflowError(f"Not ready in time: {', '.join(component.name for component in waiting)}\n{logs}")
 
-    def _not_ready(self, components: list[_Component]) -> list[_Component]:
+    def _not_ready(self, components: list[Component]) -> list[Component]:
         for component in components:
             if component.process is not None and component.process.poll() is not None:
                 raise LocalAirflowError(
@@ -271,14 +273,14 @@ class LocalAirflow(AirflowClient):
 
     def _log_in(self) -> None:
         if local.HAS_TOKENS and not self.token:
-            self.token = self.request("GET", "/auth/token", None, None, timeout=10)["access_token"]
+            self.token = str(self.request("GET", "/auth/token", timeout=10).json()["access_token"])
 
-    def _is_ready(self, component: _Component, components: list[_Component]) -> bool:
+    def _is_ready(self, component: Component, components: list[Component]) -> bool:
         if component.kind == local.WEB:
             if not local.HAS_JOBS:
                 return bool(self.api("GET", "health")["metadatabase"]["status"] == "healthy")
             # The first answer of the tasks' API takes it 5 s of CPU, which no task is to wait for.
-            self.request("GET", "/execution/health", None, None, timeout=60)
+            self.request("GET", "/execution/health")
             return bool(self.api("GET", "monitor/health")["metadatabase"]["status"] == "healthy")
         if not local.HAS_JOBS:
             return component.has_logged("Starting the ")
@@ -363,7 +365,7 @@ class LocalAirflow(AirflowClient):
         self._spawn(one)
         self._wait_until_ready([one], deadline)
 
-    def _component(self, component: str, index: int) -> _Component:
+    def _component(self, component: str, index: int) -> Component:
         try:
             return self._components[_name(component, index)]
         except KeyError:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from airflow_lro_provider.demo.local_airflow import LocalAirflowError
 from tests.e2e.bed.bed import Bed, BedError
+from tests.e2e.bed.celery_rows import CELERY_ROWS
 from tests.e2e.bed.cells import COLUMNS, Row
 from tests.e2e.bed.judge import Judgement
 from tests.e2e.bed.matrix import ROWS, blanks, cells_of
@@ -212,9 +213,9 @@ def _chunks(places: Sequence[Place], size: int) -> Iterable[Sequence[Place]]:
     return (places[start : start + size] for start in range(0, len(places), size))
 
 
-def _list() -> str:
+def _list(rows: Iterable[Row]) -> str:
     lines = []
-    for row in ROWS:
+    for row in rows:
         cells = [f"{column}: {cell.expect}" for column, cell in cells_of(row).items()]
         none = [f"{column}: ({why})" for column, why in blanks(row).items()]
         lines.append(f"{row.name}: {row.title}\n    " + "\n    ".join(cells + none))
@@ -225,7 +226,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command."""
     parser = argparse.ArgumentParser(description="Measure the kill matrix on a real Airflow.")
     parser.add_argument("--repeat", type=int, default=10, metavar="N", help="how often each cell (10)")
-    parser.add_argument("--rows", nargs="+", metavar="ROW", choices=[row.name for row in ROWS], help="only these")
+    names = list(dict.fromkeys(row.name for row in (*ROWS, *CELERY_ROWS)))
+    parser.add_argument("--rows", nargs="+", metavar="ROW", choices=names, help="only these")
     parser.add_argument("--columns", nargs="+", metavar="COLUMN", choices=list(COLUMNS), help="only these")
     parser.add_argument("--hookless", action="store_true", help="only cells in which Airflow calls no hook")
     parser.add_argument("--sweep", action="store_true", help="with the ledger on, and a sweep a minute")
@@ -234,6 +236,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--list", action="store_true", help="show rows, columns and what is expected")
     parser.add_argument("--airflow", metavar="VERSION", help="on this Airflow, in an environment that is made for it")
+    parser.add_argument(
+        "--celery",
+        action="store_true",
+        help="two of everything, tasks in Celery's workers; other rows (with --list: them); wants Redis and PostgreSQL",
+    )
     parser.add_argument("--database", choices=["auto", "postgres", "sqlite"], default="auto")
     parser.add_argument("--slots", type=int, default=16, metavar="N", help="how many side by side, on PostgreSQL (16)")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep Airflow's database and logs there")
@@ -256,7 +263,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         there = [word for word in (arguments or sys.argv[1:]) if word not in ("--airflow", given.airflow)]
         return run_there(given.airflow, __file__, there)
     if given.list:
-        print(_list())
+        print(_list(CELERY_ROWS if given.celery else ROWS))
         return 0
     if given.readme:
         rewrite(README, readme_table(*(json.loads(file.read_text("utf-8")) for file in given.readme)))
@@ -264,17 +271,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.versions:
         rewrite(VERSIONS, versions_table([json.loads(file.read_text("utf-8")) for file in given.versions]))
         return 0
-    rows = [row for row in ROWS if not given.rows or row.name in given.rows]
+    there_are = CELERY_ROWS if given.celery else ROWS
+    rows = [row for row in there_are if not given.rows or row.name in given.rows]
     columns = given.columns or list(COLUMNS)
 
     def echo(line: str) -> None:
         print(line, flush=True)
 
-    with Bed.started(given.database, slots=given.slots, home=given.keep, sweep=given.sweep) as bed:
-        echo(f"Airflow runs on {bed.database}; {bed.slots} side by side.")
+    options = {"slots": given.slots, "home": given.keep, "sweep": given.sweep, "celery": given.celery}
+    with Bed.started(given.database, **options) as bed:
+        echo(f"Airflow runs on {bed.database}{' and Celery' if given.celery else ''}; {bed.slots} side by side.")
         adds = given.json and given.rows and given.json.exists()
         before = json.loads(given.json.read_text("utf-8")) if adds else None
-        about = {"database": bed.database, "repeat": given.repeat, "sweeps": given.sweep}
+        about = {"database": bed.database, "repeat": given.repeat, "sweeps": given.sweep, "celery": given.celery}
         known: list[Outcome] = []
         writing = threading.Lock()
 

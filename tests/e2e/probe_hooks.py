@@ -99,7 +99,7 @@ class _Probe:
         for dag_id in ("deferred", "running"):
             self._kill(dag_id, "marked failed", lambda run, d=dag_id: airflow.set_task_state(d, run, "it", "failed"))
             self._kill(dag_id, "marked success", lambda run, d=dag_id: airflow.set_task_state(d, run, "it", "success"))
-            self._kill(dag_id, "cleared", lambda run, d=dag_id: airflow.clear(d, run, ["it"]))
+            self._kill(dag_id, "cleared", lambda run, d=dag_id: airflow.clear(d, run, "it"))
             self._kill(dag_id, "run marked failed", lambda run, d=dag_id: airflow.set_run_state(d, run, "failed"))
         for what, pids in {
             "SIGKILL of the task": airflow.task_pids,

@@ -122,7 +122,7 @@ class Upheaval:
     def _clear(self) -> None:
         for key, dag_id in self.keys.items():
             if dag_id == "bed_started":
-                self.airflow.clear(dag_id, key, ["it"])
+                self.airflow.clear(dag_id, key, "it")
 
     def _end_those_with_a_retry(self) -> None:
         ending = [key for key, dag_id in self.keys.items() if dag_id.endswith("_retries")]

@@ -7,9 +7,12 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
+import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,8 +22,10 @@ import psutil
 from airflow_lro_provider.demo.local_airflow import LocalAirflow, LocalAirflowError
 from airflow_lro_provider.emulator import Emulator
 from tests.e2e.bed.airflow_faults import is_of_run, own_trouble
+from tests.e2e.bed.celery import CeleryAirflow
 from tests.e2e.bed.judge import Seen
 from tests.e2e.bed.postgres import LocalPostgres
+from tests.e2e.bed.redis import LocalRedis
 from tests.e2e.bed.store import CountingStore
 from tests.e2e.bed.watch import TASK, Watch
 
@@ -49,6 +54,7 @@ class Bed:
     :param slots: how many repetitions may go side by side.
     :param triggerers: how many triggerers there are.
     :param sweeps: whether the ledger is on, and swept once a minute.
+    :param dags: where Airflow's Dags are.
     """
 
     def __init__(
@@ -60,15 +66,17 @@ class Bed:
         slots: int,
         triggerers: int = 2,
         sweeps: bool = False,
+        dags: Path = DAGS,
     ) -> None:
         assert isinstance(emulator.store, CountingStore)
         self.airflow, self.emulator, self.store = airflow, emulator, emulator.store
         self.database, self.slots, self.triggerers, self.sweeps = database, slots, triggerers, sweeps
+        self.dags = dags
         self.watch = Watch(airflow)
         self.stopping = threading.Event()
         self._lock = threading.Lock()
         self._starts = threading.BoundedSemaphore(STARTS_AT_A_TIME)
-        self._read = 0
+        self._read: Counter[str] = Counter()
         self._trouble: list[str] = []
         self._deaths: list[float] = []
         self._keeper = threading.Thread(target=self._bring_back_the_scheduler, name="keeper", daemon=True)
@@ -83,6 +91,7 @@ class Bed:
         home: Path | None = None,
         sweep: bool = False,
         silence: int = 10,
+        celery: bool = False,
     ) -> Iterator[Bed]:
         """Start everything, and stop it at the end, whatever the end is.
 
@@ -92,6 +101,7 @@ class Bed:
         :param sweep: switch the ledger on, and sweep once a minute.
         :param silence: after so many seconds without a sign of life a triggerer counts as dead, and another one takes
             what it has. Airflow's own default is 30.
+        :param celery: two of everything, and the tasks in Celery's workers; it wants PostgreSQL and Redis.
         """
         if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
             # So it is for what a shell starts in the background, and all children would have it so.
@@ -100,7 +110,10 @@ class Bed:
             database = "postgres" if LocalPostgres.available() else "sqlite"
         with contextlib.ExitStack() as stack:
             emulator = stack.enter_context(Emulator(store=CountingStore()))
-            url = stack.enter_context(LocalPostgres()).url if database == "postgres" else None
+            postgres = stack.enter_context(LocalPostgres()) if celery or database == "postgres" else None
+            # Some rows change them.
+            dags = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dags-"))) / DAGS.name
+            shutil.copytree(DAGS, dags, ignore=shutil.ignore_patterns("__pycache__"))
             environment = {
                 "LOCAL_SERVER": emulator.url,
                 # Airflow's own default: a kill is noticed within 5 s, and a task may defer before it is.
@@ -119,21 +132,21 @@ class Bed:
                 "AIRFLOW__DATABASE__SQL_ALCHEMY_POOL_SIZE": "40",
                 "AIRFLOW__LRO__LEDGER": str(sweep),
             }
-            airflow = stack.enter_context(
-                LocalAirflow(
-                    home,
-                    dags=DAGS,
-                    environment=environment,
-                    triggerers=2,
-                    database=url,
-                    parallelism=2 * slots + 8,  # a next try may run beside a process that stands still
-                )
-            )
+            # A next try may run beside a process that stands still.
+            shared: dict[str, Any] = {"environment": environment, "parallelism": 2 * slots + 8}
+            if celery:
+                assert postgres is not None
+                places = {"database": postgres.port, "broker": stack.enter_context(LocalRedis()).port}
+                airflow: LocalAirflow = CeleryAirflow(home, dags=dags, slots=slots + 4, **places, **shared)
+            else:
+                url = postgres.url if postgres else None
+                airflow = LocalAirflow(home, dags=dags, triggerers=2, database=url, **shared)
+            stack.enter_context(airflow)
             if errors := airflow.import_errors():
                 raise BedError(f"Dags that cannot be read: {errors}")
             airflow.set_connection(CONNECTION, emulator.airflow_connection_json())
             yield stack.enter_context(
-                cls(airflow, emulator, database=database, slots=slots if url else 1, sweeps=sweep)
+                cls(airflow, emulator, database=database, slots=slots if postgres else 1, sweeps=sweep, dags=dags)
             )
 
     def __enter__(self) -> Bed:
@@ -225,21 +238,25 @@ class Bed:
         expected to update 1 row(s); 0 were matched"). One that a row has killed is that row's to bring back.
         """
         while not self.stopping.wait(2.0):
-            if self.airflow.components["scheduler"].poll() == 1:
-                self._deaths.append(time.time())
-                with contextlib.suppress(LocalAirflowError):
-                    self.airflow.restart("scheduler")
+            for index in range(2):
+                one = self.airflow.components.get(f"scheduler-{index}" if index else "scheduler")
+                if one is not None and one.poll() == 1:
+                    self._deaths.append(time.time())
+                    with contextlib.suppress(LocalAirflowError):
+                        self.airflow.restart("scheduler", index)
 
     def spoiled(self, run_id: str, since: float = math.inf) -> bool:
         """Whether Airflow itself has failed the task of this run, or its scheduler has ended by itself since then."""
         if any(at >= since for at in self._deaths):
             return True
-        with self._lock, (self.airflow.home / "scheduler.log").open("rb") as log:
-            log.seek(self._read)
-            # The last line may be half written.
-            new = log.read().rpartition(b"\n")[0]
-            self._read += len(new)
-            self._trouble += own_trouble(new.decode("utf-8", "replace"))
+        with self._lock:
+            for file in self.airflow.home.glob("scheduler*.log"):
+                with file.open("rb") as log:
+                    log.seek(self._read[file.name])
+                    # The last line may be half written.
+                    new = log.read().rpartition(b"\n")[0]
+                self._read[file.name] += len(new)
+                self._trouble += own_trouble(new.decode("utf-8", "replace"))
             return any(is_of_run(instance, run_id) for instance in self._trouble)
 
     def story(self, dag_id: str, run_id: str) -> str:

@@ -175,7 +175,7 @@ class Lived:
         if kind != "revived" and task.state in FINAL:
             return
         if kind in ("clear", "revived"):
-            airflow.clear(self.dag_id, self.key, ["it"])
+            airflow.clear(self.dag_id, self.key, "it")
         elif kind in ("failed", "success"):
             airflow.set_task_state(self.dag_id, self.key, "it", kind)
         elif kind == "run-failed":

@@ -6,11 +6,13 @@ import random
 import signal
 import time
 from collections.abc import Callable
+from datetime import datetime, timezone
 
 import psutil
 
 from airflow_lro_provider.airflow_compat import local
 from tests.e2e.bed.bed import Bed, BedError
+from tests.e2e.bed.celery import WORKERS, CeleryAirflow
 from tests.e2e.bed.ctrl_c import interrupt
 from tests.e2e.bed.judge import FINAL
 from tests.e2e.bed.trial import Trial, waits
@@ -84,7 +86,7 @@ def mark_run(state: str) -> Callable[[Trial], None]:
 
 def clear(trial: Trial) -> None:
     """Clear the task."""
-    trial.kill(lambda: trial.bed.airflow.clear(trial.dag_id, trial.key, ["it"]))
+    trial.kill(lambda: trial.bed.airflow.clear(trial.dag_id, trial.key, "it"))
 
 
 def clear_again(trial: Trial) -> None:
@@ -93,7 +95,7 @@ def clear_again(trial: Trial) -> None:
     trial.sees(lambda: trial.task.tries >= 2 and trial.state in FINAL, 60)
     # The run's end comes a moment after its task's: a clear in between is lost, for Airflow then ends the run.
     trial.sees(lambda: trial.bed.airflow.run_state(trial.dag_id, trial.key) in FINAL, 60)
-    trial.bed.airflow.clear(trial.dag_id, trial.key, ["it"])
+    trial.bed.airflow.clear(trial.dag_id, trial.key, "it")
 
 
 def send(whom: str, sig: int) -> Callable[[Trial], None]:
@@ -294,6 +296,78 @@ def pause(bed: Bed, trials: list[Trial]) -> None:
             bed.airflow.api("PATCH", f"dags/{dag_id}", {"is_paused": is_paused})
         if is_paused:
             time.sleep(10)
+
+
+# Celery's workers
+
+
+def shut_down_workers(bed: Bed, trials: list[Trial]) -> None:
+    """SIGTERM of the workers: they take nothing new, and wait for what they have."""
+    _noted(trials)
+    for index in range(WORKERS):
+        bed.airflow.signal("worker", signal.SIGTERM, index, tree=False)
+    time.sleep(10)
+
+
+def kill_workers(bed: Bed, trials: list[Trial]) -> None:
+    """SIGKILL of the workers with all that is below them, and new ones."""
+    _noted(trials)
+    for index in range(WORKERS):
+        bed.airflow.kill("worker", index)
+    new_workers(bed)
+
+
+def new_workers(bed: Bed) -> None:
+    """See to it that there are workers."""
+    for index in range(WORKERS):
+        bed.airflow.restart("worker", index)
+
+
+def deliver_again(bed: Bed, trials: list[Trial]) -> None:
+    """The broker gives all messages that are not acknowledged to a worker once more, as after a visibility timeout."""
+    assert isinstance(bed.airflow, CeleryAirflow)
+    _noted(trials)
+    if not bed.airflow.deliver_again():
+        raise BedError("there was nothing to deliver again")
+    time.sleep(10)
+
+
+def cut(what: str) -> Callable[[Bed, list[Trial]], None]:
+    """The workers hear nothing from the broker, the database or the API servers for 40 s."""
+
+    def act(bed: Bed, trials: list[Trial]) -> None:
+        assert isinstance(bed.airflow, CeleryAirflow)
+        _noted(trials)
+        bed.airflow.cut(what)
+        try:
+            time.sleep(40)
+        finally:
+            bed.airflow.mend(what)
+        time.sleep(5)
+
+    return act
+
+
+def change_dags(bed: Bed, trials: list[Trial]) -> None:
+    """The Dags are deployed anew: their tasks have another poll interval, and one argument more."""
+    _noted(trials)
+    file = bed.dags / "bed_dags.py"
+    text = file.read_text("utf-8")
+    old, new = '"poke_interval": 1, "deferrable": True', '"poke_interval": 2, "deferrable": True, "doc": "new"'
+    before, after = (new, old) if new in text else (old, new)
+    begun = datetime.now(timezone.utc)
+    file.write_text(text.replace(before, after), "utf-8")
+    for dag_id in {trial.dag_id for trial in trials}:
+        bed.until(lambda dag_id=dag_id: bed.airflow.parsed_at(dag_id) > begun, f"{dag_id} is parsed again", 120)
+    time.sleep(5)
+
+
+def change_dags_and_mark(bed: Bed, trials: list[Trial]) -> None:
+    """The Dags are deployed anew, and then the tasks are marked failed."""
+    change_dags(bed, trials)
+    for trial in trials:
+        trial.killed_at = None
+    each(mark("failed"), trials)
 
 
 def only_one_triggerer(bed: Bed) -> None:

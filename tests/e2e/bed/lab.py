@@ -185,7 +185,7 @@ class Lab:
         if how in ("failed", "success"):
             self.airflow.set_task_state(run.dag_id, run.run_id, "it", how, run.map_index)
         elif how == "clear":
-            self.airflow.clear(run.dag_id, run.run_id, ["it"])
+            self.airflow.clear(run.dag_id, run.run_id, "it")
         elif how in ("run failed", "run success"):
             self.airflow.set_run_state(run.dag_id, run.run_id, how.removeprefix("run "))
         else:

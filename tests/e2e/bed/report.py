@@ -11,6 +11,7 @@ from typing import Any
 
 from airflow import __version__
 
+from tests.e2e.bed.celery_rows import CELERY_ROWS
 from tests.e2e.bed.cells import COLUMNS, Cell, Row
 from tests.e2e.bed.judge import Judgement
 from tests.e2e.bed.matrix import ROWS, blanks
@@ -66,7 +67,13 @@ class Outcome:
 
 
 def summary(
-    outcomes: Sequence[Outcome], rows: Sequence[Row], *, database: str, repeat: int, sweeps: bool = False
+    outcomes: Sequence[Outcome],
+    rows: Sequence[Row],
+    *,
+    database: str,
+    repeat: int,
+    sweeps: bool = False,
+    celery: bool = False,
 ) -> dict[str, Any]:
     """Everything, as plain JSON, in the order of the table: no times of day, no paths, no names of machines."""
     found = []
@@ -80,6 +87,7 @@ def summary(
         "database": database,
         "repeat": repeat,
         "sweeps": sweeps,
+        "celery": celery,
         "cells": found,
         "blank": [
             {"row": row.name, "column": column, "why": why} for row in rows for column, why in blanks(row).items()
@@ -93,9 +101,12 @@ def merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
 
     :raises ValueError: if the two cannot be compared.
     """
-    if any(old.get(what) != new[what] for what in ("airflow", "database", "sweeps")):
-        raise ValueError("what was measured on another Airflow or database, or without the sweep, is not mixed")
-    order = {name: index for index, name in enumerate([*(row.name for row in ROWS), *COLUMNS])}
+    if any(old.get(what, False) != new[what] for what in ("airflow", "database", "sweeps", "celery")):
+        raise ValueError(
+            "what was measured on another Airflow, database or executor, or without the sweep, is not mixed"
+        )
+    rows = CELERY_ROWS if new["celery"] else ROWS
+    order = {name: index for index, name in enumerate([*(row.name for row in rows), *COLUMNS])}
     again = {cell["row"] for cell in new["cells"]}
 
     def both(what: str) -> list[dict[str, Any]]:

@@ -204,7 +204,7 @@ class Trial:
     def _is_closed_by_the_next_try(self) -> bool:
         """Clear the task: whether its next try cancels what this one left."""
         left = [operation.name for operation in self.operations if operation.is_left]
-        self.bed.airflow.clear(self.dag_id, self.key, ["it"])
+        self.bed.airflow.clear(self.dag_id, self.key, "it")
         return self.sees(lambda: all(not one.is_left for one in self.operations if one.name in left), 90)
 
 

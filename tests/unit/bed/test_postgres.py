@@ -7,7 +7,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.e2e.bed.postgres import LocalPostgres, PostgresError
+from tests.e2e.bed.postgres import LocalPostgres
+from tests.e2e.bed.service import ServiceError
 
 needs_postgres = pytest.mark.skipif(not LocalPostgres.available(), reason=str(LocalPostgres.why_not()))
 
@@ -42,7 +43,7 @@ def test_it_says_why_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.e2e.bed.postgres._program", lambda name: None)
     assert LocalPostgres.why_not() == "no initdb and no postgres on the PATH or in /usr/lib/postgresql"
     assert not LocalPostgres.available()
-    with pytest.raises(PostgresError, match="no initdb"), LocalPostgres():
+    with pytest.raises(ServiceError, match="no initdb"), LocalPostgres():
         pass
     monkeypatch.setattr("tests.e2e.bed.postgres._program", Path)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
