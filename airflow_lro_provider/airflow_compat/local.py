@@ -64,6 +64,8 @@ def settings(url: str, home: Path) -> dict[str, str]:
         "WEBSERVER__BASE_URL": url,
         "WEBSERVER__SECRET_KEY": secrets.token_hex(16),
         "CORE__DAG_FILE_PROCESSOR_TIMEOUT": "300",
+        # A cleared task waits so long, too.
+        "CORE__DEFAULT_TASK_RETRY_DELAY": "1",
         "SCHEDULER__DAG_DIR_LIST_INTERVAL": "5",
         "SCHEDULER__MIN_FILE_PROCESS_INTERVAL": "5",
         "SCHEDULER__SCHEDULER_ZOMBIE_TASK_THRESHOLD": "20",
