@@ -374,6 +374,8 @@ SLOW_ON_2 = {"success": 45, "run-success": 45, "failed": 30, "clear": 30, "clear
 work for 20 s more (``[core] task_success_overtime``); by row, in seconds."""
 WITHOUT_WEB = ("web server away for 40 s, which no task needs", LIVES_ON)
 ON_2: dict[str, tuple[str, Mapping[str, Cell | str]]] = {
+    # In execute_complete it is over before the second heartbeat.
+    "clear": ("cleared", {**AGAIN, "completing": OVER, "cancel": TRIED_AGAIN}),
     "api-server-away": WITHOUT_WEB,
     "api-server-away-retry": WITHOUT_WEB,
     "long-start-in-flight": (
