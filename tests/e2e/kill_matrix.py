@@ -25,6 +25,7 @@ from tests.e2e.bed.cells import COLUMNS, Row
 from tests.e2e.bed.judge import Judgement
 from tests.e2e.bed.matrix import ROWS, blanks, cells_of
 from tests.e2e.bed.report import (
+    DEPLOYMENT,
     README,
     VERSIONS,
     Outcome,
@@ -256,7 +257,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         type=Path,
         nargs="+",
         metavar="FILE",
-        help="write the table of docs/versions.md from these JSONs, the newest Airflow first, only",
+        help="write the table of docs/versions.md (with those of --celery: docs/deployment.md) from these JSONs, the"
+        " newest Airflow first, only",
     )
     given = parser.parse_args(arguments)
     if given.airflow:
@@ -269,7 +271,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rewrite(README, readme_table(*(json.loads(file.read_text("utf-8")) for file in given.readme)))
         return 0
     if given.versions:
-        rewrite(VERSIONS, versions_table([json.loads(file.read_text("utf-8")) for file in given.versions]))
+        measured = [json.loads(file.read_text("utf-8")) for file in given.versions]
+        rewrite(DEPLOYMENT if measured[0].get("celery") else VERSIONS, versions_table(measured))
         return 0
     there_are = CELERY_ROWS if given.celery else ROWS
     rows = [row for row in there_are if not given.rows or row.name in given.rows]

@@ -2,6 +2,9 @@
 
 They wait deferred, each for an operation of its own, and run to their end. Then a second run of the same: half of
 its tasks are killed (marked failed) while they wait. Their operations must be cancelled, each once; nobody else's.
+
+With ``--celery`` there are two of everything, and while tasks are killed one of each is killed, too, and replaced: a
+triggerer, a worker, a scheduler, an API server. Whom no hook hears of then, the sweep does.
 """
 
 from __future__ import annotations
@@ -17,9 +20,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from airflow_lro_provider.airflow_compat import local
 from airflow_lro_provider.demo.local_airflow import LocalAirflowError
 from tests.e2e.bed.bed import Bed, BedError
 from tests.e2e.bed.trial import PARENT
+from tools.airflow_environment import run_there
 
 MAPPED = "bed_mapped"
 MINUTES = 25
@@ -31,9 +36,13 @@ class Thousand:
 
     :param count: how many mapped tasks.
     :param rest: how long all of them just wait at least, in seconds, while requests are counted.
+    :param breaks: whether one of each component is killed and replaced while tasks are killed.
     """
 
-    def __init__(self, bed: Bed, count: int, rest: float, echo: Callable[[str], object]) -> None:
+    def __init__(
+        self, bed: Bed, count: int, rest: float, echo: Callable[[str], object], *, breaks: bool = False
+    ) -> None:
+        self.breaks = breaks
         self.bed, self.airflow, self.store = bed, bed.airflow, bed.store
         self.count, self.rest, self.echo = count, rest, echo
 
@@ -80,13 +89,22 @@ class Thousand:
         """Mark the tasks of these failed; gives how long after the last of them all were cancelled, in seconds."""
         if not killed:
             return None
-        with ThreadPoolExecutor(4) as pool:
+        with ThreadPoolExecutor(5) as pool:
+            breaking = pool.submit(self._break) if self.breaks else None
             list(pool.map(lambda index: self._mark_failed(run_id, index), range(len(killed))))
+            if breaking:
+                breaking.result()
         began = time.time()
         with contextlib.suppress(BedError):
             self.bed.until(lambda: all(self.store.cancels[name] for name in killed), "all are cancelled", 180)
         last = max((self.store.cancels[name][0] for name in killed if self.store.cancels[name]), default=began)
         return round(max(last - began, 0.0), 1)
+
+    def _break(self) -> None:
+        for component in ("triggerer", "worker", "scheduler", local.WEB):
+            self.airflow.kill(component, 1)
+            self.airflow.restart(component, 1, timeout=180)
+            self.echo(f"the second {component} was killed, and there is a new one")
 
     def _mark_failed(self, run_id: str, index: int) -> None:
         for attempt in range(5):
@@ -129,17 +147,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=1000, metavar="N", help="how many mapped tasks (1000)")
     parser.add_argument("--rest", type=float, default=60.0, metavar="SECONDS", help="how long all just wait (60)")
     parser.add_argument("--slots", type=int, default=24, metavar="N", help="how many processes side by side (24)")
+    parser.add_argument("--airflow", metavar="VERSION", help="on this Airflow, in an environment that is made for it")
+    parser.add_argument("--celery", action="store_true", help="two of everything, of which one is killed each; a sweep")
     parser.add_argument("--database", choices=["auto", "postgres", "sqlite"], default="auto")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep Airflow's database and logs there")
     given = parser.parse_args(arguments)
+    if given.airflow:
+        there = [word for word in (arguments or sys.argv[1:]) if word not in ("--airflow", given.airflow)]
+        return run_there(given.airflow, __file__, there)
 
     def echo(line: str) -> None:
         print(line, flush=True)
 
     reports = []
-    with Bed.started(given.database, slots=given.slots, home=given.keep) as bed:
-        thousand = Thousand(bed, given.count, given.rest, echo)
+    options = {"slots": given.slots, "home": given.keep, "celery": given.celery, "sweep": given.celery}
+    with Bed.started(given.database, **options) as bed:
+        thousand = Thousand(bed, given.count, given.rest, echo, breaks=given.celery)
         for kill in (0, given.count // 2):
             report = thousand.run(kill)
             reports.append(report)

@@ -348,6 +348,9 @@ def cut(what: str) -> Callable[[Bed, list[Trial]], None]:
     return act
 
 
+cut_off_broker, cut_off_database, cut_off_api_servers = cut("broker"), cut("database"), cut("api")
+
+
 def change_dags(bed: Bed, trials: list[Trial]) -> None:
     """The Dags are deployed anew: their tasks have another poll interval, and one argument more."""
     _noted(trials)

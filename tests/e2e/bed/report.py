@@ -16,10 +16,22 @@ from tests.e2e.bed.cells import COLUMNS, Cell, Row
 from tests.e2e.bed.judge import Judgement
 from tests.e2e.bed.matrix import ROWS, blanks
 
-__all__ = ["README", "VERSIONS", "Outcome", "merge", "readme_table", "rewrite", "summary", "table", "versions_table"]
+__all__ = [
+    "DEPLOYMENT",
+    "README",
+    "VERSIONS",
+    "Outcome",
+    "merge",
+    "readme_table",
+    "rewrite",
+    "summary",
+    "table",
+    "versions_table",
+]
 
 README = Path(__file__).parents[3] / "README.md"
 VERSIONS = README.parent / "docs" / "versions.md"
+DEPLOYMENT = VERSIONS.with_name("deployment.md")
 BEGIN, END = "<!-- kill matrix: begin -->", "<!-- kill matrix: end -->"
 RUNNING, DEFERRED = ("running", "poke", "decorator"), ("deferred", "started")
 COUNTS = ("leaks", "false_kills", "duplicates", "green", "late")
@@ -236,11 +248,12 @@ def readme_table(measured: Mapping[str, Any], swept: Mapping[str, Any] | None = 
 def versions_table(measured: Sequence[Mapping[str, Any]]) -> str:
     """What holds on each version of Airflow, running and deferred; a dash is where it is not measured.
 
-    :param measured: of each version, the newest first.
+    :param measured: of each version, the newest first; all of them on Celery, or none.
     """
+    rows = CELERY_ROWS if measured[0].get("celery") else ROWS
     heads = [f"{one['airflow']}, {what}" for one in measured for what in ("running", "deferred")]
     lines = [" | ".join(["| how the task ends", *heads]) + " |", "|---" * (len(heads) + 1) + "|"]
-    for row in ROWS:
+    for row in rows:
         texts, title = [], ""
         for one in measured:
             cells = [cell for cell in one["cells"] if cell["row"] == row.name]

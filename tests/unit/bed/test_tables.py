@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from airflow_lro_provider.airflow_compat import AIRFLOW
 from tests.airflow.versions import since_3_3
 from tests.e2e.bed.airflow_faults import is_of_run, own_trouble
+from tests.e2e.bed.celery_rows import CELERY_ROWS
 from tests.e2e.bed.cells import COLUMNS, Cell
 from tests.e2e.bed.judge import WORDS, Judgement
 from tests.e2e.bed.matrix import ROWS, blanks, cells_of
 from tests.e2e.bed.report import (
     BEGIN,
+    DEPLOYMENT,
     END,
     README,
     VERSIONS,
@@ -39,17 +42,18 @@ def outcomes(repeat: int = 2) -> list[Outcome]:
 
 
 def test_every_row_has_every_column_or_a_reason() -> None:
-    """No cell is forgotten."""
-    assert len({row.name for row in ROWS}) == len(ROWS)
-    for row in ROWS:
+    """No cell is forgotten, on the LocalExecutor and on Celery."""
+    for rows in (ROWS, CELERY_ROWS):
+        assert len({row.name for row in rows}) == len(rows)
+    for row in [*ROWS, *CELERY_ROWS]:
         assert set(row.cells) == set(COLUMNS), row.name
         assert set(cells_of(row)) | set(blanks(row)) == set(COLUMNS), row.name
         assert all(blanks(row).values()), row.name
-        assert cells_of(row), row.name
+        assert cells_of(row) or AIRFLOW < (3,), row.name
         assert (row.act is None) != (row.together is None), row.name
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+@pytest.mark.parametrize("row", [*ROWS, *CELERY_ROWS], ids=lambda row: row.name)
 def test_what_is_expected_can_be_seen(row: object) -> None:
     """Every expectation is a word of the judge, and a death without a hook says what closes it."""
     for column, cell in row.cells.items():  # type: ignore[attr-defined]
@@ -207,11 +211,13 @@ def test_the_page_of_versions_has_a_row_for_each_death() -> None:
 
 
 @since_3_3
-def test_the_page_of_versions_shows_what_was_measured() -> None:
+@pytest.mark.parametrize(("page", "name"), [(VERSIONS, "kill_matrix"), (DEPLOYMENT, "kill_matrix_celery")])
+def test_the_page_of_versions_shows_what_was_measured(page: Path, name: str) -> None:
     """Its table is the one that is made from the files beside the matrix; nothing in them is wrong."""
-    files = sorted(MEASURED[0].parent.glob("kill_matrix-*.json"), reverse=True)
-    measured = [json.loads(file.read_text("utf-8")) for file in (MEASURED[0], *files)]
-    text = VERSIONS.read_text("utf-8")
+    folder = MEASURED[0].parent
+    files = sorted(folder.glob(f"{name}-*.json"), reverse=True)
+    measured = [json.loads(file.read_text("utf-8")) for file in (folder / f"{name}.json", *files)]
+    text = page.read_text("utf-8")
     assert text.partition(BEGIN)[2].partition(END)[0].strip() == versions_table(measured)
     for one in measured:
         assert [one["totals"][what] for what in ("leaks", "false_kills", "duplicates", "green")] == [0, 0, 0, 0]
