@@ -26,6 +26,7 @@ NEXT_FAILS = Cell("cancelled", tries=2)
 BOTH_CANCEL = {"late": True}
 """Of a clear while deferred the trigger hears and the next try: both cancel, one of them perhaps after the end."""
 NOTHING = Cell("nothing")
+LATE = Cell("cancelled", **BOTH_CANCEL)
 
 NO_PROCESS = "no process while deferred"
 NO_TRIGGER = "not in the triggerer"
@@ -374,6 +375,16 @@ SLOW_ON_2 = {"success": 45, "run-success": 45, "failed": 30, "clear": 30, "clear
 work for 20 s more (``[core] task_success_overtime``); by row, in seconds."""
 WITHOUT_WEB = ("web server away for 40 s, which no task needs", LIVES_ON)
 ON_2: dict[str, tuple[str, Mapping[str, Cell | str]]] = {
+    # Its trigger hears of it, and so does a process that Airflow starts for that.
+    "execution-timeout": (
+        "`execution_timeout`",
+        marked("failed", completing=Cell("over"), deferred=LATE, started=LATE),
+    ),
+    # The orphan completes, and is heard: it is at the database itself.
+    "sigkill-supervisor-retry": (
+        "SIGKILL of its supervisor, with a retry",
+        process_only(ADOPTED, completing=OVER, cancel=TRIED_AGAIN),
+    ),
     # In execute_complete it is over before the second heartbeat.
     "clear": ("cleared", {**AGAIN, "completing": OVER, "cancel": TRIED_AGAIN}),
     "api-server-away": WITHOUT_WEB,

@@ -40,7 +40,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "retry": {"retries": 1, "retry_delay": timedelta(seconds=1)},
     "late_retry": {"retries": 1, "retry_delay": timedelta(seconds=60)},
     "retries": {"retries": 8, "retry_delay": timedelta(seconds=1)},
-    "execution_timeout": {"execution_timeout": timedelta(seconds=6)},
+    "execution_timeout": {"execution_timeout": timedelta(seconds=10)},
     "timeout": {"timeout": 6},
     "run_timeout": {},
     "queued": {"pool": "closed"},
