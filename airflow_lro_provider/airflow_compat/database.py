@@ -87,10 +87,17 @@ class DatabaseVariable:
         self._ti, self._description = ti, description
 
     def read(self, key: str) -> str | None:
-        """What was written; ``None`` if nothing was."""
+        """What was written; ``None`` if nothing was.
+
+        :raises ValueError: if it cannot be decrypted, which is not the same.
+        """
         with _session() as session:
-            found = _variable(session, key).first()
-            return None if found is None else found.get_val()
+            if (found := _variable(session, key).first()) is None:
+                return None
+            value: str | None = found.get_val()
+        if value is None:
+            raise ValueError(f"Variable {key} cannot be decrypted: hosts have different keys ([core] fernet_key)")
+        return value
 
     def write(self, key: str, value: str | None) -> None:
         """Write, or with ``None`` remove.
@@ -106,8 +113,6 @@ class DatabaseVariable:
     def _check(self, session: Any) -> None:
         """Nobody changes the task instance until the session ends."""
         ti, table = self._ti, TaskInstance  # type: Any, Any
-        if ti.job_id is None:
-            return  # `dags test`, which does not even say that the task runs: there is no other try
         mine = [table.dag_id == ti.dag_id, table.run_id == ti.run_id]
         mine += [table.task_id == ti.task_id, table.map_index == ti.map_index]
         query = session.query(table.try_number, table.job_id, table.state).filter(*mine)

@@ -63,6 +63,8 @@ def record_store(context: Any) -> RecordStore | None:
         return None
     if AIRFLOW >= (3,):
         return VariableStore(ti, SupervisorVariable(ti))
+    if ti.job_id is None:
+        return None  # `tasks test` and `dags test`: what a real try has left is not theirs
     from airflow_lro_provider.airflow_compat.database import DatabaseVariable
 
     return VariableStore(ti, DatabaseVariable(ti, DESCRIPTION))

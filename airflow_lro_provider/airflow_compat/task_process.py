@@ -26,6 +26,7 @@ import importlib
 import json
 import signal
 import sys
+import uuid
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -91,13 +92,36 @@ def try_id(ti: Any) -> str:
     """
     if AIRFLOW >= (3,):
         return str(ti.id)
+    if ti.job_id is None:  # `tasks test` and `dags test` may have the number of a real one
+        return str(uuid.uuid5(_PROCESS, json.dumps([ti.run_id, ti.task_id, ti.map_index, ti.try_number])))
     task = hashlib.sha256(json.dumps([ti.task_id, ti.map_index]).encode()).hexdigest()[:12]
     return f"{ti.dag_run.id}.{ti.try_number}.{task}"
+
+
+_PROCESS = uuid.uuid4()
+
+
+def start_seed(ti: Any) -> str:
+    """What makes the request id of a start: no other try of any Airflow anywhere has it.
+
+    Airflow 2 knows a try by its database's own count only. There it is another one in each process, and only the record
+    tells the next process of it.
+    """
+    seed = f"{try_id(ti)}/{ti.try_number}"
+    return seed if AIRFLOW >= (3,) else f"{seed}/{_PROCESS}"
 
 
 def takes_any_deferral() -> bool:
     """Whether Airflow defers a task also if a user has ended it meanwhile."""
     return AIRFLOW < (3,)
+
+
+def execution_timeout_begins(ti: Any) -> float | None:
+    """From when on Airflow itself counts a deferred task's ``execution_timeout``, in seconds since the epoch.
+
+    ``None`` if it does not count it.
+    """
+    return ti.start_date.timestamp() if AIRFLOW < (3,) and ti.start_date is not None else None
 
 
 def first_reschedule_date(context: Any) -> datetime | None:

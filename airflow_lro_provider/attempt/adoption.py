@@ -22,10 +22,14 @@ Whose it is decides :func:`~airflow_lro_provider.ownership.decisions.of_armed_re
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING
 
+from airflow_lro_provider.airflow_compat.task_process import RAISING
+from airflow_lro_provider.attempt.deferral import leave_token
 from airflow_lro_provider.attempt.guard import Phase
+from airflow_lro_provider.attempt.signals import held_back
 from airflow_lro_provider.attempt.validation import warn_if_it_runs_on
 from airflow_lro_provider.exceptions import (
     OperationRunningError,
@@ -81,6 +85,8 @@ def take_over(attempt: Attempt, reference: OperationReference) -> None:
     record.write(reference)
     if record.is_rejected:  # as if it was told to stop: another try waits for it, or the task has ended
         attempt.guard.on_kill()
+    elif earlier is not None:
+        leave_token(attempt)
     attempt.guard.enter(Phase.WAITING)
     if earlier is None:
         return
@@ -117,23 +123,26 @@ def adopt(attempt: Attempt, start: Start, poll_interval: float | None) -> bool:
             )
         return False
     decision = of_armed_record(earlier, **record.this_try)
-    if earlier.reference is not None:
-        reference = OperationReference.from_dict(earlier.reference)
-    elif (found := _find_started(attempt, start, earlier, decision)) is not None:
-        reference = found
-    else:
-        return False
-    if decision is Decision.UNSURE:
-        raise OperationWaitError(
-            f"try {earlier.try_number} of this task, which seems to be younger than this one, left {reference} behind."
-            " Nothing was started or cancelled. Clear the task to cancel the operation and to start anew."
-        )
-    if decision is Decision.CANCEL and not attempt.role.cancel_on_kill:
-        attempt.log.info("Not cancelled (cancel_on_kill=False): what try %d left, %s", earlier.try_number, reference)
-        return False
-    attempt.replaces = decision is Decision.CANCEL
-    record.endpoint = earlier.endpoint
-    attempt.own(reference)
+    with contextlib.ExitStack() as held:
+        if earlier.reference is not None:
+            reference = OperationReference.from_dict(earlier.reference)
+        elif (found := _find_started(attempt, start, earlier, decision, held)) is not None:
+            reference = found
+        else:
+            return False
+        if decision is Decision.UNSURE:
+            raise OperationWaitError(
+                f"try {earlier.try_number} of this task, which seems to be younger than this one, left {reference}"
+                " behind. Nothing was started or cancelled. Clear the task to cancel the operation and to start anew."
+            )
+        if decision is Decision.CANCEL and not attempt.role.cancel_on_kill:
+            attempt.log.info(
+                "Not cancelled (cancel_on_kill=False): what try %d left, %s", earlier.try_number, reference
+            )
+            return False
+        attempt.replaces = decision is Decision.CANCEL
+        record.endpoint = earlier.endpoint
+        attempt.own(reference)
     guard.enter(Phase.WAITING)
     try:
         seen, is_gone = attempt.doubt_missing(reference, lambda: _poll(attempt)), False
@@ -153,6 +162,7 @@ def adopt(attempt: Attempt, start: Start, poll_interval: float | None) -> bool:
     record.left_by_try = attempt.left_by_try = earlier.try_number
     guard.enter(Phase.ASKING)
     record.write(reference)
+    leave_token(attempt)
     guard.enter(Phase.WAITING)
     return True
 
@@ -209,9 +219,12 @@ def _judge(attempt: Attempt, earlier: ArmedRecord, seen: Operation | None) -> De
 
 
 def _find_started(
-    attempt: Attempt, start: Start, earlier: ArmedRecord, decision: Decision
+    attempt: Attempt, start: Start, earlier: ArmedRecord, decision: Decision, held: contextlib.ExitStack
 ) -> OperationReference | None:
-    """What a start without a response has started, if that has to be known before another one is sent."""
+    """What a start without a response has started, if that has to be known before another one is sent.
+
+    :param held: holds signals back that would lose the response.
+    """
     age = 0.0 if earlier.sent_since is None else time.time() - earlier.sent_since
     # A create that names its resource is never done twice, however old its request id is.
     is_forgotten = age > REQUEST_ID_SECONDS and not start.may_start_again
@@ -233,6 +246,7 @@ def _find_started(
         attempt.log.info("Try %d died while it started an operation; starting it again", earlier.try_number)
         return None
     attempt.guard.enter(Phase.STARTING)
+    attempt.held_back = held.enter_context(held_back(*start.held_back, *RAISING))
     try:
         started = start.send(attempt, earlier.request_id, is_first=False)
     except OperationsError as error:

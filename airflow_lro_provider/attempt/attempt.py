@@ -28,27 +28,27 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowTaskTimeout
-
 from airflow_lro_provider.airflow_compat.links import leave_link
-from airflow_lro_provider.airflow_compat.task_process import RAISING
+from airflow_lro_provider.airflow_compat.task_process import RAISING, takes_any_deferral
 from airflow_lro_provider.attempt.guard import Guard, Phase
 from airflow_lro_provider.attempt.record import AttemptRecord, Role
 from airflow_lro_provider.attempt.result import how_it_ended
 from airflow_lro_provider.attempt.resumed import Resumed
 from airflow_lro_provider.attempt.signals import held_back
-from airflow_lro_provider.exceptions import OperationInputError, OperationRunningError, OperationWaitError
+from airflow_lro_provider.exceptions import (
+    OperationInputError,
+    OperationKilled,
+)
 from airflow_lro_provider.links.operations import console_url
 from airflow_lro_provider.lro.auth.credentials import identity_for
 from airflow_lro_provider.lro.cancel import cancel_level, cancel_line
 from airflow_lro_provider.lro.errors import InvalidRequestError, NotFoundError, OperationsError
 from airflow_lro_provider.lro.flows import CHECK_INTERVAL_SECONDS
 from airflow_lro_provider.lro.metrics import Metrics
-from airflow_lro_provider.lro.operation import Operation, Outcome
+from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.polling import Absence, Trouble
 from airflow_lro_provider.lro.resources.names import OperationReference
-from airflow_lro_provider.ownership.decisions import STOPPED, Decision, EndedBy, reason_to_cancel
-from airflow_lro_provider.triggers.events import Finished, Gone, Lost, read_event
+from airflow_lro_provider.ownership.decisions import KILLED, STOPPED, Decision, EndedBy, reason_to_cancel
 
 if TYPE_CHECKING:
     from airflow_lro_provider.hooks.operations import OperationsHook
@@ -110,8 +110,12 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         """The signals that wait for the response to the start, and then end the task."""
         self.secrets: set[str] = set()
         """What no error of the operation may quote: the hooks of this try share it."""
+        self.cancel_requested = False
+        """Whether the trigger has requested the cancellation already."""
+        self.look: Callable[[], object] = lambda: None
+        """Finds out what operation there is to lose, for a try that ends before it has come so far."""
         self.make_hook, self._is_resumed = hook, resumed is not None
-        self._cancel_requested = self._is_named = self._is_taking = False
+        self._is_named = self._is_taking = False
         self._first_poll: Future[Operation | None] | None = None
         self._trouble = Trouble()
         if handed_over.reference is not None:
@@ -162,7 +166,7 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
 
     def own(self, reference: OperationReference) -> None:
         """From here on this try owns the operation. See :meth:`Guard.arm`."""
-        self.about = reference
+        self.about, self.look = reference, lambda: None
         self.record.endpoint = self.record.endpoint or self.client.endpoint(reference)
 
         def decide(may_ask: bool) -> Decision:
@@ -300,24 +304,6 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
 
     # -- after a deferral --------------------------------------------------------------------------
 
-    def read(self, event: Any) -> tuple[Outcome, Operation | None]:
-        """How the wait in the triggerer ended.
-
-        :raises OperationWaitError: if it ended without an outcome.
-        :raises OperationRunningError: at the task's ``timeout``; its own for Airflow's timeouts.
-        :raises ValueError: for an event that is not understood.
-        """
-        seen = read_event(event)
-        if isinstance(seen, Finished):
-            return seen.operation.outcome or Outcome.NOT_FOUND, seen.operation.without(self.secrets)
-        if isinstance(seen, Gone):
-            return Outcome.NOT_FOUND, None
-        if isinstance(seen, Lost):
-            raise OperationWaitError(seen.message)
-        self.last, self._cancel_requested = seen.operation, seen.cancel_requested
-        kinds = {"execution_timeout": AirflowTaskTimeout, "sensor_timeout": AirflowSensorTimeout}
-        raise kinds.get(seen.cause, OperationRunningError)(f"{seen}: {self.reference}")
-
     def recall(self) -> bool:
         """Whether the operation of this try is known from what it has left, although nothing was handed over."""
         if (reference := self.record.recall()) is not None:
@@ -331,11 +317,21 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
     ) -> None:
         try:
             with held_back(*RAISING):
-                self._end(error)
+                ends_with = self._called_off(error)
+                self._end(ends_with)
+            if ends_with is not None and ends_with is not error:
+                raise ends_with
         finally:
             if hasattr(self, "client"):
                 self.client.close()
             leave_link(self.context["ti"], lambda: console_url(self.about) if self.about else "")
+
+    def _called_off(self, error: BaseException | None) -> BaseException | None:
+        """Airflow 2 would forget that a task was stopped which is rescheduled now: then it is killed instead."""
+        if error is None or not takes_any_deferral() or how_it_ended(error) is not EndedBy.RESCHEDULED:
+            return error
+        self.guard.killed = self.record.is_stopped()
+        return OperationKilled(KILLED) if self.guard.killed else error
 
     def _end(self, error: BaseException | None) -> None:
         guard, record = self.guard, self.record
@@ -354,6 +350,8 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         how = how_it_ended(error)
         if how is EndedBy.DEFERRED:
             return  # it may still be called off: until then the guard stays armed
+        if self.about is None and self.request_id is None:
+            self.look()
         armed, reference = guard.armed, self.reference
         if guard.killed:  # whatever else went wrong meanwhile
             left = guard.decide()  # it may have failed before that was known
@@ -376,12 +374,13 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         if reason is None:
             if how is EndedBy.STOPPED:
                 self.log.warning("Not cancelled, %s: %s", STOPPED, self.about)
+            guard.left_to_retry = goes_on
             if not goes_on:
                 record.let_go(reference)
             return
         if reference is None:
             return
-        if not armed and not self._cancel_requested:
+        if not armed and not self.cancel_requested:
             self.cancel_unguarded(reference, reason)
         if guard.killed:
             record.write(reference, killed=guard.cancelled_because or reason)

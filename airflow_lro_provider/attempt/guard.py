@@ -86,8 +86,8 @@ class Guard:
     def __init__(self, log: Any, *, cancels: bool) -> None:
         self.phase = Phase.NEW
         self.killed = False
-        self.finished = False
-        """Whether the operation is finished: there is nothing to lose any more."""
+        self.finished = False  # whether the operation is: there is nothing to lose any more
+        self.left_to_retry = False  # whether this try has ended, and has left the operation to the next one
         self._log = log
         self._cancels = self._may_cancel = cancels
         self._canceller: _Canceller | None = None

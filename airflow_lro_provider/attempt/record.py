@@ -131,11 +131,6 @@ class AttemptRecord:
         """Whether an earlier try was about to start an operation, and it is not known whether it did."""
         return self._earlier is not None and self._earlier.reference is None
 
-    @property
-    def seed(self) -> str:
-        """Identifies this try and no other: the id alone may be that of an earlier one as well."""
-        return f"{try_id(self._ti)}/{self._ti.try_number}"
-
     def will_go_on(self, ended_by: EndedBy, error: BaseException | None = None) -> bool:
         """Whether, after this end, the next try, or this one itself, goes on with the operation.
 
@@ -222,6 +217,10 @@ class AttemptRecord:
         if state == "restarting" and self._store is not None and not (self._role.needs_record or self._has_owned):
             return Decision.ADOPT  # a sensor that was cleared before it left a record: the next try waits for it
         return decision
+
+    def is_replaced(self, reference: OperationReference) -> bool:
+        """Whether Airflow has another try of this task by now, as it says of a record of this one."""
+        return self._store is not None and self._is_current(reference) is False
 
     def _is_current(self, reference: OperationReference) -> bool | None:
         """Whether Airflow still accepts a record of this try; ``None`` if that is not known."""

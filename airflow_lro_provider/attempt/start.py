@@ -6,7 +6,7 @@ import contextlib
 import signal
 from typing import TYPE_CHECKING, Protocol
 
-from airflow_lro_provider.airflow_compat.task_process import RAISING
+from airflow_lro_provider.airflow_compat.task_process import RAISING, start_seed
 from airflow_lro_provider.attempt.guard import Phase
 from airflow_lro_provider.attempt.signals import held_back
 from airflow_lro_provider.attempt.validation import warn_if_it_runs_on
@@ -65,7 +65,9 @@ def begin(attempt: Attempt, start: Start) -> None:
     """Start an operation, and guard it from the moment on at which it is known."""
     guard, record = attempt.guard, attempt.record
     is_first = attempt.request_id is None
-    request_id = attempt.request_id = attempt.request_id or start.request_id or new_request_id(record.seed)
+    request_id = attempt.request_id = (
+        attempt.request_id or start.request_id or new_request_id(start_seed(attempt.context["ti"]))
+    )
     guard.check_supervisor()  # an orphan's record is not written: whatever it starts, nobody finds
     try:
         record.announce(start.description, request_id, start.footprint, repeatable=start.repeatable)

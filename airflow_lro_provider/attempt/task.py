@@ -6,6 +6,7 @@ Operators, sensors and this module import what runs a try inside functions: pars
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 import threading
 import time
@@ -22,7 +23,7 @@ from airflow_lro_provider.airflow_compat.task_process import (
 )
 from airflow_lro_provider.attempt.guard import CANCEL_TIMEOUT_SECONDS, Guard, Phase
 from airflow_lro_provider.attempt.validation import check_texts
-from airflow_lro_provider.exceptions import OperationInputError, OperationKilled, OperationRunningError
+from airflow_lro_provider.exceptions import OperationKilled, OperationRunningError
 from airflow_lro_provider.hooks.operations import DEFAULT_CONN_ID, OperationsHook
 from airflow_lro_provider.links.operations import OperationLink
 from airflow_lro_provider.ownership.decisions import KILLED
@@ -103,7 +104,8 @@ class OperationTask(BaseOperator):
     def on_kill(self) -> None:
         """End the task, and cancel its operation if it owns it. See :mod:`airflow_lro_provider.attempt.guard`."""
         guard = self._get_guard()
-        if guard.phase is Phase.NEW and not guard.killed and (context := context_before_execute()) is not None:
+        is_outside = guard.phase is Phase.NEW or guard.left_to_retry  # not in `execute`, or not any more
+        if is_outside and not guard.killed and (context := context_before_execute()) is not None:
             # In a thread: the interrupted frame may be in the middle of a question of its own.
             thread = threading.Thread(target=self._end_before_execute, args=[context, sys.exc_info()[1]], daemon=True)
             thread.start()
@@ -111,11 +113,11 @@ class OperationTask(BaseOperator):
         guard.on_kill()
 
     def _end_before_execute(self, context: Context, error: BaseException | None) -> None:
-        """Airflow 2 ends the task without having called it: what its earlier processes have left is not forgotten.
+        """Airflow 2 ends the task without having called it, or when it has left its operation to a retry that there
+        will not be: what is there is not forgotten.
 
         :param error: ``AirflowTaskTimeout`` if the task has waited too long in the triggerer; else it was killed.
         """
-        from airflow_lro_provider.attempt.adoption import recall_left
         from airflow_lro_provider.attempt.resumed import Resumed
         from airflow_lro_provider.triggers.events import is_of_an_end
 
@@ -123,10 +125,9 @@ class OperationTask(BaseOperator):
         if is_of_an_end(known.get("event")):
             return  # there is nothing to lose
         resumed = Resumed.from_kwargs(known)
+        self._guard = None
         with contextlib.suppress(OperationKilled, AirflowTaskTimeout), self._new_attempt(context, resumed) as attempt:
             self._note_secrets(attempt)
-            if self.cancel_on_kill and attempt.reference is None and not self._recall(attempt):
-                recall_left(attempt)
             if isinstance(error, AirflowTaskTimeout):
                 raise error
             attempt.guard.killed = True
@@ -167,6 +168,8 @@ class OperationTask(BaseOperator):
             retry_policy=retry_policy_of(self) if self.cancel_on_kill or self.durable else None,
         )
         self.attempt = Attempt(role, context, guard=self._get_guard(), hook=self._hook, log=self.log, resumed=resumed)
+        if self.cancel_on_kill:
+            self.attempt.look = functools.partial(self._look, self.attempt)
         return self.attempt
 
     def _note_secrets(self, attempt: Attempt) -> None:
@@ -262,8 +265,10 @@ class OperationTask(BaseOperator):
         self.defer(**deferral_of(attempt, schedule, timeouts, include_response=self._needs_response))
 
     def _read_event(self, attempt: Attempt, event: Any) -> tuple[Outcome, Operation | None]:
-        """How the wait in the triggerer ended. See :meth:`Attempt.read`."""
-        return attempt.read(event)
+        """How the wait in the triggerer ended. See :func:`airflow_lro_provider.attempt.deferral.outcome_of`."""
+        from airflow_lro_provider.attempt.deferral import outcome_of
+
+        return outcome_of(attempt, event)
 
     def execute(self, context: Context) -> Any:
         """Run one try of the task.
@@ -303,16 +308,20 @@ class OperationTask(BaseOperator):
                 raise
             with self._new_attempt(context, Resumed()) as attempt:
                 self._note_secrets(attempt)
-                if self.cancel_on_kill and not self._recall(attempt):
+                attempt.look()
+                if self.cancel_on_kill and attempt.reference is None:
                     self.log.warning("The operation of this task is not known any more; it is not cancelled.")
                 raise
 
-    def _recall(self, attempt: Attempt) -> bool:
-        """Whether the operation is known, although nothing was handed over."""
-        if not attempt.recall() and self.operation_name is not None:
-            with contextlib.suppress(OperationInputError):
-                self._connect(attempt)
-        return attempt.reference is not None
+    def _look(self, attempt: Attempt) -> None:
+        """Know the operation, although nothing was handed over, and the task has not come so far."""
+        from airflow_lro_provider.attempt.adoption import recall_left
+
+        with contextlib.suppress(Exception):  # what ends the task is more important
+            if not attempt.recall() and self.operation_name is not None:
+                attempt.about = self._read_arguments(self._hook())
+            if attempt.about is None:
+                recall_left(attempt)
 
     def _connect(self, attempt: Attempt) -> OperationReference:
         """Connect, and return the operation: that which this try began with, whatever the template says by now."""
