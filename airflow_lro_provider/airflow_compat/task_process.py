@@ -104,11 +104,10 @@ _PROCESS = uuid.uuid4()
 def start_seed(ti: Any) -> str:
     """What makes the request id of a start: no other try of any Airflow anywhere has it.
 
-    Airflow 2 knows a try by its database's own count only. There it is another one in each process, and only the record
-    tells the next process of it.
+    Airflow 2 knows a try by its database's own count only. There it is another one each time, of which only the record
+    tells the next process.
     """
-    seed = f"{try_id(ti)}/{ti.try_number}"
-    return seed if AIRFLOW >= (3,) else f"{seed}/{_PROCESS}"
+    return f"{try_id(ti)}/{ti.try_number}" if AIRFLOW >= (3,) else str(uuid.uuid4())
 
 
 def takes_any_deferral() -> bool:

@@ -64,14 +64,11 @@ def deferral_of(
     # the one it has: its first trigger may still run, and must not take its own task for that of another try.
     ti = attempt.context["ti"]
     owner = {"token": attempt.token or evidence.new_owner_token(ti, reference)}
-    if takes_any_deferral() and attempt.record.is_replaced(reference):
-        attempt.guard.killed = True  # as if it had been told so by now
-        attempt.guard.checkpoint()
+    _stop_if_it_should(attempt)
     if role.cancel_on_kill:  # the task can lose its operation
         _push(ti, owner["token"])
         owner.update(evidence.TaskKey.of(ti)._asdict())
-    if takes_any_deferral() and attempt.record.is_stopped():
-        attempt.guard.killed = True
+        _stop_if_it_should(attempt)
     attempt.guard.checkpoint()
     deadlines = [
         Deadline(started + seconds, cause, seconds) for cause, seconds in timeouts.items() if seconds is not None
@@ -100,6 +97,14 @@ def deferral_of(
     endpoint = attempt.record.endpoint or attempt.client.endpoint(reference)
     resumed = Resumed(owner["token"], reference.to_dict(), started, attempt.left_by_try, endpoint)
     return {"trigger": trigger, "method_name": "execute_complete", "kwargs": asdict(resumed)}
+
+
+def _stop_if_it_should(attempt: Attempt) -> None:
+    """End a task that was stopped, or whose try was replaced, where Airflow would take its deferral all the same."""
+    assert attempt.reference is not None
+    if takes_any_deferral() and (attempt.record.is_stopped() or attempt.record.is_replaced(attempt.reference)):
+        attempt.guard.killed = True  # as if it had been told so by now
+        attempt.guard.checkpoint()
 
 
 def outcome_of(attempt: Attempt, event: Any) -> tuple[Outcome, Operation | None]:

@@ -125,7 +125,7 @@ class OperationTask(BaseOperator):
         if is_of_an_end(known.get("event")):
             return  # there is nothing to lose
         resumed = Resumed.from_kwargs(known)
-        self._guard = None
+        self.__dict__.pop("_guard", None)  # that one is released
         with contextlib.suppress(OperationKilled, AirflowTaskTimeout), self._new_attempt(context, resumed) as attempt:
             self._note_secrets(attempt)
             if isinstance(error, AirflowTaskTimeout):
