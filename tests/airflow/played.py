@@ -120,7 +120,7 @@ class PlayedTry:
         self.ti = SimpleNamespace(
             id=uuid.uuid4(), try_number=number, max_tries=max_tries, dag_id="d", run_id="r", task_id="t", map_index=-1,
             xcom_push=lambda key, value: self.pushed.update({key: value}),
-            get_first_reschedule_date=lambda context: None, dag_run=SimpleNamespace(id=1), job_id=1,
+            get_first_reschedule_date=lambda context: None, dag_run=SimpleNamespace(id=1), job_id=1, start_date=None,
         )  # fmt: skip
         self.context: Any = {"ti": self.ti, "task_state_store": store}
 

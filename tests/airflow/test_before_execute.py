@@ -1,20 +1,37 @@
-"""A task that Airflow 2 ends without having called it: killed before `execute`, or too late when it is resumed."""
+"""A task that ends before it has come as far as its operation, or after it has left that to a retry.
+
+Airflow 2 ends a task without having called it: killed before `execute`, too late when it is resumed; and it raises its
+error of a kill wherever the task is.
+"""
 
 from __future__ import annotations
 
+import signal
+import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
 
+from airflow_lro_provider.airflow_compat import AIRFLOW
+from airflow_lro_provider.airflow_compat.exceptions import AirflowRescheduleException
+from airflow_lro_provider.airflow_compat.task_process import start_seed
+from airflow_lro_provider.attempt import attempt as attempt_module
+from airflow_lro_provider.attempt import deferral
 from airflow_lro_provider.attempt import task as task_module
+from airflow_lro_provider.attempt.attempt import Attempt
+from airflow_lro_provider.attempt.guard import Phase
 from airflow_lro_provider.emulator import Emulator
+from airflow_lro_provider.lro.client import OperationsClient
+from airflow_lro_provider.lro.errors import PermissionDeniedError
 from airflow_lro_provider.operators.operations import RunOperationOperator
 from airflow_lro_provider.ownership import evidence
+from airflow_lro_provider.ownership.decisions import ADOPTER
 from airflow_lro_provider.sensors.operations import OperationSensor
-from tests.airflow.played import PlayedTry, Store
-from tests.airflow.versions import may_execute
+from tests.airflow.played import PlayedTry, Store, TakenStore, Variables
+from tests.airflow.versions import Killed, may_execute, sigterm_of
 
 METHOD = "projects/p/locations/us-central1/connections?connectionId=c"
 
@@ -118,3 +135,203 @@ def test_a_task_that_is_killed_with_its_result_in_hand_cancels_nothing(
     begin(event={"status": "finished", "operation": {"name": "o", "done": True, "response": {}}})
     sensor(lro_emulator.create("datafusion", duration=None), deferrable=True).on_kill()
     assert lro_emulator.requests() == []
+
+
+@pytest.fixture(params=["a kill", "execution_timeout"])
+def ends_while_it_prepares(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], Any]:
+    """Let an operator be ended while it reads its connection; gives the errors that it may end with."""
+    connect = Attempt.connect
+
+    def end(operator: Any) -> Any:
+        def ended(self: Attempt, read: Any) -> Any:
+            self.guard.enter(Phase.PREPARING)
+            if request.param == "execution_timeout":
+                raise AirflowTaskTimeout
+            sigterm_of(operator)()  # which Airflow 3 only notes here
+            return connect(self, read)
+
+        monkeypatch.setattr(Attempt, "connect", ended)
+        may_execute(operator)
+        return Killed if request.param == "a kill" else AirflowTaskTimeout
+
+    return end
+
+
+def test_a_sensor_that_ends_while_it_prepares(
+    lro_emulator: Emulator, begin: Callable[..., PlayedTry], ends_while_it_prepares: Callable[[Any], Any]
+) -> None:
+    """Its operation, which it has not looked at yet, is cancelled."""
+    this = begin()
+    operator = sensor(lro_emulator.create("datafusion", duration=None), cancel_on_kill=True)
+    with pytest.raises(ends_while_it_prepares(operator)):
+        operator.execute(this.context)
+    assert len(lro_emulator.requests(verb="cancel")) == 1
+
+
+def test_a_retry_that_ends_while_it_prepares(
+    lro_emulator: Emulator,
+    begin: Callable[..., PlayedTry],
+    ends_while_it_prepares: Callable[[Any], Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What the try before it has left, and it would have adopted, is cancelled."""
+    lro_emulator.script(duration=None)
+    with monkeypatch.context() as patch:
+        patch.setattr(evidence, "read_task_state", lambda key: "running")
+        patch.setattr(Attempt, "connect", Attempt.connect)
+        handed_over(starter(deferrable=True), begin(max_tries=1))
+    this, operator = begin(number=2, max_tries=1), starter()
+    with pytest.raises(ends_while_it_prepares(operator)):
+        operator.execute(this.context)
+    assert len(lro_emulator.requests(verb="cancel")) == 1
+
+
+def test_a_first_try_that_ends_while_it_prepares_has_nothing_to_lose(
+    lro_emulator: Emulator, begin: Callable[..., PlayedTry], ends_while_it_prepares: Callable[[Any], Any]
+) -> None:
+    """Nothing is sent."""
+    this, operator = begin(), starter()
+    with pytest.raises(ends_while_it_prepares(operator)):
+        operator.execute(this.context)
+    assert lro_emulator.requests() == []
+
+
+def test_a_lost_start_that_is_sent_again_is_not_interrupted(
+    lro_emulator: Emulator, begin: Callable[..., PlayedTry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cleared task asks what its earlier try has started; an execution_timeout meanwhile waits for the response."""
+    lro_emulator.script(duration=None)
+    lro_emulator.fail("reset", verb="start", after=True, times=None)
+    monkeypatch.setattr(evidence, "read_task_state", lambda key: "running")
+    this, operator = begin(), starter()
+    may_execute(operator)
+    with pytest.raises(Exception, match="no response"):
+        operator.execute(this.context)
+    lro_emulator.store._failures.clear()
+    this, operator = begin(number=2, max_tries=1), starter(execution_timeout=timedelta(hours=1))
+    may_execute(operator)
+
+    def passes(*_: Any) -> None:
+        raise AirflowTaskTimeout
+
+    before = signal.signal(signal.SIGALRM, passes)
+    start = OperationsClient.start
+
+    def starts(self: Any, *arguments: Any, **options: Any) -> Any:
+        started = start(self, *arguments, **options)
+        signal.raise_signal(signal.SIGALRM)
+        return started
+
+    monkeypatch.setattr(OperationsClient, "start", starts)
+    try:
+        with pytest.raises(AirflowTaskTimeout):
+            operator.execute(this.context)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    [view] = lro_emulator.operations()
+    assert view.cancel_requests >= 1
+
+
+def test_a_kill_after_the_operation_was_left_to_a_retry(
+    lro_emulator: Emulator, begin: Callable[..., PlayedTry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow 2 calls `on_retry_callback` while the task still runs: marked now, there will be no retry."""
+    lro_emulator.script(duration=None)
+    lro_emulator.fail(403, verb="get", times=None)
+    this, operator = begin(max_tries=1), starter()
+    may_execute(operator)
+    with monkeypatch.context() as patch:
+        patch.setattr(evidence, "read_task_state", lambda key: "running")
+        with pytest.raises(PermissionDeniedError):
+            operator.execute(this.context)
+    assert lro_emulator.requests(verb="cancel") == []
+    operator.on_kill()
+    assert len(lro_emulator.requests(verb="cancel")) == 1
+
+
+@pytest.mark.parametrize("is_first", [True, False], ids=["before its token", "after it"])
+def test_an_outdated_try_does_not_defer(
+    lro_emulator: Emulator, begin: Callable[..., PlayedTry], monkeypatch: pytest.MonkeyPatch, is_first: bool
+) -> None:
+    """Airflow 2 would write it over the try that runs: it ends, and leaves the operation to that one."""
+    monkeypatch.setattr(deferral, "takes_any_deferral", lambda: True)
+    monkeypatch.setattr(evidence, "read_task_state", lambda key: "running")
+    lro_emulator.script(duration=None)
+    this, store = begin(), TakenStore()
+    this.context["task_state_store"] = store
+
+    def replaced(*_: Any) -> None:
+        store.taken = True
+
+    if is_first:
+        monkeypatch.setattr(evidence, "new_owner_token", lambda ti, reference: replaced() or "token")
+    else:
+        monkeypatch.setattr(deferral, "_push", replaced)
+    operator = starter(deferrable=True)
+    may_execute(operator)
+    with pytest.raises(Killed):
+        operator.execute(this.context)
+    assert lro_emulator.requests(verb="cancel") == []
+
+
+@pytest.mark.parametrize(
+    ("state", "kind", "cancels"), [("failed", Killed, 1), ("running", AirflowRescheduleException, 0)]
+)
+def test_a_task_that_was_marked_is_not_rescheduled(
+    lro_emulator: Emulator,
+    begin: Callable[..., PlayedTry],
+    monkeypatch: pytest.MonkeyPatch,
+    state: str,
+    kind: type[BaseException],
+    cancels: int,
+) -> None:
+    """Airflow 2 would forget the mark: it is killed instead."""
+    monkeypatch.setenv("AIRFLOW__LRO__LEDGER", "True")
+    monkeypatch.setattr("airflow_lro_provider.sweep.ledger._variables", Variables)
+    monkeypatch.setattr(attempt_module, "takes_any_deferral", lambda: True)
+    this = begin()
+    monkeypatch.setattr(evidence, "read_task_state", lambda key: state)
+    operator = sensor(lro_emulator.create("datafusion", duration=None), mode="reschedule", poke_interval=60)
+    may_execute(operator)
+    with pytest.raises(kind):
+        operator.execute(this.context)
+    assert len(lro_emulator.requests(verb="cancel")) == cancels
+
+
+def test_a_try_that_adopts_says_so_to_an_older_trigger(lro_emulator: Emulator, begin: Callable[..., PlayedTry]) -> None:
+    """A trigger of the try before it that still runs would take the operation for nobody's."""
+    lro_emulator.script(duration=0.3)
+    this = begin(max_tries=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evidence, "read_task_state", lambda key: "running")
+        handed_over(starter(deferrable=True), this)
+    following, operator = begin(number=2, max_tries=1), starter()
+    may_execute(operator)
+    operator.execute(following.context)
+    left, adopted = this.pushed[evidence.OWNER_KEY], following.pushed[evidence.OWNER_KEY]
+    assert evidence.judge_owner(adopted, left) == ADOPTER
+
+
+def test_a_start_has_a_request_id_of_its_own(lro_emulator: Emulator, begin: Callable[..., PlayedTry]) -> None:
+    """Two Airflows may count alike: never do two tasks send the same start, or they would have one operation."""
+    ids = [start_seed(begin().ti) for _ in range(2)]
+    assert (ids[0] == ids[1]) == (AIRFLOW >= (3,)), "Airflow 3 has an id for each try, which no other Airflow has"
+    assert start_seed(begin(number=2).ti) not in ids
+
+
+def test_the_deadline_of_a_trigger_is_before_that_of_airflow(
+    lro_emulator: Emulator, begin: Callable[..., PlayedTry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What Airflow 2 itself wakes at `execution_timeout` may know of no operation."""
+    monkeypatch.setattr(evidence, "read_task_state", lambda key: "running")
+    began = time.time() - 10
+    monkeypatch.setattr(deferral, "execution_timeout_begins", lambda ti: began)
+    operator = sensor(
+        lro_emulator.create("datafusion", duration=None), deferrable=True, execution_timeout=timedelta(seconds=60)
+    )
+    may_execute(operator)
+    with pytest.raises(TaskDeferred) as caught:
+        operator.execute(begin().context)
+    deadline = caught.value.trigger.serialize()[1]["deadline"]
+    assert (deadline["cause"], deadline["seconds"]) == ("execution_timeout", 60.0)
+    assert deadline["at"] == pytest.approx(began + 60 - deferral.AHEAD_SECONDS)

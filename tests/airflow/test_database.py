@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import uuid
 from collections.abc import Iterator
 from importlib import import_module
 from types import SimpleNamespace
@@ -12,12 +13,17 @@ import pytest
 
 from airflow_lro_provider.airflow_compat import AIRFLOW
 from airflow_lro_provider.airflow_compat.record_store import VariableStore, record_store, status_of
-from airflow_lro_provider.airflow_compat.task_process import context_before_execute, is_asking_supervisor, is_in_line
+from airflow_lro_provider.airflow_compat.task_process import (
+    context_before_execute,
+    is_asking_supervisor,
+    is_in_line,
+    try_id,
+)
 
 if AIRFLOW >= (3,):
     pytest.skip("from Airflow 3 on no task may ask the database", allow_module_level=True)
 
-from airflow.models import DagModel, DagRun, TaskInstance
+from airflow.models import DagModel, DagRun, TaskInstance, Variable
 from airflow.models import taskinstance as module
 from airflow.models.base import Base
 from airflow.operators.empty import EmptyOperator
@@ -115,13 +121,23 @@ def test_a_try_that_airflow_has_replaced_changes_nothing(fields: dict[str, Any],
     assert store.get("armed") == RECORD
 
 
-def test_a_test_run_writes_whatever_state_it_is_in() -> None:
-    """`airflow dags test` leaves its tasks scheduled while they run."""
+def test_a_test_run_has_no_record() -> None:
+    """`airflow tasks test` may have the number of a real try: what that has left is not its own."""
     ti = add(state="scheduled")
     ti.job_id = None
+    assert record_store({"ti": ti}) is None
+    assert try_id(ti) == try_id(ti)
+    assert uuid.UUID(try_id(ti)), "it looks like no other of Airflow 2"
+
+
+def test_a_record_that_cannot_be_decrypted_is_not_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its host has another key: what an earlier try has left is not known, and nothing is started beside it."""
+    ti = add()
     store = VariableStore(ti, DatabaseVariable(ti, "a record"))
     store.set("armed", RECORD)
-    assert store.get("armed") == RECORD
+    monkeypatch.setattr(Variable, "get_val", lambda self: None)
+    with pytest.raises(ValueError, match="fernet_key"):
+        store.get("armed")
 
 
 @pytest.mark.parametrize("state", ["failed", "success", "restarting"])

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_lro_provider.airflow_compat import task_process
+from airflow_lro_provider.attempt import deferral
 from airflow_lro_provider.attempt.deferral import make_trigger
 from airflow_lro_provider.attempt.guard import Guard, Phase
 from airflow_lro_provider.emulator import Emulator
@@ -15,7 +16,7 @@ from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 from airflow_lro_provider.lro.client import OperationsClient
 from airflow_lro_provider.lro.resources.names import OperationReference, read_reference
 from airflow_lro_provider.ownership import evidence as ownership
-from airflow_lro_provider.ownership.decisions import Evidence, TaskState
+from airflow_lro_provider.ownership.decisions import Decision, Evidence, TaskState
 
 OWNER = {"dag_id": "d", "run_id": "r", "task_id": "t", "map_index": -1, "token": "mine"}
 
@@ -48,8 +49,15 @@ class Deferring:
         self.guard.enter(Phase.PREPARING)
         self.guard.arm(OperationsClient(settings), self.reference)
         self.guard.first_poll.result(5)
+        self.decision = Decision.ADOPT
         trigger = make_trigger(
-            self.guard, self.reference, deadline=None, owner=owner or OWNER, log=self.log, started=0.0
+            self.guard,
+            self.reference,
+            deadline=None,
+            owner=owner or OWNER,
+            decide=lambda: self.decision,
+            log=self.log,
+            started=0.0,
         )
         trigger.serialize()
 
@@ -161,3 +169,40 @@ def test_a_task_without_anything_to_lose_does_not_listen(deferring: Callable[...
     before = len(task_process.listeners().pm.get_plugins())
     deferring(token="mine")
     assert len(task_process.listeners().pm.get_plugins()) == before
+
+
+@pytest.mark.parametrize(("decision", "expected"), [(Decision.CANCEL, 1), (Decision.ADOPT, 0)])
+def test_a_signal_before_airflow_has_taken_the_deferral(
+    deferring: Callable[..., Deferring],
+    answers: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    decision: Decision,
+    expected: int,
+) -> None:
+    """Airflow 2 ends the process then: it is a task that was told to stop, while it was running."""
+    monkeypatch.setattr(deferral, "takes_any_deferral", lambda: True)
+    task = deferring()
+    task.decision = decision
+    answers["state"] = "running"
+    task.guard.on_kill()
+    task.report()
+    assert task.cancels == expected
+
+
+def test_a_kill_while_it_begins_to_listen_is_not_lost(
+    deferring: Callable[..., Deferring], answers: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is heard in time, and the deferral called off; what was listened for is then done already."""
+    listen = deferral.call_before_stopping
+
+    def killed(callback: Any) -> None:
+        made.append(callback)
+        listen(callback)
+        raise RuntimeError("SIGTERM")
+
+    made: list[Any] = []
+    monkeypatch.setattr(deferral, "call_before_stopping", killed)
+    with pytest.raises(RuntimeError, match="SIGTERM"):
+        deferring()
+    answers["state"] = "failed"
+    made[0]()  # before anything was only noted: whatever raised has seen to the operation

@@ -192,7 +192,7 @@ def test_the_state_of_a_run_is_its_value(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_each_deferral_has_a_token_of_its_own() -> None:
     """It says the try, and the operation however its project is spelled."""
-    ti = SimpleNamespace(id=OLD, dag_run=SimpleNamespace(id=7), try_number=1, task_id="t", map_index=-1)
+    ti = SimpleNamespace(id=OLD, dag_run=SimpleNamespace(id=7), try_number=1, task_id="t", map_index=-1, job_id=3)
     references = [read_reference(f"projects/{p}/locations/l/operations/o", "datafusion") for p in ("p", "p", "123")]
     tokens = [ownership.new_owner_token(ti, reference) for reference in references]
     assert len(set(tokens)) == 3

@@ -1313,6 +1313,7 @@ def test_a_broken_trigger_without_a_record_is_known_by_the_ledger(
     variables = Variables()
     monkeypatch.setattr(ledger, "_variables", lambda: variables)
     other, this = a_try(), a_try()
+    other.ti.dag_run.id = 2
     deferred(other, durable=False)
     operator, _ = deferred(this, durable=False)
     variables[f"{ledger.PREFIX}odd"] = "{}"

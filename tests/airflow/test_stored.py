@@ -144,11 +144,11 @@ def of_files(*shapes: str) -> Any:
     return pytest.mark.parametrize(("file", "shape"), cases)
 
 
-def stored_in(file: Path, shape: str, emulator: Emulator) -> dict[str, Any]:
+def stored_in(file: Path, shape: str, emulator: Emulator, duration: float | None = 0.2) -> dict[str, Any]:
     """What was stored, and an operation for it."""
     stored: dict[str, Any] = json.loads(file.read_text("utf-8").replace(URL, emulator.url))[shape]
     reference = stored["trigger"][1]["reference"]
-    emulator.create(reference["service"], reference["name"], duration=0.2, response={"of": shape})
+    emulator.create(reference["service"], reference["name"], duration=duration, response={"of": shape})
     return stored
 
 
@@ -169,7 +169,7 @@ def test_a_stored_trigger_cancels_when_it_is_killed(
 ) -> None:
     """Its task was marked failed: one request."""
     monkeypatch.setattr(evidence, "_read_states", lambda query: dict.fromkeys(query.keys, "failed"))
-    stored = stored_in(file, shape, lro_emulator)
+    stored = stored_in(file, shape, lro_emulator, duration=None)
 
     async def killed() -> None:
         trigger = OperationTrigger(**stored["trigger"][1])
