@@ -17,8 +17,6 @@ ROOT = Path(__file__).parents[1]
 CONSTRAINTS = {"3.1": ("svcs<26",), "3.2": ("fastapi<0.137", "cadwyn<7", "svcs<26")}
 """Newer ones than a version runs with: its API server does not start, or `dags test` fails. (Its users install with
 Airflow's constraints.)"""
-DRIVERS = ("asyncpg>=0.29", "psycopg2-binary>=2.9")
-"""PostgreSQL's, for the test bed."""
 
 
 def environment(version: str) -> Path:
@@ -34,7 +32,7 @@ def environment(version: str) -> Path:
         pip = [str(folder / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check"]
         subprocess.run([*pip, "--upgrade", "pip"], check=True)
         older = CONSTRAINTS.get(version.rpartition(".")[0], ())
-        subprocess.run([*pip, f"apache-airflow=={version}", *older, *DRIVERS, "-e", f"{ROOT}[test]"], check=True)
+        subprocess.run([*pip, f"apache-airflow=={version}", *older, "-e", f"{ROOT}[test,bed]"], check=True)
         ready.touch()
     return folder
 
