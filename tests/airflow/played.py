@@ -19,11 +19,18 @@ Killable = Callable[[Any, Callable[[], Any]], None]
 """Sends SIGTERM to the process of an operator as soon as something is the case: the fixture ``killable``."""
 
 
+MOMENT_SECONDS = 120.0
+"""How long a moment is waited for at most. Else a test that missed it would stand still when it waits for the thread."""
+
+
 def once(when: Callable[[], Any], act: Callable[[], object]) -> threading.Thread:
     """Do something in a thread as soon as something is the case: a moment that no busy machine moves."""
 
     def wait_and_act() -> None:
+        deadline = time.monotonic() + MOMENT_SECONDS
         while not when():
+            if time.monotonic() > deadline:
+                raise AssertionError("the moment did not come")
             time.sleep(0.005)
         act()
 
