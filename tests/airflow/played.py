@@ -20,7 +20,7 @@ Killable = Callable[[Any, Callable[[], Any]], None]
 
 
 MOMENT_SECONDS = 120.0
-"""How long a moment is waited for at most. Else a test that missed it would stand still when it waits for the thread."""
+"""How long a moment is waited for at most. Else a test that missed it would wait for its thread for ever."""
 
 
 def once(when: Callable[[], Any], act: Callable[[], object]) -> threading.Thread:
