@@ -24,6 +24,8 @@ def on_celery(row: Row) -> Row:
     """The row for the columns that are tried there."""
     if row.together is deaths.cut_off_api_servers and AIRFLOW < (3,):
         return replace(row, cells=dict.fromkeys(row.cells, "no task of Airflow 2 talks to an API server"))
+    if row.together is deaths.cut_off_database and AIRFLOW < (3,):  # to which its tasks talk: they are given up
+        row = replace(row, cells=process_only(CANCELLED), within=60)
     return replace(row, cells={**row.cells, **dict.fromkeys(OTHERS, "as on the LocalExecutor")})
 
 
