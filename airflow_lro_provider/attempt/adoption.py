@@ -96,13 +96,29 @@ def take_over(attempt: Attempt, reference: OperationReference) -> None:
         attempt.guard.cancel(f"try {earlier.try_number} of this task was killed or cleared")
 
 
-def recall_left(attempt: Attempt) -> None:
-    """Know the operation that an earlier try has left, in a try that will never go on with it."""
-    earlier = attempt.record.read()
+def recall_left(attempt: Attempt, named: OperationReference | None) -> None:
+    """Know the operation that an earlier try has left, in a try that will never go on with it.
+
+    :param named: the operation that this one is about, if its arguments say so.
+    """
+    record, earlier = attempt.record, attempt.record.read()
     if earlier is None or earlier.reference is None:
         return
-    if of_armed_record(earlier, **attempt.record.this_try) is not Decision.UNSURE:
-        attempt.about = OperationReference.from_dict(earlier.reference)
+    reference, decision = OperationReference.from_dict(earlier.reference), of_armed_record(earlier, **record.this_try)
+    is_named = named is None or identity_of(named.service, named.name) == identity_of(reference.service, reference.name)
+    if decision is not Decision.OWN and decision is not Decision.ADOPT:
+        record.keep()  # it proves to the next try that the operation is to be replaced
+    if decision is Decision.UNSURE or not is_named:
+        record.keep()  # it is all that is known of that one
+        return
+    if earlier.endpoint is not None:
+        with attempt.make_hook().make_client() as client:
+            if client.endpoint(reference) != earlier.endpoint:
+                record.keep()  # what runs there is another's; the next try says so
+                return
+    attempt.about, record.endpoint = reference, earlier.endpoint
+    attempt.left_by_try = earlier.left_by_try if decision is Decision.OWN else earlier.try_number
+    record.left_by_try, attempt.replaces = attempt.left_by_try, decision is Decision.CANCEL
 
 
 def adopt(attempt: Attempt, start: Start, poll_interval: float | None) -> bool:

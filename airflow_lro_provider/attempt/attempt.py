@@ -21,6 +21,7 @@ the same, but it may run on            runs on                   its entry in th
 from __future__ import annotations
 
 import contextlib
+import signal
 import time
 from collections.abc import Callable, Collection
 from concurrent.futures import Future
@@ -110,8 +111,7 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         """The signals that wait for the response to the start, and then end the task."""
         self.secrets: set[str] = set()
         """What no error of the operation may quote: the hooks of this try share it."""
-        self.cancel_requested = False
-        """Whether the trigger has requested the cancellation already."""
+        self.cancel_requested = False  # by the trigger
         self.look: Callable[[], object] = lambda: None
         """Finds out what operation there is to lose, for a try that ends before it has come so far."""
         self.make_hook, self._is_resumed = hook, resumed is not None
@@ -316,7 +316,7 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
-            with held_back(*RAISING):
+            with held_back(*RAISING, signal.SIGALRM):
                 ends_with = self._called_off(error)
                 self._end(ends_with)
             if ends_with is not None and ends_with is not error:
@@ -327,10 +327,10 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
             leave_link(self.context["ti"], lambda: console_url(self.about) if self.about else "")
 
     def _called_off(self, error: BaseException | None) -> BaseException | None:
-        """Airflow 2 would forget that a task was stopped which is rescheduled now: then it is killed instead."""
+        """Airflow 2 would reschedule a task that was stopped, and forget that: it is killed instead."""
         if error is None or not takes_any_deferral() or how_it_ended(error) is not EndedBy.RESCHEDULED:
             return error
-        self.guard.killed = self.record.is_stopped()
+        self.guard.killed = self.guard.killed or self.record.is_stopped()
         return OperationKilled(KILLED) if self.guard.killed else error
 
     def _end(self, error: BaseException | None) -> None:
@@ -389,6 +389,10 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         """Request the cancellation of an operation that no guard watches (any more)."""
         try:
             with self.make_hook().make_client() as client:
+                known = self.record.endpoint if reference == self.reference else None
+                if known not in (None, client.endpoint(reference)):
+                    self.log.error("Not cancelled, the connection led to %s: %s", known, reference)
+                    return
                 result = client.cancel(reference, poll=False, patience=END_PATIENCE_SECONDS, urgent=self.guard.killed)
             self.log.log(cancel_level(result), cancel_line(reference, result, reason))
         except OperationsError as error:

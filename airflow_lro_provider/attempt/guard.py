@@ -193,13 +193,13 @@ class Guard:
     def defer(self) -> None:
         """The last moment at which a deferral can be called off: Airflow serializes the trigger.
 
-        :raises OperationWaitError: if the task was killed before. (Not :class:`OperationKilled`: at this place
-            Airflow 3.3 handles only an ``Exception`` properly.)
+        :raises OperationWaitError: if the task was killed before. (Airflow 3.3 handles only an ``Exception`` properly.)
         """
         self.phase = Phase.DEFERRING
         try:
             self.checkpoint()
         except OperationKilled as error:
+            self.phase = Phase.ASKING
             raise OperationWaitError(f"not deferred: {error}") from None
 
     def finish(self) -> None:

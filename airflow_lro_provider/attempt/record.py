@@ -174,6 +174,7 @@ class AttemptRecord:
         """The operation of this try, by its record or its entry in the ledger."""
         record = self.read(is_expected=True)
         if record is not None and record.reference is not None and self.is_own(record):
+            self.endpoint, self.left_by_try = self.endpoint or record.endpoint, record.left_by_try
             return record.reference
         if self._page is not None:
             with self._tolerating("read"):
@@ -217,6 +218,10 @@ class AttemptRecord:
         if state == "restarting" and self._store is not None and not (self._role.needs_record or self._has_owned):
             return Decision.ADOPT  # a sensor that was cleared before it left a record: the next try waits for it
         return decision
+
+    def keep(self) -> None:
+        """Leave the record as it is: it says more than this try could."""
+        self._store = None
 
     def is_replaced(self, reference: OperationReference) -> bool:
         """Whether Airflow has another try of this task by now, as it says of a record of this one."""

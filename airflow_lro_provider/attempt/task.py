@@ -317,11 +317,15 @@ class OperationTask(BaseOperator):
         """Know the operation, although nothing was handed over, and the task has not come so far."""
         from airflow_lro_provider.attempt.adoption import recall_left
 
-        with contextlib.suppress(Exception):  # what ends the task is more important
-            if not attempt.recall() and self.operation_name is not None:
-                attempt.about = self._read_arguments(self._hook())
-            if attempt.about is None:
-                recall_left(attempt)
+        attempt.look = lambda: None  # once
+        named = None
+        if self.operation_name is not None:
+            with contextlib.suppress(Exception):  # what ends the task is more important
+                named = self._read_arguments(self._hook())
+        with contextlib.suppress(Exception):
+            if not attempt.recall():
+                recall_left(attempt, named)
+        attempt.about = attempt.about or named
 
     def _connect(self, attempt: Attempt) -> OperationReference:
         """Connect, and return the operation: that which this try began with, whatever the template says by now."""

@@ -200,13 +200,15 @@ def of_armed_record(
     =================================  =======================================================
     same task instance id and number   OWN: this very try armed it (it comes back from a deferral)
     - and it marked it as killed       CANCEL
+    a later try armed it, and its id   UNSURE: this process is the one that is out of date
+    is not an older one
     the dying process marked it        CANCEL: it was killed, and requested the cancellation
     operation CANCELLING or CANCELLED  CANCEL: somebody requested its end
     ``max_tries`` differs              CANCEL: the task was cleared
     a later try, none of the above     ADOPT: the earlier one crashed (SIGKILL, OOM, lost worker)
     an earlier or the same try number
     - and a younger instance id        CANCEL: the task instance was deleted, and made anew
-    - else                             UNSURE: this process is the one that is out of date
+    - else                             UNSURE: it cannot be known which of them is out of date
     =================================  =======================================================
 
     :param max_tries: Airflow's ``max_tries`` now.
@@ -216,6 +218,8 @@ def of_armed_record(
 
     if record.is_of(try_number, try_id):
         return Decision.CANCEL if record.killed else Decision.OWN
+    if record.try_number > try_number and not is_younger(try_id, record.try_id):
+        return Decision.UNSURE
     is_cancelled = seen is not None and (seen.state is State.CANCELLING or seen.outcome is Outcome.CANCELLED)
     if record.killed or is_cancelled or record.max_tries != max_tries:
         return Decision.CANCEL
