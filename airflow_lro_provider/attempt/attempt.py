@@ -96,7 +96,7 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         self.lost_to_try: int | None = None
         """That try, once it is known that its kill has cancelled the operation."""
         self.requested = resumed is not None
-        """Whether a task that is there to cancel the operation has requested that: it defers only afterwards."""
+        """Whether a task that cancels has requested that: it defers only afterwards."""
         self.about: Resource | None = None
         """The operation, once it is known. One that has finished at once may have no name: then the method."""
         self.last: Operation | None = None
@@ -107,8 +107,7 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         """The id that makes the start of the operation repeatable, once it is chosen."""
         self.replaces = False
         """Whether the operation of an earlier try is being ended, to be replaced: nobody goes on with it."""
-        self.held_back: Collection[int] = ()
-        """The signals that wait for the response to the start, and then end the task."""
+        self.held_back: Collection[int] = ()  # the signals that wait for the response to the start
         self.secrets: set[str] = set()
         """What no error of the operation may quote: the hooks of this try share it."""
         self.cancel_requested = False  # by the trigger

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import time
+import uuid
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -24,8 +25,9 @@ from airflow_lro_provider.attempt import task as task_module
 from airflow_lro_provider.attempt.attempt import Attempt
 from airflow_lro_provider.attempt.guard import Phase
 from airflow_lro_provider.emulator import Emulator
+from airflow_lro_provider.exceptions import OperationInputError, OperationWaitError
 from airflow_lro_provider.lro.client import OperationsClient
-from airflow_lro_provider.lro.errors import PermissionDeniedError
+from airflow_lro_provider.lro.errors import OperationsError, PermissionDeniedError
 from airflow_lro_provider.operators.operations import RunOperationOperator
 from airflow_lro_provider.ownership import evidence
 from airflow_lro_provider.ownership.decisions import ADOPTER
@@ -184,6 +186,94 @@ def test_a_retry_that_ends_while_it_prepares(
     with pytest.raises(ends_while_it_prepares(operator)):
         operator.execute(this.context)
     assert len(lro_emulator.requests(verb="cancel")) == 1
+
+
+def test_a_cleared_task_that_ends_while_it_prepares_replaces_all_the_same(
+    lro_emulator: Emulator, begin: Callable[..., PlayedTry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its worker shuts down, and its connection fails: the record still tells the next try that it was cleared."""
+    monkeypatch.setattr(evidence, "read_task_state", lambda key: "running")
+    lro_emulator.script(duration=None)
+    first = begin(max_tries=2)
+    handed_over(starter(deferrable=True), first)
+    left = dict(first.store)
+    this, operator = begin(number=2, max_tries=4), starter()
+
+    def ended(self: Attempt, read: Any) -> Any:
+        self.guard.enter(Phase.PREPARING)
+        sigterm_of(operator)()
+        raise OperationsError("the connection is not defined")
+
+    may_execute(operator)
+    with monkeypatch.context() as patch:
+        patch.setattr(Attempt, "connect", ended)
+        with pytest.raises((Killed, OperationsError)):
+            operator.execute(this.context)
+    assert dict(this.store) == left
+    handed_over(starter(deferrable=True, poll_interval=0.02), begin(number=3, max_tries=4))
+    old, _ = lro_emulator.operations()
+    assert old.cancel_requests >= 1
+
+
+def test_what_an_earlier_try_has_left_elsewhere_is_left_alone(
+    lro_emulator: Emulator, begin: Callable[..., PlayedTry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection leads to another server by now: nothing is sent there, and the record stays for the next try."""
+    monkeypatch.setattr(evidence, "read_task_state", lambda key: "running")
+    lro_emulator.script(duration=None)
+    first = begin(max_tries=1)
+    handed_over(starter(deferrable=True), first)
+    left = dict(first.store)
+    with Emulator() as other:
+        monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", other.airflow_connection_json())
+        this, operator = begin(number=2, max_tries=1), starter()
+        operator.method = "nonsense ? ?"
+        may_execute(operator)
+        with pytest.raises(OperationInputError):
+            operator.execute(this.context)
+        assert other.requests() == []
+    assert dict(this.store) == left
+
+
+def test_what_an_earlier_try_of_a_sensor_waited_for_is_not_forgotten(
+    lro_emulator: Emulator, begin: Callable[..., PlayedTry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its name is another one by now: this one's operation is cancelled, and the record of the other stays."""
+    monkeypatch.setattr(evidence, "read_task_state", lambda key: "running")
+    names = [lro_emulator.create("datafusion", duration=None) for _ in range(2)]
+    first = begin(max_tries=1)
+    handed_over(sensor(names[0], deferrable=True), first)
+    left = dict(first.store)
+    this, operator = begin(number=2, max_tries=1), sensor(names[1])
+
+    def ended(self: Attempt, read: Any) -> Any:
+        self.guard.enter(Phase.PREPARING)
+        raise AirflowTaskTimeout
+
+    may_execute(operator)
+    with monkeypatch.context() as patch:
+        patch.setattr(Attempt, "connect", ended)
+        with pytest.raises(AirflowTaskTimeout):
+            operator.execute(this.context)
+    assert dict(this.store) == left
+    assert [len(lro_emulator.requests(verb="cancel", name=name)) for name in names] == [0, 1]
+
+
+def test_a_process_of_an_older_try_cancels_nothing_of_a_younger_one(
+    lro_emulator: Emulator, begin: Callable[..., PlayedTry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stood still while its task was cleared; below Airflow 3.3 it may read what the try that lives has left."""
+    monkeypatch.setattr(evidence, "read_task_state", lambda key: "running")
+    lro_emulator.script(duration=None)
+    living = begin(number=2, max_tries=1)
+    handed_over(starter(deferrable=True), living)
+    stale = begin(max_tries=0)
+    stale.ti.id = uuid.UUID(int=0)
+    operator = starter(timeout=2)
+    may_execute(operator)
+    with pytest.raises(OperationWaitError, match="seems to be younger"):
+        operator.execute(stale.context)
+    assert lro_emulator.requests(verb="cancel") == []
 
 
 def test_a_first_try_that_ends_while_it_prepares_has_nothing_to_lose(
