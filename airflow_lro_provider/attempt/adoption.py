@@ -106,10 +106,9 @@ def recall_left(attempt: Attempt, named: OperationReference | None) -> None:
         return
     reference, decision = OperationReference.from_dict(earlier.reference), of_armed_record(earlier, **record.this_try)
     is_named = named is None or identity_of(named.service, named.name) == identity_of(reference.service, reference.name)
-    if decision is not Decision.OWN and decision is not Decision.ADOPT:
-        record.keep()  # it proves to the next try that the operation is to be replaced
-    if decision is Decision.UNSURE or not is_named:
-        record.keep()  # it is all that is known of that one
+    if not is_named or decision not in (Decision.OWN, Decision.ADOPT):
+        record.keep()  # it proves that the operation is to be replaced, or is all that is known of that other one
+    if not is_named or decision is Decision.UNSURE:
         return
     if earlier.endpoint is not None:
         with attempt.make_hook().make_client() as client:

@@ -117,7 +117,8 @@ class Upgrade:
                 "database": postgres.url,
                 "fernet_key": base64.urlsafe_b64encode(os.urandom(32)).decode(),
             }
-            self._phase(self.old, "--begin", place).wait()
+            if self._phase(self.old, "--begin", place).wait():
+                raise SystemExit(f"{self.old} did not bring all tasks to where they wait: see {self.home}")
             self.echo(f"{self.old}: {len(TASKS)} tasks wait; it is gone")
             after = self._phase(self.new, "--go-on", place)
             assert after.stdout is not None
