@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from airflow_lro_provider.airflow_compat import AIRFLOW, task_process
-from airflow_lro_provider.attempt import attempt, deferral, record
+from airflow_lro_provider.attempt import attempt, deferral, guard, record
 from airflow_lro_provider.lro import polling
 from tests.airflow.played import Killable, once
 from tests.airflow.versions import sigterm_of
@@ -47,6 +47,22 @@ def no_listener_is_left() -> Iterator[None]:
     for plugin in plugins.get_plugins():
         if type(plugin).__module__ == task_process.__name__:
             plugins.unregister(plugin)
+
+
+@pytest.fixture(autouse=True)
+def no_guard_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A task that defers keeps its guard until its process ends, which never comes here."""
+    started: list[Any] = []
+    start = guard._Canceller.start
+
+    def noted(canceller: Any) -> None:
+        started.append(canceller)
+        start(canceller)
+
+    monkeypatch.setattr(guard._Canceller, "start", noted)
+    yield
+    for canceller in started:
+        canceller.stop()
 
 
 @pytest.fixture
