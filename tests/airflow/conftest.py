@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -12,6 +13,7 @@ import pytest
 
 from airflow_lro_provider.airflow_compat import AIRFLOW, task_process
 from airflow_lro_provider.attempt import attempt, deferral, guard, record
+from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.lro import polling
 from tests.airflow.played import Killable, once
 from tests.airflow.versions import sigterm_of
@@ -79,3 +81,11 @@ def killable() -> Iterator[Killable]:
     for killer in killers:
         killer.join()
     signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture
+def without_retries(lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection says that no request is sent again."""
+    extra = {**lro_emulator.connection_extra(), "num_retries": 0}
+    connection = {"conn_type": "google_cloud_platform", "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", json.dumps(connection))

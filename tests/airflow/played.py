@@ -14,6 +14,7 @@ import pytest
 
 from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.lro import polling
+from airflow_lro_provider.lro.client import OperationsClient
 
 Killable = Callable[[Any, Callable[[], Any]], None]
 """Sends SIGTERM to the process of an operator as soon as something is the case: the fixture ``killable``."""
@@ -37,6 +38,18 @@ def once(when: Callable[[], Any], act: Callable[[], object]) -> threading.Thread
     thread = threading.Thread(target=wait_and_act, daemon=True)
     thread.start()
     return thread
+
+
+def during_the_start(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Do something when the service has responded to a start, and the task does not know it yet."""
+    start = OperationsClient.start
+
+    def started(*arguments: Any, **options: Any) -> Any:
+        response = start(*arguments, **options)
+        act()
+        return response
+
+    monkeypatch.setattr(OperationsClient, "start", started)
 
 
 def replace_the_key(emulator: Emulator, monkeypatch: pytest.MonkeyPatch, verb: str = "get") -> threading.Thread:

@@ -26,13 +26,12 @@ from airflow_lro_provider.attempt.attempt import Attempt
 from airflow_lro_provider.attempt.guard import Phase
 from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.exceptions import OperationInputError, OperationWaitError
-from airflow_lro_provider.lro.client import OperationsClient
 from airflow_lro_provider.lro.errors import OperationsError, PermissionDeniedError
 from airflow_lro_provider.operators.operations import RunOperationOperator
 from airflow_lro_provider.ownership import evidence
 from airflow_lro_provider.ownership.decisions import ADOPTER
 from airflow_lro_provider.sensors.operations import OperationSensor
-from tests.airflow.played import PlayedTry, Store, TakenStore, Variables
+from tests.airflow.played import PlayedTry, Store, TakenStore, Variables, during_the_start
 from tests.airflow.versions import Killed, may_execute, sigterm_of
 
 METHOD = "projects/p/locations/us-central1/connections?connectionId=c"
@@ -287,7 +286,7 @@ def test_a_first_try_that_ends_while_it_prepares_has_nothing_to_lose(
 
 
 def test_a_lost_start_that_is_sent_again_is_not_interrupted(
-    lro_emulator: Emulator, begin: Callable[..., PlayedTry], monkeypatch: pytest.MonkeyPatch
+    lro_emulator: Emulator, begin: Callable[..., PlayedTry], without_retries: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A cleared task asks what its earlier try has started; an execution_timeout meanwhile waits for the response."""
     lro_emulator.script(duration=None)
@@ -305,14 +304,7 @@ def test_a_lost_start_that_is_sent_again_is_not_interrupted(
         raise AirflowTaskTimeout
 
     before = signal.signal(signal.SIGALRM, passes)
-    start = OperationsClient.start
-
-    def starts(self: Any, *arguments: Any, **options: Any) -> Any:
-        started = start(self, *arguments, **options)
-        signal.raise_signal(signal.SIGALRM)
-        return started
-
-    monkeypatch.setattr(OperationsClient, "start", starts)
+    during_the_start(monkeypatch, lambda: signal.raise_signal(signal.SIGALRM))
     try:
         with pytest.raises(AirflowTaskTimeout):
             operator.execute(this.context)

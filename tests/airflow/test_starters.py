@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import signal
 import threading
 import time
@@ -40,7 +39,16 @@ from airflow_lro_provider.operators.operations import RunOperationOperator
 from airflow_lro_provider.ownership import evidence
 from airflow_lro_provider.ownership.decisions import Decision, Evidence, TaskState
 from airflow_lro_provider.sweep import ledger
-from tests.airflow.played import Killable, OutdatedStore, PlayedTry, Store, TakenStore, Variables, once, replace_the_key
+from tests.airflow.played import (
+    Killable,
+    OutdatedStore,
+    PlayedTry,
+    Store,
+    TakenStore,
+    Variables,
+    during_the_start,
+    replace_the_key,
+)
 from tests.airflow.versions import ExceptionRetryPolicy, Killed, RetryAction, RetryRule, may_execute, since_3, since_3_3
 
 LOCATION = "projects/p/locations/us-central1"
@@ -105,14 +113,6 @@ def a_try(lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Callable[.
         return Try(lro_emulator, shared if store is None else store, number, max_tries)
 
     return make
-
-
-@pytest.fixture
-def without_retries(lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The connection says that no request is sent again."""
-    extra = {**lro_emulator.connection_extra(), "num_retries": 0}
-    connection = {"conn_type": "google_cloud_platform", "extra": extra}
-    monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", json.dumps(connection))
 
 
 def crash(this: Try, **arguments: Any) -> None:
@@ -529,27 +529,22 @@ def test_what_nobody_expects_in_the_middle_of_a_start_leaves_its_record(
     assert this.store[KEY]["reference"] is None
 
 
-def test_an_execution_timeout_in_the_middle_of_a_start_loses_nothing(a_try: Callable[..., Try]) -> None:
+def test_an_execution_timeout_in_the_middle_of_a_start_loses_nothing(
+    a_try: Callable[..., Try], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """SIGALRM waits for the answer: the operation is known then, and cancelled."""
     this = a_try()
-    this.emulator.script(duration=None, latency=0.5)
+    this.emulator.script(duration=None)
 
     def alarm(*_: Any) -> None:
         raise AirflowTaskTimeout("too late")
 
-    def strike() -> None:
-        while not this.emulator.requests(verb="start"):
-            time.sleep(0.005)
-        os.kill(os.getpid(), signal.SIGALRM)
-
     before = signal.signal(signal.SIGALRM, alarm)
-    striker = threading.Thread(target=strike)
-    striker.start()
+    during_the_start(monkeypatch, lambda: signal.raise_signal(signal.SIGALRM))
     try:
         with pytest.raises(AirflowTaskTimeout):
             this.run(method=PLAIN, service="datafusion")
     finally:
-        striker.join()
         signal.signal(signal.SIGALRM, before)
     assert (len(this.started), this.cancels, this.running) == (1, 1, [])
 
@@ -1010,7 +1005,7 @@ def test_a_late_response_is_of_the_operation_that_another_try_has_by_now(
     monkeypatch.setattr(evidence, "read_task_state", lambda key: "deferred")
     store = TakenStore()
     this = a_try(max_tries=1, store=store)
-    this.emulator.script(duration=None, latency=0.6)
+    this.emulator.script(duration=None)
     service = "developerconnect" if method == REPEATABLE else "datafusion"
     operator = this.operator(method=method, service=service)
 
@@ -1019,7 +1014,7 @@ def test_a_late_response_is_of_the_operation_that_another_try_has_by_now(
         if is_told:
             operator.on_kill()
 
-    once(lambda: this.starts, take)
+    during_the_start(monkeypatch, take)
     with pytest.raises(Killed):
         operator.execute(this.context)
     assert (this.starts, this.cancels) == (1, cancels)
@@ -1116,7 +1111,7 @@ def test_an_orphan_starts_nothing(a_try: Callable[..., Try]) -> None:
 
 @pytest.mark.parametrize(("method", "cancels"), [(REPEATABLE, 0), (PLAIN, 1)], ids=["repeatable", "not repeatable"])
 def test_an_orphan_leaves_what_the_next_try_finds_by_the_request_id(
-    a_try: Callable[..., Try], method: str, cancels: int
+    a_try: Callable[..., Try], monkeypatch: pytest.MonkeyPatch, method: str, cancels: int
 ) -> None:
     """Its supervisor died during the start: the record of the response is not written; that of the start is there."""
 
@@ -1131,9 +1126,9 @@ def test_an_orphan_leaves_what_the_next_try_finds_by_the_request_id(
 
     this = a_try(max_tries=1, store=Closed())
     service = "developerconnect" if method == REPEATABLE else "datafusion"
-    this.emulator.script(duration=None, latency=0.6)
+    this.emulator.script(duration=None)
     operator = this.operator(method=method, service=service)
-    once(lambda: this.starts, lambda: setattr(operator._get_guard(), "_supervisor", -1))
+    during_the_start(monkeypatch, lambda: setattr(operator._get_guard(), "_supervisor", -1))
     with pytest.raises(OperationOrphaned):
         operator.execute(this.context)
     assert (this.starts, this.cancels) == (1, cancels)
