@@ -23,6 +23,9 @@ Killable = Callable[[Any, Callable[[], Any]], None]
 MOMENT_SECONDS = 120.0
 """How long a moment is waited for at most. Else a test that missed it would wait for its thread for ever."""
 
+TIME_TO_CORRECT_SECONDS = 5.0
+"""How long an error is not believed where a thread corrects meanwhile what causes it."""
+
 
 def once(when: Callable[[], Any], act: Callable[[], object]) -> threading.Thread:
     """Do something in a thread as soon as something is the case: a moment that no busy machine moves."""

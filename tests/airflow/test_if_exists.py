@@ -20,7 +20,7 @@ from airflow_lro_provider.lro.polling import NOT_FOUND_TIMES
 from airflow_lro_provider.lro.resources.methods import new_resource
 from airflow_lro_provider.operators.operations import RunOperationOperator
 from airflow_lro_provider.ownership.decisions import ArmedRecord
-from tests.airflow.played import Killable, PlayedTry, Store, once
+from tests.airflow.played import TIME_TO_CORRECT_SECONDS, Killable, PlayedTry, Store, once
 from tests.airflow.versions import Killed, may_execute
 from tests.hostile.hostile_server import HostileServer, plain
 
@@ -244,6 +244,7 @@ def test_what_another_server_does_not_find_is_deleted_at_the_right_one(
     lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Apache/airflow#60083: a secrets backend gave another connection for a moment: its 404s are no evidence."""
+    monkeypatch.setattr(polling, "NOT_FOUND_SECONDS", TIME_TO_CORRECT_SECONDS)
     with HostileServer(*[GONE] * 20) as other, HostileServer(ENDED) as right:
         connection = connection_json(right.url)
         once(lambda: other.heard, lambda: monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", connection))

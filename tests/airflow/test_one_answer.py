@@ -32,7 +32,7 @@ from airflow_lro_provider.operators.operations import CancelOperationOperator
 from airflow_lro_provider.ownership import evidence
 from airflow_lro_provider.sweep import ledger
 from airflow_lro_provider.sweep.reconciler import FromWithin, sweep
-from tests.airflow.played import Killable, OutdatedStore, Store, Variables, once
+from tests.airflow.played import TIME_TO_CORRECT_SECONDS, Killable, OutdatedStore, Store, Variables, once
 from tests.airflow.test_sensor import Try as SensorTry
 from tests.airflow.test_starters import LOCATION, PLAIN, Try, crash, die_after
 from tests.airflow.versions import Killed, may_execute, play_task_states
@@ -389,6 +389,7 @@ def test_a_connection_that_has_changed_meanwhile_ends_nothing(
     emulator: Emulator, monkeypatch: pytest.MonkeyPatch, cancel_on_kill: bool
 ) -> None:
     """A secrets backend gave another one for a moment: what that server does not find is adopted at the right one."""
+    monkeypatch.setattr(polling, "NOT_FOUND_SECONDS", TIME_TO_CORRECT_SECONDS)
     this = Try(emulator, Store(), max_tries=1)
     crash(this)
     right = emulator.airflow_connection_json()
@@ -425,6 +426,7 @@ def test_a_connection_that_was_edited_between_two_tries_starts_no_second_operati
 
 def test_another_account_ends_no_wait_of_a_sensor(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sensor that pokes with another connection for a moment: its 403 is not believed of the right one."""
+    monkeypatch.setattr(polling, "NOT_FOUND_SECONDS", TIME_TO_CORRECT_SECONDS)
     this = sensor_try(emulator, Store())
     right = emulator.airflow_connection_json()
     with Emulator() as other:

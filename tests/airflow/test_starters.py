@@ -33,6 +33,7 @@ from airflow_lro_provider.exceptions import (
 )
 from airflow_lro_provider.lro import polling
 from airflow_lro_provider.lro.auth import settings
+from airflow_lro_provider.lro.client import OperationsClient
 from airflow_lro_provider.lro.errors import ApiError, PermissionDeniedError, TransportError, UnavailableError
 from airflow_lro_provider.lro.resources.names import read_reference
 from airflow_lro_provider.operators.operations import RunOperationOperator
@@ -49,7 +50,16 @@ from tests.airflow.played import (
     during_the_start,
     replace_the_key,
 )
-from tests.airflow.versions import ExceptionRetryPolicy, Killed, RetryAction, RetryRule, may_execute, since_3, since_3_3
+from tests.airflow.versions import (
+    ExceptionRetryPolicy,
+    Killed,
+    RetryAction,
+    RetryRule,
+    may_execute,
+    sigterm_of,
+    since_3,
+    since_3_3,
+)
 
 LOCATION = "projects/p/locations/us-central1"
 REPEATABLE = f"{LOCATION}/connections?connectionId=c"  # Developer Connect takes a request id there
@@ -197,8 +207,6 @@ def test_a_resource_instead_of_an_operation_fails_unless_it_is_allowed(
     a_try: Callable[..., Try], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A plain resource is not taken for a success; with allow_resource it is the result."""
-    from airflow_lro_provider.lro.client import OperationsClient
-
     resource = {"name": f"{LOCATION}/connections/c", "etag": "1"}
     monkeypatch.setattr(OperationsClient, "_send_once", lambda self, request, headers: dict(resource))
     this = a_try()
@@ -212,8 +220,6 @@ def test_an_operation_of_an_unknown_kind_fails_and_is_named(
     a_try: Callable[..., Try], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An operation that this service is not known to have cannot be guarded: fail closed, and say which."""
-    from airflow_lro_provider.lro.client import OperationsClient
-
     odd = {"name": "tenants/t/operations/o", "done": False}
     monkeypatch.setattr(OperationsClient, "_send_once", lambda self, request, headers: dict(odd))
     with pytest.raises(OperationStartError, match="tenants/t/operations/o"):
@@ -483,7 +489,6 @@ def test_a_start_is_sent_again_with_the_id_that_was_sent(
     a_try: Callable[..., Try], where: str, max_tries: int, ends: list[bool]
 ) -> None:
     """An author's id that every try makes anew (a template with uuid4) is no other operation: it is found and owned."""
-    from airflow_lro_provider.lro.client import OperationsClient
 
     def how(own: str) -> dict[str, Any]:
         if where == "method":
@@ -517,7 +522,6 @@ def test_what_nobody_expects_in_the_middle_of_a_start_leaves_its_record(
     a_try: Callable[..., Try], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A13: it may have started something, so it is not started again."""
-    from airflow_lro_provider.lro.client import OperationsClient
 
     def break_off(*_: Any, **__: Any) -> Any:
         raise OverflowError("timeout doesn't fit into C timeval")
@@ -589,14 +593,27 @@ def test_a_kill_that_cannot_cancel_is_a_warning(
     assert this.cancels == 0
 
 
-def test_a_start_that_was_refused_is_not_sent_again_after_a_kill(a_try: Callable[..., Try], killable: Killable) -> None:
+def test_a_start_that_was_refused_is_not_sent_again_after_a_kill(
+    a_try: Callable[..., Try], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What it started then would have 5 seconds to be known and cancelled."""
     this = a_try()
     this.emulator.fail(503, verb="start", times=3)
-    operator = this.operator()
-    killable(operator, lambda: this.starts)
-    with pytest.raises((UnavailableError, Killed)):
-        operator.execute(this.context)
+    operator, send = this.operator(), OperationsClient._send_once
+
+    def killed_meanwhile(*arguments: Any) -> Any:
+        try:
+            return send(*arguments)
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(OperationsClient, "_send_once", killed_meanwhile)
+    before = signal.signal(signal.SIGTERM, sigterm_of(operator))
+    try:
+        with pytest.raises((UnavailableError, Killed)):
+            operator.execute(this.context)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     assert (this.starts, this.started, this.store) == (1, [], {})
 
 
@@ -922,8 +939,6 @@ def test_a_death_during_the_start_is_not_forgotten(a_try: Callable[..., Try], ma
     first.emulator.fail("reset", verb="start", after=True, times=None)
     operator = first.operator()
     operator.gcp_conn_id = "google_cloud_default"
-    from airflow_lro_provider.lro.client import OperationsClient
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(OperationsClient, "_send", die_after(OperationsClient._send))
         with pytest.raises(SystemExit):
@@ -951,8 +966,6 @@ def test_a_request_id_is_not_believed_for_ever(
     a_try: Callable[..., Try], http_method: str, method: str, age: float, max_tries: int, starts: int
 ) -> None:
     """Services promise to know a request id for 60 minutes: a retry after that may start a second operation."""
-    from airflow_lro_provider.lro.client import OperationsClient
-
     how = {"http_method": http_method, "method": method}
     first = a_try(max_tries=1)
     with pytest.MonkeyPatch.context() as patch:
@@ -1071,8 +1084,6 @@ def test_a_start_of_an_earlier_try_is_not_forgotten_by_a_kill_before_it_is_repea
     """That one may have been carried out: the record with its request id stays."""
     first = a_try(max_tries=1)
     first.emulator.fail("reset", verb="start", after=True, times=None)
-    from airflow_lro_provider.lro.client import OperationsClient
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(OperationsClient, "_send", die_after(OperationsClient._send))
         with pytest.raises(SystemExit):
@@ -1152,8 +1163,6 @@ def test_an_orphan_does_not_wait_for_the_end_of_an_old_operation(a_try: Callable
 def test_what_a_lost_start_did_is_not_given_up_for_a_bad_moment(a_try: Callable[..., Try]) -> None:
     """After a clear the service does not answer: nothing is started beside what may be running."""
     first = a_try()
-    from airflow_lro_provider.lro.client import OperationsClient
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(OperationsClient, "_send", die_after(OperationsClient._send))
         with pytest.raises(SystemExit):

@@ -129,7 +129,7 @@ def test_wait_says_what_was_seen_last(shell: Callable[..., tuple[int, str, str]]
     name = lro_emulator.create("datafusion", duration=None)
     lro_emulator.fail(503, verb="cancel", times=99)
     once(lambda: lro_emulator.requests(verb="get"), lambda: lro_emulator.fail(503, verb="get", times=99))
-    status, _, err = shell("wait", name, "--service", "datafusion", "--timeout", "1.5")
+    status, _, err = shell("wait", name, "--service", "datafusion", "--timeout", "4")
     assert (status, "the last poll failed" in err, "UNAVAILABLE" in err) == (1, True, True)
 
 
