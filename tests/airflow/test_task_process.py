@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -38,21 +38,26 @@ class Process:
             function()
 
 
-@pytest.mark.parametrize("version", [(3, 1), (3, 2)])
-def test_a_rejected_deferral_is_checked_when_the_process_ends(
-    version: tuple[int, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Process]:
+    """The process of a task on the version that the test is parametrized with."""
+    process = Process(monkeypatch, request.param)
+    yield process
+    process.supervisor.close()
+    process.channel.socket.close()
+
+
+@pytest.mark.parametrize("process", [(3, 1), (3, 2)], indirect=True)
+def test_a_rejected_deferral_is_checked_when_the_process_ends(process: Process) -> None:
     """The channel, which Airflow has closed by then, serves once more."""
-    process = Process(monkeypatch, version)
     call_before_stopping(lambda: process.channel.socket.send(b"what is its state?"))
     process.end()
     assert process.supervisor.recv(100) == b"what is its state?"
 
 
-@pytest.mark.parametrize("version", [(3, 2), (3, 3)])
-def test_one_that_was_taken_is_checked_once(version: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("process", [(3, 2), (3, 3)], indirect=True)
+def test_one_that_was_taken_is_checked_once(process: Process) -> None:
     """By the listener; not at the end again."""
-    process = Process(monkeypatch, version)
     calls: list[int] = []
     call_before_stopping(lambda: calls.append(1))
     task_process.listeners().hook.before_stopping(component=None)
