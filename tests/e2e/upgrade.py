@@ -123,7 +123,7 @@ class Upgrade:
             after = self._phase(self.new, "--go-on", place)
             assert after.stdout is not None
             assert after.stdin is not None
-            if after.stdout.readline().strip() != "killed":
+            if not any(line.strip() == "killed" for line in after.stdout):  # Airflow may print there, too
                 raise SystemExit(f"{self.new} did not take over: see {self.home}")
             self.echo(f"{self.new}: it goes on; half of them are killed")
             cancelled = {key for key in TASKS if self._cancels(key)}
@@ -132,7 +132,8 @@ class Upgrade:
                     self.store.finish(service, name)
             after.stdin.write("\n")
             after.stdin.flush()
-            states = json.loads(after.stdout.readline())
+            *_, last = after.stdout
+            states = json.loads(last)
             after.wait()
         killed = {key for key in TASKS if "-killed-" in key}
         return {
@@ -155,7 +156,8 @@ class Upgrade:
         python = environment(version) / "bin" / "python"
         command = [str(python), __file__, which, json.dumps({**place, "home": str(home)})]
         pipe = subprocess.PIPE if which == "--go-on" else None
-        return subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
+        surroundings = {**os.environ, "AIRFLOW_HOME": str(home)}  # not a user's own, of another version
+        return subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=surroundings)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
