@@ -168,7 +168,6 @@ def call_before_stopping(callback: Callable[[], object]) -> None:
 class _BeforeStopping:
     def __init__(self, callback: Callable[[], object]) -> None:
         self._callback = callback
-        self._channel: Any = None
         if AIRFLOW < (3, 3) and (channel := getattr(_channel(), "socket", None)) is not None:
             self._channel = channel.dup()
             atexit.register(self._at_exit)
@@ -177,8 +176,6 @@ class _BeforeStopping:
     def before_stopping(self, component: Any) -> None:
         atexit.unregister(self._at_exit)
         listeners().pm.unregister(self)
-        if self._channel is not None:
-            self._channel.close()
         self._callback()
 
     def _at_exit(self) -> None:

@@ -21,11 +21,17 @@ class Process:
         self.channel = SimpleNamespace(socket=end)
         manager = listeners()  # that of this Airflow
         monkeypatch.setattr(task_process, "listeners", lambda: manager)
-        self.at_exit: list[Callable[[], Any]] = []
+        self.at_exit: list[Any] = []
+        self.copies: list[socket.socket] = []
         monkeypatch.setattr(task_process, "AIRFLOW", version)
         monkeypatch.setattr(task_process, "_channel", lambda: self.channel)
-        played = SimpleNamespace(register=self.at_exit.append, unregister=self.forget)
+        played = SimpleNamespace(register=self.register, unregister=self.forget)
         monkeypatch.setattr(task_process, "atexit", played)
+
+    def register(self, function: Any) -> None:
+        """As `atexit.register`."""
+        self.at_exit.append(function)
+        self.copies.append(function.__self__._channel)
 
     def forget(self, function: Callable[[], Any]) -> None:
         """As `atexit.unregister`."""
@@ -43,8 +49,8 @@ def process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     """The process of a task on the version that the test is parametrized with."""
     process = Process(monkeypatch, request.param)
     yield process
-    process.supervisor.close()
-    process.channel.socket.close()
+    for end in (process.supervisor, process.channel.socket, *process.copies):
+        end.close()
 
 
 @pytest.mark.parametrize("process", [(3, 1), (3, 2)], indirect=True)
