@@ -6,6 +6,7 @@ A few lines of each kind of task, chosen from a fixed seed: ``pytest -n 0 tests/
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -35,7 +36,7 @@ LOCATION = "projects/p/locations/us-central1"
 NAME = f"{LOCATION}/operations/watched"
 SERVICE = "developerconnect"
 EVERY = int(os.environ.get("KILL_AT_EVERY", "0"))
-"""Kill at each line whose number this divides; 0: at :data:`FEW` of them."""
+"""How far apart the lines are before which a task is killed; 0: it is killed before :data:`FEW` of them, by chance."""
 FEW = 8
 LOST_SECONDS = 60.0
 """A task that still waits so long after its kill has not heard of it."""
@@ -158,7 +159,7 @@ class Play:
     def _run(self, operator: Any, killer: Killer | None = None) -> None:
         """Execute it, and do with a deferral as Airflow does."""
         try:
-            with killer or Killer(None, lambda: None):
+            with killer or contextlib.nullcontext():
                 try:
                     operator.execute(self.this.context)
                 except TaskDeferred as deferral:
