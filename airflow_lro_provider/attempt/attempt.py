@@ -30,16 +30,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_lro_provider.airflow_compat.links import leave_link
-from airflow_lro_provider.airflow_compat.task_process import RAISING, takes_any_deferral
+from airflow_lro_provider.airflow_compat.task_process import RAISING, is_in_line, takes_any_deferral
 from airflow_lro_provider.attempt.guard import Guard, Phase
 from airflow_lro_provider.attempt.record import AttemptRecord, Role
 from airflow_lro_provider.attempt.result import how_it_ended
 from airflow_lro_provider.attempt.resumed import Resumed
 from airflow_lro_provider.attempt.signals import held_back
-from airflow_lro_provider.exceptions import (
-    OperationInputError,
-    OperationKilled,
-)
+from airflow_lro_provider.exceptions import OperationInputError, OperationKilled
 from airflow_lro_provider.links.operations import console_url
 from airflow_lro_provider.lro.auth.credentials import identity_for
 from airflow_lro_provider.lro.cancel import cancel_level, cancel_line
@@ -363,7 +360,8 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         reason = reason_to_cancel(
             how, goes_on=goes_on, cancel_on_kill=self.role.cancel_on_kill, cancel_on_failure=self.role.cancel_on_failure
         )
-        can_ask = not guard.killed and how is not EndedBy.ORPHANED  # first the cancel; or there is nobody to ask
+        # Else first the cancel, or there is nobody to ask: in `dags test` nobody else may have the operation.
+        can_ask = not guard.killed and how is not EndedBy.ORPHANED and not is_in_line()
         if reason is not None and reference is not None and can_ask:
             record.write(reference, killed=reason)
             if record.is_outdated:
@@ -381,7 +379,7 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
             return
         if not armed and not self.cancel_requested:
             self.cancel_unguarded(reference, reason)
-        if guard.killed:
+        if guard.killed or is_in_line():
             record.write(reference, killed=guard.cancelled_because or reason)
 
     def cancel_unguarded(self, reference: OperationReference, reason: str) -> None:

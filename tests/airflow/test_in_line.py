@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_lro_provider.airflow_compat import AIRFLOW, task_process
+from airflow_lro_provider.attempt.attempt import Attempt
 from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.hooks.operations import OperationsAsyncHook
 from airflow_lro_provider.operators.operations import CancelOperationOperator, RunOperationOperator
@@ -60,6 +61,32 @@ def test_a_deferrable_task_waits_itself(lro_emulator: Emulator, kind: str) -> No
     assert sum(request.verb == "get" for request in requests) >= 2
     assert sum(request.verb == "start" for request in requests) == (1 if kind.startswith("run") else 0)
     assert sum(request.verb == "cancel" for request in requests) == (1 if kind == "cancel" else 0)
+
+
+@pytest.mark.parametrize("kind", ["sensor", "run"])
+def test_ctrl_c_cancels_before_it_asks_airflow(
+    lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Airflow's database may be locked: the cancel does not wait for it, as nobody else can have the operation."""
+    lro_emulator.script(service="datafusion", duration=None)
+    task = TASKS[kind](lro_emulator.create("datafusion", duration=None))
+    may_execute(task)
+    cancelled: list[bool] = []
+
+    class Slow(Store):
+        def set(self, key: str, value: Any) -> None:
+            if value["killed"]:
+                cancelled.append(any(request.verb == "cancel" for request in lro_emulator.requests()))
+            super().set(key, value)
+
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Attempt, "poll" if kind == "sensor" else "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        task.execute(PlayedTry(lro_emulator, Slow()).context)
+    assert cancelled == [True]
+    assert sum(request.verb == "cancel" for request in lro_emulator.requests()) == 1
 
 
 @since_3

@@ -185,6 +185,8 @@ def test_ctrl_c_of_a_dags_test_cancels(lab: Lab, dag_id: str, tmp_path: Path) ->
         os.killpg(process.pid, signal.SIGINT)
         wait_until(lambda: lab.emulator.operation("datafusion", name).cancel_requests, "cancelled", 20)
         process.wait(timeout=30)
+    except AssertionError as error:
+        raise AssertionError(output.read_text()[-3000:]) from error
     finally:
         process.kill()
         process.wait()
