@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ from airflow_lro_provider.airflow_compat import AIRFLOW, task_process
 from airflow_lro_provider.attempt import attempt, deferral, guard, record
 from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.lro import polling
-from tests.airflow.played import Killable, once
+from tests.airflow.played import Killable, handling, once
 from tests.airflow.versions import sigterm_of
 
 
@@ -70,17 +71,16 @@ def no_guard_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture
 def killable() -> Iterator[Killable]:
     """Wire SIGTERM to an operator's on_kill as Airflow's task runner does, and send it when something is the case."""
-    before = signal.getsignal(signal.SIGTERM)
     killers: list[threading.Thread] = []
+    with contextlib.ExitStack() as handled:
 
-    def kill(operator: Any, when: Callable[[], Any]) -> None:
-        signal.signal(signal.SIGTERM, sigterm_of(operator))
-        killers.append(once(when, lambda: os.kill(os.getpid(), signal.SIGTERM)))
+        def kill(operator: Any, when: Callable[[], Any]) -> None:
+            handled.enter_context(handling(signal.SIGTERM, sigterm_of(operator)))
+            killers.append(once(when, lambda: os.kill(os.getpid(), signal.SIGTERM)))
 
-    yield kill
-    for killer in killers:
-        killer.join()
-    signal.signal(signal.SIGTERM, before)
+        yield kill
+        for killer in killers:
+            killer.join()
 
 
 @pytest.fixture

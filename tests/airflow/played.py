@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
 from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.lro import polling
@@ -41,6 +44,22 @@ def once(when: Callable[[], Any], act: Callable[[], object]) -> threading.Thread
     thread = threading.Thread(target=wait_and_act, daemon=True)
     thread.start()
     return thread
+
+
+@contextlib.contextmanager
+def handling(number: signal.Signals, handler: Callable[..., object]) -> Iterator[None]:
+    """Handle a signal as Airflow does in a task's process, which runs its handler on the main thread."""
+    before = signal.signal(number, handler)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)  # nobody would handle it
+        signal.signal(number, before)
+
+
+def alarm(*_: Any) -> None:
+    """What Airflow does at SIGALRM: the task's ``execution_timeout`` is over."""
+    raise AirflowTaskTimeout("too late")
 
 
 def during_the_start(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:

@@ -31,7 +31,7 @@ from airflow_lro_provider.operators.operations import RunOperationOperator
 from airflow_lro_provider.ownership import evidence
 from airflow_lro_provider.ownership.decisions import ADOPTER
 from airflow_lro_provider.sensors.operations import OperationSensor
-from tests.airflow.played import PlayedTry, Store, TakenStore, Variables, during_the_start
+from tests.airflow.played import PlayedTry, Store, TakenStore, Variables, alarm, during_the_start, handling
 from tests.airflow.versions import Killed, may_execute, sigterm_of
 
 METHOD = "projects/p/locations/us-central1/connections?connectionId=c"
@@ -300,16 +300,9 @@ def test_a_lost_start_that_is_sent_again_is_not_interrupted(
     this, operator = begin(number=2, max_tries=1), starter(execution_timeout=timedelta(hours=1))
     may_execute(operator)
 
-    def passes(*_: Any) -> None:
-        raise AirflowTaskTimeout
-
-    before = signal.signal(signal.SIGALRM, passes)
     during_the_start(monkeypatch, lambda: signal.raise_signal(signal.SIGALRM))
-    try:
-        with pytest.raises(AirflowTaskTimeout):
-            operator.execute(this.context)
-    finally:
-        signal.signal(signal.SIGALRM, before)
+    with handling(signal.SIGALRM, alarm), pytest.raises(AirflowTaskTimeout):
+        operator.execute(this.context)
     [view] = lro_emulator.operations()
     assert view.cancel_requests >= 1
 

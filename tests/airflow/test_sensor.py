@@ -38,7 +38,16 @@ from airflow_lro_provider.lro.errors import PermissionDeniedError
 from airflow_lro_provider.ownership import evidence
 from airflow_lro_provider.ownership.decisions import ArmedRecord, Evidence, TaskState
 from airflow_lro_provider.sensors.operations import OperationSensor
-from tests.airflow.played import BrokenStore, OutdatedStore, PlayedTry, Store, TakenStore, once, replace_the_key
+from tests.airflow.played import (
+    BrokenStore,
+    OutdatedStore,
+    PlayedTry,
+    Store,
+    TakenStore,
+    handling,
+    once,
+    replace_the_key,
+)
 from tests.airflow.versions import Killed, may_execute, since_3
 from tests.late_success import succeed_after_cancel
 
@@ -616,13 +625,10 @@ def test_whose_kill_it_is(a_try: Callable[..., Try], kind: str, monkeypatch: pyt
         store.taken = taken
         sensor.on_kill()
 
-    before = signal.signal(signal.SIGTERM, lambda *_: kill())
-    try:
+    with handling(signal.SIGTERM, lambda *_: kill()):
         once(lambda: len(this.emulator.requests(verb="get")) > 1, lambda: os.kill(os.getpid(), signal.SIGTERM))
         with pytest.raises(Killed):
             sensor.execute(this.context)
-    finally:
-        signal.signal(signal.SIGTERM, before)
     assert this.cancels == cancels
     assert bool(store[KEY].get("killed")) is bool(cancels)
     if not cancels:

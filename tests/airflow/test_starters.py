@@ -47,7 +47,9 @@ from tests.airflow.played import (
     Store,
     TakenStore,
     Variables,
+    alarm,
     during_the_start,
+    handling,
     replace_the_key,
 )
 from tests.airflow.versions import (
@@ -430,18 +432,10 @@ def test_after_an_execution_timeout_nothing_is_started(a_try: Callable[..., Try]
     """Row A11: a start that was refused waits for its retry; the timeout ends the task, and the retries with it."""
     this = a_try()
     this.emulator.fail(503, verb="start", retry_after=1.0)
-
-    def alarm(*_: Any) -> None:
-        raise AirflowTaskTimeout
-
-    before = signal.signal(signal.SIGALRM, alarm)
-    signal.setitimer(signal.ITIMER_REAL, 0.4)
-    try:
+    with handling(signal.SIGALRM, alarm):
+        signal.setitimer(signal.ITIMER_REAL, 0.4)
         with pytest.raises(AirflowTaskTimeout):
             this.run()
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0.0)
-        signal.signal(signal.SIGALRM, before)
     assert (this.starts, this.started, this.store) == (1, [], {})
 
 
@@ -539,17 +533,9 @@ def test_an_execution_timeout_in_the_middle_of_a_start_loses_nothing(
     """SIGALRM waits for the answer: the operation is known then, and cancelled."""
     this = a_try()
     this.emulator.script(duration=None)
-
-    def alarm(*_: Any) -> None:
-        raise AirflowTaskTimeout("too late")
-
-    before = signal.signal(signal.SIGALRM, alarm)
     during_the_start(monkeypatch, lambda: signal.raise_signal(signal.SIGALRM))
-    try:
-        with pytest.raises(AirflowTaskTimeout):
-            this.run(method=PLAIN, service="datafusion")
-    finally:
-        signal.signal(signal.SIGALRM, before)
+    with handling(signal.SIGALRM, alarm), pytest.raises(AirflowTaskTimeout):
+        this.run(method=PLAIN, service="datafusion")
     assert (len(this.started), this.cancels, this.running) == (1, 1, [])
 
 
@@ -608,12 +594,8 @@ def test_a_start_that_was_refused_is_not_sent_again_after_a_kill(
             signal.raise_signal(signal.SIGTERM)
 
     monkeypatch.setattr(OperationsClient, "_send_once", killed_meanwhile)
-    before = signal.signal(signal.SIGTERM, sigterm_of(operator))
-    try:
-        with pytest.raises((UnavailableError, Killed)):
-            operator.execute(this.context)
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with handling(signal.SIGTERM, sigterm_of(operator)), pytest.raises((UnavailableError, Killed)):
+        operator.execute(this.context)
     assert (this.starts, this.started, this.store) == (1, [], {})
 
 
@@ -1455,19 +1437,11 @@ def test_a_retry_after_a_crash_does_not_call_the_function_again(
 def test_an_execution_timeout_ends_a_function_that_hangs(a_decorated_try: Callable[..., DecoratedTry]) -> None:
     """A user's function is not protected from the timeout that its author gave it."""
 
-    def alarm(*_: Any) -> None:
-        raise AirflowTaskTimeout("too late")
-
     def hang() -> None:
         signal.setitimer(signal.ITIMER_REAL, 0.05)
         time.sleep(20)
 
-    before = signal.signal(signal.SIGALRM, alarm)
     begin = time.monotonic()
-    try:
-        with pytest.raises(AirflowTaskTimeout):
-            a_decorated_try().run(function=hang)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+    with handling(signal.SIGALRM, alarm), pytest.raises(AirflowTaskTimeout):
+        a_decorated_try().run(function=hang)
     assert time.monotonic() - begin < 10

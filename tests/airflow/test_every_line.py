@@ -1,7 +1,7 @@
 """SIGTERM between any two lines of a try, in one process: nothing is lost, wherever the task is.
 
-A few lines of each kind of task, chosen from a fixed seed: ``pytest -n 0 tests/airflow/every_line.py``. With
-``KILL_AT_EVERY=7`` every seventh, which takes six minutes; with 1 all of them.
+A few lines of each kind of task, chosen from a fixed seed. With ``KILL_AT_EVERY=7`` every seventh (``pytest -n 0
+tests/airflow/test_every_line.py``), which takes ten minutes; with 1 all of them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from airflow_lro_provider.exceptions import OperationRunningError
 from airflow_lro_provider.operators.operations import RunOperationOperator
 from airflow_lro_provider.ownership import evidence
 from airflow_lro_provider.sensors.operations import OperationSensor
-from tests.airflow.played import PlayedTry, Store
+from tests.airflow.played import PlayedTry, Store, handling
 from tests.airflow.versions import Killed, may_execute, sigterm_of
 
 PACKAGE = str(Path(airflow_lro_provider.__file__).parent)
@@ -103,10 +103,13 @@ class Play:
     """One kind of task on a played Airflow.
 
     :param retried: whether Airflow will run the task once more; else a user has marked it failed.
+    :param refused: whether the service refuses the first cancel, with 503.
     """
 
-    def __init__(self, kind: str, retried: bool, emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.emulator, self.retried = emulator, retried
+    def __init__(
+        self, kind: str, emulator: Emulator, monkeypatch: pytest.MonkeyPatch, *, retried: bool, refused: bool = False
+    ) -> None:
+        self.emulator, self.retried, self.refused = emulator, retried, refused
         self.arguments = dict(TASKS[kind])
         self.kind = self.arguments.pop("kind")
         self.number = self.arguments.pop("number", 1)
@@ -130,6 +133,8 @@ class Play:
     def one(self, line: int | None) -> Killer:
         """Play it, and kill it before a line; ``None``: let it come to its end."""
         self.emulator.reset()
+        if self.refused:
+            self.emulator.fail(503, verb="cancel")
         self.emulator.script(duration=0.05 if line is None else None)
         if self.kind is OperationSensor:
             self.emulator.create(SERVICE, NAME, duration=0.05 if line is None else None)
@@ -140,11 +145,8 @@ class Play:
         self._begin(self.number, store)
         operator = self.operator()
         killer = Killer(line, self._is_killed)
-        before = signal.signal(signal.SIGTERM, sigterm_of(operator))
-        try:
+        with handling(signal.SIGTERM, sigterm_of(operator)):
             self._run(operator, killer)
-        finally:
-            signal.signal(signal.SIGTERM, before)
         return killer
 
     def _begin(self, number: int, store: Any) -> None:
@@ -185,7 +187,7 @@ class Play:
 def play(lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Play]:
     """Make plays."""
     monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", lro_emulator.airflow_connection_json())
-    return lambda kind, retried: Play(kind, retried, lro_emulator, monkeypatch)
+    return lambda kind, **fate: Play(kind, lro_emulator, monkeypatch, **fate)
 
 
 def lines_of(play: Play, kind: str) -> list[int]:
@@ -197,10 +199,11 @@ def lines_of(play: Play, kind: str) -> list[int]:
     return sorted(random.Random(kind).sample(range(1, total + 1), FEW))
 
 
+@pytest.mark.parametrize("refused", [False, True], ids=["", "the first cancel is refused"])
 @pytest.mark.parametrize("kind", TASKS)
-def test_a_task_that_a_user_ends_leaves_no_operation(play: Callable[..., Play], kind: str) -> None:
+def test_a_task_that_a_user_ends_leaves_no_operation(play: Callable[..., Play], kind: str, refused: bool) -> None:
     """Marked failed, and killed: whatever it had by then is cancelled."""
-    this = play(kind, retried=False)
+    this = play(kind, retried=False, refused=refused)
     left = {}
     for line in lines_of(this, kind):
         killer = this.one(line)
