@@ -132,8 +132,7 @@ class Upgrade:
                     self.store.finish(service, name)
             after.stdin.write("\n")
             after.stdin.flush()
-            *_, last = after.stdout
-            states = json.loads(last)
+            states = json.loads([line for line in after.stdout if line.startswith("{")][-1])
             after.wait()
         killed = {key for key in TASKS if "-killed-" in key}
         return {
