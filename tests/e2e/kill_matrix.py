@@ -26,11 +26,11 @@ from tests.e2e.bed.judge import Judgement
 from tests.e2e.bed.matrix import ROWS, blanks, cells_of
 from tests.e2e.bed.report import (
     DEPLOYMENT,
-    README,
+    GUARANTEES,
     VERSIONS,
     Outcome,
+    guarantees_table,
     merge,
-    readme_table,
     rewrite,
     summary,
     table,
@@ -246,11 +246,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--slots", type=int, default=16, metavar="N", help="how many side by side, on PostgreSQL (16)")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep Airflow's database and logs there")
     parser.add_argument(
-        "--readme",
+        "--guarantees",
         type=Path,
         nargs=2,
         metavar="FILE",
-        help="write the README's matrix from these JSONs, without and with --sweep, only",
+        help="write the matrix of docs/guarantees.md from these JSONs, without and with --sweep, only",
     )
     parser.add_argument(
         "--versions",
@@ -267,8 +267,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.list:
         print(_list(CELERY_ROWS if given.celery else ROWS))
         return 0
-    if given.readme:
-        rewrite(README, readme_table(*(json.loads(file.read_text("utf-8")) for file in given.readme)))
+    if given.guarantees:
+        rewrite(GUARANTEES, guarantees_table(*(json.loads(file.read_text("utf-8")) for file in given.guarantees)))
         return 0
     if given.versions:
         measured = [json.loads(file.read_text("utf-8")) for file in given.versions]

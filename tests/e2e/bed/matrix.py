@@ -389,6 +389,8 @@ ON_2: dict[str, tuple[str, Mapping[str, Cell | str]]] = {
     "clear": ("cleared", {**AGAIN, "completing": OVER, "cancel": TRIED_AGAIN}),
     "api-server-away": WITHOUT_WEB,
     "api-server-away-retry": WITHOUT_WEB,
+    # The first thing that a triggerer does is to delete the triggers of tasks that are not deferred any more.
+    "no-triggerer": ("marked failed while there is no triggerer", triggerer_only(sweep())),
     "long-start-in-flight": (
         "marked failed while its start is in flight (12 s; SIGKILL follows after 60)",
         waiting_only(CANCELLED, **IN_FLIGHT),

@@ -1,4 +1,4 @@
-"""What the kill matrix has measured: as data, as a table for the terminal, and as the README's table."""
+"""What the kill matrix has measured: as data, as a table for the terminal, and as the tables of the documentation."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from tests.e2e.bed.matrix import ROWS, blanks
 
 __all__ = [
     "DEPLOYMENT",
-    "README",
+    "GUARANTEES",
     "VERSIONS",
     "Outcome",
     "merge",
-    "readme_table",
+    "guarantees_table",
     "rewrite",
     "summary",
     "table",
     "versions_table",
 ]
 
-README = Path(__file__).parents[3] / "README.md"
-VERSIONS = README.parent / "docs" / "versions.md"
+GUARANTEES = Path(__file__).parents[3] / "docs" / "guarantees.md"
+VERSIONS = GUARANTEES.with_name("versions.md")
 DEPLOYMENT = VERSIONS.with_name("deployment.md")
 BEGIN, END = "<!-- kill matrix: begin -->", "<!-- kill matrix: end -->"
 RUNNING, DEFERRED = ("running", "poke", "decorator"), ("deferred", "started")
@@ -208,8 +208,8 @@ def table(measured: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def readme_table(measured: Mapping[str, Any], swept: Mapping[str, Any] | None = None) -> str:
-    """The README's table: what holds in the columns that matter most, and what closes it where no hook does.
+def guarantees_table(measured: Mapping[str, Any], swept: Mapping[str, Any] | None = None) -> str:
+    """The table of the guarantees: what holds in the columns that matter most, and what closes it where no hook does.
 
     :param measured: without the sweep.
     :param swept: with it.

@@ -18,11 +18,11 @@ from tests.e2e.bed.report import (
     BEGIN,
     DEPLOYMENT,
     END,
-    README,
+    GUARANTEES,
     VERSIONS,
     Outcome,
+    guarantees_table,
     merge,
-    readme_table,
     rewrite,
     summary,
     table,
@@ -117,35 +117,35 @@ def test_what_the_sweep_has_ended_is_the_last_column() -> None:
         return summary([one], [row], database="postgres", repeat=1, sweeps=True)
 
     without = summary([Outcome(row, "poke", 0, Judgement("left", leaks=1))], [row], database="postgres", repeat=1)
-    assert "cancelled (1/1), at most 62 s" in readme_table(without, measured(closed=True, swept=61.6))
-    assert "cancelled (0/1), at most 150 s" in readme_table(without, measured(closed=False, swept=150.0))
-    assert "1 of 1 operations without a hook" in readme_table(without, measured(closed=True, swept=61.6))
+    assert "cancelled (1/1), at most 62 s" in guarantees_table(without, measured(closed=True, swept=61.6))
+    assert "cancelled (0/1), at most 150 s" in guarantees_table(without, measured(closed=False, swept=150.0))
+    assert "1 of 1 operations without a hook" in guarantees_table(without, measured(closed=True, swept=61.6))
     assert "swept 1/1 within 62 s" in table(measured(closed=True, swept=61.6))
 
 
 def test_the_tables_show_what_is_wrong() -> None:
-    """A leak, a false kill and their number are in the terminal's table and in the README's."""
+    """A leak, a false kill and their number are in the terminal's table and in that of the documentation."""
     row = ROWS[0]
     wrong = [Outcome(row, "poke", 0, Judgement("left", ("left, not cancelled",), leaks=1))]
     measured = summary(wrong, [row], database="sqlite", repeat=1)
     assert "NOT: left, not cancelled" in table(measured)
     assert "1 leaks" in table(measured)
-    assert "cancelled (0/1)" in readme_table(measured)
+    assert "cancelled (0/1)" in guarantees_table(measured)
 
 
-def test_the_readme_is_rewritten_between_its_markers(tmp_path: Path) -> None:
+def test_a_page_is_rewritten_between_its_markers(tmp_path: Path) -> None:
     """All else stays."""
-    readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
     measured = summary(outcomes(), ROWS, database="postgres", repeat=2)
-    rewrite(readme, readme_table(measured))
-    text = readme.read_text()
+    rewrite(page, guarantees_table(measured))
+    text = page.read_text()
     assert text.startswith(f"before\n{BEGIN}\n| how the task ends |")
     assert text.endswith(f"{END}\nafter\n")
     assert "old" not in text
-    readme.write_text("no markers")
+    page.write_text("no markers")
     with pytest.raises(ValueError, match="kill matrix: begin"):
-        rewrite(readme, "| |")
+        rewrite(page, "| |")
 
 
 def test_the_list_needs_no_airflow(capsys: pytest.CaptureFixture[str]) -> None:
@@ -174,11 +174,11 @@ MEASURED = [Path(__file__).parents[2] / "e2e" / name for name in ("kill_matrix.j
 
 
 @since_3_3
-def test_the_readme_shows_what_was_measured() -> None:
+def test_the_guarantees_show_what_was_measured() -> None:
     """Its table is the one that is made from the two files beside the matrix."""
     without, swept = (json.loads(file.read_text("utf-8")) for file in MEASURED)
-    text = README.read_text("utf-8")
-    assert text.partition(BEGIN)[2].partition(END)[0].strip() == readme_table(without, swept)
+    text = GUARANTEES.read_text("utf-8")
+    assert text.partition(BEGIN)[2].partition(END)[0].strip() == guarantees_table(without, swept)
 
 
 @since_3_3
