@@ -1,4 +1,4 @@
-"""What the documents name is there: every room, module and function of docs/architecture.md."""
+"""What the documents name is there, and they speak the words of this house."""
 
 from __future__ import annotations
 
@@ -10,8 +10,14 @@ from pathlib import Path
 import pytest
 
 import airflow_lro_provider
+from tests.documents import PAGES, ROOT
 
-ROOT = Path(__file__).parents[2]
+OLD_WORDS = (
+    "answer", "answers", "answered", "stands for", "stand for", "strikes", "ripe", "pace", "traces", "so many",
+    "so long", "cannot be had", "came of", "is over", "tells", "the room", "looks at",
+)  # fmt: skip
+"""What the glossary has better words for: response, own, delete, due, throttle, footprint, outcome, finished, says."""
+LINK = re.compile(r"\]\(([^)\s#]*)(?:#([^)\s]*))?\)")
 TEXT = (ROOT / "docs" / "architecture.md").read_text("utf-8")
 ROOMS = {module.name for module in pkgutil.iter_modules(airflow_lro_provider.__path__)}
 NAMES = sorted({name for name in re.findall(r"`([a-z_]+(?:\.\w+)+)`", TEXT) if name.partition(".")[0] in ROOMS})
@@ -49,3 +55,39 @@ def test_every_room_is_in_the_picture() -> None:
     """As an import-linter contract has them all."""
     assert len(NAMES) > 30
     assert [room for room in sorted(ROOMS) if room not in TEXT] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_has_none_of_the_old_words(page: Path) -> None:
+    """Outside of code, and of what others have written."""
+    text = re.sub(r"```.*?```|`[^`]*`", "", page.read_text("utf-8"), flags=re.S)
+    assert [word for word in OLD_WORDS if re.search(rf"\b{word}\b", text, re.IGNORECASE)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_link_leads_somewhere(page: Path) -> None:
+    """To a file of this project, and to a heading that it has."""
+    for path, anchor in LINK.findall(page.read_text("utf-8")):
+        if "://" in path:
+            continue
+        target = page if not path else (page.parent / path).resolve()
+        assert target.exists(), path
+        if anchor:
+            assert anchor in anchors_of(target), f"{path}#{anchor}"
+
+
+def anchors_of(page: Path) -> set[str]:
+    """The anchors of a page's headings, as MkDocs and GitHub name them."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.S), re.M)
+    return {re.sub(r"\s+", "-", re.sub(r"[^\w\s-]", "", heading.lower()).strip()) for heading in headings}
+
+
+def test_the_readme_is_short() -> None:
+    """It sells in a minute: the rest is in docs/."""
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 150
+
+
+def test_every_page_is_in_the_menu() -> None:
+    """MkDocs itself only mentions those that are not."""
+    menu = (ROOT / "mkdocs.yml").read_text("utf-8")
+    assert [page.name for page in PAGES if page.parent.name == "docs" and f": {page.name}" not in menu] == []

@@ -83,7 +83,7 @@ ROWS = [
     Row("clear", "cleared", {**AGAIN, "completing": DONE_AGAIN, "cancel": TRIED_AGAIN}, deaths.clear),
     Row(
         "clear-again",
-        "cleared, and cleared again when that try is over",
+        "cleared, and cleared again when that try has ended",
         {
             **dict.fromkeys(COLUMNS, "each try starts afresh"),
             "poke": Cell("cancelled", tries=3),
@@ -311,10 +311,10 @@ ROWS = [
         process_only(CANCELLED, completing=OVER),
         deaths.twice,
     ),
-    Row("cancel-503", "the cancel is answered with 503 once", waiting_only(CANCELLED), deaths.refuse_a_cancel_once),
+    Row("cancel-503", "the cancel is refused with 503 once", waiting_only(CANCELLED), deaths.refuse_a_cancel_once),
     Row(
         "cancel-slow",
-        "the answer to the cancel takes 6 s",
+        "the response to the cancel takes 6 s",
         waiting_only(CANCELLED),
         deaths.mark("failed"),
         script={"cancel_latency": 6},
