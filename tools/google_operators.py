@@ -200,7 +200,7 @@ class Provider:
         return " or ".join(sorted(found)) or "defers to nothing"
 
     def is_reached(self, one: Class, file: str, line: int) -> bool:
-        """Whether a line is in an operator, or in a function of another file that it calls, perhaps by way of others."""
+        """Whether a line is in an operator, or in a function of another file that it calls, also by way of others."""
         family = [part for part in self.family(one) if part.file == file]
         if family:
             return any(part.node.lineno <= line <= (part.node.end_lineno or 0) for part in family)
@@ -244,7 +244,7 @@ def check_row(provider: Provider, row: Row) -> Iterator[str]:
 
 def check_quotes(provider: Provider, text: str) -> Iterator[str]:
     """What is wrong with the lines that the page's text quotes: ```file.py:line`: `what is there```."""
-    for file, number, quoted in re.findall(r"`([\w./]+\.py):(\d+)`: `([^`]+)`", text):
+    for file, number, quoted in re.findall(r"`([\w./]+\.py):(\d+)`:\s+`([^`]+)`", text):
         lines = provider.files.get(file, "").splitlines()
         if int(number) > len(lines) or quoted not in lines[int(number) - 1]:
             yield f"{file}:{number} is not {quoted!r}"

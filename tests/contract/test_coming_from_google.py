@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -13,10 +14,32 @@ import pytest
 from airflow_lro_provider.lro.resources.catalog import find_service
 from airflow_lro_provider.lro.resources.methods import Method, read_method
 from tools import discovery
-from tools.google_operators import PAGE, Row, read_rows
+from tools.google_operators import PAGE, Row, blocks, read_rows
 
-ROWS = [row for row in read_rows(PAGE.read_text("utf-8")) if "method" in row.rest]
-OTHERS = [row for row in read_rows(PAGE.read_text("utf-8")) if "starts" in row.rest]
+TEXT = PAGE.read_text("utf-8")
+
+
+def calls_of(code: str) -> list[dict[str, Any]]:
+    """The arguments of all calls in an example that are literal."""
+    calls = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
+    return [{str(one.arg): ast.literal_eval(one.value) for one in call.keywords} for call in calls]
+
+
+def row_of(call: Mapping[str, Any]) -> Row:
+    """A call of an example, as a row; what is a template has some value."""
+    method = call["method"].replace("{{ ti.xcom_pull(task_ids='start')['metadata']['name'] }}", EXECUTION)
+    rest = {
+        "service": call["service"],
+        "method": f"{call.get('http_method', 'POST')} {re.sub(r'{{.*?}}', 'x', method)}",
+        "body": json.dumps(call["body"]) if "body" in call else "",
+    }
+    return Row(f"example.{call['task_id']}", "", "", {}, rest)
+
+
+EXECUTION = "projects/p/locations/us-central1/jobs/report/executions/report-1"
+ROWS = [row for row in read_rows(TEXT) if "method" in row.rest]
+OTHERS = [row for row in read_rows(TEXT) if "starts" in row.rest]
+EXAMPLES = [row_of(call) for code in blocks(TEXT, "After") for call in calls_of(code) if "method" in call]
 DOCUMENT_OF = {"sql": "sqladmin"}
 """APIs whose methods' ids do not begin with their name."""
 
@@ -76,7 +99,7 @@ def test_there_are_forty_operators_of_nineteen_apis() -> None:
     assert len({row.operator for row in OTHERS}) == len(OTHERS) == 17
 
 
-@pytest.mark.parametrize("row", ROWS, ids=name_of)
+@pytest.mark.parametrize("row", [*ROWS, *EXAMPLES], ids=name_of)
 def test_the_method_is_documented_and_starts_an_operation(row: Row) -> None:
     """Path and HTTP method are those of one method, the query has only what it takes, the response is an operation."""
     method, found = method_of(row)
@@ -86,7 +109,7 @@ def test_the_method_is_documented_and_starts_an_operation(row: Row) -> None:
     assert set(method.parameters) <= taken
 
 
-@pytest.mark.parametrize("row", ROWS, ids=name_of)
+@pytest.mark.parametrize("row", [*ROWS, *EXAMPLES], ids=name_of)
 def test_the_body_is_of_the_methods_schema(row: Row) -> None:
     """Down to the last field, and with what the documents call required."""
     method, found = method_of(row)
@@ -137,3 +160,39 @@ def test_the_others_are_no_operations_of_this_kind(row: Row) -> None:
 
 
 NEWEST = ("v1", "v2", "v1b3")
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        ("aiplatform.v1 projects.locations.customJobs.delete", "`projects/p/locations/us-central1/customJobs/1`"),
+        ("batch.v1 projects.locations.jobs.cancel", "`projects/p/locations/us-central1/jobs/j:cancel`"),
+        ("datastream.v1 projects.locations.streams.run", "Datastream"),
+        ("file.v1 projects.locations.instances.create", "Filestore"),
+        ("speech.v1 speech.longrunningrecognize", "`speech:longrunningrecognize`"),
+        ("storagetransfer.v1 transferJobs.run", "POST transferJobs/1:run"),
+        ("vision.v1 files.asyncBatchAnnotate", "`files:asyncBatchAnnotate`"),
+    ],
+)
+def test_what_the_text_calls_an_operation_is_one(method: str, words: str) -> None:
+    """What is said beside the tables."""
+    api, _, name = method.partition(" ")
+    raw = document(*api.split("."))
+    [found] = [one for one in discovery.methods_of(raw) if one["id"] == f"{raw['name']}.{name}"]
+    assert discovery.read_start(raw, found) is not None
+    assert words in TEXT
+
+
+def test_an_example_before_is_of_an_operator_of_the_page() -> None:
+    """So that its arguments are held against the wheel, as all that is said of it."""
+    known = {row.operator for row in ROWS} | {row.operator for row in OTHERS}
+    for code in blocks(TEXT, "Before"):
+        used = [
+            f"{str(one.module).removeprefix('airflow.providers.google.')}.{alias.name}"
+            for one in ast.parse(code).body
+            if isinstance(one, ast.ImportFrom)
+            for alias in one.names
+        ]
+        assert used
+        assert set(used) <= known
+        assert len(calls_of(code)) == len(used)
