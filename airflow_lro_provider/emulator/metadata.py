@@ -121,12 +121,32 @@ def vertex(snapshot: Snapshot) -> dict[str, Any]:
     }
 
 
+def cloud_run(snapshot: Snapshot) -> dict[str, Any]:
+    """Of a job that is run, its execution (https://docs.cloud.google.com/run/docs/reference/rest/v2/projects.locations.jobs/run)."""
+    collection, _, job = snapshot.target.rpartition("/")
+    if snapshot.verb != "run" or not collection.endswith("/jobs"):
+        return canonical(snapshot)
+    started = {} if snapshot.started_at is None else {"startTime": _time(snapshot.started_at)}
+    ended = {} if snapshot.ended_at is None else {"completionTime": _time(snapshot.ended_at)}
+    return {
+        "@type": _type(snapshot, "google.cloud.run", message="Execution"),
+        "name": f"{snapshot.target}/executions/{job}-{round(snapshot.created_at * 1000) % 16**5:05x}",
+        "job": job,
+        "createTime": _time(snapshot.created_at),
+        **started,
+        **ended,
+        "taskCount": 1,
+        **({"succeededCount": 1} if snapshot.state == "SUCCEEDED" else {}),
+    }
+
+
 _SHAPES: dict[str, Callable[[Snapshot], dict[str, Any]]] = {
     "aiplatform": vertex,
     "automl": automl,
     "datafusion": data_fusion,
     "developerconnect": canonical,
     "earthengine": earth_engine,
+    "run": cloud_run,
 }
 
 

@@ -109,6 +109,19 @@ def test_vertex_wraps_its_metadata(store, clock, target, verb, message):
     assert "requestedCancellation" not in seen
 
 
+def test_a_run_of_cloud_run_is_an_execution(store, clock):
+    """Cloud Run: the metadata of a job's run is its execution, which a task may cancel; other methods have another."""
+    name = start(store, "run", "jobs/j", "run")
+    seen = metadata(store, "run", name)
+    assert seen["@type"] == "type.googleapis.com/google.cloud.run.v2.Execution"
+    assert seen["name"].startswith("projects/p/locations/us-central1/jobs/j/executions/j-")
+    clock.turn(20)
+    ended = Operation.from_json(store.get("run", name).operation)
+    assert (ended.metadata["name"], ended.metadata["succeededCount"]) == (seen["name"], 1)
+    assert ended.hidden_failure is None
+    assert metadata(store, "run", start(store, "run", "services/s"))["target"].endswith("services/s")
+
+
 def test_an_api_without_a_shape_of_its_own_gets_the_canonical_one(clock):
     """A line in the table of services is enough: everything else comes from it."""
     notebooks = dataclasses.replace(known_services()["developerconnect"], name="notebooks", host="notebooks.x")
