@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +208,56 @@ def test_the_true_ones_beside_them(service: str, path: str, name: str) -> None:
     assert reference == read_reference(name, service)
     assert isinstance(reference, OperationReference)
     assert not operation.done
+
+
+def responds_with_operation(service: str, version: str, pattern: str) -> bool:
+    """Whether a method does, by Google's discovery documents, of which the emulator has such a list."""
+    text = resources.files("airflow_lro_provider.emulator").joinpath("methods.json").read_text("utf-8")
+    methods = json.loads(text).get(service, {})
+    found = methods.get(version, [])
+    return pattern in (methods[found] if isinstance(found, str) else found)
+
+
+@pytest.mark.parametrize(
+    ("service", "version", "pattern"),
+    [
+        ("aiplatform", "v1", "DELETE projects/*/locations/*/customJobs/*"),
+        ("dataproc", "v1", "POST projects/*/regions/*/jobs:submitAsOperation"),
+        ("dataproc", "v1", "POST projects/*/locations/*/batches"),
+        ("dataproc", "v1", "POST projects/*/regions/*/workflowTemplates/*:instantiate"),
+        ("run", "v2", "POST projects/*/locations/*/jobs/*:run"),
+        ("run", "v2", "POST projects/*/locations/*/jobs/*/executions/*:cancel"),
+        ("storagetransfer", "v1", "POST transferJobs/**:run"),
+        ("cloudbuild", "v1", "POST projects/*/locations/*/builds"),
+        ("datafusion", "v1", "POST projects/*/locations/*/instances/*:restart"),
+        ("composer", "v1", "POST projects/*/locations/*/environments"),
+        ("batch", "v1", "DELETE projects/*/locations/*/jobs/*"),
+        ("batch", "v1", "POST projects/*/locations/*/jobs/*:cancel"),
+    ],
+)
+def test_google_says_so_of_the_true_ones(service: str, version: str, pattern: str) -> None:
+    """By its discovery documents each of these methods responds with an operation."""
+    assert responds_with_operation(service, version, pattern)
+
+
+@pytest.mark.parametrize(
+    ("service", "version", "pattern"),
+    [
+        ("aiplatform", "v1", "POST projects/*/locations/*/customJobs"),
+        ("aiplatform", "v1", "POST projects/*/locations/*/trainingPipelines"),
+        ("aiplatform", "v1", "POST projects/*/locations/*/batchPredictionJobs"),
+        ("aiplatform", "v1", "POST projects/*/locations/*/hyperparameterTuningJobs"),
+        ("aiplatform", "v1", "POST projects/*/locations/*/pipelineJobs"),
+        ("dataproc", "v1", "POST projects/*/regions/*/jobs:submit"),
+        ("batch", "v1", "POST projects/*/locations/*/jobs"),
+        ("dataform", "v1", "POST projects/*/locations/*/repositories/*/workflowInvocations"),
+        ("dataplex", "v1", "POST projects/*/locations/*/dataScans/*:run"),
+        ("cloudbuild", "v2", "POST projects/*/locations/*/builds"),
+    ],
+)
+def test_google_says_so_of_the_jobs(service: str, version: str, pattern: str) -> None:
+    """By its discovery documents none of these methods responds with an operation."""
+    assert not responds_with_operation(service, version, pattern)
 
 
 def test_the_operators_are_named_like_googles() -> None:
