@@ -300,7 +300,7 @@ class PermissionDeniedError(ApiError):
 
     next_step = (
         "Give the account of the connection the permission that the message names on this project"
-        " (usually {service}.operations.{verb}), and check that the API is enabled."
+        " (often {service}.operations.{verb}; docs/permissions.md lists them), and check that the API is enabled."
     )
     next_steps: ClassVar[Mapping[str, str]] = {
         "start": "Give the account of the connection the permission that this method needs on what it works on (the"
