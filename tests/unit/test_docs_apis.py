@@ -129,7 +129,7 @@ def test_what_a_service_says() -> None:
     """An API with operations of another kind, an unknown one and a foreign host are refused in these words."""
     others = ["container", "sqladmin", "compute", "bigquery", "dataflow", "storage", "deploymentmanager"]
     said = [refusal(find_service, name) for name in [*others, "workflowexecutions"]]
-    said.append(refusal(read_reference, f"https://container.googleapis.com/v1/{PLACE}/operations/1"))
+    said.append(refusal(read_reference, f"https://workflowexecutions.googleapis.com/v1/{PLACE}/operations/1"))
     assert block("What a service says") == said
 
 

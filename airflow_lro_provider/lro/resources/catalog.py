@@ -335,7 +335,7 @@ _OTHERS = {
 provider, and other names that people use."""
 
 
-def _refuse_other(word: str) -> None:
+def refuse_other(word: str) -> None:
     """Say of an API that it has operations of its own kind.
 
     :raises UnknownServiceError: if it is one of those.
@@ -365,7 +365,7 @@ def find_service(wanted: str) -> Service:
     if (by_host := service_of_host(plain_host(wanted))) is not None:
         return by_host
     word = wanted.lower()
-    _refuse_other(word)
+    refuse_other(word)
     near = {name for name, service in services.items() if word in (name, service.title.lower(), *service.aliases)}
     words = {alias: name for name, service in services.items() for alias in (name, *service.aliases)}
     near.update(words[match] for match in difflib.get_close_matches(word, words, n=2, cutoff=0.7))

@@ -27,6 +27,7 @@ from airflow_lro_provider.lro.resources.catalog import (
     location_of,
     lower,
     plain_host,
+    refuse_other,
     region_of,
     service_of_host,
 )
@@ -177,6 +178,7 @@ def _locate(host: str, path: str, named: NamedHost | None, given: str, **more: b
         host = named.host
     api = named.api if named is not None else owner
     if api is None:
+        refuse_other(host)
         raise ForbiddenEndpointError(
             f"{host} is not a known Google API; nothing was sent. If it is a private endpoint, name it in the"
             " connection's extra as `api_endpoint`, and give `service`."
@@ -205,6 +207,7 @@ def check_unknown_host(value: object) -> None:
     """
     host = _host_in(value) or ""
     if belongs_to(host, DEFAULT_UNIVERSE) and not belongs_to(host, f"p.{DEFAULT_UNIVERSE}"):
+        refuse_other(host)
         raise ForbiddenEndpointError(f"{host} (in {value!r:.200}) is not a known Google API.")
     if not _LOOPBACK.fullmatch(host):
         warnings.warn(

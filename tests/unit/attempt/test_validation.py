@@ -182,7 +182,7 @@ def test_a_task_is_not_what_it_returns(check: Callable[[Any], None]) -> None:
         check(SimpleNamespace(task_id="start", output=None))
 
 
-@pytest.mark.parametrize("where", ["//datafusionn.googleapis.com/", "https://storage.googleapis.com/v1/"])
+@pytest.mark.parametrize("where", ["//datafusionn.googleapis.com/", "https://workflowexecutions.googleapis.com/v1/"])
 def test_a_host_that_is_like_googles_is_refused(where: str) -> None:
     """C11: below googleapis.com only a private endpoint can be unknown; of another host only the connection knows."""
     with pytest.raises(ForbiddenEndpointError, match="is not a known Google API"):

@@ -16,6 +16,8 @@ from airflow_lro_provider.lro.resources.catalog import (
     project_of,
     service_of_host,
 )
+from airflow_lro_provider.lro.resources.hosts import check_unknown_host
+from airflow_lro_provider.lro.resources.names import read_reference
 
 CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
 ALL = {"get", "list", "cancel", "delete", "wait"}
@@ -409,3 +411,13 @@ def test_location_and_project_of(name: str, location: str | None, project: str |
 def test_has_parent(service: str, parent: str, fits: bool) -> None:
     """What comes before `/operations/` in a name is a parent that can be listed, and nothing else is."""
     assert known_services()[service].has_parent(parent, "v1") is fits
+
+
+@pytest.mark.parametrize("begin", ["https://container.googleapis.com/v1/", "//container.googleapis.com/"])
+def test_its_host_in_a_name_is_refused_in_the_same_words(begin: str) -> None:
+    """Not as a host that nobody knows: whoever pastes a URL of GKE hears what to use instead."""
+    name = f"{begin}projects/p/locations/l/operations/operation-1"
+    with pytest.raises(UnknownServiceError, match="Use GKECreateClusterOperator"):
+        read_reference(name)
+    with pytest.raises(UnknownServiceError, match="Use GKECreateClusterOperator"):
+        check_unknown_host(name)

@@ -496,7 +496,7 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], type[Exception], str]] = {
         "not a known Google API",
     ),
     "another Google host": (
-        f"https://storage.googleapis.com/v1/{DATAFUSION}",
+        f"https://workflowexecutions.googleapis.com/v1/{DATAFUSION}",
         {},
         ForbiddenEndpointError,
         "not a known Google API",
