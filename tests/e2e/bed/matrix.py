@@ -370,9 +370,10 @@ BEFORE_3_3 = {
     "sigterm-supervisor-retry": ("SIGTERM of its supervisor, which ignores it, with a retry", LIVES_ON),
 }
 """What is otherwise on Airflow 3.1 and 3.2: titles and cells, by row."""
-SLOW_ON_2 = {"success": 45, "run-success": 45, "failed": 30, "asking": 30, "clear": 30, "clear-again": 30}
+SLOW_ON_2 = {"success": 45, "run-success": 45, "failed": 30, "asking": 30, "error": 40, "clear": 30, "clear-again": 30}
 """Airflow 2 looks at the state of a task at every second heartbeat only, and lets one that was marked as a success
-work for 20 s more (``[core] task_success_overtime``); by row, in seconds."""
+work for 20 s more (``[core] task_success_overtime``); a process for a task that is resumed takes it seconds. By row, in
+seconds."""
 WITHOUT_WEB = ("web server away for 40 s, which no task needs", LIVES_ON)
 ON_2: dict[str, tuple[str, Mapping[str, Cell | str]]] = {
     # Its trigger hears of it, and so does a process that Airflow starts for that.
