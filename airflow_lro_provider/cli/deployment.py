@@ -55,15 +55,24 @@ class Deployment(Protocol):
         """The time there; ``None`` if it is this machine's clock."""
 
 
+def database_is_there() -> bool:
+    """Whether this process has a metadata database. Asked for a file that is not there, SQLite would make one."""
+    dialect, _, path = _url().partition("://")
+    return bool(dialect) and (dialect != "sqlite" or Path(path.partition("?")[0][1:]).is_file())
+
+
+def _url() -> str:
+    return str(conf.get("database", "sql_alchemy_conn", fallback="") or "")
+
+
 class FromDatabase:
     """A deployment, by its metadata database."""
 
     def __init__(self) -> None:
-        url = str(conf.get("database", "sql_alchemy_conn", fallback=""))
-        self._dialect, _, path = url.partition("://")  # the rest may have a password
-        self.name = f"Airflow's database ({self._dialect.partition('+')[0] or 'none'})"
-        # Asked for a file that is not there, SQLite makes an empty one.
-        self._is_there = bool(url) and (self._dialect != "sqlite" or Path(path.partition("?")[0][1:]).is_file())
+        self._dialect = _url().partition(":")[0].partition("+")[0]  # the rest may have a password
+        self.name = f"Airflow's database: {self._dialect}"
+        no_database = "this process has no database of Airflow's ([database] sql_alchemy_conn)"
+        self._refusal = "" if database_is_there() else no_database
 
     def triggerers(self, now: datetime) -> list[str]:
         """Those whose last heartbeat is not older than Airflow itself allows."""
@@ -91,19 +100,19 @@ class FromDatabase:
 
     def clock(self) -> datetime | None:
         """See :class:`Deployment`."""
-        if self._dialect.startswith("sqlite"):
+        if self._dialect == "sqlite":
             return None
         [[now]] = self._query("select current_timestamp")
         return _time(now)
 
     def _query(self, statement: str, **values: Any) -> list[tuple[Any, ...]]:
-        if not self._is_there:
-            raise CannotTellError("this process has no database of Airflow's ([database] sql_alchemy_conn)")
+        if self._refusal:
+            raise CannotTellError(self._refusal)
         try:
             return query(statement, **values)
         except Exception as error:  # of the database's driver: its text may have the URL, with the password
-            self._is_there = False  # one refusal is enough
-            raise CannotTellError(f"{self.name} cannot be read from here ({type(error).__name__})") from None
+            self._refusal = f"{self.name} cannot be read from here ({type(error).__name__})"  # one is enough
+            raise CannotTellError(self._refusal) from None
 
 
 class FromApi:

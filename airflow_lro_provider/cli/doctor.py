@@ -11,12 +11,14 @@ import argparse
 import base64
 import binascii
 import contextlib
+import logging
 import platform
 import re
 import shutil
 import sys
 import textwrap
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timezone
@@ -29,7 +31,7 @@ from airflow.providers.common.compat.sdk import conf
 from airflow_lro_provider import __version__
 from airflow_lro_provider.airflow_compat import IS_SUPPORTED, TASKS_LIST_VARIABLES
 from airflow_lro_provider.airflow_compat.outside import database_is_read
-from airflow_lro_provider.cli.deployment import CannotTellError, Deployment, FromApi, FromDatabase
+from airflow_lro_provider.cli.deployment import CannotTellError, Deployment, FromApi, FromDatabase, database_is_there
 from airflow_lro_provider.cli.output import duration, is_terminal, print_json, print_line
 from airflow_lro_provider.hooks.operations import OperationsHook, missing_scopes
 from airflow_lro_provider.lro.errors import OperationsError
@@ -74,15 +76,15 @@ def examine(given: argparse.Namespace, token: str | None) -> int:
     deployment = FromDatabase() if token is None else FromApi(given.url, token)
     doctor, found = _Doctor(given, deployment), []
     for check in (doctor.versions, doctor.connection, doctor.clocks, doctor.ledger, doctor.triggerer, doctor.settings):
-        for finding in _guarded(check):
+        for finding in _findings_of(check):
             found.append(finding)
             if not given.json:
                 _print(finding)
-    problems, warnings = (sum(one.mark == mark for one in found) for mark in (PROBLEM, WARNING))
+    problems, doubts = (sum(one.mark == mark for one in found) for mark in (PROBLEM, WARNING))
     if given.json:
-        print_json({"problems": problems, "warnings": warnings, "checks": [asdict(finding) for finding in found]})
+        print_json({"problems": problems, "warnings": doubts, "checks": [asdict(finding) for finding in found]})
     else:
-        print(f"\n{_number(problems, 'problem')}, {_number(warnings, 'warning')}.")
+        print(f"\n{_number(problems, 'problem').capitalize()}, {_number(doubts, 'warning')}.")
     return 1 if problems else 0
 
 
@@ -90,13 +92,28 @@ def _number(number: int, noun: str) -> str:
     return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
 
 
-def _guarded(check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+def _findings_of(check: Callable[[], Iterator[Finding]]) -> list[Finding]:
     """The findings of a check; whatever goes wrong in it is one, too."""
     try:
-        with database_is_read(), contextlib.redirect_stdout(sys.stderr):  # where Airflow may log
-            yield from list(check())
+        # A database that is not there would be made: it is SQLite's by default.
+        reading = database_is_read() if database_is_there() else contextlib.nullcontext()
+        with reading, contextlib.redirect_stdout(sys.stderr), _silence():
+            return list(check())
     except Exception as error:  # of Airflow, of any kind: its text may quote a setting
-        yield Finding(check.__name__, WARNING, f"cannot be checked here: {type(error).__name__}.")
+        return [Finding(check.__name__, WARNING, f"cannot be checked here: {type(error).__name__}.")]
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Let Airflow neither log nor warn: what matters is a finding."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def _print(finding: Finding) -> None:
@@ -319,7 +336,9 @@ def _clock(name: str, whose: str, seconds: float) -> Finding:
 
 def _fernet_key() -> Finding:
     """Whether there is a key for what Airflow stores; the key itself is not told."""
-    keys = [key.strip() for key in str(conf.get("core", "fernet_key", fallback="") or "").split(",")]
+    given = str(conf.get("core", "fernet_key", fallback="") or "")
+    # Without a file of settings, Airflow's SDK shows the default as it is written: {FERNET_KEY}.
+    keys = [] if given.startswith("{") else [key.strip() for key in given.split(",")]
     name = "fernet key"
     if not any(keys):
         advice = "Set the same [core] fernet_key on all hosts, then `airflow rotate-fernet-key`."
