@@ -143,18 +143,27 @@ def connection(monkeypatch: pytest.MonkeyPatch, lro_emulator: Emulator) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", lro_emulator.airflow_connection_json())
 
 
-@pytest.mark.usefixtures("connection")
-def test_where_there_is_no_database_it_says_so(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_where_there_is_no_database_it_says_so(tmp_path: Path, lro_emulator: Emulator) -> None:
     """It cannot tell, which is a warning and not a success; and no file of SQLite's is made by asking."""
-    monkeypatch.setenv("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", f"sqlite:///{tmp_path}/none.db")
-    document = of_process(capsys)
+    database = f"sqlite:///{tmp_path}/none.db"
+    connection = lro_emulator.airflow_connection_json()
+    done = subprocess.run(
+        [sys.executable, "-m", "airflow_lro_provider.cli", "doctor", "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={
+            **os.environ,
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database,
+            "AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT": connection,
+        },
+    )
+    document = json.loads(done.stdout)
     for check in ("sweep", "triggerer"):
         mark, text = found(document, check)
         assert (mark, "cannot tell from here" in text) == ("warning", True)
+    assert found(document, "connection")[0] == "ok"
     assert not (tmp_path / "none.db").exists()
-    assert document["problems"] == 0
 
 
 @pytest.mark.usefixtures("connection")

@@ -361,6 +361,7 @@ def test_more_than_eight_are_waited_for_at_a_time(
     once(all_have_their_wait, finish)
     status, out, _ = shell("wait", *names, "--service", "earthengine", "--timeout", "60")
     assert (status, len(out.splitlines())) == (0, 10)
+    assert len(lro_emulator.requests(verb="wait")) == 10  # nobody's first one came after another one's second
 
 
 def test_cancel_as_json(shell: Callable[..., tuple[int, str, str]], lro_emulator: Emulator) -> None:
