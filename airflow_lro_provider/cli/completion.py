@@ -30,7 +30,8 @@ def answer(parser: argparse.ArgumentParser) -> None:
     import argcomplete
 
     # What is not known is no name of a file either.
-    argcomplete.autocomplete(parser, default_completer=argcomplete.completers.SuppressCompleter())
+    nothing: Any = lambda **_: ()  # noqa: E731 # that of argcomplete is no default in its oldest version
+    argcomplete.autocomplete(parser, default_completer=nothing)
 
 
 def services(verb: str | None = None, **_: Any) -> list[str]:
