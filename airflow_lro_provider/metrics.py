@@ -1,6 +1,6 @@
 """Counting through Airflow's own Stats (``[metrics]`` in airflow.cfg: StatsD or OpenTelemetry).
 
-What is counted when is said by :class:`~airflow_lro_provider.lro.metrics.Metrics`; the README lists the names.
+What is counted when is said by :class:`~airflow_lro_provider.lro.metrics.Metrics`; docs/metrics.md lists the names.
 Durations are in milliseconds, as all of Airflow's. Counting never fails a wait.
 """
 

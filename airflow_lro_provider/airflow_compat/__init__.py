@@ -9,8 +9,8 @@ seam                   what differs
 `exceptions`           where an exception is
 `links`                where a task leaves the link to its operation
 `local`                how Airflow is started on one machine (demo, test bed)
+`outside`              what a process that runs no task can read
 `record_store`         where a try leaves its record for the next one, and who rejects an outdated try
-`secrets`              where a process that runs no task finds a connection
 `stats`                who sets up Airflow's Stats
 `task_process`         what a task process can see of its supervisor, and what follows a deferral
 `task_states`          what a task, or a trigger, may ask Airflow
@@ -29,3 +29,6 @@ from airflow import __version__
 
 AIRFLOW = tuple(int(part) for part in re.findall(r"\d+", __version__)[:2])
 """The version of Airflow: (3, 3)."""
+IS_SUPPORTED = AIRFLOW in ((2, 11), (3, 1), (3, 2), (3, 3))
+TASKS_LIST_VARIABLES = not (3,) <= AIRFLOW < (3, 3)
+"""Whether a task can sweep."""

@@ -126,31 +126,20 @@ class DatabaseVariable:
 _BEFORE_A_TRY = (None, "scheduled", "queued", "up_for_retry", "up_for_reschedule", "deferred")
 
 
-class Variables:
-    """Airflow's Variables, with the arguments that they have in Airflow 3."""
+def _keys(prefix: str = "") -> list[str]:
+    table: Any = Variable
+    with _session() as session:
+        # No `LIKE`, in which an underscore is any character, and which some databases read without case.
+        return [key for (key,) in session.query(table.key) if key.startswith(prefix)]
 
-    @staticmethod
-    def get(key: str, default: Any = None) -> Any:
-        """What was written; ``default`` if nothing was."""
-        return Variable.get(key, default_var=default)
 
-    @staticmethod
-    def set(key: str, value: str, description: str | None = None) -> None:
-        """Write."""
-        Variable.set(key, value, description=description)
-
-    @staticmethod
-    def delete(key: str) -> None:
-        """Remove it. No-op if it is not there."""
-        Variable.delete(key)
-
-    @staticmethod
-    def keys(prefix: str = "") -> list[str]:
-        """The keys of all that are in the database and begin so."""
-        table: Any = Variable
-        with _session() as session:
-            # No `LIKE`, in which an underscore is any character, and which some databases read without case.
-            return [key for (key,) in session.query(table.key) if key.startswith(prefix)]
+Variables = SimpleNamespace(
+    get=lambda key, default=None: Variable.get(key, default_var=default),
+    set=Variable.set,
+    delete=Variable.delete,
+    keys=_keys,
+)
+"""Airflow's Variables, with the arguments that they have in Airflow 3; the keys are of those in the database."""
 
 
 def _variable(session: Any, key: str) -> Any:

@@ -27,7 +27,7 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import XCom
 
-from airflow_lro_provider.airflow_compat import AIRFLOW
+from airflow_lro_provider.airflow_compat import AIRFLOW, TASKS_LIST_VARIABLES
 
 
 def task_states(
@@ -66,7 +66,7 @@ def variables() -> Any:
         return database.Variables
     from airflow.providers.common.compat.sdk import Variable
 
-    if AIRFLOW >= (3, 3):
+    if TASKS_LIST_VARIABLES:
         return Variable
 
     class Unlisted(Variable):

@@ -1,4 +1,4 @@
-"""The command line ``airflow-lro``: local server, demo and sweep; its commands for operations are in ``shell.py``."""
+"""The command line ``airflow-lro``: local server, demo, sweep, doctor; commands for operations are in ``shell.py``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from airflow_lro_provider import __version__
-from airflow_lro_provider.cli.shell import add_commands, fail, seconds
+from airflow_lro_provider.cli import completion
+from airflow_lro_provider.cli.output import print_json
+from airflow_lro_provider.cli.shell import WRONG, add_commands, add_connection, add_json, fail, seconds
 from airflow_lro_provider.lro.errors import OperationsError
 
 INTERRUPTED = 130
@@ -24,6 +26,7 @@ _INSTALL = "pip install 'airflow-lro-provider[demo]'"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line, by default with the arguments of this process; returns the exit status."""
     parser = _parser()
+    completion.answer(parser)
     given = parser.parse_args(arguments)
     if given.command is None:
         parser.print_help(sys.stderr)
@@ -42,7 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="airflow-lro", description="Tools of the Airflow provider for Google long-running operations."
+        prog="airflow-lro",
+        description="Tools of the Airflow provider for Google long-running operations.",
+        epilog=completion.HOW_TO,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
@@ -59,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="duration of operations that are started without a script of their own (default: 10)",
     )
+    add_json(emulator, "first one line that has the URL and the connection, and nothing else")
     emulator.set_defaults(command=_emulator)
 
     text = (
@@ -70,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--keep", action="store_true", help="keep everything running until Ctrl-C, and print the URL of Airflow's UI"
     )
+    add_json(demo, "at the end one document that has the rows of the table; all else goes to standard error")
     demo.set_defaults(command=_demo)
 
     text = (
@@ -79,10 +87,7 @@ def _parser() -> argparse.ArgumentParser:
         " AIRFLOW_CONN_… variables. The exit status is 0 if no entry is left that is unsure or could not be reached."
     )
     sweep = commands.add_parser("sweep", help="cancel the operations of dead tasks", description=text)
-    sweep.add_argument(
-        "--url", required=True, type=_url, help="URL of Airflow's web interface, e.g. https://airflow.example.com"
-    )
-    sweep.add_argument("--user", help="user of Airflow's API; without one, a token is needed")
+    _add_url(sweep, required=True)
     sweep.add_argument("--dry-run", action="store_true", help="change nothing; print what would be done")
     sweep.add_argument("--explain", metavar="ENTRY", help="change nothing; tell what is known of one entry")
     sweep.add_argument(
@@ -90,11 +95,33 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="use Google's application default credentials for connections that are not defined here",
     )
+    add_json(sweep, "the counts, what became of each operation, and what a person has to decide")
     sweep.set_defaults(command=_sweep)
+
+    text = (
+        "Check this deployment, one thing after the other: versions, the connection and its token, clocks, ledger and"
+        " sweep, the triggerer, settings. Each with a mark, with what was found, and with what to do. Run it where the"
+        " scheduler runs: it reads Airflow's database. Elsewhere give it --url, and it asks Airflow's API (Airflow 3),"
+        f" as a user that has a token in {_TOKEN}, or --user and a password in {_PASSWORD}. It changes nothing, and"
+        " prints no secret. The exit status is 1 if there is a problem, else 0."
+    )
+    doctor = commands.add_parser("doctor", help="check a deployment, and say what to do", description=text)
+    add_connection(doctor, default="google_cloud_default")
+    service = doctor.add_argument("--service", metavar="NAME", help="check the scopes for this API, and reach its host")
+    completion.complete(service, completion.services)
+    _add_url(doctor, required=False)
+    add_json(doctor, '{"problems": N, "warnings": N, "checks": [{"check", "mark", "found", "advice"}, …]}')
+    doctor.set_defaults(command=_doctor)
 
     add_commands(commands)
     parser.set_defaults(command=None)
     return parser
+
+
+def _add_url(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    text = "URL of Airflow's web interface, e.g. https://airflow.example.com"
+    parser.add_argument("--url", required=required, type=_url, help=text)
+    parser.add_argument("--user", help="user of Airflow's API; without one, a token is needed")
 
 
 def _port(text: str) -> int:
@@ -129,7 +156,7 @@ def _emulator(given: argparse.Namespace) -> int:
     if given.duration is not None:
         store.set_script({"duration": given.duration})
     try:
-        serve(given.host, given.port, store=store, echo=functools.partial(print, flush=True))
+        serve(given.host, given.port, store=store, echo=functools.partial(print, flush=True), as_json=given.json)
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -148,7 +175,7 @@ def _demo(given: argparse.Namespace) -> int:
     from airflow_lro_provider.demo.story import run_demo
 
     try:
-        return run_demo(keep=given.keep)
+        return run_demo(keep=given.keep, as_json=given.json)
     except LocalAirflowError as error:
         return fail(f"{error}\nEverything is stopped and removed.")
     except KeyboardInterrupt:
@@ -161,29 +188,62 @@ def _sweep(given: argparse.Namespace) -> int:
         return fail(missing)
     from airflow_lro_provider.sweep.reconciler import explain, sweep
     from airflow_lro_provider.sweep.records import remove_orphaned_records
-    from airflow_lro_provider.sweep.rest_api import AirflowApiError, FromOutside, log_in
+    from airflow_lro_provider.sweep.rest_api import AirflowApiError, FromOutside
 
     try:
-        if given.user:
-            if _PASSWORD not in os.environ:
-                return fail(f"--user needs a password in {_PASSWORD}")
-            token = log_in(given.url.rstrip("/"), given.user, os.environ[_PASSWORD])
-        elif _TOKEN in os.environ:
-            token = os.environ[_TOKEN]
-        else:
-            return fail(f"no credentials for Airflow's API: set {_TOKEN}, or give --user and {_PASSWORD}")
+        token = _token(given)
+        if token is None:
+            return WRONG
         airflow = FromOutside(given.url, token, default_credentials=given.default_credentials)
         if given.explain:
-            print("\n".join(explain(airflow, given.explain, now=time.time())))
+            lines = explain(airflow, given.explain, now=time.time())
+            if given.json:
+                print_json({"entry": given.explain, "lines": lines})
+            else:
+                print("\n".join(lines))
             return 0
         result = sweep(airflow, now=time.time(), dry_run=given.dry_run, log=lambda *_: None)
         if not given.dry_run:
             remove_orphaned_records(airflow)
     except AirflowApiError as error:
         return fail(str(error))
+    status = WRONG if result.counts["unsure"] else 0
+    if given.json:
+        print_json(result.to_dict())
+        return status
     for row in (row.to_dict() for row in result.rows):
         print(f"{row['what']:<12}  {row['operation']}\n              {row['task']}: {row['why']}")
     for one in result.to_dict()["undecided"]:
         print(f"undecided: {one['entry']}: {one['why']} (see --explain)")
     print(result.summary())
-    return 1 if result.counts["unsure"] else 0
+    return status
+
+
+def _token(given: argparse.Namespace) -> str | None:
+    """A token of Airflow's API; ``None`` if nobody has said who asks, which is printed."""
+    from airflow_lro_provider.sweep.rest_api import log_in
+
+    if given.user:
+        if _PASSWORD in os.environ:
+            return log_in(given.url.rstrip("/"), given.user, os.environ[_PASSWORD])
+        fail(f"--user needs a password in {_PASSWORD}")
+    elif _TOKEN in os.environ:
+        return os.environ[_TOKEN]
+    else:
+        fail(f"no credentials for Airflow's API: set {_TOKEN}, or give --user and {_PASSWORD}")
+    return None
+
+
+def _doctor(given: argparse.Namespace) -> int:
+    if missing := _missing("airflow"):
+        return fail(missing)
+    from airflow_lro_provider.cli.doctor import examine
+    from airflow_lro_provider.sweep.rest_api import AirflowApiError
+
+    try:
+        token = _token(given) if given.url else None
+    except AirflowApiError as error:
+        return fail(str(error))
+    if given.url and token is None:
+        return WRONG
+    return examine(given, token)

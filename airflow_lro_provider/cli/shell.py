@@ -10,7 +10,6 @@ import argparse
 import contextlib
 import functools
 import itertools
-import json
 import math
 import re
 import sys
@@ -18,12 +17,21 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from airflow_lro_provider.cli.progress_bar import ProgressBar
+from airflow_lro_provider.cli import completion
+from airflow_lro_provider.cli.output import (
+    Waits,
+    is_terminal,
+    line_of,
+    print_json,
+    print_line,
+    print_list,
+    word_of,
+)
 from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 from airflow_lro_provider.lro.cancel import cancel_line
-from airflow_lro_provider.lro.errors import WaitTimeoutError
+from airflow_lro_provider.lro.errors import OperationsError, WaitTimeoutError
 from airflow_lro_provider.lro.operation import Operation, Outcome
-from airflow_lro_provider.lro.polling import new_schedule
+from airflow_lro_provider.lro.polling import MAX_IN_FLIGHT, new_schedule
 from airflow_lro_provider.lro.redaction import legible
 from airflow_lro_provider.lro.resources.catalog import Service, find_service, known_services
 from airflow_lro_provider.lro.resources.names import OperationReference, read_parent, read_reference
@@ -41,52 +49,91 @@ def add_commands(commands: Any) -> None:
     """Add these commands to what ``add_subparsers`` gave."""
     text = "Show the Google APIs in the catalog, or one of them in full: hosts, verbs, names, locations, scopes."
     services = commands.add_parser("services", help="show the known Google APIs", description=text)
-    services.add_argument("name", nargs="?", metavar="NAME", help="the API's discovery name, or one of its hosts")
+    name = services.add_argument(
+        "name", nargs="?", metavar="NAME", help="the API's discovery name, or one of its hosts"
+    )
+    completion.complete(name, completion.services)
+    add_json(services)
     services.set_defaults(command=_services)
 
     text = "Show an operation: one line, or with --json the whole resource."
     _of_operation(commands, "get", "show an operation", text, _get)
 
     text = (
-        "Wait until an operation has finished. The exit status is 0 if it succeeded, 3 if it is still running at the"
-        " timeout, else 1 (also if the last poll failed). Ctrl-C ends the wait; the operation runs on."
+        "Wait until operations have finished: on a terminal with a table that changes, else with a line per change."
+        " The exit status is 0 if all have succeeded; 1 if one has failed, was cancelled or cannot be found, or if its"
+        " last poll failed; 3 if nothing went wrong, and one is still running at the timeout. Ctrl-C ends the wait; the"
+        " operations run on."
     )
-    _add_wait_options(_of_operation(commands, "wait", "wait until an operation has finished", text, _wait))
+    wait = commands.add_parser("wait", help="wait until operations have finished", description=text)
+    wait.add_argument("operations", nargs="+", metavar="OPERATION", help="its name, //HOST/NAME or URL")
+    _add_service(wait, "wait", of_operation=True)
+    _add_common(wait, "the whole resource; of several, one in a line as soon as it has finished")
+    _add_wait_options(wait)
+    wait.set_defaults(command=_wait)
 
     text = (
         "Request the cancellation of an operation, and wait for the outcome. The exit status is 0 if it was cancelled"
-        " (or had finished before), 3 if it is still running at the timeout, else 1."
+        " (or had finished before), 3 if it is still running at the timeout, else 1. Ctrl-C ends the wait; what was"
+        " requested stays requested."
     )
-    cancel = _of_operation(commands, "cancel", "cancel an operation", text, _cancel)
+    result = '{"outcome": …, "operation": {…}}; the outcome REQUESTED is not a cancellation yet'
+    cancel = _of_operation(commands, "cancel", "cancel an operation", text, _cancel, result)
     cancel.add_argument("--no-wait", action="store_true", help="only request it")
     _add_wait_options(cancel)
 
-    text = "List the operations below a parent, e.g. projects/p/locations/us-central1."
+    text = (
+        "List the operations below a parent, e.g. projects/p/locations/us-central1. On a terminal a table, in which the"
+        " names are without what all of them begin with; else a line for each, with its whole name."
+    )
     many = commands.add_parser("list", help="list operations", description=text)
     many.add_argument("parent", metavar="PARENT", help="the resource below which they are")
-    many.add_argument("--service", required=True, metavar="NAME", help="the API's discovery name or host")
+    _add_service(many, "list", of_operation=False)
     many.add_argument("--filter", metavar="TEXT", help="in the service's own dialect, e.g. done:false")
     many.add_argument("--limit", type=int, default=100, metavar="N", help="show at most N (default: %(default)s)")
-    _add_common(many)
+    many.add_argument("--full-names", action="store_true", help="whole names in the table, too")
+    _add_common(many, "the whole resources, one in each line")
     many.set_defaults(command=_list)
 
 
-def _of_operation(commands: Any, name: str, help: str, text: str, act: _Act) -> argparse.ArgumentParser:
+def _of_operation(
+    commands: Any, name: str, help: str, text: str, act: _Act, result: str = "the whole resource"
+) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(name, help=help, description=text)
     parser.add_argument("operation", metavar="OPERATION", help="its name, //HOST/NAME or URL")
-    parser.add_argument("--service", metavar="NAME", help="the API, if the name has no host")
-    _add_common(parser)
+    _add_service(parser, name, of_operation=True)
+    _add_common(parser, result)
     parser.set_defaults(command=functools.partial(_with_operation, act))
     return parser
 
 
-def _add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--api-version", metavar="VERSION", help="the API version, if not the preferred one")
-    parser.add_argument("--json", action="store_true", help="print the whole resource")
-    parser.add_argument("--gcp-conn-id", metavar="ID", help="use this Airflow connection (needs Airflow)")
+def _add_service(parser: argparse.ArgumentParser, verb: str, *, of_operation: bool) -> None:
+    text = "the API, if the name has no host" if of_operation else "the API's discovery name or host"
+    service = parser.add_argument("--service", required=not of_operation, metavar="NAME", help=text)
+    # Every API can be waited for: where it has no verb of its own for that, by polls.
+    completion.complete(service, functools.partial(completion.services, verb="get" if verb == "wait" else verb))
+
+
+def add_json(parser: argparse.ArgumentParser, what: str = "one document") -> None:
+    """Add the option that every command has."""
+    parser.add_argument("--json", action="store_true", help=f"print JSON: {what}")
+
+
+def add_connection(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+    """Add the option that names an Airflow connection."""
+    text = f"the Airflow connection (default: {default})" if default else "use this Airflow connection (needs Airflow)"
+    conn_id = parser.add_argument("--gcp-conn-id", metavar="ID", default=default, help=text)
+    completion.complete(conn_id, completion.connections)
     parser.add_argument(
         "--impersonation-chain", metavar="ACCOUNTS", help="act as this account; separate several with commas"
     )
+
+
+def _add_common(parser: argparse.ArgumentParser, result: str) -> None:
+    version = parser.add_argument("--api-version", metavar="VERSION", help="the API version, if not the preferred one")
+    completion.complete(version, completion.versions)
+    add_json(parser, result)
+    add_connection(parser)
     parser.add_argument("--emulator", metavar="URL", help="use the local server there, without credentials")
 
 
@@ -102,11 +149,30 @@ def _add_wait_options(parser: argparse.ArgumentParser) -> None:
 
 def _services(given: argparse.Namespace) -> int:
     if given.name is not None:
-        print("\n".join(_about(find_service(given.name))))
+        service = find_service(given.name)
+        if given.json:
+            print_json({**_in_brief(service), "names": dict(service.names), "locations": list(service.locations)})
+        else:
+            print("\n".join(_about(service)))
+        return 0
+    if given.json:
+        print_json([_in_brief(service) for service in known_services().values()])
         return 0
     for service in known_services().values():
         print(f"{service.name:<26} {service.title:<48} {' '.join(service.verbs)}")
     return 0
+
+
+def _in_brief(service: Service) -> dict[str, Any]:
+    return {
+        "name": service.name,
+        "title": service.title,
+        "host": service.host,
+        "versions": list(service.versions),
+        "verbs": list(service.verbs),
+        "scopes": list(service.scopes),
+        "filter_required": service.filter_required,
+    }
 
 
 def _about(service: Service) -> Iterator[str]:
@@ -134,43 +200,96 @@ def _get(client: OperationsClient, reference: OperationReference, given: argpars
     return 0
 
 
-def _wait(client: OperationsClient, reference: OperationReference, given: argparse.Namespace) -> int:
-    operation = _wait_for(client, reference, given)
-    if isinstance(operation, int):
+def _wait(given: argparse.Namespace) -> int:
+    settings = _settings(given)
+    # All names are checked before anything is sent. What is named twice is one operation.
+    references = list(dict.fromkeys(_reference(name, settings, given) for name in given.operations))
+    results = _wait_for_all(settings, references, given)
+    statuses = {_status(result) for result in results}
+    return WRONG if WRONG in statuses else RUNNING if RUNNING in statuses else 0
+
+
+def _status(result: Operation | OperationsError) -> int:
+    """What a wait that ended so is for the exit status; says what is wrong, but for how the operation ended."""
+    if isinstance(result, OperationsError):
+        fail(str(result))
+        return RUNNING if _is_timeout(result) else WRONG
+    if result.hidden_failure is not None:
+        return fail(f"{result.name}: it reports no error, but {result.hidden_failure}.")
+    return 0 if result.outcome is Outcome.SUCCEEDED else WRONG
+
+
+def _wait_for_all(
+    settings: ConnectionSettings, references: list[OperationReference], given: argparse.Namespace, *, say: bool = True
+) -> list[Operation | OperationsError]:
+    """Wait for operations, each until it has finished or the timeout has passed.
+
+    :param say: print each that has finished.
+    """
+    import asyncio
+
+    from airflow_lro_provider.lro.async_client import AsyncOperationsClient
+
+    several_apis = len({reference.service for reference in references}) > 1
+    names = [str(reference) if several_apis else reference.name for reference in references]
+    # One that is waited for with `:wait` keeps a connection: nobody has to wait for another one's.
+    connections = max(MAX_IN_FLIGHT, len(references))
+
+    async def wait_for(
+        client: AsyncOperationsClient, reference: OperationReference, name: str
+    ) -> Operation | OperationsError:
+        schedule = new_schedule(time.monotonic(), timeout=given.timeout, interval=given.poll_interval)
+        how: Any = {"on_poll": functools.partial(waits.show, name), "on_change": functools.partial(waits.log, name)}
+        try:
+            operation = await client.wait_until_done(reference, schedule, **how)
+        except OperationsError as error:
+            waits.end(name, "STILL RUNNING" if _is_timeout(error) else "ERROR")
+            return error
+        if say:
+            waits.when_free(functools.partial(_show, operation, given.json, name if len(names) > 1 else ""))
         return operation
-    if operation.hidden_failure is not None:
-        return fail(f"it reports no error, but {operation.hidden_failure}.")
-    return 0 if operation.outcome is Outcome.SUCCEEDED else WRONG
 
+    async def wait_for_each() -> list[Operation | OperationsError]:
+        client = await AsyncOperationsClient.create(settings, connections=connections, on_trouble=waits.note)
+        async with client:
+            return list(await asyncio.gather(*map(functools.partial(wait_for, client), references, names)))
 
-def _wait_for(client: OperationsClient, reference: OperationReference, given: argparse.Namespace) -> Operation | int:
-    """Wait for an operation, and show it; at the timeout, the exit status."""
-    schedule = new_schedule(time.monotonic(), timeout=given.timeout, interval=given.poll_interval)
+    waits = Waits(names)
     try:
-        with ProgressBar() as bar:
-            operation = client.wait_until_done(reference, schedule, on_poll=bar.show, on_change=bar.log)
-    except WaitTimeoutError as error:
-        fail(str(error))
-        return RUNNING if error.last_error is None else WRONG
-    _show(operation, given.json)
-    return operation
+        with waits:
+            return asyncio.run(wait_for_each())
+    except KeyboardInterrupt:
+        left = ", ".join(waits.unfinished)
+        fail(f"interrupted; no operation was cancelled by that. Not waited for any longer: {left or 'none'}")
+        raise
+
+
+def _is_timeout(error: OperationsError) -> bool:
+    """Whether it is known to run on: the last poll has shown it."""
+    return isinstance(error, WaitTimeoutError) and error.last_error is None
 
 
 def _cancel(client: OperationsClient, reference: OperationReference, given: argparse.Namespace) -> int:
     result = client.cancel(reference)
     print(f"airflow-lro: {cancel_line(reference, result)}", file=sys.stderr)
+    operation, word, status = result.operation, result.word, 0
     if result.outcome is not None:
-        if result.operation is not None:
-            _show(result.operation, given.json)
-        return 0 if result.outcome in (Outcome.CANCELLED, Outcome.SUCCEEDED, Outcome.FAILED) else WRONG
-    if given.no_wait:
-        return 0
-    operation = _wait_for(client, reference, given)
-    if isinstance(operation, int):
-        return operation
-    outcome = result.outcome_of(operation)
-    print(f"airflow-lro: {outcome.value}: {reference.short}", file=sys.stderr)
-    return 0 if outcome is Outcome.CANCELLED else WRONG
+        status = 0 if result.outcome in (Outcome.CANCELLED, Outcome.SUCCEEDED, Outcome.FAILED) else WRONG
+    elif not given.no_wait:
+        [later] = _wait_for_all(client.settings, [reference], given, say=False)
+        if isinstance(later, OperationsError):
+            if (status := _status(later)) != RUNNING:
+                return status
+            word = Outcome.STILL_RUNNING.value
+        else:
+            outcome = result.outcome_of(later)
+            operation, word, status = later, outcome.value, 0 if outcome is Outcome.CANCELLED else WRONG
+            print(f"airflow-lro: {word}: {reference.short}", file=sys.stderr)
+    if given.json:
+        print_json({"outcome": word, "operation": None if operation is None else operation.raw})
+    elif operation is not None and (operation.done or result.outcome is not None):
+        _show(operation, False)
+    return status
 
 
 def _list(given: argparse.Namespace) -> int:
@@ -180,8 +299,18 @@ def _list(given: argparse.Namespace) -> int:
     parent = read_parent(given.parent, given.service, given.api_version, **_naming(settings))
     with OperationsClient(settings) as client:
         listed = client.list(parent, filter=given.filter, include_response=given.json)
-        for operation in itertools.islice(listed, given.limit):
-            _show(operation, given.json, named=True)
+        shown = itertools.islice(listed, max(given.limit, 0))
+        if given.json or not is_terminal(sys.stdout):
+            for operation in shown:
+                _show(operation, given.json, operation.name)
+            return 0
+        if not (operations := list(shown)):
+            print("airflow-lro: there are none.", file=sys.stderr)
+            return 0
+        more = next(listed, None) is not None
+    print_list(operations, full_names=given.full_names)
+    if more:
+        print(f"airflow-lro: these are the first {given.limit}; --limit shows more.", file=sys.stderr)
     return 0
 
 
@@ -192,11 +321,17 @@ def _with_operation(act: _Act, given: argparse.Namespace) -> int:
     from airflow_lro_provider.lro.client import OperationsClient
 
     settings = _settings(given)
-    where: dict[str, Any] = {"api_endpoint": settings.api_endpoint, **_naming(settings)}
-    reference = read_reference(given.operation, given.service, given.api_version, **where)
-    settings.endpoint(reference)  # a foreign host is refused before a token is requested
+    reference = _reference(given.operation, settings, given)
     with OperationsClient(settings) as client:
         return act(client, reference, given)
+
+
+def _reference(name: str, settings: ConnectionSettings, given: argparse.Namespace) -> OperationReference:
+    """Read and check a name; a foreign host is refused before a token is requested."""
+    where: dict[str, Any] = {"api_endpoint": settings.api_endpoint, **_naming(settings)}
+    reference = read_reference(name, given.service, given.api_version, **where)
+    settings.endpoint(reference)
+    return reference
 
 
 def _naming(settings: ConnectionSettings) -> dict[str, Any]:
@@ -212,7 +347,7 @@ def _settings(given: argparse.Namespace) -> ConnectionSettings:
 
         return ConnectionSettings.from_extra(connection_extra(given.emulator.rstrip("/")))
     if given.gcp_conn_id:
-        from airflow_lro_provider.airflow_compat.secrets import database_is_read
+        from airflow_lro_provider.airflow_compat.outside import database_is_read
         from airflow_lro_provider.hooks.operations import OperationsHook
 
         with database_is_read(), contextlib.redirect_stdout(sys.stderr):  # where Airflow may log
@@ -220,15 +355,13 @@ def _settings(given: argparse.Namespace) -> ConnectionSettings:
     return ConnectionSettings.from_extra({}, impersonation_chain=given.impersonation_chain)
 
 
-def _show(operation: Operation, as_json: bool, *, named: bool = False) -> None:
+def _show(operation: Operation, as_json: bool, name: str = "") -> None:
+    """Print an operation; with its name, as one of many."""
     if as_json:
-        print(json.dumps(operation.raw, indent=None if named else 2))
+        print_json(operation.raw, in_one_line=bool(name))
     else:
-        failed = operation.outcome is Outcome.FAILED and not named  # of many, one short line each
-        line = f"FAILED · {operation.failure}" if failed else operation.summary()
-        if operation.partial_failures:
-            line += f" · in part only: {operation.partial_failures}"
-        print(f"{legible(operation.name)}  {line}" if named else line)
+        line = line_of(operation, in_full=not name)
+        print_line(f"{legible(name)}  {line}" if name else line, word_of(operation))
 
 
 def seconds(text: str) -> float:

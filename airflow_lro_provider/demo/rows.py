@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 __all__ = ["Row", "plan", "table"]
 
@@ -48,6 +49,10 @@ class Row:
     operation_state: str = "RUNNING"
     outcome: str | None = None
     polls: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {"task": self.task_id, **asdict(self), "problem": self.problem}
 
     @property
     def task_id(self) -> str:

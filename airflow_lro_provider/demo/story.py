@@ -7,6 +7,8 @@ would, prints what happens as it happens, and then a table. All numbers are meas
 from __future__ import annotations
 
 import contextlib
+import json
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,14 +33,15 @@ START_WITHIN_SECONDS = 300.0
 _COMPONENTS = ("api-server", "dag-processor", "scheduler", "triggerer")
 
 
-def run_demo(*, keep: bool = False) -> int:
+def run_demo(*, keep: bool = False, as_json: bool = False) -> int:
     """Run the demo.
 
     :param keep: leave Airflow and the server running until Ctrl-C
+    :param as_json: print the rows of the table as JSON at the end, and all else to standard error
     :return: the exit status: 0 if everything was shown, and was as it has to be
     :raises LocalAirflowError: if Airflow does not start, or breaks
     """
-    out = Printer()
+    out = Printer(sys.stderr if as_json else None)
     out.line("A demo of airflow-lro-provider: tasks of a real Airflow are killed while they wait for operations.")
     out.line("It needs no account and no network, and takes about a minute.")
     out.line()
@@ -47,6 +50,8 @@ def run_demo(*, keep: bool = False) -> int:
         with _airflow(emulator, out) as airflow:
             rows = DagRun(airflow, emulator, out).run()
             status = report(rows, airflow, out)
+            if as_json:
+                print(json.dumps({"ok": status == 0, "tasks": [row.to_dict() for row in rows]}, indent=2), flush=True)
             if keep:
                 _keep(airflow, emulator, out)
             out.event("stopping", "Airflow and the server; the temporary home is removed")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import socket
 import threading
@@ -205,6 +206,7 @@ def serve(
     *,
     store: Store | None = None,
     echo: Callable[[str], object] = print,
+    as_json: bool = False,
 ) -> None:
     """Serve in the foreground until Ctrl-C.
 
@@ -212,15 +214,20 @@ def serve(
     :param port: the port; 0 chooses a free one.
     :param store: its state; a new one if not given.
     :param echo: receives lines that say where it is and how to reach it.
+    :param as_json: one line of JSON instead: its URL, and an Airflow connection to it.
     :raises OSError: if the port is taken.
     """
     server = _Server(Store() if store is None else store, host, port)
-    echo(f"google.longrunning.Operations, emulated, at {server.url} (press Ctrl-C to stop)")
-    echo("To use it in Airflow:")
-    echo(f"  {connection.add_command(server.url)}")
+    if as_json:
+        echo(json.dumps({"url": server.url, "connection": json.loads(connection.connection_json(server.url))}))
+    else:
+        echo(f"google.longrunning.Operations, emulated, at {server.url} (press Ctrl-C to stop)")
+        echo("To use it in Airflow:")
+        echo(f"  {connection.add_command(server.url)}")
     with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it, or does not
         server.run()
-    echo("Stopped.")
+    if not as_json:
+        echo("Stopped.")
 
 
 def _protocol(connections: dict[tuple[str, int], asyncio.BaseTransport]) -> type[asyncio.Protocol]:

@@ -269,11 +269,11 @@ class OperationsHook(_OperationsBaseHook):
         if settings.is_anonymous:
             return True, f"Requests are sent without a token{where}: Google's own APIs refuse them (`is_anonymous`)."
         kind = "" if identity.description == identity.kind else f" ({identity.kind})"
-        scopes = f"{', '.join(settings.scopes)}.{_missing_scopes(settings, self.service)}"
+        scopes = f"{', '.join(settings.scopes)}.{missing_scopes(settings, self.service)}"
         return True, f"Got a token for {identity.description}{kind}{where}. Scopes: {scopes}"
 
 
-def _missing_scopes(settings: ConnectionSettings, service: str | None) -> str:
+def missing_scopes(settings: ConnectionSettings, service: str | None) -> str:
     """Which scopes an API, or nearly all APIs, would need; empty if none is missing."""
     from airflow_lro_provider.lro.auth.settings import DEFAULT_SCOPES
     from airflow_lro_provider.lro.resources.catalog import known_services

@@ -83,7 +83,7 @@ class FromOutside:
 
     def remove(self, key: str) -> None:
         """Remove an entry. No-op if there is none."""
-        self._request("DELETE", f"variables/{quote(key, safe='/~:@')}", missing_is_fine=True)
+        self.request("DELETE", f"variables/{quote(key, safe='/~:@')}", missing_is_fine=True)
 
     def states(
         self, dag_id: str, task_ids: Sequence[str], run_ids: Sequence[str], map_index: int | None
@@ -102,7 +102,7 @@ class FromOutside:
     def run_state(self, dag_id: str, run_id: str) -> str:
         """The state of a run."""
         path = f"dags/{quote(dag_id, safe='~:@+')}/dagRuns/{quote(run_id, safe='~:@+')}"
-        return str(self._request("GET", path)["state"])
+        return str(self.request("GET", path)["state"])
 
     def is_gone(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> bool:
         """Whether there is no such task instance.
@@ -112,7 +112,7 @@ class FromOutside:
         """
         parts = (dag_id, "dagRuns", run_id, "taskInstances", task_id, str(map_index))
         path = "/".join(quote(part, safe="~:@+") for part in parts)
-        return not self._request("GET", f"dags/{path}", missing_is_fine=True)
+        return not self.request("GET", f"dags/{path}", missing_is_fine=True)
 
     def settings(self, gcp_conn_id: str | None, impersonation_chain: Any) -> ConnectionSettings:
         """Load a connection that this process knows of."""
@@ -125,24 +125,30 @@ class FromOutside:
             gcp_conn_id = None
         return OperationsHook(gcp_conn_id=gcp_conn_id, impersonation_chain=impersonation_chain).settings
 
-    def _pages(self, method: str, path: str, rows: str, query: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        limit, skip = ("limit", "offset") if method == "GET" else ("page_limit", "page_offset")
-        offset = 0
-        while True:
-            page = self._request(method, path, {**query, limit: PAGE_SIZE, skip: offset})
-            yield from page[rows]
-            offset += len(page[rows])
-            if not page[rows] or offset >= page["total_entries"]:
-                return
-
-    def _request(
+    def request(
         self, method: str, path: str, content: Mapping[str, Any] | None = None, *, missing_is_fine: bool = False
     ) -> dict[str, Any]:
+        """Send a request to Airflow's API.
+
+        :param path: below ``/api/v2/``.
+        :param content: of a GET the query, else what is sent.
+        :raises AirflowApiError: for anything but a success.
+        """
         url, token = f"{self._url}/api/v2/{path}", self._token
         if method == "GET" and content:
             url, content = f"{url}?{urlencode(content)}", None
         headers = {"authorization": f"Bearer {token}"}
         return _send(self._http, method, url, content, headers, secret=token, missing_is_fine=missing_is_fine)
+
+    def _pages(self, method: str, path: str, rows: str, query: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        limit, skip = ("limit", "offset") if method == "GET" else ("page_limit", "page_offset")
+        offset = 0
+        while True:
+            page = self.request(method, path, {**query, limit: PAGE_SIZE, skip: offset})
+            yield from page[rows]
+            offset += len(page[rows])
+            if not page[rows] or offset >= page["total_entries"]:
+                return
 
 
 def _send(

@@ -127,6 +127,36 @@ def test_the_emulator_serves_until_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> No
         assert errors == ""
 
 
+def test_the_emulator_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line, with the URL and a connection that Airflow takes as it is; nothing else, also at the end."""
+    with emulator("--port", "0", "--json") as process:
+        assert process.stdout is not None
+        document = json.loads(process.stdout.readline())
+        monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", json.dumps(document["connection"]))
+        assert OperationsHook().test_connection()[0]
+        assert requests.get(f"{document['url']}/emulator", timeout=10).status_code == 200
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=15) == ("", "")
+        assert process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    "command", ["emulator", "demo", "sweep", "doctor", "services", "get", "wait", "cancel", "list"]
+)
+def test_every_command_has_json(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """And its help says what is in it."""
+    with pytest.raises(SystemExit):
+        cli.main([command, "--help"])
+    assert "--json" in capsys.readouterr().out
+
+
+def test_help_says_how_completion_is_turned_on(capsys: pytest.CaptureFixture[str]) -> None:
+    """With a line for each shell, as it is to be copied."""
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    assert 'eval "$(register-python-argcomplete airflow-lro)"' in capsys.readouterr().out
+
+
 def test_a_port_in_use_is_one_sentence() -> None:
     """A port in use is reported in one sentence that names it, with exit status 1."""
     with socket.socket() as taken:
@@ -196,7 +226,7 @@ def test_a_port_that_somebody_else_took_is_no_failure(
 
 def test_importing_the_command_line_is_light() -> None:
     """The command line imports neither Airflow nor a web server before it knows what to do."""
-    heavy = {"airflow", "uvicorn", "starlette", "requests"}
+    heavy = {"airflow", "uvicorn", "starlette", "requests", "aiohttp", "google", "rich", "argcomplete", "asyncio"}
     code = f"import sys, airflow_lro_provider.cli; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=dict(os.environ)

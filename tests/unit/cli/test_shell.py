@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -249,30 +250,162 @@ def test_errors_are_plain(shell: Callable[..., tuple[int, str, str]], arguments:
     assert "Traceback" not in err
 
 
-def test_ctrl_c_ends_the_wait_and_not_the_operation(
-    shell: Callable[..., tuple[int, str, str]], lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Exit status 130, as shells expect."""
-    from airflow_lro_provider.lro.client import OperationsClient
-
-    def interrupt(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    name = lro_emulator.create("datafusion", duration=None)
-    monkeypatch.setattr(OperationsClient, "wait_until_done", interrupt)
-    assert shell("wait", name, "--service", "datafusion")[0] == 130
+def test_ctrl_c_ends_the_wait_and_not_the_operations(lro_emulator: Emulator) -> None:
+    """Exit status 130, as shells expect; what has finished is printed, and it says that nothing was cancelled."""
+    one, two = (lro_emulator.create("datafusion", f"{L}/operations/{name}", duration=None) for name in ("one", "two"))
+    lro_emulator.finish("datafusion", two)
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "airflow_lro_provider.cli", "wait", one, two, "--service", "datafusion"),
+            *("--emulator", lro_emulator.url),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Ctrl-C works in it even if it does not in this one.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    with process:
+        try:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            assert process.stdout.readline() == f"{two}  SUCCEEDED · Finished.\n"
+            while f"{one}  RUNNING" not in process.stderr.readline():
+                pass
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert (process.returncode, out) == (130, "")
+    assert err.endswith(f"interrupted; no operation was cancelled by that. Not waited for any longer: {one}\n")
     assert lro_emulator.requests(verb="cancel") == []
 
 
-def test_the_bar_of_a_terminal(
+@pytest.mark.parametrize(
+    ("ends", "status"),
+    [
+        (["SUCCEEDED", "SUCCEEDED"], 0),
+        (["SUCCEEDED", "FAILED"], 1),
+        (["SUCCEEDED", "CANCELLED"], 1),
+        (["SUCCEEDED", "runs on"], 3),
+        (["FAILED", "runs on"], 1),
+        (["gone", "SUCCEEDED"], 1),
+    ],
+)
+def test_the_status_of_several(
+    shell: Callable[..., tuple[int, str, str]], lro_emulator: Emulator, ends: list[str], status: int
+) -> None:
+    """0 if all succeeded, 1 if anything went wrong, 3 if nothing did and one runs on; each that ended has a line."""
+    names, finished = [], []
+    for number, end in enumerate(ends):
+        name = f"{L}/operations/o{number}"
+        names.append(name)
+        if end == "gone":
+            continue
+        errors = {"FAILED": {"code": 3, "message": "no"}, "CANCELLED": {"code": 1, "message": "stopped"}}
+        how = {"error": errors[end]} if end in errors else {}
+        lro_emulator.create("datafusion", name, duration=None if end == "runs on" else 0, **how)
+        if end != "runs on":
+            finished.append((name, end))
+    found, out, err = shell("wait", *names, "--service", "datafusion", "--timeout", "1")
+    assert found == status
+    assert sorted(tuple(line.split()[:2]) for line in out.splitlines()) == finished
+    assert ("still running at the timeout of 1 s" in err) == ("runs on" in ends)
+    assert ("NOT_FOUND" in err) == ("gone" in ends)
+
+
+def test_several_as_json(shell: Callable[..., tuple[int, str, str]], lro_emulator: Emulator) -> None:
+    """A line for each that has finished; what is named twice, in whatever form, is waited for once."""
+    names = [lro_emulator.create("datafusion", f"{L}/operations/o{number}", duration=0) for number in range(2)]
+    status, out, _ = shell(
+        "wait", *names, f"//datafusion.googleapis.com/{names[0]}", "--service", "datafusion", "--json"
+    )
+    assert status == 0
+    assert sorted(json.loads(line)["name"] for line in out.splitlines()) == names
+
+
+def test_several_of_several_apis(shell: Callable[..., tuple[int, str, str]], lro_emulator: Emulator) -> None:
+    """Each with its full name: the name alone may be that of another one."""
+    one = f"//automl.googleapis.com/{lro_emulator.create('automl', duration=0)}"
+    two = f"//datafusion.googleapis.com/{lro_emulator.create('datafusion', duration=0)}"
+    status, out, _ = shell("wait", one, two)
+    assert status == 0
+    assert {line.partition("/")[0] + "//" for line in out.splitlines()} == {"//"}
+    assert all(name.rpartition("/")[2] in out for name in (one, two))
+
+
+def test_a_wrong_name_among_several_sends_nothing(
+    shell: Callable[..., tuple[int, str, str]], lro_emulator: Emulator
+) -> None:
+    """All are checked before the first request."""
+    name = lro_emulator.create("datafusion", duration=None)
+    status, out, err = shell("wait", name, "x", "--service", "datafusion")
+    assert (status, out) == (1, "")
+    assert "'x'" in err
+    assert lro_emulator.requests() == []
+
+
+def test_more_than_eight_are_waited_for_at_a_time(
+    shell: Callable[..., tuple[int, str, str]], lro_emulator: Emulator
+) -> None:
+    """A `:wait` that lasts keeps a connection, and no other operation from being polled."""
+    names = [lro_emulator.create("earthengine", duration=None) for _ in range(10)]
+
+    def all_have_their_wait() -> bool:
+        return len({request.name for request in lro_emulator.requests(verb="wait")}) == len(names)
+
+    def finish() -> None:
+        for name in names:
+            lro_emulator.finish("earthengine", name)
+
+    once(all_have_their_wait, finish)
+    status, out, _ = shell("wait", *names, "--service", "earthengine", "--timeout", "60")
+    assert (status, len(out.splitlines())) == (0, 10)
+    assert len(lro_emulator.requests(verb="wait")) == 10  # nobody's first one came after another one's second
+
+
+def test_cancel_as_json(shell: Callable[..., tuple[int, str, str]], lro_emulator: Emulator) -> None:
+    """One document, in which "requested" and "cancelled" are different words."""
+    slow = lro_emulator.create("datafusion", duration=None, cancel_delay=60)
+    status, out, _ = shell("cancel", slow, "--service", "datafusion", "--no-wait", "--json")
+    assert (status, json.loads(out)["outcome"], json.loads(out)["operation"]["name"]) == (0, "REQUESTED", slow)
+    status, out, _ = shell("cancel", slow, "--service", "datafusion", "--json", "--timeout", "0.1")
+    assert (status, json.loads(out)["outcome"]) == (3, "STILL_RUNNING")
+    name = lro_emulator.create("datafusion", duration=None)
+    status, out, _ = shell("cancel", name, "--service", "datafusion", "--json")
+    document = json.loads(out)
+    assert (status, document["outcome"], document["operation"]["done"]) == (0, "CANCELLED", True)
+
+
+def test_services_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    """One document: a list of all, or one in full."""
+    assert cli.main(["services", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert {one["name"] for one in listed} == set(known_services())
+    assert cli.main(["services", "aiplatform", "--json"]) == 0
+    one = json.loads(capsys.readouterr().out)
+    assert (one["title"], "us-central1" in one["locations"], "v1" in one["names"]) == ("Vertex AI", True, True)
+
+
+def test_the_table_of_a_terminal(
     lro_emulator: Emulator, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a terminal one line changes, with the progress where the service has it; it ends with a newline."""
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    name = lro_emulator.create("earthengine", duration=0.4)
-    arguments = ["wait", name, "--service", "earthengine", "--poll-interval", "0.05", "--emulator", lro_emulator.url]
-    assert cli.main(arguments) == 0
+    """On a terminal a table is redrawn on standard error, and the results follow when it is gone; list makes one."""
+    for stream in ("stderr", "stdout"):
+        monkeypatch.setattr(f"sys.{stream}.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    names = [lro_emulator.create("earthengine", duration=0.4) for _ in range(2)]
+    more = ("--service", "earthengine", "--emulator", lro_emulator.url)
+    assert cli.main(["wait", *names, "--poll-interval", "0.05", *more]) == 0
     told = capsys.readouterr()
-    assert told.err.count("\r") >= 2
+    assert told.err.count("OPERATION") >= 2
     assert "█" in told.err
-    assert told.err.endswith("\n")
+    assert told.err.rindex("\x1b[2K") > told.err.rindex("SUCCEEDED")
+    assert sorted(line.split()[0] for line in told.out.splitlines()) == sorted(names)
+    assert cli.main(["list", names[0].partition("/operations")[0], "--limit", "1", *more]) == 0
+    told = capsys.readouterr()
+    assert "PROGRESS" in told.out
+    assert names[0].rpartition("/")[2] in told.out
+    assert "these are the first 1; --limit shows more" in told.err
+    assert cli.main(["list", "projects/nobody", *more]) == 0
+    assert capsys.readouterr() == ("", "airflow-lro: there are none.\n")
