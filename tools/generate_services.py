@@ -1,4 +1,4 @@
-"""Write the catalog of APIs, ``deletions.json`` beside it, and the emulator's ``methods.json``.
+"""Write the catalog of APIs, ``deletions.json`` and ``starts.json`` beside it.
 
 ``python -m tools.generate_services [--check]``
 
@@ -25,7 +25,7 @@ HERE = Path(__file__).parent
 BY_HAND = HERE / "services_by_hand.json"
 TABLE = HERE.parent / "airflow_lro_provider" / "lro" / "resources" / "services.json"
 DELETIONS = TABLE.with_name("deletions.json")
-METHODS = HERE.parent / "airflow_lro_provider" / "emulator" / "methods.json"
+METHODS = TABLE.with_name("starts.json")
 DEFAULT_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 DEFAULT_METHODS = {"get": "GET", "list": "GET", "cancel": "POST", "delete": "DELETE", "wait": "POST"}
 LOCATION = "projects/*/locations/*/"
@@ -188,7 +188,7 @@ def generate() -> dict[str, Any]:
 
 
 def starts(table: Mapping[str, Any]) -> dict[str, Any]:
-    """The methods that start an operation, for the emulator."""
+    """The methods that start an operation, by API and version."""
     return _by_version(table, lambda document: sorted(document.starts))
 
 

@@ -7,17 +7,14 @@ library only.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from itertools import takewhile
-from pathlib import Path
-from typing import Any
 from urllib.parse import unquote
 
 from airflow_lro_provider.lro.resources.catalog import COLLECTIONS, Service, location_of
-from airflow_lro_provider.lro.resources.patterns import expand, fits_one
+from airflow_lro_provider.lro.resources.patterns import expand
+from airflow_lro_provider.lro.resources.starts import is_called, known_starts
 
 __all__ = ["Route", "find_route"]
 
@@ -68,7 +65,7 @@ def find_route(services: Mapping[str, Service], method: str, raw_path: str) -> R
     if version in service.versions and verb in _VERBS and method == service.http_methods.get(verb, "POST"):
         name = unquote(stem)
         found = Route(service, version, verb, name, routed=service.offers(verb, name, version))
-        if found.routed or known_methods(service.name, version) is None:
+        if found.routed or known_starts(service.name, version) is None:
             return found
         other = _other(service, method, whole)  # resources have methods of the same name: `jobs/j:cancel`
         return other if other.routed else found
@@ -97,13 +94,13 @@ def _other(service: Service, method: str, raw_path: str) -> Route:
         rest = raw_path.removeprefix(f"{root}/")
         if rest != raw_path and rest.startswith(f"{root}:"):  # the method `v1:evaluateDataset` has no other version
             return Route(service, version)
-        known = known_methods(service.name, version)
+        known = known_starts(service.name, version)
         # The id of a resource may have a colon in it, which is no custom method then.
         for stem, verb in [_split_verb(rest)] if method == "POST" else [_split_verb(rest), (rest, "")]:
             target, work = unquote(stem), verb or _STARTERS.get(method, "")
             if known is None and (method == "POST" or not verb):
                 return _start(service, version, target, work, is_known=False)
-            if known is not None and any(_is_called(one, method, target, verb) for one in known):
+            if known is not None and any(is_called(one, method, target, verb) for one in known):
                 return _start(service, version, target, work, is_known=True)
         return Route(service, version)
     return Route(service)
@@ -115,27 +112,6 @@ def _without_route(service: Service, version: str, method: str, raw_path: str) -
     stem = _split_verb(raw_path)[0] if method == "POST" else raw_path
     name = unquote(stem.removeprefix(prefix))
     return Route(service, version, name=name) if stem.startswith(prefix) and service.has_name(name, version) else None
-
-
-def known_methods(service: str, version: str) -> tuple[str, ...] | None:
-    """The patterns of what starts an operation, as far as discovery knows; ``None`` of an API that it lacks."""
-    versions = _methods().get(service, {})
-    known = versions.get(version)
-    return None if known is None else tuple(versions[known] if isinstance(known, str) else known)
-
-
-def _is_called(pattern: str, http_method: str, path: str, verb: str) -> bool:
-    """Whether a pattern (``POST projects/*/jobs/*:run``) is that of a method called on this path."""
-    called, _, rest = pattern.partition(" ")
-    stem, _, custom = rest.partition(":")
-    return called == http_method and custom == verb and fits_one(path, [stem])
-
-
-@lru_cache(maxsize=1)
-def _methods() -> dict[str, Any]:
-    """The patterns of methods by API and version; a string instead of them names a version with the same ones."""
-    found: dict[str, Any] = json.loads(Path(__file__).with_name("methods.json").read_text(encoding="utf-8"))
-    return found
 
 
 def _listed(service: Service, version: str, path: str) -> str | None:

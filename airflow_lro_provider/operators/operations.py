@@ -66,7 +66,7 @@ class RunOperationOperator(OperationStarter):
     :param http_method: POST, PUT, PATCH or DELETE. (templated)
     :param body: the JSON object to send; dates, durations, Decimals, enums and the outputs of mapped tasks in it are
         written as Google's APIs read them (:mod:`airflow_lro_provider.lro.resources.request_body`). (templated, deeply)
-    :param allow_resource: take a plain resource for the result.
+    :param allow_resource: take a plain resource for the result, and do not warn of a method that may respond with one.
     :param if_exists: what it means that the service refuses to create a resource because it exists already (409
         ALREADY_EXISTS): "fail" fails the task; with "return" it succeeds, and the resource, as it is then, is the
         result in place of the operation's response. One whose state says that it is being made or deleted, or has
@@ -110,7 +110,7 @@ class RunOperationOperator(OperationStarter):
         if if_missing == "return" and is_literal(http_method) and str(http_method).strip().upper() != "DELETE":
             raise ValueError('`if_missing="return"` is for what deletes: http_method="DELETE"')
         given = (method, http_method, body, self.service, self.api_version, self.gcp_conn_id)
-        check_method(*given, named=if_exists == "return", known=if_missing == "return")
+        check_method(*given, named=if_exists == "return", known=if_missing == "return", doubted=not allow_resource)
         self.method = method
         self.http_method = http_method
         self.body = body
@@ -145,8 +145,11 @@ class RunOperationOperator(OperationStarter):
         from airflow_lro_provider.attempt.call_method import CallMethod
         from airflow_lro_provider.lro.resources.methods import new_resource
         from airflow_lro_provider.lro.resources.request_body import read_body
+        from airflow_lro_provider.lro.resources.starts import doubts_about
 
         method, body = hook.method(self.method, self.http_method), read_body(self.body)
+        if not self.allow_resource and (words := doubts_about(method)):
+            self.log.warning("%s", words)
         may_be_missing = self.if_missing == "return" and method.http_method == "DELETE"
         if may_be_missing:
             from airflow_lro_provider.lro.resources.deletions import check_deletion

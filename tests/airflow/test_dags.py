@@ -87,6 +87,18 @@ def test_a_version_is_read_in_one_way(make: Any) -> None:
         parse(version)
 
 
+def test_a_method_that_may_start_no_operation_gets_a_warning() -> None:
+    """What it starts would run on without its task: said before, unless a resource is what is wanted."""
+    jobs = {"task_id": "t", "service": "aiplatform", "method": "projects/p/locations/us-central1/customJobs"}
+    with pytest.warns(UserWarning, match="not known to respond to POST .* with an operation.* `allow_resource=True`"):
+        RunOperationOperator(**jobs)
+    RunOperationOperator(**jobs, allow_resource=True)
+    builds = {"task_id": "t", "service": "cloudbuild", "method": "projects/p/locations/us-central1/builds"}
+    with pytest.warns(UserWarning, match='v1 is: give api_version="v1"'):
+        RunOperationOperator(**builds)
+    RunOperationOperator(**builds, api_version="v1")
+
+
 def test_a_service_that_cannot_cancel_gets_a_warning() -> None:
     """C4: for whoever counts on it, by `cancel_on_kill`; not for one who says that it is intended."""
     name, method = "projects/p/locations/l/operations/o", "projects/p/locations/l/jobs/j:run"

@@ -309,7 +309,8 @@ def test_a_path_that_no_method_has_is_not_missing(lro_emulator: Emulator, monkey
     wrong = f"{PLACE[:-1]}/i"
     with pytest.raises(ValueError, match="not known to delete anything like"):
         RunOperationOperator(task_id="t", service="datafusion", method=wrong, http_method="DELETE", if_missing="return")
-    RunOperationOperator(task_id="t", service="datafusion", method=wrong, http_method="DELETE")
+    with pytest.warns(UserWarning, match="not known to respond to DELETE"):
+        RunOperationOperator(task_id="t", service="datafusion", method=wrong, http_method="DELETE")
     with HostileServer(GONE) as server:
         monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", connection_json(server.url))
         task = RunOperationOperator(

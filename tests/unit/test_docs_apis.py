@@ -212,7 +212,7 @@ def test_the_true_ones_beside_them(service: str, path: str, name: str) -> None:
 
 def responds_with_operation(service: str, version: str, pattern: str) -> bool:
     """Whether a method does, by Google's discovery documents, of which the emulator has such a list."""
-    text = resources.files("airflow_lro_provider.emulator").joinpath("methods.json").read_text("utf-8")
+    text = resources.files("airflow_lro_provider.lro.resources").joinpath("starts.json").read_text("utf-8")
     methods = json.loads(text).get(service, {})
     found = methods.get(version, [])
     return pattern in (methods[found] if isinstance(found, str) else found)

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from airflow_lro_provider.emulator import routes
 from airflow_lro_provider.lro import protocol
 from airflow_lro_provider.lro.http.messages import Request, Response
 from airflow_lro_provider.lro.operation import Outcome
+from airflow_lro_provider.lro.resources import starts
 from airflow_lro_provider.lro.resources.catalog import Service, known_services
 from airflow_lro_provider.lro.resources.names import read_parent, read_reference
 
@@ -99,12 +99,12 @@ def called(pattern: str) -> str:
     return "/".join(parts)
 
 
-@pytest.mark.parametrize("name", sorted(routes._methods()))
+@pytest.mark.parametrize("name", sorted(starts._starts()))
 def test_every_method_that_discovery_knows_starts_an_operation(store: Any, speak: Any, send: Any, name: str) -> None:
     """C8: one with a name that its API has, so that it can be polled and, where the API can, cancelled."""
     service, endpoint = known_services()[name], f"http://emulator/{name}"
     for version in service.versions:
-        for pattern in routes.known_methods(name, version) or ():
+        for pattern in starts.known_starts(name, version) or ():
             http_method, _, path = pattern.partition(" ")
             root = "" if path.startswith(f"{service.root(version)}:") else f"{service.root(version)}/"
             reply = send(http_method, f"/{name}/{root}{called(path)}")
