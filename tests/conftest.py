@@ -19,9 +19,22 @@ os.environ.update(
 )
 
 
+OWN_AIRFLOW = ("test_sweep.py", "test_kill_matrix.py", "test_demo.py", "test_documentation.py")
+"""The end-to-end tests that start one of their own."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Quick tests first; then the real Airflow; the search of all its logs for secrets comes last."""
-    items.sort(key=lambda item: ("e2e" in item.path.parts, item.path.name == "test_secrets.py"))
+    """What takes long comes first, and the others beside it: the shared Airflow (the search of all its logs for secrets
+    is its last test), then those that start their own.
+    """
+
+    def place(item: pytest.Item) -> tuple[int, bool]:
+        if "e2e" not in item.path.parts:
+            return len(OWN_AIRFLOW) + 1, False
+        name = item.path.name
+        return OWN_AIRFLOW.index(name) + 1 if name in OWN_AIRFLOW else 0, name == "test_secrets.py"
+
+    items.sort(key=place)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -37,8 +50,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            own = ("tests/e2e/test_demo.py", "tests/e2e/test_kill_matrix.py", "tests/e2e/test_sweep.py")
-            if file in own:
+            if file.startswith("tests/e2e/") and file.rpartition("/")[2] in OWN_AIRFLOW:
                 return file
             return "the shared Airflow" if file.startswith("tests/e2e/") else nodeid
 
