@@ -64,7 +64,7 @@ def console_on(stream: TextIO) -> Console:
 def print_line(line: str, word: str = "") -> None:
     """Print a line; on a terminal, the first place where this word stands in it has its colour."""
     if not (word and is_terminal(sys.stdout)):
-        print(line)
+        print(line, flush=True)  # whoever reads a pipe gets it when it is there
         return
     from rich.text import Text
 
