@@ -54,9 +54,9 @@ def text(
     return f'<text x="{x}" y="{y}" {style}>{escape(words)}</text>'
 
 
-def bar(x1: float, x2: float, y: float, colour: str, height: int) -> str:
+def bar(x1: float, x2: float, y: float, colour: str) -> str:
     """What lasts from one moment to another."""
-    return f'<rect x="{LEFT + x1}" y="{y}" width="{x2 - x1}" height="{height}" rx="4" fill="{colour}"/>'
+    return f'<rect x="{LEFT + x1}" y="{y}" width="{x2 - x1}" height="{BAR}" rx="4" fill="{colour}"/>'
 
 
 def lane(index: int) -> list[str]:
@@ -65,12 +65,12 @@ def lane(index: int) -> list[str]:
     y = TOP + index * LANE
     drawn = [text(20, y + 20, title, weight=600), text(20, y + 38, subtitle, size=11, colour=FAINT)]
     for number, (begin, end) in enumerate(tries, 1):
-        drawn.append(bar(begin, end, y, TASK, BAR))
+        drawn.append(bar(begin, end, y, TASK))
         drawn.append(
             text(LEFT + begin + 8, y + 14, f"try {number}" if len(tries) > 1 else "task", size=11, colour=PAPER)
         )
     for begin, end, outcome, colour in operations:
-        drawn.append(bar(begin, end, y + 28, OPERATION, BAR))
+        drawn.append(bar(begin, end, y + 28, OPERATION))
         drawn.append(text(LEFT + begin + 8, y + 42, "operation", size=11, colour=PAPER))
         if outcome:
             drawn.append(f'<circle cx="{LEFT + end}" cy="{y + 38}" r="6" fill="{colour}"/>')

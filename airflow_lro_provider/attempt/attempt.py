@@ -360,8 +360,8 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         reason = reason_to_cancel(
             how, goes_on=goes_on, cancel_on_kill=self.role.cancel_on_kill, cancel_on_failure=self.role.cancel_on_failure
         )
-        # Else first the cancel, or there is nobody to ask: in `dags test` nobody else may have the operation.
-        can_ask = not guard.killed and how is not EndedBy.ORPHANED and not is_in_line()
+        cancels_first = guard.killed or is_in_line()  # there are some seconds; in `dags test` nobody else can have it
+        can_ask = not cancels_first and how is not EndedBy.ORPHANED
         if reason is not None and reference is not None and can_ask:
             record.write(reference, killed=reason)
             if record.is_outdated:
@@ -379,7 +379,7 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
             return
         if not armed and not self.cancel_requested:
             self.cancel_unguarded(reference, reason)
-        if guard.killed or is_in_line():
+        if cancels_first:
             record.write(reference, killed=guard.cancelled_because or reason)
 
     def cancel_unguarded(self, reference: OperationReference, reason: str) -> None:

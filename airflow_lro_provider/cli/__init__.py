@@ -26,7 +26,7 @@ _INSTALL = "pip install 'airflow-lro-provider[demo]'"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line, by default with the arguments of this process; returns the exit status."""
     parser = _parser()
-    completion.answer(parser)
+    completion.respond_to_shell(parser)
     given = parser.parse_args(arguments)
     if given.command is None:
         parser.print_help(sys.stderr)
@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     sweep = commands.add_parser("sweep", help="cancel the operations of dead tasks", description=text)
     _add_url(sweep, required=True)
     sweep.add_argument("--dry-run", action="store_true", help="change nothing; print what would be done")
-    sweep.add_argument("--explain", metavar="ENTRY", help="change nothing; tell what is known of one entry")
+    sweep.add_argument("--explain", metavar="ENTRY", help="change nothing; show what is known of one entry")
     sweep.add_argument(
         "--default-credentials",
         action="store_true",

@@ -1,4 +1,4 @@
-"""Completion for shells, by argcomplete, which is imported only when a shell asks.
+"""Completion for shells, by argcomplete, which is imported only when a shell requests them.
 
 Commands and options are completed by themselves; what else an argument may be says :func:`complete`.
 """
@@ -23,8 +23,8 @@ def complete(action: argparse.Action, choices: Callable[..., Iterable[str]]) -> 
     vars(action)["completer"] = choices
 
 
-def answer(parser: argparse.ArgumentParser) -> None:
-    """If it is a shell that asks, answer and end the process."""
+def respond_to_shell(parser: argparse.ArgumentParser) -> None:
+    """If a shell requests completions, print them and end the process."""
     if "_ARGCOMPLETE" not in os.environ:
         return
     import argcomplete

@@ -127,7 +127,7 @@ class FromApi:
         self._airflow = FromOutside(url, token)
 
     def triggerers(self, now: datetime) -> list[str]:
-        """The one that was heard of last: the API tells of no other."""
+        """The one that was heard of last: the API reports no other."""
         found = self._get("monitor/health").get("triggerer") or {}
         return [f"last heard of at {found['latest_triggerer_heartbeat']}"] if found.get("status") == "healthy" else []
 
@@ -149,7 +149,7 @@ class FromApi:
             raise CannotTellError(str(error)) from None
 
     def clock(self) -> datetime | None:
-        """Nothing in it tells the time."""
+        """Nothing in it says the time."""
         return None
 
     def _get(self, path: str, content: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -88,8 +88,8 @@ def examine(given: argparse.Namespace, token: str | None) -> int:
     return 1 if problems else 0
 
 
-def _number(number: int, noun: str) -> str:
-    return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
+def _number(number: int, noun: str, plural: str = "") -> str:
+    return f"{number or 'no'} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def _findings_of(check: Callable[[], Iterator[Finding]]) -> list[Finding]:
@@ -252,7 +252,7 @@ class _Doctor:
         """When it ran last, and whether it can run at all where it is."""
         deployment = self._deployment
         entries, last = deployment.entries(), deployment.last_sweep()
-        ledger = f"The ledger has {_number(entries, 'entry').replace('entrys', 'entries')} ({deployment.name})."
+        ledger = f"The ledger has {_number(entries, 'entry', 'entries')} ({deployment.name})."
         if not TASKS_LIST_VARIABLES:
             return Finding(
                 "sweep",
@@ -301,10 +301,12 @@ class _Doctor:
         """The settings that matter, as this process reads them."""
         yield _fernet_key()
         by_default = conf.getboolean("operators", "default_deferrable", fallback=False)
-        yield Finding("settings", OK, f"[operators] default_deferrable = {by_default}: what sensors do if not told.")
+        yield Finding(
+            "settings", OK, f"[operators] default_deferrable = {by_default}: what sensors do unless they say otherwise."
+        )
         for section, option in (("workers", "min_heartbeat_interval"), ("scheduler", "local_task_job_heartbeat_sec")):
             if (every := conf.getfloat(section, option, fallback=0.0)) > HEARTBEAT_SECONDS:
-                found = f"[{section}] {option} = {every:g}: so long a running task does not hear of its kill."
+                found = f"[{section}] {option} = {every:g}: a running task hears of its kill only that late."
                 yield Finding("settings", WARNING, found, "Make it 5, unless the load forbids it.")
         cleanup = conf.getfloat("core", "killed_task_cleanup_time", fallback=60.0)
         if cleanup < SHORTEST_CLEANUP_SECONDS:
@@ -335,7 +337,7 @@ def _clock(name: str, whose: str, seconds: float) -> Finding:
 
 
 def _fernet_key() -> Finding:
-    """Whether there is a key for what Airflow stores; the key itself is not told."""
+    """Whether there is a key for what Airflow stores; the key itself is not shown."""
     given = str(conf.get("core", "fernet_key", fallback="") or "")
     # Without a file of settings, Airflow's SDK shows the default as it is written: {FERNET_KEY}.
     keys = [] if given.startswith("{") else [key.strip() for key in given.split(",")]

@@ -6,16 +6,16 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from airflow_lro_provider.lro.resources.catalog import SYSTEMS, find_service
+from tests.commands import airflow_lro
 
 
 @pytest.fixture
@@ -23,23 +23,6 @@ def temporary() -> Iterator[Path]:
     """A folder for all temporary files; with a short name, as sockets may be made in it."""
     with tempfile.TemporaryDirectory(prefix="lro-") as folder:
         yield Path(folder)
-
-
-@contextmanager
-def demo(temporary: Path) -> Iterator[subprocess.Popen[str]]:
-    """The demo in a process of its own, in which Ctrl-C works even if it does not in this one."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "airflow_lro_provider.cli", "demo"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "TMPDIR": str(temporary)},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
 
 
 def left_behind(folder: Path) -> list[str]:
@@ -66,7 +49,7 @@ def nothing_is_left(folder: Path) -> None:
 
 def test_the_demo_shows_every_system_and_leaves_nothing_behind(temporary: Path) -> None:
     """Every killed task's operation is cancelled, every other one succeeds, and all of it is removed."""
-    with demo(temporary) as process:
+    with airflow_lro("demo", stderr=subprocess.STDOUT, TMPDIR=str(temporary)) as process:
         out, _ = process.communicate(timeout=900)
     assert process.returncode == 0, out
     table = out[out.index("\nSYSTEM ") :]
@@ -85,7 +68,7 @@ def test_the_demo_shows_every_system_and_leaves_nothing_behind(temporary: Path) 
 @pytest.mark.parametrize("moment", ["starting", "ready", "killed"])
 def test_ctrl_c_stops_the_demo_and_leaves_nothing_behind(temporary: Path, moment: str) -> None:
     """Ctrl-C while Airflow starts, is up, or is at work ends it with 130, and all of it is removed."""
-    with demo(temporary) as process:
+    with airflow_lro("demo", stderr=subprocess.STDOUT, TMPDIR=str(temporary)) as process:
         assert process.stdout is not None
         seen = []
         for line in process.stdout:

@@ -12,7 +12,7 @@ import re
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -318,6 +318,13 @@ def _read(name: str, row: Mapping[str, Any]) -> Service:
 def by_version(found: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     """Patterns by version; a string instead of them names a version with the same ones."""
     return {version: tuple(found[some] if isinstance(some, str) else some) for version, some in found.items()}
+
+
+@cache
+def patterns_in(file: str) -> Mapping[str, Mapping[str, tuple[str, ...]]]:
+    """The patterns of a table beside this module, by API and version."""
+    table = json.loads(Path(__file__).with_name(file).read_text(encoding="utf-8"))
+    return {name: by_version(row) for name, row in table.items()}
 
 
 _OTHERS = {

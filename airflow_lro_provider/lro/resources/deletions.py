@@ -8,12 +8,9 @@ for those who believe such a 404.
 from __future__ import annotations
 
 import difflib
-import json
-from functools import lru_cache
-from pathlib import Path
 
 from airflow_lro_provider.lro.errors import InvalidReferenceError
-from airflow_lro_provider.lro.resources.catalog import by_version, find_service
+from airflow_lro_provider.lro.resources.catalog import find_service, patterns_in
 from airflow_lro_provider.lro.resources.methods import Method
 from airflow_lro_provider.lro.resources.patterns import expand, fits_one
 
@@ -24,7 +21,7 @@ def check_deletion(method: Method) -> None:
     :raises InvalidReferenceError: if discovery knows the API, but no such method.
     """
     service = find_service(method.service)
-    known = _deletions().get(service.name, {}).get(method.version)
+    known = patterns_in("deletions.json").get(service.name, {}).get(method.version)
     if known is None or service.offers("delete", method.path, method.version) or fits_one(method.path, known):
         return
     near = difflib.get_close_matches(method.path, [one for some in known for one in expand(some)], n=1, cutoff=0.5)
@@ -33,10 +30,3 @@ def check_deletion(method: Method) -> None:
         f"{f' (but {near[0]})' if near else ''}; nothing was sent. It would answer 404, which"
         ' if_missing="return" would take for a success. Check the path and the API version, or leave that out.'
     )
-
-
-@lru_cache(maxsize=1)
-def _deletions() -> dict[str, dict[str, tuple[str, ...]]]:
-    """The patterns of paths by API and version."""
-    table = json.loads(Path(__file__).with_name("deletions.json").read_text(encoding="utf-8"))
-    return {name: by_version(row) for name, row in table.items()}

@@ -6,19 +6,15 @@ is called, and some APIs show methods only to those who are invited: what it lac
 
 from __future__ import annotations
 
-import json
-from functools import lru_cache
-from pathlib import Path
-
-from airflow_lro_provider.lro.resources.catalog import by_version, find_service
+from airflow_lro_provider.lro.resources.catalog import find_service, patterns_in
 from airflow_lro_provider.lro.resources.methods import Method
 from airflow_lro_provider.lro.resources.patterns import fits_one
 
 
 def doubts_about(method: Method) -> str:
-    """What speaks against it that a method responds with an operation: a sentence or two; empty if nothing does.
+    """Why a method may not respond with an operation, in a sentence or two; empty if nothing speaks against it.
 
-    What such a method starts (a custom job of Vertex AI) would run without anybody who stands up for it.
+    What such a method starts (a custom job of Vertex AI) would run on, owned by no task.
     """
     service = find_service(method.service)
     if (known := known_starts(service.name, method.version)) is None or _is_one(method, known):
@@ -37,7 +33,7 @@ def doubts_about(method: Method) -> str:
 
 def known_starts(service: str, version: str) -> tuple[str, ...] | None:
     """The methods that respond with an operation (``POST projects/*/jobs/*:run``); ``None`` of an unknown version."""
-    return _starts().get(service, {}).get(version)
+    return patterns_in("starts.json").get(service, {}).get(version)
 
 
 def is_called(pattern: str, http_method: str, path: str, verb: str) -> bool:
@@ -55,10 +51,3 @@ def _is_one(method: Method, known: tuple[str, ...]) -> bool:
     head, colon, tail = method.path.rpartition(":")
     calls = {(method.path, "")} | ({(head, tail)} if colon and "/" not in tail else set())
     return any(is_called(pattern, method.http_method, path, verb) for pattern in known for path, verb in calls)
-
-
-@lru_cache(maxsize=1)
-def _starts() -> dict[str, dict[str, tuple[str, ...]]]:
-    """By API and version."""
-    table = json.loads(Path(__file__).with_name("starts.json").read_text(encoding="utf-8"))
-    return {name: by_version(row) for name, row in table.items()}

@@ -9,8 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 import requests
@@ -19,23 +17,7 @@ from airflow_lro_provider import __version__, cli
 from airflow_lro_provider.demo.local_airflow import LocalAirflow, LocalAirflowError
 from airflow_lro_provider.hooks.operations import OperationsHook
 from airflow_lro_provider.lro.resources.catalog import SYSTEMS
-
-
-@contextmanager
-def emulator(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """The emulator in a process of its own, in which Ctrl-C works even if it does not in this one."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "airflow_lro_provider.cli", "emulator", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    with process:
-        try:
-            yield process
-        finally:
-            process.kill()
+from tests.commands import airflow_lro
 
 
 def head(process: subprocess.Popen[str]) -> tuple[str, str]:
@@ -109,7 +91,7 @@ def test_an_unknown_command_is_refused(capsys: pytest.CaptureFixture[str]) -> No
 
 def test_the_emulator_serves_until_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
     """It serves HTTP, the connection that it prints is good for OperationsHook, and Ctrl-C ends it with 0."""
-    with emulator("--port", "0", "--duration", "0.01") as process:
+    with airflow_lro("emulator", "--port", "0", "--duration", "0.01") as process:
         url, command = head(process)
         words = shlex.split(command)
         assert words[:3] == ["airflow", "connections", "add"]
@@ -129,7 +111,7 @@ def test_the_emulator_serves_until_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_the_emulator_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
     """One line, with the URL and a connection that Airflow takes as it is; nothing else, also at the end."""
-    with emulator("--port", "0", "--json") as process:
+    with airflow_lro("emulator", "--port", "0", "--json") as process:
         assert process.stdout is not None
         document = json.loads(process.stdout.readline())
         monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", json.dumps(document["connection"]))
@@ -163,7 +145,7 @@ def test_a_port_in_use_is_one_sentence() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with emulator("--port", str(port)) as process:
+        with airflow_lro("emulator", "--port", str(port)) as process:
             out, errors = process.communicate(timeout=30)
         assert process.returncode == 1
         assert out == ""

@@ -18,6 +18,7 @@ from airflow_lro_provider import cli
 from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.lro.resources.catalog import known_services
 from tests.airflow.played import once
+from tests.commands import airflow_lro
 from tests.late_success import succeed_after_cancel
 
 L = "projects/p/locations/us-central1"
@@ -254,28 +255,14 @@ def test_ctrl_c_ends_the_wait_and_not_the_operations(lro_emulator: Emulator) -> 
     """Exit status 130, as shells expect; what has finished is printed, and it says that nothing was cancelled."""
     one, two = (lro_emulator.create("datafusion", f"{L}/operations/{name}", duration=None) for name in ("one", "two"))
     lro_emulator.finish("datafusion", two)
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "airflow_lro_provider.cli", "wait", one, two, "--service", "datafusion"),
-            *("--emulator", lro_emulator.url),
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # Ctrl-C works in it even if it does not in this one.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    with process:
-        try:
-            assert process.stdout is not None
-            assert process.stderr is not None
-            assert process.stdout.readline() == f"{two}  SUCCEEDED · Finished.\n"
-            while f"{one}  RUNNING" not in process.stderr.readline():
-                pass
-            process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=30)
-        finally:
-            process.kill()
+    with airflow_lro("wait", one, two, "--service", "datafusion", "--emulator", lro_emulator.url) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == f"{two}  SUCCEEDED · Finished.\n"
+        while f"{one}  RUNNING" not in process.stderr.readline():
+            pass
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
     assert (process.returncode, out) == (130, "")
     assert err.endswith(f"interrupted; no operation was cancelled by that. Not waited for any longer: {one}\n")
     assert lro_emulator.requests(verb="cancel") == []

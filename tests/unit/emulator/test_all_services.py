@@ -11,7 +11,7 @@ from airflow_lro_provider.lro import protocol
 from airflow_lro_provider.lro.http.messages import Request, Response
 from airflow_lro_provider.lro.operation import Outcome
 from airflow_lro_provider.lro.resources import starts
-from airflow_lro_provider.lro.resources.catalog import Service, known_services
+from airflow_lro_provider.lro.resources.catalog import Service, known_services, patterns_in
 from airflow_lro_provider.lro.resources.names import read_parent, read_reference
 
 SERVICES = sorted(known_services())
@@ -99,7 +99,7 @@ def called(pattern: str) -> str:
     return "/".join(parts)
 
 
-@pytest.mark.parametrize("name", sorted(starts._starts()))
+@pytest.mark.parametrize("name", sorted(patterns_in("starts.json")))
 def test_every_method_that_discovery_knows_starts_an_operation(store: Any, speak: Any, send: Any, name: str) -> None:
     """C8: one with a name that its API has, so that it can be polled and, where the API can, cancelled."""
     service, endpoint = known_services()[name], f"http://emulator/{name}"
