@@ -4,7 +4,9 @@
                           Airflow 3                   Airflow 2.11
 ========================  ==========================  ===========================================================
 a task that was told to   any error will do: a state  the one of these that is an ``AirflowTaskTerminated``; after
-stop ends with            that a user has set stays   any other, Airflow overwrites what the user has set
+stop ends with            that a user has set stays.  any other, Airflow overwrites what the user has set
+                          A ``SystemExit`` is logged
+                          as one line, without stack
 ========================  ==========================  ===========================================================
 """
 
@@ -18,5 +20,5 @@ _room = importlib.import_module("airflow.sdk.exceptions" if AIRFLOW >= (3, 2) el
 
 AirflowRescheduleException: type[BaseException] = _room.AirflowRescheduleException
 
-TaskTerminated: type[BaseException] = _room.AirflowTaskTerminated if AIRFLOW < (3,) else BaseException
+TaskTerminated: type[BaseException] = _room.AirflowTaskTerminated if AIRFLOW < (3,) else SystemExit
 """What the error of a task that was told to stop has to be."""

@@ -169,7 +169,7 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
             return Decision.CANCEL if self.replaces else self.record.decide(reference, may_ask)
 
         with held_back(*RAISING):
-            self.guard.arm(self._guard_client(self.hook), reference, decide)
+            self.guard.arm(self._guard_client(self.hook), reference, decide, lambda: self.record.told_to_stop)
         self._first_poll = self.guard.first_poll
 
     def disown(self) -> None:

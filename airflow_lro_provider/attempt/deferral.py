@@ -23,7 +23,7 @@ from airflow_lro_provider.exceptions import OperationRunningError, OperationWait
 from airflow_lro_provider.lro.operation import Outcome
 from airflow_lro_provider.lro.polling import Deadline, earliest
 from airflow_lro_provider.ownership import evidence
-from airflow_lro_provider.ownership.decisions import Decision, Evidence, TaskState, describe, of_deferral
+from airflow_lro_provider.ownership.decisions import Decision, Evidence, TaskState, of_deferral
 from airflow_lro_provider.triggers.events import Finished, Gone, Lost, read_event
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ def _check_deferral(
     decision = of_deferral(task_state=state, owner_token=token, my_token=mine)
     if guard.killed and takes_any_deferral() and state == "running":  # the signal came first: it was not taken
         decision = decide()
-    known = describe(state, token, mine)
+    known = evidence.describe(state, token, mine)
     guard.release(f"its task was killed while it deferred ({known})" if decision is Decision.CANCEL else None)
     if decision is Decision.UNSURE:
         log.warning("Not cancelled: whether Airflow has taken the deferral is not known (%s): %s", known, reference)

@@ -23,6 +23,7 @@ from airflow_lro_provider.exceptions import OperationKilled, OperationWaitError
 from airflow_lro_provider.lro.resources.names import OperationReference
 from airflow_lro_provider.ownership import evidence
 from airflow_lro_provider.ownership.decisions import (
+    KILLED,
     ArmedRecord,
     Decision,
     EndedBy,
@@ -94,6 +95,8 @@ class AttemptRecord:
         """Where requests about the operation went, from the try on that has started it."""
         self.is_unread = False
         """Whether it is not known what an earlier try has left: Airflow did not respond."""
+        self.told_to_stop = KILLED
+        """Who told this process to stop, as far as Airflow has said."""
         self._is_repeatable = False  # whether the next try finds what this one starts, by its request id
         self._footprint: StartFootprint | None = None
         self._recorded: Mapping[str, Any] | None = None  # the operation that a record of this try named last
@@ -208,6 +211,7 @@ class AttemptRecord:
         is_current = False if self.is_outdated else None
         if may_ask:
             state = evidence.read_task_state(evidence.TaskKey.of(self._ti))
+            self.told_to_stop = evidence.told_to_stop(state)
             if state in ("running", "success"):
                 is_current = self._is_current(reference)
             if state == "success":

@@ -45,15 +45,7 @@ KILLED = "Airflow told this task to stop (marked, cleared, run stopped, or its w
 ADOPTER = "another try, which goes on with it"  # in place of the token of such a try
 STOPPED = "this process was told to stop; the next try of the task goes on with the operation, or decides"
 _ENDED = frozenset({"failed", "success", "skipped", "upstream_failed", "removed"})  # or will never run of itself
-_WOKEN = frozenset({"scheduled", "queued", "running"})  # a deferred task was woken; or cleared, to begin anew
-
-
-def describe(task_state: TaskState, owner_token: TaskState, my_token: str) -> str:
-    """The evidence about a deferred task, for a log."""
-    if task_state != "deferred" and task_state not in _WOKEN:
-        return f"its state is {task_state}"  # the token does not matter
-    owner = {my_token: "this try", NONE: "nobody", UNKNOWN: "unknown", ADOPTER: ADOPTER}
-    return f"its state is {task_state}, its owner is {owner.get(owner_token, 'another try')}"
+WOKEN = frozenset({"scheduled", "queued", "running"})  # a deferred task was woken; or cleared, to begin anew
 
 
 # -- a deferred task ------------------------------------------------------------------------------------
@@ -88,7 +80,7 @@ def of_killed_trigger(*, task_state: TaskState, owner_token: str | Evidence, my_
         return Decision.UNSURE
     if task_state == "up_for_retry":
         return Decision.OWN
-    if task_state != "deferred" and task_state not in _WOKEN:
+    if task_state != "deferred" and task_state not in WOKEN:
         return Decision.CANCEL
     if owner_token is UNKNOWN or (owner_token is NONE and task_state == "deferred"):
         return Decision.UNSURE
@@ -104,7 +96,7 @@ def of_deadline(*, task_state: TaskState, owner_token: str | Evidence, my_token:
     What is UNSURE is cancelled by the task that the event wakes.
     """
     decision = of_killed_trigger(task_state=task_state, owner_token=owner_token, my_token=my_token)
-    if task_state == "deferred" or task_state in _WOKEN:
+    if task_state == "deferred" or task_state in WOKEN:
         if isinstance(owner_token, Evidence):
             return Decision.UNSURE
         if owner_token != my_token:

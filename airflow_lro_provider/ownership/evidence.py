@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
-from airflow_lro_provider.ownership.decisions import ADOPTER, Evidence, TaskState
+from airflow_lro_provider.ownership.decisions import ADOPTER, GONE, KILLED, NONE, UNKNOWN, WOKEN, Evidence, TaskState
 from airflow_lro_provider.ownership.tries import is_younger
 
 if TYPE_CHECKING:
@@ -37,6 +37,15 @@ ASK_AGAIN_SECONDS = 0.2
 MAX_IDS = 100
 """Runs or tasks in one query at most: it becomes a URL."""
 
+_TOLD: Mapping[TaskState, str] = {
+    "failed": "marked failed, or its run was",
+    "success": "marked success, or its run was",
+    "skipped": "marked skipped, or its run timed out",
+    "restarting": "cleared",
+    "removed": "its Dag does not have it any more",
+    GONE: "deleted",
+    "running": "its worker shuts down, or its process was sent SIGTERM",
+}
 _T = TypeVar("_T")
 _Fetch = Callable[[str, Sequence[str], Sequence[str], "int | None"], Mapping[str, Mapping[str, Any]]]
 
@@ -69,6 +78,20 @@ class TaskKey(NamedTuple):
     def label(self) -> str:
         """What Airflow calls it among the states of a run."""
         return self.task_id if self.map_index < 0 else f"{self.task_id}_{self.map_index}"
+
+
+def describe(task_state: TaskState, owner_token: TaskState, my_token: str) -> str:
+    """The evidence about a deferred task, for a log."""
+    if task_state != "deferred" and task_state not in WOKEN:
+        return f"its state is {task_state}"  # the token does not matter
+    owner = {my_token: "this try", NONE: "nobody", UNKNOWN: "unknown", ADOPTER: ADOPTER}
+    return f"its state is {task_state}, its owner is {owner.get(owner_token, 'another try')}"
+
+
+def told_to_stop(task_state: TaskState) -> str:
+    """Who told a running task to stop, as far as its state tells by then: no Airflow tells a task which user."""
+    told = _TOLD.get(task_state)
+    return f"Airflow told this task to stop ({told})" if told else KILLED
 
 
 @dataclass(frozen=True)

@@ -24,11 +24,10 @@ from airflow_lro_provider.ownership.decisions import (
     Decision,
     Evidence,
     TaskState,
-    describe,
     of_deadline,
     of_killed_trigger,
 )
-from airflow_lro_provider.ownership.evidence import TaskKey, owner_token, task_state
+from airflow_lro_provider.ownership.evidence import TaskKey, describe, owner_token, task_state
 from airflow_lro_provider.triggers.arguments import Given, common_text
 from airflow_lro_provider.triggers.events import DeadlinePassed, Event, Finished, Gone, Lost, outline
 from airflow_lro_provider.triggers.shared import METRICS, settings_of, watcher_of_loop

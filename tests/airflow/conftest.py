@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from airflow_lro_provider.airflow_compat import AIRFLOW, task_process
-from airflow_lro_provider.attempt import attempt, deferral, guard, record
+from airflow_lro_provider.attempt import attempt, deferral, record
+from airflow_lro_provider.attempt.canceller import Canceller
 from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.lro import polling
 from tests.airflow.played import Killable, handling, once
@@ -56,13 +57,13 @@ def no_listener_is_left() -> Iterator[None]:
 def no_guard_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A task that defers keeps its guard until its process ends, which never comes here."""
     started: list[Any] = []
-    start = guard._Canceller.start
+    start = Canceller.start
 
     def noted(canceller: Any) -> None:
         started.append(canceller)
         start(canceller)
 
-    monkeypatch.setattr(guard._Canceller, "start", noted)
+    monkeypatch.setattr(Canceller, "start", noted)
     yield
     for canceller in started:
         canceller.stop()

@@ -12,7 +12,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTas
 
 from airflow_lro_provider.airflow_compat.exceptions import AirflowRescheduleException
 from airflow_lro_provider.airflow_compat.task_process import takes_any_deferral
-from airflow_lro_provider.attempt import guard
+from airflow_lro_provider.attempt import canceller, guard
 from airflow_lro_provider.attempt.attempt import Attempt
 from airflow_lro_provider.attempt.record import KEY
 from airflow_lro_provider.emulator import Emulator
@@ -317,7 +317,7 @@ def test_a_kill_goes_on_when_there_is_no_token_for_a_moment(
     reference = read_reference(emulator.create("datafusion", duration=None), "datafusion")
     client = OperationsClient(ConnectionSettings.from_extra(emulator.connection_extra()))
     with client:
-        result = client.cancel(reference, poll=False, patience=guard.KILL_PATIENCE_SECONDS, urgent=True)
+        result = client.cancel(reference, poll=False, patience=canceller.KILL_PATIENCE_SECONDS, urgent=True)
     assert result.requested
 
 

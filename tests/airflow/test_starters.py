@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout, TaskDeferred
 
-from airflow_lro_provider.attempt import adoption, guard
+from airflow_lro_provider.attempt import adoption
+from airflow_lro_provider.attempt.canceller import Canceller
 from airflow_lro_provider.attempt.record import KEY, AttemptRecord, Role
 from airflow_lro_provider.decorators.operation import OperationDecoratedOperator
 from airflow_lro_provider.emulator import Emulator
@@ -633,12 +634,11 @@ def test_a_kill_in_the_moment_in_which_the_guard_is_made_is_not_lost(a_try: Call
 
 def test_what_cannot_be_guarded_does_not_run(a_try: Callable[..., Try], monkeypatch: pytest.MonkeyPatch) -> None:
     """No thread or descriptor is left for the guard: the operation is cancelled at once, and the task fails."""
-    from airflow_lro_provider.attempt import guard
 
     def no_thread(self: Any) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(guard._Canceller, "start", no_thread)
+    monkeypatch.setattr(Canceller, "start", no_thread)
     this = a_try()
     with pytest.raises(RuntimeError, match="new thread"):
         this.run()
@@ -675,19 +675,19 @@ def test_a_kill_just_after_the_start_of_one_who_does_not_cancel_loses_no_name(
     """Killed between the answer to the start and the record of it: the retry knows which operation runs on."""
     this = a_try(max_tries=1)
     operator = this.operator(cancel_on_kill=False)
-    answered, start = threading.Event(), guard._Canceller.start
+    answered, start = threading.Event(), Canceller.start
     killable(operator, answered.is_set)
 
-    def killed(canceller: guard._Canceller) -> None:
+    def killed(canceller: Canceller) -> None:
         answered.set()
         while not operator._get_guard().killed:
             time.sleep(0.005)
         start(canceller)
 
-    monkeypatch.setattr(guard._Canceller, "start", killed)
+    monkeypatch.setattr(Canceller, "start", killed)
     with pytest.raises(Killed):
         operator.execute(this.context)
-    monkeypatch.setattr(guard._Canceller, "start", start)
+    monkeypatch.setattr(Canceller, "start", start)
     this.emulator.finish("developerconnect", this.started[0].operation["name"])
     a_try(number=2, max_tries=1).run(cancel_on_kill=False)
     assert (this.starts, this.cancels) == (1, 0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +13,7 @@ import pytest
 
 from airflow_lro_provider.demo.local_airflow import LocalAirflow
 from airflow_lro_provider.emulator import Emulator
-from tests.e2e.bed.bed import CONNECTION, DAGS_WITH_LEDGER
+from tests.e2e.bed.bed import CONNECTION, DAGS_WITH_LEDGER, sweep_from_outside
 from tests.e2e.bed.lab import Lab, Run
 from tests.e2e.bed.starting import begin, operations_of
 from tests.e2e.bed.waiting import wait_until
@@ -129,19 +128,8 @@ def test_the_sweep_from_outside(swept: Lab) -> None:
     os.kill(dead.process(), signal.SIGKILL)
     dead.reaches("failed")
 
-    def command(*more: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "airflow_lro_provider.cli", "sweep", "--url", lab.airflow.url, *more],
-            env={
-                **lab.airflow.environment,
-                "AIRFLOW_API_TOKEN": lab.airflow.token,
-                # Connections are read where the command runs: that of the bed is in Airflow's database.
-                "AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT": lab.emulator.airflow_connection_json(),
-            },
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+    def command(*options: str) -> subprocess.CompletedProcess[str]:
+        return sweep_from_outside(lab.airflow, lab.emulator, *options)
 
     told = command("--dry-run")
     assert dead.cancels == 0

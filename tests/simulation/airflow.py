@@ -27,7 +27,7 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_lro_provider.airflow_compat import record_store, task_states
 from airflow_lro_provider.airflow_compat.exceptions import AirflowRescheduleException
-from airflow_lro_provider.attempt import deferral, guard, record
+from airflow_lro_provider.attempt import canceller, deferral, guard, record
 from airflow_lro_provider.attempt.task import OperationTask
 from airflow_lro_provider.hooks import operations as hooks
 from airflow_lro_provider.lro import async_client
@@ -568,13 +568,13 @@ def in_place_of_the_real(airflow: Callable[[], Airflow]) -> Iterator[None]:
 
     _pool = threads_of_the_package._pool
     log = property(lambda _: _Log(airflow()))
-    _readable = guard._readable
-    threads = SimpleNamespace(Thread=Thread, Lock=guard.threading.Lock)
+    _readable = canceller._readable
+    threads = SimpleNamespace(Thread=Thread, Lock=canceller.threading.Lock)
     parent = SimpleNamespace(**{**vars(guard.os), "getppid": _parent})
     patches: list[Any] = [
-        mock.patch.object(guard, "_readable", readable),
-        mock.patch.object(guard, "threading", threads),
-        mock.patch.object(guard, "Future", SimulatedFuture),
+        mock.patch.object(canceller, "_readable", readable),
+        mock.patch.object(canceller, "threading", threads),
+        mock.patch.object(canceller, "Future", SimulatedFuture),
         mock.patch.object(guard, "os", parent),
         mock.patch.object(record_store, "SupervisorVariable", NoVariable),
         mock.patch.object(guard, "is_in_line", return_value=False),

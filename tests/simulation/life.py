@@ -27,7 +27,7 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from airflow_lro_provider.attempt import guard
+from airflow_lro_provider.attempt.canceller import Canceller
 from airflow_lro_provider.lro import field_mask
 from airflow_lro_provider.operators.operations import RunOperationOperator
 from airflow_lro_provider.sensors.operations import OperationSensor
@@ -398,13 +398,13 @@ def run(examples: int, chance: int, steps: int = 10) -> Counter[str]:
     """
     counts.clear()
     logging.disable(logging.CRITICAL)
-    made = guard._Canceller.__init__
+    made = Canceller.__init__
 
     def init(canceller: Any, *arguments: Any) -> None:
         made(canceller, *arguments)
         _cancellers.append(canceller)
 
-    guard._Canceller.__init__ = init  # type: ignore[method-assign]
+    Canceller.__init__ = init  # type: ignore[method-assign]
     # What a dead process has left in the middle of something is nobody's any more.
     hook, sys.unraisablehook = sys.unraisablehook, lambda *_: None
     try:
@@ -422,7 +422,7 @@ def run(examples: int, chance: int, steps: int = 10) -> Counter[str]:
                     ),
                 )
     finally:
-        guard._Canceller.__init__ = made  # type: ignore[method-assign]
+        Canceller.__init__ = made  # type: ignore[method-assign]
         gc.collect()
         sys.unraisablehook = hook
         logging.disable(logging.NOTSET)

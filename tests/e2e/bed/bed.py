@@ -9,6 +9,8 @@ import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -19,6 +21,7 @@ from typing import Any
 
 import psutil
 
+from airflow_lro_provider.airflow_compat.task_states import TASKS_LIST_VARIABLES
 from airflow_lro_provider.demo.local_airflow import LocalAirflow, LocalAirflowError
 from airflow_lro_provider.emulator import Emulator
 from tests.e2e.bed.airflow_faults import is_of_run, own_trouble
@@ -37,6 +40,7 @@ CONNECTION = "google_cloud_default"
 """It is in Airflow's database, so that each trigger asks its triggerer for it when it starts: the first answer of a
 triggerer costs Airflow 5 s of CPU, which are not to be a part of what the first kill takes."""
 CLOSED_POOL = "closed"
+SWEEP_SECONDS = 60.0
 STARTS_AT_A_TIME = 4
 """Two runs of one Dag that are created at once may wait for each other in Airflow's database."""
 
@@ -79,7 +83,10 @@ class Bed:
         self._read: Counter[str] = Counter()
         self._trouble: list[str] = []
         self._deaths: list[float] = []
-        self._keeper = threading.Thread(target=self._bring_back_the_scheduler, name="keeper", daemon=True)
+        keepers = {self._bring_back_the_scheduler}
+        if sweeps and not TASKS_LIST_VARIABLES:  # else a Dag sweeps, `bed_sweep`
+            keepers.add(self._sweep_from_outside)
+        self._keepers = [threading.Thread(target=keeper, name="keeper", daemon=True) for keeper in keepers]
 
     @classmethod
     @contextlib.contextmanager
@@ -154,12 +161,14 @@ class Bed:
             self.airflow.api("POST", "pools", {"name": CLOSED_POOL, "slots": 0})
         self.airflow.api("PATCH", "pools/default_pool", {"slots": 500}, params={"update_mask": "slots"})
         self.watch.start()
-        self._keeper.start()
+        for keeper in self._keepers:
+            keeper.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stopping.set()
-        self._keeper.join()
+        for keeper in self._keepers:
+            keeper.join()
         self.watch.stop()
 
     # Looking
@@ -245,6 +254,13 @@ class Bed:
                     with contextlib.suppress(LocalAirflowError):
                         self.airflow.restart("scheduler", index)
 
+    def _sweep_from_outside(self) -> None:
+        """As a cron job does it."""
+        while not self.stopping.wait(SWEEP_SECONDS):
+            done = sweep_from_outside(self.airflow, self.emulator)
+            with (self.airflow.home / "sweep.log").open("a") as log:
+                log.write(f"{done.returncode} {done.stdout} {done.stderr}\n")
+
     def spoiled(self, run_id: str, since: float = math.inf) -> bool:
         """Whether Airflow itself has failed the task of this run, or its scheduler has ended by itself since then."""
         if any(at >= since for at in self._deaths):
@@ -283,6 +299,22 @@ class Bed:
             body["service"] = service
         with self._starts:
             self.airflow.trigger(dag_id, run_id=key, conf=body)
+
+
+def sweep_from_outside(airflow: LocalAirflow, emulator: Emulator, *options: str) -> subprocess.CompletedProcess[str]:
+    """`airflow-lro sweep`, by an administrator of this Airflow."""
+    return subprocess.run(
+        [sys.executable, "-m", "airflow_lro_provider.cli", "sweep", "--url", airflow.url, *options],
+        env={
+            **airflow.environment,
+            "AIRFLOW_API_TOKEN": airflow.token,
+            # Connections are read where the command runs: that of the bed is in Airflow's database.
+            "AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT": emulator.airflow_connection_json(),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 _DETAILS = re.compile(r" (dag_id|run_id|task_id|ti_id|try_number|map_index|logger)=.*")

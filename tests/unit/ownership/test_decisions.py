@@ -17,7 +17,6 @@ from airflow_lro_provider.ownership.decisions import (
     EndedBy,
     Evidence,
     TaskState,
-    describe,
     of_armed_record,
     of_deadline,
     of_deferral,
@@ -103,25 +102,6 @@ def test_a_trigger_never_adopts() -> None:
         for state, token in itertools.product(STATES, TOKENS)
     }
     assert decisions == {OWN, CANCEL, UNSURE}
-
-
-@pytest.mark.parametrize(
-    ("state", "token", "text"),
-    [
-        ("failed", UNKNOWN, "its state is failed"),
-        (NONE, UNKNOWN, "its state is none"),
-        (GONE, UNKNOWN, "its state is gone"),
-        (UNKNOWN, UNKNOWN, "its state is unknown"),
-        ("deferred", MINE, "its state is deferred, its owner is this try"),
-        ("deferred", NONE, "its state is deferred, its owner is nobody"),
-        ("queued", "token-2", "its state is queued, its owner is another try"),
-        ("queued", ADOPTER, "its state is queued, its owner is another try, which goes on with it"),
-        ("running", UNKNOWN, "its state is running, its owner is unknown"),
-    ],
-)
-def test_the_evidence_in_words(state: TaskState, token: str | Evidence, text: str) -> None:
-    """The token is named where it matters, and never shown."""
-    assert describe(state, token, MINE) == text
 
 
 # --- a new try that finds a record -----------------------------------------------------------------

@@ -1,0 +1,53 @@
+"""The evidence in words, as ``ownership/evidence.py`` puts it into a log."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_lro_provider.ownership.decisions import ADOPTER, GONE, KILLED, NONE, UNKNOWN, Evidence, TaskState
+from airflow_lro_provider.ownership.evidence import describe, told_to_stop
+
+MINE = "token-1"
+
+
+@pytest.mark.parametrize(
+    ("state", "token", "text"),
+    [
+        ("failed", UNKNOWN, "its state is failed"),
+        (NONE, UNKNOWN, "its state is none"),
+        (GONE, UNKNOWN, "its state is gone"),
+        (UNKNOWN, UNKNOWN, "its state is unknown"),
+        ("deferred", MINE, "its state is deferred, its owner is this try"),
+        ("deferred", NONE, "its state is deferred, its owner is nobody"),
+        ("queued", "token-2", "its state is queued, its owner is another try"),
+        ("queued", ADOPTER, "its state is queued, its owner is another try, which goes on with it"),
+        ("running", UNKNOWN, "its state is running, its owner is unknown"),
+    ],
+)
+def test_the_evidence_in_words(state: TaskState, token: str | Evidence, text: str) -> None:
+    """The token is named where it matters, and never shown."""
+    assert describe(state, token, MINE) == text
+
+
+@pytest.mark.parametrize(
+    ("state", "text"),
+    [
+        ("failed", "marked failed, or its run was"),
+        ("success", "marked success, or its run was"),
+        ("skipped", "marked skipped, or its run timed out"),
+        ("restarting", "cleared"),
+        ("removed", "its Dag does not have it any more"),
+        (GONE, "deleted"),
+        ("running", "its worker shuts down, or its process was sent SIGTERM"),
+    ],
+    ids=str,
+)
+def test_who_told_a_task_to_stop(state: TaskState, text: str) -> None:
+    """A killed task's log says who asked for it, as far as Airflow tells: what state the task is in by then."""
+    assert told_to_stop(state) == f"Airflow told this task to stop ({text})"
+
+
+@pytest.mark.parametrize("state", [UNKNOWN, NONE, "queued", "scheduled", "up_for_retry"], ids=str)
+def test_what_no_state_tells_is_not_guessed(state: TaskState) -> None:
+    """Where the state leaves it open, the log names all that it can be."""
+    assert told_to_stop(state) == KILLED
