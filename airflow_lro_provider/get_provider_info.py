@@ -11,55 +11,84 @@ def _field(label: str, description: str, kind: str = "string", **schema: Any) ->
     return {"label": label, "description": description, "schema": {"type": [kind, "null"], **schema}}
 
 
+_KEYS, _IDP = "Other service account keys", "Workload identity federation"
+_REQUESTS, _HOSTS = "Requests", "Another host than Google's"
+
+# In the order of the form; what has no section comes first.
 CONNECTION_FIELDS: dict[str, Any] = {
-    "project": _field("Project id", "The default project."),
-    "key_path": _field("Key file path", "Path of a service account's key file (.json) on the workers."),
-    "keyfile_dict": _field("Key file JSON", "Contents of a service account key (JSON).", format="password"),
-    "credential_config_file": _field(
-        "Credential configuration file",
-        "Workload identity federation: the path of the configuration on the workers, or its contents (JSON).",
+    "project": _field("Project id", "The project of names that say none."),
+    "impersonation_chain": _field(
+        "Impersonation chain",
+        "Service accounts to impersonate, comma separated: the last one makes the requests.",
+    ),
+    "key_path": _field(
+        "Key file path",
+        "A service account's key file (.json), on every worker and triggerer. Without any key: the credentials of the"
+        " machine (application default credentials).",
+    ),
+    "keyfile_dict": _field(
+        "Key file JSON", "The contents of a service account's key file.", format="password", section=_KEYS
     ),
     "key_secret_name": _field(
         "Key file secret name",
-        "The secret in Google's Secret Manager that holds a service account key; it is read with the application"
-        " default credentials.",
+        "The secret of Google's Secret Manager that holds a key file; it is read with the credentials of the machine.",
+        section=_KEYS,
     ),
-    "key_secret_project_id": _field("Key file secret project id", "The project of that secret."),
+    "key_secret_project_id": _field("Key file secret project id", "The project of that secret.", section=_KEYS),
+    "credential_config_file": _field(
+        "Credential configuration file",
+        "The path of the configuration on every worker and triggerer, or its contents (JSON).",
+        section=_IDP,
+    ),
     "idp_issuer_url": _field(
         "IdP token URL",
-        "The token endpoint (client credentials grant) of the identity provider whose tokens the"
-        " credential configuration exchanges.",
+        "The token endpoint (client credentials grant) of the identity provider whose tokens the configuration"
+        " exchanges.",
+        section=_IDP,
     ),
-    "client_id": _field("IdP client id", "The client's id at the identity provider."),
-    "client_secret": _field("IdP client secret", "The client's secret at the identity provider.", format="password"),
+    "client_id": _field("IdP client id", "The client's id at the identity provider.", section=_IDP),
+    "client_secret": _field(
+        "IdP client secret", "The client's secret at the identity provider.", format="password", section=_IDP
+    ),
     "idp_extra_parameters": _field(
-        "IdP extra parameters", "Additional parameters for the token request, as a JSON object."
+        "IdP extra parameters", "Additional parameters for the token request, as a JSON object.", section=_IDP
     ),
-    "impersonation_chain": _field(
-        "Impersonation chain",
-        "Service accounts to impersonate, comma separated; requests are made as the last one.",
+    "scope": _field(
+        "Scopes", "OAuth scopes, separated by commas or spaces. Default: cloud-platform.", section=_REQUESTS
     ),
-    "quota_project_id": _field("Quota project id", "The project that is charged for quota and billing."),
-    "scope": _field("Scopes", "OAuth scopes, separated by commas or spaces. Default: cloud-platform."),
+    "quota_project_id": _field("Quota project id", "The project that pays, and whose quota counts.", section=_REQUESTS),
     "num_retries": _field(
-        "Number of retries", "How often a request is retried after a transient error. Default: 5.", "integer", minimum=0
+        "Number of retries",
+        "How often a request is sent again after a passing error. Default: 5.",
+        "integer",
+        minimum=0,
+        section=_REQUESTS,
     ),
     "start_timeout": _field(
-        "Start timeout", "Seconds that the response to a start may take. Default: 60.", "integer", minimum=1
+        "Start timeout",
+        "How long the response to a start may take, in seconds. Default: 60.",
+        "integer",
+        minimum=1,
+        section=_REQUESTS,
     ),
     "universe_domain": _field(
         "Universe domain",
         "The domain of Google's APIs and credentials. Default: GOOGLE_CLOUD_UNIVERSE_DOMAIN, else googleapis.com.",
+        section=_HOSTS,
     ),
     "api_endpoint": _field(
         "API endpoint",
-        "Where to send requests instead of Google's hosts: a private endpoint or an emulator."
-        " {service} in it is replaced with the name of the API.",
+        "Where to send requests instead of Google's hosts: a private endpoint, or an emulator. {service} in it becomes"
+        " the name of the API.",
+        section=_HOSTS,
     ),
     "emulator": _field(
-        "Emulator", "The endpoint is an emulator: plain http is allowed, and only a fake token is sent.", "boolean"
+        "Emulator",
+        "The endpoint is an emulator: plain http is allowed, and no real token is sent.",
+        "boolean",
+        section=_HOSTS,
     ),
-    "is_anonymous": _field("Anonymous", "Send no token.", "boolean"),
+    "is_anonymous": _field("Anonymous", "Send no token at all.", "boolean", section=_HOSTS),
 }
 FIELD_BEHAVIOUR: dict[str, Any] = {
     "hidden-fields": ["host", "schema", "login", "password", "port"],

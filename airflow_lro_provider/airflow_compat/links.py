@@ -3,9 +3,9 @@
 ====================  =========================================  ==============================================
                       Airflow 3                                  Airflow 2.11
 ====================  =========================================  ==============================================
-who makes the link    the process of the task, at its end;       the web server, when somebody looks: it knows
-                      Airflow keeps it                           the Dag's arguments only, and what the task has
-                                                                 left as an XCom
+who makes the link    the process of the task, at its end, as    the web server, when somebody looks: it knows
+                      an XCom; what is there before, is shown    the Dag's arguments only, and what the task has
+                      before                                     left as an XCom
 ====================  =========================================  ==============================================
 """
 
@@ -17,15 +17,16 @@ from typing import Any
 
 from airflow_lro_provider.airflow_compat import AIRFLOW
 
-KEY = "google_console"
+KEY = "_link_OperationLink" if AIRFLOW >= (3,) else "google_console"  # there it is Airflow's own
 
 
-def leave_link(ti: Any, make: Callable[[], str]) -> None:
-    """Leave the link, where it is not Airflow that does.
+def leave_link(ti: Any, make: Callable[[], str], *, is_end: bool = False) -> None:
+    """Leave the link. It costs one request to Airflow.
 
     :param make: makes it; empty if there is none.
+    :param is_end: whether the task ends now; then Airflow may make it itself.
     """
-    if AIRFLOW >= (3,):
+    if is_end and AIRFLOW >= (3,):
         return
     with contextlib.suppress(Exception):  # whatever is wrong with it, the task has its own end
         if url := make():

@@ -36,6 +36,7 @@ from airflow_lro_provider.exceptions import (
     OperationStartError,
     OperationWaitError,
 )
+from airflow_lro_provider.links.operations import show_link
 from airflow_lro_provider.lro.cancel import cancel_line
 from airflow_lro_provider.lro.errors import NotFoundError, OperationsError, WaitTimeoutError
 from airflow_lro_provider.lro.flows import START_RETRY_SECONDS
@@ -85,7 +86,9 @@ def take_over(attempt: Attempt, reference: OperationReference) -> None:
     record.write(reference)
     if record.is_rejected:  # as if it was told to stop: another try waits for it, or the task has ended
         attempt.guard.on_kill()
-    elif earlier is not None:
+    else:
+        show_link(attempt.context["ti"], reference)
+    if earlier is not None and not record.is_rejected:
         leave_token(attempt)
     attempt.guard.enter(Phase.WAITING)
     if earlier is None:
@@ -177,6 +180,7 @@ def adopt(attempt: Attempt, start: Start, poll_interval: float | None) -> bool:
     record.left_by_try = attempt.left_by_try = earlier.try_number
     guard.enter(Phase.ASKING)
     record.write(reference)
+    show_link(attempt.context["ti"], reference)
     leave_token(attempt)
     guard.enter(Phase.WAITING)
     return True

@@ -29,7 +29,6 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow_lro_provider.airflow_compat.links import leave_link
 from airflow_lro_provider.airflow_compat.task_process import RAISING, is_in_line, takes_any_deferral
 from airflow_lro_provider.attempt.guard import Guard, Phase
 from airflow_lro_provider.attempt.record import AttemptRecord, Role
@@ -37,7 +36,7 @@ from airflow_lro_provider.attempt.result import how_it_ended
 from airflow_lro_provider.attempt.resumed import Resumed
 from airflow_lro_provider.attempt.signals import held_back
 from airflow_lro_provider.exceptions import OperationInputError, OperationKilled
-from airflow_lro_provider.links.operations import console_url
+from airflow_lro_provider.links.operations import show_link
 from airflow_lro_provider.lro.auth.credentials import identity_for
 from airflow_lro_provider.lro.cancel import cancel_level, cancel_line
 from airflow_lro_provider.lro.errors import InvalidRequestError, NotFoundError, OperationsError
@@ -320,7 +319,7 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         finally:
             if hasattr(self, "client"):
                 self.client.close()
-            leave_link(self.context["ti"], lambda: console_url(self.about) if self.about else "")
+            show_link(self.context["ti"], self.about, is_end=True)
 
     def _called_off(self, error: BaseException | None) -> BaseException | None:
         """Airflow 2 would reschedule a task that was stopped, and forget that: it is killed instead."""

@@ -11,6 +11,7 @@ from airflow_lro_provider.attempt.guard import Phase
 from airflow_lro_provider.attempt.signals import held_back
 from airflow_lro_provider.attempt.validation import warn_if_it_runs_on
 from airflow_lro_provider.exceptions import OperationKilled
+from airflow_lro_provider.links.operations import show_link
 from airflow_lro_provider.lro.errors import NotAnOperationError, OperationsError
 from airflow_lro_provider.lro.resources.methods import new_request_id
 from airflow_lro_provider.lro.resources.names import OperationReference
@@ -115,4 +116,6 @@ def begin(attempt: Attempt, start: Start) -> None:
         record.write(reference)
         if record.is_rejected:  # another try is at it, and knows nothing of this, unless its start is the same
             guard.on_kill()
+        else:
+            show_link(attempt.context["ti"], reference)
     guard.enter(Phase.WAITING)

@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import BaseOperatorLink
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator, TaskInstanceKey
 
-__all__ = ["OperationLink", "console_url"]
+__all__ = ["OperationLink", "console_url", "show_link"]
 
 
 class OperationLink(BaseOperatorLink):
@@ -20,7 +20,10 @@ class OperationLink(BaseOperatorLink):
     name = "Google Console"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """Make the URL from the operator's rendered arguments; Airflow stores it when the task ends."""
+        """Make the URL from the operator's rendered arguments; Airflow stores it when the task ends.
+
+        While it runs, what :func:`show_link` has left is shown.
+        """
         from airflow_lro_provider.airflow_compat.links import link_left
 
         return link_left(ti_key) or console_url(
@@ -29,6 +32,13 @@ class OperationLink(BaseOperatorLink):
             getattr(operator, "service", None),
             getattr(operator, "api_version", None),
         )
+
+
+def show_link(ti: Any, operation: Any, *, is_end: bool = False) -> None:
+    """Leave the link to what a task works on (``None``: nothing yet) for the web interface, from now on."""
+    from airflow_lro_provider.airflow_compat.links import leave_link
+
+    leave_link(ti, lambda: console_url(operation) if operation else "", is_end=is_end)
 
 
 def console_url(operation: Any, service: str | None = None, api_version: str | None = None) -> str:

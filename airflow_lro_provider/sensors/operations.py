@@ -20,6 +20,7 @@ from airflow_lro_provider.attempt.validation import (
     check_result_check,
 )
 from airflow_lro_provider.exceptions import FinalOperationFailedError, OperationWaitError
+from airflow_lro_provider.links.operations import show_link
 from airflow_lro_provider.lro.durations import check_interval, check_seconds
 
 if TYPE_CHECKING:
@@ -130,6 +131,7 @@ class OperationSensor(OperationTask, BaseSensorOperator):
             if self.cancel_on_kill:
                 take_over(attempt, reference)
             else:
+                show_link(attempt.context["ti"], reference)
                 attempt.guard.enter(Phase.WAITING)
             self._schedule = self._new_schedule(attempt)
             # Airflow's own loop, also when deferring: `poke` leaves it by deferring, so that soft_fail, silent_fail

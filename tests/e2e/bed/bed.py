@@ -21,7 +21,7 @@ from typing import Any
 
 import psutil
 
-from airflow_lro_provider.airflow_compat.task_states import TASKS_LIST_VARIABLES
+from airflow_lro_provider.airflow_compat import TASKS_LIST_VARIABLES
 from airflow_lro_provider.demo.local_airflow import LocalAirflow, LocalAirflowError
 from airflow_lro_provider.emulator import Emulator
 from tests.e2e.bed.airflow_faults import is_of_run, own_trouble

@@ -5,7 +5,7 @@ Where no task may list Variables, the bed sweeps from outside.
 
 from __future__ import annotations
 
-from airflow_lro_provider.airflow_compat.task_states import TASKS_LIST_VARIABLES
+from airflow_lro_provider.airflow_compat import TASKS_LIST_VARIABLES
 from airflow_lro_provider.sweep import sweep_dag
 from airflow_lro_provider.sweep.ledger import ledger_is_on
 
