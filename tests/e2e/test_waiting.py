@@ -139,10 +139,14 @@ def test_branching_on_the_outcome(lab: Lab) -> None:
     assert (states["undo"], states["go_on"]) == ("success", "skipped")
 
 
-def test_the_link_to_the_console_is_there(lab: Lab) -> None:
-    """The task has a link that the web interface shows."""
-    run = lab.start("poke", service="aiplatform", duration=3)
-    run.reaches("success")
-    path = f"dags/poke/dagRuns/{run.run_id}/taskInstances/it/links"
+@pytest.mark.parametrize("dag_id", ["poke", "deferred"])
+def test_the_link_to_the_console_is_there(lab: Lab, dag_id: str) -> None:
+    """The task has a link that the web interface shows, while it waits and when it has ended."""
+    run = lab.start(dag_id, service="aiplatform").waits()
+    path = f"dags/{dag_id}/dagRuns/{run.run_id}/taskInstances/it/links"
     link = wait_until(lambda: lab.airflow.api("GET", path)["extra_links"].get("Google Console"), "its link")
+    assert run.state in ("running", "deferred")
+    lab.emulator.finish("aiplatform", run.operation_name)
+    run.reaches("success")
+    assert lab.airflow.api("GET", path)["extra_links"]["Google Console"] == link
     assert link.startswith("https://console.cloud.google.com/vertex-ai?project=")
