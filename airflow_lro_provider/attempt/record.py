@@ -361,6 +361,9 @@ class AttemptRecord:
                     self._is_there, self._recorded = False, None
                 elif self.is_rejected:  # by then another try had found it; else the one before it still stands
                     self._is_there = False
+                if self.is_rejected:  # as after a clear: that is fine
+                    self._log.info("This try leaves no record: Airflow has another one by now, or its task has ended")
+                    return False
                 raise
             self._rejected_with = None
             self._is_there, self._recorded = True, record.reference
@@ -374,7 +377,6 @@ class AttemptRecord:
         try:
             yield
         except Exception as error:
-            # After a clear this try is not the current one any more and may not write: that is fine.
             self._log.info("Could not %s the record of this try: %s", verb, str(error)[:300])
 
 
