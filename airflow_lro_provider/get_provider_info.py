@@ -11,20 +11,23 @@ def _field(label: str, description: str, kind: str = "string", **schema: Any) ->
     return {"label": label, "description": description, "schema": {"type": [kind, "null"], **schema}}
 
 
-_KEYS, _IDP = "Other service account keys", "Workload identity federation"
+_ACCOUNT, _KEYS = "Project and account", "Other service account keys"
+_IDP = "Workload identity federation"
 _REQUESTS, _HOSTS = "Requests", "Another host than Google's"
 
-# In the order of the form; what has no section comes first.
+# In the order of the form.
 CONNECTION_FIELDS: dict[str, Any] = {
-    "project": _field("Project id", "The project of names that say none."),
+    "project": _field("Project id", "The project of names that say none.", section=_ACCOUNT),
     "impersonation_chain": _field(
         "Impersonation chain",
         "Service accounts to impersonate, comma separated: the last one makes the requests.",
+        section=_ACCOUNT,
     ),
     "key_path": _field(
         "Key file path",
         "A service account's key file (.json), on every worker and triggerer. Without any key: the credentials of the"
         " machine (application default credentials).",
+        section=_ACCOUNT,
     ),
     "keyfile_dict": _field(
         "Key file JSON", "The contents of a service account's key file.", format="password", section=_KEYS

@@ -305,7 +305,7 @@ class Operation:
             parts.append(f"{progress:.0%}")
         text = self.error_message if self.error is not None else self.message
         if words and text and text not in parts:
-            text = legible(without_credentials(" ".join(text[:1000].splitlines())))
+            text = legible(without_credentials(" ".join(text[:1000].splitlines()))).rstrip(".")
             parts.append(text if len(text) <= 300 else text[:297] + "...")
         return " · ".join(parts)
 

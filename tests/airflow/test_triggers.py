@@ -520,7 +520,7 @@ async def test_what_is_over_by_the_time_the_answer_comes_is_not_cancelled(
     await trigger.on_kill()
     await trigger.cleanup()
     assert cancels(lro_emulator, trigger) == 0
-    assert "Not cancelled, already finished (SUCCEEDED · Finished.)" in capsys.readouterr().out
+    assert "Not cancelled, already finished (SUCCEEDED · Finished)" in capsys.readouterr().out
 
 
 async def test_what_may_not_be_looked_at_is_cancelled_all_the_same(

@@ -1,4 +1,4 @@
-"""What waiting costs a triggerer: CPU, memory, requests, loop lag, delay. A table and a plot.
+"""What waiting costs a triggerer: CPU, memory, requests, loop lag, delay. A table.
 
 Needs nothing but this package with its ``dev`` extra, and openssl::
 
@@ -24,8 +24,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from html import escape
-from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.waiting_server import certificate
@@ -157,25 +155,6 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def plot(rows: list[dict[str, Any]]) -> str:
-    """The CPU over the floor as bars, in SVG."""
-    floors = {row["count"]: row["cpu"] for row in rows if row["strategy"] == "floor" and "failed" not in row}
-    bars = [
-        (f"{row['count']:,} {row['strategy']}, {row['server']}", max(row["cpu"] - floors.get(row["count"], 0.0), 0.0))
-        for row in rows
-        if row["strategy"] != "floor" and "failed" not in row
-    ]
-    most = max((value for _, value in bars), default=1.0) or 1.0
-    parts = ['<text x="10" y="20" font-weight="bold">CPU over the floor, % of a core</text>']
-    for number, (label, value) in enumerate(bars):
-        y = 40 + 24 * number
-        parts.append(f'<text x="10" y="{y + 12}">{escape(label)}</text>')
-        parts.append(f'<rect x="340" y="{y}" width="{400 * value / most:.1f}" height="16" fill="#4285f4"/>')
-        parts.append(f'<text x="{345 + 400 * value / most:.1f}" y="{y + 12}">{value:.2f}</text>')
-    size = f'width="820" height="{50 + 24 * len(bars)}" font-family="sans-serif" font-size="12"'
-    return f'<svg xmlns="http://www.w3.org/2000/svg" {size}>{"".join(parts)}</svg>'
-
-
 def main() -> None:
     """Measure what was chosen."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -187,7 +166,6 @@ def main() -> None:
     parser.add_argument("--settle", type=float, default=15.0, help="how long it settles before; longer for many")
     parser.add_argument("--repeat", type=int, default=1, help="number of measurements of each row, in turns")
     parser.add_argument("--short", action="store_true", help="1,000 triggers, few rows, 15 s each")
-    parser.add_argument("--plot", type=Path, help="write the plot there, as SVG")
     parser.add_argument("--verbose", action="store_true")
     chosen = parser.parse_args()
     rows = ROWS
@@ -207,8 +185,6 @@ def main() -> None:
                     print(json.dumps(those[-1]), file=sys.stderr, flush=True)
             found += [together(those) for those in runs]
     print(table(found))
-    if chosen.plot:
-        chosen.plot.write_text(plot(found), encoding="utf-8")
 
 
 if __name__ == "__main__":

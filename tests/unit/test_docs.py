@@ -11,6 +11,7 @@ import pytest
 
 import airflow_lro_provider
 from tests.documents import PAGES, ROOT
+from tools import draw_waiting
 
 OLD_WORDS = (
     "answer", "answers", "answered", "stands for", "stand for", "strikes", "ripe", "pace", "traces", "so many",
@@ -72,7 +73,7 @@ def test_a_link_leads_somewhere(page: Path) -> None:
             continue
         target = page if not path else (page.parent / path).resolve()
         assert target.exists(), path
-        if anchor:
+        if anchor and target.suffix == ".md":
             assert anchor in anchors_of(target), f"{path}#{anchor}"
 
 
@@ -91,3 +92,12 @@ def test_every_page_is_in_the_menu() -> None:
     """MkDocs itself only mentions those that are not."""
     menu = (ROOT / "mkdocs.yml").read_text("utf-8")
     assert [page.name for page in PAGES if page.parent.name == "docs" and f": {page.name}" not in menu] == []
+
+
+def test_the_plot_shows_the_table_of_its_page() -> None:
+    """docs/waiting.md: whoever changes a number draws it again (``python -m tools.draw_waiting``)."""
+    table = draw_waiting.rows(draw_waiting.PAGE.read_text(encoding="utf-8"))
+    assert len(table) == 7
+    for scheme in ("light", "dark"):
+        drawn = (draw_waiting.PAGE.parent / "images" / f"waiting-{scheme}.svg").read_text(encoding="utf-8")
+        assert drawn == draw_waiting.draw(table, scheme)

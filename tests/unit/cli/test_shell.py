@@ -63,7 +63,7 @@ def test_an_unknown_service_gets_a_hint(capsys: pytest.CaptureFixture[str]) -> N
 def test_get(shell: Callable[..., tuple[int, str, str]], lro_emulator: Emulator) -> None:
     """One line, or the whole operation."""
     name = lro_emulator.create("datafusion", duration=None)
-    assert shell("get", name, "--service", "datafusion") == (0, "RUNNING · Running.\n", "")
+    assert shell("get", name, "--service", "datafusion") == (0, "RUNNING · Running\n", "")
     status, out, _ = shell("get", f"//datafusion.googleapis.com/{name}", "--json")
     assert (status, json.loads(out)["name"]) == (0, name)
 
@@ -172,7 +172,7 @@ def test_what_has_finished_is_not_cancelled(shell: Callable[..., tuple[int, str,
     name = lro_emulator.create("datafusion", duration=0)
     status, out, err = shell("cancel", name, "--service", "datafusion")
     assert (status, out.split()[0]) == (0, "SUCCEEDED")
-    assert "Not cancelled, already finished (SUCCEEDED · Finished.)" in err
+    assert "Not cancelled, already finished (SUCCEEDED · Finished)" in err
     assert lro_emulator.requests(verb="cancel") == []
 
 
@@ -258,7 +258,7 @@ def test_ctrl_c_ends_the_wait_and_not_the_operations(lro_emulator: Emulator) -> 
     with airflow_lro("wait", one, two, "--service", "datafusion", "--emulator", lro_emulator.url) as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        assert process.stdout.readline() == f"{two}  SUCCEEDED · Finished.\n"
+        assert process.stdout.readline() == f"{two}  SUCCEEDED · Finished\n"
         while f"{one}  RUNNING" not in process.stderr.readline():
             pass
         process.send_signal(signal.SIGINT)
