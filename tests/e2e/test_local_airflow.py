@@ -1,11 +1,14 @@
-"""The local Airflow itself: what changes it may come from many sides at once."""
+"""The local Airflow itself: what changes or examines it may come from many sides at once."""
 
 from __future__ import annotations
 
+import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 from airflow_lro_provider.demo._client import AirflowClient
+from tests.airflow.versions import since_3
+from tests.e2e.bed.bed import from_outside
 from tests.e2e.bed.lab import Lab
 
 CLIENTS, CHANGES = 8, 10
@@ -28,3 +31,12 @@ def test_many_changes_at_once_are_answered_at_once(lab: Lab) -> None:
     with ThreadPoolExecutor(CLIENTS) as pool:
         list(pool.map(change, range(CLIENTS)))
     assert time.monotonic() - began < WITHIN_SECONDS
+
+
+@since_3
+def test_doctor_finds_nothing_wrong_from_outside(lab: Lab) -> None:
+    """`airflow-lro doctor --url`, by Airflow's public API: the connection has a token, and a triggerer runs."""
+    done = from_outside(lab.airflow, lab.emulator, "doctor", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    marks = {check["check"]: check["mark"] for check in json.loads(done.stdout)["checks"]}
+    assert marks["triggerer"] == marks["connection"] == "ok", done.stdout

@@ -13,7 +13,7 @@ import pytest
 
 from airflow_lro_provider.demo.local_airflow import LocalAirflow
 from airflow_lro_provider.emulator import Emulator
-from tests.e2e.bed.bed import CONNECTION, DAGS_WITH_LEDGER, sweep_from_outside
+from tests.e2e.bed.bed import CONNECTION, DAGS_WITH_LEDGER, from_outside
 from tests.e2e.bed.lab import Lab, Run
 from tests.e2e.bed.starting import begin, operations_of
 from tests.e2e.bed.waiting import wait_until
@@ -121,7 +121,7 @@ def test_reschedule_mode_works_with_the_ledger(swept: Lab) -> None:
     assert sweep(swept)["found"] == 0
 
 
-def test_the_sweep_from_outside(swept: Lab) -> None:
+def test_the_from_outside(swept: Lab) -> None:
     """`airflow-lro sweep`: a dry run tells, the run does, by Airflow's public API."""
     lab = swept
     dead, living = lab.start("poke").waits(), begin(lab, "run_deferred").waits()
@@ -129,7 +129,7 @@ def test_the_sweep_from_outside(swept: Lab) -> None:
     dead.reaches("failed")
 
     def command(*options: str) -> subprocess.CompletedProcess[str]:
-        return sweep_from_outside(lab.airflow, lab.emulator, *options)
+        return from_outside(lab.airflow, lab.emulator, "sweep", *options)
 
     told = command("--dry-run")
     assert dead.cancels == 0

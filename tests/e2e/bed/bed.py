@@ -257,7 +257,7 @@ class Bed:
     def _sweep_from_outside(self) -> None:
         """As a cron job does it."""
         while not self.stopping.wait(SWEEP_SECONDS):
-            done = sweep_from_outside(self.airflow, self.emulator)
+            done = from_outside(self.airflow, self.emulator, "sweep")
             with (self.airflow.home / "sweep.log").open("a") as log:
                 log.write(f"{done.returncode} {done.stdout} {done.stderr}\n")
 
@@ -301,10 +301,12 @@ class Bed:
             self.airflow.trigger(dag_id, run_id=key, conf=body)
 
 
-def sweep_from_outside(airflow: LocalAirflow, emulator: Emulator, *options: str) -> subprocess.CompletedProcess[str]:
-    """`airflow-lro sweep`, by an administrator of this Airflow."""
+def from_outside(
+    airflow: LocalAirflow, emulator: Emulator, command: str, *options: str
+) -> subprocess.CompletedProcess[str]:
+    """`airflow-lro COMMAND --url …`, by an administrator of this Airflow."""
     return subprocess.run(
-        [sys.executable, "-m", "airflow_lro_provider.cli", "sweep", "--url", airflow.url, *options],
+        [sys.executable, "-m", "airflow_lro_provider.cli", command, "--url", airflow.url, *options],
         env={
             **airflow.environment,
             "AIRFLOW_API_TOKEN": airflow.token,
