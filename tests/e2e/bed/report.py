@@ -236,20 +236,18 @@ def guarantees_table(measured: Mapping[str, Any], swept: Mapping[str, Any] | Non
         f" {totals['hookless_leaks']} of {totals['hookless_runs']} were left at first.",
     ]
     if swept:
-        totals = swept["totals"]
-        lines.append(
-            f"With the sweep, once a minute, {totals['runs']} more in {totals['cells']} cells: {totals['swept']} of"
-            f" {totals['to_sweep']} operations without a hook were cancelled within two sweeps of their task's end;"
-            f" {totals['false_kills']} false kills, {totals['duplicates']} duplicates."
-        )
+        lines.append(_with_the_sweep(swept))
     return "\n".join(lines)
 
 
 def versions_table(measured: Sequence[Mapping[str, Any]]) -> str:
     """What holds on each version of Airflow, running and deferred; a dash is where it is not measured.
 
-    :param measured: of each version, the newest first; all of them on Celery, or none.
+    :param measured: of each version, the newest first; all of them on Celery, or none. What was measured with the sweep
+        has a sentence below the table.
     """
+    swept = {one["airflow"]: one for one in measured if one.get("sweeps")}
+    measured = [one for one in measured if not one.get("sweeps")]
     rows = CELERY_ROWS if measured[0].get("celery") else ROWS
     heads = [f"{one['airflow']}, {what}" for one in measured for what in ("running", "deferred")]
     lines = [" | ".join(["| how the task ends", *heads]) + " |", "|---" * (len(heads) + 1) + "|"]
@@ -270,7 +268,18 @@ def versions_table(measured: Sequence[Mapping[str, Any]]) -> str:
             f" where there is a hook, {totals['false_kills']} false kills, {totals['duplicates']} duplicates,"
             f" {totals['green']} green by their own kill.",
         ]
+        if one["airflow"] in swept:
+            lines[-1] += f" {_with_the_sweep(swept[one['airflow']])}"
     return "\n".join(lines)
+
+
+def _with_the_sweep(swept: Mapping[str, Any]) -> str:
+    totals = swept["totals"]
+    return (
+        f"With the sweep, once a minute, {totals['runs']} more in {totals['cells']} cells: {totals['swept']} of"
+        f" {totals['to_sweep']} operations without a hook were cancelled within two sweeps of their task's end;"
+        f" {totals['false_kills']} false kills, {totals['duplicates']} duplicates."
+    )
 
 
 def _briefly(cells: Sequence[Mapping[str, Any]]) -> str:

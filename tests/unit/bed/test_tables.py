@@ -210,12 +210,22 @@ def test_the_page_of_versions_has_a_row_for_each_death() -> None:
     assert others[-1].startswith("3.1.8: ")
 
 
+def test_the_page_of_versions_says_what_the_sweep_has_done() -> None:
+    """Beside the count of the same version: how many of those without a hook it has cancelled."""
+    shown = versions_table([of_version("3.3.2"), of_version("3.1.8"), of_version("3.1.8", sweeps=True)])
+    *_, newest, _, older = shown.splitlines()
+    assert "With the sweep" not in newest
+    assert "own kill. With the sweep, once a minute, " in older
+
+
 @since_3_3
 @pytest.mark.parametrize(("page", "name"), [(VERSIONS, "kill_matrix"), (DEPLOYMENT, "kill_matrix_celery")])
 def test_the_page_of_versions_shows_what_was_measured(page: Path, name: str) -> None:
     """Its table is the one that is made from the files beside the matrix; nothing in them is wrong."""
     folder = MEASURED[0].parent
     files = sorted(folder.glob(f"{name}-*.json"), reverse=True)
+    if page is VERSIONS:
+        files += sorted(folder.glob("kill_matrix_sweep*.json"))
     measured = [json.loads(file.read_text("utf-8")) for file in (folder / f"{name}.json", *files)]
     text = page.read_text("utf-8")
     assert text.partition(BEGIN)[2].partition(END)[0].strip() == versions_table(measured)
