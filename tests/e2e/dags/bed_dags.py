@@ -83,7 +83,8 @@ class CompletingSensor(OperationSensor):
         tell(context, "completing")
         time.sleep(AROUND)
         result = super().execute_complete(context, *arguments, **kwargs)
-        time.sleep(AROUND)
+        limit = self.execution_timeout  # it passes here, however quick the machine is
+        time.sleep(AROUND if limit is None else limit.total_seconds())
         return result
 
 
