@@ -203,8 +203,9 @@ class AttemptRecord:
 
         :param may_ask: whether Airflow may be asked what has become of the task.
         """
-        if is_in_line():
-            return Decision.CANCEL  # `dags test`: there is nobody else
+        if is_in_line():  # `dags test`: there is nobody else
+            self.told_to_stop = "this process was told to stop"
+            return Decision.CANCEL
         named = (self._recorded, None if self._earlier is None else self._earlier.reference)
         is_known = not self._role.needs_record or reference.to_dict() in named or self._is_repeatable
         state: TaskState = Evidence.UNKNOWN

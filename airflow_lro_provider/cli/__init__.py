@@ -8,6 +8,7 @@ import functools
 import importlib.util
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from urllib.parse import urlsplit
@@ -171,11 +172,15 @@ def _demo(given: argparse.Namespace) -> int:
         return fail("the demo needs Linux or macOS, as Airflow does; on Windows, use WSL.")
     if missing := _missing("airflow", "starlette", "uvicorn"):
         return fail(missing)
+    # Airflow reads, or makes, a home as soon as it is imported: this one's, and not the user's own.
+    home = tempfile.TemporaryDirectory(prefix="airflow-lro-")
+    os.environ["AIRFLOW_HOME"] = home.name
     from airflow_lro_provider.demo.local_airflow import LocalAirflowError
     from airflow_lro_provider.demo.story import run_demo
 
     try:
-        return run_demo(keep=given.keep, as_json=given.json)
+        with home:
+            return run_demo(keep=given.keep, as_json=given.json)
     except LocalAirflowError as error:
         return fail(f"{error}\nEverything is stopped and removed.")
     except KeyboardInterrupt:

@@ -38,12 +38,12 @@ MAX_IDS = 100
 """Runs or tasks in one query at most: it becomes a URL."""
 
 _TOLD: Mapping[TaskState, str] = {
-    "failed": "marked failed, or its run was",
-    "success": "marked success, or its run was",
-    "skipped": "marked skipped, or its run timed out",
-    "restarting": "cleared",
+    "failed": "it was marked failed, or its run",
+    "success": "it was marked success, or its run",
+    "skipped": "it was marked skipped, or its run timed out",
+    "restarting": "it was cleared",
     "removed": "its Dag does not have it any more",
-    GONE: "deleted",
+    GONE: "it was deleted",
     "running": "its worker shuts down, or its process was sent SIGTERM",
 }
 _T = TypeVar("_T")
@@ -91,7 +91,7 @@ def describe(task_state: TaskState, owner_token: TaskState, my_token: str) -> st
 def told_to_stop(task_state: TaskState) -> str:
     """Who told a running task to stop, as far as its state tells by then: no Airflow tells a task which user."""
     told = _TOLD.get(task_state)
-    return f"Airflow told this task to stop ({told})" if told else KILLED
+    return f"Airflow told this task to stop: {told}" if told else KILLED
 
 
 @dataclass(frozen=True)

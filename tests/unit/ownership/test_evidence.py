@@ -32,19 +32,19 @@ def test_the_evidence_in_words(state: TaskState, token: str | Evidence, text: st
 @pytest.mark.parametrize(
     ("state", "text"),
     [
-        ("failed", "marked failed, or its run was"),
-        ("success", "marked success, or its run was"),
-        ("skipped", "marked skipped, or its run timed out"),
-        ("restarting", "cleared"),
+        ("failed", "it was marked failed, or its run"),
+        ("success", "it was marked success, or its run"),
+        ("skipped", "it was marked skipped, or its run timed out"),
+        ("restarting", "it was cleared"),
         ("removed", "its Dag does not have it any more"),
-        (GONE, "deleted"),
+        (GONE, "it was deleted"),
         ("running", "its worker shuts down, or its process was sent SIGTERM"),
     ],
     ids=str,
 )
 def test_who_told_a_task_to_stop(state: TaskState, text: str) -> None:
     """A killed task's log says who asked for it, as far as Airflow tells: what state the task is in by then."""
-    assert told_to_stop(state) == f"Airflow told this task to stop ({text})"
+    assert told_to_stop(state) == f"Airflow told this task to stop: {text}"
 
 
 @pytest.mark.parametrize("state", [UNKNOWN, NONE, "queued", "scheduled", "up_for_retry"], ids=str)
