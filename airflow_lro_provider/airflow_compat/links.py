@@ -3,9 +3,9 @@
 ====================  =========================================  ==============================================
                       Airflow 3                                  Airflow 2.11
 ====================  =========================================  ==============================================
-who makes the link    the process of the task, at its end, as    the web server, when somebody looks: it knows
-                      an XCom; what is there before, is shown    the Dag's arguments only, and what the task has
-                      before                                     left as an XCom
+who makes the link    the process of the task, at its end; the   the web server, when somebody looks: it knows
+                      same XCom is shown before that             the Dag's arguments only, and the XCom that the
+                                                                 task has left when it deferred or ended
 ====================  =========================================  ==============================================
 """
 
@@ -21,16 +21,16 @@ KEY = "_link_OperationLink" if AIRFLOW >= (3,) else "google_console"  # there it
 
 
 def leave_link(ti: Any, make: Callable[[], str], *, is_end: bool = False) -> None:
-    """Leave the link. It costs one request to Airflow.
-
-    :param make: makes it; empty if there is none.
-    :param is_end: whether the task ends now; then Airflow may make it itself.
-    """
-    if is_end and AIRFLOW >= (3,):
+    """Leave the link that ``make`` makes, if any: as a task begins to work; in Airflow 2 as it ends or defers."""
+    if is_end is (AIRFLOW >= (3,)):
         return
     with contextlib.suppress(Exception):  # whatever is wrong with it, the task has its own end
-        if url := make():
+        if (url := make()) and AIRFLOW < (3,):
             ti.xcom_push(key=KEY, value=url)
+        elif url:
+            from airflow.sdk.execution_time.task_runner import _xcom_push_to_db  # past a custom XCom backend
+
+            _xcom_push_to_db(ti, key=KEY, value=url)
 
 
 def link_left(ti_key: Any) -> str:

@@ -199,9 +199,9 @@ def retry_policy_fails(policy: Any, error: BaseException | None, context: Any) -
     """Whether an operator's retry policy ends the task after this error, retries left or not.
 
     :param policy: the operator's ``retry_policy`` (new in Airflow 3.3); ``None`` leaves the decision to ``retries``.
-    :param error: what ends the try. Airflow asks a policy about an ``Exception`` only.
+    :param error: what ends the try; Airflow asks about a kill, too.
     """
-    if policy is None or not isinstance(error, Exception):
+    if policy is None or error is None:
         return False
     from airflow.sdk.definitions.retry_policy import RetryAction
 

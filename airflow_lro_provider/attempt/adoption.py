@@ -87,9 +87,9 @@ def take_over(attempt: Attempt, reference: OperationReference) -> None:
     if record.is_rejected:  # as if it was told to stop: another try waits for it, or the task has ended
         attempt.guard.on_kill()
     else:
+        if earlier is not None:
+            leave_token(attempt)
         show_link(attempt.context["ti"], reference)
-    if earlier is not None and not record.is_rejected:
-        leave_token(attempt)
     attempt.guard.enter(Phase.WAITING)
     if earlier is None:
         return
@@ -180,8 +180,9 @@ def adopt(attempt: Attempt, start: Start, poll_interval: float | None) -> bool:
     record.left_by_try = attempt.left_by_try = earlier.try_number
     guard.enter(Phase.ASKING)
     record.write(reference)
-    show_link(attempt.context["ti"], reference)
     leave_token(attempt)
+    if not record.is_outdated:
+        show_link(attempt.context["ti"], reference)
     guard.enter(Phase.WAITING)
     return True
 

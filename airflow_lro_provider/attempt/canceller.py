@@ -172,8 +172,9 @@ class Canceller:
 
     def _wait_and_decide(self) -> None:
         _readable(self._asked)
-        decision = None
+        decision: Decision | None = Decision.OWN  # it ends without a kill: nothing is asked, no retry policy either
         if os.read(self._asked, 1) == b"a":
+            decision = None
             self._unasked = self._decide(False)  # first of all: asking may change what is known
             with contextlib.suppress(Exception):
                 decision = self._decide(True)

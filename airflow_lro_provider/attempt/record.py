@@ -24,6 +24,7 @@ from airflow_lro_provider.lro.resources.names import OperationReference
 from airflow_lro_provider.ownership import evidence
 from airflow_lro_provider.ownership.decisions import (
     KILLED,
+    REPLACED,
     ArmedRecord,
     Decision,
     EndedBy,
@@ -95,6 +96,7 @@ class AttemptRecord:
         """Where requests about the operation went, from the try on that has started it."""
         self.is_unread = False
         """Whether it is not known what an earlier try has left: Airflow did not respond."""
+        self._policy_fails: dict[type, bool] = {}
         self.told_to_stop = KILLED
         """Who told this process to stop, as far as Airflow has said."""
         self._is_repeatable = False  # whether the next try finds what this one starts, by its request id
@@ -150,7 +152,9 @@ class AttemptRecord:
         if goes_on == at_least:
             return goes_on
         # Only where it matters: each question changes a policy that counts.
-        return not retry_policy_fails(self._role.retry_policy, error, self._context)
+        if type(error) not in self._policy_fails:  # asked once: a policy may have a memory
+            self._policy_fails[type(error)] = retry_policy_fails(self._role.retry_policy, error, self._context)
+        return not self._policy_fails[type(error)]
 
     def read(self, *, is_expected: bool = False) -> ArmedRecord | None:
         """The record that is there, whoever left it.
@@ -212,12 +216,13 @@ class AttemptRecord:
         is_current = False if self.is_outdated else None
         if may_ask:
             state = evidence.read_task_state(evidence.TaskKey.of(self._ti))
-            self.told_to_stop = evidence.told_to_stop(state)
             if state in ("running", "success"):
                 is_current = self._is_current(reference)
             if state == "success":
                 is_current = not self.is_outdated  # or another try has succeeded
-        decision = of_stopped_task(task_state=state, is_current=is_current, goes_on=self.will_go_on(EndedBy.KILLED))
+            self.told_to_stop = evidence.told_to_stop(state) if is_current is not False else REPLACED
+        goes_on = self.will_go_on(EndedBy.KILLED, OperationKilled(KILLED))
+        decision = of_stopped_task(task_state=state, is_current=is_current, goes_on=goes_on)
         if not is_known and not (may_ask and self._is_current(reference)):
             return Decision.CANCEL  # what no record names, no other try finds
         if state == "restarting" and self._store is not None and not (self._role.needs_record or self._has_owned):

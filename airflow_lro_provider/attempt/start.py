@@ -116,6 +116,6 @@ def begin(attempt: Attempt, start: Start) -> None:
         record.write(reference)
         if record.is_rejected:  # another try is at it, and knows nothing of this, unless its start is the same
             guard.on_kill()
-        else:
-            show_link(attempt.context["ti"], reference)
+    if not guard.killed:
+        show_link(attempt.context["ti"], reference)
     guard.enter(Phase.WAITING)

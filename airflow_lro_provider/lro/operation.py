@@ -303,9 +303,9 @@ class Operation:
         parts = [word.value if word else "?"]
         if not self.done and (progress := self.progress) is not None:
             parts.append(f"{progress:.0%}")
-        text = self.error_message if self.error is not None else self.message
-        if words and text and text not in parts:
-            text = legible(without_credentials(" ".join(text[:1000].splitlines()))).rstrip(".")
+        text = (self.error_message if self.error is not None else self.message) or ""
+        text = legible(without_credentials(" ".join(text[:1000].splitlines()))).rstrip(". ") if words else ""
+        if text and text not in parts:
             parts.append(text if len(text) <= 300 else text[:297] + "...")
         return " · ".join(parts)
 

@@ -765,6 +765,33 @@ def test_a_retry_policy_that_ends_the_task_leaves_no_operation(
 
 
 @since_3_3
+@pytest.mark.parametrize("action", [RetryAction.FAIL, RetryAction.RETRY])
+def test_a_retry_policy_is_asked_about_a_kill_too(
+    a_try: Callable[..., Try], killable: Killable, monkeypatch: pytest.MonkeyPatch, action: Any
+) -> None:
+    """A worker that shuts down leaves the operation to a retry only if the policy lets one follow: Airflow asks it."""
+    monkeypatch.setattr(evidence, "read_task_state", lambda key: "running")
+    this = a_try(max_tries=1)
+    operator = this.operator(retry_policy=ExceptionRetryPolicy(rules=[RetryRule(exception=SystemExit, action=action)]))
+    killable(operator, lambda: len(this.emulator.requests("get")) > 1)
+    with pytest.raises(Killed):
+        operator.execute(this.context)
+    assert this.cancels == (action is RetryAction.FAIL)
+
+
+@since_3_3
+def test_a_start_whose_record_is_rejected_says_who_has_the_task(
+    a_try: Callable[..., Try], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody told this process to stop: another try of its task runs by now, and it is that one's state."""
+    monkeypatch.setattr(evidence, "read_task_state", lambda key: "running")
+    this = a_try(max_tries=1, store=(store := TakenStore()))
+    during_the_start(monkeypatch, lambda: setattr(store, "taken", True))
+    with pytest.raises(Killed, match="Airflow has another try of this task by now"):
+        this.run(method=PLAIN, service="datafusion")
+
+
+@since_3_3
 def test_a_retry_policy_that_cannot_be_asked_changes_nothing(a_try: Callable[..., Try]) -> None:
     """As Airflow does with one that raises: the number of retries decides."""
 

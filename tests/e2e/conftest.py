@@ -22,7 +22,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
     """Started once for all that have none of their own."""
-    with started_lab("shared") as lab:
+    with started_lab() as lab:
         yield lab
 
 

@@ -11,25 +11,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
 from airflow_lro_provider.airflow_compat import AIRFLOW
-from tests.e2e.bed.lab import WITH_A_KEY, Lab, Run, started_lab
+from tests.e2e.bed.lab import WITH_A_KEY, Lab, Run
 from tests.e2e.bed.waiting import wait_until
 
 KILLS = ["failed", "success", "clear", "run failed", "run success"]
 SHAPES = ["poke", "deferred"]
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    """One for these tests alone, which take as long as all others together."""
-    with started_lab("kills") as lab:
-        yield lab
 
 
 def kill_all(lab: Lab, runs: dict[str, Run]) -> None:

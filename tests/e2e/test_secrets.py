@@ -8,7 +8,7 @@ from tests.e2e.bed.lab import WITH_A_KEY, Lab
 def test_no_token_and_no_key_is_written_anywhere(lab: Lab) -> None:
     """Tasks with a real key are run, killed and refused; then every file of Airflow's home is searched.
 
-    So it is once more when the last test is over, for every Airflow that was started.
+    This test runs last: the logs of all tests that share this Airflow lie in that home.
     """
     assert lab.bank is not None
     done = [lab.start(dag_id, conf=WITH_A_KEY, duration=5) for dag_id in ("poke", "deferred", "cancel_deferred")]

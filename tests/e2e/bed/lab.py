@@ -218,10 +218,10 @@ class Lab:
 
 
 @contextlib.contextmanager
-def started_lab(name: str) -> Iterator[Lab]:
+def started_lab() -> Iterator[Lab]:
     """An Airflow and a local server; its files are searched for secrets at the end.
 
-    For a look afterwards: KEEP_E2E_HOME=/some/folder keeps the database and all logs there, below the name.
+    For a look afterwards: KEEP_E2E_HOME=/some/folder keeps the database and all logs there.
     """
     with Emulator(store=CountingStore()) as emulator, TokenBank() as bank:
         keyed = {"api_endpoint": f"{emulator.url}/{{service}}", "keyfile_dict": bank.key}
@@ -234,7 +234,7 @@ def started_lab(name: str) -> Iterator[Lab]:
             "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
             "AIRFLOW__TRIGGERER__RUNNER_HEALTH_CHECK_THRESHOLD": "8",
         }
-        home = Path(os.environ["KEEP_E2E_HOME"]) / name if "KEEP_E2E_HOME" in os.environ else None
+        home = Path(os.environ["KEEP_E2E_HOME"]) if "KEEP_E2E_HOME" in os.environ else None
         with LocalAirflow(home, dags=DAGS, environment=environment, triggerers=Lab.triggerers) as airflow:
             assert airflow.import_errors() == []
             airflow.set_connection(CONNECTION, emulator.airflow_connection_json())

@@ -826,3 +826,9 @@ def test_a_summary_without_words() -> None:
     assert (operation.summary(), operation.summary(words=False)) == ("RUNNING · 40% · hunter2", "RUNNING · 40%")
     failed = Operation.from_json({"done": True, "error": {"code": 3, "message": "hunter2"}})
     assert failed.summary(words=False) == "FAILED"
+
+
+@pytest.mark.parametrize(("message", "shown"), [("...", "RUNNING"), ("RUNNING.", "RUNNING"), ("a.", "RUNNING · a")])
+def test_a_message_that_says_nothing_more_is_left_out(message: str, shown: str) -> None:
+    """Dots at its end are none of it: a colon and the name follow in a log."""
+    assert Operation("o", metadata={"state": "RUNNING", "statusDetail": message}).summary() == shown
