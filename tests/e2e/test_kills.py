@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from airflow_lro_provider.airflow_compat import AIRFLOW
-from tests.e2e.bed.lab import WITH_A_KEY, Lab, Run
+from tests.e2e.bed.lab import Lab, Run
 from tests.e2e.bed.waiting import wait_until
 
 KILLS = ["failed", "success", "clear", "run failed", "run success"]
@@ -38,7 +38,7 @@ def test_every_kill_of_a_user_cancels_once(lab: Lab, shape: str) -> None:
     # A next try that is deferred and woken at once is what Airflow 3.3.2 itself fails (`airflow_faults`): with a
     # cancellation that takes its time the next try waits for the end of its operation first.
     slow = {"cancel_delay": 8} if shape == "deferred" else {}
-    runs = {how: lab.start(shape, conf=WITH_A_KEY, **(slow if how == "clear" else {})) for how in KILLS}
+    runs = {how: lab.start(shape, **(slow if how == "clear" else {})) for how in KILLS}
     pids = {} if shape == "deferred" else {how: run.waits().process() for how, run in runs.items()}
     kill_all(lab, runs)
     for how, run in runs.items():
