@@ -765,18 +765,19 @@ def test_a_retry_policy_that_ends_the_task_leaves_no_operation(
 
 
 @since_3_3
-@pytest.mark.parametrize("action", [RetryAction.FAIL, RetryAction.RETRY])
+@pytest.mark.parametrize("action", ["FAIL", "RETRY"])
 def test_a_retry_policy_is_asked_about_a_kill_too(
-    a_try: Callable[..., Try], killable: Killable, monkeypatch: pytest.MonkeyPatch, action: Any
+    a_try: Callable[..., Try], killable: Killable, monkeypatch: pytest.MonkeyPatch, action: str
 ) -> None:
     """A worker that shuts down leaves the operation to a retry only if the policy lets one follow: Airflow asks it."""
     monkeypatch.setattr(evidence, "read_task_state", lambda key: "running")
     this = a_try(max_tries=1)
-    operator = this.operator(retry_policy=ExceptionRetryPolicy(rules=[RetryRule(exception=SystemExit, action=action)]))
+    rule = RetryRule(exception=SystemExit, action=getattr(RetryAction, action))
+    operator = this.operator(retry_policy=ExceptionRetryPolicy(rules=[rule]))
     killable(operator, lambda: len(this.emulator.requests("get")) > 1)
     with pytest.raises(Killed):
         operator.execute(this.context)
-    assert this.cancels == (action is RetryAction.FAIL)
+    assert this.cancels == (action == "FAIL")
 
 
 @since_3_3
