@@ -5,7 +5,7 @@
 ========================  ==========================  ===========================================================
 a task that was told to   any error will do: a state  the one of these that is an ``AirflowTaskTerminated``; after
 stop ends with            that a user has set stays;  any other, Airflow overwrites what the user has set
-                          this one makes no stack
+                          ``SystemExit``: no stack
 ========================  ==========================  ===========================================================
 """
 

@@ -221,7 +221,8 @@ class AttemptRecord:
             if state == "success":
                 is_current = not self.is_outdated  # or another try has succeeded
             self.told_to_stop = evidence.told_to_stop(state) if is_current is not False else REPLACED
-        goes_on = self.will_go_on(EndedBy.KILLED, OperationKilled(KILLED))
+        # Where nothing may be asked, no policy is: it may be the signal handler, and a policy is somebody else's code.
+        goes_on = self.will_go_on(EndedBy.KILLED, OperationKilled(KILLED) if may_ask else None)
         decision = of_stopped_task(task_state=state, is_current=is_current, goes_on=goes_on)
         if not is_known and not (may_ask and self._is_current(reference)):
             return Decision.CANCEL  # what no record names, no other try finds

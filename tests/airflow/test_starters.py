@@ -819,6 +819,25 @@ class Counting(ExceptionRetryPolicy):
 
 
 @since_3_3
+def test_no_retry_policy_is_asked_where_nothing_may_be(a_try: Callable[..., Try]) -> None:
+    """A decision without Airflow may be made in the signal handler: no import, and no code of others there."""
+    policy = Counting(rules=[])
+    policy.asked = []
+    this = a_try(max_tries=1)
+    this.emulator.fail(403, verb="get", times=None)
+    operator = this.operator(retry_policy=policy)
+    with pytest.raises(PermissionDeniedError):
+        operator.execute(this.context)
+    policy.asked.clear()
+    assert operator.attempt is not None
+    assert operator.attempt.reference is not None
+    operator.attempt.record.decide(operator.attempt.reference, may_ask=False)
+    assert policy.asked == []
+    operator.attempt.record.decide(operator.attempt.reference)
+    assert policy.asked == ["OperationKilled"]
+
+
+@since_3_3
 @pytest.mark.parametrize(("max_tries", "asked"), [(1, ["PermissionDeniedError"]), (0, [])])
 def test_a_retry_policy_is_asked_once_and_where_it_matters(
     a_try: Callable[..., Try], max_tries: int, asked: list[str]

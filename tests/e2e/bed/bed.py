@@ -83,9 +83,9 @@ class Bed:
         self._read: Counter[str] = Counter()
         self._trouble: list[str] = []
         self._deaths: list[float] = []
-        keepers = {self._bring_back_the_scheduler}
+        keepers = [self._bring_back_the_scheduler]
         if sweeps and not TASKS_LIST_VARIABLES:  # else a Dag sweeps, `bed_sweep`
-            keepers.add(self._sweep_from_outside)
+            keepers.append(self._sweep_from_outside)
         self._keepers = [threading.Thread(target=keeper, name="keeper", daemon=True) for keeper in keepers]
 
     @classmethod

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
 import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -18,15 +14,10 @@ import psutil
 from airflow_lro_provider.demo.local_airflow import LocalAirflow
 from airflow_lro_provider.emulator import Emulator
 from tests.e2e.bed.airflow_faults import is_of_run, own_trouble
-from tests.e2e.bed.bed import CONNECTION, DAGS
-from tests.e2e.bed.store import CountingStore
 from tests.e2e.bed.token_bank import TokenBank
 from tests.e2e.bed.waiting import wait_until
 
-__all__ = ["WITH_A_KEY", "Lab", "Run", "started_lab"]
-
-WITH_A_KEY = {"connection": "with_a_key"}
-"""For :meth:`Lab.start`: the connection that has a real key."""
+__all__ = ["Lab", "Run"]
 
 
 @dataclass
@@ -199,45 +190,3 @@ class Lab:
             self.airflow.set_run_state(run.dag_id, run.run_id, how.removeprefix("run "))
         else:
             raise ValueError(how)
-
-    def search_for_secrets(self) -> int:
-        """Search every file of Airflow's home, its database and all logs, for the key and the tokens of its tasks.
-
-        :return: how many files there are.
-        :raises AssertionError: if one of them holds a secret.
-        """
-        assert self.bank is not None
-        searched = 0
-        for file in Path(self.airflow.home).rglob("*"):
-            if file.is_file():
-                searched += 1
-                content = file.read_bytes()
-                found = [secret[:12] for secret in self.bank.secrets if secret in content]
-                assert not found, f"{file} holds {found}"
-        return searched
-
-
-@contextlib.contextmanager
-def started_lab() -> Iterator[Lab]:
-    """An Airflow and a local server; its files are searched for secrets at the end.
-
-    For a look afterwards: KEEP_E2E_HOME=/some/folder keeps the database and all logs there.
-    """
-    with Emulator(store=CountingStore()) as emulator, TokenBank() as bank:
-        keyed = {"api_endpoint": f"{emulator.url}/{{service}}", "keyfile_dict": bank.key}
-        environment = {
-            "LOCAL_SERVER": emulator.url,
-            # A real key and real tokens, for the search of the logs.
-            "AIRFLOW_CONN_WITH_A_KEY": json.dumps({"conn_type": "google_lro", "extra": keyed}),
-            # A triggerer that stalls is noticed after 10 s instead of 30.
-            "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
-            "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
-            "AIRFLOW__TRIGGERER__RUNNER_HEALTH_CHECK_THRESHOLD": "8",
-        }
-        home = Path(os.environ["KEEP_E2E_HOME"]) if "KEEP_E2E_HOME" in os.environ else None
-        with LocalAirflow(home, dags=DAGS, environment=environment, triggerers=Lab.triggerers) as airflow:
-            assert airflow.import_errors() == []
-            airflow.set_connection(CONNECTION, emulator.airflow_connection_json())
-            lab = Lab(airflow, emulator, bank=bank)
-            yield lab
-            lab.search_for_secrets()
