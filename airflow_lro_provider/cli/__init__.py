@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 
 from airflow_lro_provider import __version__
 from airflow_lro_provider.cli import completion
-from airflow_lro_provider.cli.output import print_json
-from airflow_lro_provider.cli.shell import WRONG, add_commands, add_connection, add_json, fail, seconds
+from airflow_lro_provider.cli.output import WRONG, fail, print_json
+from airflow_lro_provider.cli.shell import add_commands, add_connection, add_json, seconds
 from airflow_lro_provider.lro.errors import OperationsError
 
 INTERRUPTED = 130

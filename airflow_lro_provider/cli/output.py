@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.table import Table
 
+RUNNING, WRONG = 3, 1
+"""Exit statuses besides 0: it is still running; it failed, was cancelled, or could not be reached."""
 BAR_WIDTH = 12
 MIN_WORDS, MAX_WORDS = 10, 60
 """How much of what a service says stands in the table, if there is room for it."""
@@ -71,6 +74,17 @@ def print_line(line: str, word: str = "") -> None:
     before, _, after = line.partition(word)
     text = Text.assemble(before, (word, STYLES.get(word, "")), after)
     console_on(sys.stdout).print(text, soft_wrap=True)
+
+
+# What errors call the arguments of Python functions, where the shell has a flag for them.
+_FLAG = re.compile(r"`(service|api_version|filter)`|\b(service|api_version|filter)=…|(?<=\()(poll_interval)(?=\))")
+
+
+def fail(message: str) -> int:
+    """Print what is wrong to standard error; returns the exit status."""
+    message = _FLAG.sub(lambda found: "--" + next(filter(None, found.groups())).replace("_", "-"), message)
+    print(f"airflow-lro: {message}", file=sys.stderr, flush=True)
+    return WRONG
 
 
 # -- one operation in words -------------------------------------------------------------------------------------------

@@ -11,15 +11,19 @@ import contextlib
 import functools
 import itertools
 import math
-import re
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from airflow_lro_provider.cli import completion
 from airflow_lro_provider.cli.output import (
+    RUNNING,
+    WRONG,
     Waits,
+    fail,
     is_terminal,
     line_of,
     print_json,
@@ -38,9 +42,6 @@ from airflow_lro_provider.lro.resources.names import OperationReference, read_pa
 
 if TYPE_CHECKING:
     from airflow_lro_provider.lro.client import OperationsClient
-
-RUNNING, WRONG = 3, 1
-"""Exit statuses besides 0: it is still running; it failed, was cancelled, or could not be reached."""
 
 _Act = Callable[["OperationsClient", OperationReference, argparse.Namespace], int]
 
@@ -154,12 +155,11 @@ def _services(given: argparse.Namespace) -> int:
             print_json({**_in_brief(service), "names": dict(service.names), "locations": list(service.locations)})
         else:
             print("\n".join(_about(service)))
-        return 0
-    if given.json:
+    elif given.json:
         print_json([_in_brief(service) for service in known_services().values()])
-        return 0
-    for service in known_services().values():
-        print(f"{service.name:<26} {service.title:<48} {' '.join(service.verbs)}")
+    else:
+        for service in known_services().values():
+            print(f"{service.name:<26} {service.title:<48} {' '.join(service.verbs)}")
     return 0
 
 
@@ -250,18 +250,43 @@ def _wait_for_all(
         return operation
 
     async def wait_for_each() -> list[Operation | OperationsError]:
-        client = await AsyncOperationsClient.create(settings, connections=connections, on_trouble=waits.note)
-        async with client:
-            return list(await asyncio.gather(*map(functools.partial(wait_for, client), references, names)))
+        with _ctrl_c_cancels():
+            client = await AsyncOperationsClient.create(settings, connections=connections, on_trouble=waits.note)
+            async with client:
+                return list(await asyncio.gather(*map(functools.partial(wait_for, client), references, names)))
 
     waits = Waits(names)
     try:
         with waits:
             return asyncio.run(wait_for_each())
-    except KeyboardInterrupt:
+    except (asyncio.CancelledError, KeyboardInterrupt):
         left = ", ".join(waits.unfinished)
         fail(f"interrupted; no operation was cancelled by that. Not waited for any longer: {left or 'none'}")
-        raise
+        raise KeyboardInterrupt from None
+
+
+@contextlib.contextmanager
+def _ctrl_c_cancels() -> Iterator[None]:
+    """Let the first Ctrl-C cancel this asyncio task; the second one is an interrupt as ever.
+
+    ``asyncio.run`` does so since Python 3.11. Before, it printed the stack of whatever task it went through.
+    """
+    import asyncio
+
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+
+    def interrupt(*_: object) -> None:
+        signal.signal(signal.SIGINT, before)
+        loop.call_soon_threadsafe(task.cancel)  # type: ignore[union-attr]
+
+    if sys.version_info >= (3, 11) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _is_timeout(error: OperationsError) -> bool:
@@ -373,14 +398,3 @@ def seconds(text: str) -> float:
     if not (math.isfinite(number) and number >= 0):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
     return number
-
-
-# What errors call the arguments of Python functions, where the shell has a flag for them.
-_FLAG = re.compile(r"`(service|api_version|filter)`|\b(service|api_version|filter)=…|(?<=\()(poll_interval)(?=\))")
-
-
-def fail(message: str) -> int:
-    """Print what is wrong to standard error; returns the exit status."""
-    message = _FLAG.sub(lambda found: "--" + next(filter(None, found.groups())).replace("_", "-"), message)
-    print(f"airflow-lro: {message}", file=sys.stderr, flush=True)
-    return WRONG

@@ -126,8 +126,11 @@ def one_task(column: str, variant: str, make: Callable[..., Any], **arguments: A
     if variant == "tested":
         # For `airflow dags test`: a scheduler at the same database would run its task a second time.
         limits["is_paused_upon_creation"] = True
+    given = dict(VARIANTS.get(variant, {}))
+    if (column, variant) == ("completing", "execution_timeout"):
+        given["execution_timeout"] *= 3  # Airflow 2 counts from the try's start: that is long ago by then
     with DAG("_".join(filter(None, ["bed", column, variant])), schedule=None, catchup=False, **limits):
-        make(**VARIANTS.get(variant, {}), **arguments)
+        make(**given, **arguments)
 
 
 def decorated(**arguments: Any) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -266,6 +268,22 @@ def test_ctrl_c_ends_the_wait_and_not_the_operations(lro_emulator: Emulator) -> 
     assert (process.returncode, out) == (130, "")
     assert err.endswith(f"interrupted; no operation was cancelled by that. Not waited for any longer: {one}\n")
     assert lro_emulator.requests(verb="cancel") == []
+
+
+def test_ctrl_c_in_the_middle_of_a_line_leaves_no_stack(lro_emulator: Emulator) -> None:
+    """Whoever reads the output gets whole lines, also if the interrupt comes while one of them is being written."""
+    one, two = (lro_emulator.create("datafusion", f"{L}/operations/{name}", duration=None) for name in ("one", "two"))
+    lro_emulator.finish("datafusion", two, response={"more than a pipe holds": "x" * 300_000})
+    command = ("wait", one, two, "--json", "--service", "datafusion", "--emulator", lro_emulator.url)
+    with airflow_lro(*command) as process:
+        assert select.select([process.stdout], [], [], 30)[0]
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.2)  # it is writing, and nobody reads
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert json.loads(out)["name"] == two
+    assert "Traceback" not in err
+    assert err.endswith(f"interrupted; no operation was cancelled by that. Not waited for any longer: {one}\n")
 
 
 @pytest.mark.parametrize(
