@@ -14,6 +14,7 @@ cleared meanwhile)                                        ``atexit`` runs may op
 ``execution_timeout`` of   is not looked at               the same                     ``on_kill`` of an operator that
 a task that was deferred                                                               has not run in this process
 retry policies             yes                            none                         none
+Ctrl-C in ``dags test``    ends a try: the next begins    the same                     ends it
 a try is known by          the task instance's id         the same                     its run's id, and its number
 =========================  =============================  ===========================  ===============================
 """
@@ -51,6 +52,11 @@ def _context() -> Any:
     """The context of the task that Airflow 2 runs in this process; ``None`` if there is none."""
     contexts = getattr(sys.modules.get("airflow.models.taskinstance"), "_CURRENT_CONTEXT", None)
     return contexts[-1] if contexts else None
+
+
+def retries_an_interrupt() -> bool:
+    """Whether this is a ``dags test`` that would try again what Ctrl-C or SIGTERM has ended."""
+    return AIRFLOW >= (3,) and is_in_line()
 
 
 _without_job: list[bool] = []
@@ -116,10 +122,7 @@ def takes_any_deferral() -> bool:
 
 
 def execution_timeout_begins(ti: Any) -> float | None:
-    """From when on Airflow itself counts a deferred task's ``execution_timeout``, in seconds since the epoch.
-
-    ``None`` if it does not count it.
-    """
+    """From when on Airflow counts a deferred task's ``execution_timeout``, since the epoch; ``None`` if it does not."""
     return ti.start_date.timestamp() if AIRFLOW < (3,) and ti.start_date is not None else None
 
 
@@ -188,11 +191,6 @@ def listeners() -> Any:
     """Airflow's manager of listeners, in a task process."""
     room = "airflow.sdk.listener" if AIRFLOW >= (3, 2) else "airflow.listeners.listener"
     return importlib.import_module(room).get_listener_manager()
-
-
-def retry_policy_of(operator: Any) -> Any:
-    """The operator's ``retry_policy``; ``None`` if it has none."""
-    return getattr(operator, "retry_policy", None)
 
 
 def retry_policy_fails(policy: Any, error: BaseException | None, context: Any) -> bool:

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow_lro_provider.airflow_compat.task_process import RAISING, is_in_line, takes_any_deferral
 from airflow_lro_provider.attempt.guard import Guard, Phase
 from airflow_lro_provider.attempt.record import AttemptRecord, Role
-from airflow_lro_provider.attempt.result import how_it_ended
+from airflow_lro_provider.attempt.result import ended_for_good, how_it_ended
 from airflow_lro_provider.attempt.resumed import Resumed
 from airflow_lro_provider.attempt.signals import held_back
 from airflow_lro_provider.exceptions import OperationInputError, OperationKilled
@@ -314,8 +314,9 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
             with held_back(*RAISING, signal.SIGALRM):
                 ends_with = self._called_off(error)
                 self._end(ends_with)
+            ends_with = ended_for_good(ends_with, killed=self.guard.killed)
             if ends_with is not None and ends_with is not error:
-                raise ends_with
+                raise ends_with from None
         finally:
             if hasattr(self, "client"):
                 self.client.close()

@@ -17,6 +17,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_lro_provider.airflow_compat.exceptions import AirflowRescheduleException
+from airflow_lro_provider.airflow_compat.task_process import retries_an_interrupt
 from airflow_lro_provider.exceptions import (
     FinalOperationFailedError,
     OperationFailedError,
@@ -105,6 +106,19 @@ def how_it_ended(error: BaseException) -> EndedBy:
         if isinstance(error, kind):
             return how
     return EndedBy.FAILED if isinstance(error, Exception) else EndedBy.INTERRUPTED
+
+
+def ended_for_good(error: BaseException | None, *, killed: bool) -> BaseException | None:
+    """What ends the try, in place of this error: where Airflow would try again what its user has interrupted, no retry.
+
+    :param killed: whether the task was told to stop, whatever went wrong then.
+    """
+    if error is None or not retries_an_interrupt():
+        return error
+    how = how_it_ended(error)
+    if how is EndedBy.INTERRUPTED or (killed and how not in (EndedBy.DEFERRED, EndedBy.RESCHEDULED)):
+        return AirflowFailException("interrupted: whatever its retries, that ends the task in `dags test`")
+    return error
 
 
 # The first that fits.

@@ -15,12 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, BaseOperator
 
-from airflow_lro_provider.airflow_compat.task_process import (
-    context_before_execute,
-    handed_over,
-    is_in_line,
-    retry_policy_of,
-)
+from airflow_lro_provider.airflow_compat.task_process import context_before_execute, handed_over, is_in_line
 from airflow_lro_provider.attempt.guard import CANCEL_TIMEOUT_SECONDS, Guard, Phase
 from airflow_lro_provider.attempt.validation import check_texts
 from airflow_lro_provider.exceptions import OperationKilled, OperationRunningError
@@ -80,6 +75,8 @@ class OperationTask(BaseOperator):
     judges = False
     """Whether a success is judged by what is known of the service, unless ``result_check`` does it."""
 
+    retry_policy: Any = None
+    """Airflow's own, from 3.3 on."""
     attempt: Attempt | None = None
     """The try that is under way in this process."""
     _guard: Guard | None = None
@@ -165,7 +162,7 @@ class OperationTask(BaseOperator):
             keeps_record=self.durable,
             needs_record=self.needs_record,
             # Each question changes a policy that counts: a task with nothing to lose asks it nothing.
-            retry_policy=retry_policy_of(self) if self.cancel_on_kill or self.durable else None,
+            retry_policy=self.retry_policy if self.cancel_on_kill or self.durable else None,
         )
         self.attempt = Attempt(role, context, guard=self._get_guard(), hook=self._hook, log=self.log, resumed=resumed)
         if self.cancel_on_kill:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_lro_provider.airflow_compat import AIRFLOW, task_process
 from airflow_lro_provider.attempt.attempt import Attempt
 from airflow_lro_provider.emulator import Emulator
+from airflow_lro_provider.exceptions import OperationFailedError, OperationKilled
 from airflow_lro_provider.hooks.operations import OperationsAsyncHook
 from airflow_lro_provider.operators.operations import CancelOperationOperator, RunOperationOperator
 from airflow_lro_provider.sensors.operations import OperationSensor
 from tests.airflow.played import PlayedTry, Store
 from tests.airflow.versions import may_execute, since_3
 
+FOR_GOOD = AirflowFailException if AIRFLOW >= (3,) else KeyboardInterrupt
+"""What ends a task that Ctrl-C interrupts, without another try."""
 PLACE = "projects/p/locations/us-central1/instances"
 TASKS: dict[str, Callable[[str], Any]] = {
     "sensor": lambda name: OperationSensor(task_id="t", operation_name=name, service="datafusion", deferrable=True),
@@ -83,10 +88,44 @@ def test_ctrl_c_cancels_before_it_asks_airflow(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Attempt, "poll" if kind == "sensor" else "wait", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(FOR_GOOD):
         task.execute(PlayedTry(lro_emulator, Slow()).context)
     assert cancelled == [True]
     assert sum(request.verb == "cancel" for request in lro_emulator.requests()) == 1
+
+
+@pytest.mark.parametrize("kind", ["sensor", "run"])
+@pytest.mark.parametrize("cancel_on_kill", [True, False])
+def test_what_is_told_to_stop_is_not_tried_again(
+    lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, kind: str, cancel_on_kill: bool
+) -> None:
+    """SIGTERM, or an error in its wake: Airflow 3 would begin the next try, which would start another operation."""
+    lro_emulator.script(service="datafusion", duration=None)
+    task = TASKS[kind](lro_emulator.create("datafusion", duration=None))
+    task.cancel_on_kill = cancel_on_kill
+    may_execute(task)
+
+    def killed(*_: Any, **__: Any) -> None:
+        with contextlib.suppress(BaseException):  # Airflow 2's raises
+            task.on_kill()
+        if kind == "run":
+            raise ConnectionError("the network is gone")
+        task._guard.checkpoint()
+
+    monkeypatch.setattr(Attempt, "poll" if kind == "sensor" else "wait", killed)
+    with pytest.raises((AirflowFailException,) if AIRFLOW >= (3,) else (OperationKilled, ConnectionError)):
+        task.execute(PlayedTry(lro_emulator, Store(), 1, 3).context)
+    assert sum(request.verb == "cancel" for request in lro_emulator.requests()) == cancel_on_kill
+
+
+def test_a_failure_is_tried_again(lro_emulator: Emulator) -> None:
+    """In `dags test`, too: nobody has interrupted it."""
+    task = TASKS["run"](lro_emulator.create("datafusion"))
+    lro_emulator.script(service="datafusion", error={"code": 13, "message": "no"}, duration=0.1)
+    may_execute(task)
+    with pytest.raises(OperationFailedError) as raised:
+        task.execute(PlayedTry(lro_emulator, Store(), 1, 3).context)
+    assert not isinstance(raised.value, AirflowFailException)
 
 
 @since_3

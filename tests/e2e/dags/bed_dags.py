@@ -44,7 +44,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "timeout": {"timeout": 6},
     "run_timeout": {},
     "queued": {"pool": "closed"},
-    "tested": {},
+    "tested": {"retries": 2, "retry_delay": timedelta(seconds=1)},
 }
 
 
