@@ -225,17 +225,22 @@ def _judge(attempt: Attempt, earlier: ArmedRecord, seen: Operation | None) -> De
     """Whose the operation of an earlier try is, now that it was polled."""
     this_try = attempt.record.this_try
     decision = of_armed_record(earlier, **this_try, seen=seen)
-    attempt.log.info(
-        "Left by try %d (killed: %s; max_tries %d, now %d; %s): %s, %s",
-        earlier.try_number,
-        earlier.killed or "not known",
-        earlier.max_tries,
-        this_try["max_tries"],
-        seen.summary() if seen else "not seen",
-        decision.value,
-        attempt.reference,
-    )
+    facts = [seen.summary() if seen else "not seen"]
+    if earlier.max_tries != this_try["max_tries"]:
+        facts.append("its task was cleared since")
+    if earlier.killed:
+        facts.append(f"killed: {earlier.killed}")
+    what = _VERDICTS[decision]
+    attempt.log.info("Left by try %d (%s), %s: %s", earlier.try_number, "; ".join(facts), what, attempt.reference)
     return decision
+
+
+_VERDICTS = {
+    Decision.OWN: "which is this very try",
+    Decision.ADOPT: "and this try goes on with it",
+    Decision.CANCEL: "and nobody goes on with it",
+    Decision.UNSURE: "and it is not known whether this try is out of date",
+}
 
 
 def _find_started(

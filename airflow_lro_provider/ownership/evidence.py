@@ -83,9 +83,21 @@ class TaskKey(NamedTuple):
 def describe(task_state: TaskState, owner_token: TaskState, my_token: str) -> str:
     """The evidence about a deferred task, for a log."""
     if task_state != "deferred" and task_state not in WOKEN:
-        return f"its state is {task_state}"  # the token does not matter
-    owner = {my_token: "this try", NONE: "nobody", UNKNOWN: "unknown", ADOPTER: ADOPTER}
-    return f"its state is {task_state}, its owner is {owner.get(owner_token, 'another try')}"
+        return describe_state(task_state)  # the token does not matter
+    owner = {
+        my_token: "this try has it",
+        ADOPTER: "another try goes on with it",
+        NONE: "no try has it",
+        UNKNOWN: "which try has it is not known",
+    }
+    return f"{describe_state(task_state)}, {owner.get(owner_token, 'another try has it')}"
+
+
+def describe_state(task_state: TaskState) -> str:
+    """What Airflow says of a task, for a log."""
+    if task_state is UNKNOWN:
+        return "the state of its task is not known"
+    return f"its task is {'cleared' if task_state is NONE else 'deleted' if task_state is GONE else task_state}"
 
 
 def told_to_stop(task_state: TaskState) -> str:

@@ -17,7 +17,7 @@ from airflow_lro_provider.ownership.decisions import (
     run_has_ended,
     waits_for_its_run,
 )
-from airflow_lro_provider.ownership.evidence import TaskKey, query_states, read_task_state
+from airflow_lro_provider.ownership.evidence import TaskKey, describe_state, query_states, read_task_state
 from airflow_lro_provider.sweep.cancellation import Claims, cancel_all
 from airflow_lro_provider.sweep.ledger import Ledger, LedgerEntry, LedgerKey
 from airflow_lro_provider.sweep.report import Row, What
@@ -304,7 +304,9 @@ class _Sweep:
                 run_state = self._run_state(owner, run_states)
                 decide = partial(decide, run_state=run_state)
             of_run = f", its run is {run_state}" if run_state else ""
-            self._evidence[text] = f"its state is {state}{of_run}{', a later try has an entry' if superseded else ''}"
+            self._evidence[text] = (
+                f"{describe_state(state)}{of_run}{', a later try has an entry' if superseded else ''}"
+            )
             decisions = _whatever_the_policy(decide)
             if decisions & {Decision.CANCEL} or len(decisions) > 1:  # most often the value need not be read
                 if (entry := self._value(text)) is None:

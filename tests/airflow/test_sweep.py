@@ -566,7 +566,7 @@ def test_the_evidence_of_one_entry_is_told(airflow: PlayedAirflow) -> None:
         airflow.looks = 0
         return "\n".join(explain(airflow, key, now=time.time()))
 
-    assert "its state is failed" in told(dead.key)
+    assert "its task is failed" in told(dead.key)
     assert "decision: would_cancel" in told(dead.key)
     assert "decision: leave it, its task is alive" in told(alive.key)
     assert "cannot be read" in told(unread.key)

@@ -16,14 +16,15 @@ import pytest
 from tests.e2e.bed.lab import Lab, Run
 from tests.e2e.bed.waiting import wait_until
 
-LEFT = re.compile(r"Left by try 1 \(killed: (.*); max_tries (\d+), now (\d+); (.*)\): (\w+), ")
+LEFT = re.compile(r"Left by try 1 \((.*)\), and ([^:]*): ")
+ADOPTED, NOBODYS = "this try goes on with it", "nobody goes on with it"
 
 
-def left_behind(run: Run) -> tuple[str, bool, str, str]:
-    """What the second try found: why it was killed, whether max_tries changed, the operation, the verdict."""
+def left_behind(run: Run) -> tuple[str, bool, bool, str]:
+    """What the second try found: the operation, whether it knows of a kill, and of a clear, and the verdict."""
     match = wait_until(lambda: LEFT.search(run.log(2)), f"try 2 of {run.dag_id} finds the record", 90)
-    killed, before, now, operation, verdict = match.groups()
-    return killed, before != now, operation.split()[0], verdict
+    facts, verdict = match.groups()
+    return facts.split()[0].rstrip(";"), "killed: " in facts, "its task was cleared since" in facts, verdict
 
 
 def test_sigkill_with_a_retry_is_adopted(lab: Lab) -> None:
@@ -35,7 +36,7 @@ def test_sigkill_with_a_retry_is_adopted(lab: Lab) -> None:
     wait_until(lambda: not psutil.pid_exists(child), "the orphan stops by itself", 15)
     for run in (task, supervisor):
         run.reaches_try(2, "running", timeout=90)
-        assert left_behind(run) == ("not known", False, "RUNNING", "adopt")
+        assert left_behind(run) == ("RUNNING", False, False, ADOPTED)
         lab.emulator.finish("datafusion", run.operation_name)
         run.reaches("success")
         assert run.cancels == 0
@@ -45,7 +46,7 @@ def test_a_retry_after_sigterm_goes_on(lab: Lab) -> None:
     """Whoever sends SIGTERM to a task that Airflow wants to run is a worker that shuts down: the retry adopts (A1)."""
     run = lab.start("poke_retry").waits()
     os.kill(run.process(), signal.SIGTERM)
-    assert left_behind(run) == ("not known", False, "RUNNING", "adopt")
+    assert left_behind(run) == ("RUNNING", False, False, ADOPTED)
     lab.emulator.finish("datafusion", run.operation_name)
     run.reaches("success")
     assert run.cancels == 0
@@ -56,8 +57,8 @@ def test_a_clear_raises_max_tries(lab: Lab, shape: str) -> None:
     """A cleared task has another max_tries in its next try; a retried one has not."""
     run = lab.start(shape, cancel_delay=5).waits()
     lab.kill(run, "clear")
-    _, cleared, _, verdict = left_behind(run)
-    assert (cleared, verdict) == (True, "cancel")
+    *_, cleared, verdict = left_behind(run)
+    assert (cleared, verdict) == (True, NOBODYS)
     run.is_cancelled()
     assert run.reaches_try(2, "failed", "success")["state"] == "failed"
 
@@ -68,7 +69,7 @@ def test_a_marked_deferred_task_shows_its_new_state(lab: Lab, how: str) -> None:
     run = lab.start("deferred").waits()
     lab.kill(run, how)
     run.is_cancelled()
-    wait_until(lambda: f"killed while deferred (its state is {how})" in run.log(), "the trigger says why")
+    wait_until(lambda: f"killed while deferred (its task is {how})" in run.log(), "the trigger says why")
 
 
 def test_a_cleared_deferred_task_belongs_to_another_try(lab: Lab) -> None:
@@ -80,7 +81,7 @@ def test_a_cleared_deferred_task_belongs_to_another_try(lab: Lab) -> None:
     lab.kill(run, "clear")
     words = r"(?:killed while deferred|its task goes on with it) \((.*)\)"
     found = wait_until(lambda: re.search(words, run.log()), "the trigger says why")
-    assert "its owner is another try" in found[1] or "its state is deferred" not in found[1]
+    assert "another try" in found[1] or "its task is deferred" not in found[1]
 
 
 def test_a_stalled_triggerer_does_not_kill_what_another_took_over(lab: Lab) -> None:
@@ -93,7 +94,7 @@ def test_a_stalled_triggerer_does_not_kill_what_another_took_over(lab: Lab) -> N
     finally:
         lab.stall(owner, signal.SIGCONT)
     wait_until(
-        lambda: "Not cancelled, its task goes on with it (its state is deferred, its owner is this try)" in run.log(),
+        lambda: "Not cancelled, its task goes on with it (its task is deferred, this try has it)" in run.log(),
         f"the first triggerer asks whose it is; log:\n{run.log()}",
         60,
     )

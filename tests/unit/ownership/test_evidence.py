@@ -13,15 +13,15 @@ MINE = "token-1"
 @pytest.mark.parametrize(
     ("state", "token", "text"),
     [
-        ("failed", UNKNOWN, "its state is failed"),
-        (NONE, UNKNOWN, "its state is none"),
-        (GONE, UNKNOWN, "its state is gone"),
-        (UNKNOWN, UNKNOWN, "its state is unknown"),
-        ("deferred", MINE, "its state is deferred, its owner is this try"),
-        ("deferred", NONE, "its state is deferred, its owner is nobody"),
-        ("queued", "token-2", "its state is queued, its owner is another try"),
-        ("queued", ADOPTER, "its state is queued, its owner is another try, which goes on with it"),
-        ("running", UNKNOWN, "its state is running, its owner is unknown"),
+        ("failed", UNKNOWN, "its task is failed"),
+        (NONE, UNKNOWN, "its task is cleared"),
+        (GONE, UNKNOWN, "its task is deleted"),
+        (UNKNOWN, UNKNOWN, "the state of its task is not known"),
+        ("deferred", MINE, "its task is deferred, this try has it"),
+        ("deferred", NONE, "its task is deferred, no try has it"),
+        ("queued", "token-2", "its task is queued, another try has it"),
+        ("queued", ADOPTER, "its task is queued, another try goes on with it"),
+        ("running", UNKNOWN, "its task is running, which try has it is not known"),
     ],
 )
 def test_the_evidence_in_words(state: TaskState, token: str | Evidence, text: str) -> None:
