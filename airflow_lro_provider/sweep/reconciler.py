@@ -304,9 +304,8 @@ class _Sweep:
                 run_state = self._run_state(owner, run_states)
                 decide = partial(decide, run_state=run_state)
             of_run = f", its run is {run_state}" if run_state else ""
-            self._evidence[text] = (
-                f"{describe_state(state)}{of_run}{', a later try has an entry' if superseded else ''}"
-            )
+            of_later = ", a later try has an entry" if superseded else ""
+            self._evidence[text] = f"{describe_state(state)}{of_run}{of_later}"
             decisions = _whatever_the_policy(decide)
             if decisions & {Decision.CANCEL} or len(decisions) > 1:  # most often the value need not be read
                 if (entry := self._value(text)) is None:

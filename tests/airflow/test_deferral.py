@@ -111,7 +111,8 @@ def test_a_deferral_that_was_refused_is_a_kill(
     answers["state"] = state
     task.report()
     assert task.cancels == 1
-    assert any(f"killed while it deferred (its task is {state})" in line for line in task.log.lines)
+    word = "deleted" if state is Evidence.GONE else state
+    assert any(f"killed while it deferred (its task is {word})" in line for line in task.log.lines)
 
 
 def test_another_try_that_has_deferred_already_shows_a_kill(
