@@ -202,7 +202,7 @@ class _Doctor:
         from airflow_lro_provider.lro.http.session import BoundedSession
 
         url, session = self._some_url(settings), BoundedSession()
-        name = "clock: Google"
+        name = "clock: server" if settings.emulator else "clock: Google"
         try:
             before = time.time()
             headers = {"user-agent": USER_AGENT}

@@ -277,11 +277,11 @@ class Waits:
         self._redraw()
 
     def log(self, name: str, line: str) -> None:
-        """Print a change, or note it: that polls begin to fail, a poll does not show."""
+        """Print a change, or note it: that polls begin to fail, a poll does not show. The end follows as the result."""
         if self.has_table:
             if line.startswith("poll failed"):
                 self._waits[name].trouble = line
-        else:
+        elif name in self.unfinished:
             prefix = f"{name}  " if len(self.names) > 1 else ""
             print(f"{prefix}{line}", file=self.stream, flush=True)
 

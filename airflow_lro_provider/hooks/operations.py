@@ -245,11 +245,9 @@ class OperationsHook(_OperationsBaseHook):
         from airflow_lro_provider.lro.polling import new_schedule
 
         reference = self.reference(name)
-        return self.get_conn().wait_until_done(
-            reference,
-            new_schedule(time.monotonic(), timeout=timeout, interval=poll_interval),
-            on_change=on_change or (lambda line: self.log.info("%s: %s", line, reference.short)),
-        )
+        schedule = new_schedule(time.monotonic(), timeout=timeout, interval=poll_interval)
+        log = on_change or (lambda line: self.log.info("%s: %s", line, reference.short))
+        return self.get_conn().wait_until_done(reference, schedule, on_change=log)
 
     get_connection_form_widgets = staticmethod(connection_form.widgets)
     get_ui_field_behaviour = staticmethod(connection_form.behaviour)
@@ -268,6 +266,8 @@ class OperationsHook(_OperationsBaseHook):
         where = f" at {settings.api_endpoint}" if settings.api_endpoint else ""
         if settings.is_anonymous:
             return True, f"Requests are sent without a token{where}: Google's own APIs refuse them (`is_anonymous`)."
+        if settings.emulator:
+            return True, f"Requests go to {settings.api_endpoint}, which is not Google, with a fake token (`emulator`)."
         kind = "" if identity.description == identity.kind else f" ({identity.kind})"
         scopes = f"{', '.join(settings.scopes)}.{missing_scopes(settings, self.service)}"
         return True, f"Got a token for {identity.description}{kind}{where}. Scopes: {scopes}"

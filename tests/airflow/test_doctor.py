@@ -221,7 +221,7 @@ def test_clocks(
     with Google(ahead) as google:
         extra = {"api_endpoint": google.url, "emulator": True}
         monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", json.dumps({"conn_type": "google_lro", "extra": extra}))
-        got = found(of_process(capsys), "clock: Google")
+        got = found(of_process(capsys), "clock: server")
     assert got[0] == mark
     assert words in got[1]
     if ahead:

@@ -174,7 +174,7 @@ def _source(settings: ConnectionSettings) -> tuple[Credentials, str | None]:
         return _service_account(json.loads(settings.keyfile_dict), scopes, "`keyfile_dict`"), None
     if settings.credential_config_file:
         return _configured(settings), None
-    return _default(scopes)
+    return _default(scopes, at=settings.api_endpoint or "")
 
 
 def _read_json(path: str, field: str) -> Any:
@@ -241,17 +241,20 @@ def _of_type(kind: str, info: dict[str, Any], scopes: list[str]) -> Credentials:
     return credentials
 
 
-def _default(scopes: tuple[str, ...]) -> tuple[Credentials, str | None]:
-    """The application default credentials, scoped only afterwards (see :func:`_of_type`), and the project they name."""
+def _default(scopes: tuple[str, ...], at: str = "") -> tuple[Credentials, str | None]:
+    """The application default credentials, scoped only afterwards (see :func:`_of_type`), and the project they name.
+
+    :param at: the endpoint that the connection names.
+    """
     try:
         credentials, project = google.auth.default(request=TokenTransport())
         return with_scopes_if_required(credentials, list(scopes)), project
     except DefaultCredentialsError as error:
         problem = in_brief(str(error.args[0] if error.args else error))
-        raise errors.CredentialsError(
-            f"no Google credentials found: {problem}. Give the connection a key, or log this machine"
-            " in (gcloud auth application-default login)."
-        ) from None
+        advice = "Give the connection a key, or log this machine in (gcloud auth application-default login)."
+        if at.startswith("http:"):  # this machine: no other is allowed
+            advice = f"If at {at} is a local server that needs none, say `emulator` in the connection's extra."
+        raise errors.CredentialsError(f"no Google credentials found: {problem}. {advice}") from None
 
 
 def _key_of_secret(settings: ConnectionSettings) -> Any:
