@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import pkgutil
 import re
@@ -10,6 +11,8 @@ from pathlib import Path
 import pytest
 
 import airflow_lro_provider
+from airflow_lro_provider.emulator import Emulator
+from airflow_lro_provider.emulator.script import Failure, Script
 from tests.documents import PAGES, ROOT
 from tools import draw_waiting
 
@@ -50,6 +53,21 @@ def test_a_method_is_there(cls: str, method: str) -> None:
     modules = {name[: end.start()] for name in NAMES for end in re.finditer(r"\.[A-Z]|$", name)}
     classes = [getattr(find(name), cls, None) for name in modules]
     assert any(hasattr(one, method) for one in classes if isinstance(one, type)), f"{cls}.{method}"
+
+
+def test_all_that_the_local_server_can_do_is_on_its_page() -> None:
+    """In its tables: the fields of scripts and failures with their defaults, and the methods that tests call."""
+    page = (ROOT / "docs" / "testing.md").read_text("utf-8")
+    rows = re.findall(r"^\| `(\w+)` \|.*\| (.*) \|$", page, re.M)
+    fields = [*dataclasses.fields(Script), *dataclasses.fields(Failure)]
+    assert [name for name, _ in rows if name != "url"] == [field.name for field in fields]
+    for (name, said), field in zip(rows, fields, strict=False):
+        if isinstance(field.default, float | str) and not isinstance(field.default, bool):
+            shown = field.default if isinstance(field.default, str) else f"{field.default:g}"
+            assert said.strip("`") == str(shown), name
+    public = {name for name in vars(Emulator) if not name.startswith("_")} - {"start", "stop"}
+    first_cells = " ".join(re.findall(r"^\| (`.*?) \|", page, re.M))
+    assert {name for name in public if f"`{name}" not in first_cells} == set()
 
 
 def test_every_room_is_in_the_picture() -> None:
