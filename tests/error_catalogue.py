@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from airflow.providers.common.compat.sdk import AirflowFailException
 from google.auth.exceptions import DefaultCredentialsError, RefreshError
 
+from airflow_lro_provider import exceptions
 from airflow_lro_provider.attempt.result import settle
 from airflow_lro_provider.exceptions import OperationFailedError
 from airflow_lro_provider.lro import flows, protocol
@@ -621,9 +623,23 @@ reads them, and a test compares. Names are changed; the tree of the classes is i
 """
 
 
+def _ends() -> Iterator[str]:
+    """The errors that a task itself ends with, as a table."""
+    yield "A task that fails ends with one of these (`airflow_lro_provider.exceptions`), or with one of those below:\n"
+    yield "| error | what it means | a retry follows, if there is one left |\n|---|---|---|"
+    for name in exceptions.__all__:
+        error = getattr(exceptions, name)
+        means = " ".join(error.__doc__.partition("\n\n")[0].split())
+        means = means.replace("The same", "`OperationFailedError`").replace("``", "`")
+        again = "no" if issubclass(error, AirflowFailException) else "yes"
+        if issubclass(error, exceptions.OperationKilled):
+            again = "yes, unless somebody has marked or cleared the task"
+        yield f"| `{name}` | {means} | {again} |"
+
+
 def render() -> str:
     """The whole page."""
-    lines, section = [INTRODUCTION], ""
+    lines, section = [INTRODUCTION, *_ends(), ""], ""
     for entry in entries():
         if entry.section != section:
             section = entry.section
