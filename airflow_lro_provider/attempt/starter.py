@@ -88,7 +88,7 @@ class OperationStarter(OperationTask):
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_failure = cancel_on_failure
         if cancel_on_kill and wait_for_completion:
-            check_cancel(self.service, self.api_version)
+            check_cancel(self.task_id, self.service, self.api_version)
         self.durable = durable
         self.fail_on = check_outcomes("fail_on", fail_on)
         self.result_check = result_check

@@ -161,11 +161,11 @@ def check_parent(parent: Any, service: Any, api_version: Any) -> None:
         read_parent(parent, service, api_version, universe=universe, project=_PROJECT)
 
 
-def check_cancel(service: Any, api_version: Any) -> None:
+def check_cancel(task_id: str, service: Any, api_version: Any) -> None:
     """Warn, at parse time, of a literal service that cannot cancel what the task is to cancel."""
     known = _known(service, api_version)
     if known and (words := known[0].cannot_cancel(version=known[1])):
-        warnings.warn(f"{words} `cancel_on_kill=False` says that this is intended.", stacklevel=2)
+        warnings.warn(f"task {task_id!r}: {words} `cancel_on_kill=False` says that this is intended.", stacklevel=2)
 
 
 def warn_if_it_runs_on(log: Any, reference: OperationReference, cancels: bool) -> None:

@@ -14,8 +14,10 @@ __all__ = ["REFRESH_SECONDS", "render"]
 
 REFRESH_SECONDS = 2
 """Seconds between two reloads."""
-NEWEST = 50
-"""The number of operations and requests that are shown."""
+ROWS = 50
+"""The number of rows of a table."""
+NEWEST = 500
+"""The number of requests that are shown: many are the same poll."""
 _STYLE = """
 :root{color-scheme:light dark;font:14px/1.5 system-ui,sans-serif}
 body{max-width:80rem;margin:2rem auto;padding:0 1rem}
@@ -37,7 +39,7 @@ def render(operations: Sequence[OperationView], requests: Sequence[RequestRecord
     :param now: the time, in seconds since the epoch.
     """
     running = sum(not operation.done for operation in operations)
-    newest = operations[: -NEWEST - 1 : -1]
+    newest = operations[: -ROWS - 1 : -1]
     return (
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="refresh" content="{REFRESH_SECONDS}">'
@@ -46,13 +48,13 @@ def render(operations: Sequence[OperationView], requests: Sequence[RequestRecord
         f"<p>{len(operations)} operations, {running} running. As JSON: "
         '<a href="/emulator/operations">operations</a>, <a href="/emulator/requests">requests</a>.</p>'
         f"<h2>Operations</h2>{_table(_OPERATION_HEADS, [_operation(operation, now) for operation in newest])}"
-        f"<h2>Requests</h2>{_table(_REQUEST_HEADS, [_request(request) for request in requests[: -NEWEST - 1 : -1]])}"
+        f"<h2>Requests</h2>{_table(_REQUEST_HEADS, _rows_of(requests))}"
         "</body></html>"
     )
 
 
 _OPERATION_HEADS = ("State", "API", "Operation", "Started", "Took", "Cancel requests")
-_REQUEST_HEADS = ("#", "Time", "Verb", "Response", "Request", "Token")
+_REQUEST_HEADS = ("#", "Time", "Times", "Verb", "Response", "Request", "Token")
 
 
 def _operation(view: OperationView, now: float) -> tuple[str, ...]:
@@ -71,7 +73,16 @@ def _operation(view: OperationView, now: float) -> tuple[str, ...]:
     )
 
 
-def _request(record: RequestRecord) -> tuple[str, ...]:
+def _rows_of(requests: Sequence[RequestRecord]) -> list[tuple[str, ...]]:
+    """The latest first. Those that are the same, as polls are, have one row."""
+    same: dict[tuple[object, ...], list[RequestRecord]] = {}
+    for one in reversed(requests[-NEWEST:]):
+        key = (one.method, one.path, one.query, one.status, one.failure, one.authorization)
+        same.setdefault(key, []).append(one)
+    return [_request(records[0], len(records)) for records in same.values()][:ROWS]
+
+
+def _request(record: RequestRecord, times: int) -> tuple[str, ...]:
     path = f"{record.path}?{record.query}" if record.query else record.path
     status = "no response" if record.status is None else str(record.status)
     good = record.status is not None and record.status < 400
@@ -79,6 +90,7 @@ def _request(record: RequestRecord) -> tuple[str, ...]:
     return (
         str(record.order),
         _clock(record.time),
+        str(times) if times > 1 else "",
         escape(record.verb or "?"),
         f'<b class="{"ok" if good else "bad"}">{status}</b>{scripted}',
         f"<code>{escape(record.method)} {escape(path)}</code>",

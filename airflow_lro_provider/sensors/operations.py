@@ -115,7 +115,7 @@ class OperationSensor(OperationTask, BaseSensorOperator):
         self.cancel_on_kill = self.durable = cancel_on_kill
         self.cancel_on_failure = cancel_on_failure
         if cancel_on_kill:
-            check_cancel(self.service, self.api_version)
+            check_cancel(self.task_id, self.service, self.api_version)
         self.fail_on = check_outcomes("fail_on", fail_on)
         self.result_check = result_check
         self.include_response = include_response

@@ -103,7 +103,8 @@ def test_a_service_that_cannot_cancel_gets_a_warning() -> None:
     """C4: for whoever counts on it, by `cancel_on_kill`; not for one who says that it is intended."""
     name, method = "projects/p/locations/l/operations/o", "projects/p/locations/l/jobs/j:run"
     with pytest.warns(
-        UserWarning, match=r"Cloud Run.* \(run\) cannot cancel its operations.*runs on.*cancel_on_kill=False"
+        UserWarning,
+        match=r"^task '\w+': Cloud Run.* cannot cancel its operations.*runs on.*cancel_on_kill=False",
     ):
         RunOperationOperator(task_id="t", service="run", method=method)
     with pytest.warns(UserWarning, match="cannot cancel its operations"):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_lro_provider.emulator.page import NEWEST
+from airflow_lro_provider.emulator.page import ROWS
 
 L = "projects/p/locations/us-central1"
 O = f"{L}/operations/o"  # noqa: E741 - an operation
@@ -173,6 +173,17 @@ def test_the_page_for_people(store, clock, send, path):
     assert "secret" not in text
 
 
+def test_the_same_request_has_one_row(store, send):
+    """Polls do not hide the rest: they are counted."""
+    store.create("datafusion", O)
+    send("POST", f"/datafusion/v1/{O}:cancel")
+    for _ in range(120):
+        send("GET", f"/datafusion/v1/{O}")
+    text = send("GET", "/").body.decode()
+    assert text.count("<code>GET ") == text.count("<code>POST ") == 1
+    assert "<td>120</td><td>get</td>" in text
+
+
 def test_the_page_escapes_what_it_shows(store, send):
     """Neither a name nor a path can bring markup into the page."""
     store.create("earthengine", HOSTILE)
@@ -188,6 +199,6 @@ def test_the_page_stays_small(store, send):
     for number in range(3000):
         store.create("datafusion", f"{L}/operations/o{number}")
     text = send("GET", "/").body.decode()
-    assert text.count("<tr>") == NEWEST + 1
+    assert text.count("<tr>") == ROWS + 1
     assert "3000 operations" in text
     assert "o2999" in text
