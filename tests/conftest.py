@@ -19,8 +19,8 @@ os.environ.update(
 )
 
 
-OWN_AIRFLOW = ("test_sweep.py", "test_kill_matrix.py", "test_demo.py", "test_documentation.py")
-"""The end-to-end tests that start one of their own."""
+OWN_AIRFLOW = ("test_sweep.py", "test_kill_matrix.py", "test_demo.py", "test_kills.py", "test_documentation.py")
+"""The end-to-end tests that start one of their own: three of them at once, beside the shared one, then the next."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -39,7 +39,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """One process has the real Airflow and its tests, another one all the rest, with the tests that start their own.
+    """Tests that share an Airflow share a process; all others are spread over what is free.
 
     Not with xdist's own groups: they write into the ids of tests, which pytest 9.2 does not read.
     """

@@ -1,4 +1,4 @@
-"""One real Airflow and one local server for all end-to-end tests."""
+"""One real Airflow and one local server for all end-to-end tests of a process."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
-    """Started once for all."""
+    """Started once in each process."""
     with Emulator(store=CountingStore()) as emulator, TokenBank() as bank:
         keyed = {"api_endpoint": f"{emulator.url}/{{service}}", "keyfile_dict": bank.key}
         environment = {

@@ -82,6 +82,6 @@ def test_mapped_tasks_of_which_half_are_killed(bed: Bed) -> None:
 
 
 def _only(row: Row, columns: list[str]) -> Row:
-    """A row with these cells only."""
+    """A row with these cells only; a busy machine may take its time."""
     cells = {column: cell for column, cell in row.cells.items() if column in columns}
-    return Row(**{**vars(row), "cells": cells})
+    return Row(**{**vars(row), "cells": cells, "within": 90.0})

@@ -33,7 +33,7 @@ def test_sigkill_with_a_retry_is_adopted(lab: Lab) -> None:
     os.kill(task.process(), signal.SIGKILL)
     [parent], child = lab.airflow.supervisor_pids(supervisor.dag_id, supervisor.run_id, "it"), supervisor.process()
     os.kill(parent, signal.SIGKILL)
-    wait_until(lambda: not psutil.pid_exists(child), "the orphan stops by itself", 15)
+    wait_until(lambda: not psutil.pid_exists(child), "the orphan stops by itself")
     for run in (task, supervisor):
         run.reaches_try(2, "running", timeout=90)
         assert left_behind(run) == ("RUNNING", False, False, ADOPTED)

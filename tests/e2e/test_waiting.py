@@ -73,7 +73,7 @@ def test_bad_input_fails_at_once_and_sends_nothing(lab: Lab) -> None:
 def test_reschedule_mode_works_for_an_observer(lab: Lab) -> None:
     """With cancel_on_kill=False the sensor may free its worker between two looks."""
     run = lab.start("reschedule_observer", duration=12)
-    run.reaches("up_for_reschedule", "success", timeout=30)
+    run.reaches("up_for_reschedule", "success", timeout=60)
     run.reaches("success")
 
 

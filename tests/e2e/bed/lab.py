@@ -100,8 +100,8 @@ class Run:
         """How many cancel requests reached the server."""
         return int(self.view.cancel_requests)
 
-    def is_cancelled(self, timeout: float = 20.0) -> Run:
-        """The server saw a cancel, within seconds, and the operation is CANCELLED."""
+    def is_cancelled(self, timeout: float = 60.0) -> Run:
+        """The server saw a cancel, and the operation is CANCELLED."""
         wait_until(lambda: self.cancels, f"{self.dag_id}: operation cancelled; log:\n{self.log()}", timeout)
         wait_until(lambda: self.view.operation.get("done"), "the operation is over")
         assert self.view.operation["error"]["code"] == 1
