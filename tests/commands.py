@@ -8,13 +8,17 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 @contextmanager
-def airflow_lro(*arguments: str, stderr: int = subprocess.PIPE, **environment: str) -> Iterator[subprocess.Popen[str]]:
+def airflow_lro(
+    *arguments: str, stderr: int = subprocess.PIPE, ctrl_c: Any = signal.SIG_DFL, **environment: str
+) -> Iterator[subprocess.Popen[str]]:
     """``airflow-lro``, as a user's pipe has it: Ctrl-C works even if it does not in this process, and Python buffers.
 
     :param stderr: where standard error goes.
+    :param ctrl_c: what is inherited for SIGINT.
     :param environment: variables besides those of this process.
     """
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
@@ -24,7 +28,7 @@ def airflow_lro(*arguments: str, stderr: int = subprocess.PIPE, **environment: s
         stderr=stderr,
         text=True,
         env=inherited | environment,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, ctrl_c),
     ) as process:
         try:
             yield process

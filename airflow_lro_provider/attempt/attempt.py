@@ -26,7 +26,6 @@ import time
 from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_lro_provider.airflow_compat.task_process import RAISING, is_in_line, takes_any_deferral
@@ -307,16 +306,17 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
 
     # -- out ---------------------------------------------------------------------------------------
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, _kind: Any, error: BaseException | None, _traceback: Any) -> None:
         try:
-            with held_back(*RAISING, signal.SIGALRM):
-                ends_with = self._called_off(error)
-                self._end(ends_with)
-            ends_with = ended_for_good(ends_with, killed=self.guard.killed)
-            if ends_with is not None and ends_with is not error:
-                raise ends_with from None
+            try:
+                with held_back(*RAISING, signal.SIGALRM, signal.SIGINT):
+                    last = self._called_off(error)
+                    self._end(last)
+            except BaseException as late:  # a signal that was held back
+                last = late
+            last = ended_for_good(last, error, killed=self.guard.killed)
+            if last is not None and last is not error:
+                raise last
         finally:
             if hasattr(self, "client"):
                 self.client.close()

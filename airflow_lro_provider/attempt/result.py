@@ -108,19 +108,24 @@ def how_it_ended(error: BaseException) -> EndedBy:
     return EndedBy.FAILED if isinstance(error, Exception) else EndedBy.INTERRUPTED
 
 
-def ended_for_good(error: BaseException | None, *, killed: bool) -> BaseException | None:
-    """What ends the try, in place of this error: where Airflow would try again what its user has interrupted, no retry.
+def ended_for_good(error: BaseException | None, before: BaseException | None, *, killed: bool) -> BaseException | None:
+    """What ends the try in place of this error, so that Airflow does not try again what its user has interrupted.
 
+    :param error: the error; what is more than an interrupt is kept as the cause.
+    :param before: the one that it came after, or the same.
     :param killed: whether the task was told to stop, whatever went wrong then.
     """
-    if error is None or not retries_an_interrupt():
+    interrupted = killed or KeyboardInterrupt in (type(error), type(before))
+    if error is None or not interrupted or not retries_an_interrupt():
         return error
-    how = how_it_ended(error)
-    if how is EndedBy.INTERRUPTED or (killed and how not in (EndedBy.DEFERRED, EndedBy.RESCHEDULED)):
-        return AirflowFailException("interrupted: whatever its retries, that ends the task in `dags test`")
-    return error
+    if how_it_ended(error) not in _TRIED_AGAIN:
+        return error
+    final = AirflowFailException("interrupted: whatever its retries, that ends the task in `dags test`")
+    final.__cause__ = None if isinstance(error, (KeyboardInterrupt, OperationKilled)) else error
+    return final
 
 
+_TRIED_AGAIN = (EndedBy.KILLED, EndedBy.INTERRUPTED, EndedBy.EXECUTION_TIMEOUT, EndedBy.TIMEOUT, EndedBy.FAILED)
 # The first that fits.
 _HOW: dict[type[BaseException], EndedBy] = {
     TaskDeferred: EndedBy.DEFERRED,

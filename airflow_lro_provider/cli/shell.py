@@ -11,32 +11,16 @@ import contextlib
 import functools
 import itertools
 import math
-import signal
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from airflow_lro_provider.cli import completion
-from airflow_lro_provider.cli.output import (
-    RUNNING,
-    WRONG,
-    Waits,
-    fail,
-    is_terminal,
-    line_of,
-    print_json,
-    print_line,
-    print_list,
-    word_of,
-)
+from airflow_lro_provider.cli.output import RUNNING, WRONG, fail, is_terminal, print_json, print_list, show
 from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 from airflow_lro_provider.lro.cancel import cancel_line
-from airflow_lro_provider.lro.errors import OperationsError, WaitTimeoutError
-from airflow_lro_provider.lro.operation import Operation, Outcome
-from airflow_lro_provider.lro.polling import MAX_IN_FLIGHT, new_schedule
-from airflow_lro_provider.lro.redaction import legible
+from airflow_lro_provider.lro.errors import OperationsError
+from airflow_lro_provider.lro.operation import Outcome
 from airflow_lro_provider.lro.resources.catalog import Service, find_service, known_services
 from airflow_lro_provider.lro.resources.names import OperationReference, read_parent, read_reference
 
@@ -196,114 +180,37 @@ def _about(service: Service) -> Iterator[str]:
 
 
 def _get(client: OperationsClient, reference: OperationReference, given: argparse.Namespace) -> int:
-    _show(client.get(reference), given.json)
+    show(client.get(reference), given.json)
     return 0
 
 
 def _wait(given: argparse.Namespace) -> int:
+    from airflow_lro_provider.cli.waits import status_of, wait_for_all
+
     settings = _settings(given)
     # All names are checked before anything is sent. What is named twice is one operation.
     references = list(dict.fromkeys(_reference(name, settings, given) for name in given.operations))
-    results = _wait_for_all(settings, references, given)
-    statuses = {_status(result) for result in results}
+    results = wait_for_all(settings, references, given)
+    statuses = {status_of(result) for result in results}
     return WRONG if WRONG in statuses else RUNNING if RUNNING in statuses else 0
 
 
-def _status(result: Operation | OperationsError) -> int:
-    """What a wait that ended so is for the exit status; says what is wrong, but for how the operation ended."""
-    if isinstance(result, OperationsError):
-        fail(str(result))
-        return RUNNING if _is_timeout(result) else WRONG
-    if result.hidden_failure is not None:
-        return fail(f"{result.name}: it reports no error, but {result.hidden_failure}.")
-    return 0 if result.outcome is Outcome.SUCCEEDED else WRONG
-
-
-def _wait_for_all(
-    settings: ConnectionSettings, references: list[OperationReference], given: argparse.Namespace, *, say: bool = True
-) -> list[Operation | OperationsError]:
-    """Wait for operations, each until it has finished or the timeout has passed.
-
-    :param say: print each that has finished.
-    """
-    import asyncio
-
-    from airflow_lro_provider.lro.async_client import AsyncOperationsClient
-
-    several_apis = len({reference.service for reference in references}) > 1
-    names = [str(reference) if several_apis else reference.name for reference in references]
-    # One that is waited for with `:wait` keeps a connection: nobody has to wait for another one's.
-    connections = max(MAX_IN_FLIGHT, len(references))
-
-    async def wait_for(
-        client: AsyncOperationsClient, reference: OperationReference, name: str
-    ) -> Operation | OperationsError:
-        schedule = new_schedule(time.monotonic(), timeout=given.timeout, interval=given.poll_interval)
-        how: Any = {"on_poll": functools.partial(waits.show, name), "on_change": functools.partial(waits.log, name)}
-        try:
-            operation = await client.wait_until_done(reference, schedule, **how)
-        except OperationsError as error:
-            waits.end(name, "STILL RUNNING" if _is_timeout(error) else "ERROR")
-            return error
-        if say:
-            waits.when_free(functools.partial(_show, operation, given.json, name if len(names) > 1 else ""))
-        return operation
-
-    async def wait_for_each() -> list[Operation | OperationsError]:
-        with _ctrl_c_cancels():
-            client = await AsyncOperationsClient.create(settings, connections=connections, on_trouble=waits.note)
-            async with client:
-                return list(await asyncio.gather(*map(functools.partial(wait_for, client), references, names)))
-
-    waits = Waits(names)
-    try:
-        with waits:
-            return asyncio.run(wait_for_each())
-    except (asyncio.CancelledError, KeyboardInterrupt):
-        left = ", ".join(waits.unfinished)
-        fail(f"interrupted; no operation was cancelled by that. Not waited for any longer: {left or 'none'}")
-        raise KeyboardInterrupt from None
-
-
-@contextlib.contextmanager
-def _ctrl_c_cancels() -> Iterator[None]:
-    """Let the first Ctrl-C cancel this asyncio task; the second one is an interrupt as ever.
-
-    ``asyncio.run`` does so since Python 3.11. Before, it printed the stack of whatever task it went through.
-    """
-    import asyncio
-
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-
-    def interrupt(*_: object) -> None:
-        signal.signal(signal.SIGINT, before)
-        loop.call_soon_threadsafe(task.cancel)  # type: ignore[union-attr]
-
-    if sys.version_info >= (3, 11) or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _is_timeout(error: OperationsError) -> bool:
-    """Whether it is known to run on: the last poll has shown it."""
-    return isinstance(error, WaitTimeoutError) and error.last_error is None
-
-
 def _cancel(client: OperationsClient, reference: OperationReference, given: argparse.Namespace) -> int:
-    result = client.cancel(reference)
+    from airflow_lro_provider.cli.waits import status_of, wait_for_all
+
+    try:
+        result = client.cancel(reference)
+    except KeyboardInterrupt:
+        fail(f"interrupted; the cancellation was perhaps requested. `airflow-lro get` shows what became of {reference}")
+        raise
     print(f"airflow-lro: {cancel_line(reference, result)}", file=sys.stderr)
     operation, word, status = result.operation, result.word, 0
     if result.outcome is not None:
         status = 0 if result.outcome in (Outcome.CANCELLED, Outcome.SUCCEEDED, Outcome.FAILED) else WRONG
     elif not given.no_wait:
-        [later] = _wait_for_all(client.settings, [reference], given, say=False)
+        [later] = wait_for_all(client.settings, [reference], given, say=False)
         if isinstance(later, OperationsError):
-            if (status := _status(later)) != RUNNING:
+            if (status := status_of(later)) != RUNNING:
                 return status
             word = Outcome.STILL_RUNNING.value
         else:
@@ -313,7 +220,7 @@ def _cancel(client: OperationsClient, reference: OperationReference, given: argp
     if given.json:
         print_json({"outcome": word, "operation": None if operation is None else operation.raw})
     elif operation is not None and (operation.done or result.outcome is not None):
-        _show(operation, False)
+        show(operation, False)
     return status
 
 
@@ -327,7 +234,7 @@ def _list(given: argparse.Namespace) -> int:
         shown = itertools.islice(listed, max(given.limit, 0))
         if given.json or not is_terminal(sys.stdout):
             for operation in shown:
-                _show(operation, given.json, operation.name)
+                show(operation, given.json, operation.name)
             return 0
         if not (operations := list(shown)):
             print("airflow-lro: there are none.", file=sys.stderr)
@@ -378,15 +285,6 @@ def _settings(given: argparse.Namespace) -> ConnectionSettings:
         with database_is_read(), contextlib.redirect_stdout(sys.stderr):  # where Airflow may log
             return OperationsHook(gcp_conn_id=given.gcp_conn_id, impersonation_chain=given.impersonation_chain).settings
     return ConnectionSettings.from_extra({}, impersonation_chain=given.impersonation_chain)
-
-
-def _show(operation: Operation, as_json: bool, name: str = "") -> None:
-    """Print an operation; with its name, as one of many."""
-    if as_json:
-        print_json(operation.raw, in_one_line=bool(name))
-    else:
-        line = line_of(operation, in_full=not name)
-        print_line(f"{legible(name)}  {line}" if name else line, word_of(operation))
 
 
 def seconds(text: str) -> float:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import signal
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout
 
 from airflow_lro_provider.airflow_compat import AIRFLOW, task_process
 from airflow_lro_provider.attempt.attempt import Attempt
+from airflow_lro_provider.attempt.guard import Guard
 from airflow_lro_provider.emulator import Emulator
-from airflow_lro_provider.exceptions import OperationFailedError, OperationKilled
+from airflow_lro_provider.exceptions import OperationFailedError, OperationKilled, OperationRunningError
 from airflow_lro_provider.hooks.operations import OperationsAsyncHook
 from airflow_lro_provider.operators.operations import CancelOperationOperator, RunOperationOperator
 from airflow_lro_provider.sensors.operations import OperationSensor
@@ -116,6 +118,80 @@ def test_what_is_told_to_stop_is_not_tried_again(
     with pytest.raises((AirflowFailException,) if AIRFLOW >= (3,) else (OperationKilled, ConnectionError)):
         task.execute(PlayedTry(lro_emulator, Store(), 1, 3).context)
     assert sum(request.verb == "cancel" for request in lro_emulator.requests()) == cancel_on_kill
+
+
+@since_3
+@pytest.mark.parametrize("first", [KeyboardInterrupt, OperationRunningError])
+@pytest.mark.parametrize("late", [KeyboardInterrupt, AirflowTaskTimeout])
+def test_what_comes_while_it_cancels_changes_nothing(
+    lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, first: type[BaseException], late: type[BaseException]
+) -> None:
+    """A second Ctrl-C, or a limit: both wait until the operation is cancelled, and an interrupt stays one."""
+    lro_emulator.script(service="datafusion", duration=None)
+    task = TASKS["run"]("")
+    may_execute(task)
+
+    def ends(*_: Any) -> None:
+        raise first
+
+    end = Attempt._end
+
+    def disturbed(self: Attempt, error: BaseException | None) -> None:
+        signal.raise_signal(signal.SIGINT if late is KeyboardInterrupt else signal.SIGALRM)
+        end(self, error)
+
+    def passes(*_: Any) -> None:
+        raise AirflowTaskTimeout
+
+    monkeypatch.setattr(Attempt, "wait", ends)
+    monkeypatch.setattr(Attempt, "_end", disturbed)
+    before = signal.signal(signal.SIGALRM, passes), signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        is_interrupted = KeyboardInterrupt in (first, late)
+        with pytest.raises(AirflowFailException if is_interrupted else AirflowTaskTimeout):
+            task.execute(PlayedTry(lro_emulator, Store(), 1, 3).context)
+    finally:
+        signal.signal(signal.SIGALRM, before[0])
+        signal.signal(signal.SIGINT, before[1])
+    assert len(lro_emulator.requests(verb="cancel")) == 1
+
+
+@since_3
+@pytest.mark.parametrize("end", [SystemExit, GeneratorExit, asyncio.CancelledError])
+def test_an_exit_is_no_interrupt(
+    lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, end: type[BaseException]
+) -> None:
+    """Of the code of a user, or of a test's library: Airflow sees it, and does with it what it does."""
+    lro_emulator.script(service="datafusion", duration=None)
+    task = TASKS["run"]("")
+    may_execute(task)
+
+    def ends(*_: Any) -> None:
+        raise end
+
+    monkeypatch.setattr(Attempt, "wait", ends)
+    with pytest.raises(end):
+        task.execute(PlayedTry(lro_emulator, Store(), 1, 3).context)
+
+
+@since_3
+def test_what_went_wrong_besides_is_shown(lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Told to stop when the operation had finished, and then its result is rejected: the error is the cause."""
+    lro_emulator.script(service="datafusion", duration=0.1)
+    task = RunOperationOperator(
+        task_id="t", method=f"{PLACE}?instanceId=i", service="datafusion", result_check=lambda _: bool(1 / 0)
+    )
+    may_execute(task)
+    finish = Guard.finish
+
+    def killed_then(self: Guard) -> None:
+        finish(self)
+        task.on_kill()
+
+    monkeypatch.setattr(Guard, "finish", killed_then)
+    with pytest.raises(AirflowFailException) as raised:
+        task.execute(PlayedTry(lro_emulator, Store(), 1, 3).context)
+    assert isinstance(raised.value.__cause__, ZeroDivisionError)
 
 
 def test_a_failure_is_tried_again(lro_emulator: Emulator) -> None:

@@ -21,6 +21,7 @@ from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.lro.resources.catalog import known_services
 from tests.airflow.played import once
 from tests.commands import airflow_lro
+from tests.e2e.bed.waiting import wait_until
 from tests.late_success import succeed_after_cancel
 
 L = "projects/p/locations/us-central1"
@@ -284,6 +285,50 @@ def test_ctrl_c_in_the_middle_of_a_line_leaves_no_stack(lro_emulator: Emulator) 
     assert json.loads(out)["name"] == two
     assert "Traceback" not in err
     assert err.endswith(f"interrupted; no operation was cancelled by that. Not waited for any longer: {one}\n")
+
+
+def test_an_interrupt_that_was_ignored_stays_so(lro_emulator: Emulator) -> None:
+    """A shell starts what it puts into the background like that: a Ctrl-C is meant for something else."""
+    name = lro_emulator.create("datafusion", f"{L}/operations/one", duration=None)
+    ignores = {"ctrl_c": signal.SIG_IGN}
+    with airflow_lro("wait", name, "--service", "datafusion", "--emulator", lro_emulator.url, **ignores) as process:
+        assert process.stderr is not None
+        assert "RUNNING" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        lro_emulator.finish("datafusion", name)
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+
+
+def test_an_end_is_said_although_its_response_cannot_be_taken(lro_emulator: Emulator) -> None:
+    """At Ctrl-C: how the operation has ended, and that it was still waited for."""
+    name = lro_emulator.create("datafusion", f"{L}/operations/one", duration=None, latency=1)
+    command = ("wait", name, "--service", "datafusion", "--poll-interval", "1", "--emulator", lro_emulator.url)
+    with airflow_lro(*command) as process:
+        assert process.stderr is not None
+        assert "RUNNING" in process.stderr.readline()
+        lro_emulator.finish("datafusion", name, response={"a": "result"})
+        before = len(lro_emulator.requests(verb="get"))
+        wait_until(lambda: len(lro_emulator.requests(verb="get")) > before, "a poll sees the end, and has no response")
+        lro_emulator.fail(503, verb="get", times=None)
+        assert "SUCCEEDED" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert err.endswith(f"Not waited for any longer: {name}\n")
+
+
+def test_ctrl_c_in_the_middle_of_a_cancel_says_what_is_not_known(lro_emulator: Emulator) -> None:
+    """Whether the request has come through; and how to find out."""
+    name = lro_emulator.create("datafusion", f"{L}/operations/one", duration=None, cancel_latency=30)
+    with airflow_lro("cancel", name, "--service", "datafusion", "--emulator", lro_emulator.url) as process:
+        wait_until(lambda: lro_emulator.requests(verb="cancel"), "it was requested")
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert "interrupted; the cancellation was perhaps requested" in err
+    assert name in err
+    assert "Traceback" not in err
 
 
 @pytest.mark.parametrize(
