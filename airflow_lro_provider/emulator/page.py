@@ -16,8 +16,8 @@ REFRESH_SECONDS = 2
 """Seconds between two reloads."""
 ROWS = 50
 """The number of rows of a table."""
-NEWEST = 500
-"""The number of requests that are shown: many are the same poll."""
+NEWEST = 10_000
+"""The number of requests that are shown: most are polls, and the same."""
 _STYLE = """
 :root{color-scheme:light dark;font:14px/1.5 system-ui,sans-serif}
 body{max-width:80rem;margin:2rem auto;padding:0 1rem}
@@ -74,10 +74,11 @@ def _operation(view: OperationView, now: float) -> tuple[str, ...]:
 
 
 def _rows_of(requests: Sequence[RequestRecord]) -> list[tuple[str, ...]]:
-    """The latest first. Those that are the same, as polls are, have one row."""
+    """The latest first. Polls that are the same have one row."""
     same: dict[tuple[object, ...], list[RequestRecord]] = {}
     for one in reversed(requests[-NEWEST:]):
-        key = (one.method, one.path, one.query, one.status, one.failure, one.authorization)
+        is_poll = one.verb in ("get", "list", "wait")
+        key = (one.path, one.query, one.status, one.failure, one.authorization) if is_poll else (one.order,)
         same.setdefault(key, []).append(one)
     return [_request(records[0], len(records)) for records in same.values()][:ROWS]
 

@@ -97,7 +97,9 @@ def describe_state(task_state: TaskState) -> str:
     """What Airflow says of a task, for a log."""
     if task_state is UNKNOWN:
         return "the state of its task is not known"
-    return f"its task is {'cleared' if task_state is NONE else 'deleted' if task_state is GONE else task_state}"
+    if task_state is NONE:
+        return "its task has no state, as after a clear"
+    return f"its task is {'deleted' if task_state is GONE else task_state}"
 
 
 def told_to_stop(task_state: TaskState) -> str:

@@ -315,7 +315,9 @@ class _Sweep:
                 decisions = {decide(**policy)}
             if Decision.CANCEL in decisions:
                 in_run = f" in a run that is {run_state}" if run_has_ended(run_state) else ""
-                self._dead[text] = "a later try has another operation" if superseded else f"its task is {state}{in_run}"
+                self._dead[text] = (
+                    "a later try has another operation" if superseded else f"{describe_state(state)}{in_run}"
+                )
             elif Decision.LET_GO in decisions:
                 let_go.append(text)
             elif Decision.UNSURE in decisions:

@@ -252,8 +252,8 @@ def _default(scopes: tuple[str, ...], at: str = "") -> tuple[Credentials, str | 
     except DefaultCredentialsError as error:
         problem = in_brief(str(error.args[0] if error.args else error))
         advice = "Give the connection a key, or log this machine in (gcloud auth application-default login)."
-        if at.startswith("http:"):  # this machine: no other is allowed
-            advice = f"If at {at} is a local server that needs none, say `emulator` in the connection's extra."
+        if at.lower().startswith("http:"):  # this machine: no other is allowed
+            advice += f" If at {at} is a local server that needs none, say `emulator` in the connection's extra."
         raise errors.CredentialsError(f"no Google credentials found: {problem}. {advice}") from None
 
 

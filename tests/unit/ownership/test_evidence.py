@@ -14,7 +14,7 @@ MINE = "token-1"
     ("state", "token", "text"),
     [
         ("failed", UNKNOWN, "its task is failed"),
-        (NONE, UNKNOWN, "its task is cleared"),
+        (NONE, UNKNOWN, "its task has no state, as after a clear"),
         (GONE, UNKNOWN, "its task is deleted"),
         (UNKNOWN, UNKNOWN, "the state of its task is not known"),
         ("deferred", MINE, "its task is deferred, this try has it"),
