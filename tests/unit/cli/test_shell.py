@@ -198,8 +198,9 @@ def test_list(shell: Callable[..., tuple[int, str, str]], lro_emulator: Emulator
 
 
 _WITH_DATABASE = """
-import os, sys
-from airflow.models.connection import Connection
+import contextlib, os, sys
+with contextlib.redirect_stdout(sys.stderr):  # Airflow 3.2 logs that it is imported
+    from airflow.models.connection import Connection
 from airflow_lro_provider.cli import main
 from sqlalchemy import create_engine
 
