@@ -145,6 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command."""
     parser = argparse.ArgumentParser(description="A thousand mapped sensors; half of them killed.")
     parser.add_argument("--count", type=int, default=1000, metavar="N", help="how many mapped tasks (1000)")
+    parser.add_argument("--kill", type=int, metavar="N", help="one run only, with N killed (two: with none, with half)")
     parser.add_argument("--rest", type=float, default=60.0, metavar="SECONDS", help="how long all just wait (60)")
     parser.add_argument("--slots", type=int, default=24, metavar="N", help="how many processes side by side (24)")
     parser.add_argument("--airflow", metavar="VERSION", help="on this Airflow, in an environment that is made for it")
@@ -164,7 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = {"slots": given.slots, "home": given.keep, "celery": given.celery, "sweep": given.celery}
     with Bed.started(given.database, **options) as bed:
         thousand = Thousand(bed, given.count, given.rest, echo, breaks=given.celery)
-        for kill in (0, given.count // 2):
+        for kill in (0, given.count // 2) if given.kill is None else (given.kill,):
             report = thousand.run(kill)
             reports.append(report)
             echo(
