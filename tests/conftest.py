@@ -19,20 +19,23 @@ os.environ.update(
 )
 
 
-OWN_AIRFLOW = ("test_sweep.py", "test_kill_matrix.py", "test_demo.py", "test_kills.py", "test_documentation.py")
-"""The end-to-end tests that start one of their own: three of them at once, beside the shared one, then the next."""
+AT_ONCE = ("test_sweep.py", "test_kill_matrix.py", "test_demo.py")
+LATER = ("test_kills.py", "test_documentation.py")
+"""The end-to-end tests that start an Airflow of their own: the later ones when another one is done."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes long comes first, and the others beside it: the shared Airflow (the search of all its logs for secrets
-    is its last test), then those that start their own.
+    """What takes long comes first, each in a process: the shared Airflow (the search of all its logs for secrets is its
+    last test), and those that start their own; beside them, in one process at first, all that needs none.
     """
 
     def place(item: pytest.Item) -> tuple[int, bool]:
-        if "e2e" not in item.path.parts:
-            return len(OWN_AIRFLOW) + 1, False
-        name = item.path.name
-        return OWN_AIRFLOW.index(name) + 1 if name in OWN_AIRFLOW else 0, name == "test_secrets.py"
+        name, parts = item.path.name, item.path.parts
+        if "e2e" not in parts:
+            return (4 if "airflow" in parts else 6), False
+        if name in LATER:
+            return 5, False
+        return AT_ONCE.index(name) + 1 if name in AT_ONCE else 0, name == "test_secrets.py"
 
     items.sort(key=place)
 
@@ -50,7 +53,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            if file.startswith("tests/e2e/") and file.rpartition("/")[2] in OWN_AIRFLOW:
+            if file.startswith("tests/e2e/") and file.rpartition("/")[2] in AT_ONCE + LATER:
                 return file
             return "the shared Airflow" if file.startswith("tests/e2e/") else nodeid
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import secrets
 import signal
 import sys
@@ -40,10 +41,14 @@ class Chaos:
 
     :param kills: how many it takes; lives are begun until then.
     :param until: of ``time.monotonic()``: no life is begun after this.
+    :param patience: for how long after that they may come to their ends, in seconds.
     """
 
-    def __init__(self, bed: Bed, seed: int, *, kills: int, until: float, echo: Echo) -> None:
+    def __init__(
+        self, bed: Bed, seed: int, *, kills: int, until: float, patience: float = math.inf, echo: Echo
+    ) -> None:
         self.bed, self.seed, self.kills_wanted, self.until = bed, seed, kills, until
+        self.last = until + patience
         self.lives: list[Lived] = []
         self.down: list[float] = []
         self.outages: list[tuple[float, float]] = []
@@ -78,7 +83,7 @@ class Chaos:
         while self.kills().total() < self.kills_wanted and time.monotonic() < self.until:
             with self._lock:
                 plan = life(self.seed, len(self.lives))
-                lived = Lived(self.bed, plan, f"chaos-{plan.number}-{secrets.token_hex(3)}")
+                lived = Lived(self.bed, plan, f"chaos-{plan.number}-{secrets.token_hex(3)}", until=self.last)
                 self.lives.append(lived)
             try:
                 lived.lead()

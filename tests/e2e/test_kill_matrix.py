@@ -65,7 +65,9 @@ def test_a_few_cells_of_the_kill_matrix(bed: Bed) -> None:
 def test_a_little_chaos(bed: Bed) -> None:
     """Random kills from a seed: no leak, no false kill, no duplicate, nothing green by its own kill."""
     lines: list[str] = []
-    chaos = Chaos(bed, SEED, kills=12 if bed.slots > 1 else 2, until=time.monotonic() + 20, echo=lines.append)
+    # What has not come to an end by then, on a busy machine, is left as it is: who lives still is no defect.
+    until, patience = time.monotonic() + 20, 130.0
+    chaos = Chaos(bed, SEED, kills=12 if bed.slots > 1 else 2, until=until, patience=patience, echo=lines.append)
     chaos.run(bed.slots)
     report = chaos.report()
     assert report["kills"] > 0, report

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -35,11 +36,15 @@ SIGNALS = {
 
 @dataclass
 class Lived:
-    """A life that is being led: its task, and what has befallen it."""
+    """A life that is being led: its task, and what has befallen it.
+
+    :param until: of ``time.monotonic()``: nothing is waited for after this.
+    """
 
     bed: Bed
     life: Life
     key: str
+    until: float = math.inf
     struck: list[Struck] = field(default_factory=list)
     troubled: set[str] = field(default_factory=set)
 
@@ -208,7 +213,7 @@ class Lived:
         last = self.struck[-1].at if self.struck else 0.0
         self._sees(lambda: self.bed.watch.looked_at > last + 2.0, 30)
         begin = time.monotonic()
-        while time.monotonic() - begin < LONGEST and not self.bed.stopping.is_set():
+        while time.monotonic() < min(begin + LONGEST, self.until) and not self.bed.stopping.is_set():
             if self._sees(lambda: self.task.state in FINAL and time.time() - self.task.since > 2, 6):
                 break
             newest = self.operations[-1:]
@@ -222,7 +227,7 @@ class Lived:
         return self._sees(lambda: self.bed.looks(name) > seen + 2 or self.task.state in FINAL, 15)
 
     def _sees(self, question: Callable[[], Any], timeout: float) -> bool:
-        deadline = time.monotonic() + timeout
+        deadline = min(time.monotonic() + timeout, self.until)
         while not question():
             if time.monotonic() > deadline or self.bed.stopping.is_set():
                 return False
