@@ -43,6 +43,15 @@ TASKS: dict[str, Callable[[str], Any]] = {
 }
 
 
+def raising(error: type[BaseException]) -> Callable[..., None]:
+    """A function that raises it, whatever it is called with."""
+
+    def raises(*_: Any, **__: Any) -> None:
+        raise error
+
+    return raises
+
+
 @pytest.fixture(autouse=True)
 def in_line(lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that plays its own supervisor."""
@@ -86,10 +95,7 @@ def test_ctrl_c_cancels_before_it_asks_airflow(
                 cancelled.append(any(request.verb == "cancel" for request in lro_emulator.requests()))
             super().set(key, value)
 
-    def interrupted(*_: Any, **__: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Attempt, "poll" if kind == "sensor" else "wait", interrupted)
+    monkeypatch.setattr(Attempt, "poll" if kind == "sensor" else "wait", raising(KeyboardInterrupt))
     with pytest.raises(FOR_GOOD):
         task.execute(PlayedTry(lro_emulator, Slow()).context)
     assert cancelled == [True]
@@ -131,21 +137,18 @@ def test_what_comes_while_it_cancels_changes_nothing(
     task = TASKS["run"]("")
     may_execute(task)
 
-    def ends(*_: Any) -> None:
-        raise first
-
     end = Attempt._end
 
     def disturbed(self: Attempt, error: BaseException | None) -> None:
         signal.raise_signal(signal.SIGINT if late is KeyboardInterrupt else signal.SIGALRM)
         end(self, error)
 
-    def passes(*_: Any) -> None:
-        raise AirflowTaskTimeout
-
-    monkeypatch.setattr(Attempt, "wait", ends)
+    monkeypatch.setattr(Attempt, "wait", raising(first))
     monkeypatch.setattr(Attempt, "_end", disturbed)
-    before = signal.signal(signal.SIGALRM, passes), signal.signal(signal.SIGINT, signal.default_int_handler)
+    before = (
+        signal.signal(signal.SIGALRM, raising(AirflowTaskTimeout)),
+        signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     try:
         is_interrupted = KeyboardInterrupt in (first, late)
         with pytest.raises(AirflowFailException if is_interrupted else AirflowTaskTimeout):
@@ -166,10 +169,7 @@ def test_an_exit_is_no_interrupt(
     task = TASKS["run"]("")
     may_execute(task)
 
-    def ends(*_: Any) -> None:
-        raise end
-
-    monkeypatch.setattr(Attempt, "wait", ends)
+    monkeypatch.setattr(Attempt, "wait", raising(end))
     with pytest.raises(end):
         task.execute(PlayedTry(lro_emulator, Store(), 1, 3).context)
 

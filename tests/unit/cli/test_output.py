@@ -12,6 +12,7 @@ from airflow_lro_provider.cli import output
 from airflow_lro_provider.cli.output import common_prefix, duration, kind_of, print_list
 from airflow_lro_provider.lro.operation import Operation
 
+pytestmark = pytest.mark.usefixtures("wide_terminal")
 L = "projects/p/locations/us-central1"
 NAMES = [f"{L}/operations/one", f"{L}/operations/two"]
 
@@ -32,13 +33,6 @@ class Terminal(io.StringIO):
     def text(self) -> str:
         """Without escape sequences."""
         return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.getvalue())
-
-
-@pytest.fixture(autouse=True)
-def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "100")
-    monkeypatch.setenv("TERM", "xterm-256color")
-    monkeypatch.delenv("NO_COLOR", raising=False)
 
 
 def test_the_list_has_all_of_every_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,12 +13,7 @@ from airflow_lro_provider.cli.waits import Waits
 from tests.airflow.played import once
 from tests.unit.cli.test_output import NAMES, Terminal, poll
 
-
-@pytest.fixture(autouse=True)
-def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "100")
-    monkeypatch.setenv("TERM", "xterm-256color")
-    monkeypatch.delenv("NO_COLOR", raising=False)
+pytestmark = pytest.mark.usefixtures("wide_terminal")
 
 
 def cells(waits: Waits) -> list[list[str]]:
