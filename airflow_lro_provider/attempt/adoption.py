@@ -168,7 +168,7 @@ def adopt(attempt: Attempt, start: Start, poll_interval: float | None) -> bool:
         guard.checkpoint()
         seen, is_gone = None, True
     decision = _judge(attempt, earlier, seen, is_gone=is_gone)
-    attempt.replaces = is_gone or decision is Decision.CANCEL
+    attempt.replaces = decision is Decision.CANCEL
     if attempt.replaces:
         if is_gone:
             let_missing_go(attempt)
@@ -224,16 +224,16 @@ def let_missing_go(attempt: Attempt) -> Operation | None:
 def _judge(attempt: Attempt, earlier: ArmedRecord, seen: Operation | None, *, is_gone: bool = False) -> Decision:
     """Whose the operation of an earlier try is, now that it was polled.
 
-    :param is_gone: whether its service does not find it any more.
+    :param is_gone: whether its service does not find it any more: then nobody can go on with it.
     """
     this_try = attempt.record.this_try
-    decision = of_armed_record(earlier, **this_try, seen=seen)
+    decision = Decision.CANCEL if is_gone else of_armed_record(earlier, **this_try, seen=seen)
     facts = [seen.summary() if seen else "not found any more" if is_gone else "not seen"]
     if earlier.max_tries != this_try["max_tries"]:
         facts.append(f"its task was {'cleared' if earlier.max_tries < this_try['max_tries'] else 'made anew'} since")
     if earlier.killed:
         facts.append(f"killed: {earlier.killed}")
-    what = _VERDICTS[Decision.CANCEL if is_gone else decision]
+    what = _VERDICTS[decision]
     attempt.log.info("Left by try %d (%s), %s: %s", earlier.try_number, "; ".join(facts), what, attempt.reference)
     return decision
 
