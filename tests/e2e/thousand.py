@@ -27,7 +27,7 @@ from tests.e2e.bed.trial import PARENT
 from tools.airflow_environment import run_there
 
 MAPPED = "bed_mapped"
-MINUTES = 25
+MINUTES = 45
 """So long one step may take."""
 
 
