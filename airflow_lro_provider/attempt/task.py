@@ -10,13 +10,14 @@ import functools
 import sys
 import threading
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, BaseOperator
 
-from airflow_lro_provider.airflow_compat.task_process import context_before_execute, handed_over, is_in_line
+from airflow_lro_provider.airflow_compat.task_process import RAISING, context_before_execute, handed_over, is_in_line
 from airflow_lro_provider.attempt.guard import CANCEL_TIMEOUT_SECONDS, Guard, Phase
+from airflow_lro_provider.attempt.signals import held_back
 from airflow_lro_provider.attempt.validation import check_texts
 from airflow_lro_provider.exceptions import OperationKilled, OperationRunningError
 from airflow_lro_provider.hooks.operations import DEFAULT_CONN_ID, OperationsHook
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
     from airflow_lro_provider.attempt.attempt import Attempt
     from airflow_lro_provider.attempt.result import ResultCheck
-    from airflow_lro_provider.attempt.resumed import Resumed
     from airflow_lro_provider.lro.operation import Operation, Outcome
     from airflow_lro_provider.lro.polling import PollSchedule
     from airflow_lro_provider.lro.resources.names import OperationReference
@@ -115,15 +115,13 @@ class OperationTask(BaseOperator):
 
         :param error: ``AirflowTaskTimeout`` if the task has waited too long in the triggerer; else it was killed.
         """
-        from airflow_lro_provider.attempt.resumed import Resumed
         from airflow_lro_provider.triggers.events import is_of_an_end
 
         known = handed_over(context["ti"])
         if is_of_an_end(known.get("event")):
             return  # there is nothing to lose
-        resumed = Resumed.from_kwargs(known)
         self.__dict__.pop("_guard", None)  # that one is released
-        with contextlib.suppress(OperationKilled, AirflowTaskTimeout), self._new_attempt(context, resumed) as attempt:
+        with contextlib.suppress(OperationKilled, AirflowTaskTimeout), self._new_attempt(context, known) as attempt:
             self._note_secrets(attempt)
             if isinstance(error, AirflowTaskTimeout):
                 raise error
@@ -149,10 +147,19 @@ class OperationTask(BaseOperator):
             hook.secrets = self.attempt.secrets
         return hook
 
-    def _new_attempt(self, context: Context, resumed: Resumed | None = None) -> Attempt:
-        from airflow_lro_provider.attempt.attempt import Attempt
-        from airflow_lro_provider.attempt.record import Role
+    def _new_attempt(self, context: Context, known: Mapping[str, Any] | None = None) -> Attempt:
+        """What one try has.
 
+        :param known: of a try that goes on: what it has handed to itself.
+        """
+        # A kill in the middle of an import waits: `_end_before_execute` needs the same modules, and would wait for it.
+        with held_back(*RAISING):
+            from airflow_lro_provider.attempt import adoption, start  # noqa: F401
+            from airflow_lro_provider.attempt.attempt import Attempt
+            from airflow_lro_provider.attempt.record import Role
+            from airflow_lro_provider.attempt.resumed import Resumed
+
+        resumed = None if known is None else Resumed.from_kwargs(known)
         role = Role(
             gcp_conn_id=self._hook().gcp_conn_id,
             impersonation_chain=self.impersonation_chain,
@@ -281,10 +288,10 @@ class OperationTask(BaseOperator):
 
     def execute_complete(self, context: Context, event: Any, **handed_over: Any) -> Any:
         """Resume the try that has deferred: its trigger has sent an event."""
-        from airflow_lro_provider.attempt.resumed import Resumed
+        attempt = self._new_attempt(context, handed_over)
+
         from airflow_lro_provider.triggers.events import is_for_another
 
-        attempt = self._new_attempt(context, Resumed.from_kwargs(handed_over))
         if is_for_another(event, attempt.token):
             self.log.warning("Airflow delivered the event of another task; polling again.")
             return self._run(attempt)
@@ -296,14 +303,12 @@ class OperationTask(BaseOperator):
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume, even if only to fail: then the operation must not be forgotten."""
-        from airflow_lro_provider.attempt.resumed import Resumed
-
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except BaseException:
             if next_method != "__fail__":  # the trigger broke, or a timeout of Airflow's own passed
                 raise
-            with self._new_attempt(context, Resumed()) as attempt:
+            with self._new_attempt(context, {}) as attempt:
                 self._note_secrets(attempt)
                 attempt.look()
                 if self.cancel_on_kill and attempt.reference is None:

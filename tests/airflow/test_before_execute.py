@@ -6,7 +6,11 @@ error of a kill wherever the task is.
 
 from __future__ import annotations
 
+import functools
 import signal
+import subprocess
+import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -16,8 +20,9 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
 
+from airflow_lro_provider import attempt as attempt_room
 from airflow_lro_provider.airflow_compat import AIRFLOW
-from airflow_lro_provider.airflow_compat.exceptions import AirflowRescheduleException
+from airflow_lro_provider.airflow_compat.exceptions import AirflowRescheduleException, TaskTerminated
 from airflow_lro_provider.airflow_compat.task_process import start_seed
 from airflow_lro_provider.attempt import attempt as attempt_module
 from airflow_lro_provider.attempt import deferral
@@ -136,6 +141,72 @@ def test_a_task_that_is_killed_with_its_result_in_hand_cancels_nothing(
     begin(event={"status": "finished", "operation": {"name": "o", "done": True, "response": {}}})
     sensor(lro_emulator.create("datafusion", duration=None), deferrable=True).on_kill()
     assert lro_emulator.requests() == []
+
+
+class KillingFinder:
+    """Finds no module, but sends SIGTERM when the main thread begins to import this one."""
+
+    def __init__(self, module: str) -> None:
+        self.module, self.sent = module, False
+
+    def find_spec(self, name: str, *_: Any) -> None:
+        """See :class:`importlib.abc.MetaPathFinder`."""
+        if name == self.module and not self.sent and threading.current_thread() is threading.main_thread():
+            self.sent = True
+            signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("is_resumed", [True, False], ids=["resumed", "at first"])
+@pytest.mark.parametrize("module", ["adoption", "attempt", "record", "resumed", "start"])
+def test_a_task_that_is_killed_in_the_middle_of_an_import(
+    lro_emulator: Emulator,
+    begin: Callable[..., PlayedTry],
+    monkeypatch: pytest.MonkeyPatch,
+    module: str,
+    is_resumed: bool,
+) -> None:
+    """What it has imported half, no other thread can import: on a busy machine that takes seconds."""
+    lro_emulator.script(duration=None)
+    known: dict[str, Any] = {}
+    if is_resumed:
+        with monkeypatch.context() as patch:
+            patch.setattr(evidence, "read_task_state", lambda key: "running")
+            known = handed_over(starter(deferrable=True), begin())
+        operator: Any = starter(deferrable=True)
+        run = functools.partial(operator.execute_complete, event={"status": "lost", "message": "m"}, **known)
+    else:
+        operator = sensor(lro_emulator.create("datafusion", duration=None), cancel_on_kill=True)
+        run = operator.execute
+    this = begin(**known)
+    may_execute(operator)
+
+    def killed(*_: Any) -> None:
+        operator.on_kill()
+        raise TaskTerminated("Task received SIGTERM signal")
+
+    monkeypatch.setattr(task_module, "RAISING", (signal.SIGTERM,))
+    monkeypatch.setattr(task_module, "CANCEL_TIMEOUT_SECONDS", 5.0)
+    finder = KillingFinder(f"{attempt_room.__name__}.{module}")
+    monkeypatch.delitem(sys.modules, finder.module)
+    monkeypatch.delattr(attempt_room, module)
+    monkeypatch.setattr(sys, "meta_path", [finder, *sys.meta_path])
+    with handling(signal.SIGTERM, killed), pytest.raises(TaskTerminated):
+        run(this.context)
+    assert finder.sent
+    assert len(lro_emulator.requests(verb="cancel")) == 1
+
+
+def test_a_try_begins_with_all_that_its_end_needs() -> None:
+    """So that nothing is imported one by one later, when a kill may come in between."""
+    rooms = "attempt.deferral", "attempt.result", "lro.redaction", "lro.resources.request_body", "triggers.events"
+    code = f"""
+import sys
+from airflow_lro_provider.attempt import adoption, start
+from airflow_lro_provider.attempt.attempt import Attempt
+missing = [room for room in {rooms} if f"airflow_lro_provider.{{room}}" not in sys.modules]
+assert not missing, missing
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.fixture(params=["a kill", "execution_timeout"])
