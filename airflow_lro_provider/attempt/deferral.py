@@ -205,6 +205,6 @@ def _check_deferral(
     if guard.killed and takes_any_deferral() and state == "running":  # the signal came first: it was not taken
         decision = decide()
     known = evidence.describe(state, token, mine)
-    guard.release(f"its task was killed while it deferred ({known})" if decision is Decision.CANCEL else None)
+    guard.release(f"killed while it deferred: {known}" if decision is Decision.CANCEL else None)
     if decision is Decision.UNSURE:
         log.warning("Not cancelled: whether Airflow has taken the deferral is not known (%s): %s", known, reference)

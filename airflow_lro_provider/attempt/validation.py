@@ -115,13 +115,13 @@ def check_method(
     *,
     named: bool = False,
     known: bool = False,
-    doubted: bool = False,
+    warns: str | None = None,
 ) -> None:
     """Check, at parse time, as much of a method that starts an operation as is literal.
 
     :param named: whether it has to say the name of the resource that it creates.
     :param known: whether its API has to be known to have it, if it deletes.
-    :param doubted: whether to warn if it is not known to respond with an operation.
+    :param warns: the id of the task that warns if it is not known to respond with an operation; ``None``: no warning.
     :raises InvalidRequestError: for what can never be right.
     """
     from airflow_lro_provider.lro.resources.hosts import endpoint_of
@@ -143,8 +143,8 @@ def check_method(
             from airflow_lro_provider.lro.resources.deletions import check_deletion
 
             check_deletion(checked)
-        if doubted and (words := doubts_about(checked)):
-            warnings.warn(f"{words} `allow_resource=True` says that this is intended.", stacklevel=2)
+        if warns is not None and (words := doubts_about(checked)):
+            warnings.warn(f"task {warns!r}: {words} `allow_resource=True` says that this is intended.", stacklevel=2)
 
 
 def check_parent(parent: Any, service: Any, api_version: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import errno
 import functools
 import importlib.util
@@ -11,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from typing import Any
 from urllib.parse import urlsplit
 
 from airflow_lro_provider import __version__
@@ -44,6 +46,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
+class _CommandParser(argparse.ArgumentParser):
+    """Reads one command's arguments, and refuses those that it does not know itself: with its own usage."""
+
+    def parse_known_args(self, *arguments: Any, **options: Any) -> Any:
+        given, unknown = super().parse_known_args(*arguments, **options)
+        if unknown:
+            flag = unknown[0].partition("=")[0]
+            known = [flag for action in self._actions for flag in action.option_strings]
+            near = difflib.get_close_matches(flag, known, n=1)
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{f'; did you mean {near[0]}?' if near else ''}")
+        return given, unknown
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="airflow-lro",
@@ -52,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_CommandParser)
 
     text = "Serve google.longrunning.Operations of all APIs on this machine, for tests and first steps."
     emulator = commands.add_parser("emulator", help="serve emulated operations", description=text)

@@ -9,6 +9,7 @@ script, in JSON. Everything below ``/emulator`` is in ``control.py``.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import re
@@ -24,6 +25,7 @@ from starlette.responses import Response as StarletteResponse
 from starlette.types import Receive, Scope, Send
 
 from airflow_lro_provider.emulator import control, responses
+from airflow_lro_provider.emulator.journal import MAX_BODY_BYTES
 from airflow_lro_provider.emulator.partial import FIELDS, check_mask, partial
 from airflow_lro_provider.emulator.responses import RefusedError, Response
 from airflow_lro_provider.emulator.routes import Route, find_route
@@ -113,6 +115,9 @@ class _Google:
                 return
             response, name = await self._handle(route, request, path, body)
             record.name = name
+            if starts and len(body) <= MAX_BODY_BYTES:
+                with contextlib.suppress(RefusedError):
+                    record.body = _read_body(body)
             latency = self._store.latency(route.service.name, name, route.verb) if route.service else 0.0
             if route.routed and latency:
                 await self._pause(latency)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import copy
 import re
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Journal", "RequestRecord"]
+__all__ = ["MAX_BODY_BYTES", "Journal", "RequestRecord"]
 
 MAX_RECORDS = 200_000
 """The number of requests that are kept: an emulator that runs for weeks must not exhaust the memory."""
+MAX_BODY_BYTES = 65_536
+"""The longest body that is kept with its request."""
 # A token can also be sent in the query; it is not kept either.
 _SECRET = re.compile(r"(?<![^&])((?:access_token|oauth_token|key)=)[^&]*")
 
@@ -31,6 +34,7 @@ class RequestRecord:
     :param status: the HTTP code of the response; ``None`` if there is none (yet).
     :param authorization: whether it had an ``Authorization`` header.
     :param failure: the kind of the scripted failure that it got, or ``None``.
+    :param body: of a start that was carried out: the JSON object that it sent; ``None`` if it is bigger than 64 KiB.
     """
 
     order: int
@@ -44,6 +48,7 @@ class RequestRecord:
     authorization: bool
     status: int | None = None
     failure: str | None = None
+    body: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""

@@ -267,7 +267,7 @@ class OperationsHook(_OperationsBaseHook):
         if settings.is_anonymous:
             return True, f"Requests are sent without a token{where}: Google's own APIs refuse them (`is_anonymous`)."
         if settings.emulator:
-            return True, f"Requests are sent with a fake token{where}: Google's own APIs refuse it (`emulator`)."
+            return True, f"For a local server{where}: a fake token is sent, which no API of Google takes (`emulator`)."
         kind = "" if identity.description == identity.kind else f" ({identity.kind})"
         scopes = f"{', '.join(settings.scopes)}.{missing_scopes(settings, self.service)}"
         return True, f"Got a token for {identity.description}{kind}{where}. Scopes: {scopes}"

@@ -305,7 +305,7 @@ class Operation:
             parts.append(f"{progress:.0%}")
         text = (self.error_message if self.error is not None else self.message) or ""
         text = legible(without_credentials(" ".join(text[:1000].splitlines()))).rstrip(". ") if words else ""
-        if text and text not in parts:
+        if text and text.upper() not in parts:
             parts.append(text if len(text) <= 300 else text[:297] + "...")
         return " · ".join(parts)
 

@@ -48,18 +48,18 @@ __all__ = ["CancelOperationOperator", "CancelOperationsOperator", "RunOperationO
 class RunOperationOperator(OperationStarter):
     """Calls a method of any Google API that returns a long-running operation, and waits until it is finished.
 
-    Returns the operation's ``response``. Killing the task, in whatever way and whether it is running or
-    deferred, cancels the operation; a retry after a crash goes on with it instead of starting a second
-    one. A task that is cleared cancels the old operation and waits for its end before it starts a fresh one.
+    Returns the operation's ``response``. Killing the task, in whatever way and whether it is running or deferred,
+    cancels the operation; a retry after a crash goes on with it instead of starting a second one. A task that is
+    cleared cancels the old operation and waits for its end before it starts a fresh one.
 
-    A start whose response was lost is sent again only where the method takes a request id
-    (https://google.aip.dev/155; the catalog of services knows which do): the service then returns the
-    operation that it has started. Elsewhere the task fails at once, and says that the result is not known.
-    The task chooses the id. One in the method or the body is used in its place; it should be another one in each try
-    (``{{ ti.try_number }}``), for the same one gives the same operation again.
+    A start whose response was lost is sent again only where the method takes a request id (https://google.aip.dev/155;
+    the catalog of services knows which do): the service then returns the operation that it has started. Elsewhere the
+    task fails at once, and says that the result is not known. The task chooses the id. One in the method or the body is
+    used in its place; it should be another one in each try (``{{ ti.try_number }}``), for the same one gives the same
+    operation again.
 
-    A method that returns a finished operation is done. One that returns a plain resource fails the task,
-    unless ``allow_resource`` is true: then the resource is the task's result.
+    A method that returns a finished operation is done. One that returns a plain resource fails the task, unless
+    ``allow_resource`` is true: then the resource is the task's result.
 
     :param method: what to call: a path below the API version (``projects/p/locations/l/instances?instanceId=x``,
         with ``service``), or a URL. (templated)
@@ -110,7 +110,8 @@ class RunOperationOperator(OperationStarter):
         if if_missing == "return" and is_literal(http_method) and str(http_method).strip().upper() != "DELETE":
             raise ValueError('`if_missing="return"` is for what deletes: http_method="DELETE"')
         given = (method, http_method, body, self.service, self.api_version, self.gcp_conn_id)
-        check_method(*given, named=if_exists == "return", known=if_missing == "return", doubted=not allow_resource)
+        warns = None if allow_resource else self.task_id
+        check_method(*given, named=if_exists == "return", known=if_missing == "return", warns=warns)
         self.method = method
         self.http_method = http_method
         self.body = body
@@ -273,6 +274,8 @@ class CancelOperationOperator(OperationTask):
             assert attempt.reference is not None
             if operation is not None and operation.done:
                 outcome = outcome_of_cancel(operation)
+                if outcome is not operation.outcome:  # the line before this has said SUCCEEDED
+                    self.log.warning("%s: %s", outcome.value, attempt.reference.short)
             StatsMetrics().cancel(attempt.reference.service, outcome.value)
         return super()._conclude(attempt, outcome, operation)
 
@@ -291,8 +294,7 @@ class CancelOperationsOperator(OperationTask):
     :param timeout: how long to wait for it, in seconds or as a timedelta.
     :param poll_interval: seconds between two polls, at least 1; if ``None`` it grows with the age of the wait.
     :param max_parallel: how many cancels are under way at a time.
-    :param fail_on: the outcomes that fail the task. By default CANCEL_UNSUPPORTED, ERROR, and STILL_RUNNING
-        if it waits.
+    :param fail_on: outcomes that fail the task. By default CANCEL_UNSUPPORTED, ERROR, and STILL_RUNNING if it waits.
 
     All other arguments are those of :class:`~airflow_lro_provider.attempt.task.OperationTask`.
     """
@@ -353,10 +355,8 @@ class CancelOperationsOperator(OperationTask):
             ", ".join(f"{word} {number}" for word, number in outcomes.items()) or "nothing to do",
         )
         if bad := [result for result in results if result.word in self.fail_on]:
-            error = (
-                OperationRunningError if {result.word for result in bad} == {"STILL_RUNNING"} else OperationFailedError
-            )
-            raise error(
+            all_run = {result.word for result in bad} == {"STILL_RUNNING"}
+            raise (OperationRunningError if all_run else OperationFailedError)(
                 f"{len(bad)} of {len(results)} operations below {self.parent}: {', '.join(count_outcomes(bad))};"
                 f" the first one: {bad[0].reference}{bad[0].message and ': ' + bad[0].message}"
             )

@@ -334,7 +334,7 @@ class OperationTrigger(BaseTrigger):
         """
         from airflow_lro_provider.lro.cancel import cancel_level, cancel_line
 
-        reference = self.reference
+        reference, begun = self.reference, time.monotonic()
         try:
             async with await self._make_client() as client:
                 # The evidence may have taken Airflow some time: meanwhile the operation may have succeeded.
@@ -346,14 +346,15 @@ class OperationTrigger(BaseTrigger):
             self.log.warning(cancel_line(reference, error, reason))
             return None
         shown = replace(result, operation=result.operation and self._shown(result.operation))
-        self.log.log(cancel_level(result), cancel_line(reference, shown, reason))
+        took = f"{reason}; {time.monotonic() - begun:.3f} s"
+        self.log.log(cancel_level(result), cancel_line(reference, shown, took))
         return result
 
     async def _kill(self) -> None:
         try:
             decision, evidence = await self._decide()
             if decision is Decision.CANCEL:
-                await self._cancel(f"its task was killed while deferred ({evidence})")
+                await self._cancel(f"killed while deferred: {evidence}")
             elif decision is Decision.OWN:
                 self.log.info("Not cancelled, its task goes on with it (%s): %s", evidence, self.reference.short)
             else:

@@ -46,6 +46,23 @@ def once(when: Callable[[], Any], act: Callable[[], object]) -> threading.Thread
     return thread
 
 
+class Log:
+    """A log that remembers."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def info(self, line: str, *args: Any) -> None:
+        """Remember a line."""
+        self.lines.append(line % args if args else line)
+
+    warning = exception = info
+
+    def log(self, level: int, line: str) -> None:
+        """Remember a line of any level."""
+        self.lines.append(line)
+
+
 @contextlib.contextmanager
 def handling(number: signal.Signals, handler: Callable[..., object]) -> Iterator[None]:
     """Handle a signal as Airflow does in a task's process, which runs its handler on the main thread."""

@@ -15,7 +15,7 @@ from airflow_lro_provider.exceptions import FinalOperationFailedError, Operation
 from airflow_lro_provider.lro import polling
 from airflow_lro_provider.lro.errors import PermissionDeniedError, UnauthenticatedError
 from airflow_lro_provider.operators.operations import CancelOperationOperator
-from tests.airflow.played import PlayedTry, Store, replace_the_key
+from tests.airflow.played import Log, PlayedTry, Store, replace_the_key
 from tests.airflow.versions import RetryDecision, RetryPolicy, may_execute, since_3_3
 
 
@@ -34,7 +34,9 @@ def operator(name: str, **arguments: Any) -> CancelOperationOperator:
 
 
 @pytest.mark.parametrize("named", ["the same", "another"])
-def test_the_event_of_another_task_does_not_change_the_outcome(lro_emulator: Emulator, named: str) -> None:
+def test_the_event_of_another_task_does_not_change_the_outcome(
+    lro_emulator: Emulator, named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Resumed for nothing, it waits on for the operation that it has cancelled, whatever its template says by now."""
     name = lro_emulator.create("datafusion", duration=None, cancel="ignore")
     later = name if named == "the same" else lro_emulator.create("datafusion", duration=0)
@@ -47,8 +49,11 @@ def test_the_event_of_another_task_does_not_change_the_outcome(lro_emulator: Emu
     assert handed_over["reference"]["name"] == name
     done = lro_emulator.finish("datafusion", name).operation
     event = {"status": "finished", "operation": done, "owner": handed_over["token"]}
+    log = Log()
+    monkeypatch.setattr(CancelOperationOperator, "log", log)
     result = operator(later).execute_complete(context, event, **handed_over)
     assert (result["outcome"], result["operation"]["name"]) == ("COMPLETED_DESPITE_CANCEL", name)
+    assert log.lines[-1].startswith("COMPLETED_DESPITE_CANCEL: ")
     assert len(lro_emulator.requests(verb="cancel")) == 1
 
 

@@ -90,7 +90,7 @@ def test_a_version_is_read_in_one_way(make: Any) -> None:
 def test_a_method_that_may_start_no_operation_gets_a_warning() -> None:
     """What it starts would run on without its task: said before, unless a resource is what is wanted."""
     jobs = {"task_id": "t", "service": "aiplatform", "method": "projects/p/locations/us-central1/customJobs"}
-    with pytest.warns(UserWarning, match="not known to respond to POST .* with an operation.* `allow_resource=True`"):
+    with pytest.warns(UserWarning, match="task 't': .* not known to respond to POST .* `allow_resource=True`"):
         RunOperationOperator(**jobs)
     RunOperationOperator(**jobs, allow_resource=True)
     builds = {"task_id": "t", "service": "cloudbuild", "method": "projects/p/locations/us-central1/builds"}

@@ -17,25 +17,9 @@ from airflow_lro_provider.lro.client import OperationsClient
 from airflow_lro_provider.lro.resources.names import OperationReference, read_reference
 from airflow_lro_provider.ownership import evidence as ownership
 from airflow_lro_provider.ownership.decisions import Decision, Evidence, TaskState
+from tests.airflow.played import Log
 
 OWNER = {"dag_id": "d", "run_id": "r", "task_id": "t", "map_index": -1, "token": "mine"}
-
-
-class Log:
-    """A log that remembers."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def info(self, line: str, *args: Any) -> None:
-        """Remember a line."""
-        self.lines.append(line % args if args else line)
-
-    warning = exception = info
-
-    def log(self, level: int, line: str) -> None:
-        """Remember a line of any level."""
-        self.lines.append(line)
 
 
 class Deferring:
@@ -112,7 +96,7 @@ def test_a_deferral_that_was_refused_is_a_kill(
     task.report()
     assert task.cancels == 1
     word = "deleted" if state is Evidence.GONE else state
-    assert any(f"killed while it deferred (its task is {word})" in line for line in task.log.lines)
+    assert any(f"killed while it deferred: its task is {word}" in line for line in task.log.lines)
 
 
 def test_another_try_that_has_deferred_already_shows_a_kill(

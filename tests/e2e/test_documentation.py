@@ -92,6 +92,8 @@ def test_a_user_who_follows_it_comes_to_the_end(tmp_path: Path) -> None:
     (tmp_path / "test_cookbook.py").write_text(TESTS)
     # As the page says it, in this environment.
     [shell] = [code for _, code in blocks(TESTING, "shell") if "pip install" in code]
+    [ignored] = re.findall(r"^echo (\S+) > \.airflowignore", shell, re.M)
+    (tmp_path / ".airflowignore").write_text(f"{ignored}\n")
     exports = dict(
         re.findall(
             r"(AIRFLOW\w+)=(\S+)", shell.replace("$(mktemp -d)", f"{tmp_path}/home").replace("$PWD", str(tmp_path))

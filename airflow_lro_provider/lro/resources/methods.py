@@ -84,6 +84,9 @@ def read_method(
         )
     if not isinstance(http_method, str) or http_method.upper() not in HTTP_METHODS:
         raise InvalidReferenceError(f"`http_method` must be one of {', '.join(HTTP_METHODS)}, not {http_method!r:.50}")
+    verb, _, rest = value.partition(" ")
+    if rest and verb in (*HTTP_METHODS, "GET"):
+        raise InvalidReferenceError(f"{value!r:.200} has the HTTP method in it; give http_method={verb!r} beside it.")
     address, _, query = value.partition("?")
     _check_query(query, address)
     if "://" in address:

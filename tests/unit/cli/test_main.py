@@ -35,6 +35,23 @@ def failure(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["get", "x", "--emulater", "http://127.0.0.1:1"], "did you mean --emulator?"),
+        (["wait", "x", "--jsno"], "did you mean --json?"),
+        (["doctor", "--emulator=http://127.0.0.1:1"], "unrecognized arguments: --emulator=http://127.0.0.1:1\n"),
+    ],
+)
+def test_a_command_refuses_what_it_does_not_know(
+    arguments: list[str], hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With its own usage, and the option that was perhaps meant."""
+    said = failure(arguments, capsys)
+    assert said.startswith(f"usage: airflow-lro {arguments[0]} ")
+    assert hint in said
+
+
 def test_help_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     """--help names both commands."""
     with pytest.raises(SystemExit) as caught:

@@ -66,7 +66,7 @@ def test_an_unknown_service_gets_a_hint(capsys: pytest.CaptureFixture[str]) -> N
 def test_get(shell: Callable[..., tuple[int, str, str]], lro_emulator: Emulator) -> None:
     """One line, or the whole operation."""
     name = lro_emulator.create("datafusion", duration=None)
-    assert shell("get", name, "--service", "datafusion") == (0, "RUNNING · Running\n", "")
+    assert shell("get", name, "--service", "datafusion") == (0, "RUNNING\n", "")
     status, out, _ = shell("get", f"//datafusion.googleapis.com/{name}", "--json")
     assert (status, json.loads(out)["name"]) == (0, name)
 

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from airflow_lro_provider.emulator.app import create_app, raw_path
+from airflow_lro_provider.emulator.journal import MAX_BODY_BYTES
 from airflow_lro_provider.emulator.script import Failure
 from airflow_lro_provider.lro import protocol
 from airflow_lro_provider.lro.errors import (
@@ -473,7 +474,25 @@ def test_what_is_recorded_of_a_request(store, clock, send):
         "authorization": True,
         "status": 200,
         "failure": None,
+        "body": None,
     }
+
+
+@pytest.mark.parametrize(
+    ("body", "recorded"),
+    [
+        ({"type": "BASIC"}, {"type": "BASIC"}),
+        (None, {}),
+        ({"type": "B" * MAX_BODY_BYTES}, None),
+        ([1], None),
+    ],
+    ids=["an object", "nothing", "too much", "no object"],
+)
+def test_the_body_of_a_start_is_recorded(store, send, body, recorded):
+    """So that a test of a Dag sees what its templates came to."""
+    send("POST", f"/datafusion/v1/{L}/instances", body)
+    [record] = store.requests()
+    assert record.body == recorded
 
 
 def test_what_is_not_routed_is_recorded_too(store, send):

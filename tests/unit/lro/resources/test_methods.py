@@ -171,6 +171,7 @@ def test_no_known_method_is_called_incomplete() -> None:
         (None, {"service": "datafusion"}, InvalidReferenceError, "must be a path or a URL, not NoneType"),
         ("", {"service": "datafusion"}, InvalidReferenceError, "must be a path or a URL"),
         (INSTANCES, {}, InvalidReferenceError, "does not say which API"),
+        (f"POST {INSTANCES}", {"service": "datafusion"}, InvalidReferenceError, "give http_method='POST'"),
         (f"https://datafusion.googleapis.com//{INSTANCES}", {}, InvalidReferenceError, "empty part"),
         (INSTANCES, {"service": "vertex"}, UnknownServiceError, "Did you mean 'aiplatform'"),
         (INSTANCES, {"service": "datafusion", "http_method": "GET"}, InvalidReferenceError, "one of POST, PUT"),
