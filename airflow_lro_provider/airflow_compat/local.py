@@ -26,6 +26,7 @@ from airflow_lro_provider.airflow_compat import AIRFLOW
 
 API = "/api/v2/" if AIRFLOW >= (3,) else "/api/v1/"
 WEB = "api-server" if AIRFLOW >= (3,) else "webserver"
+RUN_PAGE = "/dags/{}/runs/{}" if AIRFLOW >= (3,) else "/dags/{}/grid?dag_run_id={}"
 """The component that has the web interface."""
 HAS_TOKENS = HAS_JOBS = RUNS_ON_SQLITE = AIRFLOW >= (3,)
 """Airflow 2 runs tasks side by side on PostgreSQL and MySQL only."""

@@ -93,6 +93,12 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--keep", action="store_true", help="keep everything running until Ctrl-C, and print the URL of Airflow's UI"
     )
+    demo.add_argument(
+        "--database",
+        metavar="URL",
+        help="an empty PostgreSQL database for this Airflow, as SQLAlchemy names it, e.g."
+        " postgresql+psycopg2://user@host/name; Airflow 2 needs one, Airflow 3 takes SQLite without it",
+    )
     add_json(demo, "at the end one document that has the rows of the table; all else goes to standard error")
     demo.set_defaults(command=_demo)
 
@@ -195,7 +201,7 @@ def _demo(given: argparse.Namespace) -> int:
 
     try:
         with home:
-            return run_demo(keep=given.keep, as_json=given.json)
+            return run_demo(keep=given.keep, as_json=given.json, database=given.database)
     except LocalAirflowError as error:
         return fail(f"{error}\nEverything is stopped and removed.")
     except KeyboardInterrupt:

@@ -233,7 +233,7 @@ class AirflowClient:
     def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:
         """An XCom's value."""
         path = f"{self._run(dag_id, run_id)}/taskInstances/{task_id}/xcomEntries/{quote(key)}"
-        return self.api("GET", path, params={"map_index": map_index})["value"]
+        return self.api("GET", path, params={"map_index": map_index, "stringify": "false"})["value"]
 
     def log(self, dag_id: str, run_id: str, task_id: str, try_number: int = 1, map_index: int = -1) -> str:
         """All that a try of a task instance logged, in the worker and in the triggerers, as plain text.

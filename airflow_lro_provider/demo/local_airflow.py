@@ -130,7 +130,9 @@ class LocalAirflow(AirflowClient):
         if self._watchdog is not None:
             raise LocalAirflowError("This Airflow was started already")
         if self._database is None and not local.RUNS_ON_SQLITE:
-            raise LocalAirflowError("Airflow 2 runs tasks side by side on PostgreSQL or MySQL only: give it a database")
+            raise LocalAirflowError(
+                "Airflow 2 runs tasks side by side on PostgreSQL only: give it an empty `database`."
+            )
         deadline = time.monotonic() + timeout
         try:
             self._prepare()

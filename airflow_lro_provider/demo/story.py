@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from airflow_lro_provider.airflow_compat import local
 from airflow_lro_provider.demo.dag_run import DAG_ID, RUN_ID, TASKS_AT_A_TIME, DagRun
 from airflow_lro_provider.demo.local_airflow import LocalAirflow, LocalAirflowError
 from airflow_lro_provider.demo.printer import Printer
@@ -27,17 +28,20 @@ DAGS = Path(__file__).with_name("dags")
 ENVIRONMENT = {
     # Airflow's own default: on a busy machine a task may be without a heartbeat for the 20 s of a local Airflow.
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "300",
+    "AIRFLOW__SCHEDULER__SCHEDULER_ZOMBIE_TASK_THRESHOLD": "300",  # its name in Airflow 2
+    "AIRFLOW__SCHEDULER__JOB_HEARTBEAT_SEC": "1",  # there a running task hears of a kill with it
 }
 START_WITHIN_SECONDS = 300.0
 """How long Airflow may take to start."""
-_COMPONENTS = ("api-server", "dag-processor", "scheduler", "triggerer")
+_COMPONENTS = (*(arguments[0] for arguments in local.components(0)), "triggerer")
 
 
-def run_demo(*, keep: bool = False, as_json: bool = False) -> int:
+def run_demo(*, keep: bool = False, as_json: bool = False, database: str | None = None) -> int:
     """Run the demo.
 
     :param keep: leave Airflow and the server running until Ctrl-C
     :param as_json: print the rows of the table as JSON at the end, and all else to standard error
+    :param database: an empty one for Airflow, as a SQLAlchemy URL; unset, SQLite in the temporary home
     :return: the exit status: 0 if everything was shown, and was as it has to be
     :raises LocalAirflowError: if Airflow does not start, or breaks
     """
@@ -47,7 +51,7 @@ def run_demo(*, keep: bool = False, as_json: bool = False) -> int:
     out.line()
     with Emulator() as emulator:
         out.event("server", f"a local server of google.longrunning.Operations: {emulator.url}")
-        with _airflow(emulator, out) as airflow:
+        with _airflow(emulator, out, database) as airflow:
             rows = DagRun(airflow, emulator, out).run()
             status = report(rows, airflow, out)
             if as_json:
@@ -59,8 +63,8 @@ def run_demo(*, keep: bool = False, as_json: bool = False) -> int:
 
 
 @contextlib.contextmanager
-def _airflow(emulator: Emulator, out: Printer) -> Iterator[LocalAirflow]:
-    airflow = _start(out)
+def _airflow(emulator: Emulator, out: Printer, database: str | None) -> Iterator[LocalAirflow]:
+    airflow = _start(out, database)
     try:
         if errors := airflow.import_errors():
             raise LocalAirflowError(f"The demo's Dags could not be read:\n{errors[0]['stack_trace']}")
@@ -71,17 +75,17 @@ def _airflow(emulator: Emulator, out: Printer) -> Iterator[LocalAirflow]:
         airflow.stop()
 
 
-def _start(out: Printer, tries: int = 3) -> LocalAirflow:
+def _start(out: Printer, database: str | None, tries: int = 3) -> LocalAirflow:
     """Start Airflow; again on other ports, should another program have taken one of the free ports meanwhile."""
-    airflow = LocalAirflow(dags=DAGS, parallelism=TASKS_AT_A_TIME, environment=ENVIRONMENT)
-    out.event("starting", "a real Airflow in a temporary home; first its database (SQLite)")
+    airflow = LocalAirflow(dags=DAGS, parallelism=TASKS_AT_A_TIME, environment=ENVIRONMENT, database=database)
+    out.event("starting", f"a real Airflow in a temporary home; first its database{'' if database else ' (SQLite)'}")
     try:
         with _print_progress(airflow, out):
             return airflow.start(START_WITHIN_SECONDS)
     except LocalAirflowError as error:
         if tries > 1 and "address already in use" in str(error).lower():
             out.event("again", "another program took a port that was free a moment ago")
-            return _start(out, tries - 1)
+            return _start(out, database, tries - 1)
         raise LocalAirflowError(f"Airflow did not start. {error}") from error
 
 
@@ -113,7 +117,7 @@ def _keep(airflow: LocalAirflow, emulator: Emulator, out: Printer) -> None:
     airflow.trigger(TRY_IT)
     out.line()
     out.line("Everything keeps running until you press Ctrl-C. No password is needed:")
-    out.line(f"  the run of the demo    {airflow.url}/dags/{DAG_ID}/runs/{RUN_ID}")
+    out.line(f"  the run of the demo    {airflow.url}{local.RUN_PAGE.format(DAG_ID, RUN_ID)}")
     out.line(f"  a run to try yourself  {airflow.url}/dags/{TRY_IT}")
     out.line(f"  what the server sees   {emulator.url}/emulator")
     out.line(f"The tasks `poke` and `deferred` of {TRY_IT} wait for operations that never end. Mark one as failed,")

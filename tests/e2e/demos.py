@@ -1,7 +1,8 @@
 """The demo, again and again, on an idle and on a busy machine: ``python tests/e2e/demos.py --count 20 --loaded 10``.
 
 Each run is ``airflow-lro demo`` as a user starts it. A run is good if its exit status is 0, and no cancel came later
-after its kill than ``--within``. What a bad run printed is shown, and the exit status is 1 then.
+after its kill than ``--within``. What a bad run printed is shown, and the exit status is 1 then. On Airflow 2
+(``--airflow 2.11.2``) each has a PostgreSQL of its own.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from airflow_lro_provider.airflow_compat import local
+from tests.e2e.bed.postgres import LocalPostgres
+from tools.airflow_environment import run_there
 
 _BUSY = "while True: pass"
 _INSTALL = "while :; do {python} -m pip install --quiet --force-reinstall requests aiohttp pydantic; sleep 0.1; done"
@@ -77,15 +82,19 @@ def load() -> Iterator[None]:
 
 def run_demo() -> Demo:
     """Run the demo once."""
-    began = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-m", "airflow_lro_provider.cli", "demo"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=_DEMO_TIMEOUT_SECONDS,
-        check=False,
-    )
+    command = [sys.executable, "-m", "airflow_lro_provider.cli", "demo"]
+    with contextlib.ExitStack() as stack:
+        if not local.RUNS_ON_SQLITE:
+            command += ["--database", stack.enter_context(LocalPostgres()).url]
+        began = time.monotonic()
+        done = subprocess.run(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=_DEMO_TIMEOUT_SECONDS,
+            check=False,
+        )
     cancels = [float(seconds) for seconds in _CANCELLED_AFTER.findall(done.stdout)]
     return Demo(done.returncode, cancels, time.monotonic() - began, done.stdout)
 
@@ -96,7 +105,11 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=20, help="how many demos (default: 20)")
     parser.add_argument("--loaded", type=int, default=10, help="how many of them on a busy machine (default: 10)")
     parser.add_argument("--within", type=float, default=15.0, help="seconds a cancel may take (default: 15)")
+    parser.add_argument("--airflow", metavar="VERSION", help="on this Airflow, in an environment that is made for it")
     given = parser.parse_args()
+    if given.airflow:
+        there = [word for word in sys.argv[1:] if word not in ("--airflow", given.airflow)]
+        return run_there(given.airflow, __file__, there)
     demos = []
     for number in range(1, given.count + 1):
         loaded = number > given.count - given.loaded
