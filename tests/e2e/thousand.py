@@ -163,6 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     reports = []
     options = {"slots": given.slots, "home": given.keep, "celery": given.celery, "sweep": given.celery}
+    options["task_silence"] = 300  # two cores are busy for half an hour
     with Bed.started(given.database, **options) as bed:
         thousand = Thousand(bed, given.count, given.rest, echo, breaks=given.celery)
         for kill in (0, given.count // 2) if given.kill is None else (given.kill,):

@@ -98,6 +98,7 @@ class Bed:
         home: Path | None = None,
         sweep: bool = False,
         silence: int = 10,
+        task_silence: int = 20,
         celery: bool = False,
     ) -> Iterator[Bed]:
         """Start everything, and stop it at the end, whatever the end is.
@@ -108,6 +109,7 @@ class Bed:
         :param sweep: switch the ledger on, and sweep once a minute.
         :param silence: after so many seconds without a sign of life a triggerer counts as dead, and another one takes
             what it has. Airflow's own default is 30.
+        :param task_silence: the same of a running task, which Airflow fails then, or tries again. The default is 300.
         :param celery: two of everything, and the tasks in Celery's workers; it wants PostgreSQL and Redis.
         """
         if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -128,6 +130,8 @@ class Bed:
                 "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
                 "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": str(silence),
                 "AIRFLOW__TRIGGERER__RUNNER_HEALTH_CHECK_THRESHOLD": str(silence - 2),
+                "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": str(task_silence),
+                "AIRFLOW__SCHEDULER__SCHEDULER_ZOMBIE_TASK_THRESHOLD": str(task_silence),  # its name in Airflow 2
                 # Another scheduler's running tasks are begun anew soon after its death, and not after five minutes.
                 "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "15",
                 "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "20",
