@@ -355,11 +355,13 @@ def test_an_api_that_refuses(capsys: pytest.CaptureFixture[str], monkeypatch: py
 
 @pytest.mark.usefixtures("connection")
 def test_a_person_reads_it(capsys: pytest.CaptureFixture[str]) -> None:
-    """Each finding in a line, its advice in the next one, and the numbers at the end; nothing on standard error."""
+    """Each finding in a line, its advice in the next one, and the numbers at the end; on standard error at most what
+    Airflow itself logs (3.1: of the `_` in the connection's type).
+    """
     assert cli.main(["doctor"]) == 0
     out, err = capsys.readouterr()
     lines = out.splitlines()
     assert lines[0].startswith("ok       versions       airflow-lro-provider ")
     assert any(line.startswith(" " * 24 + "-> Set AIRFLOW__LRO__LEDGER=True") for line in lines)
     assert lines[-1].startswith("No problems, ")
-    assert err == ""
+    assert [line for line in err.splitlines() if "[airflow.models." not in line] == []
