@@ -11,6 +11,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import venv
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -37,9 +38,10 @@ def environment(version: str) -> Path:
     return folder
 
 
-def run_there(version: str, script: str, arguments: list[str]) -> int:
-    """Run a script with that environment's Python, as from here; its exit status."""
-    return subprocess.run([str(environment(version) / "bin" / "python"), script, *arguments]).returncode
+def run_there(version: str, script: str, arguments: Sequence[str]) -> int:
+    """Run a script with that environment's Python, as from here, but without ``--airflow VERSION``; its exit status."""
+    given = [word for word in arguments if word not in ("--airflow", version)]
+    return subprocess.run([str(environment(version) / "bin" / "python"), script, *given]).returncode
 
 
 if __name__ == "__main__":

@@ -25,8 +25,9 @@ from typing import Any
 from airflow_lro_provider.airflow_compat import AIRFLOW
 
 API = "/api/v2/" if AIRFLOW >= (3,) else "/api/v1/"
-WEB = "api-server" if AIRFLOW >= (3,) else "webserver"
 RUN_PAGE = "/dags/{}/runs/{}" if AIRFLOW >= (3,) else "/dags/{}/grid?dag_run_id={}"
+HEARTBEAT_TIMEOUT = "TASK_INSTANCE_HEARTBEAT_TIMEOUT" if AIRFLOW >= (3,) else "SCHEDULER_ZOMBIE_TASK_THRESHOLD"
+WEB = "api-server" if AIRFLOW >= (3,) else "webserver"
 """The component that has the web interface."""
 HAS_TOKENS = HAS_JOBS = RUNS_ON_SQLITE = AIRFLOW >= (3,)
 """Airflow 2 runs tasks side by side on PostgreSQL and MySQL only."""
@@ -56,7 +57,7 @@ def settings(url: str, home: Path) -> dict[str, str]:
             "API_AUTH__JWT_SECRET": secrets.token_hex(32),
             "DAG_PROCESSOR__REFRESH_INTERVAL": "5",
             "WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
-            "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
+            f"SCHEDULER__{HEARTBEAT_TIMEOUT}": "20",
         }
     (home / "webserver_config.py").write_text(_ANONYMOUS)
     return {
@@ -69,7 +70,7 @@ def settings(url: str, home: Path) -> dict[str, str]:
         "CORE__DEFAULT_TASK_RETRY_DELAY": "1",
         "SCHEDULER__DAG_DIR_LIST_INTERVAL": "5",
         "SCHEDULER__MIN_FILE_PROCESS_INTERVAL": "5",
-        "SCHEDULER__SCHEDULER_ZOMBIE_TASK_THRESHOLD": "20",
+        f"SCHEDULER__{HEARTBEAT_TIMEOUT}": "20",
         "METRICS__TIMER_UNIT_CONSISTENCY": "True",
     }
 

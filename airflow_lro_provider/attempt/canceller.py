@@ -144,8 +144,8 @@ class Canceller:
                 except Exception as error:
                     line, word, level = cancel_line(self._reference, error, reason), "REFUSED", cancel_level(error)
                 else:
-                    took = f"{reason}; {time.monotonic() - begin:.3f} s"
-                    line, word, level = cancel_line(self._reference, result, took), result.word, cancel_level(result)
+                    line = cancel_line(self._reference, result, reason, took=time.monotonic() - begin)
+                    word, level = result.word, cancel_level(result)
         finally:
             os.close(self._signal_done)
         with contextlib.suppress(Exception):

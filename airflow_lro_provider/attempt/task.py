@@ -290,7 +290,7 @@ class OperationTask(BaseOperator):
         """Resume the try that has deferred: its trigger has sent an event."""
         attempt = self._new_attempt(context, handed_over)
 
-        from airflow_lro_provider.triggers.events import is_for_another
+        from airflow_lro_provider.triggers.events import is_for_another  # not before: that may have to wait
 
         if is_for_another(event, attempt.token):
             self.log.warning("Airflow delivered the event of another task; polling again.")

@@ -115,13 +115,13 @@ def check_method(
     *,
     named: bool = False,
     known: bool = False,
-    warns: str | None = None,
+    task_id: str | None = None,
 ) -> None:
     """Check, at parse time, as much of a method that starts an operation as is literal.
 
     :param named: whether it has to say the name of the resource that it creates.
     :param known: whether its API has to be known to have it, if it deletes.
-    :param warns: the id of the task that warns if it is not known to respond with an operation; ``None``: no warning.
+    :param task_id: of the task that warns if it is not known to respond with an operation; ``None``: no warning.
     :raises InvalidRequestError: for what can never be right.
     """
     from airflow_lro_provider.lro.resources.hosts import endpoint_of
@@ -143,8 +143,12 @@ def check_method(
             from airflow_lro_provider.lro.resources.deletions import check_deletion
 
             check_deletion(checked)
-        if warns is not None and (words := doubts_about(checked)):
-            warnings.warn(f"task {warns!r}: {words} `allow_resource=True` says that this is intended.", stacklevel=2)
+        if task_id is not None and (words := doubts_about(checked)):
+            _warn(task_id, words, "allow_resource=True")
+
+
+def _warn(task_id: str, words: str, unless: str) -> None:
+    warnings.warn(f"task {task_id!r}: {words} `{unless}` says that this is intended.", stacklevel=3)
 
 
 def check_parent(parent: Any, service: Any, api_version: Any) -> None:
@@ -165,7 +169,7 @@ def check_cancel(task_id: str, service: Any, api_version: Any) -> None:
     """Warn, at parse time, of a literal service that cannot cancel what the task is to cancel."""
     known = _known(service, api_version)
     if known and (words := known[0].cannot_cancel(version=known[1])):
-        warnings.warn(f"task {task_id!r}: {words} `cancel_on_kill=False` says that this is intended.", stacklevel=2)
+        _warn(task_id, words, "cancel_on_kill=False")
 
 
 def warn_if_it_runs_on(log: Any, reference: OperationReference, cancels: bool) -> None:

@@ -53,7 +53,7 @@ class _CommandParser(argparse.ArgumentParser):
         given, unknown = super().parse_known_args(*arguments, **options)
         if unknown:
             flag = unknown[0].partition("=")[0]
-            known = [flag for action in self._actions for flag in action.option_strings]
+            known = [option for action in self._actions for option in action.option_strings]
             near = difflib.get_close_matches(flag, known, n=1)
             self.error(f"unrecognized arguments: {' '.join(unknown)}{f'; did you mean {near[0]}?' if near else ''}")
         return given, unknown

@@ -70,7 +70,9 @@ def print_line(line: str, word: str = "") -> None:
 
 
 # What errors call the arguments of Python functions, where the shell has a flag for them.
-_FLAG = re.compile(r"`(service|api_version|filter)`|\b(service|api_version|filter)=…|(?<=\()(poll_interval)(?=\))")
+_FLAG = re.compile(
+    r"`(service|api_version|filter|database)`|\b(service|api_version|filter)=…|(?<=\()(poll_interval)(?=\))"
+)
 
 
 def fail(message: str) -> int:

@@ -27,9 +27,8 @@ CONN_ID = "google_cloud_default"
 DAGS = Path(__file__).with_name("dags")
 ENVIRONMENT = {
     # Airflow's own default: on a busy machine a task may be without a heartbeat for the 20 s of a local Airflow.
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "300",
-    "AIRFLOW__SCHEDULER__SCHEDULER_ZOMBIE_TASK_THRESHOLD": "300",  # its name in Airflow 2
-    "AIRFLOW__SCHEDULER__JOB_HEARTBEAT_SEC": "1",  # there a running task hears of a kill with it
+    f"AIRFLOW__SCHEDULER__{local.HEARTBEAT_TIMEOUT}": "300",
+    "AIRFLOW__SCHEDULER__JOB_HEARTBEAT_SEC": "1",  # with it a running task of Airflow 2 hears of a kill
 }
 START_WITHIN_SECONDS = 300.0
 """How long Airflow may take to start."""

@@ -223,8 +223,13 @@ def cancel_level(result: CancelResult | BaseException) -> int:
     return logging.INFO if is_fine else logging.WARNING
 
 
-def cancel_line(reference: OperationReference, result: CancelResult | BaseException, reason: str = "") -> str:
-    """The line that every cancellation is logged with: the result or error first, why, and the operation last."""
+def cancel_line(
+    reference: OperationReference, result: CancelResult | BaseException, reason: str = "", took: float | None = None
+) -> str:
+    """The line that every cancellation is logged with: the result or error first, why, and the operation last.
+
+    :param took: how long it took, in seconds, if that is to be said beside the reason.
+    """
     if isinstance(result, CancelResult):
         service = find_service(reference.service)
         # A service that could may not be what has responded: the connection's endpoint may serve something else.
@@ -233,5 +238,5 @@ def cancel_line(reference: OperationReference, result: CancelResult | BaseExcept
     else:  # without a token, a connection or trust in a certificate, nobody has refused anything
         was_sent = isinstance(result, errors.ApiError) or getattr(result, "may_have_happened", True)
         fact = f"Cancellation {'not accepted' if was_sent else 'could not be sent'}, {result}"
-    because = f" ({reason})" if reason else ""
+    because = f" ({reason}{'' if took is None else f'; {took:.3f} s'})" if reason else ""
     return f"{fact}{because}: {reference.short}"

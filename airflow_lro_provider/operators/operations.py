@@ -110,8 +110,8 @@ class RunOperationOperator(OperationStarter):
         if if_missing == "return" and is_literal(http_method) and str(http_method).strip().upper() != "DELETE":
             raise ValueError('`if_missing="return"` is for what deletes: http_method="DELETE"')
         given = (method, http_method, body, self.service, self.api_version, self.gcp_conn_id)
-        warns = None if allow_resource else self.task_id
-        check_method(*given, named=if_exists == "return", known=if_missing == "return", warns=warns)
+        task_id = None if allow_resource else self.task_id
+        check_method(*given, named=if_exists == "return", known=if_missing == "return", task_id=task_id)
         self.method = method
         self.http_method = http_method
         self.body = body

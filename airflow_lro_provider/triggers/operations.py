@@ -346,8 +346,8 @@ class OperationTrigger(BaseTrigger):
             self.log.warning(cancel_line(reference, error, reason))
             return None
         shown = replace(result, operation=result.operation and self._shown(result.operation))
-        took = f"{reason}; {time.monotonic() - begun:.3f} s"
-        self.log.log(cancel_level(result), cancel_line(reference, shown, took))
+        took = time.monotonic() - begun
+        self.log.log(cancel_level(result), cancel_line(reference, shown, reason, took=took))
         return result
 
     async def _kill(self) -> None:

@@ -108,8 +108,7 @@ def main() -> int:
     parser.add_argument("--airflow", metavar="VERSION", help="on this Airflow, in an environment that is made for it")
     given = parser.parse_args()
     if given.airflow:
-        there = [word for word in sys.argv[1:] if word not in ("--airflow", given.airflow)]
-        return run_there(given.airflow, __file__, there)
+        return run_there(given.airflow, __file__, sys.argv[1:])
     demos = []
     for number in range(1, given.count + 1):
         loaded = number > given.count - given.loaded

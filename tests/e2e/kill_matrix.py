@@ -262,8 +262,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     given = parser.parse_args(arguments)
     if given.airflow:
-        there = [word for word in (arguments or sys.argv[1:]) if word not in ("--airflow", given.airflow)]
-        return run_there(given.airflow, __file__, there)
+        return run_there(given.airflow, __file__, arguments or sys.argv[1:])
     if given.list:
         print(_list(CELERY_ROWS if given.celery else ROWS))
         return 0

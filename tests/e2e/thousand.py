@@ -155,8 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep Airflow's database and logs there")
     given = parser.parse_args(arguments)
     if given.airflow:
-        there = [word for word in (arguments or sys.argv[1:]) if word not in ("--airflow", given.airflow)]
-        return run_there(given.airflow, __file__, there)
+        return run_there(given.airflow, __file__, arguments or sys.argv[1:])
 
     def echo(line: str) -> None:
         print(line, flush=True)

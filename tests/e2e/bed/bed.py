@@ -21,7 +21,7 @@ from typing import Any
 
 import psutil
 
-from airflow_lro_provider.airflow_compat import TASKS_LIST_VARIABLES
+from airflow_lro_provider.airflow_compat import TASKS_LIST_VARIABLES, local
 from airflow_lro_provider.demo.local_airflow import LocalAirflow, LocalAirflowError
 from airflow_lro_provider.emulator import Emulator
 from tests.e2e.bed.airflow_faults import is_of_run, own_trouble
@@ -130,8 +130,7 @@ class Bed:
                 "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
                 "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": str(silence),
                 "AIRFLOW__TRIGGERER__RUNNER_HEALTH_CHECK_THRESHOLD": str(silence - 2),
-                "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": str(task_silence),
-                "AIRFLOW__SCHEDULER__SCHEDULER_ZOMBIE_TASK_THRESHOLD": str(task_silence),  # its name in Airflow 2
+                f"AIRFLOW__SCHEDULER__{local.HEARTBEAT_TIMEOUT}": str(task_silence),
                 # Another scheduler's running tasks are begun anew soon after its death, and not after five minutes.
                 "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "15",
                 "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "20",
