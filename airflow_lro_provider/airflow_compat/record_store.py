@@ -5,7 +5,10 @@
 ====================  =========================  ==============================  ==============================
 it is kept in         the task state store       a Variable, whose key is a hash of the task instance
 it survives           a retry, a SIGKILL,        the same; and its run, until the sweep removes it
-                      a clear
+                      a clear; "mark success"
+                      only in a Variable, if
+                      ``[state_store]
+                      clear_on_success`` is on
 a try that is not     is rejected with its       asks about itself before its    sees it in the transaction
 the current one       write                      write and after it: 404         that writes
 what comes between    nothing                    a clear within those            nothing
@@ -24,13 +27,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+from datetime import timedelta
 from typing import Any, Protocol
+
+from airflow.providers.common.compat.sdk import conf
 
 from airflow_lro_provider.airflow_compat import AIRFLOW
 
 VARIABLE_PREFIX = "airflow_lro_provider_record_"
 """What the keys of the Variables begin with."""
 _TASK = "task"
+LIFETIME = timedelta(days=36_500)
 DESCRIPTION = "What a try of a task has left for the next one; see airflow-lro-provider."
 
 
@@ -53,12 +60,18 @@ def status_of(error: Exception) -> int | None:
     return detail.get("status_code") if isinstance(detail, dict) else None
 
 
-def record_store(context: Any) -> RecordStore | None:
-    """The store of the task instance that runs; ``None`` if there is none."""
-    store: RecordStore | None = context.get("task_state_store")
+def record_store(context: Any, *, is_resumed: bool = False) -> RecordStore | None:
+    """The store of the task instance that runs; ``None`` if there is none.
+
+    :param is_resumed: whether this try has deferred: perhaps before an upgrade.
+    """
     ti = context["ti"]
-    if store is not None:
-        return store if ti.try_number == 1 else UpgradedStore(store, VariableStore(ti, SupervisorVariable(ti)))
+    if (given := context.get("task_state_store")) is not None:
+        store, variable = TaskState(given), VariableStore(ti, SupervisorVariable(ti))
+        if conf.getboolean("state_store", "clear_on_success", fallback=False):
+            return UpgradedStore(variable, store)
+        is_first = ti.try_number == 1 and not is_resumed and not context.get("task_reschedule_count")
+        return store if is_first else UpgradedStore(store, variable)
     if AIRFLOW >= (3, 3):
         return None
     if AIRFLOW >= (3,):
@@ -70,8 +83,20 @@ def record_store(context: Any) -> RecordStore | None:
     return VariableStore(ti, DatabaseVariable(ti, DESCRIPTION))
 
 
+class TaskState:
+    """Airflow's task state store. What is kept there goes with the task instance, and not after a number of days."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+        self.get, self.delete = store.get, store.delete
+
+    def set(self, key: str, value: Any) -> None:
+        """See :class:`RecordStore`."""
+        self._store.set(key, value, retention=LIFETIME)
+
+
 class UpgradedStore:
-    """A task state store, behind which the record of an earlier try may be in a Variable: Airflow was upgraded.
+    """A store, and the one where records were before an upgrade, or before a setting was changed.
 
     What was found there is removed with the first write: it must not be found again when that record is gone.
     """

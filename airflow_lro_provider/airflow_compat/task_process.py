@@ -116,8 +116,13 @@ def start_seed(ti: Any) -> str:
     return f"{try_id(ti)}/{ti.try_number}" if AIRFLOW >= (3,) else str(uuid.uuid4())
 
 
+def last_retried_try(ti: Any) -> int:
+    """The number of the last try after which another one may follow. Airflow 2 asks the Dag, too, as it is by now."""
+    return 0 if AIRFLOW < (3,) and not ti.task.retries else ti.max_tries or 0
+
+
 def takes_any_deferral() -> bool:
-    """Whether Airflow defers a task also if a user has ended it meanwhile."""
+    """Whether Airflow defers, reschedules or tries again a task also if a user has ended it meanwhile."""
     return AIRFLOW < (3,)
 
 

@@ -14,7 +14,9 @@ a start without a response, with a request id   sends the same start again:     
                                                 operation that it has started;
                                                 after an hour it may not know
                                                 the id: then fails, and says so
-another operation than this try waits for       (does not happen)               cancels it
+another operation than this try waits for       (does not happen)               cancels it; of a mapped task,
+                                                                                leaves it to the sweep: its list
+                                                                                may have another order by now
 ==============================================  ==============================  ======================================
 
 Whose it is decides :func:`~airflow_lro_provider.ownership.decisions.of_armed_record`.
@@ -41,7 +43,9 @@ from airflow_lro_provider.lro.cancel import cancel_line
 from airflow_lro_provider.lro.errors import NotFoundError, OperationsError, WaitTimeoutError
 from airflow_lro_provider.lro.flows import START_RETRY_SECONDS
 from airflow_lro_provider.lro.polling import new_schedule
+from airflow_lro_provider.lro.resources.hosts import leads_elsewhere
 from airflow_lro_provider.lro.resources.names import OperationReference, identity_of
+from airflow_lro_provider.ownership import evidence
 from airflow_lro_provider.ownership.decisions import ArmedRecord, Decision, of_armed_record
 
 if TYPE_CHECKING:
@@ -76,9 +80,20 @@ def take_over(attempt: Attempt, reference: OperationReference) -> None:
             attempt.left_by_try = record.this_try["try_number"] - 1
         earlier = None
     elif identity_of(stored.get("service"), stored.get("name")) != identity_of(reference.service, reference.name):
-        if of_armed_record(earlier, **record.this_try) is not Decision.UNSURE:  # nobody waits for it any more
-            reason = f"try {earlier.try_number} of this task died, and this one waits for another"
-            attempt.cancel_unguarded(OperationReference.from_dict(stored), reason)
+        left = OperationReference.from_dict(stored)
+        if of_armed_record(earlier, **record.this_try) is Decision.UNSURE:
+            pass
+        elif evidence.TaskKey.of(attempt.context["ti"]).map_index >= 0:  # whose list may have another order by now
+            attempt.log.warning(
+                "Not cancelled: try %d left it, this one waits for another, and so another instance of this mapped task"
+                " may wait for it (the sweep knows that): %s",
+                earlier.try_number,
+                left,
+            )
+        else:  # nobody waits for it any more
+            attempt.cancel_unguarded(
+                left, f"try {earlier.try_number} of this task died, and this one waits for another"
+            )
         earlier = None
     if earlier is not None:
         attempt.left_by_try, record.endpoint = earlier.try_number, earlier.endpoint or record.endpoint
@@ -115,7 +130,7 @@ def recall_left(attempt: Attempt, named: OperationReference | None) -> None:
         return
     if earlier.endpoint is not None:
         with attempt.make_hook().make_client() as client:
-            if client.endpoint(reference) != earlier.endpoint:
+            if leads_elsewhere(client.endpoint(reference), earlier.endpoint):
                 record.keep()  # what runs there is another's; the next try says so
                 return
     attempt.about, record.endpoint = reference, earlier.endpoint
@@ -161,6 +176,7 @@ def adopt(attempt: Attempt, start: Start, poll_interval: float | None) -> bool:
         attempt.replaces = decision is Decision.CANCEL
         record.endpoint = earlier.endpoint
         attempt.own(reference)
+        leave_token(attempt)
     guard.enter(Phase.WAITING)
     try:
         seen, is_gone = attempt.doubt_missing(reference, lambda: _poll(attempt)), False
@@ -180,7 +196,6 @@ def adopt(attempt: Attempt, start: Start, poll_interval: float | None) -> bool:
     record.left_by_try = attempt.left_by_try = earlier.try_number
     guard.enter(Phase.ASKING)
     record.write(reference)
-    leave_token(attempt)
     if not record.is_outdated:
         show_link(attempt.context["ti"], reference)
     guard.enter(Phase.WAITING)
@@ -198,7 +213,7 @@ def let_missing_go(attempt: Attempt) -> Operation | None:
     attempt.guard.enter(Phase.ASKING)
     try:
         with attempt.make_hook().make_client() as client:
-            if attempt.record.endpoint not in (None, client.endpoint(attempt.reference)):  # another server has none
+            if leads_elsewhere(client.endpoint(attempt.reference), attempt.record.endpoint):  # another server has none
                 raise OperationWaitError(
                     "the service does not find the operation, but the connection has changed since, and led to"
                     f" {attempt.record.endpoint}. Correct it; or let a new Dag run start anew: {attempt.reference}"

@@ -24,15 +24,15 @@ import contextlib
 import signal
 import time
 from collections.abc import Callable, Collection
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
+from concurrent import futures
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_lro_provider.airflow_compat.task_process import RAISING, is_in_line, takes_any_deferral
 from airflow_lro_provider.attempt.guard import Guard, Phase
-from airflow_lro_provider.attempt.record import AttemptRecord, Role
+from airflow_lro_provider.attempt.record import AttemptRecord
 from airflow_lro_provider.attempt.result import ended_for_good, how_it_ended
 from airflow_lro_provider.attempt.resumed import Resumed
+from airflow_lro_provider.attempt.role import Role
 from airflow_lro_provider.attempt.signals import held_back
 from airflow_lro_provider.exceptions import OperationInputError, OperationKilled
 from airflow_lro_provider.links.operations import show_link
@@ -43,6 +43,7 @@ from airflow_lro_provider.lro.flows import CHECK_INTERVAL_SECONDS
 from airflow_lro_provider.lro.metrics import Metrics
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.polling import Absence, Trouble
+from airflow_lro_provider.lro.resources.hosts import leads_elsewhere
 from airflow_lro_provider.lro.resources.names import OperationReference
 from airflow_lro_provider.ownership.decisions import KILLED, STOPPED, Decision, EndedBy, reason_to_cancel
 
@@ -96,21 +97,21 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         """The operation, once it is known. One that has finished at once may have no name: then the method."""
         self.last: Operation | None = None
         """What the trigger saw last of an operation that is still running."""
-        self.record = AttemptRecord(context, log, role)
+        self.secrets: set[str] = set()
+        """What no error of the operation may quote: the hooks of this try share it."""
+        self.record = AttemptRecord(context, log, role, is_resumed=resumed is not None, secrets=self.secrets)
         self.record.endpoint = handed_over.endpoint
         self.request_id: str | None = None
         """The id that makes the start of the operation repeatable, once it is chosen."""
         self.replaces = False
         """Whether the operation of an earlier try is being ended, to be replaced: nobody goes on with it."""
         self.held_back: Collection[int] = ()  # the signals that wait for the response to the start
-        self.secrets: set[str] = set()
-        """What no error of the operation may quote: the hooks of this try share it."""
         self.cancel_requested = False  # by the trigger
         self.look: Callable[[], object] = lambda: None
         """Finds out what operation there is to lose, for a try that ends before it has come so far."""
         self.make_hook, self._is_resumed = hook, resumed is not None
         self._is_named = self._is_taking = False
-        self._first_poll: Future[Operation | None] | None = None
+        self._first_poll: futures.Future[Operation | None] | None = None
         self._trouble = Trouble()
         if handed_over.reference is not None:
             self.about = OperationReference.from_dict(handed_over.reference)
@@ -172,7 +173,7 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
 
     def disown(self) -> None:
         """The operation is finished, and the task is about to start another one. See :meth:`Guard.disarm`."""
-        self.about = self._first_poll = self.record.endpoint = None
+        self.about = self._first_poll = self.record.endpoint = self.token = None
         self.replaces = False
         self.guard.disarm()
 
@@ -182,7 +183,7 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         """Let the next :meth:`poll` return what was seen already, if anything was."""
         self._first_poll = None
         if operation is not None:
-            self._first_poll = Future()
+            self._first_poll = futures.Future()
             self._first_poll.set_result(operation)
 
     def peek(self) -> Operation | None:
@@ -191,7 +192,7 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
             return None
         try:
             return self._first_poll.result(FIRST_POLL_TIMEOUT_SECONDS)
-        except FutureTimeoutError:
+        except futures.TimeoutError:
             self._first_poll = None
         except OperationsError:
             pass  # the next poll raises it
@@ -203,7 +204,7 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         self._check()
         first, self._first_poll = self._first_poll, None
         if first is not None:
-            with contextlib.suppress(FutureTimeoutError):
+            with contextlib.suppress(futures.TimeoutError):
                 if (operation := first.result(FIRST_POLL_TIMEOUT_SECONDS)) is not None:
                     return operation
         operation = self.client.poll(self.reference, retries=0)
@@ -323,8 +324,9 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
             show_link(self.context["ti"], self.about, is_end=True)
 
     def _called_off(self, error: BaseException | None) -> BaseException | None:
-        """Airflow 2 would reschedule a task that was stopped, and forget that: it is killed instead."""
-        if error is None or not takes_any_deferral() or how_it_ended(error) is not EndedBy.RESCHEDULED:
+        """Airflow 2 would reschedule or retry a task that was stopped, and forget that: it is killed instead."""
+        forgotten = (EndedBy.RESCHEDULED, EndedBy.FAILED)
+        if error is None or not takes_any_deferral() or how_it_ended(error) not in forgotten:
             return error
         self.guard.killed = self.guard.killed or self.record.is_stopped()
         return OperationKilled(KILLED) if self.guard.killed else error
@@ -387,7 +389,7 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         try:
             with self.make_hook().make_client() as client:
                 known = self.record.endpoint if reference == self.reference else None
-                if known not in (None, client.endpoint(reference)):
+                if leads_elsewhere(client.endpoint(reference), known):
                     self.log.error("Not cancelled, the connection led to %s: %s", known, reference)
                     return
                 result = client.cancel(reference, poll=False, patience=END_PATIENCE_SECONDS, urgent=self.guard.killed)

@@ -12,13 +12,19 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from airflow_lro_provider.airflow_compat import task_states  # noqa: F401 - here, and not when a kill is decided about
 from airflow_lro_provider.airflow_compat.record_store import record_store, status_of
-from airflow_lro_provider.airflow_compat.task_process import is_in_line, retry_policy_fails, try_id
+from airflow_lro_provider.airflow_compat.task_process import (
+    is_in_line,
+    last_retried_try,
+    retry_policy_fails,
+    try_id,
+)
+from airflow_lro_provider.attempt.role import Role
 from airflow_lro_provider.exceptions import OperationKilled, OperationWaitError
 from airflow_lro_provider.lro.resources.names import OperationReference
 from airflow_lro_provider.ownership import evidence
@@ -49,30 +55,6 @@ ANNOUNCE_SECONDS = 120.0
 _NOT_CURRENT = (404, 409, 410)
 
 
-@dataclass(frozen=True)
-class Role:
-    """How a task relates to its operation: what differs between a sensor, a starter and a canceller, as data.
-
-    :param gcp_conn_id: the connection to cancel it with, also later by others.
-    :param impersonation_chain: the account to act as.
-    :param cancel_on_kill: whether a kill or a timeout of the task cancels it.
-    :param cancel_on_failure: whether the last failure of the task does.
-    :param lets_go: whether it ends with the start, and leaves the operation to nobody on purpose.
-    :param keeps_record: whether a try leaves a record for the next one.
-    :param needs_record: whether the next try can find the operation by that record only; else its arguments name it.
-    :param retry_policy: the operator's (Airflow 3.3).
-    """
-
-    gcp_conn_id: str | None
-    impersonation_chain: str | Sequence[str] | None
-    cancel_on_kill: bool
-    cancel_on_failure: bool
-    lets_go: bool
-    keeps_record: bool
-    needs_record: bool
-    retry_policy: Any
-
-
 class AttemptRecord:
     """The record of one try of a task.
 
@@ -81,10 +63,14 @@ class AttemptRecord:
     :param context: the context of the running task.
     :param log: where to log that the store does not respond.
     :param role: how the task relates to its operation.
+    :param is_resumed: whether this try has deferred before.
+    :param secrets: what nobody may quote: the same set that the try fills.
     """
 
-    def __init__(self, context: Any, log: Any, role: Role) -> None:
-        self._store = record_store(context) if role.keeps_record else None
+    def __init__(
+        self, context: Any, log: Any, role: Role, *, is_resumed: bool = False, secrets: Collection[str] = ()
+    ) -> None:
+        self._store = record_store(context, is_resumed=is_resumed) if role.keeps_record else None
         self._ti = context["ti"]
         self._log = log
         self._role, self._context = role, context
@@ -105,10 +91,12 @@ class AttemptRecord:
         self._has_owned = False  # whether a record of this try has ever named the operation
         self._is_there: bool | None = None  # the record of this try; None: not known
         self._rejected_with: int | None = None  # the HTTP code with which Airflow has rejected it, if it has
+        self._trouble: Exception | None = None  # the last one
         self._page: LedgerPage | None = None
         if role.cancel_on_kill and ledger_is_on():
             self._page = LedgerPage(
                 self._ti,
+                secrets,
                 gcp_conn_id=role.gcp_conn_id,
                 impersonation_chain=role.impersonation_chain,
                 cancel_on_failure=role.cancel_on_failure,
@@ -145,7 +133,7 @@ class AttemptRecord:
         is_kept = self._store is not None and self._is_there is not False
         facts = {
             "try_number": self._ti.try_number,
-            "max_tries": self._ti.max_tries or 0,
+            "max_tries": last_retried_try(self._ti),
             "knows_operation": is_kept or self._is_repeatable or not self._role.needs_record,
         }
         goes_on, at_least = (will_go_on(ended_by, **facts, retry_policy_fails=fails) for fails in (False, True))
@@ -174,7 +162,8 @@ class AttemptRecord:
                 return self._earlier
             if pause is not None:
                 time.sleep(pause)
-        self.is_unread = self._ti.try_number > 1
+        is_there = isinstance(self._trouble, ValueError)  # it cannot be decrypted
+        self.is_unread = is_there or self._ti.try_number > 1
         return None
 
     def recall(self) -> Mapping[str, Any] | None:
@@ -244,7 +233,13 @@ class AttemptRecord:
         return True if is_accepted else False if self.is_rejected else None
 
     def announce(
-        self, start: str, request_id: str, footprint: StartFootprint | None, *, repeatable: bool = False
+        self,
+        start: str,
+        request_id: str,
+        footprint: StartFootprint | None,
+        *,
+        repeatable: bool = False,
+        endpoint: str | None = None,
     ) -> None:
         """Record that this try is about to start an operation.
 
@@ -252,6 +247,7 @@ class AttemptRecord:
         know this try any more then, and rejects the record: nothing may be started.
 
         :param repeatable: whether another try that sends the same start again gets the same operation.
+        :param endpoint: where requests about what it works on go.
         :raises OperationKilled: if this try is not Airflow's current one any more, or its task has ended.
         :raises OperationWaitError: if Airflow does not confirm that it is.
         """
@@ -261,7 +257,8 @@ class AttemptRecord:
             sent_since = earlier.sent_since
         if (page := self._page) is not None:
             with self._tolerating("write"):
-                _twice(lambda: page.write(None, start, request_id, footprint, sent_since))
+                fields = {"start": start, "request_id": request_id, "sent_since": sent_since, "endpoint": endpoint}
+                _twice(lambda: page.write(None, footprint, **fields))
                 if earlier is not None and earlier.reference is None and earlier.request_id == request_id:
                     self.remove_earlier()  # it is the same start; not every Airflow lets a task list what is there
         # Last of all: between Airflow's word that this is the current try, and the start, nothing takes time.
@@ -288,13 +285,13 @@ class AttemptRecord:
         """Record that this try waits for this operation, or (``killed``) why it requested its cancellation."""
         record = self._of(reference, killed=killed)
         # First for whoever sees to it if this try dies now: a retry that finds it by its record only, or the sweep.
-        is_for_retry = self._role.needs_record and self._ti.try_number <= (self._ti.max_tries or 0)
+        is_for_retry = self._role.needs_record and self._ti.try_number <= last_retried_try(self._ti)
         if is_for_retry:
             self._set(record)
         has_entry = self._page is None
         if (page := self._page) is not None and killed is None:  # else the sweep sees to it that it takes effect
             with self._tolerating("write"):
-                _twice(lambda: page.write(reference))
+                _twice(lambda: page.write(reference, endpoint=self.endpoint))
                 has_entry = True
         if not is_for_retry:
             self._set(record)
@@ -384,7 +381,8 @@ class AttemptRecord:
         try:
             yield
         except Exception as error:
-            self._log.info("Could not %s the record of this try: %s", verb, str(error)[:300])
+            self._trouble = error
+            self._log.info("Could not %s the record of this task: %s", verb, str(error)[:300])
 
 
 def _twice(write: Callable[[], object]) -> None:

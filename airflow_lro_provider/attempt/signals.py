@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ def held_back(*signals: signal.Signals) -> Iterator[set[int]]:
     :return: those that have come so far.
     """
     came: set[int] = set()
+    process = os.getpid()
     if threading.current_thread() is not threading.main_thread():
         yield came
         return
@@ -27,7 +29,10 @@ def held_back(*signals: signal.Signals) -> Iterator[set[int]]:
 
     def note(number: int, frame: FrameType | None) -> None:
         handler = before[signal.Signals(number)]
-        if number == signal.SIGINT and number in came and callable(handler):
+        is_urgent = number == signal.SIGINT and number in came
+        if (is_urgent or os.getpid() != process) and callable(
+            handler
+        ):  # a child that was forked meanwhile holds nothing
             handler(number, frame)
         came.add(number)
 

@@ -71,7 +71,9 @@ def begin(attempt: Attempt, start: Start) -> None:
     )
     guard.check_supervisor()  # an orphan's record is not written: whatever it starts, nobody finds
     try:
-        record.announce(start.description, request_id, start.footprint, repeatable=start.repeatable)
+        footprint = start.footprint
+        endpoint = None if footprint is None else attempt.client.endpoint(footprint.place)
+        record.announce(start.description, request_id, footprint, repeatable=start.repeatable, endpoint=endpoint)
         guard.enter(Phase.STARTING)
     except BaseException:  # also an execution_timeout
         if is_first:  # nothing was sent; with the request id of an earlier try, something may have been

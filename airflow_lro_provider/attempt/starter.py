@@ -15,6 +15,7 @@ from airflow_lro_provider.attempt.validation import (
     check_flags,
     check_outcomes,
     check_result_check,
+    warnings_of,
 )
 from airflow_lro_provider.lro.durations import check_interval, check_seconds
 
@@ -88,7 +89,8 @@ class OperationStarter(OperationTask):
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_failure = cancel_on_failure
         if cancel_on_kill and wait_for_completion:
-            check_cancel(self.task_id, self.service, self.api_version)
+            with warnings_of(self.task_id):
+                check_cancel(self.service, self.api_version)
         self.durable = durable
         self.fail_on = check_outcomes("fail_on", fail_on)
         self.result_check = result_check

@@ -128,8 +128,12 @@ class OperationTask(BaseOperator):
             attempt.guard.killed = True
             raise OperationKilled(KILLED)
 
-    def _get_guard(self) -> Guard:
+    def _get_guard(self, *, anew: bool = False) -> Guard:
         # Made late: Airflow copies operators, and a kill may come before `execute`.
+        if self._guard is not None and anew and self._guard.phase is Phase.RELEASED:
+            before, self._guard = self._guard, Guard(self.log, cancels=self.cancel_on_kill)
+            if before.killed:  # last: a kill until here has noted itself there
+                self._guard.killed = True
         if self._guard is not None:
             return self._guard
         # A kill in this very moment makes one too, and has noted itself there: `setdefault` keeps that one.
@@ -156,8 +160,8 @@ class OperationTask(BaseOperator):
         with held_back(*RAISING):
             from airflow_lro_provider.attempt import adoption, start  # noqa: F401
             from airflow_lro_provider.attempt.attempt import Attempt
-            from airflow_lro_provider.attempt.record import Role
             from airflow_lro_provider.attempt.resumed import Resumed
+            from airflow_lro_provider.attempt.role import Role
 
         resumed = None if known is None else Resumed.from_kwargs(known)
         role = Role(
@@ -171,7 +175,9 @@ class OperationTask(BaseOperator):
             # Each question changes a policy that counts: a task with nothing to lose asks it nothing.
             retry_policy=self.retry_policy if self.cancel_on_kill or self.durable else None,
         )
-        self.attempt = Attempt(role, context, guard=self._get_guard(), hook=self._hook, log=self.log, resumed=resumed)
+        self.attempt = Attempt(
+            role, context, guard=self._get_guard(anew=True), hook=self._hook, log=self.log, resumed=resumed
+        )
         if self.cancel_on_kill:
             self.attempt.look = functools.partial(self._look, self.attempt)
         return self.attempt

@@ -6,8 +6,9 @@ XComArg, a mapped value) first thing in ``execute``.
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -32,6 +33,23 @@ def is_literal(value: Any) -> bool:
         return all(is_literal(part) for part in value)
     # An XComArg is none, or something else that is resolved later.
     return value is None or isinstance(value, (bool, int, float, Decimal, date, timedelta, Enum))
+
+
+@contextlib.contextmanager
+def warnings_of(task_id: str) -> Iterator[None]:
+    """Let what is warned of at parse time name its task.
+
+    In a process that runs a task nothing is said: a try warns of what concerns it, and the log of one task is no place
+    for all others of its file.
+    """
+    from airflow.providers.common.compat.sdk import get_parsing_context
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    if get_parsing_context().task_id is None:
+        for one in caught:
+            warnings.warn(f"task {task_id!r}: {one.message}", one.category, stacklevel=4)
 
 
 def check_reference(operation_name: Any, service: Any, api_version: Any, gcp_conn_id: Any, *verbs: str) -> None:
@@ -115,13 +133,13 @@ def check_method(
     *,
     named: bool = False,
     known: bool = False,
-    task_id: str | None = None,
+    doubts: bool = True,
 ) -> None:
     """Check, at parse time, as much of a method that starts an operation as is literal.
 
     :param named: whether it has to say the name of the resource that it creates.
     :param known: whether its API has to be known to have it, if it deletes.
-    :param task_id: of the task that warns if it is not known to respond with an operation; ``None``: no warning.
+    :param doubts: whether to warn if it is not known to respond with an operation.
     :raises InvalidRequestError: for what can never be right.
     """
     from airflow_lro_provider.lro.resources.hosts import endpoint_of
@@ -143,12 +161,8 @@ def check_method(
             from airflow_lro_provider.lro.resources.deletions import check_deletion
 
             check_deletion(checked)
-        if task_id is not None and (words := doubts_about(checked)):
-            _warn(task_id, words, "allow_resource=True")
-
-
-def _warn(task_id: str, words: str, unless: str) -> None:
-    warnings.warn(f"task {task_id!r}: {words} `{unless}` says that this is intended.", stacklevel=3)
+        if doubts and (words := doubts_about(checked)):
+            warnings.warn(words, stacklevel=2)
 
 
 def check_parent(parent: Any, service: Any, api_version: Any) -> None:
@@ -165,11 +179,11 @@ def check_parent(parent: Any, service: Any, api_version: Any) -> None:
         read_parent(parent, service, api_version, universe=universe, project=_PROJECT)
 
 
-def check_cancel(task_id: str, service: Any, api_version: Any) -> None:
+def check_cancel(service: Any, api_version: Any) -> None:
     """Warn, at parse time, of a literal service that cannot cancel what the task is to cancel."""
     known = _known(service, api_version)
     if known and (words := known[0].cannot_cancel(version=known[1])):
-        _warn(task_id, words, "cancel_on_kill=False")
+        warnings.warn(words, stacklevel=2)
 
 
 def warn_if_it_runs_on(log: Any, reference: OperationReference, cancels: bool) -> None:

@@ -42,12 +42,14 @@ def run_demo(*, keep: bool = False, as_json: bool = False, database: str | None 
     :param as_json: print the rows of the table as JSON at the end, and all else to standard error
     :param database: an empty one for Airflow, as a SQLAlchemy URL; unset, SQLite in the temporary home
     :return: the exit status: 0 if everything was shown, and was as it has to be
-    :raises LocalAirflowError: if Airflow does not start, or breaks
+    :raises LocalAirflowError: if Airflow does not start, or breaks, or the database is not empty
     """
     out = Printer(sys.stderr if as_json else None)
     out.line("A demo of airflow-lro-provider: tasks of a real Airflow are killed while they wait for operations.")
     out.line("It needs no account and no network, and takes about a minute.")
     out.line()
+    if database is not None:
+        check_is_empty(database)
     with Emulator() as emulator:
         out.event("server", f"a local server of google.longrunning.Operations: {emulator.url}")
         with _airflow(emulator, out, database) as airflow:
@@ -59,6 +61,30 @@ def run_demo(*, keep: bool = False, as_json: bool = False, database: str | None 
                 _keep(airflow, emulator, out)
             out.event("stopping", "Airflow and the server; the temporary home is removed")
     return status
+
+
+def check_is_empty(database: str) -> None:
+    """Refuse a database that has something in it: it may be that of an Airflow that people work with.
+
+    :raises LocalAirflowError: if it has, or cannot be reached.
+    """
+    import sqlalchemy
+
+    try:
+        engine = sqlalchemy.create_engine(database)
+        try:
+            tables = sqlalchemy.inspect(engine).get_table_names()
+        finally:
+            engine.dispose()
+    except Exception as error:  # of SQLAlchemy, or of the driver; its text may have the URL with its password
+        reason = type(error).__name__
+        raise LocalAirflowError(f"The database cannot be used ({reason}); nothing was changed.") from None
+    if tables:
+        raise LocalAirflowError(
+            f"The database is not empty: it has {len(tables)} table{'s' * (len(tables) > 1)}"
+            f" ({', '.join(sorted(tables)[:3])}{', …' * (len(tables) > 3)}). The demo writes connections and Dags of"
+            " its own, so it takes only an empty one; nothing was changed."
+        )
 
 
 @contextlib.contextmanager

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from urllib.parse import unquote
 
-from airflow_lro_provider.lro.resources.catalog import COLLECTIONS, Service, location_of
+from airflow_lro_provider.lro.resources.catalog import COLLECTIONS, Service
+from airflow_lro_provider.lro.resources.locations import location_of
 from airflow_lro_provider.lro.resources.patterns import expand
 from airflow_lro_provider.lro.resources.starts import is_called, known_starts
 

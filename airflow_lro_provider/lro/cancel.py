@@ -46,10 +46,11 @@ class CancelResult:
         """The outcome, by a later poll. What was known already stands."""
         return self.outcome or outcome_of_cancel(later)
 
-    def summary(self, service: str = "the service") -> str:
+    def summary(self, service: str = "the service", *, words: bool = True) -> str:
         """One short line for a log. It never calls an operation cancelled that may not be.
 
         :param service: the API's title.
+        :param words: see :meth:`Operation.summary`.
         """
         if self.outcome is None:
             return "Cancellation requested; the service accepted it"
@@ -58,8 +59,8 @@ class CancelResult:
         if self.outcome is Outcome.NOT_FOUND or self.operation is None:
             return "Not cancelled, no such operation"
         if self.outcome is Outcome.CANCELLED:
-            return f"Was cancelled already ({self.operation.summary()})"
-        return f"Not cancelled, already finished ({self.operation.summary()})"
+            return f"Was cancelled already ({self.operation.summary(words=words)})"
+        return f"Not cancelled, already finished ({self.operation.summary(words=words)})"
 
 
 def cancel(

@@ -23,6 +23,7 @@ from airflow_lro_provider.attempt.validation import (
     check_reference,
     check_texts,
     is_literal,
+    warnings_of,
 )
 from airflow_lro_provider.exceptions import (
     OperationFailedError,
@@ -110,11 +111,9 @@ class RunOperationOperator(OperationStarter):
         if if_missing == "return" and is_literal(http_method) and str(http_method).strip().upper() != "DELETE":
             raise ValueError('`if_missing="return"` is for what deletes: http_method="DELETE"')
         given = (method, http_method, body, self.service, self.api_version, self.gcp_conn_id)
-        task_id = None if allow_resource else self.task_id
-        check_method(*given, named=if_exists == "return", known=if_missing == "return", task_id=task_id)
-        self.method = method
-        self.http_method = http_method
-        self.body = body
+        with warnings_of(self.task_id):
+            check_method(*given, named=if_exists == "return", known=if_missing == "return", doubts=not allow_resource)
+        self.method, self.http_method, self.body = method, http_method, body
         self.allow_resource = allow_resource
         self.if_exists = if_exists
         self.if_missing = if_missing
@@ -207,7 +206,8 @@ class CancelOperationOperator(OperationTask):
     ) -> None:
         super().__init__(**kwargs)
         check_flags(wait_for_completion=wait_for_completion, include_response=include_response, deferrable=deferrable)
-        check_reference(operation_name, self.service, self.api_version, self.gcp_conn_id, "cancel")
+        with warnings_of(self.task_id):
+            check_reference(operation_name, self.service, self.api_version, self.gcp_conn_id, "cancel")
         if fail_on is None:
             fail_on = {"CANCEL_UNSUPPORTED", "NOT_FOUND"} | ({"STILL_RUNNING"} if wait_for_completion else set())
         self.operation_name = operation_name
@@ -320,19 +320,18 @@ class CancelOperationsOperator(OperationTask):
         super().__init__(service=service, **kwargs)
         check_flags(dry_run=dry_run, wait_for_completion=wait_for_completion)
         check_texts("filter", filter)
-        check_parent(parent, service, self.api_version)
+        with warnings_of(self.task_id):
+            check_parent(parent, service, self.api_version)
         if not isinstance(max_parallel, int) or isinstance(max_parallel, bool) or max_parallel < 1:
             raise ValueError(f"`max_parallel` must be a whole number from 1 on, got {max_parallel!r}")
         waits = wait_for_completion and not dry_run
         if fail_on is None:
             fail_on = {"CANCEL_UNSUPPORTED", "ERROR"} | ({"STILL_RUNNING"} if waits else set())
-        self.parent = parent
-        self.filter = filter
+        self.parent, self.filter = parent, filter
         self.only_looks = dry_run  # `dry_run` is a method of Airflow's operators
-        self.wait_for_completion = wait_for_completion
+        self.wait_for_completion, self.max_parallel = wait_for_completion, max_parallel
         self.timeout = check_seconds("timeout", timeout)
         self.poll_interval = check_interval("poll_interval", poll_interval)
-        self.max_parallel = max_parallel
         self.fail_on = check_outcomes("fail_on", fail_on, also=("ERROR",))
 
     def _run(self, attempt: Attempt) -> dict[str, Any]:

@@ -69,7 +69,8 @@ def of_killed_trigger(*, task_state: TaskState, owner_token: str | Evidence, my_
     deferred                     another try's   CANCEL: cleared, and the next try has deferred already
     deferred                     none            UNSURE: a deferred task of ours always has a token
     scheduled, queued, running   mine            UNSURE: woken, or cleared: the next try will know
-    scheduled, queued, running   another, none   CANCEL: the next try has begun
+    scheduled, queued, running   none            UNSURE: the next try begins, which deletes XComs, and decides
+    scheduled, queued, running   another's       CANCEL: the next try has begun
     deferred, scheduled, …       unknown         UNSURE
     any other, no state, gone    any             CANCEL: marked, cleared or deleted
     ===========================  ==============  =================================================================
@@ -83,7 +84,7 @@ def of_killed_trigger(*, task_state: TaskState, owner_token: str | Evidence, my_
         return Decision.OWN
     if task_state != "deferred" and task_state not in WOKEN:
         return Decision.CANCEL
-    if owner_token is UNKNOWN or (owner_token is NONE and task_state == "deferred"):
+    if owner_token is UNKNOWN or owner_token is NONE:
         return Decision.UNSURE
     if owner_token != my_token:
         return Decision.OWN if owner_token == ADOPTER else Decision.CANCEL

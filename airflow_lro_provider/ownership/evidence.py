@@ -86,7 +86,7 @@ def describe(task_state: TaskState, owner_token: TaskState, my_token: str) -> st
         return describe_state(task_state)  # the token does not matter
     owner = {
         my_token: "this try has it",
-        ADOPTER: "another try goes on with it",
+        ADOPTER: "another try sees to it",
         NONE: "no try has it",
         UNKNOWN: "which try has it is not known",
     }

@@ -18,6 +18,7 @@ from airflow_lro_provider.attempt.validation import (
     check_outcomes,
     check_reference,
     check_result_check,
+    warnings_of,
 )
 from airflow_lro_provider.exceptions import FinalOperationFailedError, OperationWaitError
 from airflow_lro_provider.links.operations import show_link
@@ -100,7 +101,6 @@ class OperationSensor(OperationTask, BaseSensorOperator):
         if poke_interval is not None:
             kwargs["poke_interval"] = poke_interval
         super().__init__(**kwargs)
-        check_reference(operation_name, self.service, self.api_version, self.gcp_conn_id)
         if self.mode == "reschedule" and cancel_on_kill and not deferrable:
             from airflow_lro_provider.sweep.ledger import ledger_is_on
 
@@ -114,8 +114,10 @@ class OperationSensor(OperationTask, BaseSensorOperator):
         self.operation_name = operation_name
         self.cancel_on_kill = self.durable = cancel_on_kill
         self.cancel_on_failure = cancel_on_failure
-        if cancel_on_kill:
-            check_cancel(self.task_id, self.service, self.api_version)
+        with warnings_of(self.task_id):
+            check_reference(operation_name, self.service, self.api_version, self.gcp_conn_id)
+            if cancel_on_kill:
+                check_cancel(self.service, self.api_version)
         self.fail_on = check_outcomes("fail_on", fail_on)
         self.result_check = result_check
         self.include_response = include_response

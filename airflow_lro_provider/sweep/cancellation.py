@@ -26,6 +26,7 @@ from airflow_lro_provider.lro.errors import (
     ResponseTooLargeError,
 )
 from airflow_lro_provider.lro.operation import Operation, State
+from airflow_lro_provider.lro.resources.hosts import Resource, leads_elsewhere
 from airflow_lro_provider.lro.resources.names import OperationReference, Parent, read_reference
 from airflow_lro_provider.lro.threads import in_thread
 from airflow_lro_provider.metrics import StatsMetrics
@@ -77,6 +78,11 @@ class _Case:
     why: str
     settings: ConnectionSettings
     subject: OperationReference | StartFootprint
+
+    @property
+    def place(self) -> Resource:
+        """What requests about it are about."""
+        return self.subject.place if isinstance(self.subject, StartFootprint) else self.subject
 
     def row(self, what: What, more: str, candidates: Iterable[str] = ()) -> Row:
         return Row(self.entry, what, f"{self.why}; {more}", tuple(candidates))
@@ -239,6 +245,9 @@ class _Endpoint:
     async def _row(self, case: _Case) -> Row:
         """Poll an operation, and cancel it if it runs and has no owner by now."""
         reference = case.subject
+        known, leads_to = case.entry.endpoint, self._client.endpoint(case.place)
+        if leads_elsewhere(leads_to, known):  # another server has none, or another one of that name
+            return case.row(What.UNSURE, f"its connection led to {known}, and leads to {leads_to} by now")
         if isinstance(reference, StartFootprint):
             chosen = await self._find_started(case, reference)
             if chosen is None:  # one list is no evidence
@@ -252,28 +261,30 @@ class _Endpoint:
                 return chosen
             case = replace(case, why=f"{case.why} before it knew that it had started this")
             reference = chosen
+        words = not case.entry.discreet
         seen = await self._client.find(reference)
         if seen is None and await self._settings_now(case) != case.settings:  # it may be another server that has none
             return case.row(What.UNSURE, "the service does not find it, but its connection has changed")
         if seen is not None and seen.done:
-            return case.row(What.FINISHED, seen.summary())
+            return case.row(What.FINISHED, seen.summary(words=words))
         if seen is not None and seen.state is State.CANCELLING and not self._dry_run:
-            return case.row(What.REQUESTED, f"its cancellation was requested before: {seen.summary()}")
+            return case.row(What.REQUESTED, f"its cancellation was requested before: {seen.summary(words=words)}")
         claims = await self._reader.read()
         if case.key not in claims.keys:  # removed by its task; or skipped, for lists of Airflow's are read page by page
             return case.row(What.UNSURE, "its entry was not there any more")
         if not set(fingerprints(reference.to_dict())).isdisjoint(claims.owned):
             return case.row(What.UNSURE, "another task owns it by now")
         if self._dry_run:
-            return case.row(What.WOULD_CANCEL, seen.summary() if seen else "the service does not find it")
+            return case.row(What.WOULD_CANCEL, seen.summary(words=words) if seen else "the service does not find it")
         try:
             if seen is None:  # before it is let go
-                return case.row(*reported(await self._client.cancel(reference, poll=False, patience=0.0), None))
+                result = await self._client.cancel(reference, poll=False, patience=0.0)
+                return case.row(*reported(result, None, words=words))
             result, later = await self._client.cancel(reference, before=seen), None
             if result.requested:
                 with contextlib.suppress(OperationsError):  # the request was accepted; the next sweep sees more
                     later = await self._client.poll(reference)
-            return case.row(*reported(result, later))
+            return case.row(*reported(result, later, words=words))
         except NotFoundError:
             return case.row(What.FINISHED, "the service has no such operation")
 
@@ -338,7 +349,7 @@ def _choose(
     if names:
         return case.unanswered(f"it may have started any of {', '.join(names)}", now, names)
     if certain:
-        return case.row(What.FINISHED, certain[0][1].summary())
+        return case.row(What.FINISHED, certain[0][1].summary(words=not case.entry.discreet))
     if found.is_absent and not possible and now - case.entry.armed_since > LATE_SECONDS:
         return None
     return case.unanswered("no operation of it is found yet", now, [reference.name for reference, _ in possible])

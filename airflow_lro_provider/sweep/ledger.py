@@ -27,7 +27,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -155,6 +155,8 @@ class LedgerEntry:
     :param cancel_on_failure: whether it is to be cancelled when the task fails by itself.
     :param lets_go: whether the task ends with the start, and leaves the operation to nobody on purpose.
     :param sent_since: since when an earlier try may have sent the same start, in seconds since the epoch.
+    :param endpoint: where requests about it go.
+    :param discreet: whether nothing that the service says is quoted: its start has sent secrets, which that may quote.
     """
 
     try_id: str
@@ -174,6 +176,8 @@ class LedgerEntry:
     cancel_on_failure: bool = True
     lets_go: bool = False
     sent_since: float | None = None
+    endpoint: str | None = None
+    discreet: bool = False
 
     @property
     def operation(self) -> str | None:
@@ -258,30 +262,24 @@ class LedgerPage:
     """The entry of one try of a task.
 
     :param ti: the running task instance.
+    :param secrets: what its start sends, and nobody may quote; the try fills it.
     :param policy: ``gcp_conn_id``, ``impersonation_chain``, ``cancel_on_failure``, ``will_adopt`` and ``lets_go`` of
         :class:`LedgerEntry`.
     """
 
-    def __init__(self, ti: Any, **policy: Any) -> None:
+    def __init__(self, ti: Any, secrets: Collection[str] = (), **policy: Any) -> None:
         from airflow_lro_provider.airflow_compat.task_process import try_id
 
         self._ledger = Ledger()
         self._ti, self._try_id = ti, try_id(ti)
-        self._policy = policy
+        self._secrets, self._policy = secrets, policy
         self._written: set[str] = set()
 
     def write(
-        self,
-        reference: OperationReference | None,
-        start: str = "",
-        request_id: str | None = None,
-        footprint: StartFootprint | None = None,
-        sent_since: float | None = None,
+        self, reference: OperationReference | None, footprint: StartFootprint | None = None, **fields: Any
     ) -> None:
-        """Add the operation, in place of what this try has added before. See :class:`LedgerEntry`."""
-        found_by = None if footprint is None else footprint.to_dict()
-        fields = {"start": start, "request_id": request_id, "footprint": found_by, "sent_since": sent_since}
-        entry = self._entry(reference, **fields)
+        """Add the operation, in place of what this try has added before. For ``fields`` see :class:`LedgerEntry`."""
+        entry = self._entry(reference, footprint=None if footprint is None else footprint.to_dict(), **fields)
         before = set(self._written)
         self._written.add(entry.key)  # also if it seems to fail: Airflow may have written it
         self._ledger.write(entry)
@@ -339,6 +337,7 @@ class LedgerPage:
             try_number=self._ti.try_number,
             armed_since=time.time(),
             reference=None if reference is None else reference.to_dict(),
+            discreet=bool(self._secrets),
             **fields,
             **self._policy,
         )

@@ -54,7 +54,7 @@ class Row:
         return f"{self.what.value}, {self.why} ({self.entry.task}): {self.operation.rpartition('/')[2]}"
 
 
-def reported(result: CancelResult, later: Operation | None) -> tuple[What, str]:
+def reported(result: CancelResult, later: Operation | None, *, words: bool = True) -> tuple[What, str]:
     """What to report of a cancellation.
 
     ==============================  ==========================================  =========
@@ -66,13 +66,15 @@ def reported(result: CancelResult, later: Operation | None) -> tuple[What, str]:
     CANCEL_UNSUPPORTED                                                          unsure
     had ended, or is gone                                                       finished
     ==============================  ==========================================  =========
+
+    :param words: see :meth:`Operation.summary <airflow_lro_provider.lro.operation.Operation.summary>`.
     """
     if result.outcome is Outcome.CANCEL_UNSUPPORTED:
-        return What.UNSURE, result.summary()
+        return What.UNSURE, result.summary(words=words)
     if not result.requested:
-        return What.FINISHED, result.summary()
+        return What.FINISHED, result.summary(words=words)
     if later is None or later.outcome is None:
-        return What.REQUESTED, result.summary() if later is None else later.summary()
+        return What.REQUESTED, result.summary(words=words) if later is None else later.summary(words=words)
     if later.outcome is Outcome.CANCELLED:
-        return What.CANCELLED, later.summary()
-    return What.FINISHED, f"{result.outcome_of(later).value} ({later.summary()})"
+        return What.CANCELLED, later.summary(words=words)
+    return What.FINISHED, f"{result.outcome_of(later).value} ({later.summary(words=words)})"

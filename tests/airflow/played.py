@@ -108,7 +108,7 @@ def replace_the_key(emulator: Emulator, monkeypatch: pytest.MonkeyPatch, verb: s
 class Store(dict[str, Any]):
     """Airflow's task state store, in a dict."""
 
-    def set(self, key: str, value: Any) -> None:
+    def set(self, key: str, value: Any, **_: Any) -> None:
         """Write."""
         self[key] = value
 
@@ -148,7 +148,7 @@ class OutdatedStore(Store):
         """As Airflow 3.3: indistinguishable from a record that is not there."""
         return None
 
-    def set(self, key: str, value: Any) -> None:
+    def set(self, key: str, value: Any, **_: Any) -> None:
         """Refused with 404."""
         error = SimpleNamespace(detail={"status_code": 404})
         raise type("AirflowRuntimeError", (Exception,), {"error": error})("Task instance not found")
@@ -159,7 +159,7 @@ class TakenStore(Store):
 
     taken = False
 
-    def set(self, key: str, value: Any) -> None:
+    def set(self, key: str, value: Any, **_: Any) -> None:
         """Rejected with 404, as Airflow 3.3 does."""
         if self.taken:
             OutdatedStore().set(key, value)
@@ -180,6 +180,7 @@ class PlayedTry:
             id=uuid.uuid4(), try_number=number, max_tries=max_tries, dag_id="d", run_id="r", task_id="t", map_index=-1,
             xcom_push=lambda key, value: self.pushed.update({key: value}),
             get_first_reschedule_date=lambda context: None, dag_run=SimpleNamespace(id=1), job_id=1, start_date=None,
+            task=SimpleNamespace(retries=max_tries),
         )  # fmt: skip
         self.context: Any = {"ti": self.ti, "task_state_store": store}
 

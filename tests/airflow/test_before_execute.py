@@ -24,17 +24,17 @@ from airflow_lro_provider import attempt as attempt_room
 from airflow_lro_provider.airflow_compat import AIRFLOW
 from airflow_lro_provider.airflow_compat.exceptions import AirflowRescheduleException, TaskTerminated
 from airflow_lro_provider.airflow_compat.task_process import start_seed
+from airflow_lro_provider.attempt import adoption, deferral
 from airflow_lro_provider.attempt import attempt as attempt_module
-from airflow_lro_provider.attempt import deferral
 from airflow_lro_provider.attempt import task as task_module
 from airflow_lro_provider.attempt.attempt import Attempt
 from airflow_lro_provider.attempt.guard import Phase
 from airflow_lro_provider.emulator import Emulator
-from airflow_lro_provider.exceptions import OperationInputError, OperationWaitError
+from airflow_lro_provider.exceptions import OperationInputError, OperationKilled, OperationWaitError
 from airflow_lro_provider.lro.errors import OperationsError, PermissionDeniedError
 from airflow_lro_provider.operators.operations import RunOperationOperator
 from airflow_lro_provider.ownership import evidence
-from airflow_lro_provider.ownership.decisions import ADOPTER
+from airflow_lro_provider.ownership.decisions import ADOPTER, Evidence
 from airflow_lro_provider.sensors.operations import OperationSensor
 from tests.airflow.played import PlayedTry, Store, TakenStore, Variables, alarm, during_the_start, handling
 from tests.airflow.versions import Killed, may_execute, sigterm_of
@@ -157,7 +157,7 @@ class KillingFinder:
 
 
 @pytest.mark.parametrize("is_resumed", [True, False], ids=["resumed", "at first"])
-@pytest.mark.parametrize("module", ["adoption", "attempt", "record", "resumed", "start"])
+@pytest.mark.parametrize("module", ["adoption", "attempt", "resumed", "role", "start"])
 def test_a_task_that_is_killed_in_the_middle_of_an_import(
     lro_emulator: Emulator,
     begin: Callable[..., PlayedTry],
@@ -481,3 +481,63 @@ def test_the_deadline_of_a_trigger_is_before_that_of_airflow(
     deadline = caught.value.trigger.serialize()[1]["deadline"]
     assert (deadline["cause"], deadline["seconds"]) == ("execution_timeout", 60.0)
     assert deadline["at"] == pytest.approx(began + 60 - deferral.AHEAD_SECONDS)
+
+
+@pytest.mark.parametrize("max_tries", [1, 2], ids=["adopts", "replaces"])
+def test_a_try_says_first_of_all_that_it_sees_to_what_was_left(
+    lro_emulator: Emulator, begin: Callable[..., PlayedTry], monkeypatch: pytest.MonkeyPatch, max_tries: int
+) -> None:
+    """Airflow deletes XComs when a try begins: until its token is there, a trigger of the one before knows nothing."""
+    lro_emulator.script(duration=None)
+    before = begin(max_tries=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evidence, "read_task_state", lambda key: "running")
+        handed_over(starter(deferrable=True), before)
+    following = begin(number=2, max_tries=max_tries)
+    seen: list[str | Evidence] = []
+
+    def poll(attempt: Any) -> None:
+        seen.append(evidence.judge_owner(following.pushed[evidence.OWNER_KEY], before.pushed[evidence.OWNER_KEY]))
+        raise AirflowTaskTimeout
+
+    monkeypatch.setattr(adoption, "_poll", poll)
+    operator = starter(deferrable=True)
+    may_execute(operator)
+    with pytest.raises(AirflowTaskTimeout):
+        operator.execute(following.context)
+    assert seen == [ADOPTER]
+
+
+def test_a_try_that_begins_anew_has_a_token_for_its_new_operation(
+    lro_emulator: Emulator, begin: Callable[..., PlayedTry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a trigger of the one before would take it for that operation's adopter."""
+    lro_emulator.script(duration=None)
+    monkeypatch.setattr(evidence, "read_task_state", lambda key: "running")
+    before, following = begin(max_tries=1), begin(number=2, max_tries=2)
+    handed_over(starter(deferrable=True), before)
+    handed_over(starter(deferrable=True, poll_interval=1), following)
+    left, mine = before.pushed[evidence.OWNER_KEY], following.pushed[evidence.OWNER_KEY]
+    assert [one.done for one in lro_emulator.operations()] == [True, False]
+    assert evidence.judge_owner(mine, left) == mine
+
+
+@pytest.mark.parametrize(("state", "cancels"), [("failed", 1), ("success", 1), ("restarting", 1), ("running", 0)])
+def test_a_task_that_was_marked_before_it_fails_is_not_tried_again(
+    lro_emulator: Emulator,
+    begin: Callable[..., PlayedTry],
+    monkeypatch: pytest.MonkeyPatch,
+    state: str,
+    cancels: int,
+) -> None:
+    """Airflow 2 would forget the mark, and let a retry go on with the operation: it is killed instead."""
+    lro_emulator.script(duration=None)
+    monkeypatch.setattr(evidence, "read_task_state", lambda key: "running")
+    known = handed_over(starter(deferrable=True), begin(max_tries=2))
+    monkeypatch.setattr(attempt_module, "takes_any_deferral", lambda: True)
+    monkeypatch.setattr(evidence, "read_task_state", lambda key: state)
+    operator, event = starter(deferrable=True), {"status": "lost", "message": "denied", "owner": known["token"]}
+    may_execute(operator)
+    with pytest.raises(OperationKilled if cancels else OperationWaitError):
+        operator.execute_complete(begin(max_tries=2).context, event, **known)
+    assert len(lro_emulator.requests(verb="cancel")) == cancels

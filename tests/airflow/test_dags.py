@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from types import SimpleNamespace
@@ -90,7 +91,7 @@ def test_a_version_is_read_in_one_way(make: Any) -> None:
 def test_a_method_that_may_start_no_operation_gets_a_warning() -> None:
     """What it starts would run on without its task: said before, unless a resource is what is wanted."""
     jobs = {"task_id": "t", "service": "aiplatform", "method": "projects/p/locations/us-central1/customJobs"}
-    with pytest.warns(UserWarning, match="task 't': .* not known to respond to POST .* `allow_resource=True`"):
+    with pytest.warns(UserWarning, match="task 't': .* not known to respond to POST .*`allow_resource=True`"):
         RunOperationOperator(**jobs)
     RunOperationOperator(**jobs, allow_resource=True)
     builds = {"task_id": "t", "service": "cloudbuild", "method": "projects/p/locations/us-central1/builds"}
@@ -116,8 +117,26 @@ def test_a_service_that_cannot_cancel_gets_a_warning() -> None:
 @pytest.mark.parametrize("make", [OperationSensor, CancelOperationOperator])
 def test_a_location_that_looks_misspelt_gets_a_warning(make: type[BaseOperator]) -> None:
     """B3: it may be new, so the Dag is parsed; the warning says which one may be meant."""
-    with pytest.warns(UserWarning, match="Did you mean us-central"):
-        make(task_id="t", service="aiplatform", operation_name=NAME.replace("central1", "centrall"))
+    for service in ("aiplatform", "datafusion", "run"):
+        if make is CancelOperationOperator and service == "run":
+            continue  # it cannot cancel
+        with pytest.warns(UserWarning, match="task 't': no location 'us-centrall' is known .* Did you mean us-central"):
+            make(
+                task_id="t",
+                service=service,
+                operation_name=NAME.replace("central1", "centrall"),
+                **({"cancel_on_kill": False} if make is OperationSensor else {}),
+            )
+
+
+@pytest.mark.parametrize("running", ["t", "another"])
+def test_nothing_is_warned_of_where_a_task_runs(monkeypatch: pytest.MonkeyPatch, running: str) -> None:
+    """Its process reads the whole file. Of what concerns the task, its try warns."""
+    monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", "d")
+    monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_TASK_ID", running)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        RunOperationOperator(task_id="t", service="aiplatform", method="projects/p/locations/us-centrall/customJobs")
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def test_ctrl_c_cancels_before_it_asks_airflow(
     cancelled: list[bool] = []
 
     class Slow(Store):
-        def set(self, key: str, value: Any) -> None:
+        def set(self, key: str, value: Any, **_: Any) -> None:
             if value["killed"]:
                 cancelled.append(any(request.verb == "cancel" for request in lro_emulator.requests()))
             super().set(key, value)

@@ -63,7 +63,7 @@ class FailingStore(Store):
             raise RuntimeError("500")
         return super().get(key)
 
-    def set(self, key: str, value: Any) -> None:
+    def set(self, key: str, value: Any, **_: Any) -> None:
         """Write; refused with 404."""
         if self.writes:
             self.writes -= 1
@@ -366,7 +366,7 @@ def test_a_write_that_fails_leaves_what_was_written_before(
     class Failing(Store):
         fails = False
 
-        def set(self, key: str, value: Any) -> None:
+        def set(self, key: str, value: Any, **_: Any) -> None:
             if self.fails:
                 raise RuntimeError("500")
             super().set(key, value)

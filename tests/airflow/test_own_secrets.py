@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,9 +15,13 @@ from airflow_lro_provider.emulator.connection import connection_json
 from airflow_lro_provider.exceptions import OperationFailedError
 from airflow_lro_provider.hooks.operations import OperationsAsyncHook, OperationsHook
 from airflow_lro_provider.lro import flows
+from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 from airflow_lro_provider.operators.operations import RunOperationOperator
+from airflow_lro_provider.sweep.ledger import LedgerEntry
+from airflow_lro_provider.sweep.reconciler import sweep
 from airflow_lro_provider.triggers.operations import OperationTrigger
-from tests.airflow.played import PlayedTry, Store
+from tests.airflow.played import PlayedTry, Store, Variables
+from tests.airflow.test_sweep import PlayedAirflow
 from tests.airflow.versions import may_execute
 from tests.local_server import Handler, LocalServer
 
@@ -47,7 +52,7 @@ class Quoting(LocalServer):
         class Answer(Handler):
             def answer(self) -> None:
                 if self.command == "POST":
-                    outer.bodies.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+                    outer.bodies.append(json.loads(self.rfile.read(int(self.headers["content-length"])) or b"null"))
                 said = outer.operations.pop(0) if len(outer.operations) > 1 else outer.operations[0]
                 is_list = self.path.partition("?")[0].endswith("/operations")
                 self.respond({"operations": [said]} if is_list else said)
@@ -244,3 +249,27 @@ def test_what_can_be_read_once_is_sent(server: Quoting, monkeypatch: pytest.Monk
     monkeypatch.setattr(attempt.time, "sleep", repair)
     run(Store(), body={"uris": (uri for uri in ("gs://a", "gs://b"))})
     assert server.bodies == [{"uris": ["gs://a", "gs://b"]}]
+
+
+@pytest.mark.parametrize("last", [RUNNING, FAILED], ids=["runs", "has failed"])
+@pytest.mark.parametrize("has_secrets", [True, False])
+def test_a_sweep_quotes_no_secret_of_a_start(
+    server: Quoting, monkeypatch: pytest.MonkeyPatch, last: dict[str, Any], has_secrets: bool
+) -> None:
+    """It knows none of them: what the service says is left out where the start has sent some."""
+    kept = Variables()
+    monkeypatch.setenv("AIRFLOW__LRO__LEDGER", "True")
+    monkeypatch.setattr("airflow_lro_provider.sweep.ledger._variables", lambda: kept)
+    server.operations = [RUNNING]
+    defer(Store(), **({} if has_secrets else {"body": {"users": []}}))
+    server.operations = [last]
+    lines: list[str] = []
+    airflow = PlayedAirflow(None)  # type: ignore[arg-type]
+    extra = json.loads(connection_json(server.url))["extra"]
+    airflow.settings = lambda *_: ConnectionSettings.from_extra(extra)  # type: ignore[method-assign]
+    airflow.kept = {key: LedgerEntry.from_json(text) for key, text in kept.items()}  # type: ignore[misc]
+    airflow.task_states["d", "r", "t", -1] = "failed"
+    result = sweep(airflow, now=time.time(), log=lambda line, *given: lines.append(line % given))
+    said = json.dumps(result.to_dict()) + "".join(lines)
+    assert result.rows
+    assert ("tr0ub4dor" in said) == (not has_secrets)

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import functools
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from airflow.providers.common.compat.sdk import TaskDeferred
 
 from airflow_lro_provider.airflow_compat import AIRFLOW, record_store
 from airflow_lro_provider.airflow_compat.record_store import (
     VARIABLE_PREFIX,
     SupervisorVariable,
+    TaskState,
     UpgradedStore,
     VariableStore,
     status_of,
 )
-from tests.airflow.played import Store
+from airflow_lro_provider.attempt import record
+from airflow_lro_provider.attempt.role import Role
+from airflow_lro_provider.emulator import Emulator
+from airflow_lro_provider.exceptions import OperationWaitError
+from airflow_lro_provider.operators.operations import RunOperationOperator
+from airflow_lro_provider.ownership import evidence
+from tests.airflow.played import Log, PlayedTry, Store
+from tests.airflow.versions import may_execute
 
 if AIRFLOW < (3,):
     pytest.skip("Airflow 2 has no supervisor", allow_module_level=True)
@@ -138,12 +149,17 @@ def test_an_airflow_that_does_not_respond_is_no_record_that_is_not_there(
 
 @pytest.mark.parametrize(
     ("version", "given", "kind"),
-    [((3, 3), True, dict), ((3, 3), False, type(None)), ((3, 2), False, VariableStore), ((3, 1), False, VariableStore)],
+    [
+        ((3, 3), True, TaskState),
+        ((3, 3), False, type(None)),
+        ((3, 2), False, VariableStore),
+        ((3, 1), False, VariableStore),
+    ],
 )
 def test_each_version_has_its_store(version: Any, given: bool, kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
     """Airflow 3.3 hands one to the task."""
     monkeypatch.setattr(record_store, "AIRFLOW", version)
-    context = {"ti": ti(), **({"task_state_store": {}} if given else {})}
+    context = {"ti": ti(), **({"task_state_store": Store()} if given else {})}
     assert type(record_store.record_store(context)) is kind
 
 
@@ -161,11 +177,47 @@ def test_after_an_upgrade_the_next_try_finds_what_was_left_in_a_variable(supervi
     assert (store.get("armed"), supervisor.variables) == (None, {})
 
 
-def test_only_a_next_try_looks_behind_the_task_state_store() -> None:
-    """An earlier Airflow may have kept a record in a Variable for it."""
-    of = record_store.record_store
-    assert isinstance(of({"ti": ti(number=2), "task_state_store": Store()}), UpgradedStore)
-    assert isinstance(of({"ti": ti(), "task_state_store": Store()}), Store)
+def test_only_a_process_that_others_came_before_looks_behind_the_task_state_store() -> None:
+    """An earlier Airflow may have kept a record in a Variable: of an earlier try, or of this one, which deferred."""
+    of, given = record_store.record_store, {"task_state_store": Store()}
+    assert isinstance(of({"ti": ti(number=2), **given}), UpgradedStore)
+    assert isinstance(of({"ti": ti(), **given}, is_resumed=True), UpgradedStore)
+    assert isinstance(of({"ti": ti(), "task_reschedule_count": 1, **given}), UpgradedStore)
+    assert isinstance(of({"ti": ti(), "task_reschedule_count": 0, **given}), TaskState)
+
+
+def test_a_record_lives_as_long_as_its_task_instance() -> None:
+    """An Airflow that cleans its task states up after some days would lose it while its task waits."""
+
+    class Kept(Store):
+        def set(self, key: str, value: Any, *, retention: timedelta | None = None) -> None:
+            assert retention is not None
+            assert retention > timedelta(days=3650)
+            super().set(key, value)
+
+    kept = Kept()
+    store = record_store.record_store({"ti": ti(), "task_state_store": kept})
+    assert store is not None
+    store.set("armed", RECORD)
+    assert store.get("armed") == kept["armed"] == RECORD
+    store.delete("armed")
+    assert kept == {}
+
+
+def test_a_mark_as_success_does_not_delete_a_record(supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `clear_on_success` Airflow would delete what is in its store, and with it that the task was killed."""
+    given = Store(armed={"of": "an earlier try, before that was set"})
+    monkeypatch.setattr(record_store, "SupervisorVariable", SupervisorVariable)
+    this = ti(number=2)
+    supervisor.current.add(this.id)
+    of = functools.partial(record_store.record_store, {"ti": this, "task_state_store": given})
+    monkeypatch.setenv("AIRFLOW__STATE_STORE__CLEAR_ON_SUCCESS", "True")
+    store = of()
+    assert store is not None
+    assert store.get("armed") == {"of": "an earlier try, before that was set"}
+    store.set("armed", RECORD)
+    given.clear()
+    assert of().get("armed") == RECORD  # type: ignore[union-attr]
 
 
 def test_a_task_that_may_read_no_variables_has_left_none(
@@ -177,3 +229,55 @@ def test_a_task_that_may_read_no_variables_has_left_none(
     assert UpgradedStore(Store(), variable_of(ti(number=2))).get("armed") is None
     with pytest.raises(PermissionError, match="PERMISSION_DENIED"):
         variable_of(ti()).get("armed")
+
+
+@pytest.mark.parametrize("ends", ["an error, with a retry", "its trigger breaks, without one"])
+def test_a_task_that_was_deferred_before_an_upgrade_finds_its_record_after_it(
+    lro_emulator: Emulator, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    """Also in its first try: left to the retry that there is, and cancelled where there is none."""
+    monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", lro_emulator.airflow_connection_json())
+    monkeypatch.setattr(evidence, "read_task_state", lambda key: "running")
+    monkeypatch.setattr(record_store, "SupervisorVariable", SupervisorVariable)
+    lro_emulator.script(duration=None)
+    retries = int(ends.startswith("an error"))
+    this = PlayedTry(lro_emulator, Store(), max_tries=retries)
+    supervisor.current.add(this.ti.id)
+    method = "projects/p/locations/l/instances?instanceId=i"
+    operator, after = (
+        RunOperationOperator(task_id="t", service="datafusion", method=method, deferrable=True) for _ in range(2)
+    )
+    may_execute(operator)
+    with monkeypatch.context() as before:
+        before.setattr(record_store, "record_store", lambda *_, **__: variable_of(this.ti))
+        before.setattr(record, "record_store", lambda *_, **__: variable_of(this.ti))
+        with pytest.raises(TaskDeferred) as caught:
+            operator.execute(this.context)
+    operator._get_guard().release()
+    assert (len(supervisor.variables), this.store) == (1, {})
+
+    may_execute(after)
+    known = dict(caught.value.kwargs or {})
+    lost = {"status": "lost", "message": "m", "owner": known["token"]}
+    run, given = after.execute_complete, {"event": lost, **known}
+    if not retries:
+        run, given = after.resume_execution, {"next_method": "__fail__", "next_kwargs": {"error": "Trigger failure"}}
+    with pytest.raises(OperationWaitError if retries else Exception, match=r"m|Trigger failure"):
+        run(context=this.context, **given)
+    assert len(lro_emulator.requests(verb="cancel")) == 1 - retries
+
+
+def test_a_record_that_cannot_be_decrypted_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also for a first try: its run was made anew. Nothing is started beside what it may name."""
+
+    class Locked(Store):
+        def get(self, *_: Any) -> Any:
+            raise ValueError("cannot be decrypted")
+
+    monkeypatch.setattr(record, "READ_PAUSES_SECONDS", ())
+    monkeypatch.setattr(record, "WRITE_PAUSE_SECONDS", 0.0)
+    this = PlayedTry(None, Locked())  # type: ignore[arg-type]
+    role = Role(None, None, True, True, False, keeps_record=True, needs_record=True, retry_policy=None)
+    mine = record.AttemptRecord(this.context, Log(), role)
+    assert mine.read() is None
+    assert mine.is_unread

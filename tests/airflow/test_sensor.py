@@ -728,3 +728,21 @@ def test_the_result_is_the_same_in_every_mode(a_try: Callable[..., Try], how: di
     this.emulator.finish("datafusion", this.name, response={"a": 1})
     result = this.run(cancel_on_kill=False, **how)
     assert (result["outcome"], result["operation"]["response"]) == ("SUCCEEDED", {"a": 1})
+
+
+@pytest.mark.parametrize(("map_index", "cancels"), [(-1, 1), (0, 0)])
+def test_what_another_instance_of_a_mapped_task_may_wait_for_is_left_alone(
+    a_try: Callable[..., Try], map_index: int, cancels: int
+) -> None:
+    """The list of a mapped task that was cleared may have another order by now: what this one waited for is another's.
+
+    Of a task that is not mapped nobody else has it.
+    """
+    first = a_try(max_tries=0)
+    first.ti.map_index = map_index
+    with pytest.raises(TaskDeferred):
+        first.run(deferrable=True)
+    second = a_try(number=2, max_tries=1, duration=0)
+    second.ti.map_index = map_index
+    assert second.run()["outcome"] == "SUCCEEDED"
+    assert first.cancels == cancels

@@ -21,7 +21,9 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTas
 
 from airflow_lro_provider.attempt import adoption
 from airflow_lro_provider.attempt.canceller import Canceller
-from airflow_lro_provider.attempt.record import KEY, AttemptRecord, Role
+from airflow_lro_provider.attempt.guard import Phase
+from airflow_lro_provider.attempt.record import KEY, AttemptRecord
+from airflow_lro_provider.attempt.role import Role
 from airflow_lro_provider.decorators.operation import OperationDecoratedOperator
 from airflow_lro_provider.emulator import Emulator
 from airflow_lro_provider.exceptions import (
@@ -731,7 +733,7 @@ def test_a_retry_that_will_find_no_record_is_no_reason_to_leave_the_operation(
     """The store took only the announcement: the retry would start a second one beside it, or nothing at all."""
 
     class Refusing(Store):
-        def set(self, key: str, value: Any) -> None:
+        def set(self, key: str, value: Any, **_: Any) -> None:
             if value["reference"] is not None:
                 raise RuntimeError("507")
             super().set(key, value)
@@ -1158,7 +1160,7 @@ def test_an_orphan_leaves_what_the_next_try_finds_by_the_request_id(
     class Closed(Store):
         """Accepts one record."""
 
-        def set(self, key: str, value: Any) -> None:
+        def set(self, key: str, value: Any, **_: Any) -> None:
             """And no other."""
             if self:
                 raise EOFError("the supervisor is gone")
@@ -1227,7 +1229,7 @@ def test_an_announcement_that_was_written_after_all_is_no_lost_start(a_try: Call
     """Airflow's responses were lost, and not what it was asked for: the task fails, and the next try starts."""
 
     class Mute(Store):
-        def set(self, key: str, value: Any) -> None:
+        def set(self, key: str, value: Any, **_: Any) -> None:
             super().set(key, value)
             raise RuntimeError("no response")
 
@@ -1492,3 +1494,33 @@ def test_an_execution_timeout_ends_a_function_that_hangs(a_decorated_try: Callab
     with handling(signal.SIGALRM, alarm), pytest.raises(AirflowTaskTimeout):
         a_decorated_try().run(function=hang)
     assert time.monotonic() - begin < 10
+
+
+@pytest.mark.parametrize("kills_in", [1, 2])
+def test_each_execution_within_a_try_is_guarded(
+    lro_emulator: Emulator, a_try: Callable[..., Any], killable: Killable, kills_in: int
+) -> None:
+    """An operator of one's own may start one operation after the other; a kill is not forgotten in between."""
+
+    class TwoSteps(RunOperationOperator):
+        def execute(self, context: Any) -> Any:
+            super().execute(context)
+            return super().execute(context)
+
+    lro_emulator.script("datafusion", duration=0.2)
+    this = PlayedTry(lro_emulator, Store(), max_tries=0)
+    operator = TwoSteps(task_id="t", service="datafusion", method=PLAIN, poll_interval=1)
+    may_execute(operator)
+
+    def is_in_step() -> bool:
+        if len(lro_emulator.operations()) == 1:
+            lro_emulator.script("datafusion", duration=None)
+        step = operator._guard
+        return len(lro_emulator.operations()) == kills_in and step is not None and step.phase is Phase.WAITING
+
+    if kills_in == 1:
+        lro_emulator.script("datafusion", duration=None)
+    killable(operator, is_in_step)
+    with pytest.raises(Killed):
+        operator.execute(this.context)
+    assert lro_emulator.operations()[-1].cancel_requests == 1

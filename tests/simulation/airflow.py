@@ -445,7 +445,7 @@ class _Store:
     def get(self, key: str) -> Any:
         return self._airflow.ask(lambda: self._airflow.stored.get(key) if self._is_current else None)
 
-    def set(self, key: str, value: Any) -> None:
+    def set(self, key: str, value: Any, **_: Any) -> None:
         self._airflow.ask(lambda: self._write({key: value}))
 
     def delete(self, key: str) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_lro_provider.lro.errors import InvalidReferenceError, UnknownServiceError
+from airflow_lro_provider.lro.resources.locations import location_of, looks_like, region_of
 from airflow_lro_provider.lro.resources.patterns import expand, fits_one
 
 VERBS = ("get", "list", "cancel", "delete", "wait")
@@ -138,7 +139,10 @@ class Service:
         if self.offers("cancel", name, version):
             return ""
         what = "operations like this one" if name and self.offers("cancel") else "its operations"
-        return f"{self.title} ({self.name}) cannot cancel {what}: when the task is killed, the operation runs on."
+        return (
+            f"{self.title} ({self.name}) cannot cancel {what}: when the task is killed, the operation runs on."
+            " (`cancel_on_kill=False` says that this is intended.)"
+        )
 
     def require(self, verb: str, name: str | None = None, version: str | None = None) -> None:
         """Refuse a verb that this API does not have.
@@ -196,32 +200,24 @@ class Service:
         =============================================  ==========================================
         none, ``global``, ``-``                        the global one
         one that has a host of its own                 that
-        another, of an API whose global host serves    the one that it has by the pattern; with a
-        no location                                    warning if it looks like a typing error
+        another, of an API whose global host serves    the one that it has by the pattern
+        no location
         another                                        the global one
         =============================================  ==========================================
+
+        Warns of one that looks like a typing error.
         """
         location = location_of(name)
         if location in (None, "global", "-"):
             return self.host
+        if near := looks_like(location, _regions()):
+            hint = " or ".join(near)
+            warnings.warn(f"no location {location!r} is known (in {name!r:.200}). Did you mean {hint}?", stacklevel=2)
         for wanted in (location, _ANY):
             for pattern, locations in self.regional.items():
                 if wanted in locations:
-                    if wanted == _ANY:
-                        self._warn_of(location, name)
                     return pattern.format(location=location, region=region_of(location))
         return self.host
-
-    def _warn_of(self, location: str, name: str) -> None:
-        """Warn of a location that looks like a known one, misspelt. Another number is a new region."""
-        if location.rstrip("0123456789") in {known.rstrip("0123456789") for known in self.locations}:
-            return
-        if near := difflib.get_close_matches(location, self.locations, n=2, cutoff=0.75):
-            warnings.warn(
-                f"{self.title} ({self.name}) is not known to have a location {location!r} (in {name!r:.200})."
-                f" Did you mean {' or '.join(near)}?",
-                stacklevel=2,
-            )
 
     def has_host(self, host: str) -> bool:
         """Whether this is one of Google's hosts for this API: global, mTLS or regional."""
@@ -271,24 +267,16 @@ def parent_of(name: str) -> str:
     return collection if collection in COLLECTIONS and rest else ""
 
 
-def location_of(name: str) -> str | None:
-    """The location in a name, a parent or a method's path: ``projects/*/locations/HERE/…``, ``…/HERE:importData``.
-
-    Dataproc calls it a region: ``projects/*/regions/HERE/…``. Pub/Sub Lite's methods are below ``admin/projects/…``.
-    """
-    match = re.match(r"(?:admin/)?[^/]+/[^/]+/(?:locations|regions)/([^/]+?)(?:/|(?::[A-Za-z][A-Za-z0-9]*)?$)", name)
-    return match[1] if match else None
-
-
-def region_of(location: str) -> str:
-    """The region of a zone (``us-central1-a``); any other location is returned as it is."""
-    return re.sub(r"(?<=\d)-[a-z]$", "", location)
-
-
 def project_of(name: str) -> str | None:
     """The project in a name or a parent."""
     match = re.match(r"projects/([^/]+)(?:/|$)", name)
     return match[1] if match else None
+
+
+@cache
+def _regions() -> frozenset[str]:
+    """The regions that have a host of their own in some API."""
+    return frozenset(one for service in known_services().values() for one in service.locations if "-" in one)
 
 
 def _host_pattern(host: str) -> re.Pattern[str]:

@@ -7,12 +7,10 @@ for those who believe such a 404.
 
 from __future__ import annotations
 
-import difflib
-
 from airflow_lro_provider.lro.errors import InvalidReferenceError
 from airflow_lro_provider.lro.resources.catalog import find_service, patterns_in
 from airflow_lro_provider.lro.resources.methods import Method
-from airflow_lro_provider.lro.resources.patterns import expand, fits_one
+from airflow_lro_provider.lro.resources.patterns import fits_one, misspelt
 
 
 def check_deletion(method: Method) -> None:
@@ -24,9 +22,9 @@ def check_deletion(method: Method) -> None:
     known = patterns_in("deletions.json").get(service.name, {}).get(method.version)
     if known is None or service.offers("delete", method.path, method.version) or fits_one(method.path, known):
         return
-    near = difflib.get_close_matches(method.path, [one for some in known for one in expand(some)], n=1, cutoff=0.5)
+    near = misspelt(method.path, known)
     raise InvalidReferenceError(
         f"{service.title} ({service.name} {method.version}) is not known to delete anything like {method.path!r:.200}"
-        f"{f' (but {near[0]})' if near else ''}; nothing was sent. It would answer 404, which"
+        f"{f' (but {near})' if near else ''}; nothing was sent. It would answer 404, which"
         ' if_missing="return" would take for a success. Check the path and the API version, or leave that out.'
     )

@@ -24,13 +24,12 @@ from airflow_lro_provider.lro.resources.catalog import (
     Service,
     find_service,
     known_services,
-    location_of,
     lower,
     plain_host,
     refuse_other,
-    region_of,
     service_of_host,
 )
+from airflow_lro_provider.lro.resources.locations import location_of, region_of
 
 _DOMAIN = re.compile(r"(?=.{4,253}$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]")
 # Labels of at most 63 characters: what DNS cannot carry would break the clients, each in its own way.
@@ -262,6 +261,19 @@ def endpoint_of(
             f" ({endpoint}); nothing was sent."
         )
     return endpoint
+
+
+def leads_elsewhere(endpoint: str, known: str | None) -> bool:
+    """Whether requests about an operation go to another server than the one that has it, as far as that is known.
+
+    All of Google's hosts are one: which of them a request goes to depends on the machine, too (mTLS).
+
+    :param endpoint: where they go (:func:`endpoint_of`).
+    :param known: where they went.
+    """
+    if known is None or endpoint == known:
+        return False
+    return not all(belongs_to(split_url(one)[1], DEFAULT_UNIVERSE) for one in (endpoint, known))
 
 
 def _endpoint_for(api_endpoint: str, service: str) -> str:

@@ -28,7 +28,6 @@ from airflow_lro_provider.lro.resources.catalog import (
     Service,
     find_service,
     known_services,
-    location_of,
 )
 from airflow_lro_provider.lro.resources.hosts import (
     NamedHost,
@@ -40,6 +39,7 @@ from airflow_lro_provider.lro.resources.hosts import (
     read_service,
     read_url,
 )
+from airflow_lro_provider.lro.resources.locations import location_of
 
 MAX_LENGTH = 2048
 # RFC 3986 path characters, without %: an encoded slash or dot does not belong in a name.

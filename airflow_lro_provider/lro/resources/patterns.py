@@ -5,9 +5,13 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable
 from functools import lru_cache
+
+LIKENESS = 0.75
+"""How much alike two words are at least, if one of them is the other, misspelt."""
 
 
 def expand(pattern: str) -> tuple[str, ...]:
@@ -25,6 +29,16 @@ def fits_one(name: str, patterns: Iterable[str]) -> bool:
     """Whether a name matches one of these patterns."""
     parts = name.split("/")
     return all(parts) and any(_fits(parts, one) for pattern in patterns for one in _segments(pattern))
+
+
+def misspelt(name: str, patterns: Iterable[str]) -> str:
+    """The pattern that a name fits but for one part, which looks much alike; empty if there is none."""
+    parts = name.split("/")
+    for wanted in (one for pattern in patterns for one in _segments(pattern) if len(one) == len(parts)):
+        others = [(part, known) for part, known in zip(parts, wanted, strict=True) if not _same(part, known)]
+        if len(others) == 1 and difflib.SequenceMatcher(None, *others[0]).ratio() >= LIKENESS:
+            return "/".join(wanted)
+    return ""
 
 
 def _fits(parts: list[str], pattern: tuple[str, ...]) -> bool:

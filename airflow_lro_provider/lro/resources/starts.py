@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from airflow_lro_provider.lro.resources.catalog import find_service, patterns_in
 from airflow_lro_provider.lro.resources.methods import Method
-from airflow_lro_provider.lro.resources.patterns import fits_one
+from airflow_lro_provider.lro.resources.patterns import fits_one, misspelt
 
 
 def doubts_about(method: Method) -> str:
@@ -24,10 +24,13 @@ def doubts_about(method: Method) -> str:
         if version != method.version and _is_one(method, known_starts(service.name, version) or ())
     ]  # fmt: skip
     instead = f' {others[0]} is: give api_version="{others[0]}".' if others else ""
+    calls = (call.partition(" ") for call in known)
+    if near := misspelt(method.path, [path for http_method, _, path in calls if http_method == method.http_method]):
+        instead = f" Did you mean {near}?"
     return (
         f"{service.title} ({service.name} {method.version}) is not known to respond to {method.http_method}"
         f" {method.path!r:.200} with an operation.{instead} If it responds with something else, what it has"
-        " started runs on, and the task fails."
+        " started runs on, and the task fails. (`allow_resource=True` says that this is intended.)"
     )
 
 

@@ -16,7 +16,7 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_lro_provider.attempt.attempt import Attempt, how_it_ended
 from airflow_lro_provider.attempt.guard import Guard
-from airflow_lro_provider.attempt.record import Role
+from airflow_lro_provider.attempt.role import Role
 from airflow_lro_provider.exceptions import OperationKilled, OperationOrphaned, OperationRunningError
 from airflow_lro_provider.lro.resources.names import OperationReference
 from airflow_lro_provider.ownership.decisions import reason_to_cancel, will_go_on

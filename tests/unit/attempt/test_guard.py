@@ -564,3 +564,22 @@ def test_a_task_that_asks_without_a_pause_is_cancelled_all_the_same(
         task.guard.checkpoint()
     over.set()
     assert task.cancels == 1
+
+
+def test_a_child_that_was_forked_meanwhile_holds_no_signal_back() -> None:
+    """A pool of processes that a user's function leaves is ended by SIGTERM: it would be waited for in vain."""
+
+    def leave(*_: Any) -> None:
+        os._exit(7)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        with held_back(signal.SIGTERM) as came:
+            child = os.fork()
+            if not child:
+                signal.raise_signal(signal.SIGTERM)
+                os._exit(0)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+            assert came == set()
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -123,7 +123,7 @@ def test_the_hosts_of_the_environments_universe_are_known(monkeypatch: pytest.Mo
     check_method(instances, "POST", None, f" {host}\n", None, "c")
     check_method(f"https://{host}/v1/{instances}", "POST", None, None, None, "c")
     check_parent("projects/p/locations/l", host, None)
-    check_cancel("t", host, None)
+    check_cancel(host, None)
     # What only a connection may name is not refused because of the environment, nor is a plain name.
     check_reference(f"https://datafusion.googleapis.com/v1/{NAME}", None, None, "c")
     monkeypatch.setenv("GOOGLE_CLOUD_UNIVERSE_DOMAIN", "no domain")

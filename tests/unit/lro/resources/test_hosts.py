@@ -22,6 +22,7 @@ from airflow_lro_provider.lro.resources.hosts import (
     endpoint_of,
     host_in_table,
     host_to_send_to,
+    leads_elsewhere,
     names_unknown_host,
 )
 from airflow_lro_provider.lro.resources.methods import read_method
@@ -296,3 +297,12 @@ def test_no_connection_is_an_emulator_by_default() -> None:
 def test_names_unknown_host(value: Any, unknown: bool) -> None:
     """A name or URL with a host that is not Google's is one that only a connection can vouch for."""
     assert names_unknown_host(value) is unknown
+
+
+def test_all_hosts_of_google_are_one_place() -> None:
+    """Which of them a request goes to depends on the machine, too: with a client certificate it is another one."""
+    plain, mtls = "https://datafusion.googleapis.com", "https://datafusion.mtls.googleapis.com"
+    assert not leads_elsewhere(mtls, plain)
+    assert not leads_elsewhere("http://127.0.0.1:8900", None)
+    assert leads_elsewhere("http://127.0.0.1:8900", plain)
+    assert leads_elsewhere(plain, "https://googleapis.com.example.org")
