@@ -37,7 +37,7 @@ class OperationRunningError(AirflowException):
 
 
 class OperationWaitError(Exception):
-    """The operation cannot be polled any more (permission lost, malformed response); it may run on."""
+    """The operation cannot be polled any more (its account lost the permission); it may run on."""
 
 
 class OperationKilled(TaskTerminated):  # type: ignore[valid-type,misc]

@@ -43,9 +43,9 @@ from airflow_lro_provider.lro.flows import CHECK_INTERVAL_SECONDS
 from airflow_lro_provider.lro.metrics import Metrics
 from airflow_lro_provider.lro.operation import Operation
 from airflow_lro_provider.lro.polling import Absence, Trouble
-from airflow_lro_provider.lro.resources.hosts import leads_elsewhere
+from airflow_lro_provider.lro.resources.hosts import address, leads_elsewhere
 from airflow_lro_provider.lro.resources.names import OperationReference
-from airflow_lro_provider.ownership.decisions import KILLED, STOPPED, Decision, EndedBy, reason_to_cancel
+from airflow_lro_provider.ownership.decisions import KILLED, NOT_OWNED, STOPPED, Decision, EndedBy, reason_to_cancel
 
 if TYPE_CHECKING:
     from airflow_lro_provider.hooks.operations import OperationsHook
@@ -106,11 +106,10 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
         self.replaces = False
         """Whether the operation of an earlier try is being ended, to be replaced: nobody goes on with it."""
         self.held_back: Collection[int] = ()  # the signals that wait for the response to the start
-        self.cancel_requested = False  # by the trigger
         self.look: Callable[[], object] = lambda: None
         """Finds out what operation there is to lose, for a try that ends before it has come so far."""
         self.make_hook, self._is_resumed = hook, resumed is not None
-        self._is_named = self._is_taking = False
+        self.cancel_requested = self._is_named = self._is_taking = False  # the first: by the trigger
         self._first_poll: futures.Future[Operation | None] | None = None
         self._trouble = Trouble()
         if handed_over.reference is not None:
@@ -294,7 +293,7 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
     def log_state(self, line: str) -> None:
         """Log what a poll shows: the fact first, the name last, which is in full the first time."""
         assert self.about is not None
-        self.log.info("%s: %s", line, self.about.short if self._is_named else self.about)
+        self.log.info("%s: %s", line, self.about.short if self._is_named else address(self.about, self.record.endpoint))
         self._is_named = True
 
     # -- after a deferral --------------------------------------------------------------------------
@@ -325,11 +324,12 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
 
     def _called_off(self, error: BaseException | None) -> BaseException | None:
         """Airflow 2 would reschedule or retry a task that was stopped, and forget that: it is killed instead."""
-        forgotten = (EndedBy.RESCHEDULED, EndedBy.FAILED)
-        if error is None or not takes_any_deferral() or how_it_ended(error) not in forgotten:
+        forgotten = (EndedBy.RESCHEDULED, EndedBy.FAILED) if self.role.cancel_on_kill else (EndedBy.RESCHEDULED,)
+        if error is None or not takes_any_deferral() or (how := how_it_ended(error)) not in forgotten:
             return error
-        self.guard.killed = self.guard.killed or self.record.is_stopped()
-        return OperationKilled(KILLED) if self.guard.killed else error
+        is_stopped = self.record.is_stopped() or (self.guard.killed and how is EndedBy.RESCHEDULED)
+        self.guard.killed = self.guard.killed or is_stopped
+        return OperationKilled(KILLED) if is_stopped else error
 
     def _end(self, error: BaseException | None) -> None:
         guard, record = self.guard, self.record
@@ -371,8 +371,8 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
                 reason, goes_on = None, True
         guard.release(reason)
         if reason is None:
-            if how is EndedBy.STOPPED:
-                self.log.warning("Not cancelled, %s: %s", STOPPED, self.about)
+            if guard.killed and self.about is not None:
+                self.log.info("Not cancelled, %s: %s", STOPPED if how is EndedBy.STOPPED else NOT_OWNED, self.about)
             guard.left_to_retry = goes_on
             if not goes_on:
                 record.let_go(reference)

@@ -366,7 +366,9 @@ class AttemptRecord:
                 elif self.is_rejected:  # by then another try had found it; else the one before it still stands
                     self._is_there = False
                 if self.is_rejected:  # as after a clear: that is fine
-                    self._log.info("This try leaves no record: Airflow has another one by now, or its task has ended")
+                    self._log.info(
+                        "Airflow has another try of this task by now, or it has ended: this one leaves nothing"
+                    )
                     return False
                 raise
             self._rejected_with = None

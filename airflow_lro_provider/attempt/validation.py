@@ -234,10 +234,13 @@ def check_texts(name: str, value: Any, *, several: bool = False) -> None:
             raise ValueError(f"`{name}` must be a string{' or a list of strings' * several}, got {value!r:.100}")
 
 
-def check_outcomes(name: str, outcomes: Iterable[str | Outcome], also: tuple[str, ...] = ()) -> frozenset[str]:
+def check_outcomes(
+    name: str, outcomes: Iterable[str | Outcome], also: tuple[str, ...] = (), of: tuple[str, ...] = ()
+) -> frozenset[str]:
     """Check a set of outcomes and return their names.
 
     :param also: more words that are accepted.
+    :param of: those that the task can have, by default all.
     :raises ValueError: naming the known outcomes.
     """
     from airflow_lro_provider.lro.operation import Outcome
@@ -246,7 +249,7 @@ def check_outcomes(name: str, outcomes: Iterable[str | Outcome], also: tuple[str
         outcomes = {outcomes}
     if not isinstance(outcomes, Iterable):
         raise ValueError(f"`{name}` must be a set of outcomes, got {outcomes!r}")
-    known = [*(outcome.value for outcome in Outcome), *also]
+    known = [*(of or (outcome.value for outcome in Outcome)), *also]
     names = [outcome.value if isinstance(outcome, Outcome) else outcome for outcome in outcomes]
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"`{name}` has no outcome {', '.join(map(repr, unknown))}; there are: {', '.join(known)}")

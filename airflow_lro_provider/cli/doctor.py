@@ -240,7 +240,7 @@ class _Doctor:
             OK if is_on else WARNING,
             "[lro] ledger is on, here."
             if is_on
-            else "[lro] ledger is off, here: nothing is cancelled if no hook runs.",
+            else "[lro] ledger is off, here: what a task leaves that Airflow ends without a hook (SIGKILL, …) runs on.",
             "" if is_on else "Set AIRFLOW__LRO__LEDGER=True on all components, and run the sweep every five minutes.",
         )
         try:

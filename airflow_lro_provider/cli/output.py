@@ -121,12 +121,13 @@ def _is_object(value: Any) -> bool:
 
 
 def duration(seconds: float) -> str:
-    """``0:07``, ``1:02:03``, ``12 d``."""
+    """``7s``, ``3m04s``, ``1h02m``, ``12d``."""
     whole = max(int(seconds), 0)
     if whole >= 2 * 86400:
-        return f"{whole // 86400} d"
-    minutes = f"{whole // 60 % 60:02}:{whole % 60:02}" if whole >= 3600 else f"{whole // 60}:{whole % 60:02}"
-    return f"{whole // 3600}:{minutes}" if whole >= 3600 else minutes
+        return f"{whole // 86400}d"
+    if whole >= 3600:
+        return f"{whole // 3600}h{whole // 60 % 60:02}m"
+    return f"{whole // 60}m{whole % 60:02}s" if whole >= 60 else f"{whole}s"
 
 
 def common_prefix(names: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ import contextlib
 import functools
 import itertools
 import math
+import re
 import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -119,7 +120,9 @@ def _add_common(parser: argparse.ArgumentParser, result: str) -> None:
     completion.complete(version, completion.versions)
     add_json(parser, result)
     add_connection(parser)
-    parser.add_argument("--emulator", metavar="URL", help="use the local server there, without credentials")
+    parser.add_argument(
+        "--emulator", type=_root_url, metavar="URL", help="use the local server there, without credentials"
+    )
 
 
 def _add_wait_options(parser: argparse.ArgumentParser) -> None:
@@ -277,7 +280,7 @@ def _settings(given: argparse.Namespace) -> ConnectionSettings:
     if given.emulator:
         from airflow_lro_provider.emulator.connection import connection_extra
 
-        return ConnectionSettings.from_extra(connection_extra(given.emulator.rstrip("/")))
+        return ConnectionSettings.from_extra(connection_extra(given.emulator))
     if given.gcp_conn_id:
         from airflow_lro_provider.airflow_compat.outside import database_is_read
         from airflow_lro_provider.hooks.operations import OperationsHook
@@ -285,6 +288,14 @@ def _settings(given: argparse.Namespace) -> ConnectionSettings:
         with database_is_read(), contextlib.redirect_stdout(sys.stderr):  # where Airflow may log
             return OperationsHook(gcp_conn_id=given.gcp_conn_id, impersonation_chain=given.impersonation_chain).settings
     return ConnectionSettings.from_extra({}, impersonation_chain=given.impersonation_chain)
+
+
+def _root_url(text: str) -> str:
+    """Read the URL of a local server for argparse."""
+    url = text.rstrip("/")
+    if not re.fullmatch(r"https?://[^/\s]+", url):
+        raise argparse.ArgumentTypeError(f"{text!r} is not the URL of a server, such as http://127.0.0.1:8900")
+    return url
 
 
 def seconds(text: str) -> float:

@@ -68,7 +68,7 @@ class Failure:
                 f"`kind` must be 'reset', an HTTP code from 400 to 599 or a code's name, not {kind!r:.50}"
             )
         object.__setattr__(self, "kind", kind)
-        _choice("verb", self.verb, (None, *REQUEST_VERBS))
+        check_verb(self.verb)
         _text("service", self.service)
         _text("name", self.name)
         if self.times is not None and (not _is_number(self.times) or self.times != int(self.times) or self.times < 1):
@@ -220,6 +220,14 @@ def _seconds(field: str, value: Any, *, optional: bool = False) -> None:
         return
     if not _is_number(value) or value < 0:
         raise ScriptError(f"`{field}` must be a number of seconds, not {value!r:.50}")
+
+
+def check_verb(verb: str | None) -> None:
+    """Check what is to be the verb of requests.
+
+    :raises ScriptError: if there is no such verb.
+    """
+    _choice("verb", verb, (None, *REQUEST_VERBS))
 
 
 def _choice(field: str, value: Any, choices: tuple[Any, ...]) -> None:

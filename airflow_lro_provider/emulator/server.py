@@ -20,7 +20,7 @@ from airflow_lro_provider.emulator import connection
 from airflow_lro_provider.emulator.app import Pause, create_app
 from airflow_lro_provider.emulator.journal import RequestRecord
 from airflow_lro_provider.emulator.responses import RefusedError
-from airflow_lro_provider.emulator.script import Failure, Script
+from airflow_lro_provider.emulator.script import Failure, Script, check_verb
 from airflow_lro_provider.emulator.state import OperationView
 from airflow_lro_provider.emulator.store import Store
 
@@ -168,7 +168,11 @@ class Emulator:
         return self.store.finish(service, name, response, error)
 
     def requests(self, verb: str | None = None, name: str | None = None) -> list[RequestRecord]:
-        """The requests that were received, oldest first; of one verb, about one operation."""
+        """The requests that were received, oldest first; of one verb, about one operation.
+
+        :raises ScriptError: if there is no such verb.
+        """
+        check_verb(verb)
         return self.store.requests(verb, name)
 
     def script(self, service: str | None = None, **script: Any) -> Script:

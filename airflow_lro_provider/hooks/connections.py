@@ -20,9 +20,9 @@ def usable(connection: Any, conn_id: str | None) -> Any:
 
     if connection is None:
         raise ConnectionSettingsError(
-            f"connection {conn_id!r} is not defined, or not visible here. Create it (type `google_lro`), set"
-            f" AIRFLOW_CONN_{str(conn_id).upper()}, or pass gcp_conn_id=None (in a shell, no --gcp-conn-id) to use"
-            " application default credentials."
+            f"connection {conn_id!r} is not defined, or not visible here (outside of a task, Airflow 3 reads none from"
+            f" its database). Create it (type `google_lro`), set AIRFLOW_CONN_{str(conn_id).upper()}, or pass"
+            " gcp_conn_id=None (in a shell, no --gcp-conn-id) to use application default credentials."
         )
     kind = (connection.conn_type or "").replace("-", "_")
     if kind and kind not in CONNECTION_TYPES:

@@ -152,7 +152,9 @@ class Trouble:
             return None
         self._kind, self._logged = kind, now
         since = datetime.fromtimestamp(self._since, timezone.utc).isoformat(timespec="seconds")
-        return f"cannot send requests since {since}, will read the connection again and try on: {error}"
+        return (
+            f"cannot send requests since {since}, will read the connection again and try on: {str(error).rstrip('.')}"
+        )
 
     def delay(self) -> float:
         """Seconds until the next try."""
@@ -249,7 +251,7 @@ class PollSchedule:
         if trouble == self._trouble:
             return None
         self._trouble = trouble
-        return f"poll failed, will try again: {error}"
+        return f"poll failed, will try again: {str(error).rstrip('.')}"
 
     @property
     def done(self) -> Operation | None:

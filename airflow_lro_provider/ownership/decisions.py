@@ -44,6 +44,7 @@ TaskState = Union[str, Evidence]  # noqa: UP007 - evaluated at run time on Pytho
 KILLED = "Airflow told this task to stop: it was marked or cleared, its run was stopped, or its worker shuts down"
 REPLACED = "Airflow has another try of this task by now"
 ADOPTER = "another try, which goes on with it"  # in place of the token of such a try
+NOT_OWNED = "it is not this task's (cancel_on_kill=False), and runs on"
 STOPPED = "this process was told to stop; the next try of the task goes on with the operation, or decides"
 _ENDED = frozenset({"failed", "success", "skipped", "upstream_failed", "removed"})  # or will never run of itself
 WOKEN = frozenset({"scheduled", "queued", "running"})  # a deferred task was woken; or cleared, to begin anew

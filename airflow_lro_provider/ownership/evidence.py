@@ -38,8 +38,8 @@ MAX_IDS = 100
 """Runs or tasks in one query at most: it becomes a URL."""
 
 _TOLD: Mapping[TaskState, str] = {
-    "failed": "it was marked failed, or its run",
-    "success": "it was marked success, or its run",
+    "failed": "it, or its run, was marked failed",
+    "success": "it, or its run, was marked success",
     "skipped": "it was marked skipped, or its run timed out",
     "restarting": "it was cleared",
     "removed": "its Dag does not have it any more",

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 __all__ = ["OperationSensor"]
 
+RESCHEDULE_SECONDS = 30.0
+"""The shortest interval of ``mode="reschedule"``, where none is given."""
+
 
 class OperationSensor(OperationTask, BaseSensorOperator):
     """Waits until a long-running operation is finished: succeeded, failed or cancelled.
@@ -63,7 +66,9 @@ class OperationSensor(OperationTask, BaseSensorOperator):
         is too large is missing there (``responseMissing``).
     :param deferrable: wait in the triggerer.
     :param poke_interval: seconds between two polls, at least 1; if ``None`` it grows with the age of the wait, from 1
-        to 60 s, so that a short operation is seen soon and a long one costs few requests.
+        to 60 s, so that a short operation is seen soon and a long one costs few requests. With ``mode="reschedule"``,
+        where every poll is a process of its own, it grows from 30 s; one of a few seconds is too short for Airflow 3,
+        which fails a task that runs again before its scheduler has heard of its last process.
 
     All other arguments are those of :class:`~airflow_lro_provider.attempt.task.OperationTask` and of Airflow's
     ``BaseSensorOperator``; ``timeout``, ``soft_fail``, ``silent_fail``, ``never_fail``, ``exponential_backoff`` and
@@ -89,6 +94,8 @@ class OperationSensor(OperationTask, BaseSensorOperator):
         **kwargs: Any,
     ) -> None:
         check_interval("poke_interval", poke_interval)
+        if "poll_interval" in kwargs:
+            raise TypeError("a sensor's interval is its `poke_interval`, as in all of Airflow's sensors")
         for name in ("timeout", "max_wait"):  # Airflow takes a bool, and breaks at what is too long
             check_seconds(name, kwargs.get(name))
         check_flags(
@@ -118,7 +125,7 @@ class OperationSensor(OperationTask, BaseSensorOperator):
             check_reference(operation_name, self.service, self.api_version, self.gcp_conn_id)
             if cancel_on_kill:
                 check_cancel(self.service, self.api_version)
-        self.fail_on = check_outcomes("fail_on", fail_on)
+        self.fail_on = check_outcomes("fail_on", fail_on, of=("SUCCEEDED", "FAILED", "CANCELLED", "NOT_FOUND"))
         self.result_check = result_check
         self.include_response = include_response
         self.deferrable = deferrable
@@ -187,7 +194,11 @@ class OperationSensor(OperationTask, BaseSensorOperator):
     ) -> float:
         if self.reschedule and self.exponential_backoff:  # every poll is the first one of its process
             return super()._get_next_poke_interval(started_at, run_duration, poke_count)
-        return self._schedule.delay(time.monotonic())
+        now = time.monotonic()
+        seconds = self._schedule.delay(now)
+        if self.reschedule and not self.interval_is_given:
+            seconds = self._schedule.until_deadline(max(seconds, RESCHEDULE_SECONDS), now)
+        return seconds
 
     def _new_schedule(self, attempt: Attempt) -> PollSchedule:
         """When to poll: on the wall clock for a trigger, else on the monotonic one."""

@@ -105,7 +105,8 @@ class SweepResult:
 
     def summary(self) -> str:
         """The counts in one line."""
-        return ", ".join(f"{number} {what}" for what, number in self.counts.items())
+        shown = {what: number for what, number in self.counts.items() if number or what != What.WOULD_CANCEL.value}
+        return ", ".join(f"{number} {what}" for what, number in shown.items())
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON: the counts, all entries of dead tasks, and what a person has to decide."""

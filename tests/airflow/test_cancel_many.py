@@ -35,7 +35,7 @@ def run(**arguments: Any) -> Any:
     """Execute the operator as the task runner does."""
     given = {"parent": PARENT, "service": "datafusion", "poll_interval": 0.02, **arguments}
     operator = CancelOperationsOperator(task_id="t", **given)
-    return operator.execute({"ti": SimpleNamespace(id="i", try_number=1, max_tries=0)})
+    return operator.execute({"ti": SimpleNamespace(id="i", try_number=1, max_tries=0, task=SimpleNamespace(retries=0))})
 
 
 def test_each_has_its_outcome(lro_emulator: Emulator) -> None:
@@ -187,5 +187,5 @@ def test_bad_input_is_refused_early(lro_emulator: Emulator) -> None:
     operator = CancelOperationsOperator(task_id="t", parent="{{ x }}", service="datafusion")
     operator.parent = "projects/../x"
     with pytest.raises(OperationInputError):
-        operator.execute({"ti": SimpleNamespace(id="i", try_number=1, max_tries=0)})
+        operator.execute({"ti": SimpleNamespace(id="i", try_number=1, max_tries=0, task=SimpleNamespace(retries=0))})
     assert lro_emulator.requests() == []

@@ -96,7 +96,7 @@ def test_what_came_of_a_cancel_is_counted(lro_emulator: Emulator, backend: Backe
     name = lro_emulator.create("datafusion", duration=None)
     CancelOperationOperator(
         task_id="t", operation_name=name, service="datafusion", poll_interval=0.05, deferrable=False
-    ).execute({"ti": SimpleNamespace(id="i", try_number=1, max_tries=0)})
+    ).execute({"ti": SimpleNamespace(id="i", try_number=1, max_tries=0, task=SimpleNamespace(retries=0))})
     outcomes = [tags["outcome"] for _, tags in backend.of("lro.cancels")]
     assert outcomes == ["REQUESTED", "CANCELLED"]
 

@@ -95,7 +95,7 @@ def test_a_stalled_triggerer_does_not_kill_what_another_took_over(lab: Lab) -> N
     finally:
         lab.stall(owner, signal.SIGCONT)
     wait_until(
-        lambda: "Not cancelled, its task goes on with it (its task is deferred, this try has it)" in run.log(),
+        lambda: "Not cancelled here, its task sees to it (its task is deferred, this try has it)" in run.log(),
         f"the first triggerer asks whose it is; log:\n{run.log()}",
         60,
     )

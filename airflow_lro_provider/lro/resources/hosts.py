@@ -276,6 +276,13 @@ def leads_elsewhere(endpoint: str, known: str | None) -> bool:
     return not all(belongs_to(split_url(one)[1], DEFAULT_UNIVERSE) for one in (endpoint, known))
 
 
+def address(resource: Resource, endpoint: str | None) -> str:
+    """What a resource is called in full, and where requests about it go, if that is known, and is not Google."""
+    if endpoint is None or belongs_to(split_url(endpoint)[1], DEFAULT_UNIVERSE):
+        return str(resource)
+    return f"{resource} (at {endpoint})"
+
+
 def _endpoint_for(api_endpoint: str, service: str) -> str:
     return api_endpoint.replace("{service}", service).rstrip("/")
 

@@ -89,6 +89,10 @@ def read_method(
         raise InvalidReferenceError(f"{value!r:.200} has the HTTP method in it; give http_method={verb!r} beside it.")
     address, _, query = value.partition("?")
     _check_query(query, address)
+    if re.fullmatch(r"[a-z]\w*(\.[a-z]\w*){2,}", address):
+        raise InvalidReferenceError(
+            f"{value!r:.200} is the id of a method; give its path, e.g. projects/PROJECT/locations/LOCATION/instances."
+        )
     if "://" in address:
         host = read_url(address, host, api_endpoint=api_endpoint, universe=universe)
         named, path = host.api.split_path(host.path, of_method=True)

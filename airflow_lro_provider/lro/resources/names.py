@@ -172,7 +172,7 @@ def read_parent(
     version = named.api.version(api_version)
     parent = as_written(parent)
     if isinstance(parent, str):
-        parent = named.api.in_project(parent, project)
+        parent = named.api.in_project(parent.removesuffix("/"), project)
     parent = check_parent(parent, named.api, version)
     return Parent(named.api.name, version, parent, named.host_for(parent))
 

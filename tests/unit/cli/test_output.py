@@ -46,7 +46,7 @@ def test_the_list_has_all_of_every_name(monkeypatch: pytest.MonkeyPatch) -> None
     above, header, first, second, *_ = terminal.text.splitlines()
     assert above == f"{L}/operations/…"
     assert header.split() == ["NAME", "STATE", "WHAT", "AGE", "PROGRESS"]
-    assert first.split() == ["one", "RUNNING", "create", "1:05"]
+    assert first.split() == ["one", "RUNNING", "create", "1m05s"]
     assert second.split()[0] == long.rpartition("/")[2]
     print_list([poll(), poll(long)], full_names=True)
     assert f"\n{NAMES[0]} " in terminal.text
@@ -91,7 +91,7 @@ def test_what_an_operation_does(metadata: dict[str, Any], kind: str) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(-3, "0:00"), (7, "0:07"), (65, "1:05"), (3600, "1:00:00"), (7384, "2:03:04"), (864000, "10 d")],
+    [(-3, "0s"), (7, "7s"), (65, "1m05s"), (3600, "1h00m"), (7384, "2h03m"), (864000, "10d")],
 )
 def test_durations(seconds: float, text: str) -> None:
     """Short, and sortable by eye."""

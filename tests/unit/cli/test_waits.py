@@ -31,8 +31,8 @@ def test_the_table_moves_with_the_time() -> None:
     before = cells(waits)
     now[0] += 1
     after = cells(waits)
-    assert [row[4] for row in before] == ["0:00", "0:00"]
-    assert [row[4] for row in after] == ["0:01", "0:01"]
+    assert [row[4] for row in before] == ["0s", "0s"]
+    assert [row[4] for row in after] == ["1s", "1s"]
     assert before[0][2] != after[0][2]
     assert before[1][2] == after[1][2] == "██████░░░░░░  50%"
 
@@ -56,12 +56,12 @@ def test_since_when_is_the_change_and_not_the_poll() -> None:
     waits.show(NAMES[0], poll())
     now[0] += 5
     waits.show(NAMES[0], poll(metadata={"progressPercent": 5}))
-    assert cells(waits)[0][4] == "0:05"
+    assert cells(waits)[0][4] == "5s"
     waits.show(NAMES[0], poll(done=True, response={}, metadata={"endTime": "2023-11-14T22:13:22Z"}))  # 2 s after
-    assert cells(waits)[0][1:5:3] == ["SUCCEEDED", "0:03"]
+    assert cells(waits)[0][1:5:3] == ["SUCCEEDED", "3s"]
     waits = Waits(NAMES[:1], Terminal(), clock=lambda: now[0])
     waits.show(NAMES[0], poll(done=True, metadata={"endTime": "2033-01-01T00:00:00Z"}))
-    assert cells(waits)[0][4] == "0:00"
+    assert cells(waits)[0][4] == "0s"
 
 
 @pytest.mark.parametrize(

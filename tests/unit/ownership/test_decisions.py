@@ -74,7 +74,7 @@ def test_killed_trigger_of_a_deferred_task(token: str | Evidence, decision: Deci
 
 @pytest.mark.parametrize(
     ("token", "decision"),
-    [(MINE, UNSURE), ("token-2", CANCEL), (ADOPTER, OWN), (NONE, CANCEL), (UNKNOWN, UNSURE)],
+    [(MINE, UNSURE), ("token-2", CANCEL), (ADOPTER, OWN), (NONE, UNSURE), (UNKNOWN, UNSURE)],
     ids=str,
 )
 @pytest.mark.parametrize("state", ["scheduled", "queued", "running"])

@@ -20,7 +20,7 @@ MINE = "token-1"
         ("deferred", MINE, "its task is deferred, this try has it"),
         ("deferred", NONE, "its task is deferred, no try has it"),
         ("queued", "token-2", "its task is queued, another try has it"),
-        ("queued", ADOPTER, "its task is queued, another try goes on with it"),
+        ("queued", ADOPTER, "its task is queued, another try sees to it"),
         ("running", UNKNOWN, "its task is running, which try has it is not known"),
     ],
 )
@@ -32,8 +32,8 @@ def test_the_evidence_in_words(state: TaskState, token: str | Evidence, text: st
 @pytest.mark.parametrize(
     ("state", "text"),
     [
-        ("failed", "it was marked failed, or its run"),
-        ("success", "it was marked success, or its run"),
+        ("failed", "it, or its run, was marked failed"),
+        ("success", "it, or its run, was marked success"),
         ("skipped", "it was marked skipped, or its run timed out"),
         ("restarting", "it was cleared"),
         ("removed", "its Dag does not have it any more"),
