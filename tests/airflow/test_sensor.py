@@ -533,7 +533,7 @@ def test_a_broken_wait_does_not_forget_the_operation(
     )
     if how != "lost":
         method, kwargs = "__fail__", {"error": "Trigger failure"}
-    with pytest.raises(Exception):  # noqa: B017 - Airflow's own, or ours
+    with pytest.raises(BaseException):  # noqa: B017 - Airflow's own, or ours
         sensor.resume_execution(method, kwargs, this.context)
     assert this.cancels == cancels
 
@@ -574,7 +574,7 @@ def test_a_kill_while_it_resumes_is_not_forgotten(
     if how != "lost":
         method, kwargs = "__fail__", {"error": "Trigger failure"}
     sensor.on_kill()
-    with pytest.raises(Exception):  # noqa: B017 - Airflow's own, or ours
+    with pytest.raises(BaseException):  # noqa: B017 - Airflow's own, or ours
         sensor.resume_execution(method, kwargs, this.context)
     assert this.cancels == cancels
 

@@ -30,7 +30,9 @@ def test_it_is_read_back_as_it_was(entry: LedgerEntry) -> None:
 
 def test_it_is_stored_as_the_first_release_did() -> None:
     """A sweep of one release reads the entries of another: the names of the fields stay."""
-    assert json.loads(ENTRY.to_json()) == {
+    stored = json.loads(ENTRY.to_json())
+    assert [stored.pop(new) for new in ("endpoint", "discreet")] == [None, False]  # later ones, which it skips
+    assert stored == {
         "try_id": "id",
         "dag_id": "d",
         "run_id": "r",
