@@ -162,7 +162,7 @@ def check_method(
 
             check_deletion(checked)
         if doubts and (words := doubts_about(checked)):
-            warnings.warn(words, stacklevel=2)
+            warnings.warn(f"{words} `allow_resource=True` says that this is intended.", stacklevel=2)
 
 
 def check_parent(parent: Any, service: Any, api_version: Any) -> None:
@@ -183,7 +183,7 @@ def check_cancel(service: Any, api_version: Any) -> None:
     """Warn, at parse time, of a literal service that cannot cancel what the task is to cancel."""
     known = _known(service, api_version)
     if known and (words := known[0].cannot_cancel(version=known[1])):
-        warnings.warn(words, stacklevel=2)
+        warnings.warn(f"{words} `cancel_on_kill=False` says that this is intended.", stacklevel=2)
 
 
 def warn_if_it_runs_on(log: Any, reference: OperationReference, cancels: bool) -> None:

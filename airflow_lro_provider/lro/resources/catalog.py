@@ -139,10 +139,7 @@ class Service:
         if self.offers("cancel", name, version):
             return ""
         what = "operations like this one" if name and self.offers("cancel") else "its operations"
-        return (
-            f"{self.title} ({self.name}) cannot cancel {what}: when the task is killed, the operation runs on."
-            " (`cancel_on_kill=False` says that this is intended.)"
-        )
+        return f"{self.title} ({self.name}) cannot cancel {what}: when the task is killed, the operation runs on."
 
     def require(self, verb: str, name: str | None = None, version: str | None = None) -> None:
         """Refuse a verb that this API does not have.

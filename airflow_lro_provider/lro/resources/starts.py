@@ -30,7 +30,7 @@ def doubts_about(method: Method) -> str:
     return (
         f"{service.title} ({service.name} {method.version}) is not known to respond to {method.http_method}"
         f" {method.path!r:.200} with an operation.{instead} If it responds with something else, what it has"
-        " started runs on, and the task fails. (`allow_resource=True` says that this is intended.)"
+        " started runs on, and the task fails."
     )
 
 
