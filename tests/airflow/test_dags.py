@@ -456,3 +456,15 @@ def test_the_link_of_a_task_that_started_its_operation() -> None:
     assert link.get_link(made, ti_key=None) == ""
     made.attempt = SimpleNamespace(about=read_reference(NAME, "developerconnect"))
     assert "developer-connect" in link.get_link(made, ti_key=None)
+
+
+def test_a_sensor_names_only_the_outcomes_that_it_can_have() -> None:
+    """A cancel has more of them."""
+    with pytest.raises(ValueError, match=r"there are: SUCCEEDED, FAILED, CANCELLED, NOT_FOUND$"):
+        OperationSensor(task_id="t", operation_name=NAME, service="datafusion", fail_on={"CANCELED"})
+
+
+def test_the_interval_of_a_sensor_has_the_name_that_it_has_in_airflow() -> None:
+    """The operators' is `poll_interval`: whoever mixes them up is told which one is meant."""
+    with pytest.raises(TypeError, match="`poke_interval`"):
+        OperationSensor(task_id="t", operation_name=NAME, service="datafusion", poll_interval=5)

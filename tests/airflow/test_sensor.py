@@ -448,6 +448,23 @@ def test_a_rescheduled_wait_grows_older_from_look_to_look(
     assert caught.value.reschedule_date - now > timedelta(seconds=50)
 
 
+@pytest.mark.parametrize(
+    ("given", "least", "most"), [({}, 30, 31), ({"poke_interval": 10}, 9, 11), ({"timeout": 12}, 10, 13)]
+)
+def test_a_young_wait_is_not_rescheduled_for_a_second(
+    a_try: Callable[..., Try], given: dict[str, Any], least: float, most: float
+) -> None:
+    """Airflow 3 fails a task that runs again before its scheduler has heard of its last process."""
+    this = a_try()
+    arguments = {"operation_name": this.name, "service": "datafusion", "mode": "reschedule", **given}
+    sensor = OperationSensor(task_id="t", cancel_on_kill=False, **arguments)
+    may_execute(sensor)
+    with pytest.raises(AirflowRescheduleException) as caught:
+        sensor.execute(this.context)
+    pause = caught.value.reschedule_date - datetime.now(tz=timezone.utc)
+    assert timedelta(seconds=least - 1) < pause <= timedelta(seconds=most)
+
+
 def test_a_rescheduled_wait_does_not_forgive_a_404_at_every_look(a_try: Callable[..., Try]) -> None:
     """The grace for a new operation ends, also if every look is the first one of its process."""
     this = a_try()

@@ -63,6 +63,15 @@ def test_an_unknown_service_gets_a_hint(capsys: pytest.CaptureFixture[str]) -> N
     assert "Did you mean 'aiplatform'?" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("url", ["127.0.0.1:8900", "http://127.0.0.1:8900/emulator", "ftp://127.0.0.1", ""])
+def test_an_address_that_is_no_servers_is_refused_by_its_flag(capsys: pytest.CaptureFixture[str], url: str) -> None:
+    """The flag is named, and what it takes; the page of the local server has another address than its API."""
+    with pytest.raises(SystemExit):
+        cli.main(["get", "projects/p/locations/l/operations/o", "--service", "datafusion", "--emulator", url])
+    assert "argument --emulator: " in (said := capsys.readouterr().err)
+    assert "such as http://127.0.0.1:8900" in said
+
+
 def test_get(shell: Callable[..., tuple[int, str, str]], lro_emulator: Emulator) -> None:
     """One line, or the whole operation."""
     name = lro_emulator.create("datafusion", duration=None)

@@ -14,6 +14,7 @@ import pytest
 import requests
 
 from airflow_lro_provider.emulator import Emulator
+from airflow_lro_provider.emulator.script import ScriptError
 from airflow_lro_provider.lro.auth.settings import ConnectionSettings
 
 L = "projects/p/locations/us-central1"
@@ -268,3 +269,9 @@ def test_the_package_has_nothing_else():
 
     with pytest.raises(AttributeError, match="Simulator"):
         _ = emulator.Simulator
+
+
+def test_a_verb_that_there_is_not_is_refused(emulator: Emulator) -> None:
+    """A test that looks for it would find nothing, and pass."""
+    with pytest.raises(ScriptError, match="`verb` must be one of"):
+        emulator.requests(verb="strat")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from airflow_lro_provider.lro.errors import (
 from airflow_lro_provider.lro.resources.catalog import find_service
 from airflow_lro_provider.lro.resources.hosts import (
     DEFAULT_UNIVERSE,
+    address,
     belongs_to,
     check_endpoint,
     check_universe,
@@ -306,3 +308,20 @@ def test_all_hosts_of_google_are_one_place() -> None:
     assert not leads_elsewhere("http://127.0.0.1:8900", None)
     assert leads_elsewhere("http://127.0.0.1:8900", plain)
     assert leads_elsewhere(plain, "https://googleapis.com.example.org")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "text"),
+    [
+        (None, f"//datafusion.googleapis.com/{NAME}"),
+        ("https://datafusion.mtls.googleapis.com", f"//datafusion.googleapis.com/{NAME}"),
+        (
+            "http://127.0.0.1:8900/datafusion",
+            f"//datafusion.googleapis.com/{NAME} (at http://127.0.0.1:8900/datafusion)",
+        ),
+    ],
+)
+def test_a_name_says_where_requests_go_unless_that_is_google(endpoint: str | None, text: str) -> None:
+    """The name of an operation has Google's host, also where a local server takes its place."""
+    reference = read_reference(NAME, "datafusion")
+    assert address(replace(reference, host="datafusion.googleapis.com"), endpoint) == text

@@ -149,6 +149,13 @@ def test_a_path_may_begin_with_its_location(service: str | None, value: str, pat
         assert read_method(value, service=service, project=project).path == path
 
 
+@pytest.mark.parametrize("service", ["datafusion", "dataproc"])
+def test_the_id_of_a_method_is_no_path(service: str) -> None:
+    """Google's pages name methods by it."""
+    with pytest.raises(InvalidReferenceError, match="is the id of a method; give its path"):
+        read_method("projects.locations.instances.create", "POST", service)
+
+
 def test_no_known_method_is_called_incomplete() -> None:
     """C11: of all methods that discovery knows to start an operation, none is refused."""
     wrong = []
