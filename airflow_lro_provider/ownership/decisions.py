@@ -53,7 +53,9 @@ WOKEN = frozenset({"scheduled", "queued", "running"})  # a deferred task was wok
 # -- a deferred task ------------------------------------------------------------------------------------
 
 
-def of_killed_trigger(*, task_state: TaskState, owner_token: str | Evidence, my_token: str) -> Decision:
+def of_killed_trigger(
+    *, task_state: TaskState, owner_token: str | Evidence, my_token: str, stood_still: bool = False
+) -> Decision:
     """Decide for a trigger that Airflow takes down with the message "user action".
 
     Airflow 3.3 sends that for a real kill, but also when another triggerer took the trigger over, and task states carry
@@ -70,7 +72,8 @@ def of_killed_trigger(*, task_state: TaskState, owner_token: str | Evidence, my_
     deferred                     another try's   CANCEL: cleared, and the next try has deferred already
     deferred                     none            UNSURE: a deferred task of ours always has a token
     scheduled, queued, running   mine            UNSURE: woken, or cleared: the next try will know
-    scheduled, queued, running   none            UNSURE: the next try begins, which deletes XComs, and decides
+    scheduled, queued, running   none            CANCEL: cleared, and the next try begins, which deletes XComs
+    - and it has stood still                     UNSURE: or a retry, after what another triggerer has reported
     scheduled, queued, running   another's       CANCEL: the next try has begun
     deferred, scheduled, …       unknown         UNSURE
     any other, no state, gone    any             CANCEL: marked, cleared or deleted
@@ -78,6 +81,7 @@ def of_killed_trigger(*, task_state: TaskState, owner_token: str | Evidence, my_
 
     :param owner_token: the token in XCom now.
     :param my_token: the token that this trigger was created with.
+    :param stood_still: whether its triggerer has, so that another one may have had the trigger meanwhile.
     """
     if task_state is UNKNOWN:
         return Decision.UNSURE
@@ -85,7 +89,7 @@ def of_killed_trigger(*, task_state: TaskState, owner_token: str | Evidence, my_
         return Decision.OWN
     if task_state != "deferred" and task_state not in WOKEN:
         return Decision.CANCEL
-    if owner_token is UNKNOWN or owner_token is NONE:
+    if owner_token is UNKNOWN or (owner_token is NONE and (task_state == "deferred" or stood_still)):
         return Decision.UNSURE
     if owner_token != my_token:
         return Decision.OWN if owner_token == ADOPTER else Decision.CANCEL

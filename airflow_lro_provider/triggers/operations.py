@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -30,7 +31,7 @@ from airflow_lro_provider.ownership.decisions import (
 from airflow_lro_provider.ownership.evidence import TaskKey, describe, owner_token, task_state
 from airflow_lro_provider.triggers.arguments import Given, common_text
 from airflow_lro_provider.triggers.events import DeadlinePassed, Event, Finished, Gone, Lost, outline
-from airflow_lro_provider.triggers.shared import METRICS, settings_of, watcher_of_loop
+from airflow_lro_provider.triggers.shared import METRICS, pulse_of_loop, settings_of, watcher_of_loop
 
 if TYPE_CHECKING:
     from airflow_lro_provider.lro.async_client import AsyncOperationsClient
@@ -169,6 +170,7 @@ class OperationTrigger(BaseTrigger):
         event: Event | None = None
         trouble = Trouble()
         notice_end_of_loop()
+        pulse_of_loop()
         try:
             while event is None:
                 try:
@@ -354,7 +356,8 @@ class OperationTrigger(BaseTrigger):
 
     async def _kill(self) -> None:
         try:
-            decision, evidence = await self._decide()
+            stood_still = pulse_of_loop().has_stood_still(self.started)
+            decision, evidence = await self._decide(functools.partial(of_killed_trigger, stood_still=stood_still))
             if decision is Decision.CANCEL:
                 await self._cancel(f"killed while deferred: {evidence}")
             elif decision is Decision.OWN:
@@ -374,9 +377,7 @@ class OperationTrigger(BaseTrigger):
         decision, _ = (Decision.CANCEL, "") if self._is_inline else await self._decide(of_deadline, tries=1)
         return decision is Decision.CANCEL
 
-    async def _decide(
-        self, decide: Callable[..., Decision] = of_killed_trigger, tries: int | None = None
-    ) -> tuple[Decision, str]:
+    async def _decide(self, decide: Callable[..., Decision], tries: int | None = None) -> tuple[Decision, str]:
         """Whose the operation is now, and the evidence in words."""
         key, mine = TaskKey.from_dict(self.owner), self._given.token
         if key is None or mine is None:

@@ -1,4 +1,4 @@
-"""What the triggers of one event loop share: the poller, the metrics, and the settings of their connections.
+"""What the triggers of one event loop share: the poller, the metrics, its pulse, and the settings of their connections.
 
 A thousand triggers that start at once mostly have the same connection. Requesting it from the supervisor a thousand
 times takes longer than all the rest of their start.
@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import math
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 METRICS = StatsMetrics()
+PULSE_SECONDS = 1.0
+"""How often a triggerer notes that it runs."""
+STANDSTILL_SECONDS = 10.0
+"""A triggerer that has not run for so long has stood still: others take over after 30 s, or as Airflow is set up."""
 SETTINGS_TTL_SECONDS = 10.0
 """How long the settings of a connection are shared with triggers that start later."""
 
@@ -66,6 +71,46 @@ async def settings_of(gcp_conn_id: str | None, impersonation_chain: str | Sequen
         # Of Airflow: its text may contain what the connection does.
         kind = type(error).__name__
     raise ConnectionSettingsError(f"could not load connection {gcp_conn_id!r} from Airflow: {kind}.")
+
+
+class Pulse:
+    """Notices whether an event loop has stood still, as when its machine was suspended.
+
+    :param clock: the wall clock: it goes on when the machine does not.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock, self._last = clock, clock()
+        self._stood_still_until = -math.inf
+
+    def beat(self) -> None:
+        """Note that the loop runs."""
+        now = self._clock()
+        if now - self._last >= STANDSTILL_SECONDS:
+            self._stood_still_until = now
+        self._last = now
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Beat as long as the loop runs."""
+        self.beat()
+        loop.call_later(PULSE_SECONDS, self.start, loop, context=contextvars.Context())
+
+    def has_stood_still(self, since: float) -> bool:
+        """Whether the loop has stood still since then, in seconds since the epoch."""
+        self.beat()
+        return self._stood_still_until >= since
+
+
+_pulses: WeakKeyDictionary[asyncio.AbstractEventLoop, Pulse] = WeakKeyDictionary()
+
+
+def pulse_of_loop() -> Pulse:
+    """The pulse of the running loop, which begins with the first question for it."""
+    loop = asyncio.get_running_loop()
+    if loop not in _pulses:
+        _pulses[loop] = Pulse()
+        _pulses[loop].start(loop)
+    return _pulses[loop]
 
 
 def watcher_of_loop() -> Watcher:

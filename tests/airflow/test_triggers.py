@@ -423,8 +423,8 @@ def answers(monkeypatch: pytest.MonkeyPatch, state: Any, token: Any) -> None:
         (Evidence.NONE, Evidence.NONE, 1),
         (Evidence.GONE, Evidence.NONE, 1),
         ("queued", "mine", 0),
-        ("queued", Evidence.NONE, 0),
-        ("running", Evidence.NONE, 0),
+        ("queued", Evidence.NONE, 1),
+        ("running", Evidence.NONE, 1),
         ("queued", "another", 1),
         ("running", "another", 1),
         ("running", "other", 1),
@@ -762,3 +762,31 @@ def test_what_is_not_to_be_known_is_said_while_the_log_of_the_task_is_open() -> 
     """Airflow closes it when `on_kill` ends: the evidence is requested for less time than that goes on."""
     pauses = [min(2.0**attempt, 10.0) for attempt in range(1, module.DECISION_TRIES)]
     assert sum(pauses) <= module.KILL_PATIENCE_SECONDS - 5
+
+
+async def test_a_triggerer_that_has_stood_still_takes_no_retry_for_a_clear(
+    lro_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, killed: Any
+) -> None:
+    """Another one has reported meanwhile that the wait was lost, and the retry that goes on with it has just begun."""
+    answers(monkeypatch, "running", Evidence.NONE)
+    now = [time.time()]
+    pulse = shared.Pulse(lambda: now[0])
+    monkeypatch.setattr(module, "pulse_of_loop", lambda: pulse)
+    trigger = make(lro_emulator, cancel_on_kill=True)
+    now[0] += 60
+    await killed(trigger)
+    assert cancels(lro_emulator, trigger) == 0
+
+
+async def test_the_pulse_of_a_loop_beats_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loop that runs has not stood still; one that was held up has, for those who waited then."""
+    monkeypatch.setattr(shared, "PULSE_SECONDS", 0.01)
+    monkeypatch.setattr(shared, "STANDSTILL_SECONDS", 0.5)
+    pulse, began = shared.pulse_of_loop(), time.time()
+    assert pulse is shared.pulse_of_loop()
+    await asyncio.sleep(0.1)
+    assert not pulse.has_stood_still(began)
+    time.sleep(0.6)
+    await asyncio.sleep(0.05)
+    assert pulse.has_stood_still(began)
+    assert not pulse.has_stood_still(time.time() + 1)
