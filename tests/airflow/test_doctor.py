@@ -96,7 +96,7 @@ def test_a_healthy_deployment(tmp_path: Path, lro_emulator: Emulator) -> None:
     assert (document["problems"], document["warnings"]) == (0, 0), document
     assert found(document, "triggerer")[0] == "ok"
     assert found(document, "triggerer")[1].startswith("1 running (t1, ")
-    assert "The last one in a Dag (lro_sweep): success, 1:0" in found(document, "sweep")[1]
+    assert "The last one in a Dag (lro_sweep): success, 1m0" in found(document, "sweep")[1]
     assert "The ledger has 1 entry (Airflow's database: sqlite)." in found(document, "sweep")[1]
 
 
@@ -105,8 +105,8 @@ def test_a_healthy_deployment(tmp_path: Path, lro_emulator: Emulator) -> None:
     ("run", "paused", "ledger", "mark", "words"),
     [
         ({}, True, "True", "problem", "The Dag is paused."),
-        ({"start_date": 8000, "end_date": 7990}, False, "True", "problem", "2:13:1"),
-        ({"state": "failed"}, False, "True", "problem", "failed, 1:0"),
+        ({"start_date": 8000, "end_date": 7990}, False, "True", "problem", "2h13m"),
+        ({"state": "failed"}, False, "True", "problem", "failed, 1m0"),
         (None, False, "True", "problem", "No sweep has run in a Dag. The ledger has 1 entry"),
         ({}, False, "False", "warning", "success"),
     ],

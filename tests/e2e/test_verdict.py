@@ -79,7 +79,7 @@ def test_a_cleared_deferred_task_belongs_to_another_try(lab: Lab) -> None:
     """
     run = lab.start("deferred", cancel_delay=20).waits()
     lab.kill(run, "clear")
-    words = r"(?:killed while deferred: (.*);|its task goes on with it \((.*)\))"
+    words = r"(?:killed while deferred: (.*);|its task sees to it \((.*)\))"
     found = wait_until(lambda: re.search(words, run.log()), "the trigger says why")
     why = found[1] or found[2]
     assert "another try" in why or "its task is deferred" not in why
