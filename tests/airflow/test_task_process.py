@@ -79,6 +79,7 @@ def test_airflow_2_tries_again_what_the_dag_says_by_now(
     monkeypatch: pytest.MonkeyPatch, version: Any, retries: int, max_tries: int | None, last: int
 ) -> None:
     """`retries` that were taken out of a Dag whose run is under way: the operation is left to no retry."""
-    monkeypatch.setattr(task_process, "AIRFLOW", version)
     ti = SimpleNamespace(max_tries=max_tries, task=SimpleNamespace(retries=retries))
-    assert task_process.last_retried_try(ti) == last
+    with monkeypatch.context() as on_that_version:
+        on_that_version.setattr(task_process, "AIRFLOW", version)
+        assert task_process.last_retried_try(ti) == last
