@@ -371,7 +371,7 @@ class Attempt(contextlib.AbstractContextManager["Attempt"]):
                 reason, goes_on = None, True
         guard.release(reason)
         if reason is None:
-            if guard.killed and self.about is not None:
+            if guard.killed and self.about is not None and (how is EndedBy.STOPPED or not self.requested):
                 self.log.info("Not cancelled, %s: %s", STOPPED if how is EndedBy.STOPPED else NOT_OWNED, self.about)
             guard.left_to_retry = goes_on
             if not goes_on:

@@ -203,7 +203,7 @@ def _demo(given: argparse.Namespace) -> int:
         with home:
             return run_demo(keep=given.keep, as_json=given.json, database=given.database)
     except LocalAirflowError as error:
-        return fail(f"{error}\nEverything is stopped and removed.")
+        return fail(f"{error}\nEverything that the demo has started is stopped and removed.")
     except KeyboardInterrupt:
         fail("interrupted; everything is stopped and removed.")
         return INTERRUPTED

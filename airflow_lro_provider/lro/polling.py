@@ -176,6 +176,7 @@ class PollSchedule:
     :param interval: seconds between two polls, at least :data:`SHORTEST_INTERVAL_SECONDS`; if ``None``, it grows with
         the age of the wait: from :data:`MIN_INTERVAL_SECONDS`, as :data:`INTERVAL_AGE_FRACTION` of the age, up to
         :data:`MAX_INTERVAL_SECONDS`.
+    :param shortest: an interval that grows is at least this long, in seconds.
     :param exponential_backoff: double the interval with every poll, as Airflow's sensors do.
     :param max_wait: no interval is longer than this, in seconds; at least :data:`SHORTEST_INTERVAL_SECONDS`, too.
     :param tolerant: no error ends the wait (a sensor's ``silent_fail``).
@@ -185,6 +186,7 @@ class PollSchedule:
     started: float
     deadline: Deadline | None = None
     interval: float | None = None
+    shortest: float = 0.0
     exponential_backoff: bool = False
     max_wait: float | None = None
     tolerant: bool = False
@@ -292,6 +294,8 @@ class PollSchedule:
             elif seconds > MAX_INTERVAL_SECONDS:
                 seconds = MAX_INTERVAL_SECONDS
             seconds *= 1 + INTERVAL_JITTER * (2 * self.rng() - 1)
+            if seconds < self.shortest:
+                seconds = self.shortest
         if self.max_wait is not None and seconds > self.max_wait:
             seconds = self.max_wait
         if self.in_doubt and self._absence is not None:

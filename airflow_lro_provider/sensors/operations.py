@@ -194,11 +194,7 @@ class OperationSensor(OperationTask, BaseSensorOperator):
     ) -> float:
         if self.reschedule and self.exponential_backoff:  # every poll is the first one of its process
             return super()._get_next_poke_interval(started_at, run_duration, poke_count)
-        now = time.monotonic()
-        seconds = self._schedule.delay(now)
-        if self.reschedule and not self.interval_is_given:
-            seconds = self._schedule.until_deadline(max(seconds, RESCHEDULE_SECONDS), now)
-        return seconds
+        return self._schedule.delay(time.monotonic())
 
     def _new_schedule(self, attempt: Attempt) -> PollSchedule:
         """When to poll: on the wall clock for a trigger, else on the monotonic one."""
@@ -216,6 +212,7 @@ class OperationSensor(OperationTask, BaseSensorOperator):
             started=began,
             deadline=Deadline(began + self.timeout, "sensor_timeout", self.timeout),
             interval=self.poke_interval if self.interval_is_given else None,
+            shortest=RESCHEDULE_SECONDS if self.reschedule and not self.deferrable else 0.0,
             exponential_backoff=self.exponential_backoff,
             max_wait=None if self.max_wait is None else self.max_wait.total_seconds(),
             tolerant=self.silent_fail,

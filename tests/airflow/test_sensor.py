@@ -35,11 +35,13 @@ from airflow_lro_provider.exceptions import (
 )
 from airflow_lro_provider.lro import polling
 from airflow_lro_provider.lro.errors import PermissionDeniedError
+from airflow_lro_provider.operators.operations import CancelOperationOperator
 from airflow_lro_provider.ownership import evidence
 from airflow_lro_provider.ownership.decisions import ArmedRecord, Evidence, TaskState
 from airflow_lro_provider.sensors.operations import OperationSensor
 from tests.airflow.played import (
     BrokenStore,
+    Killable,
     OutdatedStore,
     PlayedTry,
     Store,
@@ -449,7 +451,8 @@ def test_a_rescheduled_wait_grows_older_from_look_to_look(
 
 
 @pytest.mark.parametrize(
-    ("given", "least", "most"), [({}, 30, 31), ({"poke_interval": 10}, 9, 11), ({"timeout": 12}, 10, 13)]
+    ("given", "least", "most"),
+    [({}, 30, 31), ({"poke_interval": 10}, 9, 11), ({"timeout": 12}, 10, 13), ({"max_wait": 5}, 4, 6)],
 )
 def test_a_young_wait_is_not_rescheduled_for_a_second(
     a_try: Callable[..., Try], given: dict[str, Any], least: float, most: float
@@ -763,3 +766,32 @@ def test_what_another_instance_of_a_mapped_task_may_wait_for_is_left_alone(
     second.ti.map_index = map_index
     assert second.run()["outcome"] == "SUCCEEDED"
     assert first.cancels == cancels
+
+
+def test_a_killed_observer_says_that_the_operation_runs_on(
+    a_try: Callable[..., Try], killable: Killable, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever looks for a cancellation in its log finds why there is none."""
+    this = a_try()
+    sensor = this.sensor(cancel_on_kill=False)
+    killable(sensor, lambda: this.emulator.requests(verb="get"))
+    with pytest.raises(Killed):
+        sensor.execute(this.context)
+    assert "Not cancelled, it is not this task's (cancel_on_kill=False)" in "".join(capfd.readouterr())
+    assert this.cancels == 0
+
+
+def test_a_killed_canceller_does_not_say_that_nothing_was_cancelled(
+    a_try: Callable[..., Try], killable: Killable, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It owns no operation, but it has requested the cancellation."""
+    this = a_try(cancel="ignore")
+    operator = CancelOperationOperator(
+        task_id="t", operation_name=this.name, service="datafusion", poll_interval=1, timeout=60
+    )
+    may_execute(operator)
+    killable(operator, lambda: operator.attempt is not None and operator.attempt.requested)
+    with pytest.raises(Killed):
+        operator.execute(this.context)
+    assert "Not cancelled" not in "".join(capfd.readouterr())
+    assert this.cancels == 1
