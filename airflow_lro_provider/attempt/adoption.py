@@ -80,20 +80,8 @@ def take_over(attempt: Attempt, reference: OperationReference) -> None:
             attempt.left_by_try = record.this_try["try_number"] - 1
         earlier = None
     elif identity_of(stored.get("service"), stored.get("name")) != identity_of(reference.service, reference.name):
-        left = OperationReference.from_dict(stored)
-        if of_armed_record(earlier, **record.this_try) is Decision.UNSURE:
-            pass
-        elif evidence.TaskKey.of(attempt.context["ti"]).map_index >= 0:  # whose list may have another order by now
-            attempt.log.warning(
-                "Not cancelled: try %d left it, this one waits for another, and so another instance of this mapped task"
-                " may wait for it (the sweep knows that): %s",
-                earlier.try_number,
-                left,
-            )
-        else:  # nobody waits for it any more
-            attempt.cancel_unguarded(
-                left, f"try {earlier.try_number} of this task died, and this one waits for another"
-            )
+        if of_armed_record(earlier, **record.this_try) is not Decision.UNSURE:
+            _end_other(attempt, earlier.try_number, OperationReference.from_dict(stored))
         earlier = None
     if earlier is not None:
         attempt.left_by_try, record.endpoint = earlier.try_number, earlier.endpoint or record.endpoint
@@ -112,6 +100,19 @@ def take_over(attempt: Attempt, reference: OperationReference) -> None:
     decision = _judge(attempt, earlier, seen)
     if decision is Decision.CANCEL and (seen is None or not seen.done):
         attempt.guard.cancel(f"try {earlier.try_number} of this task was killed or cleared")
+
+
+def _end_other(attempt: Attempt, number: int, left: OperationReference) -> None:
+    """End what an earlier try has left, and this one does not wait for: unless another instance may wait for it."""
+    if evidence.TaskKey.of(attempt.context["ti"]).map_index < 0:
+        attempt.cancel_unguarded(left, f"try {number} of this task died, and this one waits for another")
+        return
+    attempt.log.warning(
+        "Not cancelled: try %d left it, this one waits for another, and so another instance of this mapped task may"
+        " wait for it (the sweep knows that): %s",
+        number,
+        left,
+    )
 
 
 def recall_left(attempt: Attempt, named: OperationReference | None) -> None:

@@ -127,7 +127,9 @@ def outcome_of(attempt: Attempt, event: Any) -> tuple[Outcome, Operation | None]
 
 
 def leave_token(attempt: Attempt) -> None:
-    """This try goes on with what another one has left: a trigger of that one that still runs must not cancel it."""
+    """This try sees to what another one has left, goes on with it or ends it: no trigger of that one, which may still
+    run, must cancel it.
+    """
     assert attempt.reference is not None
     if attempt.role.cancel_on_kill:
         ti = attempt.context["ti"]

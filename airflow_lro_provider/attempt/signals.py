@@ -15,7 +15,7 @@ def held_back(*signals: signal.Signals) -> Iterator[set[int]]:
     """Let signals that raise exceptions take effect at the end: an execution_timeout, Ctrl-C, in Airflow 2 SIGTERM.
 
     For what starts something, or ends it: an exception in its middle would lose the operation.
-    A second Ctrl-C takes effect at once.
+    A second Ctrl-C takes effect at once, and so does any signal in a child that was forked meanwhile.
 
     :param signals: SIGALRM, SIGINT, SIGTERM.
     :return: those that have come so far.
@@ -29,10 +29,9 @@ def held_back(*signals: signal.Signals) -> Iterator[set[int]]:
 
     def note(number: int, frame: FrameType | None) -> None:
         handler = before[signal.Signals(number)]
-        is_urgent = number == signal.SIGINT and number in came
-        if (is_urgent or os.getpid() != process) and callable(
-            handler
-        ):  # a child that was forked meanwhile holds nothing
+        is_second_ctrl_c = number == signal.SIGINT and number in came
+        is_in_child = os.getpid() != process  # one that was forked meanwhile
+        if (is_second_ctrl_c or is_in_child) and callable(handler):
             handler(number, frame)
         came.add(number)
 

@@ -120,7 +120,6 @@ class OperationTask(BaseOperator):
         known = handed_over(context["ti"])
         if is_of_an_end(known.get("event")):
             return  # there is nothing to lose
-        self.__dict__.pop("_guard", None)  # that one is released
         with contextlib.suppress(OperationKilled, AirflowTaskTimeout), self._new_attempt(context, known) as attempt:
             self._note_secrets(attempt)
             if isinstance(error, AirflowTaskTimeout):

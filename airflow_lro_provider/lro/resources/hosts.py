@@ -273,14 +273,18 @@ def leads_elsewhere(endpoint: str, known: str | None) -> bool:
     """
     if known is None or endpoint == known:
         return False
-    return not all(belongs_to(split_url(one)[1], DEFAULT_UNIVERSE) for one in (endpoint, known))
+    return not (_is_google(endpoint) and _is_google(known))
 
 
 def address(resource: Resource, endpoint: str | None) -> str:
     """What a resource is called in full, and where requests about it go, if that is known, and is not Google."""
-    if endpoint is None or belongs_to(split_url(endpoint)[1], DEFAULT_UNIVERSE):
+    if endpoint is None or _is_google(endpoint):
         return str(resource)
     return f"{resource} (at {endpoint})"
+
+
+def _is_google(endpoint: str) -> bool:
+    return belongs_to(split_url(endpoint)[1], DEFAULT_UNIVERSE)
 
 
 def _endpoint_for(api_endpoint: str, service: str) -> str:
